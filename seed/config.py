@@ -1,0 +1,251 @@
+"""Profiles: frozen dataclasses, TOML files, `--set a.b=value`, validation. Standard library only.
+
+A profile has five tables: [model], [curriculum], [train], [identity], and its `name`. Every key is
+checked by name, type and range; a mistake raises ConfigError, whose one line names the key and the
+nearest valid choice.
+"""
+import dataclasses
+import difflib
+import os
+import sys
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """A profile or an override is wrong; the message is one line with the fix."""
+
+
+LANES = 16  # floats of one kernel vector; every width below is a multiple of it
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a WaveCore model (glossary: wavecore/model.py)."""
+    vocab_size: int = 256
+    d_model: int = 64
+    n_layers: int = 4
+    pattern: str = "SSA"
+    expand: int = 2
+    d_state: int = 16
+    head_dim: int = 32
+    d_conv: int = 4
+    d_ff: int = 128
+    sliding_window: int = 64
+    transition: str = "delta"
+    beta_max: float = 2.0
+    dt_bias_min: float = -7.0
+    dt_bias_max: float = -2.0
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+
+    @property
+    def d_inner(self) -> int:
+        return self.expand * self.d_model
+
+    @property
+    def ssm_heads(self) -> int:
+        return self.d_inner // self.head_dim
+
+    @property
+    def attn_heads(self) -> int:
+        return self.d_model // self.head_dim
+
+    @property
+    def layer_kinds(self) -> str:
+        """The pattern tiled over the layers: one letter, S or A, a layer."""
+        return (self.pattern * self.n_layers)[:self.n_layers]
+
+    def check(self) -> None:
+        for name, low, high in (("d_model", 16, 4096), ("d_ff", 16, 16384), ("d_state", 16, 128),
+                                ("head_dim", 16, 128), ("vocab_size", 16, 65536)):
+            _check_range("model", name, getattr(self, name), low, high)
+            _check_multiple("model", name, getattr(self, name), LANES)
+        _check_range("model", "n_layers", self.n_layers, 1, 64)
+        _check_range("model", "expand", self.expand, 1, 8)
+        _check_range("model", "d_conv", self.d_conv, 2, 8)
+        _check_range("model", "sliding_window", self.sliding_window, 1, 4096)
+        _check_range("model", "beta_max", self.beta_max, 0.1, 2.0)
+        _check_range("model", "norm_eps", self.norm_eps, 1e-8, 1e-2)
+        _check_range("model", "rope_theta", self.rope_theta, 10.0, 1e7)
+        _check_multiple("model", "head_dim", self.head_dim, 2 * LANES if "A" in self.pattern else LANES)
+        _check_multiple("model", "d_model", self.d_model, self.head_dim)
+        if not self.pattern or set(self.pattern) - set("SA"):
+            raise ConfigError(f"model.pattern is {self.pattern!r}: use only the letters S (SSM) and "
+                              f"A (attention), for example 'SSA'")
+        if self.transition not in ("delta", "diagonal"):
+            raise ConfigError(f"model.transition is {self.transition!r}: use 'delta' or 'diagonal'")
+        if self.dt_bias_min > self.dt_bias_max:
+            raise ConfigError(f"model.dt_bias_min is {self.dt_bias_min}: use at most dt_bias_max "
+                              f"({self.dt_bias_max})")
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """What is studied: relative share of each task in the rows (0 leaves it out)."""
+    tasks: dict[str, float] = field(default_factory=dict)
+    holdout_items: int = 64  # items a task and level in one evaluation
+
+    def check(self) -> None:
+        _check_range("curriculum", "holdout_items", self.holdout_items, 1, 100_000)
+        if not self.tasks:
+            raise ConfigError("curriculum.tasks is empty: name at least one task, such as copy = 1.0")
+        for name, share in self.tasks.items():
+            _check_range("curriculum.tasks", name, share, 0.0, 1e6)
+        if not any(self.tasks.values()):
+            raise ConfigError("curriculum.tasks are all 0: give at least one task a share above 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is studied. Time is in minutes, rates are per optimizer step."""
+    seed: int = 0
+    steps: int = 0               # optimizer steps of the whole run; 0: as many as `minutes` allow
+    minutes: float = 0.0         # time budget of the whole run; 0: `steps` decides
+    batch_size: int = 16
+    seq_len: int = 128
+    grad_accum_steps: int = 1
+    lr: float = 3e-3
+    warmup_steps: int = 100
+    decay_fraction: float = 0.2  # the last share of the run, in which lr falls linearly to 0
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    eps: float = 1e-8
+    grad_clip: float = 1.0
+    eval_every_minutes: float = 1.0
+    save_every_minutes: float = 1.0
+    max_bad_steps: int = 3       # non-finite steps in a row before the run goes back
+    max_rollbacks: int = 3       # times it goes back, each at half the rate, before it stops
+
+    def check(self) -> None:
+        for name, low, high in (
+                ("seed", 0, 2**31 - 1), ("steps", 0, 10**9), ("minutes", 0.0, 1e6),
+                ("batch_size", 1, 4096), ("seq_len", 1, 8192), ("grad_accum_steps", 1, 1024),
+                ("lr", 0.0, 1.0), ("warmup_steps", 0, 10**6), ("decay_fraction", 0.0, 1.0),
+                ("weight_decay", 0.0, 10.0), ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
+                ("eps", 1e-12, 1e-2), ("grad_clip", 1e-6, 1e6), ("eval_every_minutes", 0.0, 1e6),
+                ("save_every_minutes", 0.0, 1e6), ("max_bad_steps", 1, 1000),
+                ("max_rollbacks", 0, 1000)):
+            _check_range("train", name, getattr(self, name), low, high)
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    model: ModelConfig
+    curriculum: CurriculumConfig
+    train: TrainConfig
+    identity: dict[str, str]     # question -> answer
+
+    def check(self) -> "Profile":
+        self.model.check()
+        self.curriculum.check()
+        self.train.check()
+        return self
+
+    def to_dict(self) -> dict:
+        """Plain nested dict, the inverse of `from_dict`; what a checkpoint stores."""
+        return dataclasses.asdict(self)
+
+
+def _check_range(table: str, key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # false for nan as well
+        raise ConfigError(f"{table}.{key} is {value}: use {low} to {high}; "
+                          f"nearest is {min(max(value, low), high) if value == value else low}")
+
+
+def _check_multiple(table: str, key: str, value: int, unit: int) -> None:
+    if value % unit:
+        below, above = value // unit * unit, (value // unit + 1) * unit
+        nearest = below if below and value - below < above - value else above
+        raise ConfigError(f"{table}.{key} is {value}: use a multiple of {unit}; nearest is {nearest}")
+
+
+def _typed(table: str, key: str, value: object, want: type) -> object:
+    """`value` as the field's type, or ConfigError. An int serves as a float, a bool as nothing."""
+    origin = typing.get_origin(want)
+    if origin is dict:
+        item = typing.get_args(want)[1]
+        if not isinstance(value, dict):
+            raise ConfigError(f"{table}.{key} is {value!r}: use a table")
+        return {k: _typed(f"{table}.{key}", k, v, item) for k, v in value.items()}
+    if want is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, want) or isinstance(value, bool):
+        raise ConfigError(f"{table}.{key} is {value!r}: use {'an' if want is int else 'a'} "
+                          f"{ {'int': 'integer', 'str': 'string'}.get(want.__name__, want.__name__)}")
+    return value
+
+
+def _nearest(key: str, valid: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.0)
+    return f"; nearest is {close[0]}" if close else ""
+
+
+def _table(cls: type, table: str, data: object):
+    if not isinstance(data, dict):
+        raise ConfigError(f"{table} is {data!r}: use a table, [{table}]")
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in hints:
+            raise ConfigError(f"{table}.{key} is unknown{_nearest(key, hints)}")
+    return cls(**{key: _typed(table, key, value, hints[key]) for key, value in data.items()})
+
+
+def from_dict(data: dict) -> Profile:
+    """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
+    known = ("name", "model", "curriculum", "train", "identity")
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"{key} is unknown{_nearest(key, known)}")
+    identity = _typed("profile", "identity", data.get("identity", {}), dict[str, str])
+    return Profile(
+        name=typing.cast(str, _typed("profile", "name", data.get("name", "unnamed"), str)),
+        model=_table(ModelConfig, "model", data.get("model", {})),
+        curriculum=_table(CurriculumConfig, "curriculum", data.get("curriculum", {})),
+        train=_table(TrainConfig, "train", data.get("train", {})),
+        identity=typing.cast(dict[str, str], identity)).check()
+
+
+def profiles_dir() -> Path:
+    """The profiles beside the package in a checkout, or where installation put them."""
+    beside = Path(__file__).parent.parent / "profiles"
+    return beside if beside.is_dir() else Path(sys.prefix) / "share" / "seed-brain" / "profiles"
+
+
+def load_profile(name: str, overrides: typing.Sequence[str] = ()) -> Profile:
+    """A shipped profile by name, or any TOML file by path, with `a.b=value` overrides applied."""
+    path = Path(name) if name.endswith(".toml") or os.sep in name else profiles_dir() / f"{name}.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = sorted(p.stem for p in profiles_dir().glob("*.toml"))
+        raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
+                          f".toml file{_nearest(name, shipped)}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
+    data.setdefault("name", path.stem)
+    for override in overrides:
+        _override(data, override)
+    return from_dict(data)
+
+
+def _override(data: dict, override: str) -> None:
+    """Applies one `a.b=value`; the value is read as TOML, or as a bare string."""
+    key, sep, text = override.partition("=")
+    *parents, leaf = key.split(".")
+    if not sep or not leaf or not all(parents):
+        raise ConfigError(f"--set {override!r}: use table.key=value, such as train.lr=0.002")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = data
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is not a table")
+    table[leaf] = value
