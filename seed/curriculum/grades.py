@@ -1,0 +1,147 @@
+"""Grades: the mixture of tasks, packed training batches, holdout and extrapolation items.
+
+An item belongs to the holdout if the hash of its prompt says so (1 in 8), whatever the seed. For
+identity that keeps back whole wordings, never a question or an answer.
+"""
+import difflib
+import hashlib
+import random
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from seed.config import ConfigError, CurriculumConfig
+from seed.curriculum.tasks import NAMES, PLAIN, Identity, Item, Task
+from seed.curriculum.vocab import END, PAD
+from seed.rng import Stream, dice
+
+IGNORE = -1  # a target that is not learnt
+
+
+class Batch(NamedTuple):
+    tokens: np.ndarray   # (b, t) int32
+    targets: np.ndarray  # (b, t) int32: the next byte if an answer byte or END, else IGNORE
+
+
+def is_holdout(prompt: bytes) -> bool:
+    return hashlib.blake2b(prompt, digest_size=1).digest()[0] % 8 == 0
+
+
+class Curriculum:
+    """The tasks with a share above 0, in the order of `NAMES`. Shares count items, not bytes."""
+
+    def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int):
+        for name in config.tasks:
+            if name not in NAMES:
+                near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+                raise ConfigError(f"curriculum.tasks.{name} is unknown; nearest is {near}")
+        names = [name for name in NAMES if config.tasks.get(name, 0.0) > 0]
+        if Identity.name in names and not identity:
+            raise ConfigError("identity is empty: fill [identity] with question = answer, "
+                              "or set curriculum.tasks.identity=0")
+        self.tasks: dict[str, Task] = {
+            name: Identity(identity) if name == Identity.name else PLAIN[name]() for name in names}
+        self.seed = seed
+        self._order = list(self.tasks.values())
+        self._shares = list(accumulate(config.tasks[name] for name in names))
+
+    def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
+             answer: bytes | None = None) -> Item:
+        """An item of that side of the split and, if given, with that answer."""
+        while True:
+            item = task.generate(rng, level)
+            if answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
+                return item
+
+    def batch(self, step: int, batch_size: int, seq_len: int) -> Batch:
+        """Rows packed with whole items; a pure function of (seed, step) and the sizes.
+
+        An item that does not fit starts the next row, so each row starts with a prompt; the last
+        one, which no row has room for, is dropped. Raises ConfigError if one outgrows a row.
+        """
+        rng = dice(self.seed, Stream.BATCH, step)
+        rows: list[list[Item]] = []
+        row: list[Item] = []
+        used = 0
+        while len(rows) < batch_size:
+            task = self._order[bisect(self._shares, rng.random() * self._shares[-1])]
+            level = 1 + int(rng.random() * len(task.chances))
+            item = self.draw(rng, task, level, holdout=False)
+            size = len(item.prompt) + len(item.answer) + 1
+            if size > seq_len + 1:
+                raise ConfigError(_too_long(item, seq_len))
+            if used + size > seq_len + 1:
+                rows.append(row)
+                row, used = [], 0
+            row.append(item)
+            used += size
+        return _lay_out(rows, seq_len)
+
+    def holdout(self, n_per_level: int) -> list[Item]:
+        """n items a task and training level, never trained on; the same for every run seed."""
+        return self._examination(n_per_level, Stream.HOLDOUT)
+
+    def extrapolation(self, n_per_level: int) -> list[Item]:
+        """n items a task, longer than any trained one; the same for every run seed."""
+        return self._examination(n_per_level, Stream.EXTRAPOLATION)
+
+    def _examination(self, n_per_level: int, purpose: Stream) -> list[Item]:
+        """Where answers are few, each comes equally often: no constant beats the chance level."""
+        items = []
+        for name, task in self.tasks.items():
+            answers = task.answers or (None,)
+            trained = purpose == Stream.HOLDOUT
+            levels = task.levels if trained else [len(task.levels) + 1] * task.extrapolates
+            rng = dice(0, purpose, NAMES.index(name))
+            for level in levels:
+                items += [self.draw(rng, task, level, True, answers[i % len(answers)])
+                          for i in range(n_per_level)]
+        return items
+
+
+def _too_long(item: Item, seq_len: int) -> str:
+    size = len(item.prompt) + len(item.answer)
+    return (f"train.seq_len is {seq_len}: an item of {item.task} needs {size}; "
+            f"use at least {size} or a shorter text")
+
+
+def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int) -> Batch:
+    """Items back to back in each row; seq_len + 1 bytes a row make seq_len (input, next) pairs."""
+    flat = bytearray()
+    learnt = bytearray()
+    for row in rows:
+        start = len(flat)
+        for item in row:
+            flat += item.prompt + item.answer
+            flat.append(END)
+            learnt += bytes(len(item.prompt)) + b"\x01" * (len(item.answer) + 1)
+        room = seq_len + 1 - (len(flat) - start)
+        flat += bytes((PAD,)) * room
+        learnt += bytes(room)
+    bytes_ = np.frombuffer(flat, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
+    mask = np.frombuffer(learnt, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
+    tokens = bytes_[:, :-1].astype(np.int32)                                # (b, t)
+    targets = bytes_[:, 1:].astype(np.int32)                                # (b, t)
+    targets[mask[:, 1:] == 0] = IGNORE
+    return Batch(tokens, targets)
+
+
+def pack_one_per_row(items: Sequence[Item], seq_len: int) -> Batch:
+    """One item a row, the rest PAD and IGNORE. Raises ConfigError for an item longer than a row."""
+    for item in items:
+        if len(item.prompt) + len(item.answer) > seq_len:
+            raise ConfigError(_too_long(item, seq_len))
+    return _lay_out([[item] for item in items], seq_len)
+
+
+def samples(curriculum: Curriculum, n: int) -> list[Item]:
+    """n training items of each task and level, for a person to read."""
+    items = []
+    for name, task in curriculum.tasks.items():
+        rng = dice(curriculum.seed, Stream.SAMPLE, NAMES.index(name))
+        for level in task.levels:
+            items += [curriculum.draw(rng, task, level, holdout=False) for _ in range(n)]
+    return items

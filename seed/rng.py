@@ -1,0 +1,28 @@
+"""Every random draw: one independent stream for each (seed, purpose, index)."""
+import random
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What the numbers are for. Append only: a changed value changes every run."""
+    INIT = 0
+    BATCH = 1
+    HOLDOUT = 2
+    EXTRAPOLATION = 3
+    SAMPLE = 4
+    GENERATE = 5
+
+
+def stream(seed: int, stream: Stream, index: int) -> np.random.Generator:
+    """A numpy generator; the tuple's length is fixed because numpy reads [42] and [42, 0] alike."""
+    return np.random.default_rng((seed, int(stream), index))
+
+
+def dice(seed: int, purpose: Stream, index: int) -> random.Random:
+    """The same stream for code that draws one small number at a time, five times faster.
+
+    Draw only with `.random()`: it is the one method Python promises to keep across versions.
+    """
+    return random.Random(int.from_bytes(stream(seed, purpose, index).bytes(16), "little"))
