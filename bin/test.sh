@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Makes a virtual environment beside the checkout, installs the package with its test tools, runs all checks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip install --quiet --editable '.[test]'
+.venv/bin/python -m flake8 seed tests
+exec .venv/bin/python -m pytest "$@"

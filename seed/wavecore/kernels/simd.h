@@ -1,0 +1,105 @@
+/* Vectors of 16 floats in clang's vector extensions: one source for AVX2, AVX-512 and NEON.
+ *
+ * No intrinsics, no libm. Sums over lanes are explicit trees, so a result depends neither on the
+ * instruction set's width nor on the optimizer. */
+#pragma clang diagnostic ignored "-Wpsabi"
+
+typedef float vec __attribute__((ext_vector_type(16), aligned(4), may_alias));
+typedef int ivec __attribute__((ext_vector_type(16), aligned(4), may_alias));
+typedef float vec8 __attribute__((ext_vector_type(8), aligned(4), may_alias));
+typedef float vec4 __attribute__((ext_vector_type(4)));
+typedef float vec2 __attribute__((ext_vector_type(2)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+#define ALIGNED __attribute__((aligned(64)))
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define LANES 16
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define ROUND_UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
+
+INLINE vec load(const float *p) { return *(const vec *)p; }
+INLINE void store(float *p, vec v) { *(vec *)p = v; }
+INLINE vec8 load8(const float *p) { return *(const vec8 *)p; }
+INLINE void store8(float *p, vec8 v) { *(vec8 *)p = v; }
+
+INLINE float sum_lanes(vec v) {
+    vec8 a = v.lo + v.hi;
+    vec4 b = a.lo + a.hi;
+    vec2 c = b.lo + b.hi;
+    return c.x + c.y;
+}
+
+INLINE float max_lanes(vec v) {
+    float m = v[0];
+    for (int i = 1; i < LANES; i++) m = MAX(m, v[i]);
+    return m;
+}
+
+/* Lane sums of four vectors at once, as one vector of four. */
+INLINE vec8 add_pairs(vec8 a, vec8 b) {
+    return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14)
+         + __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
+}
+INLINE vec4 sum_lanes4(vec8 a, vec8 b, vec8 c, vec8 d) {
+    vec8 s = add_pairs(add_pairs(a, b), add_pairs(c, d));
+    return s.lo + s.hi;
+}
+
+INLINE void fill_zero(float *p, long n) {
+    for (long i = 0; i < n; i++) p[i] = 0.f;
+}
+INLINE void copy(float *restrict to, const float *restrict from, long n) {
+    for (long i = 0; i < n; i++) to[i] = from[i];
+}
+
+INLINE float root(float x) { return __builtin_sqrtf(x); }
+INLINE vec vroot(vec x) {
+    vec r;
+    for (int i = 0; i < LANES; i++) r[i] = root(x[i]);
+    return r;
+}
+
+/* exp by range reduction to |r| <= ln(2)/2 and a degree-7 polynomial (Cephes expf), about 1 ulp. */
+INLINE vec vexp(vec x) {
+    x = x < -87.f ? (vec)(-87.f) : x;
+    x = x > 88.f ? (vec)88.f : x;
+    vec n = x * 1.44269504088896341f + 12582912.f; /* round to nearest by the magic constant 1.5 * 2^23 */
+    ivec bits = (ivec)n;
+    n -= 12582912.f;
+    vec r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.f;
+    return p * (vec)((bits + (127 - 0x4B400000)) << 23);
+}
+INLINE float exp1(float x) { return vexp((vec)x)[0]; }
+
+INLINE vec sigmoid(vec x) { return 1.f / (1.f + vexp(-x)); }
+
+/* softplus(x) = max(x, 0) + log1p(exp(-|x|)); log1p(u) = 2 atanh(u / (2 + u)) as an odd series. */
+INLINE vec softplus(vec x) {
+    vec u = vexp(x < 0.f ? x : -x);
+    vec s = u / (2.f + u), q = s * s;
+    vec l = q * (1.f / 11) + (1.f / 9);
+    l = l * q + (1.f / 7);
+    l = l * q + (1.f / 5);
+    l = l * q + (1.f / 3);
+    l = l * q + 1.f;
+    return (x > 0.f ? x : (vec)0.f) + 2.f * s * l;
+}
+
+/* Natural logarithm of a positive normal float. */
+INLINE float log1(float x) {
+    union { float f; unsigned u; } z = {x};
+    unsigned u = z.u;
+    int e = (int)(u - 0x3f3504f3u) >> 23; /* split at sqrt(1/2), so that the mantissa is near 1 */
+    z.u = u - ((unsigned)e << 23);
+    float s = (z.f - 1) / (z.f + 1), q = s * s;
+    return e * 0.69314718056f + 2 * s * (1 + q * (1.f / 3 + q * (1.f / 5 + q * (1.f / 7 + q * (1.f / 9)))));
+}

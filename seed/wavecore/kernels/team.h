@@ -1,0 +1,68 @@
+/* A team of THREADS threads runs one function over tiles that are taken from shared counters.
+ *
+ * Which thread takes a tile never changes a bit of the result: a tile has one owner, and partial
+ * sums are added in tile order. */
+typedef unsigned long size_t;
+int pthread_create(size_t *, const void *, void *(*)(void *), void *);
+int pthread_join(size_t, void **);
+int sched_yield(void);
+
+#define PHASES 8
+#define SPINS_BEFORE_YIELD 4000
+
+typedef struct {
+    int arrived, generation, next[PHASES];
+    void **args;
+} team_t;
+typedef struct {
+    team_t *team;
+    int thread;
+} member_t;
+
+#if defined(__x86_64__)
+#define RELAX() __builtin_ia32_pause()
+#else
+#define RELAX() __asm__ volatile("yield")
+#endif
+
+static void kernel_body(team_t *team, int thread);
+
+/* All threads wait here until the last has arrived. */
+INLINE void barrier(team_t *team) {
+    if (THREADS == 1) return;
+    int generation = __atomic_load_n(&team->generation, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == THREADS) {
+        __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->generation, generation + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; __atomic_load_n(&team->generation, __ATOMIC_ACQUIRE) == generation;)
+        if (++spins < SPINS_BEFORE_YIELD) RELAX(); else sched_yield();
+}
+
+/* Runs the statement for i = 0 .. count-1, each i on the thread that takes it first. */
+#define FOR_TILES(i, phase, count) \
+    for (int i; (i = __atomic_fetch_add(&team->next[phase], 1, __ATOMIC_RELAXED)) < (count);)
+
+static void *member_main(void *member) {
+    kernel_body(((member_t *)member)->team, ((member_t *)member)->thread);
+    return 0;
+}
+
+/* The barrier needs THREADS arrivals, so a thread that cannot be created now (a process limit) is
+ * tried again until it can. */
+INLINE void run_team(void **args) {
+    team_t team;
+    team.arrived = team.generation = 0;
+    for (int i = 0; i < PHASES; i++) team.next[i] = 0;
+    team.args = args;
+    member_t members[THREADS];
+    size_t handles[THREADS];
+    for (int i = 1; i < THREADS; i++) {
+        members[i].team = &team;
+        members[i].thread = i;
+        while (pthread_create(&handles[i], 0, member_main, &members[i])) sched_yield();
+    }
+    kernel_body(&team, 0);
+    for (int i = 1; i < THREADS; i++) pthread_join(handles[i], 0);
+}
