@@ -59,7 +59,7 @@ class ModelConfig:
         return (self.pattern * self.n_layers)[:self.n_layers]
 
     def check(self) -> None:
-        for name, low, high in (("d_model", 16, 4096), ("d_ff", 16, 16384), ("d_state", 16, 128),
+        for name, low, high in (("d_model", 16, 1024), ("d_ff", 16, 4096), ("d_state", 16, 128),
                                 ("head_dim", 16, 128), ("vocab_size", 16, 65536)):
             _check_range("model", name, getattr(self, name), low, high)
             _check_multiple("model", name, getattr(self, name), LANES)
@@ -70,11 +70,12 @@ class ModelConfig:
         _check_range("model", "beta_max", self.beta_max, 0.1, 2.0)
         _check_range("model", "norm_eps", self.norm_eps, 1e-8, 1e-2)
         _check_range("model", "rope_theta", self.rope_theta, 10.0, 1e7)
-        _check_multiple("model", "head_dim", self.head_dim, 2 * LANES if "A" in self.pattern else LANES)
+        rotated = 2 * LANES if "A" in self.pattern else LANES  # RoPE turns halves of a head
+        _check_multiple("model", "head_dim", self.head_dim, rotated)
         _check_multiple("model", "d_model", self.d_model, self.head_dim)
         if not self.pattern or set(self.pattern) - set("SA"):
-            raise ConfigError(f"model.pattern is {self.pattern!r}: use only the letters S (SSM) and "
-                              f"A (attention), for example 'SSA'")
+            raise ConfigError(f"model.pattern is {self.pattern!r}: use only the letters S (SSM) "
+                              f"and A (attention), for example 'SSA'")
         if self.transition not in ("delta", "diagonal"):
             raise ConfigError(f"model.transition is {self.transition!r}: use 'delta' or 'diagonal'")
         if self.dt_bias_min > self.dt_bias_max:
@@ -91,7 +92,7 @@ class CurriculumConfig:
     def check(self) -> None:
         _check_range("curriculum", "holdout_items", self.holdout_items, 1, 100_000)
         if not self.tasks:
-            raise ConfigError("curriculum.tasks is empty: name at least one task, such as copy = 1.0")
+            raise ConfigError("curriculum.tasks is empty: name at least one, such as copy = 1.0")
         for name, share in self.tasks.items():
             _check_range("curriculum.tasks", name, share, 0.0, 1e6)
         if not any(self.tasks.values()):
@@ -161,7 +162,8 @@ def _check_multiple(table: str, key: str, value: int, unit: int) -> None:
     if value % unit:
         below, above = value // unit * unit, (value // unit + 1) * unit
         nearest = below if below and value - below < above - value else above
-        raise ConfigError(f"{table}.{key} is {value}: use a multiple of {unit}; nearest is {nearest}")
+        raise ConfigError(f"{table}.{key} is {value}: use a multiple of {unit}; "
+                          f"nearest is {nearest}")
 
 
 def _typed(table: str, key: str, value: object, want: type) -> object:
@@ -175,8 +177,8 @@ def _typed(table: str, key: str, value: object, want: type) -> object:
     if want is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, want) or isinstance(value, bool):
-        raise ConfigError(f"{table}.{key} is {value!r}: use {'an' if want is int else 'a'} "
-                          f"{ {'int': 'integer', 'str': 'string'}.get(want.__name__, want.__name__)}")
+        noun = {int: "an integer", str: "a string"}.get(want, f"a {want.__name__}")
+        raise ConfigError(f"{table}.{key} is {value!r}: use {noun}")
     return value
 
 
@@ -218,7 +220,8 @@ def profiles_dir() -> Path:
 
 def load_profile(name: str, overrides: typing.Sequence[str] = ()) -> Profile:
     """A shipped profile by name, or any TOML file by path, with `a.b=value` overrides applied."""
-    path = Path(name) if name.endswith(".toml") or os.sep in name else profiles_dir() / f"{name}.toml"
+    is_path = name.endswith(".toml") or os.sep in name
+    path = Path(name) if is_path else profiles_dir() / f"{name}.toml"
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -10,7 +10,8 @@ def test_a_profile_survives_the_trip_through_a_plain_dict():
 
 
 def test_an_override_replaces_one_value_and_nothing_else():
-    plain, changed = load_profile("toy").to_dict(), load_profile("toy", ["train.lr=0.002"]).to_dict()
+    plain = load_profile("toy").to_dict()
+    changed = load_profile("toy", ["train.lr=0.002"]).to_dict()
     assert changed["train"].pop("lr") == 0.002
     assert plain["train"].pop("lr") != 0.002
     assert changed == plain
