@@ -1,0 +1,27 @@
+"""Finds the C compiler that builds the kernels: $CC, else clang, else the newest clang-NN."""
+import os
+import re
+import shutil
+from pathlib import Path
+
+
+class CompilerError(RuntimeError):
+    """No clang on this machine; the message is one line that says what to install."""
+
+
+def find_compiler() -> str:
+    """Command of the compiler. Raises CompilerError when there is none."""
+    named = os.environ.get("CC")
+    if named:
+        if not shutil.which(named):
+            raise CompilerError(f"CC is {named!r}, which is not on PATH: unset CC or install it")
+        return named
+    if shutil.which("clang"):
+        return "clang"
+    numbered = [(int(match[1]), entry.name)
+                for folder in os.get_exec_path() if Path(folder).is_dir()
+                for entry in Path(folder).glob("clang-*")
+                if (match := re.fullmatch(r"clang-(\d+)", entry.name))]
+    if not numbered:
+        raise CompilerError("no clang found to build the kernels: sudo apt install clang")
+    return max(numbered)[1]

@@ -1,0 +1,137 @@
+"""The fast blocks: C kernels specialised by shape, bound through `Tensor.custom_kernel`.
+
+That interface is marked alpha, so every call to it is in this file and tinygrad is pinned. The
+sizes of saved and scratch buffers are computed here and reach the C code as offsets.
+"""
+import functools
+import math
+from importlib import resources
+
+from tinygrad import Tensor, dtypes
+from tinygrad.uop.ops import KernelInfo, Ops, UOp
+
+from seed.config import ModelConfig
+from seed.wavecore.layout import Block, proj_columns, round_up
+
+ROW_TILE = 96   # ROW_TILE of gemm.h
+CHUNK = 16      # CHUNK of ssm.c
+HEADERS = ("simd.h", "team.h", "gemm.h", "norm.h")
+
+
+@functools.cache
+def _text(name: str) -> str:
+    return (resources.files("seed.wavecore") / "kernels" / name).read_text(encoding="utf-8")
+
+
+def _segments(prefix: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
+    """Total floats of a buffer and the offset of each of its segments, as C names."""
+    offsets, at = {}, 0
+    for name, size in sizes.items():
+        offsets[f"{prefix}_{name}"] = at
+        at += round_up(size)
+    return max(at, 1), offsets
+
+
+def source(file: str, defines: dict[str, object]) -> tuple[str, str]:
+    """Kernel name and complete C text."""
+    direction = "forward" if "FORWARD" in defines else "backward"
+    name = "_".join([file.removesuffix(".c"), direction] + [
+        str(defines[key]) for key in ("D_MODEL", "BATCH", "TIME", "THREADS") if key in defines])
+    head = "".join(f"#define {key} {value}\n" for key, value in {**defines, "KERNEL": name}.items())
+    return name, head + "".join(map(_text, (*HEADERS, file)))
+
+
+def _launcher(file: str, defines: dict[str, object]):
+    name, text = source(file, defines)
+
+    def launch(*buffers: UOp) -> UOp:
+        sink = UOp.sink(*[b.base for b in buffers], arg=KernelInfo(name=name))
+        linear = UOp(Ops.LINEAR, src=(*sink.src, sink))
+        return UOp(Ops.PROGRAM, src=(sink, linear, UOp(Ops.SOURCE, arg=text)))
+    return launch
+
+
+def _empty(*shape: int) -> Tensor:
+    return Tensor.empty(*shape, dtype=dtypes.float)
+
+
+def _common(config: ModelConfig, b: int, t: int, threads: int) -> dict[str, object]:
+    return {"THREADS": threads, "BATCH": b, "TIME": t, "ROWS": b * t, "D_MODEL": config.d_model,
+            "NORM_EPS": f"{config.norm_eps!r}f"}
+
+
+def _weights(block: Block) -> dict[str, int]:
+    return {f"W_{name.upper()}": at for name, at in block.offsets().items()}
+
+
+class Ssm:
+    """The SSM mixer's kernels for one shape; call it like `reference.ssm` with packed weights."""
+
+    def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
+        d, e, h = config.d_model, config.d_inner, config.ssm_heads
+        n, p, rows, proj = config.d_state, config.head_dim, b * t, round_up(proj_columns(config))
+        private = 6 * round_up(t)  # gates_t of ssm.c
+        self.shape, self.weights = (rows, d), block.size
+        self.conv_shape = (b, config.d_conv - 1, h, 2 * n + p)
+        self.ssm_shape = (b, h, n, p)
+        self.save, save = _segments("SAVE", {
+            "PROJ": rows * proj, "OUT": rows * e, "STATES": b * h * math.ceil(t / CHUNK) * n * p})
+        panels = {"IN_PANELS": proj * d, "OUT_PANELS": e * d}
+        self.forward_scratch, forward = _segments("SCRATCH", {
+            **panels, "PRIVATE": threads * private})
+        parts = round_up(config.d_conv * (2 * n + p) + p + 2)
+        self.backward_scratch, backward = _segments("SCRATCH", {
+            **panels, "D_OUT": rows * e, "D_PROJ": rows * proj, "O_PANELS": rows * e,
+            "XN_PANELS": rows * d, "D_GAIN": math.ceil(rows / ROW_TILE) * d,
+            "PARTS": b * h * parts, "PRIVATE": threads * private})
+        defines = {**_common(config, b, t, threads), **_weights(block), **save,
+                   "TIME_PADDED": round_up(t), "D_INNER": e, "HEADS": h, "D_STATE": n,
+                   "HEAD_DIM": p, "D_CONV": config.d_conv, "PROJ": proj,
+                   "DELTA": "1.f" if config.transition == "delta" else "0.f",
+                   "BETA_MAX": f"{config.beta_max!r}f", "SCRATCH_PRIVATE_STRIDE": private}
+        self.launch_forward = _launcher("ssm.c", {**defines, **forward, "FORWARD": 1})
+        self.launch_backward = _launcher("ssm.c", {**defines, **backward, "BACKWARD": 1})
+
+    def __call__(self, x: Tensor, w: Tensor, conv_in: Tensor,
+                 ssm_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, conv_out, ssm_out = Tensor.custom_kernel(
+            _empty(*self.shape), _empty(*self.conv_shape), _empty(*self.ssm_shape),
+            _empty(self.save), _empty(self.forward_scratch), x, w, conv_in, ssm_in,
+            fxn=self.launch_forward, grad_fxn=self._gradient)[:3]
+        return y, conv_out.detach(), ssm_out.detach()
+
+    def _gradient(self, dy: UOp, call: UOp) -> tuple[UOp | None, ...]:
+        save, (x, w, conv_in) = call.src[4], call.src[6:9]
+        dx, dw, d_conv, d_ssm = Tensor.custom_kernel(
+            _empty(*self.shape), _empty(self.weights), _empty(*self.conv_shape),
+            _empty(*self.ssm_shape), _empty(self.backward_scratch), Tensor(dy), Tensor(x),
+            Tensor(w), Tensor(conv_in), Tensor(save.after(call)), fxn=self.launch_backward)[:4]
+        return (None,) * 5 + (dx.uop, dw.uop, d_conv.uop, d_ssm.uop)
+
+
+class Mlp:
+    """The SwiGLU MLP's kernels for one shape."""
+
+    def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
+        d, f, rows = config.d_model, config.d_ff, b * t
+        self.shape, self.weights, self.save = (rows, d), block.size, rows * 2 * f
+        panels = {"IN_PANELS": 2 * f * d, "OUT_PANELS": f * d}
+        self.forward_scratch, forward = _segments("SCRATCH", panels)
+        self.backward_scratch, backward = _segments("SCRATCH", {
+            **panels, "D_HIDDEN": rows * 2 * f, "ACT_PANELS": rows * f, "XN_PANELS": rows * d,
+            "D_GAIN": math.ceil(rows / ROW_TILE) * d})
+        defines = {**_common(config, b, t, threads), **_weights(block), "D_FF": f}
+        self.launch_forward = _launcher("mlp.c", {**defines, **forward, "FORWARD": 1})
+        self.launch_backward = _launcher("mlp.c", {**defines, **backward, "BACKWARD": 1})
+
+    def __call__(self, x: Tensor, w: Tensor) -> Tensor:
+        return Tensor.custom_kernel(
+            _empty(*self.shape), _empty(self.save), _empty(self.forward_scratch), x, w,
+            fxn=self.launch_forward, grad_fxn=self._gradient)[0]
+
+    def _gradient(self, dy: UOp, call: UOp) -> tuple[UOp | None, ...]:
+        save, (x, w) = call.src[2], call.src[4:6]
+        dx, dw = Tensor.custom_kernel(
+            _empty(*self.shape), _empty(self.weights), _empty(self.backward_scratch), Tensor(dy),
+            Tensor(x), Tensor(w), Tensor(save.after(call)), fxn=self.launch_backward)[:2]
+        return (None,) * 3 + (dx.uop, dw.uop)

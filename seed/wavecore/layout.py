@@ -1,0 +1,117 @@
+"""Every parameter's name, shape and initial value, and its place in the packed tensor of its block.
+
+A block (one mixer or one MLP with its pre-norm) is trained as one flat tensor, because a kernel
+then takes one weight and returns one gradient. Inside it each array starts at a multiple of LANES
+floats, and the rows of a fused projection are padded to a multiple of LANES with zeros that stay
+zero.
+"""
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from seed.config import LANES, ModelConfig
+
+
+def round_up(n: int, unit: int = LANES) -> int:
+    return (n + unit - 1) // unit * unit
+
+
+@dataclass(frozen=True)
+class Array:
+    """One named array. `decay`: weight decay applies (matrices only)."""
+    name: str
+    shape: tuple[int, ...]
+    padded_rows: int = 0   # rows held in the packed tensor when more than shape[0]
+    decay: bool = False
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def packed_size(self) -> int:
+        rows = self.padded_rows or self.shape[0]
+        return round_up(rows * math.prod(self.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Block:
+    """The arrays of one packed tensor, in order."""
+    kind: str              # embedding, ssm, attention, mlp or norm
+    name: str              # layers.0.mixer; the arrays' names follow after a dot
+    arrays: tuple[Array, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(a.packed_size for a in self.arrays)
+
+    def offsets(self) -> dict[str, int]:
+        """First float of each array in the packed tensor."""
+        offsets, at = {}, 0
+        for a in self.arrays:
+            offsets[a.name] = at
+            at += a.packed_size
+        return offsets
+
+    def key(self, array: Array) -> str:
+        """The checkpoint key of an array."""
+        return f"{self.name}.{array.name}" if array.name else self.name
+
+    def pack(self, named: dict[str, np.ndarray]) -> np.ndarray:
+        flat = np.zeros(self.size, np.float32)
+        for a, at in zip(self.arrays, self.offsets().values()):
+            flat[at:at + a.size] = named[self.key(a)].reshape(-1)
+        return flat
+
+    def unpack(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.key(a): flat[at:at + a.size].reshape(a.shape).copy()
+                for a, at in zip(self.arrays, self.offsets().values())}
+
+
+def proj_columns(config: ModelConfig) -> int:
+    """Rows of the SSM in_proj: q, k (n each), v, z (p each), beta and dt (one each) a head."""
+    return config.ssm_heads * (2 * config.d_state + 2 * config.head_dim + 2)
+
+
+def ssm_block(config: ModelConfig, name: str) -> Block:
+    d, e, h = config.d_model, config.d_inner, config.ssm_heads
+    channels = 2 * config.d_state + config.head_dim
+    rows = proj_columns(config)
+    return Block("ssm", name, (
+        Array("norm", (d,)),
+        Array("in_proj", (rows, d), padded_rows=round_up(rows), decay=True),
+        Array("conv1d", (config.d_conv, h, channels)),
+        Array("A_log", (h,)),
+        Array("dt_bias", (h,)),
+        Array("out_norm", (config.head_dim,)),
+        Array("out_proj", (d, e), decay=True)))
+
+
+def attention_block(config: ModelConfig, name: str) -> Block:
+    d = config.d_model
+    return Block("attention", name, (
+        Array("norm", (d,)),
+        Array("qkv_proj", (3 * d, d), decay=True),
+        Array("out_proj", (d, d), decay=True)))
+
+
+def mlp_block(config: ModelConfig, name: str) -> Block:
+    d, f = config.d_model, config.d_ff
+    return Block("mlp", name, (
+        Array("norm", (d,)),
+        Array("in_proj", (2 * f, d), decay=True),
+        Array("out_proj", (d, f), decay=True)))
+
+
+def blocks(config: ModelConfig) -> list[Block]:
+    """All packed tensors of a model, in the order in which they are trained and saved."""
+    found = [Block("embedding", "embedding", (Array("", (config.vocab_size, config.d_model)),))]
+    for i, kind in enumerate(config.layer_kinds):
+        mixer = ssm_block if kind == "S" else attention_block
+        found += [mixer(config, f"layers.{i}.mixer"), mlp_block(config, f"layers.{i}.mlp")]
+    return found + [Block("norm", "norm_f", (Array("", (config.d_model,)),))]
+
+
+def count_params(config: ModelConfig) -> int:
+    return sum(a.size for block in blocks(config) for a in block.arrays)

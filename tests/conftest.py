@@ -1,0 +1,7 @@
+"""Before tinygrad is imported: the CPU device and the compiler that builds the kernels."""
+import os
+
+from seed.wavecore.compiler import find_compiler
+
+os.environ["DEV"] = "CPU"
+os.environ["CC"] = find_compiler()
