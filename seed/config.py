@@ -66,7 +66,7 @@ class ModelConfig:
         _check_range("model", "n_layers", self.n_layers, 1, 64)
         _check_range("model", "expand", self.expand, 1, 8)
         _check_range("model", "d_conv", self.d_conv, 2, 8)
-        _check_range("model", "sliding_window", self.sliding_window, 1, 4096)
+        _check_range("model", "sliding_window", self.sliding_window, 2, 4096)
         _check_range("model", "beta_max", self.beta_max, 0.1, 2.0)
         _check_range("model", "norm_eps", self.norm_eps, 1e-8, 1e-2)
         _check_range("model", "rope_theta", self.rope_theta, 10.0, 1e7)

@@ -9,6 +9,7 @@ from seed.wavecore import kernels, layout, reference
 TOLERANCE = 2e-4  # relative L2, float32
 
 BLOCKS = {"ssm": (layout.ssm_block, kernels.Ssm, reference.ssm),
+          "attention": (layout.attention_block, kernels.Attention, reference.attention),
           "mlp": (layout.mlp_block, kernels.Mlp, reference.mlp)}
 
 
@@ -36,6 +37,10 @@ def random_case(kind: str, config: ModelConfig, b: int, t: int):
     if kind == "ssm":
         h, n, p = config.ssm_heads, config.d_state, config.head_dim
         states = [normal(b, config.d_conv - 1, h, 2 * n + p), normal(b, h, n, p)]
+    if kind == "attention":
+        past = config.sliding_window - 1
+        length = np.array([(0, past, 5)[i % 3] for i in range(b)], np.int32)
+        states = [normal(b, past, config.d_model), normal(b, past, config.d_model), length]
     return block, named, normal(b, t, config.d_model), normal(b, t, config.d_model), states
 
 
@@ -44,9 +49,10 @@ def specification(kind, config, block, named, x, dy, states):
     x, states = realized(x), [realized(s) for s in states]
     out = BLOCKS[kind][2](config, x, w, *states)
     out = out if isinstance(out, tuple) else (out,)
-    grads = (out[0] * realized(dy)).sum().gradient(x, *states, *w.values())
+    learnt = [s for s in states if s.dtype.name == "float"]
+    grads = (out[0] * realized(dy)).sum().gradient(x, *learnt, *w.values())
     Tensor.realize(*out, *grads)
-    n = 1 + len(states)
+    n = 1 + len(learnt)
     return out, grads[:n], dict(zip(w, grads[n:]))
 
 
@@ -57,7 +63,8 @@ def kernel(kind, config, block, named, x, dy, states, threads):
         [realized(s) for s in states]
     out = run(x, w, *states)
     out = out if isinstance(out, tuple) else (out,)
-    grads = (out[0] * realized(dy.reshape(b * t, d))).sum().gradient(x, w, *states)
+    learnt = [s for s in states if s.dtype.name == "float"]
+    grads = (out[0] * realized(dy.reshape(b * t, d))).sum().gradient(x, w, *learnt)
     Tensor.realize(*out, *grads)
     named_grads = block.unpack(grads[1].numpy())
     return out, [grads[0], *grads[2:]], {a.name: named_grads[block.key(a)] for a in block.arrays}
@@ -65,6 +72,8 @@ def kernel(kind, config, block, named, x, dy, states, threads):
 
 @pytest.mark.parametrize("kind, d_model, b, t, transition", [
     ("mlp", 32, 1, 1, "delta"), ("mlp", 64, 3, 65, "delta"), ("mlp", 256, 2, 63, "delta"),
+    ("attention", 32, 1, 1, "delta"), ("attention", 64, 3, 2, "delta"),
+    ("attention", 256, 1, 63, "delta"), ("attention", 64, 3, 130, "delta"),
     ("ssm", 32, 1, 1, "delta"), ("ssm", 64, 3, 2, "delta"), ("ssm", 32, 1, 17, "delta"),
     ("ssm", 64, 2, 5, "diagonal"), ("ssm", 96, 1, 3, "delta"),
 ])
@@ -82,7 +91,7 @@ def test_a_kernel_equals_its_specification(kind, d_model, b, t, transition):
         assert distance(k_d_weights[name], expected) < TOLERANCE, name
 
 
-@pytest.mark.parametrize("kind", ["ssm", "mlp"])
+@pytest.mark.parametrize("kind", ["ssm", "attention", "mlp"])
 def test_the_thread_count_changes_no_bit(kind):
     config = ModelConfig()
     case = random_case(kind, config, 3, 65)

@@ -12,6 +12,7 @@ from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.config import ModelConfig
 from seed.wavecore.layout import Block, proj_columns, round_up
+from seed.wavecore.reference import rope_table
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
 CHUNK = 16      # CHUNK of ssm.c
@@ -107,6 +108,51 @@ class Ssm:
             _empty(*self.ssm_shape), _empty(self.backward_scratch), Tensor(dy), Tensor(x),
             Tensor(w), Tensor(conv_in), Tensor(save.after(call)), fxn=self.launch_backward)[:4]
         return (None,) * 5 + (dx.uop, dw.uop, d_conv.uop, d_ssm.uop)
+
+
+class Attention:
+    """The attention mixer's kernels for one shape; call it like `reference.attention`."""
+
+    def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
+        d, p, rows, past = config.d_model, config.head_dim, b * t, config.sliding_window - 1
+        slots = round_up(past + t)
+        self.shape, self.weights, self.batch = (rows, d), block.size, b
+        self.cache_shape = (b, past, d)
+        self.rope = Tensor(rope_table(config, t)).realize()
+        self.save, save = _segments("SAVE", {
+            "QKV": rows * 3 * d, "OUT": rows * d, "STATS": b * config.attn_heads * t * 2})
+        panels = {"IN_PANELS": 3 * d * d, "OUT_PANELS": d * d}
+        forward_private, backward_private = (p + 1) * slots, (5 * p + 2) * slots
+        self.forward_scratch, forward = _segments("SCRATCH", {
+            **panels, "PRIVATE": threads * forward_private})
+        self.backward_scratch, backward = _segments("SCRATCH", {
+            **panels, "D_OUT": rows * d, "D_QKV": rows * 3 * d, "O_PANELS": rows * d,
+            "XN_PANELS": rows * d, "D_GAIN": math.ceil(rows / ROW_TILE) * d,
+            "PRIVATE": threads * backward_private})
+        defines = {**_common(config, b, t, threads), **_weights(block), **save,
+                   "HEADS": config.attn_heads, "HEAD_DIM": p, "WINDOW": config.sliding_window,
+                   "SCALE": f"{p ** -0.5!r}f"}
+        self.launch_forward = _launcher("attention.c", {
+            **defines, **forward, "SCRATCH_PRIVATE_STRIDE": forward_private, "FORWARD": 1})
+        self.launch_backward = _launcher("attention.c", {
+            **defines, **backward, "SCRATCH_PRIVATE_STRIDE": backward_private, "BACKWARD": 1})
+
+    def __call__(self, x: Tensor, w: Tensor, k_in: Tensor, v_in: Tensor,
+                 length: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        y, k_out, v_out, length_out = Tensor.custom_kernel(
+            _empty(*self.shape), _empty(*self.cache_shape), _empty(*self.cache_shape),
+            Tensor.empty(self.batch, dtype=dtypes.int), _empty(self.save),
+            _empty(self.forward_scratch), x, w, k_in, v_in, length, self.rope,
+            fxn=self.launch_forward, grad_fxn=self._gradient)[:4]
+        return y, k_out.detach(), v_out.detach(), length_out
+
+    def _gradient(self, dy: UOp, call: UOp) -> tuple[UOp | None, ...]:
+        save, inputs = call.src[5], [Tensor(u) for u in call.src[7:13]]
+        dx, dw, dk, dv = Tensor.custom_kernel(
+            _empty(*self.shape), _empty(self.weights), _empty(*self.cache_shape),
+            _empty(*self.cache_shape), _empty(self.backward_scratch), Tensor(dy), *inputs,
+            Tensor(save.after(call)), fxn=self.launch_backward)[:4]
+        return (None,) * 6 + (dx.uop, dw.uop, dk.uop, dv.uop, None, None)
 
 
 class Mlp:

@@ -3,6 +3,7 @@
 Dimension letters as in `model.py`. Every function takes the block's named arrays (`layout.py`) and
 runs on any tinygrad device. The recurrence is a Python loop over time: slow, and readable.
 """
+import numpy as np
 from tinygrad import Tensor
 
 from seed.config import ModelConfig
@@ -57,6 +58,43 @@ def ssm(config: ModelConfig, x: Tensor, w: dict[str, Tensor], conv_in: Tensor,
     y = Tensor.stack(*ys, dim=1)                                        # (b, t, h, p)
     out = rms_norm(y, w["out_norm"], config.norm_eps) * silu(qkvz[..., 2 * n + p:])
     return x + out.reshape(b, t, h * p) @ w["out_proj"].T, raw[:, t:t + past], S
+
+
+def rope_table(config: ModelConfig, t: int) -> np.ndarray:
+    """(w-1+t, p) float32: cosines, then sines, of slot * theta^(-2i/p) (Su et al. 2104.09864)."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-np.arange(half) / half)
+    angle = np.arange(config.sliding_window - 1 + t)[:, None] * frequency
+    return np.concatenate([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+
+
+def attention(config: ModelConfig, x: Tensor, w: dict[str, Tensor], k_in: Tensor, v_in: Tensor,
+              length: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sliding-window attention with residual: x (b, t, d), k_in and v_in (b, w-1, d), length (b,).
+
+    The last `length` carried keys are valid; they are not rotated, and slot numbers serve as
+    positions. Returns y (b, t, d), k_out, v_out, length_out.
+    """
+    b, t, d = x.shape
+    h, p, past = config.attn_heads, config.head_dim, config.sliding_window - 1
+    qkv = rms_norm(x, w["norm"], config.norm_eps) @ w["qkv_proj"].T     # (b, t, 3d)
+    k, v = k_in.cat(qkv[..., d:2 * d], dim=1), v_in.cat(qkv[..., 2 * d:], dim=1)  # (b, past+t, d)
+    table = Tensor(rope_table(config, t))
+    cos, sin = table[:, None, :p // 2], table[:, None, p // 2:]         # (past+t, 1, p/2)
+
+    def rotate(z: Tensor, first: int) -> Tensor:
+        z = z.reshape(b, -1, h, p)
+        low, high, c, s = z[..., :p // 2], z[..., p // 2:], cos[first:], sin[first:]
+        return (low * c - high * s).cat(high * c + low * s, dim=-1)     # (b, slots, h, p)
+
+    q_rot = rotate(qkv[..., :d], past).transpose(1, 2)                  # (b, h, t, p)
+    scores = q_rot @ rotate(k, 0).permute(0, 2, 3, 1) * p ** -0.5       # (b, h, t, past+t)
+    slot, query = Tensor.arange(past + t), past + Tensor.arange(t)[:, None]
+    seen = (slot <= query) & (slot > query - config.sliding_window)     # (t, past+t)
+    seen = seen[None] & (slot >= past - length[:, None])[:, None]       # (b, t, past+t)
+    prob = seen[:, None].where(scores, -1e30).softmax(-1)
+    out = (prob @ v.reshape(b, -1, h, p).transpose(1, 2)).transpose(1, 2).reshape(b, t, d)
+    return (x + out @ w["out_proj"].T, k[:, t:], v[:, t:], (length + t).minimum(past))
 
 
 def mlp(config: ModelConfig, x: Tensor, w: dict[str, Tensor]) -> Tensor:
