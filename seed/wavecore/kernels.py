@@ -16,7 +16,11 @@ from seed.wavecore.reference import rope_table
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
 CHUNK = 16      # CHUNK of ssm.c
+UNIT_SIZE = 4096   # floats of the optimizer that one thread takes at a time
+GROUP_SIZE = 24    # tensors of one optimizer launch; tinygrad takes at most 63 arguments
+PARTS = ("FORWARD", "BACKWARD", "LOGITS", "NORM", "DECIDE", "APPLY")
 HEADERS = ("simd.h", "team.h", "gemm.h", "norm.h")
+NEEDS = {"adamw.c": ("simd.h", "team.h")}  # the others take all headers
 
 
 @functools.cache
@@ -35,11 +39,12 @@ def _segments(prefix: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
 
 def source(file: str, defines: dict[str, object]) -> tuple[str, str]:
     """Kernel name and complete C text."""
-    direction = "forward" if "FORWARD" in defines else "backward"
-    name = "_".join([file.removesuffix(".c"), direction] + [
+    part = next(key for key in PARTS if key in defines)
+    name = "_".join([file.removesuffix(".c"), part.lower()] + [
         str(defines[key]) for key in ("D_MODEL", "BATCH", "TIME", "THREADS") if key in defines])
     head = "".join(f"#define {key} {value}\n" for key, value in {**defines, "KERNEL": name}.items())
-    return name, head + "".join(map(_text, (*HEADERS, file)))
+    headers = [h for h in HEADERS if h in NEEDS.get(file, HEADERS)]
+    return name, head + "".join(map(_text, (*headers, file)))
 
 
 def _launcher(file: str, defines: dict[str, object]):
@@ -181,3 +186,115 @@ class Mlp:
             _empty(*self.shape), _empty(self.weights), _empty(self.backward_scratch), Tensor(dy),
             Tensor(x), Tensor(w), Tensor(save.after(call)), fxn=self.launch_backward)[:2]
         return (None,) * 3 + (dx.uop, dw.uop)
+
+
+class Embedding:
+    """Rows of the table for tokens (b*t,) int32."""
+
+    def __init__(self, config: ModelConfig, b: int, t: int, threads: int):
+        self.shape, self.table_shape = (b * t, config.d_model), (config.vocab_size, config.d_model)
+        defines = {**_common(config, b, t, threads), "VOCAB": config.vocab_size}
+        self.launch_forward = _launcher("embedding.c", {**defines, "FORWARD": 1})
+        self.launch_backward = _launcher("embedding.c", {**defines, "BACKWARD": 1})
+
+    def __call__(self, tokens: Tensor, table: Tensor) -> Tensor:
+        return Tensor.custom_kernel(_empty(*self.shape), tokens, table, fxn=self.launch_forward,
+                                    grad_fxn=self._gradient)[0]
+
+    def _gradient(self, dy: UOp, call: UOp) -> tuple[UOp | None, ...]:
+        d_table = Tensor.custom_kernel(_empty(*self.table_shape), Tensor(dy), Tensor(call.src[2]),
+                                       fxn=self.launch_backward)[0]
+        return None, None, d_table.uop
+
+
+class Head:
+    """Final norm and tied head: logits, or the cross-entropy over targets >= 0."""
+
+    def __init__(self, config: ModelConfig, b: int, t: int, threads: int):
+        d, v, rows = config.d_model, config.vocab_size, b * t
+        self.shape, self.table_shape, self.logits_shape = (rows, d), (v, d), (rows, v)
+        self.forward_scratch, forward = _segments("SCRATCH", {"PANELS": v * d, "LOSSES": rows})
+        self.backward_scratch, backward = _segments("SCRATCH", {
+            "PANELS": v * d, "XN_PANELS": rows * d, "D_GAIN": math.ceil(rows / ROW_TILE) * d})
+        defines = {**_common(config, b, t, threads), "VOCAB": v}
+        self.launch_logits = _launcher("head.c", {**defines, "LOGITS": 1})
+        self.launch_forward = _launcher("head.c", {**defines, **forward, "FORWARD": 1})
+        self.launch_backward = _launcher("head.c", {**defines, **backward, "BACKWARD": 1})
+
+    def logits(self, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
+        return Tensor.custom_kernel(_empty(*self.logits_shape), _empty(math.prod(self.table_shape)),
+                                    x, gain, table, fxn=self.launch_logits)[0]
+
+    def loss(self, x: Tensor, gain: Tensor, table: Tensor, targets: Tensor,
+             inv_count: Tensor) -> Tensor:
+        return Tensor.custom_kernel(
+            _empty(1), _empty(*self.logits_shape), _empty(self.forward_scratch), x, gain, table,
+            targets, inv_count, fxn=self.launch_forward, grad_fxn=self._gradient)[0].reshape(())
+
+    def _gradient(self, d_loss: UOp, call: UOp) -> tuple[UOp | None, ...]:
+        save, (x, gain, table) = call.src[2], call.src[4:7]
+        dx, d_gain, d_table = Tensor.custom_kernel(
+            _empty(*self.shape), _empty(self.shape[1]), _empty(*self.table_shape),
+            _empty(self.backward_scratch), Tensor(d_loss).contiguous(), Tensor(x), Tensor(gain),
+            Tensor(table), Tensor(save.after(call)), fxn=self.launch_backward)[:3]
+        return (None,) * 3 + (dx.uop, d_gain.uop, d_table.uop, None, None)
+
+
+def _arguments(count: int) -> dict[str, str]:
+    names = [f"a{i}" for i in range(count)]
+    return {"PARAMETERS": ", ".join(f"float *{n}" for n in names), "ARGUMENTS": ", ".join(names)}
+
+
+def _units(group: list[Block], moment: int) -> list[str]:
+    """Rows of the table UNITS of adamw.c for a group whose moments start at `moment`."""
+    rows = []
+    for i, block in enumerate(group):
+        for array, at in zip(block.arrays, block.offsets().values()):
+            for start in range(0, array.packed_size, UNIT_SIZE):
+                length = min(UNIT_SIZE, array.packed_size - start)
+                rows.append(f"{{{i}, {at + start}, {length}, {moment + at + start}, "
+                            f"{int(array.decay)}}}")
+        moment += block.size
+    return rows
+
+
+class AdamW:
+    """One optimizer step over packed tensors, in place; state as the enum of adamw.c names it."""
+
+    STATE_SIZE = 6
+
+    def __init__(self, blocks: list[Block], betas: tuple[float, float], eps: float,
+                 weight_decay: float, grad_clip: float, threads: int):
+        self.groups = [slice(i, i + GROUP_SIZE) for i in range(0, len(blocks), GROUP_SIZE)]
+        defines = {"THREADS": threads, "BETA1": f"{betas[0]!r}f", "BETA2": f"{betas[1]!r}f",
+                   "EPS": f"{eps!r}f", "WEIGHT_DECAY": f"{weight_decay!r}f",
+                   "GRAD_CLIP": f"{grad_clip!r}f"}
+        self.norms, self.applies, self.unit_counts, moment = [], [], [], 0
+        for group in (blocks[g] for g in self.groups):
+            rows = _units(group, moment)
+            moment += sum(b.size for b in group)
+            table = {**defines, "TENSORS": len(group), "UNIT_COUNT": len(rows),
+                     "UNIT_TABLE": ", ".join(rows)}
+            self.unit_counts.append(len(rows))
+            self.norms.append(_launcher("adamw.c", {
+                **table, "NORM": 1, **_arguments(1 + len(group))}))
+            self.applies.append(_launcher("adamw.c", {
+                **table, "APPLY": 1, **_arguments(2 * len(group) + 4)}))
+        self.decide = _launcher("adamw.c", {
+            **defines, "DECIDE": 1, "GROUPS": len(self.groups),
+            "GROUP_UNITS": ", ".join(map(str, self.unit_counts)),
+            **_arguments(2 + len(self.groups))})
+
+    def __call__(self, params: list[Tensor], grads: list[Tensor], m: Tensor, v: Tensor,
+                 state: Tensor, lr: Tensor, loss: Tensor) -> list[Tensor]:
+        """Tensors to realize; they are params, m, v and state after the step."""
+        sums = [Tensor.custom_kernel(_empty(n), *grads[g], fxn=norm)[0]
+                for g, n, norm in zip(self.groups, self.unit_counts, self.norms)]
+        state = Tensor.custom_kernel(state, loss, *sums, fxn=self.decide)[0]
+        after: list[Tensor] = []
+        for g, apply in zip(self.groups, self.applies):
+            count = len(params[g])
+            *updated, m, v = Tensor.custom_kernel(*params[g], m, v, state, lr, *grads[g],
+                                                  fxn=apply)[:count + 2]
+            after += updated
+        return [*after, m, v, state]

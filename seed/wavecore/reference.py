@@ -102,3 +102,17 @@ def mlp(config: ModelConfig, x: Tensor, w: dict[str, Tensor]) -> Tensor:
     hidden = rms_norm(x, w["norm"], config.norm_eps) @ w["in_proj"].T   # (b, t, 2f)
     gate, up = hidden[..., :config.d_ff], hidden[..., config.d_ff:]
     return x + (silu(gate) * up) @ w["out_proj"].T
+
+
+def logits(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
+    """Final norm and tied head: x (b, t, d) to (b, t, v)."""
+    return rms_norm(x, gain, config.norm_eps) @ table.T
+
+
+def cross_entropy(scores: Tensor, targets: Tensor, inv_count: Tensor) -> Tensor:
+    """inv_count * sum of -log softmax(scores)[target] where target >= 0; scalar.
+
+    scores (b, t, v), targets (b, t) int32, inv_count (1,).
+    """
+    chosen = Tensor.arange(scores.shape[-1]) == targets[..., None]      # (b, t, v); none if < 0
+    return -(scores.log_softmax(-1) * chosen).sum() * inv_count.reshape(())

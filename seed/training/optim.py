@@ -1,0 +1,59 @@
+"""AdamW over a model's packed tensors, and the learning rate's input buffer."""
+import numpy as np
+from tinygrad import Tensor
+
+from seed.config import TrainConfig
+from seed.wavecore import kernels
+from seed.wavecore.model import WaveCore, write
+
+GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of adamw.c
+
+
+class AdamW:
+    """Moments are two flat tensors in the order of the model's blocks.
+
+    A step whose loss or gradient norm is not finite changes nothing but `skipped`.
+    """
+
+    def __init__(self, model: WaveCore, config: TrainConfig):
+        self.model = model
+        self.kernels = kernels.AdamW(
+            model.blocks, (config.beta1, config.beta2), config.eps, config.weight_decay,
+            config.grad_clip, model.threads)
+        size = sum(block.size for block in model.blocks)
+        self.m, self.v = (Tensor(np.zeros(size, np.float32)).realize() for _ in range(2))
+        state = np.zeros(kernels.AdamW.STATE_SIZE, np.float32)
+        state[1:3] = 1.0  # powers of the betas before the first step
+        self.state = Tensor(state).realize()
+        self.lr = Tensor(np.zeros(1, np.float32)).realize()
+
+    def step(self, grads: list[Tensor], loss: Tensor) -> list[Tensor]:
+        """Tensors to realize for one update; grads in the order of model.packed, loss (1,)."""
+        return self.kernels(list(self.model.packed.values()), grads, self.m, self.v, self.state,
+                            self.lr, loss)
+
+    def grad_norm(self) -> float:
+        """Global norm of the last step's gradient, before clipping."""
+        return float(self.state.numpy()[GRAD_NORM])
+
+    def skipped(self) -> bool:
+        """Whether the last step was dropped."""
+        return bool(self.state.numpy()[SKIPPED])
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Named moments and the state; the inverse of load_state_dict."""
+        named = {"optim.state": self.state.numpy().copy()}
+        for letter, flat in (("m", self.m.numpy()), ("v", self.v.numpy())):
+            at = 0
+            for block in self.model.blocks:
+                named |= {f"{letter}.{key}": array
+                          for key, array in block.unpack(flat[at:at + block.size]).items()}
+                at += block.size
+        return named
+
+    def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
+        """Takes named moments in place; the caller has checked names and shapes."""
+        write(self.state, named["optim.state"])
+        for letter, tensor in (("m", self.m), ("v", self.v)):
+            own = {key[2:]: a for key, a in named.items() if key.startswith(f"{letter}.")}
+            write(tensor, np.concatenate([block.pack(own) for block in self.model.blocks]))

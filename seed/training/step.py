@@ -1,0 +1,68 @@
+"""The two captured graphs: one optimizer step, and one forward pass for evaluation."""
+from typing import NamedTuple
+
+import numpy as np
+from tinygrad import Tensor, TinyJit
+
+from seed.training.optim import AdamW
+from seed.wavecore.model import WaveCore, write
+
+
+class StepResult(NamedTuple):
+    loss: float       # mean cross-entropy over the answer bytes, nats
+    grad_norm: float  # before clipping
+    skipped: bool     # not finite, so nothing was changed
+
+
+class TrainStep:
+    """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once."""
+
+    def __init__(self, model: WaveCore, optim: AdamW, batch_size: int, seq_len: int,
+                 grad_accum_steps: int = 1):
+        self.optim, self.micro = optim, grad_accum_steps
+        shape = (batch_size, seq_len)
+        self.inputs = [(_buffer(shape, np.int32), _buffer(shape, np.int32))
+                       for _ in range(grad_accum_steps)]
+        self.inv_count = _buffer((1,), np.float32)
+        params = list(model.packed.values())
+
+        def step() -> Tensor:
+            loss, grads = None, []
+            for tokens, targets in self.inputs:
+                part, _ = model.loss(tokens, targets, self.inv_count)
+                part_grads = part.gradient(*params)
+                loss = part if loss is None else loss + part
+                grads = [a + b for a, b in zip(grads, part_grads)] if grads else part_grads
+                if grad_accum_steps > 1:  # so that one micro-batch's activations live at a time
+                    Tensor.realize(loss, *grads)
+            total = loss.reshape(1).contiguous()
+            return total.realize(*optim.step(grads, total))
+        self._step = TinyJit(step)
+
+    def run(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
+        """tokens, targets (grad_accum_steps * b, t) int32; targets < 0 are not learnt."""
+        b = tokens.shape[0] // self.micro
+        for i, (token_buffer, target_buffer) in enumerate(self.inputs):
+            write(token_buffer, tokens[i * b:(i + 1) * b])
+            write(target_buffer, targets[i * b:(i + 1) * b])
+        write(self.inv_count, np.array([1 / max(1, int((targets >= 0).sum()))], np.float32))
+        write(self.optim.lr, np.array([lr], np.float32))
+        loss = float(self._step().item())
+        return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
+
+
+class Forward:
+    """Logits of (b, t) tokens from a fresh state, captured once."""
+
+    def __init__(self, model: WaveCore, batch_size: int, seq_len: int):
+        self.tokens = _buffer((batch_size, seq_len), np.int32)
+        self._forward = TinyJit(lambda: model(self.tokens)[0].realize())
+
+    def run(self, tokens: np.ndarray) -> np.ndarray:
+        """tokens (b, t) int32 to logits (b, t, v) float32."""
+        write(self.tokens, tokens)
+        return self._forward().numpy()
+
+
+def _buffer(shape: tuple[int, ...], dtype: type) -> Tensor:
+    return Tensor(np.zeros(shape, dtype)).realize()
