@@ -1,0 +1,145 @@
+"""The whole model: fast equals plain, time flows one way, state is all that is carried."""
+import numpy as np
+import pytest
+from tinygrad import Tensor
+
+from seed.config import ModelConfig, TrainConfig
+from seed.training.optim import AdamW
+from seed.wavecore.model import ParameterError, WaveCore, init_params
+
+SMALL = ModelConfig(d_model=32, d_ff=48, n_layers=3, sliding_window=4)
+
+
+def tokens_of(b: int, t: int) -> np.ndarray:
+    return np.random.default_rng(t).integers(0, 256, (b, t)).astype(np.int32)
+
+
+def logits_of(model: WaveCore, tokens: np.ndarray, state=None):
+    logits, state = model(Tensor(tokens), state)
+    Tensor.realize(logits, *(s for layer in state for s in layer))
+    return logits.numpy(), state
+
+
+def test_loss_and_every_gradient_equal_the_plain_model():
+    params = init_params(SMALL, 1)
+    tokens, targets = tokens_of(2, 7), tokens_of(2, 8)[:, 1:].copy()
+    targets[0, 2:5] = -1
+    inv_count = np.array([1 / (targets >= 0).sum()], np.float32)
+    results = []
+    for fast in (True, False):
+        model = WaveCore(SMALL, params, threads=2, kernels=fast)
+        loss, _ = model.loss(*(Tensor(a).realize() for a in (tokens, targets, inv_count)))
+        grads = loss.gradient(*model.packed.values())
+        Tensor.realize(loss, *grads)
+        results.append((loss.item(), dict(zip(model.packed, (g.numpy() for g in grads)))))
+    (fast_loss, fast), (plain_loss, plain) = results
+    assert abs(fast_loss - plain_loss) < 2e-5 * plain_loss
+    for name, expected in plain.items():
+        assert np.linalg.norm(fast[name] - expected) < 2e-4 * np.linalg.norm(expected), name
+
+
+def test_a_byte_changes_no_logit_before_it():
+    model = WaveCore(SMALL, init_params(SMALL, 2), threads=2)
+    tokens = tokens_of(3, 65)
+    before, _ = logits_of(model, tokens)
+    for t in (1, 17, 64):
+        changed = tokens.copy()
+        changed[:, t] ^= 1
+        after, _ = logits_of(model, changed)
+        assert np.array_equal(before[:, :t], after[:, :t])
+        assert not np.array_equal(before[:, t], after[:, t])
+
+
+def test_prefill_then_steps_equals_one_forward_at_every_split():
+    model = WaveCore(SMALL, init_params(SMALL, 3), threads=1)
+    tokens = tokens_of(1, 9)
+    whole, _ = logits_of(model, tokens)
+    for split in range(1, 9):
+        logits, state = logits_of(model, tokens[:, :split])
+        parts = [logits]
+        for t in range(split, 9):
+            logits, state = logits_of(model, tokens[:, t:t + 1], state)
+            parts.append(logits)
+        assert np.abs(np.concatenate(parts, 1) - whole).max() < 1e-5 * np.abs(whole).max()
+
+
+def test_the_key_at_window_minus_one_matters_and_at_window_does_not():
+    config = ModelConfig(d_model=32, d_ff=48, n_layers=1, pattern="A", sliding_window=5)
+    model = WaveCore(config, init_params(config, 4), threads=1)
+    tokens = tokens_of(1, 12)
+    changed = tokens.copy()
+    changed[0, 3] ^= 1
+    before, after = logits_of(model, tokens)[0], logits_of(model, changed)[0]
+    assert not np.array_equal(before[0, 3 + 4], after[0, 3 + 4])
+    assert np.array_equal(before[0, 3 + 5:], after[0, 3 + 5:])
+
+
+def test_parameters_survive_a_round_trip_and_wrong_ones_are_named():
+    params = init_params(SMALL, 5)
+    model = WaveCore(SMALL, params, threads=1)
+    found = model.state_dict()
+    assert list(found) == list(params)
+    assert all(np.array_equal(found[key], params[key]) for key in params)
+    for key, value, says in (("layers.0.mixer.A_log", None, "missing"),
+                             ("layers.9.mixer.A_log", params["norm_f"], "not a parameter"),
+                             ("norm_f", np.ones(33, np.float32), "has shape"),
+                             ("norm_f", np.ones(32), "is float64")):
+        wrong = dict(params)
+        wrong.pop(key, None)
+        if value is not None:
+            wrong[key] = value
+        with pytest.raises(ParameterError, match=says) as error:
+            model.load_state_dict(wrong)
+        assert key in str(error.value)
+
+
+def adamw_ref(p, g, m, v, step, scale, config, decay):
+    """One AdamW update in float64 (Loshchilov & Hutter 1711.05101, algorithm 2)."""
+    g = g.astype(np.float64) * scale
+    m = config.beta1 * m + (1 - config.beta1) * g
+    v = config.beta2 * v + (1 - config.beta2) * g * g
+    unbiased = m / (1 - config.beta1 ** step), v / (1 - config.beta2 ** step)
+    p = p * (1 - decay * config.lr * config.weight_decay)
+    return p - config.lr * unbiased[0] / (np.sqrt(unbiased[1]) + config.eps), m, v
+
+
+def run_optimizer(model: WaveCore, optim: AdamW, grads: dict, loss: float) -> None:
+    packed = [Tensor(block.pack(grads)).realize() for block in model.blocks]
+    Tensor.realize(*optim.step(packed, Tensor(np.array([loss], np.float32)).realize()))
+
+
+def test_adamw_equals_the_published_algorithm_with_clipping():
+    config = TrainConfig(lr=0.01, weight_decay=0.1, grad_clip=1.0)
+    params = init_params(SMALL, 6)
+    model = WaveCore(SMALL, params, threads=2)
+    optim = AdamW(model, config)
+    optim.lr.assign(Tensor([config.lr])).realize()
+    rng = np.random.default_rng(0)
+    expected = {key: (p.astype(np.float64), 0.0, 0.0) for key, p in params.items()}
+    decayed = {block.key(a) for block in model.blocks for a in block.arrays if a.decay}
+    for step in (1, 2, 3):
+        grads = {key: rng.standard_normal(p.shape).astype(np.float32) for key, p in params.items()}
+        norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in grads.values()))
+        run_optimizer(model, optim, grads, 1.0)
+        assert abs(optim.grad_norm() - norm) < 1e-5 * norm
+        expected = {key: adamw_ref(*expected[key][:1], grads[key], *expected[key][1:], step,
+                                   min(1, config.grad_clip / norm), config, key in decayed)
+                    for key in params}
+    for key, found in model.state_dict().items():
+        assert np.abs(found - expected[key][0]).max() < 1e-6, key
+
+
+@pytest.mark.parametrize("loss, poison", [(1.0, np.nan), (1.0, np.inf), (np.nan, 0.0)])
+def test_a_step_that_is_not_finite_changes_no_bit(loss, poison):
+    model = WaveCore(SMALL, init_params(SMALL, 7), threads=2)
+    optim = AdamW(model, TrainConfig())
+    grads = {key: np.full_like(p, 0.5) for key, p in model.state_dict().items()}
+    run_optimizer(model, optim, grads, 1.0)
+    assert not optim.skipped()
+    before = {**model.state_dict(), **optim.state_dict()}
+    grads["layers.1.mlp.in_proj"][3, 3] += poison
+    run_optimizer(model, optim, grads, loss)
+    assert optim.skipped()
+    after = {**model.state_dict(), **optim.state_dict()}
+    before.pop("optim.state"), after.pop("optim.state")
+    assert all(np.array_equal(before[key], after[key]) for key in before)
