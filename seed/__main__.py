@@ -1,0 +1,199 @@
+"""The command line: python -m seed train | eval | generate | items | info."""
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from seed import __version__
+from seed.config import ConfigError, Profile, from_dict, load_profile
+
+BAD_INPUT, FAILED = 2, 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="seed", description="Trains a robot's first brain on the "
+                                                           "robot itself.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--profile", default="toy", help="shipped profile or a .toml file")
+        command.add_argument("--set", action="append", default=[], metavar="a.b=value",
+                             dest="overrides", help="override one key of the profile")
+        command.add_argument("--seed", type=int, help="train.seed")
+        command.add_argument("--json", action="store_true", help="print JSON")
+        return command
+
+    def add_brain(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--run-dir", type=Path, default=Path("runs/default"),
+                             help="where the brain, its metrics and the kernel cache are kept")
+        command.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+
+    train = add("train", "Train a brain, or go on with one.")
+    train.add_argument("--minutes", type=float, help="time budget of the whole run")
+    train.add_argument("--steps", type=int, help="optimizer steps of the whole run")
+    add_brain(train)
+    evaluate = add("eval", "Examine a brain on items it was never trained on.")
+    add_brain(evaluate)
+    generate = add("generate", "Let a brain answer a prompt.")
+    generate.add_argument("--prompt", required=True)
+    generate.add_argument("--max-bytes", type=int, default=128)
+    generate.add_argument("--temperature", type=float, default=0.0)
+    add_brain(generate)
+    add_brain(add("info", "Describe a profile or a brain."))
+    items = add("items", "Print lessons as the brain sees them.")
+    items.add_argument("--count", type=int, default=1, help="items of each task and level")
+    return top
+
+
+def profile_of(args: argparse.Namespace) -> Profile:
+    overrides = list(args.overrides)
+    for key in ("seed", "minutes", "steps"):
+        if getattr(args, key, None) is not None:
+            overrides.append(f"train.{key}={getattr(args, key)}")
+    if getattr(args, "minutes", None) is not None and getattr(args, "steps", None) is None:
+        overrides.append("train.steps=0")
+    return load_profile(args.profile, overrides)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Before tinygrad is imported: device, compiler, and a kernel cache beside the brain."""
+    from seed.wavecore.compiler import find_compiler
+    if not 1 <= args.threads <= 64:
+        raise ConfigError(f"--threads is {args.threads}: use 1 to 64")
+    os.environ.setdefault("DEV", "CPU")
+    if "CACHEDB" not in os.environ:
+        args.run_dir.mkdir(parents=True, exist_ok=True)
+        os.environ["CACHEDB"] = str((args.run_dir / "kernels.db").resolve())
+    os.environ["CC"] = find_compiler()
+
+
+def load_brain(args: argparse.Namespace):
+    """The newest brain of the run directory: its profile, model and step."""
+    prepare(args)
+    from seed.training import checkpoint
+    from seed.wavecore.model import WaveCore, init_params
+    found = checkpoint.read_newest(args.run_dir, lambda text: print(text, file=sys.stderr))
+    if found is None:
+        raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir {args.run_dir}")
+    profile = from_dict(found.meta["profile"])
+    names = init_params(profile.model, 0)
+    model = WaveCore(profile.model, {k: a for k, a in found.tensors.items() if k in names},
+                     args.threads)
+    return profile, model, found.meta["step"]
+
+
+def run_train(args: argparse.Namespace) -> int:
+    profile = profile_of(args)
+    from seed.training.signals import Requests
+    requests = Requests().watch()
+    prepare(args)
+    from seed.training.evaluate import table
+    from seed.training.learner import Learner
+    from seed.training.loop import Diverged, train
+    try:
+        result = train(profile, args.run_dir, Learner(profile, args.threads), requests)
+    except Diverged as error:
+        print(f"seed: {error}", file=sys.stderr)
+        return FAILED
+    if not result.finished:
+        print(f"stopped at step {result.step}; run the same command to go on", file=sys.stderr)
+        return 0
+    scores = result.scores or []
+    if args.json:
+        print(json.dumps({"step": result.step, "scores": [s.to_dict() for s in scores]}))
+    else:
+        print(f"finished at step {result.step}\n{table(scores)}")
+    return 0
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    profile, model, step = load_brain(args)
+    from seed.curriculum.grades import Curriculum
+    from seed.training.evaluate import ROWS, evaluate, table
+    from seed.training.step import Forward
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    forwards: dict[int, Forward] = {}
+
+    def forward(t: int, tokens):
+        if t not in forwards:
+            forwards[t] = Forward(model, ROWS, t)
+        return forwards[t].run(tokens)
+
+    n, found = profile.curriculum.holdout_items, {}
+    for name, items in (("holdout", curriculum.holdout(n)),
+                        ("extrapolation", curriculum.extrapolation(n))):
+        found[name] = evaluate(items, curriculum, forward, profile.train.seq_len) or []
+    if args.json:
+        print(json.dumps({"step": step, **{name: [s.to_dict() for s in scores]
+                                           for name, scores in found.items()}}))
+        return 0
+    print(f"brain at step {step}")
+    for name, scores in found.items():
+        print(f"\n{name}\n{table(scores)}")
+    return 0
+
+
+def run_generate(args: argparse.Namespace) -> int:
+    _, model, _ = load_brain(args)
+    from seed.curriculum.vocab import END, decode, encode
+    from seed.wavecore.decode import Decoder
+    if not args.prompt:
+        raise ConfigError("--prompt is empty: give at least one character")
+    answer = bytes(Decoder(model).generate(encode(args.prompt), args.max_bytes, END,
+                                           args.temperature, args.seed or 0))
+    text = decode(answer)
+    print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)
+    return 0
+
+
+def run_items(args: argparse.Namespace) -> int:
+    from seed.curriculum.grades import Curriculum, samples
+    profile = profile_of(args)
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    for item in samples(curriculum, args.count):
+        row = {"task": item.task, "level": item.level, "prompt": item.prompt.decode(),
+               "answer": item.answer.decode()}
+        print(json.dumps(row) if args.json else
+              f"{item.task:<14}{item.level:>2}  {row['prompt']}{row['answer']}")
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    from seed.training import checkpoint
+    from seed.wavecore.layout import count_params
+    found = checkpoint.read_newest(args.run_dir, lambda text: print(text, file=sys.stderr))
+    profile = from_dict(found.meta["profile"]) if found else profile_of(args)
+    facts = {"profile": profile.name, "parameters": count_params(profile.model),
+             "layers": profile.model.layer_kinds, "step": found.meta["step"] if found else None,
+             "model": dataclasses.asdict(profile.model)}
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        print("\n".join(f"{key:<12}{value}" for key, value in facts.items()))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from seed.wavecore.compiler import CompilerError
+    run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
+           "info": run_info}[args.command]
+    try:
+        return run(args)
+    except (ConfigError, CompilerError) as error:
+        print(f"seed: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"seed: {error.filename or args.run_dir}: {error.strerror}", file=sys.stderr)
+    except ValueError as error:
+        if type(error).__name__ not in ("CheckpointError", "ParameterError"):
+            raise
+        print(f"seed: {error}", file=sys.stderr)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

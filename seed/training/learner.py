@@ -1,0 +1,37 @@
+"""The model, its optimizer and their captured graphs, as the loop sees them."""
+import numpy as np
+
+from seed.config import Profile
+from seed.training.evaluate import ROWS
+from seed.training.optim import AdamW
+from seed.training.step import Forward, StepResult, TrainStep
+from seed.wavecore.model import WaveCore, init_params
+
+
+class Learner:
+    """A brain in training; nothing is compiled before it is used."""
+
+    def __init__(self, profile: Profile, threads: int):
+        config = profile.train
+        self.model = WaveCore(profile.model, init_params(profile.model, config.seed), threads)
+        self.optim = AdamW(self.model, config)
+        self.step_graph = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
+                                    config.grad_accum_steps)
+        self.forwards: dict[int, Forward] = {}
+
+    def step(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
+        """One optimizer step on tokens, targets (rows, t) int32."""
+        return self.step_graph.run(tokens, targets, lr)
+
+    def forward(self, t: int, tokens: np.ndarray) -> np.ndarray:
+        """tokens (ROWS, t) int32 to logits (ROWS, t, v)."""
+        if t not in self.forwards:
+            self.forwards[t] = Forward(self.model, ROWS, t)
+        return self.forwards[t].run(tokens)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {**self.model.state_dict(), **self.optim.state_dict()}
+
+    def load_state_dict(self, tensors: dict[str, np.ndarray]) -> None:
+        self.optim.load_state_dict(tensors)
+        self.model.load_state_dict({key: tensors[key] for key in self.model.state_dict()})

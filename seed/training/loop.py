@@ -1,0 +1,172 @@
+"""The training loop: the only place that decides when to evaluate, save, go back and stop."""
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from seed import system_health
+from seed.config import ConfigError, Profile
+from seed.curriculum.grades import Curriculum
+from seed.training import checkpoint
+from seed.training.evaluate import Score, evaluate
+from seed.training.metrics import Metrics, StatusLine, duration
+from seed.training.schedule import Plan, lr_at, replan
+from seed.training.signals import Requests
+
+
+class Diverged(RuntimeError):
+    """Training stays non-finite after every allowed way back."""
+
+
+class Learner(Protocol):
+    """What the loop trains; `seed.training.learner.Learner` is the real one."""
+    def step(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> Any: ...
+    def forward(self, t: int, tokens: np.ndarray) -> np.ndarray: ...
+    def state_dict(self) -> dict[str, np.ndarray]: ...
+    def load_state_dict(self, tensors: dict[str, np.ndarray]) -> None: ...
+
+
+class Result(NamedTuple):
+    step: int
+    finished: bool               # False: stopped by a signal, to be resumed
+    scores: list[Score] | None   # of the holdout, when finished
+
+
+FREE = ("steps", "minutes")  # what a resumed run may change before its plan is made
+
+
+def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
+    """Raises ConfigError naming the first key in which a resumed run differs from its start."""
+    now, then = profile.to_dict(), meta["profile"]
+    for table in ("model", "curriculum", "train", "identity"):
+        for key in {**now[table], **then[table]}:
+            if now[table].get(key) != then[table].get(key) and (table, key) not in (
+                    [("train", k) for k in FREE]):
+                raise ConfigError(f"{table}.{key} is {now[table].get(key)!r}, the run directory "
+                                  f"was started with {then[table].get(key)!r}: use that or "
+                                  f"another --run-dir")
+
+
+def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
+          clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None) -> Result:
+    """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
+
+    Bits depend on (profile, step) alone, not on when it was saved, evaluated or interrupted; after
+    a way back they depend on the last save as well. Raises ConfigError, CheckpointError, Diverged;
+    OSError when a save fails.
+    """
+    config, status = profile.train, status or StatusLine(clock)
+    if not config.steps and not config.minutes:
+        raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
+    curriculum = Curriculum(profile.curriculum, profile.identity, config.seed)
+    rows = config.batch_size * config.grad_accum_steps
+    step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
+    skipped, skipped_in_a_row, rollbacks = 0, 0, 0
+
+    found = checkpoint.read_newest(run_dir, status.say)
+    if found:
+        _check_same(profile, found.meta)
+        checkpoint.check_tensors(found.tensors, learner.state_dict(), "checkpoint")
+        learner.load_state_dict(found.tensors)
+        step, elapsed_before = found.meta["step"], found.meta["elapsed_s"]
+        skipped, rollbacks = found.meta["skipped"], found.meta["rollbacks"]
+        lr_scale, plan = 0.5 ** rollbacks, Plan(**found.meta["plan"])
+        if config.steps and plan.total_steps != config.steps:
+            plan = Plan()  # a run that is given a new end is planned anew
+        status.say(f"going on from step {step} of {run_dir}")
+    metrics = Metrics(run_dir / "metrics.jsonl", step)
+    started = last_save = last_eval = clock()
+    step_at_start, loss_average = step, 0.0
+
+    def elapsed() -> float:
+        return elapsed_before + clock() - started
+
+    def save() -> None:
+        by_time = config.steps == 0  # else nothing of the clock goes into the file
+        size = checkpoint.save(run_dir, learner.state_dict(), {
+            "profile": profile.to_dict(), "step": step, "elapsed_s": elapsed() if by_time else 0.0,
+            "plan": asdict(plan), "skipped": skipped, "rollbacks": rollbacks})
+        metrics.write("save", step, bytes=size)
+
+    def examine(items) -> list[Score] | None:
+        scores = evaluate(items, curriculum, learner.forward, config.seq_len,
+                          requests.stop.is_set)
+        if scores is not None:
+            metrics.write("eval", step, scores=[s.to_dict() for s in scores])
+        return scores
+
+    holdout = curriculum.holdout(profile.curriculum.holdout_items)
+    if not found:
+        save()  # so that there is always a generation to go back to
+    while True:
+        plan = replan(config, plan, step, elapsed())
+        done = plan.total_steps is not None and step >= plan.total_steps
+        if requests.stop.is_set() and not done:
+            if step > step_at_start:
+                save()
+            return Result(step, False, None)
+        if done:
+            if step > step_at_start:
+                save()
+            scores = examine(holdout)
+            return Result(step, scores is not None, scores)
+        if requests.save.is_set() or clock() - last_save > config.save_every_minutes * 60:
+            requests.save.clear()
+            save()
+            last_save = clock()
+        if config.eval_every_minutes and clock() - last_eval > config.eval_every_minutes * 60:
+            scores = examine(holdout)
+            last_eval = clock()
+            if scores:
+                mean = sum(s.accuracy for s in scores) / len(scores)
+                status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
+                           f"{len(scores)} levels")
+
+        batch = curriculum.batch(step, rows, config.seq_len)
+        lr = lr_at(config, plan, step, lr_scale)
+        before = clock()
+        result = learner.step(batch.tokens, batch.targets, lr)
+        step += 1
+        if result.skipped:
+            skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
+            metrics.write("skip", step, loss=repr(result.loss), in_a_row=skipped_in_a_row)
+            if skipped_in_a_row >= config.max_bad_steps:
+                step, rollbacks = _go_back(run_dir, learner, status, step, rollbacks,
+                                           config.max_rollbacks)
+                lr_scale, skipped_in_a_row = 0.5 ** rollbacks, 0
+            continue
+        skipped_in_a_row = 0
+        loss_average = 0.95 * loss_average + 0.05 * result.loss if loss_average else result.loss
+        rate = rows * config.seq_len / max(1e-9, clock() - before)
+        metrics.write("step", step, loss=result.loss, grad_norm=result.grad_norm, lr=lr)
+        status.show(_describe(step, plan, config.minutes, elapsed(), clock() - started,
+                              step - step_at_start, loss_average, rate, skipped))
+
+
+def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
+             allowed: int) -> tuple[int, int]:
+    """Loads the last good checkpoint; returns its step and the new count of ways back."""
+    found = checkpoint.read_newest(run_dir, status.say)
+    if found is None or rollbacks >= allowed:
+        raise Diverged(f"loss or gradient is not finite at step {step} after {rollbacks} ways "
+                       f"back: use a lower train.lr")
+    learner.load_state_dict(found.tensors)
+    status.say(f"not finite at step {step}: back to step {found.meta['step']} at half the rate")
+    return found.meta["step"], rollbacks + 1
+
+
+def _describe(step: int, plan: Plan, minutes: float, elapsed_s: float, run_s: float, run_steps: int,
+              loss: float, rate: float, skipped: int) -> str:
+    if plan.total_steps:
+        left = (plan.total_steps - step) * run_s / max(1, run_steps)
+    else:
+        left = minutes * 60 - elapsed_s
+    temp, rss = system_health.temp_c(), system_health.rss_mb()
+    parts = [f"step {step}" + (f"/{plan.total_steps}" if plan.total_steps else ""),
+             f"loss {loss:.4f}", f"{rate:,.0f} tokens/s", f"{duration(max(0.0, left))} left",
+             f"{rss:.0f} MB" if rss is not None else "memory unknown",
+             f"{temp:.0f} C" if temp is not None else "no thermal sensor"]
+    return "  ".join(parts + ([f"{skipped} steps dropped"] if skipped else []))

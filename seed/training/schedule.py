@@ -1,0 +1,43 @@
+"""The learning rate and the end of a run: warm-up, constant, then linear to zero.
+
+A run by steps is planned at once. A run by minutes is planned when its constant part has used its
+share of the time: from then on it is a run by steps.
+"""
+from dataclasses import dataclass
+
+from seed.config import TrainConfig
+
+PLAN_EVERY = 20  # a run by minutes is planned at a multiple of this many steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps before the decay, and steps of the whole run; None while not known."""
+    decay_start: int | None = None
+    total_steps: int | None = None
+
+
+def plan_by_steps(config: TrainConfig, steps: int) -> Plan:
+    return Plan(decay_start=steps - round(steps * config.decay_fraction), total_steps=steps)
+
+
+def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float) -> Plan:
+    """The plan before step `step` (counted from 0) with `elapsed_s` of training behind it."""
+    if plan.total_steps is not None:
+        return plan
+    if config.steps:
+        return plan_by_steps(config, config.steps)
+    constant_s = config.minutes * 60 * (1 - config.decay_fraction)
+    if step == 0 or step % PLAN_EVERY or elapsed_s < constant_s:
+        return plan
+    if config.decay_fraction == 1:
+        return Plan(decay_start=0, total_steps=step)
+    return Plan(decay_start=step, total_steps=round(step / (1 - config.decay_fraction)))
+
+
+def lr_at(config: TrainConfig, plan: Plan, step: int, scale: float = 1.0) -> float:
+    """Learning rate of step `step`; `scale` is 1/2 for each time the run went back."""
+    lr = config.lr * scale * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    if plan.decay_start is None or plan.total_steps is None or step < plan.decay_start:
+        return lr
+    return lr * (plan.total_steps - step) / max(1, plan.total_steps - plan.decay_start)

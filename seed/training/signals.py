@@ -1,0 +1,34 @@
+"""SIGTERM and SIGINT ask the run to stop, SIGUSR1 asks it to save; a second SIGINT ends at once.
+
+The signals are blocked and taken by a thread of their own. So they never interrupt a kernel or a
+write half way, and a compiler that is running inherits the block: Ctrl-C in a terminal, which goes
+to the whole process group, does not kill it.
+"""
+import os
+import signal
+import threading
+
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Requests:
+    """What signals have asked for. Watch before any other thread starts: all inherit the block."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.save = threading.Event()
+
+    def watch(self) -> "Requests":
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        threading.Thread(target=self._wait, daemon=True, name="signals").start()
+        return self
+
+    def _wait(self) -> None:
+        while True:
+            received = signal.sigwait(WATCHED)
+            if received == signal.SIGUSR1:
+                self.save.set()
+            elif received == signal.SIGINT and self.stop.is_set():
+                os._exit(130)
+            else:
+                self.stop.set()

@@ -1,0 +1,71 @@
+"""Prefill and generation: one byte a step from a carried state."""
+from collections.abc import Iterator
+
+import numpy as np
+from tinygrad import Tensor, TinyJit
+
+from seed.rng import Stream, stream
+from seed.wavecore.model import State, WaveCore, write
+
+PREFILL = 32  # bytes of one prefill call; the rest goes byte by byte
+
+
+class Decoder:
+    """Feeds bytes to a model of batch 1 and keeps its state."""
+
+    def __init__(self, model: WaveCore):
+        self.model = model
+        self.state: State = model.init_state(1)
+        self._inputs = {t: Tensor(np.zeros((1, t), np.int32)).realize() for t in (1, PREFILL)}
+        self._graphs = {t: self._capture(t) for t in (1, PREFILL)}
+
+    def _capture(self, t: int) -> TinyJit:
+        def run() -> tuple[Tensor, ...]:
+            logits, state = self.model(self._inputs[t], self.state)
+            flat = [s for layer in state for s in layer]
+            Tensor.realize(logits, *flat)
+            return logits, *flat
+        return TinyJit(run)
+
+    def _feed(self, tokens: np.ndarray) -> np.ndarray:
+        t = tokens.size
+        write(self._inputs[t], tokens.astype(np.int32))
+        logits, *after = self._graphs[t]()
+        scores = logits.numpy()[0, -1].copy()
+        before = [s for layer in self.state for s in layer]
+        for old, new in zip(before, [a.numpy().copy() for a in after], strict=True):
+            write(old, new)
+        return scores
+
+    def reset(self) -> None:
+        """Back to the state before the first byte."""
+        for layer in self.state:
+            for s in layer:
+                write(s, np.zeros(s.shape, np.int32 if s.dtype.name == "int" else np.float32))
+
+    def prefill(self, prompt: bytes) -> np.ndarray:
+        """Feeds a prompt of at least one byte; returns the logits (v,) after its last."""
+        if not prompt:
+            raise ValueError("prompt is empty: give at least one byte")
+        tokens, at = np.frombuffer(prompt, np.uint8), 0
+        while at < tokens.size:
+            t = PREFILL if tokens.size - at >= PREFILL else 1
+            logits = self._feed(tokens[at:at + t])
+            at += t
+        return logits
+
+    def generate(self, prompt: bytes, max_bytes: int, stop: int, temperature: float = 0.0,
+                 seed: int = 0) -> Iterator[int]:
+        """Yields at most max_bytes bytes until `stop`; temperature 0 takes the likeliest byte."""
+        rng = stream(seed, Stream.GENERATE, 0)
+        logits = self.prefill(prompt)
+        for _ in range(max_bytes):
+            if temperature > 0:
+                p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
+                byte = int(rng.choice(p.size, p=p / p.sum()))
+            else:
+                byte = int(logits.argmax())
+            if byte == stop:
+                return
+            yield byte
+            logits = self._feed(np.array([byte]))
