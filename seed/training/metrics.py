@@ -19,11 +19,11 @@ class Metrics:
             partial = path.with_suffix(".partial")
             partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(partial, path)
-        self.file = open(path, "a", encoding="utf-8")
+        self.path = path
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self.file.flush()
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
 
 def _step_of(line: str) -> float:

@@ -1,0 +1,71 @@
+"""A checkpoint is whole or refused by name; one generation always survives."""
+import pickle
+
+import numpy as np
+import pytest
+
+from seed.training import checkpoint
+from seed.training.checkpoint import NAME, PREVIOUS, CheckpointError
+
+TENSORS = {"a": np.arange(5, dtype=np.float32), "b": np.ones((2, 3), np.float32)}
+
+
+def no_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_what_is_saved_is_read_back_and_the_bytes_are_always_the_same(tmp_path):
+    checkpoint.save(tmp_path, TENSORS, {"step": 7})
+    first = (tmp_path / NAME).read_bytes()
+    found = checkpoint.read_newest(tmp_path, no_warning)
+    assert found.meta["step"] == 7
+    assert found.tensors.keys() == TENSORS.keys()
+    assert all(np.array_equal(found.tensors[k], TENSORS[k]) for k in TENSORS)
+    checkpoint.save(tmp_path, TENSORS, {"step": 7})
+    assert (tmp_path / NAME).read_bytes() == first
+    assert (tmp_path / PREVIOUS).read_bytes() == first
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([NAME, PREVIOUS])
+
+
+def test_an_empty_directory_has_no_checkpoint(tmp_path):
+    assert checkpoint.read_newest(tmp_path, no_warning) is None
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: b"", lambda data: data[:7], lambda data: data[:len(data) // 2],
+    lambda data: data[:-1], lambda data: data + b"x", lambda data: b"\xff" * len(data),
+    lambda data: pickle.dumps({"a": 1}), lambda data: b"PK\x03\x04" + data],
+    ids=["empty", "short", "half", "last byte gone", "trailing byte", "ones", "pickle", "zip"])
+def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
+    checkpoint.save(tmp_path, TENSORS, {"step": 1})
+    checkpoint.save(tmp_path, TENSORS, {"step": 2})
+    newest = tmp_path / NAME
+    newest.write_bytes(damage(newest.read_bytes()))
+    said = []
+    assert checkpoint.read_newest(tmp_path, said.append).meta["step"] == 1
+    assert len(said) == 1 and NAME in said[0] and "\n" not in said[0]
+    (tmp_path / PREVIOUS).unlink()
+    with pytest.raises(CheckpointError, match="no other generation"):
+        checkpoint.read_newest(tmp_path, said.append)
+
+
+def test_a_file_of_another_project_is_refused(tmp_path):
+    import safetensors.numpy
+    (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS))
+    with pytest.raises(CheckpointError, match="not a checkpoint of seed"):
+        checkpoint.read(tmp_path / NAME)
+    (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS, {"seed": '{"format": 99}'}))
+    with pytest.raises(CheckpointError, match="another format"):
+        checkpoint.read(tmp_path / NAME)
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda t: t.pop("b"), "b is missing"),
+    (lambda t: t.update(c=np.zeros(1, np.float32)), "c is not expected"),
+    (lambda t: t.update(a=np.zeros(6, np.float32)), r"a is float32 \(6,\), expected .* \(5,\)"),
+    (lambda t: t.update(a=np.zeros(5)), r"a is float64 \(5,\), expected float32 \(5,\)")])
+def test_missing_extra_misshaped_and_mistyped_tensors_are_named(change, says):
+    tensors = dict(TENSORS)
+    change(tensors)
+    with pytest.raises(CheckpointError, match=says):
+        checkpoint.check_tensors(tensors, TENSORS, "here")

@@ -1,0 +1,150 @@
+"""The loop's decisions, with a stand-in learner and a clock that the test moves."""
+import json
+
+import numpy as np
+import pytest
+
+from seed.config import ConfigError, load_profile
+from seed.training import checkpoint
+from seed.training.loop import Diverged, train
+from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
+from seed.training.signals import Requests
+from seed.training.step import StepResult
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Counter:
+    """Learns one number: the sum of the rates; steps named in `bad` are not finite."""
+
+    def __init__(self, clock: Clock, bad=(), seconds=1.0):
+        self.value, self.rates, self.clock, self.seconds = np.zeros(1), [], clock, seconds
+        self.bad = list(bad)
+        self.calls = 0
+
+    def step(self, tokens, targets, lr):
+        self.calls += 1
+        self.clock.now += self.seconds
+        if self.calls in self.bad:
+            return StepResult(float("nan"), float("nan"), True)
+        self.rates.append(lr)
+        self.value = self.value + lr
+        return StepResult(1.0, 0.5, False)
+
+    def forward(self, t, tokens):
+        return np.zeros((*tokens.shape, 256), np.float32)
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, tensors):
+        self.value = tensors["value"]
+
+
+def run(tmp_path, learner, *overrides, requests=None):
+    profile = load_profile("toy", ["train.batch_size=1", "curriculum.holdout_items=2",
+                                   "train.warmup_steps=0", *overrides])
+    return train(profile, tmp_path, learner, requests or Requests(), clock=learner.clock)
+
+
+def lines(tmp_path, kind):
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint(tmp_path):
+    learner = Counter(Clock())
+    result = run(tmp_path, learner, "train.steps=10", "train.lr=0.01")
+    assert result.finished and result.step == 10 and result.scores
+    assert learner.rates == pytest.approx([0.01] * 8 + [0.01, 0.005])
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 10
+    assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 11))
+
+
+def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
+    learner = Counter(Clock(), seconds=0.5)
+    result = run(tmp_path, learner, "train.steps=0", "train.minutes=1")
+    assert result.step == 125  # 48 s are reached at step 96, the plan is made at step 100
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["plan"] == {
+        "decay_start": 100, "total_steps": 125}
+
+
+def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
+    learner = Counter(Clock(), bad=[3])
+    result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0")
+    assert result.step == 6 and len(learner.rates) == 5
+    assert [row["step"] for row in lines(tmp_path, "skip")] == [3]
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["skipped"] == 1
+
+
+def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
+    learner = Counter(Clock(), bad=[3, 4, 5])
+    result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0", "train.lr=0.01")
+    assert result.step == 6
+    assert learner.rates == [0.01] * 2 + [0.005] * 6  # back to the checkpoint of step 0
+    assert learner.value[0] == pytest.approx(0.03)
+
+
+def test_a_run_that_stays_bad_stops_with_the_fix_in_its_error(tmp_path):
+    learner = Counter(Clock(), bad=range(3, 1000))
+    with pytest.raises(Diverged, match="use a lower train.lr"):
+        run(tmp_path, learner, "train.steps=50", "train.max_rollbacks=2")
+    assert learner.calls == 2 + 3 * 3
+
+
+def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
+    whole = Counter(Clock())
+    (tmp_path / "whole").mkdir()
+    run(tmp_path / "whole", whole, "train.steps=10")
+    (tmp_path / "parts").mkdir()
+    for stop_at in (3, 7, None):
+        requests = Requests()
+        parts = Counter(Clock())
+        step = parts.step
+
+        def stopping(tokens, targets, lr, at=stop_at, step=step, requests=requests):
+            result = step(tokens, targets, lr)
+            if parts.calls == at:
+                requests.stop.set()
+            return result
+        parts.step = stopping
+        result = run(tmp_path / "parts", parts, "train.steps=10", requests=requests)
+        assert result.finished == (stop_at is None)
+    assert (tmp_path / "whole" / checkpoint.NAME).read_bytes() == \
+        (tmp_path / "parts" / checkpoint.NAME).read_bytes()
+    assert [row["step"] for row in lines(tmp_path / "parts", "step")] == list(range(1, 11))
+
+
+def test_a_request_to_save_saves_and_goes_on(tmp_path):
+    requests = Requests()
+    requests.save.set()
+    run(tmp_path, Counter(Clock()), "train.steps=3", requests=requests)
+    assert [row["step"] for row in lines(tmp_path, "save")] == [0, 0, 3]
+
+
+def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
+    run(tmp_path, Counter(Clock()), "train.steps=2")
+    before = (tmp_path / checkpoint.NAME).read_bytes()
+    with pytest.raises(ConfigError, match="train.lr is 0.5"):
+        run(tmp_path, Counter(Clock()), "train.steps=2", "train.lr=0.5")
+    assert (tmp_path / checkpoint.NAME).read_bytes() == before
+
+
+def test_no_end_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="give --steps or --minutes"):
+        run(tmp_path, Counter(Clock()), "train.steps=0", "train.minutes=0")
+
+
+def test_the_rate_warms_up_stays_and_falls_to_zero():
+    config = load_profile("toy", ["train.warmup_steps=4", "train.lr=0.4", "train.minutes=0"]).train
+    plan = plan_by_steps(config, 20)
+    rates = [lr_at(config, plan, step) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
+    assert rates[15:] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.1])
+    assert replan(config, Plan(), 20, 1.0) != Plan()
