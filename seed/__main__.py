@@ -65,6 +65,7 @@ def prepare(args: argparse.Namespace) -> None:
     if not 1 <= args.threads <= 64:
         raise ConfigError(f"--threads is {args.threads}: use 1 to 64")
     os.environ.setdefault("DEV", "CPU")
+    os.environ["PARALLEL"] = "0"  # a pool of compiling processes costs memory and unblocks signals
     if "CACHEDB" not in os.environ:
         args.run_dir.mkdir(parents=True, exist_ok=True)
         os.environ["CACHEDB"] = str((args.run_dir / "kernels.db").resolve())

@@ -4,4 +4,5 @@ import os
 from seed.wavecore.compiler import find_compiler
 
 os.environ["DEV"] = "CPU"
+os.environ["PARALLEL"] = "0"
 os.environ["CC"] = find_compiler()
