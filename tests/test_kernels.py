@@ -1,8 +1,13 @@
-"""Each kernel equals its specification: values, carried state and every gradient."""
+"""Each kernel equals its plain-operations specification and a float64 oracle: values, carried state
+and every gradient, at every awkward size."""
+import itertools
+
+import autograd
 import numpy as np
 import pytest
 from tinygrad import Tensor
 
+import oracle
 from seed.config import ModelConfig
 from seed.wavecore import kernels, layout, reference
 
@@ -13,13 +18,22 @@ BLOCKS = {"ssm": (layout.ssm_block, kernels.Ssm, reference.ssm),
           "mlp": (layout.mlp_block, kernels.Mlp, reference.mlp)}
 
 
+def config_of(d_model: int, transition: str = "delta") -> ModelConfig:
+    config = ModelConfig(d_model=d_model, d_ff=2 * d_model, transition=transition)
+    config.check()
+    return config
+
+
 def realized(array: np.ndarray) -> Tensor:
-    return Tensor(array).realize()
+    return Tensor(np.ascontiguousarray(array)).realize()
 
 
-def distance(found: Tensor | np.ndarray, expected: Tensor) -> float:
-    found, expected = (np.asarray(a.numpy() if isinstance(a, Tensor) else a).reshape(-1)
-                       for a in (found, expected))
+def as_array(value) -> np.ndarray:
+    return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def distance(found, expected) -> float:
+    found, expected = as_array(found).reshape(-1), as_array(expected).reshape(-1)
     return float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) + 1e-12))
 
 
@@ -31,21 +45,22 @@ def random_case(kind: str, config: ModelConfig, b: int, t: int):
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (rng.standard_normal(shape) * scale).astype(np.float32)
 
-    named = {block.key(a): normal(*a.shape, scale=0.5 / np.sqrt(a.shape[-1]) if a.decay else 0.5)
-             + np.float32("norm" in a.name) for a in block.arrays}
+    weights = {a.name: normal(*a.shape, scale=0.5 / np.sqrt(a.shape[-1]) if a.decay else 0.5)
+               + np.float32("norm" in a.name) for a in block.arrays}
     states = []
     if kind == "ssm":
         h, n, p = config.ssm_heads, config.d_state, config.head_dim
         states = [normal(b, config.d_conv - 1, h, 2 * n + p), normal(b, h, n, p)]
     if kind == "attention":
         past = config.sliding_window - 1
-        length = np.array([(0, past, 5)[i % 3] for i in range(b)], np.int32)
+        length = np.array([(5, 0, past)[i % 3] for i in range(b)], np.int32)
         states = [normal(b, past, config.d_model), normal(b, past, config.d_model), length]
-    return block, named, normal(b, t, config.d_model), normal(b, t, config.d_model), states
+    return block, weights, normal(b, t, config.d_model), normal(b, t, config.d_model), states
 
 
-def specification(kind, config, block, named, x, dy, states):
-    w = {a.name: realized(named[block.key(a)]) for a in block.arrays}
+def by_plain_operations(kind, config, block, weights, x, dy, states):
+    """Outputs, gradients of x and the float states, gradients of the weights."""
+    w = {name: realized(a) for name, a in weights.items()}
     x, states = realized(x), [realized(s) for s in states]
     out = BLOCKS[kind][2](config, x, w, *states)
     out = out if isinstance(out, tuple) else (out,)
@@ -56,46 +71,108 @@ def specification(kind, config, block, named, x, dy, states):
     return out, grads[:n], dict(zip(w, grads[n:]))
 
 
-def kernel(kind, config, block, named, x, dy, states, threads):
+def by_oracle(kind, config, block, weights, x, dy, states):
+    """The same in float64."""
+    run = getattr(oracle, kind)
+    floats = [s.astype(np.float64) for s in states if s.dtype == np.float32]
+    rest = states[len(floats):]
+    w = {name: a.astype(np.float64) for name, a in weights.items()}
+    out = run(config, x.astype(np.float64), w, *floats, *rest)
+
+    def objective(inputs):
+        x, w, *floats = inputs
+        out = run(config, x, w, *floats, *rest)
+        return (dy * (out[0] if isinstance(out, tuple) else out)).sum()
+    dx, dw, *d_states = autograd.grad(objective)((x.astype(np.float64), w, *floats))
+    return out if isinstance(out, tuple) else (out,), [dx, *d_states], dw
+
+
+def by_kernel(kind, config, block, weights, x, dy, states, threads=2):
     b, t, d = x.shape
     run = BLOCKS[kind][1](config, block, b, t, threads)
-    w, x, states = realized(block.pack(named)), realized(x.reshape(b * t, d)), \
-        [realized(s) for s in states]
+    w = realized(block.pack({f"block.{name}": a for name, a in weights.items()}))
+    x, states = realized(x.reshape(b * t, d)), [realized(s) for s in states]
     out = run(x, w, *states)
     out = out if isinstance(out, tuple) else (out,)
     learnt = [s for s in states if s.dtype.name == "float"]
     grads = (out[0] * realized(dy.reshape(b * t, d))).sum().gradient(x, w, *learnt)
     Tensor.realize(*out, *grads)
-    named_grads = block.unpack(grads[1].numpy())
-    return out, [grads[0], *grads[2:]], {a.name: named_grads[block.key(a)] for a in block.arrays}
+    d_weights = {key.removeprefix("block."): a
+                 for key, a in block.unpack(grads[1].numpy()).items()}
+    return out, [grads[0], *grads[2:]], d_weights
+
+
+def assert_equal(found, expected, tolerance: float = TOLERANCE) -> None:
+    for kind, (some, others) in enumerate(zip(found[:2], expected[:2])):
+        for i, (one, other) in enumerate(zip(some, others, strict=True)):
+            assert distance(one, other) < tolerance, (("output", "gradient")[kind], i)
+    for name, other in expected[2].items():
+        assert distance(found[2][name], other) < tolerance, name
 
 
 @pytest.mark.parametrize("kind, d_model, b, t, transition", [
-    ("mlp", 32, 1, 1, "delta"), ("mlp", 64, 3, 65, "delta"), ("mlp", 256, 2, 63, "delta"),
-    ("attention", 32, 1, 1, "delta"), ("attention", 64, 3, 2, "delta"),
-    ("attention", 256, 1, 63, "delta"), ("attention", 64, 3, 130, "delta"),
-    ("ssm", 32, 1, 1, "delta"), ("ssm", 64, 3, 2, "delta"), ("ssm", 32, 1, 17, "delta"),
-    ("ssm", 64, 2, 5, "diagonal"), ("ssm", 96, 1, 3, "delta"),
+    ("mlp", 32, 1, 1, "delta"), ("mlp", 64, 3, 65, "delta"),
+    ("attention", 32, 1, 1, "delta"), ("attention", 64, 3, 130, "delta"),
+    ("ssm", 32, 1, 1, "delta"), ("ssm", 64, 3, 2, "delta"), ("ssm", 64, 2, 5, "diagonal"),
 ])
 def test_a_kernel_equals_its_specification(kind, d_model, b, t, transition):
-    config = ModelConfig(d_model=d_model, d_ff=2 * d_model, transition=transition)
-    config.check()
+    config = config_of(d_model, transition)
     case = random_case(kind, config, b, t)
-    out, d_inputs, d_weights = specification(kind, config, *case)
-    k_out, k_d_inputs, k_d_weights = kernel(kind, config, *case, threads=2)
-    for found, expected in zip(k_out, out, strict=True):
-        assert distance(found, expected) < TOLERANCE
-    for found, expected in zip(k_d_inputs, d_inputs, strict=True):
-        assert distance(found, expected) < TOLERANCE
-    for name, expected in d_weights.items():
-        assert distance(k_d_weights[name], expected) < TOLERANCE, name
+    assert_equal(by_kernel(kind, config, *case), by_plain_operations(kind, config, *case))
+
+
+WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)
+KINDS = (("ssm", "delta"), ("ssm", "diagonal"), ("attention", "delta"), ("mlp", "delta"))
+GRID = list(itertools.product(KINDS, WIDTHS, TIMES, BATCHES))
+# Every width, time and batch of every kind, and most pairs of them, in a twentieth of the time.
+SAMPLE = [(kind, WIDTHS[i], TIMES[(i + j) % 6], BATCHES[(i + j + k) % 3])
+          for k, kind in enumerate(KINDS) for i in range(8) for j in (3 * k,)]
+
+
+@pytest.mark.parametrize("kind, d_model, t, b", SAMPLE)
+def test_a_kernel_equals_the_float64_oracle(kind, d_model, t, b):
+    check_against_oracle(*kind, d_model, t, b)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind, d_model, t, b", GRID)
+def test_a_kernel_equals_the_float64_oracle_everywhere(kind, d_model, t, b):
+    check_against_oracle(*kind, d_model, t, b)
+
+
+def check_against_oracle(kind: str, transition: str, d_model: int, t: int, b: int) -> None:
+    config = config_of(d_model, transition)
+    case = random_case(kind, config, b, t)
+    assert_equal(by_kernel(kind, config, *case), by_oracle(kind, config, *case))
+
+
+def test_the_whole_model_equals_the_float64_oracle():
+    from seed.wavecore.model import WaveCore, init_params
+    config = ModelConfig(n_layers=4)
+    params = init_params(config, 0)
+    rng = np.random.default_rng(0)
+    tokens, targets = rng.integers(0, 256, (2, 3, 65)).astype(np.int32)
+    targets[1, 20:] = -1
+    model = WaveCore(config, params, threads=2)
+    inv_count = np.array([1 / (targets >= 0).sum()], np.float32)
+    loss, _ = model.loss(realized(tokens), realized(targets), realized(inv_count))
+    grads = loss.gradient(*model.packed.values())
+    Tensor.realize(loss, *grads)
+    found = {key: a for block, g in zip(model.blocks, grads)
+             for key, a in block.unpack(g.numpy()).items()}
+    exact = {key: a.astype(np.float64) for key, a in params.items()}
+    expected, d_expected = autograd.value_and_grad(
+        lambda p: oracle.loss(config, p, tokens, targets))(exact)
+    assert abs(loss.item() - expected) < 1e-5 * expected
+    for key, d in d_expected.items():
+        assert distance(found[key], d) < TOLERANCE, key
 
 
 @pytest.mark.parametrize("kind", ["ssm", "attention", "mlp"])
 def test_the_thread_count_changes_no_bit(kind):
-    config = ModelConfig()
+    config = config_of(64)
     case = random_case(kind, config, 3, 65)
-    runs = [kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)]
+    runs = [by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)]
     for out, d_inputs, d_weights in runs[1:]:
         for found, expected in zip([*out, *d_inputs], [*runs[0][0], *runs[0][1]], strict=True):
             assert np.array_equal(found.numpy(), expected.numpy())
@@ -103,15 +180,17 @@ def test_the_thread_count_changes_no_bit(kind):
             assert np.array_equal(d_weights[name], runs[0][2][name]), name
 
 
-def test_a_split_sequence_with_carried_state_equals_the_whole():
-    config = ModelConfig()
-    block, named, x, dy, states = random_case("ssm", config, 2, 37)
-    whole = kernel("ssm", config, block, named, x, dy, states, 2)[0]
+@pytest.mark.parametrize("kind", ["ssm", "attention"])
+def test_a_split_sequence_with_carried_state_equals_the_whole(kind):
+    config = config_of(64)
+    block, weights, x, dy, states = random_case(kind, config, 2, 37)
+    whole = by_kernel(kind, config, block, weights, x, dy, states)[0]
     for cut in (1, 16, 36):
-        first = kernel("ssm", config, block, named, x[:, :cut], dy[:, :cut], states, 2)[0]
+        first = by_kernel(kind, config, block, weights, x[:, :cut], dy[:, :cut], states)[0]
         carried = [s.numpy() for s in first[1:]]
-        last = kernel("ssm", config, block, named, x[:, cut:], dy[:, cut:], carried, 2)[0]
+        last = by_kernel(kind, config, block, weights, x[:, cut:], dy[:, cut:], carried)[0]
         joined = np.concatenate([o.numpy().reshape(2, -1, config.d_model)
                                  for o in (first[0], last[0])], 1)
         assert distance(joined, whole[0]) < 1e-5
-        assert distance(last[2], whole[2]) < 1e-5
+        for found, expected in zip(last[1:], whole[1:], strict=True):
+            assert distance(found, expected) < 1e-5
