@@ -1,6 +1,7 @@
-"""The command line: python -m seed train | eval | generate | items | info."""
+"""The command line: python -m seed train | eval | generate | items | info | bench."""
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -46,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     add_brain(add("info", "Describe a profile or a brain."))
     items = add("items", "Print lessons as the brain sees them.")
     items.add_argument("--count", type=int, default=1, help="items of each task and level")
+    bench = add("bench", "Time a training step, alone or beside a peer, in one run.")
+    bench.set_defaults(profile="seed")
+    bench.add_argument("--peer", choices=["torch"], help="needs pip install 'seed-brain[peer]'")
+    bench.add_argument("--turns", type=int, default=10, help="times that each contender runs")
+    bench.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     return top
 
 
@@ -59,22 +65,27 @@ def profile_of(args: argparse.Namespace) -> Profile:
     return load_profile(args.profile, overrides)
 
 
-def prepare(args: argparse.Namespace) -> None:
-    """Before tinygrad is imported: device, compiler, and a kernel cache beside the brain."""
+def prepare(threads: int) -> None:
+    """Before tinygrad is imported: device and compiler."""
     from seed.wavecore.compiler import find_compiler
-    if not 1 <= args.threads <= 64:
-        raise ConfigError(f"--threads is {args.threads}: use 1 to 64")
+    if not 1 <= threads <= 64:
+        raise ConfigError(f"--threads is {threads}: use 1 to 64")
     os.environ.setdefault("DEV", "CPU")
     os.environ["PARALLEL"] = "0"  # a pool of compiling processes costs memory and unblocks signals
+    os.environ["CC"] = find_compiler()
+
+
+def prepare_brain(args: argparse.Namespace) -> None:
+    """The same, with a cache of compiled kernels beside the brain."""
+    prepare(args.threads)
     if "CACHEDB" not in os.environ:
         args.run_dir.mkdir(parents=True, exist_ok=True)
         os.environ["CACHEDB"] = str((args.run_dir / "kernels.db").resolve())
-    os.environ["CC"] = find_compiler()
 
 
 def load_brain(args: argparse.Namespace):
     """The newest brain of the run directory: its profile, model and step."""
-    prepare(args)
+    prepare_brain(args)
     from seed.training import checkpoint
     from seed.wavecore.model import WaveCore, init_params
     found = checkpoint.read_newest(args.run_dir, lambda text: print(text, file=sys.stderr))
@@ -91,7 +102,7 @@ def run_train(args: argparse.Namespace) -> int:
     profile = profile_of(args)
     from seed.training.signals import Requests
     requests = Requests().watch()
-    prepare(args)
+    prepare_brain(args)
     from seed.training.evaluate import table
     from seed.training.learner import Learner
     from seed.training.loop import Diverged, train
@@ -178,11 +189,28 @@ def run_info(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_bench(args: argparse.Namespace) -> int:
+    profile_of(args)  # refuses a bad profile before any process starts
+    if args.turns < 1:
+        raise ConfigError(f"--turns is {args.turns}: use at least 1")
+    if args.peer and importlib.util.find_spec("torch") is None:
+        raise ConfigError("--peer torch needs PyTorch: pip install 'seed-brain[peer]'")
+    prepare(args.threads)
+    from seed.bench.compare import BenchError, bench, table
+    try:
+        report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
+    except BenchError as error:
+        print(f"seed: {error}", file=sys.stderr)
+        return FAILED
+    print(json.dumps(report) if args.json else table(report))
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from seed.wavecore.compiler import CompilerError
     run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
-           "info": run_info}[args.command]
+           "info": run_info, "bench": run_bench}[args.command]
     try:
         return run(args)
     except (ConfigError, CompilerError) as error:

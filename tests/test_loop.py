@@ -121,6 +121,24 @@ def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
     assert [row["step"] for row in lines(tmp_path / "parts", "step")] == list(range(1, 11))
 
 
+def test_steps_after_the_last_save_are_cut_from_the_metrics_of_a_crashed_run(tmp_path):
+    learner = Counter(Clock())
+    step = learner.step
+
+    def crashing(*batch):
+        if learner.calls == 4:
+            raise KeyboardInterrupt
+        return step(*batch)
+    learner.step = crashing
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, learner, "train.steps=6")
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "step", "st')  # what a power cut leaves
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1 + 4 + 1
+    run(tmp_path, Counter(Clock()), "train.steps=6")
+    assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 7))
+
+
 def test_a_request_to_save_saves_and_goes_on(tmp_path):
     requests = Requests()
     requests.save.set()

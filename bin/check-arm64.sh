@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs the kernel, model and short training tests as arm64 code for a Cortex-A76 in an emulated
+# Debian Bookworm, and compares the checkpoint of 20 training steps with this machine's, bit by bit.
+#   bin/check-arm64.sh [FOLDER]    where the emulated system is kept (default: build/arm64)
+# Needs a Debian or Ubuntu host; as root it installs mmdebstrap, qemu-user-static and clang itself.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+arm=$(realpath -m "${1:-$root/build/arm64}")
+cd "$root"
+host=${HOST_PYTHON:-.venv/bin/python}
+[ -x "$host" ] || { echo 'seed: run bin/test.sh first, it makes .venv' >&2; exit 2; }
+
+missing=()
+command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
+if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" = 0 ] || { echo "seed: sudo apt install ${missing[*]}" >&2; exit 2; }
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
+bin/find-clang.sh "$host"
+clang=$("$host" -c 'from seed.wavecore.compiler import find_compiler as f; print(f())')
+
+mkdir -p "$arm/bin" "$arm/packages"
+mirror=$(grep -rhoE 'https?://[^ ]+' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -v security | head -1)
+[ -d "$arm/root" ] || mmdebstrap --quiet --variant=extract --architectures=arm64 \
+    --include=python3,libstdc++6,libgcc-s1 bookworm "$arm/root" "${mirror:-http://deb.debian.org/debian}"
+cat >"$arm/bin/python" <<SH
+#!/bin/sh
+export PYTHONPATH=$root:$arm/packages
+exec qemu-aarch64-static -cpu cortex-a76 -L $arm/root -0 $arm/bin/python $arm/root/usr/bin/python3.11 "\$@"
+SH
+cat >"$arm/bin/cc" <<SH
+#!/bin/sh
+# The host's clang compiles for the board: "native" would mean the host.
+for a; do shift; case \$a in -march=native|-mcpu=native) a=-mcpu=cortex-a76;; esac; set -- "\$@" "\$a"; done
+exec $clang "\$@"
+SH
+chmod +x "$arm/bin/python" "$arm/bin/cc"
+wheels=()
+for tag in manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28 manylinux_2_31; do
+    wheels+=(--platform "${tag}_aarch64")
+done
+requirements=$("$host" - <<'PY'
+import configparser
+found = configparser.ConfigParser()
+found.read("setup.cfg")
+print(*found["options"]["install_requires"].split(), "pytest", "autograd")
+PY
+)
+# shellcheck disable=SC2086
+"$host" -m pip install --quiet --no-compile --upgrade --target "$arm/packages" --python-version 3.11 \
+    --implementation cp --only-binary=:all: "${wheels[@]}" $requirements
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+train=(-m seed train --profile toy --steps 20 --threads 2 --set curriculum.holdout_items=1
+       --set train.eval_every_minutes=0)
+"$host" "${train[@]}" --run-dir "$work/host" >/dev/null
+CC=$arm/bin/cc "$arm/bin/python" "${train[@]}" --run-dir "$work/arm" >/dev/null
+"$host" - "$work" <<'PY'
+import sys
+from pathlib import Path
+import numpy as np
+from seed.training import checkpoint
+a, b = (checkpoint.read(Path(sys.argv[1]) / side / checkpoint.NAME).tensors for side in ("host", "arm"))
+differ = {key: float(np.abs(a[key] - b[key]).max()) for key in a if not np.array_equal(a[key], b[key])}
+print(f"arm64: {len(a) - len(differ)} of {len(a)} tensors are equal bit for bit after 20 steps")
+if differ:
+    sys.exit(f"arm64: different: {dict(sorted(differ.items(), key=lambda d: -d[1])[:5])}")
+PY
+CC=$arm/bin/cc CACHEDB=$work/tests.db exec "$arm/bin/python" -m pytest -q -p no:cacheprovider \
+    tests/test_kernels.py tests/test_model.py tests/test_checkpoint.py \
+    -k 'not oracle or (64 and not 16)'

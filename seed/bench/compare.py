@@ -1,0 +1,136 @@
+"""Runs contenders as processes, turn by turn in one run, and prints ratios.
+
+Start to third step is measured twice: with an empty cache of compiled kernels and with a full one.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+STEPS = 5          # of one turn
+PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
+WIDTHS = (64, 128, 256)
+PEERS = ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile")
+SAME_LOSS = 1e-4   # relative difference of the first loss on the same architecture and weights
+
+
+class BenchError(RuntimeError):
+    """A contender did not run, or does not compute the same; the message is one line."""
+
+
+@dataclass
+class Contender:
+    """One worker process and what is known of it."""
+    name: str
+    arguments: list[str]
+    cache: Path
+    cold_s: float = 0.0
+    warm_s: float = 0.0
+    loss: float = 0.0
+    peak_rss_mb: float = 0.0
+    turns: list[float] = field(default_factory=list)   # median seconds of a step, per turn
+
+    def start(self) -> float:
+        """Starts the worker; returns seconds from start to third step."""
+        env = {**os.environ, "CACHEDB": str(self.cache / "kernels.db"),
+               "TORCHINDUCTOR_CACHE_DIR": str(self.cache / "inductor"),
+               "OPENBLAS_NUM_THREADS": self.arguments[2]}
+        started = time.time()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "seed.bench.worker", *self.arguments], env=env, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        ready = self.answer()
+        self.loss = ready["loss"]
+        return ready["third_step_at"] - started
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            errors = self.process.stderr.read().strip().splitlines()
+            raise BenchError(f"{self.name} did not run: {errors[-1] if errors else 'no message'}")
+        return json.loads(line)
+
+    def turn(self) -> None:
+        self.process.stdin.write(f"{STEPS}\n")
+        self.process.stdin.flush()
+        self.turns.append(statistics.median(self.answer()))
+        time.sleep(PAUSE_S)
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.peak_rss_mb = max(self.peak_rss_mb, self.answer()["peak_rss_mb"])
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,
+            turns: int) -> dict[str, Contender]:
+    """Cold start, warm start, then `turns` rounds in which every contender has its turn."""
+    found: dict[str, Contender] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for i, name in enumerate(names):
+            cache = Path(folder) / str(i)
+            cache.mkdir()
+            one = Contender(name, [name, profile, str(threads), *overrides], cache)
+            one.cold_s = one.start()
+            one.stop()
+            one.warm_s = one.start()
+            found[name] = one
+        for _ in range(turns):
+            for one in found.values():
+                one.turn()
+        for one in found.values():
+            one.stop()
+    return found
+
+
+def ratios(one: Contender, base: Contender) -> tuple[float, float, float]:
+    """Median, least and greatest of one's time over base's, turn by turn."""
+    paired = [a / b for a, b in zip(one.turns, base.turns, strict=True)]
+    return statistics.median(paired), min(paired), max(paired)
+
+
+def bench(profile: str, overrides: Sequence[str], threads: int, peers: bool, turns: int) -> dict:
+    """All figures. Raises BenchError."""
+    found = measure(["seed", *(PEERS if peers else ())], profile, overrides, threads, turns)
+    seed = found["seed"]
+    for name in [n for n in found if n.startswith("torch")]:
+        if abs(found[name].loss - seed.loss) > SAME_LOSS * seed.loss:
+            raise BenchError(f"{name} starts at loss {found[name].loss}, seed at {seed.loss}: "
+                             f"they do not compute the same")
+    report: dict = {"threads": threads, "contenders": [], "matmul_share": []}
+    for name, one in found.items():
+        facts = asdict(one)
+        ratio = dict(zip(("ratio", "ratio_min", "ratio_max"), ratios(one, seed)))
+        report["contenders"].append({
+            "name": name, "step_ms": 1e3 * statistics.median(one.turns), **ratio,
+            **{key: facts[key] for key in ("cold_s", "warm_s", "peak_rss_mb")}})
+    for d in WIDTHS:
+        widths = [*overrides, f"model.d_model={d}", f"model.d_ff={2 * d}"]
+        pair = measure(["seed", "matmul"], profile, widths, threads, turns)
+        share, low, high = ratios(pair["matmul"], pair["seed"])
+        report["matmul_share"].append({
+            "d_model": d, "share": share, "share_min": low, "share_max": high,
+            "step_ms": 1e3 * statistics.median(pair["seed"].turns)})
+    return report
+
+
+def table(report: dict) -> str:
+    lines = [f"{'':<16}{'step ms':>9}{'x seed':>8}{'least - most':>15}{'cold s':>9}{'warm s':>8}"
+             f"{'peak MB':>9}"]
+    for c in report["contenders"]:
+        span = f"{c['ratio_min']:.2f} - {c['ratio_max']:.2f}"
+        lines.append(f"{c['name']:<16}{c['step_ms']:>9.1f}{c['ratio']:>8.2f}{span:>15}"
+                     f"{c['cold_s']:>9.1f}{c['warm_s']:>8.1f}{c['peak_rss_mb']:>9.0f}")
+    lines.append("\nshare of OpenBLAS: its time for the step's weight products alone / our step")
+    lines += [f"d_model {s['d_model']:>4}  {100 * s['share']:>5.1f} %  "
+              f"({100 * s['share_min']:.1f} - {100 * s['share_max']:.1f})  step "
+              f"{s['step_ms']:.1f} ms" for s in report["matmul_share"]]
+    return "\n".join(lines)

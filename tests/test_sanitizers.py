@@ -1,0 +1,188 @@
+"""Every kernel, from the very text that training compiles, under the address, undefined-behaviour
+and thread sanitizers. Segments of one buffer are kept apart by poisoned gaps."""
+import itertools
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from tinygrad import Tensor, dtypes
+
+from seed.config import ModelConfig
+from seed.wavecore import kernels, layout, model
+
+GAP = 32       # floats between two segments
+THREADS = 3
+BUILDS = (["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DPOISON"],
+          ["-fsanitize=thread"])
+WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)
+GRID = list(itertools.product(WIDTHS, TIMES, BATCHES))
+SAMPLE = [(32, 1, 3), (64, 65, 3), (96, 17, 16)]
+
+MAIN = """
+void *malloc(size_t);
+void free(void *);
+#ifdef POISON
+void __asan_poison_memory_region(void const volatile *, size_t);
+void __asan_unpoison_memory_region(void const volatile *, size_t);
+#endif
+int main(void) {{
+    static const struct {{ long count; int limit; }} args[] = {{{arguments}}};
+    static const struct {{ int arg; long at, count; }} gaps[] = {{{gaps}}};
+    enum {{ N = sizeof args / sizeof *args }};
+    void *a[N];
+    unsigned random = 1;
+    for (int i = 0; i < N; i++) {{
+        a[i] = malloc(args[i].count * 4);
+        for (long j = 0; j < args[i].count; j++) {{
+            random = random * 1664525u + 1013904223u;
+            if (args[i].limit) ((int *)a[i])[j] = (int)(random >> 8) % args[i].limit;
+            else ((float *)a[i])[j] = (int)(random >> 8) / 16777216.f;
+        }}
+    }}
+#ifdef POISON
+    for (unsigned i = 1; i < sizeof gaps / sizeof *gaps; i++)
+        __asan_poison_memory_region((float *)a[gaps[i].arg] + gaps[i].at, gaps[i].count * 4);
+#endif
+    {name}({call});
+    for (int i = 0; i < N; i++) {{
+#ifdef POISON
+        __asan_unpoison_memory_region(a[i], args[i].count * 4);
+#endif
+        free(a[i]);
+    }}
+    return 0;
+}}
+"""
+
+
+class Case(NamedTuple):
+    name: str
+    text: str    # a whole C program
+
+
+class Recorder:
+    """Stands between kernels.py and tinygrad, and turns every launch into a program."""
+
+    def __init__(self, monkeypatch, short: str = ""):
+        """`short` names a segment that is made a sixth too small: a fault to be found."""
+        self.cases: dict[str, Case] = {}
+        self.gaps: dict[int, list[tuple[int, int]]] = {}   # by the total of the buffer
+        launcher, segments, launch = kernels._launcher, kernels._segments, Tensor.custom_kernel
+
+        def spread(prefix: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
+            offsets, gaps, at = {}, [], 0
+            for name, size in sizes.items():
+                size -= size // 6 if name == short else 0
+                offsets[f"{prefix}_{name}"] = at
+                end = at + size + GAP + (len(self.gaps) if name == list(sizes)[-1] else 0)
+                gaps.append((at + size, layout.round_up(end) - at - size))
+                at = layout.round_up(end)
+            while at in self.gaps:
+                gaps[-1] = (gaps[-1][0], gaps[-1][1] + 16)
+                at += 16
+            self.gaps[at] = gaps
+            assert segments(prefix, sizes)[1].keys() == offsets.keys()
+            return at, offsets
+
+        def named(file: str, defines: dict[str, object]):
+            found = launcher(file, defines)
+            found.source = kernels.source(file, defines)
+            found.limit = defines.get("WINDOW", defines.get("VOCAB"))
+            return found
+
+        def record(*tensors, fxn, grad_fxn=None):
+            self.add(fxn, tensors)
+            return launch(*tensors, fxn=fxn, grad_fxn=grad_fxn)
+        monkeypatch.setattr(kernels, "_segments", spread)
+        monkeypatch.setattr(kernels, "_launcher", named)
+        monkeypatch.setattr(Tensor, "custom_kernel", record)
+        model._bound.cache_clear()
+
+    def add(self, fxn, tensors) -> None:
+        name, text = fxn.source
+        arguments, gaps = [], ["{0, 0, 0}"]
+        for i, tensor in enumerate(tensors):
+            limit = fxn.limit if tensor.dtype == dtypes.int else 0
+            arguments.append(f"{{{tensor.numel()}, {limit}}}")
+            gaps += [f"{{{i}, {at}, {count}}}" for at, count in self.gaps.get(tensor.numel(), [])]
+        call = ", ".join(f"a[{i}]" for i in range(len(tensors)))
+        self.cases[text] = Case(name, text + MAIN.format(
+            arguments=", ".join(arguments), gaps=", ".join(gaps), name=name, call=call))
+
+
+def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
+    """Every kernel that one training step and one forward pass of these shapes would launch."""
+    recorder = Recorder(monkeypatch, short)
+    for (d, t, b), (pattern, transition) in itertools.product(shapes, kinds):
+        config = ModelConfig(d_model=d, d_ff=2 * d, n_layers=len(pattern), pattern=pattern,
+                             transition=transition)
+        params = model.init_params(config, 0)
+        core = model.WaveCore(config, params, THREADS)
+        tokens = Tensor(np.zeros((b, t), np.int32)).realize()
+        count = Tensor(np.ones(1, np.float32)).realize()
+        core(tokens)
+        loss, _ = core.loss(tokens, tokens, count)
+        grads = loss.gradient(*core.packed.values())
+        sizes = sum(block.size for block in core.blocks)
+        m, v = (Tensor(np.zeros(sizes, np.float32)).realize() for _ in range(2))
+        state = Tensor(np.zeros(kernels.AdamW.STATE_SIZE, np.float32)).realize()
+        kernels.AdamW(core.blocks, (0.9, 0.99), 1e-8, 0.01, 1.0, THREADS)(
+            list(core.packed.values()), grads, m, v, state, count, loss.reshape(1))
+    return list(recorder.cases.values())
+
+
+def build_and_run(folder: Path, case: Case, flags: list[str]) -> str:
+    """What the sanitizers report; empty if nothing."""
+    program = folder / f"{case.name}{flags[0][-4:]}"
+    source = program.with_suffix(".c")
+    source.write_text(case.text)
+    built = subprocess.run([os.environ["CC"], "-O1", "-gline-tables-only", "-w", *flags, str(source),
+                            "-o", str(program), "-lpthread"], capture_output=True, text=True)
+    if built.returncode:
+        return built.stderr
+    ran = subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
+    program.unlink()
+    return f"{case.name}: {ran.stderr or ran.returncode}" if ran.returncode or ran.stderr else ""
+
+
+def assert_clean(folder: Path, cases: list[Case]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        reports = pool.map(lambda work: build_and_run(folder, *work),
+                           itertools.product(cases, BUILDS))
+        assert not [report for report in reports if report]
+
+
+@pytest.mark.parametrize("d, t, b", SAMPLE)
+def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path, d, t, b):
+    cases = programs(monkeypatch, [(d, t, b)], [("SA", "delta")])
+    parts = {case.name.rsplit("_", 4)[0] for case in cases if not case.name.startswith("adamw")}
+    assert parts == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
+                     "mlp_forward", "mlp_backward", "embedding_forward", "embedding_backward",
+                     "head_forward", "head_backward", "head_logits"}
+    assert len(cases) == len(parts) + 3
+    assert_clean(tmp_path, cases)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("d, t, b", GRID)
+def test_every_kernel_is_clean_under_the_sanitizers_everywhere(monkeypatch, tmp_path, d, t, b):
+    assert_clean(tmp_path, programs(monkeypatch, [(d, t, b)], [("SA", "delta"),
+                                                              ("S", "diagonal")]))
+
+
+@pytest.mark.parametrize("short, says", [
+    ("PRIVATE", "use-after-poison"), ("STATES", "use-after-poison"), ("", "data race")])
+def test_the_sanitizers_see_a_segment_too_small_and_a_missing_barrier(monkeypatch, tmp_path, short,
+                                                                      says):
+    """The harness itself: the fault that once corrupted the heap, and a race."""
+    if not short:
+        text = kernels._text
+        monkeypatch.setattr(kernels, "_text",
+                            lambda name: text(name).replace("barrier(team);", ";"))
+    forward = next(case for case in programs(monkeypatch, [(64, 130, 16)], [("S", "delta")], short)
+                   if case.name.startswith("ssm_forward"))
+    assert any(says in build_and_run(tmp_path, forward, flags) for flags in BUILDS)
