@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-STEPS = 5          # of one turn
+STEPS = 6          # of one turn
 PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
 WIDTHS = (64, 128, 256)
 PEERS = ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile")

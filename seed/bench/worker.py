@@ -3,8 +3,8 @@
     python -m seed.bench.worker CONTENDER PROFILE THREADS [a.b=value ...]
 
 After its third step it prints one JSON line with the clock and the first loss. Then every number n
-on its input makes it take n steps and print their seconds as a JSON list; at the end of input it
-prints its peak memory.
+on its input makes it take WARM_UP steps and n more, whose seconds it prints as a JSON list; at the
+end of input it prints its peak memory.
 """
 import json
 import sys
@@ -17,6 +17,7 @@ from seed.config import Profile, load_profile
 from seed.system_health import peak_rss_mb
 
 LR = 1e-3
+WARM_UP = 3  # untimed steps of a turn: a core that slept is slow at first
 Step = Callable[[], float]
 
 
@@ -103,6 +104,8 @@ def main() -> None:
     print(json.dumps({"third_step_at": time.time(), "loss": losses[0]}), flush=True)
     for line in sys.stdin:
         seconds = []
+        for _ in range(WARM_UP):
+            step()
         for _ in range(int(line)):
             start = time.perf_counter()
             step()

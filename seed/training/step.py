@@ -2,10 +2,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from tinygrad import Tensor, TinyJit
+from tinygrad import Tensor
 
 from seed.training.optim import AdamW
-from seed.wavecore.model import WaveCore, write
+from seed.wavecore.model import WaveCore, capture, write
 
 
 class StepResult(NamedTuple):
@@ -37,7 +37,7 @@ class TrainStep:
                     Tensor.realize(loss, *grads)
             total = loss.reshape(1).contiguous()
             return total.realize(*optim.step(grads, total))
-        self._step = TinyJit(step)
+        self._step = capture(step)
 
     def run(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
         """tokens, targets (grad_accum_steps * b, t) int32; targets < 0 are not learnt."""
@@ -56,7 +56,7 @@ class Forward:
 
     def __init__(self, model: WaveCore, batch_size: int, seq_len: int):
         self.tokens = _buffer((batch_size, seq_len), np.int32)
-        self._forward = TinyJit(lambda: model(self.tokens)[0].realize())
+        self._forward = capture(lambda: model(self.tokens)[0].realize())
 
     def run(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) int32 to logits (b, t, v) float32."""

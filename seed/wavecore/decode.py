@@ -5,7 +5,7 @@ import numpy as np
 from tinygrad import Tensor, TinyJit
 
 from seed.rng import Stream, stream
-from seed.wavecore.model import State, WaveCore, write
+from seed.wavecore.model import State, WaveCore, capture, write
 
 PREFILL = 32  # bytes of one prefill call; the rest goes byte by byte
 
@@ -25,7 +25,7 @@ class Decoder:
             flat = [s for layer in state for s in layer]
             Tensor.realize(logits, *flat)
             return logits, *flat
-        return TinyJit(run)
+        return capture(run)
 
     def _feed(self, tokens: np.ndarray) -> np.ndarray:
         t = tokens.size

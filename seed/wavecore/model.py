@@ -8,10 +8,11 @@ n d_state, p head_dim, w sliding_window, v vocab_size.
 """
 import functools
 import typing
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from tinygrad import Tensor
+from tinygrad import Tensor, TinyJit
 
 from seed.config import ModelConfig
 from seed.rng import Stream, stream
@@ -181,6 +182,16 @@ def check_names(blocks: list[layout.Block], named: dict[str, np.ndarray]) -> Non
             raise ParameterError(f"{key} has shape {named[key].shape}, this model needs {shape}")
         if named[key].dtype != np.float32:
             raise ParameterError(f"{key} is {named[key].dtype}, this model needs float32")
+
+
+def capture(run: Callable[[], typing.Any]) -> TinyJit:
+    """The graph of `run`, captured at its first call.
+
+    TinyJit would run it once before, uncaptured, with every intermediate buffer alive at once.
+    """
+    graph = TinyJit(run)
+    graph.cnt = 1
+    return graph
 
 
 def write(tensor: Tensor, values: np.ndarray) -> None:
