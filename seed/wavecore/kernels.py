@@ -16,6 +16,7 @@ from seed.wavecore.reference import rope_table
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
 CHUNK = 16      # CHUNK of ssm.c
+QUERIES = 4     # QUERIES of attention.c
 UNIT_SIZE = 4096   # floats of the optimizer that one thread takes at a time
 GROUP_SIZE = 24    # tensors of one optimizer launch; tinygrad takes at most 63 arguments
 PARTS = ("FORWARD", "BACKWARD", "LOGITS", "NORM", "DECIDE", "APPLY")
@@ -127,7 +128,8 @@ class Attention:
         self.save, save = _segments("SAVE", {
             "QKV": rows * 3 * d, "OUT": rows * d, "STATS": b * config.attn_heads * t * 2})
         panels = {"IN_PANELS": 3 * d * d, "OUT_PANELS": d * d}
-        forward_private, backward_private = (p + 1) * slots, (5 * p + 2) * slots
+        forward_private = (p + QUERIES) * slots
+        backward_private = (5 * p + 2 * QUERIES) * slots
         self.forward_scratch, forward = _segments("SCRATCH", {
             **panels, "PRIVATE": threads * forward_private})
         self.backward_scratch, backward = _segments("SCRATCH", {

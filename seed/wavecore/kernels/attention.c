@@ -15,6 +15,7 @@
 #define SLOTS_PADDED ROUND_UP(SLOTS, LANES)
 #define HALF (HEAD_DIM / 2)
 #define HIDDEN -1e30f
+#define QUERIES 4 /* taken together, so that a key is read once for all of them */
 
 static const float LANE[LANES] ALIGNED = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
@@ -40,54 +41,94 @@ INLINE void clear_columns(float *transposed, int first) {
     }
 }
 
-INLINE vec mask_scores(vec s, int block, int low, int high) {
-    vec slot = load(LANE) + (float)block;
-    s = slot > (float)high ? (vec)HIDDEN : s;
-    return slot < (float)low ? (vec)HIDDEN : s;
+/* A block of QUERIES queries and the slots that they see. Behind the last query it is repeated, unused. */
+typedef struct {
+    float q[QUERIES][HEAD_DIM];             /* rotated and scaled */
+    int slot[QUERIES], low[QUERIES], start, low_all, high_all, count;
+} queries_t;
+
+INLINE void read_queries(queries_t *b, const float *qkv, const float *rope, int first, int t0, int h) {
+    b->count = MIN(QUERIES, TIME - t0);
+    for (int r = 0; r < QUERIES; r++) {
+        int t = t0 + MIN(r, b->count - 1);
+        b->slot[r] = PAST + t;
+        b->low[r] = MAX(b->slot[r] - WINDOW + 1, first);
+        rotate(b->q[r], qkv + (long)t * 3 * D_MODEL + h * HEAD_DIM, rope + (long)b->slot[r] * HEAD_DIM, SCALE,
+               1.f);
+    }
+    b->low_all = b->low[0];
+    b->high_all = b->slot[QUERIES - 1];
+    b->start = b->low_all / LANES * LANES;
+}
+
+/* s[r] = the products of row r with LANES columns of transposed[d][slot] from `slot` on. */
+INLINE void products(vec *s, const float (*rows)[HEAD_DIM], const float *transposed, int slot) {
+    UNROLL for (int r = 0; r < QUERIES; r++) s[r] = 0.f;
+    for (int d = 0; d < HEAD_DIM; d++) {
+        vec column = load(transposed + (long)d * SLOTS_PADDED + slot);
+        UNROLL for (int r = 0; r < QUERIES; r++) s[r] += rows[r][d] * column;
+    }
+}
+
+/* v where query r sees the slot, else `hidden`. */
+INLINE vec where_seen(const queries_t *b, int r, int slot, vec v, float hidden) {
+    vec at = load(LANE) + (float)slot;
+    v = at > (float)b->slot[r] ? (vec)hidden : v;
+    return at < (float)b->low[r] ? (vec)hidden : v;
 }
 
 #ifdef FORWARD
 NOINLINE void attend(const float *qkv, float *o, float *stats, const float *k_in, const float *v_in, int length,
                      const float *rope, float *private, int h) {
-    float *keys = private, *p = keys + HEAD_DIM * SLOTS_PADDED;
-    float k[HEAD_DIM] ALIGNED, q[HEAD_DIM] ALIGNED;
+    float *keys = private, *p = keys + HEAD_DIM * SLOTS_PADDED; /* p is (QUERIES, SLOTS_PADDED) */
+    float k[HEAD_DIM] ALIGNED;
     int first = PAST - length;
     clear_columns(keys, first);
     for (int s = first; s < SLOTS; s++) {
         rotate(k, slot_row(k_in, qkv, s, 1, h), rope + (long)s * HEAD_DIM, 1.f, 1.f);
         for (int d = 0; d < HEAD_DIM; d++) keys[(long)d * SLOTS_PADDED + s] = k[d];
     }
-    for (int t = 0; t < TIME; t++) {
-        int slot = PAST + t, low = MAX(slot - WINDOW + 1, first), start = low / LANES * LANES;
-        rotate(q, qkv + (long)t * 3 * D_MODEL + h * HEAD_DIM, rope + (long)slot * HEAD_DIM, SCALE, 1.f);
-        vec m = HIDDEN;
-        for (int j = start; j <= slot; j += LANES) {
-            vec s0 = 0.f, s1 = 0.f;
-            for (int d = 0; d < HEAD_DIM; d += 2) {
-                s0 += q[d] * load(keys + (long)d * SLOTS_PADDED + j);
-                s1 += q[d + 1] * load(keys + (long)(d + 1) * SLOTS_PADDED + j);
+    for (int t0 = 0; t0 < TIME; t0 += QUERIES) {
+        queries_t block ALIGNED;
+        vec highest[QUERIES], total[QUERIES];
+        float top[QUERIES], inverse[QUERIES];
+        read_queries(&block, qkv, rope, first, t0, h);
+        UNROLL for (int r = 0; r < QUERIES; r++) highest[r] = HIDDEN;
+        for (int j = block.start; j <= block.high_all; j += LANES) {
+            vec s[QUERIES];
+            products(s, block.q, keys, j);
+            UNROLL for (int r = 0; r < QUERIES; r++) {
+                s[r] = where_seen(&block, r, j, s[r], HIDDEN);
+                store(p + r * SLOTS_PADDED + j, s[r]);
+                highest[r] = highest[r] > s[r] ? highest[r] : s[r];
             }
-            vec s = mask_scores(s0 + s1, j, low, slot);
-            store(p + j, s);
-            m = m > s ? m : s;
         }
-        float highest = max_lanes(m);
-        vec total = 0.f, out[HEAD_DIM / LANES];
-        for (int j = start; j <= slot; j += LANES) {
-            vec e = vexp(load(p + j) - highest);
-            store(p + j, e);
-            total += e;
+        UNROLL for (int r = 0; r < QUERIES; r++) {
+            top[r] = max_lanes(highest[r]);
+            total[r] = 0.f;
         }
-        float inverse = 1.f / sum_lanes(total);
-        UNROLL for (int i = 0; i < HEAD_DIM / LANES; i++) out[i] = 0.f;
-        for (int j = low; j <= slot; j++) {
-            const float *v = slot_row(v_in, qkv, j, 2, h);
-            UNROLL for (int i = 0; i < HEAD_DIM / LANES; i++) out[i] += p[j] * load(v + i * LANES);
+        for (int j = block.start; j <= block.high_all; j += LANES)
+            UNROLL for (int r = 0; r < QUERIES; r++) {
+                vec e = vexp(load(p + r * SLOTS_PADDED + j) - top[r]);
+                e = where_seen(&block, r, j, e, 0.f);
+                store(p + r * SLOTS_PADDED + j, e);
+                total[r] += e;
+            }
+        UNROLL for (int r = 0; r < QUERIES; r++) inverse[r] = 1.f / sum_lanes(total[r]);
+        for (int i = 0; i < HEAD_DIM; i += LANES) {
+            vec out[QUERIES];
+            UNROLL for (int r = 0; r < QUERIES; r++) out[r] = 0.f;
+            for (int j = block.low_all; j <= block.high_all; j++) {
+                vec v = load(slot_row(v_in, qkv, j, 2, h) + i);
+                UNROLL for (int r = 0; r < QUERIES; r++) out[r] += p[r * SLOTS_PADDED + j] * v;
+            }
+            for (int r = 0; r < block.count; r++)
+                store(o + (long)(t0 + r) * D_MODEL + h * HEAD_DIM + i, out[r] * inverse[r]);
         }
-        UNROLL for (int i = 0; i < HEAD_DIM / LANES; i++)
-            store(o + (long)t * D_MODEL + h * HEAD_DIM + i * LANES, out[i] * inverse);
-        stats[2 * t] = highest;
-        stats[2 * t + 1] = inverse;
+        for (int r = 0; r < block.count; r++) {
+            stats[2 * (t0 + r)] = top[r];
+            stats[2 * (t0 + r) + 1] = inverse[r];
+        }
     }
 }
 
@@ -153,8 +194,7 @@ NOINLINE void attend_backward(const float *qkv, const float *o, const float *sta
                               float *d_k_in, float *d_v_in, float *private, int h) {
     float *keys = private, *values = keys + HEAD_DIM * SLOTS_PADDED, *k = values + HEAD_DIM * SLOTS_PADDED;
     float *dk = k + HEAD_DIM * SLOTS_PADDED, *dv = dk + HEAD_DIM * SLOTS_PADDED;
-    float *p = dv + HEAD_DIM * SLOTS_PADDED, *ds = p + SLOTS_PADDED;
-    float q[HEAD_DIM] ALIGNED, dq[HEAD_DIM] ALIGNED;
+    float *p = dv + HEAD_DIM * SLOTS_PADDED, *ds = p + QUERIES * SLOTS_PADDED;
     int first = PAST - length;
     clear_columns(keys, first);
     clear_columns(values, first);
@@ -168,34 +208,59 @@ NOINLINE void attend_backward(const float *qkv, const float *o, const float *sta
             values[(long)d * SLOTS_PADDED + s] = v[d];
         }
     }
-    for (int t = 0; t < TIME; t++) {
-        int slot = PAST + t, low = MAX(slot - WINDOW + 1, first), start = low / LANES * LANES;
-        const float *dot = d_out + (long)t * D_MODEL + h * HEAD_DIM, *ot = o + (long)t * D_MODEL + h * HEAD_DIM;
-        rotate(q, qkv + (long)t * 3 * D_MODEL + h * HEAD_DIM, rope + (long)slot * HEAD_DIM, SCALE, 1.f);
-        vec dot_o = 0.f, sums[HEAD_DIM / LANES];
-        for (int j = 0; j < HEAD_DIM; j += LANES) dot_o += load(dot + j) * load(ot + j);
-        float mean = sum_lanes(dot_o), highest = stats[2 * t], inverse = stats[2 * t + 1];
-        for (int j = start; j <= slot; j += LANES) {
-            vec s = 0.f, g = 0.f;
-            for (int d = 0; d < HEAD_DIM; d++) {
-                s += q[d] * load(keys + (long)d * SLOTS_PADDED + j);
-                g += dot[d] * load(values + (long)d * SLOTS_PADDED + j);
+    for (int t0 = 0; t0 < TIME; t0 += QUERIES) {
+        queries_t block ALIGNED;
+        float d_o[QUERIES][HEAD_DIM] ALIGNED, dq[QUERIES][HEAD_DIM] ALIGNED;
+        float mean[QUERIES], top[QUERIES], inverse[QUERIES];
+        read_queries(&block, qkv, rope, first, t0, h);
+        UNROLL for (int r = 0; r < QUERIES; r++) {
+            int t = t0 + MIN(r, block.count - 1);
+            float use = r < block.count ? 1.f : 0.f; /* a repeated query has no gradient */
+            vec dot_o = 0.f;
+            for (int i = 0; i < HEAD_DIM; i += LANES) {
+                vec d = load(d_out + (long)t * D_MODEL + h * HEAD_DIM + i);
+                dot_o += d * load(o + (long)t * D_MODEL + h * HEAD_DIM + i);
+                store(d_o[r] + i, d);
             }
-            vec prob = vexp(mask_scores(s, j, low, slot) - highest) * inverse;
-            store(p + j, prob);
-            store(ds + j, prob * (g - mean));
+            mean[r] = sum_lanes(dot_o);
+            top[r] = stats[2 * t];
+            inverse[r] = stats[2 * t + 1] * use;
         }
-        UNROLL for (int i = 0; i < HEAD_DIM / LANES; i++) sums[i] = 0.f;
-        for (int j = low; j <= slot; j++) {
-            float *dkj = dk + (long)j * HEAD_DIM, *dvj = dv + (long)j * HEAD_DIM;
-            UNROLL for (int i = 0; i < HEAD_DIM; i += LANES) {
-                sums[i / LANES] += ds[j] * load(k + (long)j * HEAD_DIM + i);
-                store(dkj + i, load(dkj + i) + ds[j] * load(q + i));
-                store(dvj + i, load(dvj + i) + p[j] * load(dot + i));
+        for (int j = block.start; j <= block.high_all; j += LANES) {
+            vec s[QUERIES], g[QUERIES];
+            products(s, block.q, keys, j);
+            products(g, d_o, values, j);
+            UNROLL for (int r = 0; r < QUERIES; r++) {
+                vec e = vexp(where_seen(&block, r, j, s[r], HIDDEN) - top[r]) * inverse[r];
+                e = where_seen(&block, r, j, e, 0.f);
+                store(p + r * SLOTS_PADDED + j, e);
+                store(ds + r * SLOTS_PADDED + j, e * (g[r] - mean[r]));
             }
         }
-        UNROLL for (int i = 0; i < HEAD_DIM / LANES; i++) store(dq + i * LANES, sums[i]);
-        rotate(d_qkv + (long)t * 3 * D_MODEL + h * HEAD_DIM, dq, rope + (long)slot * HEAD_DIM, SCALE, -1.f);
+        for (int i = 0; i < HEAD_DIM; i += LANES) {
+            vec sum[QUERIES], q[QUERIES], d[QUERIES];
+            UNROLL for (int r = 0; r < QUERIES; r++) {
+                sum[r] = 0.f;
+                q[r] = load(block.q[r] + i);
+                d[r] = load(d_o[r] + i);
+            }
+            for (int j = block.low_all; j <= block.high_all; j++) {
+                float *dkj = dk + (long)j * HEAD_DIM + i, *dvj = dv + (long)j * HEAD_DIM + i;
+                vec kj = load(k + (long)j * HEAD_DIM + i), dk_sum = load(dkj), dv_sum = load(dvj);
+                UNROLL for (int r = 0; r < QUERIES; r++) {
+                    float dsj = ds[r * SLOTS_PADDED + j];
+                    sum[r] += dsj * kj;
+                    dk_sum += dsj * q[r];
+                    dv_sum += p[r * SLOTS_PADDED + j] * d[r];
+                }
+                store(dkj, dk_sum);
+                store(dvj, dv_sum);
+            }
+            UNROLL for (int r = 0; r < QUERIES; r++) store(dq[r] + i, sum[r]);
+        }
+        for (int r = 0; r < block.count; r++)
+            rotate(d_qkv + (long)(t0 + r) * 3 * D_MODEL + h * HEAD_DIM, dq[r],
+                   rope + (long)block.slot[r] * HEAD_DIM, SCALE, -1.f);
     }
     for (int s = 0; s < SLOTS; s++) {
         float *to_k = (float *)slot_row(d_k_in, d_qkv, s, 1, h), *to_v = (float *)slot_row(d_v_in, d_qkv, s, 2, h);

@@ -6,7 +6,7 @@
 #define TILE_ROWS 6   /* rows of C in registers */
 #define K_BLOCK 256   /* depth that keeps the left rows and one panel in L1 */
 #define ROW_TILE 96   /* rows of activations one thread takes at a time */
-#define WEIGHT_TILE 96 /* rows of a weight gradient one thread takes at a time */
+#define WEIGHT_TILE 48 /* rows of a weight gradient one thread takes at a time */
 #define ROW_TILES ((ROWS + ROW_TILE - 1) / ROW_TILE)
 #define WEIGHT_TILES(n) (((n) + WEIGHT_TILE - 1) / WEIGHT_TILE)
 
