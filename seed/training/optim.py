@@ -4,7 +4,7 @@ from tinygrad import Tensor
 
 from seed.config import TrainConfig
 from seed.wavecore import kernels
-from seed.wavecore.model import WaveCore, write
+from seed.wavecore.model import WaveCore, read, write
 
 GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of adamw.c
 
@@ -34,11 +34,11 @@ class AdamW:
 
     def grad_norm(self) -> float:
         """Global norm of the last step's gradient, before clipping."""
-        return float(self.state.numpy()[GRAD_NORM])
+        return float(read(self.state)[GRAD_NORM])
 
     def skipped(self) -> bool:
         """Whether the last step was dropped."""
-        return bool(self.state.numpy()[SKIPPED])
+        return bool(read(self.state)[SKIPPED])
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Named moments and the state; the inverse of load_state_dict."""

@@ -5,7 +5,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.training.optim import AdamW
-from seed.wavecore.model import WaveCore, capture, write
+from seed.wavecore.model import WaveCore, capture, read, write
 
 
 class StepResult(NamedTuple):
@@ -47,7 +47,7 @@ class TrainStep:
             write(target_buffer, targets[i * b:(i + 1) * b])
         write(self.inv_count, np.array([1 / max(1, int((targets >= 0).sum()))], np.float32))
         write(self.optim.lr, np.array([lr], np.float32))
-        loss = float(self._step().item())
+        loss = float(read(self._step())[0])
         return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
 
 

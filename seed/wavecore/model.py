@@ -194,8 +194,12 @@ def capture(run: Callable[[], typing.Any]) -> TinyJit:
     return graph
 
 
+def read(tensor: Tensor) -> np.ndarray:
+    """The buffer of a realized tensor itself, without a copy: valid until it is next computed."""
+    view = tensor.uop.base.buffer.ensure_allocated().as_memoryview(force_zero_copy=True)
+    return np.frombuffer(view, dtype=tensor.dtype.fmt).reshape(tensor.shape)
+
+
 def write(tensor: Tensor, values: np.ndarray) -> None:
     """Copies values into the buffer of a realized tensor, so that captured graphs see them."""
-    buffer = tensor.uop.base.buffer.ensure_allocated()
-    into = np.frombuffer(buffer.as_memoryview(force_zero_copy=True), dtype=values.dtype)
-    np.copyto(into, values.reshape(-1))
+    np.copyto(read(tensor), values.reshape(tensor.shape), casting="no")
