@@ -20,6 +20,14 @@ BUILDS = (["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DPOISO
           ["-fsanitize=thread"])
 WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)
 GRID = list(itertools.product(WIDTHS, TIMES, BATCHES))
+# The thread sanitizer does not see accesses wider than 16 bytes, so it gets them lane by lane.
+WIDE = {f"INLINE {kind} {load}(const float *p) {{ return *(const {kind} *)p; }}":
+        f"INLINE {kind} {load}(const float *p) {{ {kind} v;"
+        f" for (int i = 0; i < {n}; i++) v[i] = p[i]; return v; }}"
+        for kind, load, n in (("vec", "load", 16), ("vec8", "load8", 8))}
+WIDE |= {f"INLINE void {store}(float *p, {kind} v) {{ *({kind} *)p = v; }}":
+         f"INLINE void {store}(float *p, {kind} v) {{ for (int i = 0; i < {n}; i++) p[i] = v[i]; }}"
+         for kind, store, n in (("vec", "store", 16), ("vec8", "store8", 8))}
 SAMPLE = [(32, 1, 3), (64, 65, 3), (96, 17, 16)]
 
 MAIN = """
@@ -139,9 +147,15 @@ def build_and_run(folder: Path, case: Case, flags: list[str]) -> str:
     """What the sanitizers report; empty if nothing."""
     program = folder / f"{case.name}{flags[0][-4:]}"
     source = program.with_suffix(".c")
-    source.write_text(case.text)
-    built = subprocess.run([os.environ["CC"], "-O1", "-gline-tables-only", "-w", *flags, str(source),
-                            "-o", str(program), "-lpthread"], capture_output=True, text=True)
+    text = case.text
+    if "thread" in flags[0]:
+        for wide, narrow in WIDE.items():
+            assert wide in text
+            text = text.replace(wide, narrow)
+    source.write_text(text)
+    command = [os.environ["CC"], "-O1", "-gline-tables-only", "-w", *flags, str(source), "-o",
+               str(program), "-lpthread"]
+    built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         return built.stderr
     ran = subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
@@ -170,12 +184,12 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path, d, t,
 @pytest.mark.long
 @pytest.mark.parametrize("d, t, b", GRID)
 def test_every_kernel_is_clean_under_the_sanitizers_everywhere(monkeypatch, tmp_path, d, t, b):
-    assert_clean(tmp_path, programs(monkeypatch, [(d, t, b)], [("SA", "delta"),
-                                                              ("S", "diagonal")]))
+    kinds = [("SA", "delta"), ("S", "diagonal")]
+    assert_clean(tmp_path, programs(monkeypatch, [(d, t, b)], kinds))
 
 
 @pytest.mark.parametrize("short, says", [
-    ("PRIVATE", "use-after-poison"), ("STATES", "use-after-poison"), ("", "data race")])
+    ("STATES", "use-after-poison"), ("", "data race")])
 def test_the_sanitizers_see_a_segment_too_small_and_a_missing_barrier(monkeypatch, tmp_path, short,
                                                                       says):
     """The harness itself: the fault that once corrupted the heap, and a race."""
