@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --editable '.[test]'
-bin/find-clang.sh .venv/bin/python
+bin/find-clang.sh .venv/bin/python --sanitizers
 .venv/bin/python -m flake8 seed tests
 exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,47 @@
+"""Every command of the README runs, with less work where it names an amount."""
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+            for line in block.splitlines()]
+SHORTER = (("--minutes 3", "--minutes 0.1"), ("--steps 400", "--steps 3"),
+           ("--turns 10", "--turns 1 --set model.n_layers=1"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_runs(runs, command):
+    if command == "bin/test.sh":  # is running now; it must take pytest's options
+        command += " --collect-only -q tests/test_rng.py"
+    for long, short in SHORTER:
+        command = command.replace(long, short)
+    command = command.replace("runs/", f"{runs}/")
+    if "train.sh" in command:
+        command += " --set curriculum.holdout_items=2"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONWARNINGS": "default"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_file_that_the_readme_names_is_there():
+    names = re.findall(r"`((?:seed|tests|bin|profiles)/[\w./-]*)`", TEXT)
+    assert len(names) > 30
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
+def test_every_module_has_its_line_in_the_file_map():
+    mapped = TEXT[TEXT.index("## File map"):TEXT.index("## Contributing")]
+    modules = [path.relative_to(ROOT) for path in (ROOT / "seed").rglob("*.py")
+               if path.name != "__init__.py" and "bench" not in path.parts]
+    assert not [str(m) for m in modules if f"`{m}`" not in mapped and f"`{m.name}`" not in mapped]
