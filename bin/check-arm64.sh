@@ -21,7 +21,7 @@ bin/find-clang.sh "$host"
 clang=$("$host" -c 'from seed.wavecore.compiler import find_compiler as f; print(f())')
 
 mkdir -p "$arm/bin" "$arm/packages"
-mirror=$(grep -rhoE 'https?://[^ ]+' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -v security | head -1)
+mirror=$({ grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null || true; } | head -1)
 [ -d "$arm/root" ] || mmdebstrap --quiet --variant=extract --architectures=arm64 \
     --include=python3,libstdc++6,libgcc-s1 bookworm "$arm/root" "${mirror:-http://deb.debian.org/debian}"
 cat >"$arm/bin/python" <<SH

@@ -7,4 +7,5 @@ python=${PYTHON:-python3}
 .venv/bin/python -m pip install --quiet --editable '.[test]'
 bin/find-clang.sh .venv/bin/python --sanitizers
 .venv/bin/python -m flake8 seed tests
+.venv/bin/python -m mypy
 exec .venv/bin/python -m pytest "$@"

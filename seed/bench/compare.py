@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,29 +46,30 @@ class Contender:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "seed.bench.worker", *self.arguments], env=env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.pipes = [typing.cast(typing.TextIO, pipe) for pipe in (
+            self.process.stdin, self.process.stdout, self.process.stderr)]
         ready = self.answer()
         self.loss = ready["loss"]
         return ready["third_step_at"] - started
 
     def answer(self):
-        line = self.process.stdout.readline()
+        line = self.pipes[1].readline()
         if not line:
-            errors = self.process.stderr.read().strip().splitlines()
+            errors = self.pipes[2].read().strip().splitlines()
             raise BenchError(f"{self.name} did not run: {errors[-1] if errors else 'no message'}")
         return json.loads(line)
 
     def turn(self) -> None:
-        self.process.stdin.write(f"{STEPS}\n")
-        self.process.stdin.flush()
+        print(STEPS, file=self.pipes[0], flush=True)
         self.turns.append(statistics.median(self.answer()))
         time.sleep(PAUSE_S)
 
     def stop(self) -> None:
-        self.process.stdin.close()
+        self.pipes[0].close()
         self.peak_rss_mb = max(self.peak_rss_mb, self.answer()["peak_rss_mb"])
         self.process.wait()
-        self.process.stdout.close()
-        self.process.stderr.close()
+        for pipe in self.pipes[1:]:
+            pipe.close()
 
 
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,

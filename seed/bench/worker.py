@@ -9,6 +9,7 @@ end of input it prints its peak memory.
 import json
 import sys
 import time
+import typing
 from collections.abc import Callable
 
 import numpy as np
@@ -25,7 +26,8 @@ def batch(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
     """Random tokens and targets (b, t) int32: every position is learnt."""
     shape = (profile.train.batch_size, profile.train.seq_len)
     rng = np.random.default_rng(0)
-    return tuple(rng.integers(0, profile.model.vocab_size, (2, *shape)).astype(np.int32))
+    tokens, targets = rng.integers(0, profile.model.vocab_size, (2, *shape)).astype(np.int32)
+    return tokens, targets
 
 
 def seed_step(profile: Profile, threads: int) -> Step:
@@ -38,6 +40,7 @@ def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool
     import torch
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    peer: typing.Any
     if architecture == "delta":
         from seed.bench import torch_delta
         from seed.wavecore.model import init_params

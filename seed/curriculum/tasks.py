@@ -290,9 +290,10 @@ class Identity(Task):
 
     def ask(self, rng: random.Random, level: int) -> str:
         opening, question, case, closing = [
-            choices[int(rng.random() * len(choices))]
+            int(rng.random() * len(choices))
             for choices in (self.openings, self.questions, self.cases, self.closings)]
-        return case(opening + question) + closing
+        words = self.openings[opening] + self.questions[question]
+        return self.cases[case](words) + self.closings[closing]
 
     def solve(self, prompt: str) -> str:
         words = prompt.rstrip("? ").lower()

@@ -87,8 +87,8 @@ def read_newest(run_dir: Path, warn) -> Checkpoint | None:
         except CheckpointError as error:
             refused.append(error)
             continue
-        for error in refused:
-            warn(f"{error}; going on from {name}")
+        for fault in refused:
+            warn(f"{fault}; going on from {name}")
         return found
     if refused:
         raise CheckpointError(f"{refused[0]}; no other generation is left: use another --run-dir")

@@ -27,15 +27,16 @@ class TrainStep:
         params = list(model.packed.values())
 
         def step() -> Tensor:
-            loss, grads = None, []
+            losses: list[Tensor] = []
+            grads: list[Tensor] = []
             for tokens, targets in self.inputs:
-                part, _ = model.loss(tokens, targets, self.inv_count)
-                part_grads = part.gradient(*params)
-                loss = part if loss is None else loss + part
-                grads = [a + b for a, b in zip(grads, part_grads)] if grads else part_grads
+                loss, _ = model.loss(tokens, targets, self.inv_count)
+                own = loss.gradient(*params)
+                grads = [a + b for a, b in zip(grads, own)] if grads else own
+                losses.append(loss)
                 if grad_accum_steps > 1:  # so that one micro-batch's activations live at a time
                     Tensor.realize(loss, *grads)
-            total = loss.reshape(1).contiguous()
+            total = sum(losses[1:], start=losses[0]).reshape(1).contiguous()
             return total.realize(*optim.step(grads, total))
         self._step = capture(step)
 

@@ -1,5 +1,9 @@
-"""Finds the C compiler that builds the kernels: $CC, else clang, else the newest clang-NN."""
+"""Finds the C compiler that builds the kernels ($CC, else clang, else the newest clang-NN), and
+names the CPU that they are built for."""
+import functools
+import hashlib
 import os
+import platform
 import re
 import shutil
 from pathlib import Path
@@ -25,3 +29,14 @@ def find_compiler() -> str:
     if not numbered:
         raise CompilerError("no clang found to build the kernels: sudo apt install clang")
     return max(numbered)[1]
+
+
+@functools.cache
+def cpu() -> str:
+    """Machine and a short hash of its instruction sets, the same on every CPU of a kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    sets = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {hashlib.blake2b(sets.encode(), digest_size=6).hexdigest()}"

@@ -1,8 +1,8 @@
 """Prefill and generation: one byte a step from a carried state."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from tinygrad import Tensor, TinyJit
+from tinygrad import Tensor
 
 from seed.rng import Stream, stream
 from seed.wavecore.model import State, WaveCore, capture, write
@@ -19,7 +19,7 @@ class Decoder:
         self._inputs = {t: Tensor(np.zeros((1, t), np.int32)).realize() for t in (1, PREFILL)}
         self._graphs = {t: self._capture(t) for t in (1, PREFILL)}
 
-    def _capture(self, t: int) -> TinyJit:
+    def _capture(self, t: int) -> Callable[[], tuple[Tensor, ...]]:
         def run() -> tuple[Tensor, ...]:
             logits, state = self.model(self._inputs[t], self.state)
             flat = [s for layer in state for s in layer]

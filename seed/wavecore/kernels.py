@@ -11,6 +11,7 @@ from tinygrad import Tensor, dtypes
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.config import ModelConfig
+from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import Block, proj_columns, round_up
 from seed.wavecore.reference import rope_table
 
@@ -39,13 +40,17 @@ def _segments(prefix: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
 
 
 def source(file: str, defines: dict[str, object]) -> tuple[str, str]:
-    """Kernel name and complete C text."""
+    """Kernel name and complete C text.
+
+    The text names the CPU, so that code cached on one is never loaded on another.
+    """
     part = next(key for key in PARTS if key in defines)
     name = "_".join([file.removesuffix(".c"), part.lower()] + [
         str(defines[key]) for key in ("D_MODEL", "BATCH", "TIME", "THREADS") if key in defines])
-    head = "".join(f"#define {key} {value}\n" for key, value in {**defines, "KERNEL": name}.items())
+    defines = {**defines, "KERNEL": name}
+    head = [f"/* {cpu()} */\n", *(f"#define {key} {value}\n" for key, value in defines.items())]
     headers = [h for h in HEADERS if h in NEEDS.get(file, HEADERS)]
-    return name, head + "".join(map(_text, (*headers, file)))
+    return name, "".join([*head, *map(_text, (*headers, file))])
 
 
 def _launcher(file: str, defines: dict[str, object]):

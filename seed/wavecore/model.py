@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from tinygrad import Tensor, TinyJit
+from tinygrad.device import Buffer
 
 from seed.config import ModelConfig
 from seed.rng import Stream, stream
@@ -184,7 +185,7 @@ def check_names(blocks: list[layout.Block], named: dict[str, np.ndarray]) -> Non
             raise ParameterError(f"{key} is {named[key].dtype}, this model needs float32")
 
 
-def capture(run: Callable[[], typing.Any]) -> TinyJit:
+def capture(run: Callable[[], typing.Any]) -> Callable[[], typing.Any]:
     """The graph of `run`, captured at its first call.
 
     TinyJit would run it once before, uncaptured, with every intermediate buffer alive at once.
@@ -196,7 +197,8 @@ def capture(run: Callable[[], typing.Any]) -> TinyJit:
 
 def read(tensor: Tensor) -> np.ndarray:
     """The buffer of a realized tensor itself, without a copy: valid until it is next computed."""
-    view = tensor.uop.base.buffer.ensure_allocated().as_memoryview(force_zero_copy=True)
+    buffer = typing.cast(Buffer, tensor.uop.base.buffer)
+    view = buffer.ensure_allocated().as_memoryview(force_zero_copy=True)
     return np.frombuffer(view, dtype=tensor.dtype.fmt).reshape(tensor.shape)
 
 

@@ -3,6 +3,8 @@
 Dimension letters as in `model.py`. Every function takes the block's named arrays (`layout.py`) and
 runs on any tinygrad device. The recurrence is a Python loop over time: slow, and readable.
 """
+import typing
+
 import numpy as np
 from tinygrad import Tensor
 
@@ -75,7 +77,7 @@ def attention(config: ModelConfig, x: Tensor, w: dict[str, Tensor], k_in: Tensor
     The last `length` carried keys are valid; they are not rotated, and slot numbers serve as
     positions. Returns y (b, t, d), k_out, v_out, length_out.
     """
-    b, t, d = x.shape
+    b, t, d = typing.cast(tuple[int, ...], x.shape)
     h, p, past = config.attn_heads, config.head_dim, config.sliding_window - 1
     qkv = rms_norm(x, w["norm"], config.norm_eps) @ w["qkv_proj"].T     # (b, t, 3d)
     k, v = k_in.cat(qkv[..., d:2 * d], dim=1), v_in.cat(qkv[..., 2 * d:], dim=1)  # (b, past+t, d)
