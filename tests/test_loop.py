@@ -139,6 +139,26 @@ def test_steps_after_the_last_save_are_cut_from_the_metrics_of_a_crashed_run(tmp
     assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 7))
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_path, last):
+    """`last`: during the one after the final step, when the brain is saved already."""
+    requests, learner = Requests(), Counter(Clock(), seconds=30)
+    options = ["train.steps=6", f"train.eval_every_minutes={0.0 if last else 1.5}"]
+    forward = learner.forward
+
+    def stopping(t, tokens):
+        requests.stop.set()
+        return forward(t, tokens)
+    learner.forward = stopping
+    result = run(tmp_path, learner, *options, requests=requests)
+    assert not result.finished and result.scores is None
+    assert result.step == (6 if last else 4)
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == result.step
+    again = run(tmp_path, Counter(Clock(), seconds=30), *options)
+    assert again.finished and again.scores
+    assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 7))
+
+
 def test_a_request_to_save_saves_and_goes_on(tmp_path):
     requests = Requests()
     requests.save.set()

@@ -5,6 +5,7 @@ from tinygrad import Tensor
 
 from seed.config import ModelConfig, TrainConfig
 from seed.training.optim import AdamW
+from seed.training.step import TrainStep
 from seed.wavecore.model import ParameterError, WaveCore, init_params
 
 SMALL = ModelConfig(d_model=32, d_ff=48, n_layers=3, sliding_window=4)
@@ -143,3 +144,22 @@ def test_a_step_that_is_not_finite_changes_no_bit(loss, poison):
     after = {**model.state_dict(), **optim.state_dict()}
     before.pop("optim.state"), after.pop("optim.state")
     assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_two_accumulated_half_batches_step_like_the_whole_batch():
+    """Up to the order of sums; the halves have different numbers of learnt bytes."""
+    rng = np.random.default_rng(8)
+    tokens, targets = rng.integers(0, 256, (2, 4, 33)).astype(np.int32)
+    targets[:2, 9:] = -1
+    found = []
+    for rows, accumulated in ((4, 1), (2, 2)):
+        model = WaveCore(SMALL, init_params(SMALL, 8), threads=2)
+        step = TrainStep(model, AdamW(model, TrainConfig()), rows, 33, accumulated)
+        results = [step.run(tokens, targets, 1e-3) for _ in range(3)]
+        found.append((results, model.state_dict()))
+    (whole, after), (halves, after_halves) = found
+    for one, other in zip(whole, halves, strict=True):
+        assert abs(one.loss - other.loss) < 1e-5 * one.loss
+        assert abs(one.grad_norm - other.grad_norm) < 1e-4 * one.grad_norm
+    for key in after:
+        assert np.abs(after[key] - after_halves[key]).max() < 1e-4, key

@@ -30,9 +30,12 @@ def sha256(run_dir: Path) -> str:
     return hashlib.sha256((run_dir / NAME).read_bytes()).hexdigest()
 
 
+def logged(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
 def steps_logged(run_dir: Path) -> list[int]:
-    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [row["step"] for row in rows if row["kind"] == "step"]
+    return [row["step"] for row in logged(run_dir) if row["kind"] == "step"]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +61,7 @@ def test_three_stops_and_resumes_end_in_the_same_bits(whole, tmp_path):
     for stop_after in (60, 140, 220):
         process = subprocess.Popen(command(tmp_path, "--threads", "2"), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True)
-        while not (tmp_path / "metrics.jsonl").exists() or \
-                len(steps_logged_safely(tmp_path)) < stop_after:
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_for_steps(process, tmp_path, stop_after)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0 and "run the same command to go on" in errors
@@ -70,10 +70,22 @@ def test_three_stops_and_resumes_end_in_the_same_bits(whole, tmp_path):
     assert steps_logged(tmp_path) == list(range(1, STEPS + 1))
 
 
-def steps_logged_safely(run_dir: Path) -> list[int]:
-    """Like steps_logged, of a file that is being written."""
-    rows = (run_dir / "metrics.jsonl").read_text().splitlines()[:-1]
-    return [1 for row in rows if '"kind": "step"' in row]
+def wait_for_steps(process: subprocess.Popen, run_dir: Path, steps: int) -> None:
+    """Until the running process has logged so many steps."""
+    path = run_dir / "metrics.jsonl"
+    while not path.exists() or path.read_text().count('"kind": "step"') < steps:
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def test_sigusr1_saves_and_the_run_goes_on(tmp_path):
+    process = subprocess.Popen(command(tmp_path, "--set", "train.save_every_minutes=9", steps=100),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_steps(process, tmp_path, 10)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=60) == 0
+    saves = [row["step"] for row in logged(tmp_path) if row["kind"] == "save"]
+    assert saves[0] == 0 and 10 <= saves[1] < 100 and saves[2:] == [100]
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0, 2.0, 4.0])

@@ -120,10 +120,11 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if config.eval_every_minutes and clock() - last_eval > config.eval_every_minutes * 60:
             scores = examine(holdout)
             last_eval = clock()
-            if scores:
-                mean = sum(s.accuracy for s in scores) / len(scores)
-                status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
-                           f"{len(scores)} levels")
+            if scores is None:
+                continue  # stopped meanwhile
+            mean = sum(s.accuracy for s in scores) / len(scores)
+            status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
+                       f"{len(scores)} levels")
 
         batch = curriculum.batch(step, rows, config.seq_len)
         lr = lr_at(config, plan, step, lr_scale)
