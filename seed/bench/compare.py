@@ -2,6 +2,7 @@
 
 Start to third step is measured twice: with an empty cache of compiled kernels and with a full one.
 """
+import contextlib
 import json
 import os
 import statistics
@@ -67,8 +68,12 @@ class Contender:
     def stop(self) -> None:
         self.pipes[0].close()
         self.peak_rss_mb = max(self.peak_rss_mb, self.answer()["peak_rss_mb"])
+        self.kill()
+
+    def kill(self) -> None:
+        self.process.kill()
         self.process.wait()
-        for pipe in self.pipes[1:]:
+        for pipe in self.pipes:
             pipe.close()
 
 
@@ -76,11 +81,12 @@ def measure(names: Sequence[str], profile: str, overrides: Sequence[str], thread
             turns: int) -> dict[str, Contender]:
     """Cold start, warm start, then `turns` rounds in which every contender has its turn."""
     found: dict[str, Contender] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         for i, name in enumerate(names):
             cache = Path(folder) / str(i)
             cache.mkdir()
             one = Contender(name, [name, profile, str(threads), *overrides], cache)
+            running.callback(one.kill)
             one.cold_s = one.start()
             one.stop()
             one.warm_s = one.start()
