@@ -1,4 +1,5 @@
-"""The command line: python -m seed train | eval | generate | items | info | bench."""
+"""The command line: python -m seed train | eval | generate | items | info | health |
+bench."""
 import argparse
 import dataclasses
 import importlib.util
@@ -36,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     train = add("train", "Train a brain, or go on with one.")
     train.add_argument("--minutes", type=float, help="time budget of the whole run")
     train.add_argument("--steps", type=int, help="optimizer steps of the whole run")
+    train.add_argument("--memory", type=float, metavar="GB",
+                       help="ceiling on the memory of the run and its children (default 6)")
+    train.add_argument("--no-thermal", action="store_true", help="do not look at temperatures")
     add_brain(train)
     evaluate = add("eval", "Examine a brain on items it was never trained on.")
     add_brain(evaluate)
@@ -45,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("--temperature", type=float, default=0.0)
     add_brain(generate)
     add_brain(add("info", "Describe a profile or a brain."))
+    health = add("health", "Read the board's sensors, and say what the governor makes of them.")
+    health.add_argument("--run-dir", type=Path, default=Path("."), help="whose disk is looked at")
     items = add("items", "Print lessons as the brain sees them.")
     items.add_argument("--count", type=int, default=1, help="items of each task and level")
     bench = add("bench", "Time a training step, alone or beside a peer, in one run.")
@@ -62,6 +68,10 @@ def profile_of(args: argparse.Namespace) -> Profile:
             overrides.append(f"train.{key}={getattr(args, key)}")
     if getattr(args, "minutes", None) is not None and getattr(args, "steps", None) is None:
         overrides.append("train.steps=0")
+    if getattr(args, "memory", None) is not None:
+        overrides.append(f"governor.memory_mb={1024 * args.memory}")
+    if getattr(args, "no_thermal", False):
+        overrides.append("governor.thermal=false")
     return load_profile(args.profile, overrides)
 
 
@@ -189,6 +199,35 @@ def run_info(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_health(args: argparse.Namespace) -> int:
+    from seed import governor, system_health
+    config = profile_of(args).governor
+    health = system_health.read(args.run_dir)
+    decision = governor.decide(config, governor.History(), health, 0.0)[0]
+    ceiling = governor.ceiling_mb(config, health)
+    limit = health.cgroup_limit_mb.value
+    enforcement = [f"the trainer stops itself above {ceiling:.0f} MB"]
+    if limit is not None and limit != float("inf"):
+        enforcement.append(f"the kernel's memory cgroup kills above {limit:.0f} MB")
+    if args.json:
+        facts = dataclasses.asdict(health)
+        facts["cgroup_limit_mb"]["value"] = None if limit == float("inf") else limit
+        print(json.dumps({**facts, "verdict": decision._asdict(), "enforcement": enforcement}))
+        return 0
+    print(f"{'board':<18}{health.board or 'none in the device tree'}")
+    for name, reading in health.readings().items():
+        value = f"unknown: {reading.reason}" if reading.value is None else f"{reading.value:,.1f}"
+        print(f"{name:<18}{value}")
+    bits = health.throttled
+    now = [name for name, on in bits.now().items() if on]
+    print(f"{'throttled':<18}" + (f"unknown: {bits.reason}" if bits.bits is None else
+                                  f"now {', '.join(now) or 'no'}; since boot "
+                                  f"{', '.join(bits.since_boot) or 'no'}"))
+    print(f"{'verdict':<18}{decision.action}{': ' * bool(decision.reason)}{decision.reason}")
+    print(f"{'enforcement':<18}{'; '.join(enforcement)}")
+    return 0
+
+
 def run_bench(args: argparse.Namespace) -> int:
     profile_of(args)  # refuses a bad profile before any process starts
     if args.turns < 1:
@@ -210,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from seed.wavecore.compiler import CompilerError
     run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
-           "info": run_info, "bench": run_bench}[args.command]
+           "info": run_info, "health": run_health, "bench": run_bench}[args.command]
     try:
         return run(args)
     except (ConfigError, CompilerError) as error:

@@ -1,8 +1,8 @@
 """Profiles: frozen dataclasses, TOML files, `--set a.b=value`, validation. Standard library only.
 
-A profile has five tables: [model], [curriculum], [train], [identity], and its `name`. Every key is
-checked by name, type and range; a mistake raises ConfigError, whose one line names the key and the
-nearest valid choice.
+A profile has five tables ([model], [curriculum], [train], [identity], [governor]) and its `name`.
+Every key is checked by name, type and range; a mistake raises ConfigError, whose one line names the
+key and the nearest valid choice.
 """
 import dataclasses
 import difflib
@@ -134,17 +134,45 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class GovernorConfig:
+    """When the board's state slows, pauses or stops the run (DEVICE: throttling starts at 80 C)."""
+    thermal: bool = True           # false: heat is not looked at, and a missing sensor is no matter
+    slow_c: float = 75.0           # from here the run gets less of the time, down to slow_duty
+    pause_c: float = 80.0
+    resume_c: float = 70.0         # below it all is well again
+    slow_duty: float = 0.5
+    unknown_duty: float = 0.7      # with no believable temperature
+    frozen_s: float = 900.0        # a sensor that says the same for longer is not believed
+    look_every_s: float = 1.0
+    memory_mb: float = 6144.0      # ceiling on the process tree
+    min_available_mb: float = 200.0
+
+    def check(self) -> None:
+        for name, low, high in (
+                ("slow_c", 0.0, 120.0), ("pause_c", 0.0, 120.0), ("resume_c", 0.0, 120.0),
+                ("slow_duty", 0.01, 1.0), ("unknown_duty", 0.01, 1.0), ("frozen_s", 1.0, 1e6),
+                ("look_every_s", 0.0, 60.0), ("memory_mb", 1.0, 1e6),
+                ("min_available_mb", 0.0, 1e6)):
+            _check_range("governor", name, getattr(self, name), low, high)
+        if not self.resume_c < self.slow_c < self.pause_c:
+            raise ConfigError(f"governor.slow_c is {self.slow_c}: use more than resume_c "
+                              f"({self.resume_c}) and less than pause_c ({self.pause_c})")
+
+
+@dataclass(frozen=True)
 class Profile:
     name: str
     model: ModelConfig
     curriculum: CurriculumConfig
     train: TrainConfig
     identity: dict[str, str]     # question -> answer
+    governor: GovernorConfig = GovernorConfig()
 
     def check(self) -> "Profile":
         self.model.check()
         self.curriculum.check()
         self.train.check()
+        self.governor.check()
         return self
 
     def to_dict(self) -> dict:
@@ -176,8 +204,9 @@ def _typed(table: str, key: str, value: object, want: type) -> object:
         return {k: _typed(f"{table}.{key}", k, v, item) for k, v in value.items()}
     if want is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, want) or isinstance(value, bool):
-        noun = {int: "an integer", str: "a string"}.get(want, f"a {want.__name__}")
+    if not isinstance(value, want) or isinstance(value, bool) and want is not bool:
+        noun = {int: "an integer", str: "a string", bool: "true or false"}.get(
+            want, f"a {want.__name__}")
         raise ConfigError(f"{table}.{key} is {value!r}: use {noun}")
     return value
 
@@ -199,7 +228,7 @@ def _table(cls: type, table: str, data: object):
 
 def from_dict(data: dict) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
-    known = ("name", "model", "curriculum", "train", "identity")
+    known = ("name", "model", "curriculum", "train", "identity", "governor")
     for key in data:
         if key not in known:
             raise ConfigError(f"{key} is unknown{_nearest(key, known)}")
@@ -209,6 +238,7 @@ def from_dict(data: dict) -> Profile:
         model=_table(ModelConfig, "model", data.get("model", {})),
         curriculum=_table(CurriculumConfig, "curriculum", data.get("curriculum", {})),
         train=_table(TrainConfig, "train", data.get("train", {})),
+        governor=_table(GovernorConfig, "governor", data.get("governor", {})),
         identity=typing.cast(dict[str, str], identity)).check()
 
 

@@ -1,35 +1,263 @@
-"""Sensors of the board. Read-only; a value that cannot be read is None, and nothing raises."""
+"""Sensors of the board and of this process. Read-only, and nothing here raises.
+
+Every reader takes the root of the file system that it reads. What cannot be read is a Reading
+without a value and with a reason: unknown is never 0. Memory is in MB of 2**20 bytes. Facts about
+the Raspberry Pi 5: its firmware's `get_throttled` bits and sysfs, as its documentation gives them.
+"""
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
+MB = 2 ** 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number, or None with the reason why it is unknown."""
+    value: float | None
+    reason: str = ""
+
+    @property
+    def known(self) -> bool:
+        return self.value is not None
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """The firmware's word of throttle bits; `bits` is None with a reason where there is none."""
+    bits: int | None
+    reason: str = ""
+
+    def _bit(self, number: int) -> bool | None:
+        return None if self.bits is None else bool(self.bits >> number & 1)
+
+    @property
+    def under_voltage(self) -> bool | None:
+        return self._bit(0)
+
+    @property
+    def frequency_capped(self) -> bool | None:
+        return self._bit(1)
+
+    @property
+    def throttled(self) -> bool | None:
+        return self._bit(2)
+
+    @property
+    def soft_limit(self) -> bool | None:
+        return self._bit(3)
+
+    def now(self) -> dict[str, bool | None]:
+        return {"under_voltage": self.under_voltage, "frequency_capped": self.frequency_capped,
+                "throttled": self.throttled, "soft_limit": self.soft_limit}
+
+    @property
+    def since_boot(self) -> list[str]:
+        """Names of what has happened since boot (bits 16 to 19)."""
+        return [name for i, name in enumerate(self.now()) if self._bit(16 + i)]
+
+
+@dataclass(frozen=True)
+class Health:
+    """One look at everything."""
+    board: str                       # model in the device tree; empty on a PC or a server
+    zones_c: dict[str, Reading]      # temperature of every thermal zone, by its type
+    throttled: Throttled
+    clock_share: Reading             # slowest core's clock / its maximum
+    fan_rpm: Reading
+    rss_mb: Reading                  # of this process and its descendants
+    peak_rss_mb: Reading             # sum of the peaks of those alive
+    mem_available_mb: Reading
+    swap_used_mb: Reading
+    cgroup_limit_mb: Reading         # the smallest memory.max that holds for this process
+    disk_free_mb: Reading
+    inodes_free: Reading
+
+    def readings(self) -> dict[str, Reading]:
+        """Every number by name; zones as temp_c."""
+        zones = {f"temp_c {name}": r for name, r in self.zones_c.items()} or {
+            "temp_c": self.temp_c}
+        return zones | {key: value for key, value in vars(self).items()
+                        if isinstance(value, Reading)}
+
+    @property
+    def temp_c(self) -> Reading:
+        """The hottest zone."""
+        known = [r.value for r in self.zones_c.values() if r.value is not None]
+        if known:
+            return Reading(max(known))
+        reasons = [r.reason for r in self.zones_c.values()]
+        return Reading(None, reasons[0] if reasons else "no thermal zone")
+
+
+def read(run_dir: Path, root: Path = ROOT) -> Health:
+    """All sensors, now."""
+    disk, inodes = free_space(run_dir)
+    return Health(board(root), zones_c(root), throttled(root), clock_share(root), fan_rpm(root),
+                  tree_mb("VmRSS", root), tree_mb("VmHWM", root), meminfo_mb("MemAvailable", root),
+                  swap_used_mb(root), cgroup_limit_mb(root), disk, inodes)
+
+
+def _text(path: Path) -> str:
+    """Contents without the line's end; OSError or ValueError if it cannot be read."""
+    return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _reading(read: Callable[[], float]) -> Reading:
+    try:
+        return Reading(read())
+    except OSError as error:
+        return Reading(None, f"{error.filename or 'file'}: {error.strerror}")
+    except (ValueError, IndexError, KeyError, ZeroDivisionError) as error:
+        return Reading(None, f"not understood: {str(error)[:80]}")
+
+
+def board(root: Path = ROOT) -> str:
+    """The model that the device tree names, or nothing where there is none."""
+    try:
+        return _text(root / "proc/device-tree/model").rstrip("\0")
+    except OSError:
+        return ""
+
+
+def zones_c(root: Path = ROOT) -> dict[str, Reading]:
+    """Degrees Celsius of every thermal zone, by its type, numbered if two have the same."""
+    found: dict[str, Reading] = {}
+    for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
+        try:
+            name = _text(zone / "type") or zone.name
+        except OSError:
+            name = zone.name
+        name = name if name not in found else f"{name} {zone.name}"
+        found[name] = _reading(lambda: int(_text(zone / "temp")) / 1000)
+    return found
+
+
+def temp_c(root: Path = ROOT) -> float | None:
+    """The hottest zone, or None."""
+    return max((r.value for r in zones_c(root).values() if r.value is not None), default=None)
+
+
+def throttled(root: Path = ROOT) -> Throttled:
+    """The firmware's bits from sysfs; the node's place differs between models."""
+    paths = sorted(root.glob("sys/devices/platform/**/*firmware*/get_throttled"))
+    if not paths:
+        return Throttled(None, "no get_throttled in sysfs")
+    try:
+        return Throttled(int(_text(paths[0]), 16))
+    except OSError as error:
+        return Throttled(None, f"{paths[0]}: {error.strerror}")
+    except ValueError as error:
+        return Throttled(None, f"not understood: {str(error)[:80]}")
+
+
+def clock_share(root: Path = ROOT) -> Reading:
+    """The slowest core's clock as a share of its maximum."""
+    cores = sorted(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
+    if not cores:
+        return Reading(None, "no cpufreq in sysfs")
+    return _reading(lambda: min(int(_text(core / "scaling_cur_freq"))
+                                / int(_text(core / "cpuinfo_max_freq")) for core in cores))
+
+
+def fan_rpm(root: Path = ROOT) -> Reading:
+    """Turns a minute of the first fan that reports them."""
+    paths = sorted(root.glob("sys/class/hwmon/hwmon*/fan*_input")) + sorted(
+        root.glob("sys/devices/platform/*fan*/hwmon/hwmon*/fan*_input"))
+    if not paths:
+        return Reading(None, "no fan in sysfs")
+    return _reading(lambda: int(_text(paths[0])))
+
+
+def _status_mb(folder: Path, field: str) -> float:
+    for line in _text(folder / "status").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"no {field} in {folder / 'status'}")
+
+
+def _descendants(root: Path, pid: str) -> list[str]:
+    """This process and all below it."""
+    parents: dict[str, list[str]] = {}
+    for path in root.glob("proc/[0-9]*/stat"):
+        try:
+            fields = _text(path).rpartition(")")[2].split()  # the name before may hold anything
+            parents.setdefault(fields[1], []).append(path.parent.name)
+        except (OSError, IndexError):
+            continue  # it ended meanwhile
+    tree = [pid]
+    for one in tree:
+        tree += parents.get(one, [])
+    return tree
+
+
+def tree_mb(field: str, root: Path = ROOT) -> Reading:
+    """VmRSS or VmHWM, summed over this process and its descendants."""
+    own = _reading(lambda: _status_mb(root / "proc/self", field))
+    if own.value is None:
+        return own
+    try:
+        pid = (root / "proc/self").readlink().name
+    except OSError:
+        pid = str(os.getpid())
+    others = [_reading(lambda: _status_mb(root / "proc" / one, field))
+              for one in _descendants(root, pid)[1:]]
+    return Reading(own.value + sum(r.value for r in others if r.value is not None))
 
 
 def rss_mb(root: Path = ROOT) -> float | None:
-    """Memory of this process that is resident now, in MB (2**20 bytes)."""
-    return _status_mb(root, "VmRSS")
+    """Memory of this process alone that is resident now."""
+    return _reading(lambda: _status_mb(root / "proc/self", "VmRSS")).value
 
 
 def peak_rss_mb(root: Path = ROOT) -> float | None:
     """The most it ever was."""
-    return _status_mb(root, "VmHWM")
+    return _reading(lambda: _status_mb(root / "proc/self", "VmHWM")).value
 
 
-def temp_c(root: Path = ROOT) -> float | None:
-    """The hottest thermal zone in degrees Celsius."""
-    found = []
-    for zone in root.glob("sys/class/thermal/thermal_zone*/temp"):
-        try:
-            found.append(int(zone.read_text()) / 1000)
-        except (OSError, ValueError):
-            continue
-    return max(found, default=None)
+def _meminfo(root: Path) -> dict[str, float]:
+    rows = (line.split() for line in _text(root / "proc/meminfo").splitlines())
+    return {row[0].rstrip(":"): int(row[1]) / 1024 for row in rows if len(row) >= 2}
 
 
-def _status_mb(root: Path, field: str) -> float | None:
+def meminfo_mb(field: str, root: Path = ROOT) -> Reading:
+    """A row of /proc/meminfo."""
+    return _reading(lambda: _meminfo(root)[field])
+
+
+def swap_used_mb(root: Path = ROOT) -> Reading:
+    def used() -> float:
+        rows = _meminfo(root)
+        return rows["SwapTotal"] - rows["SwapFree"]
+    return _reading(used)
+
+
+def cgroup_limit_mb(root: Path = ROOT) -> Reading:
+    """The smallest memory.max from this process's group upwards (cgroup v2); inf if none is set."""
+    def limit() -> float:
+        lines = _text(root / "proc/self/cgroup").splitlines()
+        place = next(line[3:] for line in [*lines, "0::"] if line.startswith("0::"))
+        group = root / "sys/fs/cgroup" / place.strip("/")
+        found = []
+        for folder in (group, *group.parents):
+            if (folder / "memory.max").exists():
+                text = _text(folder / "memory.max")
+                found.append(float("inf") if text == "max" else int(text) / MB)
+            if folder == root / "sys/fs/cgroup":
+                break
+        return min(found)
+    reading = _reading(limit)
+    return reading if reading.known else Reading(None, "the memory controller is off")
+
+
+def free_space(folder: Path) -> tuple[Reading, Reading]:
+    """MB and inodes that an ordinary user may still take where `folder` is."""
     try:
-        for line in (root / "proc/self/status").read_text().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) / 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+        found = os.statvfs(folder)
+    except OSError as error:
+        unknown = Reading(None, f"{folder}: {error.strerror}")
+        return unknown, unknown
+    inodes = Reading(found.f_favail) if found.f_files else Reading(None, "it does not count inodes")
+    return Reading(found.f_bavail * found.f_frsize / MB), inodes

@@ -47,10 +47,14 @@ class Counter:
         self.value = tensors["value"]
 
 
+def profile_of(*overrides):
+    return load_profile("toy", ["train.batch_size=1", "curriculum.holdout_items=2",
+                                "train.warmup_steps=0", *overrides])
+
+
 def run(tmp_path, learner, *overrides, requests=None):
-    profile = load_profile("toy", ["train.batch_size=1", "curriculum.holdout_items=2",
-                                   "train.warmup_steps=0", *overrides])
-    return train(profile, tmp_path, learner, requests or Requests(), clock=learner.clock)
+    return train(profile_of(*overrides), tmp_path, learner, requests or Requests(),
+                 clock=learner.clock)
 
 
 def lines(tmp_path, kind):

@@ -2,6 +2,7 @@
 import pytest
 
 from seed import system_health
+from seed.system_health import Reading
 
 
 def write(root, path, text):
@@ -27,3 +28,64 @@ def test_what_cannot_be_read_is_none(tmp_path):
 
 def test_this_process_has_memory():
     assert 10 < system_health.rss_mb() <= system_health.peak_rss_mb()
+
+
+@pytest.fixture
+def board(tmp_path):
+    """The files of a Raspberry Pi 5 with its cooler."""
+    for path, text in {
+            "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+            "sys/class/thermal/thermal_zone0/temp": "41500", "proc/self/cgroup": "0::/user/a\n",
+            "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+            "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "2400000",
+            "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "2400000",
+            "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "1500000",
+            "sys/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq": "2400000",
+            "sys/class/hwmon/hwmon2/fan1_input": "3210\n",
+            "proc/meminfo": "MemAvailable: 4096 kB\nSwapTotal: 2048 kB\nSwapFree: 1024 kB\n",
+            "sys/fs/cgroup/user/a/memory.max": "max\n",
+            "sys/fs/cgroup/user/memory.max": "104857600\n",
+            "proc/7/status": "VmRSS: 1024 kB\nVmHWM: 2048 kB\n", "proc/7/stat": "7 (a) b) S 1 7",
+            "proc/8/status": "VmRSS: 3072 kB\n", "proc/8/stat": "8 (clang) R 7 7",
+            "proc/9/status": "VmRSS: 9999 kB\n", "proc/9/stat": "9 (other) R 1 9"}.items():
+        write(tmp_path, path, text)
+    (tmp_path / "proc/self/status").symlink_to("../7/status")
+    return tmp_path
+
+
+def test_everything_a_pi_shows_is_read(board):
+    (board / "proc/self/cgroup").rename(board / "proc/7/cgroup")
+    (board / "proc/self/status").unlink()
+    (board / "proc/self").rmdir()
+    (board / "proc/self").symlink_to("7")
+    found = system_health.read(board, board)
+    assert found.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert found.zones_c == {"cpu-thermal": Reading(41.5)} and found.temp_c == Reading(41.5)
+    bits = found.throttled
+    assert (bits.under_voltage, bits.frequency_capped, bits.throttled, bits.soft_limit) == \
+        (True, False, True, False)
+    assert bits.since_boot == ["under_voltage", "throttled"]
+    assert found.clock_share == Reading(0.625) and found.fan_rpm == Reading(3210)
+    assert found.rss_mb == Reading(4.0), "this process and the compiler that it started"
+    assert found.mem_available_mb == Reading(4.0) and found.swap_used_mb == Reading(1.0)
+    assert found.cgroup_limit_mb == Reading(100.0), "the smallest on the way up"
+    assert found.disk_free_mb.value > 0 and found.inodes_free.value > 0
+
+
+def test_no_broken_file_raises_and_every_unknown_has_its_reason(board):
+    files = [path for path in board.rglob("*") if path.is_file() and not path.is_symlink()]
+    for content in (b"", b"\xff\xfe", b"-", b"12 apples", b"0x" + b"9" * 500, b"\0" * 9):
+        for path in files:
+            before = path.read_bytes()
+            path.write_bytes(content)
+            found = system_health.read(board, board)
+            path.write_bytes(before)
+            for name, reading in found.readings().items():
+                assert (reading.value is None) == bool(reading.reason), (path, content, name)
+
+
+def test_an_empty_root_is_all_unknown(tmp_path):
+    found = system_health.read(tmp_path / "none", tmp_path)
+    assert all(r.value is None and r.reason for r in found.readings().values())
+    assert found.throttled.bits is None and found.throttled.under_voltage is None

@@ -10,9 +10,12 @@ import numpy as np
 from seed import system_health
 from seed.config import ConfigError, Profile
 from seed.curriculum.grades import Curriculum
+from seed.governor import RUN, STOP, Decision
+from seed.system_health import Health
 from seed.training import checkpoint
 from seed.training.evaluate import Score, evaluate
 from seed.training.metrics import Metrics, StatusLine, duration
+from seed.training.pace import Pace
 from seed.training.schedule import Plan, lr_at, replan
 from seed.training.signals import Requests
 
@@ -51,12 +54,16 @@ def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
 
 
 def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
-          clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None) -> Result:
+          clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
+          look: Callable[[], Health] | None = None,
+          wait: Callable[[float], object] | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
-    Bits depend on (profile, step) alone, not on when it was saved, evaluated or interrupted; after
-    a way back they depend on the last save as well. Raises ConfigError, CheckpointError, Diverged;
-    OSError when a save fails.
+    `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
+    given. Bits depend on (profile, step) alone, not on when it was saved, evaluated, paused or
+    interrupted; after a way back they depend on the last save as well.
+
+    Raises ConfigError, CheckpointError, Diverged; OSError when a save fails.
     """
     config, status = profile.train, status or StatusLine(clock)
     if not config.steps and not config.minutes:
@@ -79,6 +86,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         status.say(f"going on from step {step} of {run_dir}")
     metrics = Metrics(run_dir / "metrics.jsonl", step)
     started = last_save = last_eval = clock()
+    pace = Pace(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
+                wait or requests.stop.wait)
+    told = Decision(RUN, 1.0, False, "")
     step_at_start, loss_average = step, 0.0
 
     def elapsed() -> float:
@@ -126,10 +136,26 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
                        f"{len(scores)} levels")
 
+        decision = pace.look()
+        if decision and (decision.action, decision.save) != (told.action, told.save):
+            metrics.write("governor", step, **decision._asdict())
+            status.say(f"{decision.action}: {decision.reason or 'all is well'}")
+            told = decision
+        if decision and decision.save:
+            save()
+            last_save = clock()
+        if decision and decision.action == STOP:
+            return Result(step, False, None)
+        if pace.paused:
+            pace.wait(max(0.1, profile.governor.look_every_s))
+            continue
+
         batch = curriculum.batch(step, rows, config.seq_len)
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch.tokens, batch.targets, lr)
+        step_s = clock() - before
+        pace.rest(step_s)
         step += 1
         if result.skipped:
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
@@ -141,10 +167,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             continue
         skipped_in_a_row = 0
         loss_average = 0.95 * loss_average + 0.05 * result.loss if loss_average else result.loss
-        rate = rows * config.seq_len / max(1e-9, clock() - before)
+        rate = rows * config.seq_len / max(1e-9, step_s)
         metrics.write("step", step, loss=result.loss, grad_norm=result.grad_norm, lr=lr)
         status.show(_describe(step, plan, config.minutes, elapsed(), clock() - started,
-                              step - step_at_start, loss_average, rate, skipped))
+                              step - step_at_start, loss_average, rate, skipped, pace))
 
 
 def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
@@ -160,7 +186,7 @@ def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rol
 
 
 def _describe(step: int, plan: Plan, minutes: float, elapsed_s: float, run_s: float, run_steps: int,
-              loss: float, rate: float, skipped: int) -> str:
+              loss: float, rate: float, skipped: int, pace: Pace) -> str:
     if plan.total_steps:
         left = (plan.total_steps - step) * run_s / max(1, run_steps)
     else:
@@ -170,4 +196,10 @@ def _describe(step: int, plan: Plan, minutes: float, elapsed_s: float, run_s: fl
              f"loss {loss:.4f}", f"{rate:,.0f} tokens/s", f"{duration(max(0.0, left))} left",
              f"{rss:.0f} MB" if rss is not None else "memory unknown",
              f"{temp:.0f} C" if temp is not None else "no thermal sensor"]
-    return "  ".join(parts + ([f"{skipped} steps dropped"] if skipped else []))
+    if skipped:
+        parts.append(f"{skipped} steps dropped")
+    if pace.decision.duty < 1:
+        parts.append(f"at {100 * pace.decision.duty:.0f} %: {pace.decision.reason}")
+    if pace.waited_s >= 1:
+        parts.append(f"waited {duration(pace.waited_s)}")
+    return "  ".join(parts)

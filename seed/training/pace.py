@@ -1,0 +1,41 @@
+"""Carries out the governor's decisions: looks at the sensors now and then, and waits."""
+from collections.abc import Callable
+
+from seed.config import GovernorConfig
+from seed.governor import PAUSE, RUN, Decision, History, decide
+from seed.system_health import Health
+
+
+class Pace:
+    """`wait(seconds)` returns early when the run is asked to stop."""
+
+    def __init__(self, config: GovernorConfig, look: Callable[[], Health],
+                 clock: Callable[[], float], wait: Callable[[float], object]):
+        self.config, self._look, self._clock, self._wait = config, look, clock, wait
+        self.history = History(changed_s=clock())
+        self.decision = Decision(RUN, 1.0, False, "")
+        self.waited_s = 0.0
+        self._next_look = clock()
+
+    def look(self) -> Decision | None:
+        """A decision if it is time for one."""
+        now = self._clock()
+        if now < self._next_look:
+            return None
+        self._next_look = now + self.config.look_every_s
+        self.decision, self.history = decide(self.config, self.history, self._look(), now)
+        return self.decision
+
+    @property
+    def paused(self) -> bool:
+        return self.decision.action == PAUSE
+
+    def rest(self, step_s: float) -> None:
+        """Waits after a step of `step_s` seconds so that training gets `duty` of the time."""
+        if self.decision.duty < 1:
+            self.wait(step_s * (1 / self.decision.duty - 1))
+
+    def wait(self, seconds: float) -> None:
+        started = self._clock()
+        self._wait(seconds)
+        self.waited_s += self._clock() - started

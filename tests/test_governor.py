@@ -1,0 +1,194 @@
+"""The governor's decisions, alone and through the real loop on a simulated board."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seed.config import GovernorConfig
+from seed.governor import PAUSE, RUN, SLOW, STOP, History, ceiling_mb, decide
+from seed.system_health import Health, Reading, Throttled
+from seed.training import checkpoint
+from seed.training.loop import train
+from seed.training.signals import Requests
+from test_loop import Clock, Counter, lines, profile_of
+
+CONFIG = GovernorConfig()
+
+
+def health(temp_c=50.0, bits=0, rss=500.0, left=4000.0, cgroup=None) -> Health:
+    """A board; temp_c None: the sensor cannot be read."""
+    unknown = Reading(None, "input/output error")
+    zone = Reading(temp_c) if temp_c is not None else unknown
+    return Health("Raspberry Pi 5", {"cpu-thermal": zone}, Throttled(bits), unknown, unknown,
+                  Reading(rss), Reading(rss), Reading(left), Reading(0.0),
+                  Reading(cgroup) if cgroup else unknown, Reading(9e3), Reading(9e3))
+
+
+def decisions(*looks: Health, seconds: float = 1.0):
+    history, found = History(), []
+    for i, one in enumerate(looks):
+        decision, history = decide(CONFIG, history, one, i * seconds)
+        found.append(decision)
+    return found
+
+
+def actions(*temps, **more) -> list[str]:
+    return [d.action for d in decisions(*(health(t) for t in temps), **more)]
+
+
+def test_heat_slows_then_pauses_and_goes_on_only_well_below():
+    assert actions(60, 74.9, 76, 79, 80, 75, 71, 70) == \
+        [RUN, RUN, SLOW, SLOW, PAUSE, PAUSE, PAUSE, RUN]
+    assert actions(76, 74, 71, 69.9) == [SLOW, SLOW, SLOW, RUN]
+    duties = [d.duty for d in decisions(health(75), health(77.5), health(79.9))]
+    assert duties == pytest.approx([1.0, 0.75, 0.51])
+
+
+@pytest.mark.parametrize("after, expected", [
+    ([None] * 4, [RUN, RUN, SLOW, SLOW]), ([-40, 200, -40], [RUN, RUN, SLOW])])
+def test_a_sensor_that_vanishes_or_talks_nonsense_is_doubted_then_unknown(after, expected):
+    assert actions(60, *after) == [RUN, *expected]
+    last = decisions(*(health(t) for t in (60, *after)))[-1]
+    assert last.duty == CONFIG.unknown_duty and "temperature unknown" in last.reason
+
+
+def test_a_sudden_fall_does_not_end_a_pause_until_it_lasts_but_a_rise_counts_at_once():
+    assert actions(82, 30, 30, 30, 30) == [PAUSE, PAUSE, PAUSE, RUN, RUN]
+    assert actions(82, 30, 81, 30, 30, 81) == [PAUSE] * 6
+    assert actions(40, 85) == [RUN, PAUSE]
+
+
+def test_a_frozen_sensor_is_not_believed_and_a_living_one_is_again():
+    step = CONFIG.frozen_s / 2
+    assert actions(60, 60, 60, 60, 61, seconds=step) == [RUN, RUN, RUN, SLOW, RUN]
+
+
+def test_a_board_that_never_had_a_sensor_is_slowed_and_a_server_is_not():
+    assert actions(None) == [SLOW]
+    server = replace(health(), board="", zones_c={}, throttled=Throttled(None, "none"))
+    assert decisions(server)[0].action == RUN
+    bare = replace(server, board="Raspberry Pi 5")
+    assert decisions(bare)[0] == (SLOW, CONFIG.unknown_duty, False,
+                                  "temperature unknown: no thermal zone")
+
+
+def test_the_hottest_of_several_zones_counts():
+    zones = {"nvme": Reading(None, "gone"), "gpu": Reading(82.0), "cpu-thermal": Reading(50.0)}
+    assert decisions(replace(health(), zones_c=zones))[0].action == PAUSE
+
+
+def test_the_firmware_s_own_bits_slow_a_board_that_seems_cool():
+    for bits, says in ((1 << 2, "throttled"), (1 << 3, "soft temperature limit")):
+        decision = decisions(health(60, bits))[0]
+        assert decision.action == SLOW and decision.duty == CONFIG.slow_duty
+        assert says in decision.reason
+    assert decisions(health(60, 0xF << 16))[0].action == RUN  # since boot, not now
+
+
+def test_under_voltage_saves_when_it_begins_and_now_and_then_while_it_lasts():
+    found = decisions(*[health(60, bits) for bits in (0, 1, 1, 1, 0, 1)], seconds=50)
+    assert [d.save for d in found] == [False, True, False, False, False, True]
+    assert "under-voltage" in found[1].reason and found[1].action == RUN
+    again = decisions(*[health(60, 1)] * 5, seconds=100)
+    assert [d.save for d in again] == [True, False, False, True, False]
+
+
+def test_memory_pressure_saves_and_stops():
+    for one, says in ((health(rss=7000.0), "over the ceiling of 6144 MB"),
+                      (health(left=150.0), "only 150 MB"),
+                      (health(rss=960.0, cgroup=1000.0), "over the ceiling of 950 MB")):
+        decision = decisions(one)[0]
+        assert decision.action == STOP and decision.save and says in decision.reason
+    assert ceiling_mb(CONFIG, health()) == 6144.0
+
+
+class Board:
+    """Heats towards `hot` while training, cools towards `idle`, with time constant tau seconds."""
+
+    def __init__(self, clock: Clock, hot: float, idle=45.0, tau=40.0, start=50.0):
+        self.clock, self.hot, self.idle, self.tau, self.temp = clock, hot, idle, tau, start
+        self.seen, self.worked = [], 0.0
+
+    def pass_time(self, seconds: float, target: float) -> None:
+        self.temp = target + (self.temp - target) * np.exp(-seconds / self.tau)
+        self.clock.now += seconds
+
+    def look(self) -> Health:
+        self.seen.append(self.temp)
+        return health(round(self.temp / 0.55) * 0.55)  # the Pi's sensor has steps of 0.55 C
+
+
+class Worker(Counter):
+    """Takes half a second a step and warms the board."""
+
+    def __init__(self, board: Board):
+        super().__init__(board.clock)
+        self.board, self.seconds = board, 0.0
+
+    def step(self, tokens, targets, lr):
+        self.board.pass_time(0.5, self.board.hot)
+        return super().step(tokens, targets, lr)
+
+
+def run(tmp_path, board: Board, steps=600, **more):
+    worker = Worker(board)
+    result = train(profile_of(f"train.steps={steps}", "train.eval_every_minutes=0"), tmp_path,
+                   worker, Requests(), clock=board.clock, look=more.get("look", board.look),
+                   wait=lambda seconds: board.pass_time(seconds, board.idle))
+    return result, worker
+
+
+def test_a_bare_board_in_the_loop_stays_below_the_pause_threshold_and_learns_the_same(tmp_path):
+    (tmp_path / "hot").mkdir()
+    (tmp_path / "cool").mkdir()
+    hot, cool = Board(Clock(), hot=89.0), Board(Clock(), hot=60.0)
+    result, worker = run(tmp_path / "hot", hot)
+    assert result.finished
+    one_reading = 2 * 0.5 / hot.tau * (89 - 80) + 0.55
+    assert 75 < max(hot.seen) < CONFIG.pause_c + one_reading
+    changes = lines(tmp_path / "hot", "governor")
+    minutes = hot.clock.now / 60
+    assert 1 <= len(changes) <= 4 * minutes  # heating and cooling by 5 C takes 10 s and more
+    assert all(row["reason"] for row in changes if row["action"] != RUN)
+    run(tmp_path / "cool", cool)
+    assert not lines(tmp_path / "cool", "governor")
+    assert hot.clock.now > 1.1 * cool.clock.now
+    names = [folder / checkpoint.NAME for folder in (tmp_path / "hot", tmp_path / "cool")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_a_slowed_run_trains_for_its_share_of_the_time(tmp_path):
+    board = Board(Clock(), hot=60.0)
+    run(tmp_path, board, 40, look=lambda: health(77.5))
+    assert board.clock.now == pytest.approx(40 * 0.5 / 0.75)
+
+
+def test_a_board_that_is_too_hot_even_at_rest_waits_until_it_is_told_to_stop(tmp_path):
+    board, requests = Board(Clock(), hot=95.0, idle=82.0, start=85.0), Requests()
+
+    def wait(seconds):
+        board.pass_time(seconds, board.idle)
+        if board.clock.now > 300:
+            requests.stop.set()
+    result = train(profile_of("train.steps=50"), tmp_path, Worker(board), requests,
+                   clock=board.clock, look=board.look, wait=wait)
+    assert result.step == 0 and not result.finished
+    assert [row["action"] for row in lines(tmp_path, "governor")] == [PAUSE]
+
+
+def test_memory_pressure_in_the_loop_saves_and_the_next_run_goes_on(tmp_path):
+    board = Board(Clock(), hot=60.0)
+    looks = iter([health()] * 5 + [health(rss=9000.0)])
+    result, _ = run(tmp_path, board, 40, look=lambda: next(looks))
+    assert not result.finished and 0 < result.step < 40
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == result.step
+    assert run(tmp_path, board, 40)[0].step == 40
+
+
+def test_under_voltage_in_the_loop_writes_a_checkpoint_at_once(tmp_path):
+    board = Board(Clock(), hot=60.0)
+    looks = iter([health()] * 3 + [health(bits=1)] + [health()] * 99)
+    run(tmp_path, board, 40, look=lambda: next(looks))
+    saves = [row["step"] for row in lines(tmp_path, "save")]
+    row = next(row for row in lines(tmp_path, "governor") if row["save"])
+    assert saves == [0, row["step"], 40] and 0 < row["step"] < 40
