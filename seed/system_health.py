@@ -4,6 +4,7 @@ Every reader takes the root of the file system that it reads. What cannot be rea
 without a value and with a reason: unknown is never 0. Memory is in MB of 2**20 bytes. Facts about
 the Raspberry Pi 5: its firmware's `get_throttled` bits and sysfs, as its documentation gives them.
 """
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,8 +96,9 @@ class Health:
 def read(run_dir: Path, root: Path = ROOT) -> Health:
     """All sensors, now."""
     disk, inodes = free_space(run_dir)
+    rss, peak = tree_mb(root)
     return Health(board(root), zones_c(root), throttled(root), clock_share(root), fan_rpm(root),
-                  tree_mb("VmRSS", root), tree_mb("VmHWM", root), meminfo_mb("MemAvailable", root),
+                  rss, peak, meminfo_mb("MemAvailable", root),
                   swap_used_mb(root), cgroup_limit_mb(root), disk, inodes)
 
 
@@ -140,9 +142,15 @@ def temp_c(root: Path = ROOT) -> float | None:
     return max((r.value for r in zones_c(root).values() if r.value is not None), default=None)
 
 
+@functools.cache
+def _throttle_nodes(root: Path) -> list[Path]:
+    """Found once: the node's place differs between models, and the search takes a while."""
+    return sorted(root.glob("sys/devices/platform/**/*firmware*/get_throttled"))
+
+
 def throttled(root: Path = ROOT) -> Throttled:
-    """The firmware's bits from sysfs; the node's place differs between models."""
-    paths = sorted(root.glob("sys/devices/platform/**/*firmware*/get_throttled"))
+    """The firmware's bits from sysfs."""
+    paths = _throttle_nodes(root)
     if not paths:
         return Throttled(None, "no get_throttled in sysfs")
     try:
@@ -171,50 +179,72 @@ def fan_rpm(root: Path = ROOT) -> Reading:
     return _reading(lambda: int(_text(paths[0])))
 
 
-def _status_mb(folder: Path, field: str) -> float:
-    for line in _text(folder / "status").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"no {field} in {folder / 'status'}")
+def _status_mb(folder: Path, *fields: str) -> list[float]:
+    """Those rows of a process's status."""
+    rows = dict(line.split(":", 1) for line in _text(folder / "status").splitlines() if ":" in line)
+    return [int(rows[field].split()[0]) / 1024 for field in fields]
 
 
-def _descendants(root: Path, pid: str) -> list[str]:
-    """This process and all below it."""
-    parents: dict[str, list[str]] = {}
+def _children(folder: Path) -> list[str]:
+    """Direct children by the kernel's own list, which not every kernel has (FileNotFoundError)."""
+    return [pid for task in (folder / "task").iterdir() for pid in _text(task / "children").split()]
+
+
+def _parents(root: Path) -> dict[str, list[str]]:
+    """Children of every process, by looking at all of them."""
+    found: dict[str, list[str]] = {}
     for path in root.glob("proc/[0-9]*/stat"):
         try:
             fields = _text(path).rpartition(")")[2].split()  # the name before may hold anything
-            parents.setdefault(fields[1], []).append(path.parent.name)
+            found.setdefault(fields[1], []).append(path.parent.name)
         except (OSError, IndexError):
             continue  # it ended meanwhile
+    return found
+
+
+def _descendants(root: Path, pid: str) -> list[str]:
+    """All processes below this one."""
+    parents: dict[str, list[str]] | None = None
     tree = [pid]
     for one in tree:
+        try:
+            if parents is None:
+                tree += _children(root / "proc" / one)
+                continue
+        except OSError:
+            parents = _parents(root)
         tree += parents.get(one, [])
-    return tree
+    return tree[1:]
 
 
-def tree_mb(field: str, root: Path = ROOT) -> Reading:
-    """VmRSS or VmHWM, summed over this process and its descendants."""
-    own = _reading(lambda: _status_mb(root / "proc/self", field))
-    if own.value is None:
-        return own
+def tree_mb(root: Path = ROOT) -> tuple[Reading, Reading]:
+    """Resident memory now, and the sum of the peaks, of this process and its descendants."""
     try:
         pid = (root / "proc/self").readlink().name
     except OSError:
         pid = str(os.getpid())
-    others = [_reading(lambda: _status_mb(root / "proc" / one, field))
-              for one in _descendants(root, pid)[1:]]
-    return Reading(own.value + sum(r.value for r in others if r.value is not None))
+    totals = []
+    for field in ("VmRSS", "VmHWM"):
+        own = _reading(lambda: _status_mb(root / "proc/self", field)[0])
+        totals.append(own)
+    for one in _descendants(root, pid):
+        try:
+            more = _status_mb(root / "proc" / one, "VmRSS", "VmHWM")
+        except (OSError, ValueError, KeyError, IndexError):
+            continue  # it ended meanwhile
+        totals = [Reading(t.value + m) if t.value is not None else t
+                  for t, m in zip(totals, more)]
+    return totals[0], totals[1]
 
 
 def rss_mb(root: Path = ROOT) -> float | None:
     """Memory of this process alone that is resident now."""
-    return _reading(lambda: _status_mb(root / "proc/self", "VmRSS")).value
+    return _reading(lambda: _status_mb(root / "proc/self", "VmRSS")[0]).value
 
 
 def peak_rss_mb(root: Path = ROOT) -> float | None:
     """The most it ever was."""
-    return _reading(lambda: _status_mb(root / "proc/self", "VmHWM")).value
+    return _reading(lambda: _status_mb(root / "proc/self", "VmHWM")[0]).value
 
 
 def _meminfo(root: Path) -> dict[str, float]:

@@ -49,6 +49,18 @@ def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
         checkpoint.read_newest(tmp_path, said.append)
 
 
+def test_every_flipped_bit_is_seen(tmp_path):
+    checkpoint.save(tmp_path, TENSORS, {"step": 1, "note": "blake2b"})
+    path = tmp_path / NAME
+    data = path.read_bytes()
+    assert checkpoint.read(path).meta["step"] == 1
+    for i in range(len(data)):
+        for bit in (1, 64):
+            path.write_bytes(data[:i] + bytes([data[i] ^ bit]) + data[i + 1:])
+            with pytest.raises(CheckpointError, match=NAME):
+                checkpoint.read(path)
+
+
 def test_a_file_of_another_project_is_refused(tmp_path):
     import safetensors.numpy
     (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS))

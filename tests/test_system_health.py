@@ -47,8 +47,9 @@ def board(tmp_path):
             "sys/fs/cgroup/user/a/memory.max": "max\n",
             "sys/fs/cgroup/user/memory.max": "104857600\n",
             "proc/7/status": "VmRSS: 1024 kB\nVmHWM: 2048 kB\n", "proc/7/stat": "7 (a) b) S 1 7",
-            "proc/8/status": "VmRSS: 3072 kB\n", "proc/8/stat": "8 (clang) R 7 7",
-            "proc/9/status": "VmRSS: 9999 kB\n", "proc/9/stat": "9 (other) R 1 9"}.items():
+            "proc/8/status": "VmRSS: 3072 kB\nVmHWM: 3072 kB\n", "proc/8/stat": "8 (clang) R 7 7",
+            "proc/9/status": "VmRSS: 9999 kB\nVmHWM: 9999 kB\n",
+            "proc/9/stat": "9 (other) R 1 9"}.items():
         write(tmp_path, path, text)
     (tmp_path / "proc/self/status").symlink_to("../7/status")
     return tmp_path
@@ -68,6 +69,11 @@ def test_everything_a_pi_shows_is_read(board):
     assert bits.since_boot == ["under_voltage", "throttled"]
     assert found.clock_share == Reading(0.625) and found.fan_rpm == Reading(3210)
     assert found.rss_mb == Reading(4.0), "this process and the compiler that it started"
+    assert found.peak_rss_mb == Reading(5.0)
+    write(board, "proc/7/task/7/children", "8 9 ")  # a kernel that lists them
+    write(board, "proc/8/task/8/children", "")
+    write(board, "proc/9/task/9/children", "")
+    assert system_health.tree_mb(board)[0] == Reading(4.0 + 9999 / 1024)
     assert found.mem_available_mb == Reading(4.0) and found.swap_used_mb == Reading(1.0)
     assert found.cgroup_limit_mb == Reading(100.0), "the smallest on the way up"
     assert found.disk_free_mb.value > 0 and found.inodes_free.value > 0

@@ -2,8 +2,9 @@
 
 A save writes a temporary file, syncs it, keeps the last file as the previous generation, renames
 and syncs the directory: at any instant one whole generation is in place. Files are read strictly
-and never unpickled.
+and never unpickled. A checksum in the header covers every byte of the file, itself read as zeros.
 """
+import hashlib
 import json
 import os
 import struct
@@ -14,9 +15,12 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-FORMAT = 1
+FORMAT = 2
 NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
                              ".checkpoint.partial")
+
+
+CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
 
 
 class CheckpointError(ValueError):
@@ -30,9 +34,12 @@ class Checkpoint(NamedTuple):
 
 def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
     """Replaces the newest generation; returns the bytes written. Raises OSError, nothing lost."""
-    text = json.dumps({"format": FORMAT, **meta}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({"blake2b": ZEROS.decode(), "format": FORMAT, **meta}, sort_keys=True,
+                      separators=(",", ":"))
     data = safetensors.numpy.save(
         {key: np.ascontiguousarray(a) for key, a in tensors.items()}, {"seed": text})
+    at = data.index(CHECKSUM) + len(CHECKSUM)
+    data = data[:at] + _digest(data) + data[at + len(ZEROS):]
     temporary, newest = run_dir / TEMPORARY, run_dir / NAME
     try:
         with open(temporary, "wb") as file:
@@ -53,6 +60,17 @@ def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) ->
     return len(data)
 
 
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=len(ZEROS) // 2).hexdigest().encode()
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether the checksum is that of the file with zeros in its place."""
+    at = data.find(CHECKSUM) + len(CHECKSUM)
+    stored = data[at:at + len(ZEROS)]
+    return stored == _digest(data[:at] + ZEROS + data[at + len(ZEROS):])
+
+
 def read(path: Path) -> Checkpoint:
     """A checkpoint file. Raises CheckpointError for anything but a whole file of this format."""
     try:
@@ -70,6 +88,8 @@ def read(path: Path) -> Checkpoint:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has another format than {FORMAT}: use the version of seed "
                               f"that wrote it")
+    if not _is_whole(data):
+        raise CheckpointError(f"{path} is damaged: its checksum is wrong")
     return Checkpoint(tensors, meta)
 
 
