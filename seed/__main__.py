@@ -115,10 +115,13 @@ def run_train(args: argparse.Namespace) -> int:
     prepare_brain(args)
     from seed.training.evaluate import table
     from seed.training.learner import Learner
+    from seed.training.lock import locked
     from seed.training.loop import Diverged, train
+    from seed.training.saving import Unsaved
     try:
-        result = train(profile, args.run_dir, Learner(profile, args.threads), requests)
-    except Diverged as error:
+        with locked(args.run_dir):
+            result = train(profile, args.run_dir, Learner(profile, args.threads), requests)
+    except (Diverged, Unsaved) as error:
         print(f"seed: {error}", file=sys.stderr)
         return FAILED
     if not result.finished:

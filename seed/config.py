@@ -118,6 +118,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     eval_every_minutes: float = 1.0
     save_every_minutes: float = 1.0
+    save_grace_minutes: float = 30.0  # how long a run goes on while it cannot save
     max_bad_steps: int = 3       # non-finite steps in a row before the run goes back
     max_rollbacks: int = 3       # times it goes back, each at half the rate, before it stops
 
@@ -128,7 +129,8 @@ class TrainConfig:
                 ("lr", 0.0, 1.0), ("warmup_steps", 0, 10**6), ("decay_fraction", 0.0, 1.0),
                 ("weight_decay", 0.0, 10.0), ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
                 ("eps", 1e-12, 1e-2), ("grad_clip", 1e-6, 1e6), ("eval_every_minutes", 0.0, 1e6),
-                ("save_every_minutes", 0.0, 1e6), ("max_bad_steps", 1, 1000),
+                ("save_every_minutes", 0.0, 1e6), ("save_grace_minutes", 0.0, 1e6),
+                ("max_bad_steps", 1, 1000),
                 ("max_rollbacks", 0, 1000)):
             _check_range("train", name, getattr(self, name), low, high)
 

@@ -16,6 +16,7 @@ from seed.training import checkpoint
 from seed.training.evaluate import Score, evaluate
 from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.pace import Pace
+from seed.training.saving import RETRY_S, Saving
 from seed.training.schedule import Plan, lr_at, replan
 from seed.training.signals import Requests
 
@@ -63,7 +64,8 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     given. Bits depend on (profile, step) alone, not on when it was saved, evaluated, paused or
     interrupted; after a way back they depend on the last save as well.
 
-    Raises ConfigError, CheckpointError, Diverged; OSError when a save fails.
+    Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
+    saving fails for longer than the grace or when it is the last chance.
     """
     config, status = profile.train, status or StatusLine(clock)
     if not config.steps and not config.minutes:
@@ -85,7 +87,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             plan = Plan()  # a run that is given a new end is planned anew
         status.say(f"going on from step {step} of {run_dir}")
     metrics = Metrics(run_dir / "metrics.jsonl", step)
-    started = last_save = last_eval = clock()
+    started = last_eval = clock()
+    saving = Saving(run_dir, config.save_every_minutes * 60, config.save_grace_minutes * 60, clock,
+                    status.say, step)
     pace = Pace(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
                 wait or requests.stop.wait)
     told = Decision(RUN, 1.0, False, "")
@@ -94,12 +98,17 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     def elapsed() -> float:
         return elapsed_before + clock() - started
 
-    def save() -> None:
+    def meta() -> dict[str, Any]:
         by_time = config.steps == 0  # else nothing of the clock goes into the file
-        size = checkpoint.save(run_dir, learner.state_dict(), {
-            "profile": profile.to_dict(), "step": step, "elapsed_s": elapsed() if by_time else 0.0,
-            "plan": asdict(plan), "skipped": skipped, "rollbacks": rollbacks})
-        metrics.write("save", step, bytes=size)
+        return {"profile": profile.to_dict(), "step": step, "skipped": skipped,
+                "elapsed_s": elapsed() if by_time else 0.0, "plan": asdict(plan),
+                "rollbacks": rollbacks}
+
+    def save() -> bool:
+        size = saving.save(learner.state_dict(), meta())
+        if size is not None:
+            metrics.write("save", step, bytes=size)
+        return size is not None
 
     def examine(items) -> list[Score] | None:
         scores = evaluate(items, curriculum, learner.forward, config.seq_len,
@@ -109,24 +118,25 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         return scores
 
     holdout = curriculum.holdout(profile.curriculum.holdout_items)
-    if not found:
-        save()  # so that there is always a generation to go back to
+    if not found:  # so that there is always a generation to go back to
+        metrics.write("save", 0, bytes=checkpoint.save(run_dir, learner.state_dict(), meta()))
     while True:
         plan = replan(config, plan, step, elapsed())
         done = plan.total_steps is not None and step >= plan.total_steps
         if requests.stop.is_set() and not done:
-            if step > step_at_start:
-                save()
+            if step > saving.saved_step and not save():
+                raise saving.unsaved()
             return Result(step, False, None)
         if done:
-            if step > step_at_start:
-                save()
+            while step > saving.saved_step and not save():
+                if requests.stop.is_set():
+                    raise saving.unsaved()
+                pace.wait(RETRY_S)
             scores = examine(holdout)
             return Result(step, scores is not None, scores)
-        if requests.save.is_set() or clock() - last_save > config.save_every_minutes * 60:
+        if requests.save.is_set() or saving.due():
             requests.save.clear()
             save()
-            last_save = clock()
         if config.eval_every_minutes and clock() - last_eval > config.eval_every_minutes * 60:
             scores = examine(holdout)
             last_eval = clock()
@@ -141,10 +151,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             metrics.write("governor", step, **decision._asdict())
             status.say(f"{decision.action}: {decision.reason or 'all is well'}")
             told = decision
-        if decision and decision.save:
-            save()
-            last_save = clock()
+        saved = save() if decision and decision.save else True
         if decision and decision.action == STOP:
+            if not saved:
+                raise saving.unsaved()
             return Result(step, False, None)
         if pace.paused:
             pace.wait(max(0.1, profile.governor.look_every_s))

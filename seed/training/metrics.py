@@ -10,20 +10,32 @@ LIVE_EVERY_S = 0.2
 
 
 class Metrics:
-    """Appends JSON lines, each with its step. Lines past the resumed step are cut first."""
+    """Appends JSON lines, each with its step. Lines past the resumed step are cut first.
+
+    Lines that the file system refuses are kept and written with a later one.
+    """
 
     def __init__(self, path: Path, step: int):
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines()
-                    if _step_of(line) <= step]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            os.replace(partial, path)
-        self.path = path
+            text = path.read_text(encoding="utf-8", errors="replace")
+            kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
+            if kept != text:
+                partial = path.with_suffix(".partial")
+                partial.write_text(kept, encoding="utf-8")
+                os.replace(partial, path)
+        self.path, self.pending = path, ""
+        self.size = path.stat().st_size if path.exists() else 0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
+        data = self.pending.encode()
+        try:
+            with open(self.path, "ab") as file:
+                file.truncate(self.size)  # drops what a failed write has left
+                file.write(data)
+        except OSError:
+            return
+        self.size, self.pending = self.size + len(data), ""
 
 
 def _step_of(line: str) -> float:

@@ -1,0 +1,113 @@
+"""Real file systems that fill up or turn read-only, and two real trainers in one directory.
+
+The file systems are small ones mounted in a namespace of the test's own, which needs no root.
+"""
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seed.training import checkpoint
+
+ROOT = Path(__file__).parent.parent
+
+
+def options(run_dir: Path, steps: int, *more: str) -> list[str]:
+    return ["train", "--profile", "fast", "--steps", str(steps), "--threads", "1", "--run-dir",
+            str(run_dir), "--set", "train.eval_every_minutes=0", "--set",
+            "curriculum.holdout_items=1", "--set", "train.batch_size=1", *more]
+
+
+def train(run_dir: Path, steps: int, *more: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "seed", *options(run_dir, steps, *more)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, text: str, process: subprocess.Popen) -> None:
+    while not path.exists() or text not in path.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def on_a_small_disk(tmp_path: Path, script: str, *more: str, steps: int = 1500) -> str:
+    """Runs `script` with a 3 MB file system on $disk, where a training runs as process $run.
+
+    Returns all that was printed. After it, the disk's checkpoint and metrics are in tmp_path/copy.
+    """
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    disk.mkdir()
+    copy.mkdir()
+    command = " ".join(f"'{word}'" for word in options(disk, steps, *more))
+    text = f"""
+        set -u
+        disk={disk} log={tmp_path}/log
+        mount -t tmpfs -o size=3m,nr_inodes=24 none $disk
+        export CACHEDB={tmp_path}/kernels.db
+        until_logged() {{ for i in $(seq 600); do grep -q "$1" $log && return; sleep 0.1; done
+                          echo "never logged: $1"; }}
+        until_step() {{ until grep -qs "step\\": $1," $disk/metrics.jsonl; do sleep 0.1; done; }}
+        '{sys.executable}' -m seed {command} >$log 2>&1 &
+        run=$!
+        until_step 20
+        {script}
+        wait $run; echo "exit code $?"
+        cat $log; cp -r $disk/. {copy}
+    """
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", text], capture_output=True, text=True,
+                          cwd=ROOT, timeout=100)
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+FILL = "cat /dev/zero >$disk/filler 2>/dev/null"
+EVERY = ("--set", "train.save_every_minutes=0.01")
+
+
+@pytest.mark.parametrize("fault, repair, says", [
+    (FILL, "rm $disk/filler", "No space left on device"),
+    ("for i in $(seq 30); do touch $disk/$i 2>/dev/null; done; rm -f $disk/.checkpoint.partial",
+     "rm $disk/[0-9]*", "No space left on device"),
+    ("mount -o remount,ro $disk", "mount -o remount,rw $disk", "Read-only file system")],
+    ids=["full", "no inodes", "read-only"])
+def test_a_run_goes_on_through_a_failing_disk_and_loses_nothing(tmp_path, fault, repair, says):
+    out = on_a_small_disk(
+        tmp_path, f"{fault}; until_logged 'WARNING: not saved'; sleep 1; {repair}", *EVERY)
+    assert "exit code 0" in out and says in out and "saved again at step" in out, out
+    found = checkpoint.read(tmp_path / "copy" / checkpoint.NAME)
+    assert found.meta["step"] == 1500
+    rows = (tmp_path / "copy/metrics.jsonl").read_text().splitlines()
+    steps = [row["step"] for row in map(json.loads, rows) if row["kind"] == "step"]
+    assert steps == list(range(1, 1501))
+    assert not (tmp_path / "copy/.checkpoint.partial").exists()
+
+
+def test_when_the_grace_is_over_the_run_stops_and_the_last_checkpoint_is_whole(tmp_path):
+    out = on_a_small_disk(tmp_path, FILL, *EVERY, "--set", "train.save_grace_minutes=0")
+    assert "exit code 1" in out and "No space left on device; only the checkpoint of" in out, out
+    assert "Traceback" not in out
+    found = checkpoint.read(tmp_path / "copy" / checkpoint.NAME)
+    assert 0 <= found.meta["step"] < 1500
+
+
+def test_a_stop_that_cannot_be_saved_says_which_checkpoint_is_safe(tmp_path):
+    out = on_a_small_disk(tmp_path, f"{FILL}; sleep 0.5; kill -TERM $run")
+    assert "exit code 1" in out and "only the checkpoint of step 0 is safe" in out, out
+    assert checkpoint.read(tmp_path / "copy" / checkpoint.NAME).meta["step"] == 0
+
+
+def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
+    first = train(tmp_path, 100000)
+    wait_for(tmp_path / "metrics.jsonl", '"step": 5,', first)
+    second = train(tmp_path, 100000)
+    errors = second.communicate(timeout=60)[1]
+    assert second.returncode == 2
+    assert errors == (f"seed: {tmp_path} is in use by process {first.pid}: stop it, or use "
+                      f"another --run-dir\n")
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=60)
+    third = train(tmp_path, 20)
+    assert third.communicate(timeout=60) and third.returncode == 0
