@@ -1,0 +1,64 @@
+/* A preloaded library that fails or kills at a chosen step of a checkpoint's save.
+ *
+ * FAULT=operation:first:last:what, where operation is write, fsync, previous, newest or directory (the
+ * two renames and the directory's fsync), first..last are its occurrences, counted from 1, and what is
+ * before or after (SIGKILL there), or eio or enospc (the operation fails). */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int due(const char *operation, const char **what) {
+    static int seen;
+    static char name[32], kind[16];
+    static int first, last;
+    const char *fault = getenv("FAULT");
+    if (!fault || sscanf(fault, "%31[^:]:%d:%d:%15s", name, &first, &last, kind) != 4) return 0;
+    if (strcmp(name, operation)) return 0;
+    *what = kind;
+    seen++;
+    return seen >= first && seen <= last;
+}
+
+static int is_file(int fd, const char *name) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    long n = readlink(link, path, sizeof path - 1);
+    path[n < 0 ? 0 : n] = 0;
+    const char *leaf = strrchr(path, '/');
+    return leaf && !strcmp(leaf + 1, name);
+}
+
+#define FAULTY(operation, call)                                  \
+    const char *what;                                            \
+    if (!(operation) || !due(operation, &what)) return call;     \
+    if (!strcmp(what, "before")) kill(getpid(), SIGKILL);        \
+    if (!strcmp(what, "eio")) return errno = EIO, -1;            \
+    if (!strcmp(what, "enospc")) return errno = ENOSPC, -1;      \
+    long result = call;                                          \
+    kill(getpid(), SIGKILL);                                     \
+    return result;
+
+ssize_t write(int fd, const void *data, size_t size) {
+    static ssize_t (*real)(int, const void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "write");
+    FAULTY(is_file(fd, ".checkpoint.partial") ? "write" : 0, real(fd, data, size))
+}
+
+int fsync(int fd) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "fsync");
+    FAULTY(is_file(fd, ".checkpoint.partial") ? "fsync" : is_file(fd, getenv("FAULT_DIR")) ? "directory" : 0,
+           real(fd))
+}
+
+int rename(const char *from, const char *to) {
+    static int (*real)(const char *, const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "rename");
+    FAULTY(strstr(to, "checkpoint.previous") ? "previous" : strstr(to, "checkpoint.safetensors") ? "newest" : 0,
+           real(from, to))
+}

@@ -1,0 +1,128 @@
+"""Kills a real training again and again, and compares what it ends with to a run left in peace.
+
+    python tests/storm.py --kills 1000
+
+A quarter of the kills strike at one step of the save (before or after a write, fsync or rename),
+the others at a random moment of the process's life, its start included. When a run has ended, its
+weights, moments, metadata and logged steps must be the undisturbed run's, bit by bit, and a new one
+begins. Prints one line and exits by it: 0 all is well, 1 a difference or a failure.
+"""
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+STEPS = 400
+OPERATIONS = ("write", "fsync", "previous", "newest", "directory")
+MOMENTS = [(operation, what) for operation in OPERATIONS for what in ("before", "after")]
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def build_faults(folder: Path) -> Path:
+    """The preloaded library that strikes inside a save."""
+    from seed.wavecore.compiler import find_compiler
+    library = folder / "faults.so"
+    subprocess.run([find_compiler(), "-shared", "-fPIC", "-O1",
+                    str(Path(__file__).with_name("faults.c")), "-o", str(library), "-ldl"],
+                   check=True)
+    return library
+
+
+def start(run_dir: Path, cache: Path, library: Path | None = None,
+          fault: str = "") -> subprocess.Popen:
+    env = {**os.environ, "CACHEDB": str(cache)}
+    if fault:
+        env |= {"LD_PRELOAD": str(library), "FAULT": fault, "FAULT_DIR": run_dir.name}
+    return subprocess.Popen(
+        [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(STEPS),
+         "--threads", "1", "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
+         "--set", "curriculum.holdout_items=1", "--set", "train.batch_size=2",
+         "--set", "train.save_every_minutes=0.002"],
+        env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def outcome(run_dir: Path) -> tuple[str, str]:
+    """Hashes of the checkpoint and of the logged steps."""
+    rows = (run_dir / "metrics.jsonl").read_text().splitlines()
+    steps = "\n".join(row for row in rows if json.loads(row)["kind"] in ("step", "skip"))
+    return (hashlib.sha256((run_dir / CHECKPOINT).read_bytes()).hexdigest(),
+            hashlib.sha256(steps.encode()).hexdigest())
+
+
+def wait_a_moment(process: subprocess.Popen, run_dir: Path, dice: random.Random) -> None:
+    """Half of the moments are in the process's start, the others after a first logged step."""
+    if dice.random() < 0.5:
+        time.sleep(dice.uniform(0.0, 1.0))
+        return
+    log = run_dir / "metrics.jsonl"
+    size = log.stat().st_size if log.exists() else 0
+    while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
+        time.sleep(0.005)
+    time.sleep(dice.uniform(0.0, 0.5))
+
+
+def storm(kills: int, seed: int, folder: Path) -> str:
+    """What went wrong, or nothing."""
+    dice, library, cache = random.Random(seed), build_faults(folder), folder / "kernels.db"
+    calm = folder / "calm"
+    peace = start(calm, cache)
+    errors = peace.communicate()[1]
+    if peace.returncode:
+        return f"the undisturbed run failed: {errors.splitlines()[-1:]}"
+    expected = outcome(calm)
+    struck: Counter = Counter()
+    ended, number, began = 0, 0, time.time()
+    directed = [MOMENTS[i % len(MOMENTS)] for i in range(kills // 4)]
+    plan: list[tuple[str, str] | None] = [*directed, *[None] * (kills - len(directed))]
+    dice.shuffle(plan)
+    while plan or (folder / str(number)).exists():
+        run_dir = folder / str(number)
+        disturbed = bool(plan)   # at last a run is left to end in peace
+        moment = plan[-1] if disturbed else None
+        first = dice.randint(1, 4)
+        process = start(run_dir, cache, library,
+                        f"{moment[0]}:{first}:{first}:{moment[1]}" if moment else "")
+        if disturbed and not moment:
+            wait_a_moment(process, run_dir, dice)
+            process.kill()
+        errors = process.communicate()[1]
+        if process.returncode == -9:
+            struck[" ".join(moment) if moment else "any"] += 1
+            plan.pop()
+            if sum(struck.values()) % 100 == 0:
+                print(f"{sum(struck.values())} kills, {ended} runs ended, "
+                      f"{time.time() - began:.0f} s", file=sys.stderr, flush=True)
+        elif process.returncode:
+            return f"after {sum(struck.values())} kills: {errors.splitlines()[-1:]}"
+        else:
+            if outcome(run_dir) != expected:
+                return f"run {number} ended with other bits; kept in {run_dir}"
+            ended, number = ended + 1, number + 1
+    least = min(struck[" ".join(moment)] for moment in MOMENTS)
+    print(f"storm: {sum(struck.values())} kills, at least {least} at each of {len(MOMENTS)} "
+          f"moments of the save, {ended} runs ended, all bit-identical, "
+          f"{time.time() - began:.0f} s")
+    return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        fault = storm(args.kills, args.seed, Path(folder))
+    if fault:
+        print(f"storm: FAILED: {fault}")
+    return 1 if fault else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
