@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import storm
 from seed.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +98,31 @@ def test_a_stop_that_cannot_be_saved_says_which_checkpoint_is_safe(tmp_path):
     out = on_a_small_disk(tmp_path, f"{FILL}; sleep 0.5; kill -TERM $run")
     assert "exit code 1" in out and "only the checkpoint of step 0 is safe" in out, out
     assert checkpoint.read(tmp_path / "copy" / checkpoint.NAME).meta["step"] == 0
+
+
+def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path):
+    """The errors come from a preloaded library: what a dying card answers."""
+    library, runs = storm.build_faults(tmp_path), {}
+    for operation in storm.OPERATIONS:
+        run_dir = tmp_path / operation
+        runs[operation] = storm.start(run_dir, tmp_path / f"{operation}.db", library,
+                                      f"{operation}:3:3:eio")
+    for operation, process in runs.items():
+        errors = process.communicate(timeout=100)[1]
+        assert process.returncode == 0, errors
+        assert "WARNING: not saved: Input/output error" in errors, (operation, errors)
+        assert "saved again at step" in errors
+        assert "Traceback" not in errors
+        folder = tmp_path / operation
+        assert checkpoint.read(folder / checkpoint.NAME).meta["step"] == storm.STEPS
+        assert not (folder / checkpoint.TEMPORARY).exists()
+    assert len({storm.outcome(tmp_path / operation) for operation in runs}) == 1
+
+
+def test_a_small_storm_of_kills_changes_no_bit():
+    done = subprocess.run([sys.executable, "tests/storm.py", "--kills", "12"], cwd=ROOT,
+                          capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "12 kills" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):

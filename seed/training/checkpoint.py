@@ -46,12 +46,12 @@ def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) ->
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if newest.exists():
+            os.replace(newest, run_dir / PREVIOUS)
+        os.replace(temporary, newest)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    if newest.exists():
-        os.replace(newest, run_dir / PREVIOUS)
-    os.replace(temporary, newest)
     directory = os.open(run_dir, os.O_RDONLY)
     try:
         os.fsync(directory)
