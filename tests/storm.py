@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -117,11 +118,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        fault = storm(args.kills, args.seed, Path(folder))
+    folder = Path(tempfile.mkdtemp())
+    fault = storm(args.kills, args.seed, folder)
     if fault:
         print(f"storm: FAILED: {fault}")
-    return 1 if fault else 0
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":
