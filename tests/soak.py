@@ -1,0 +1,82 @@
+"""Trains for an hour or more and watches what the process holds.
+
+    python tests/soak.py --minutes 60 --profile seed
+
+Every few seconds it reads the resident memory of the process tree, its threads and open files.
+Prints one line and exits by it: 0 if after two minutes memory grows by less than GROWTH_MB an
+hour, threads and files stay as they were, and no step was dropped; else 1. In the first two
+minutes the first evaluation compiles its graphs.
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+EVERY_S, FIRST_S, GROWTH_MB = 2.0, 120.0, 8.0
+
+
+def rss_mb(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Threads and open files; a compiler or a team of threads may be at work for a moment."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir())), len(
+        list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def soak(minutes: float, profile: str, memory: float, run_dir: Path) -> tuple[bool, str]:
+    log = open(run_dir / "log", "w+", encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seed", "train", "--profile", profile, "--minutes", str(minutes),
+         "--memory", str(memory), "--run-dir", str(run_dir / "run")], stdout=log, stderr=log)
+    began, samples = time.monotonic(), []
+    while process.poll() is None:
+        time.sleep(EVERY_S)
+        try:
+            samples.append((time.monotonic() - began, rss_mb(process.pid), *held(process.pid)))
+        except (OSError, IndexError):
+            break  # it has just ended
+    code = process.wait()
+    log.seek(0)
+    text = log.read()
+    log.close()
+    if code or "finished at step" not in text:
+        return False, f"exit code {code}: {text.splitlines()[-1:]}"
+    rows = [json.loads(row) for row in (run_dir / "run/metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if row["kind"] == "step"]
+    dropped = sum(row["kind"] == "skip" for row in rows)
+    later = [s for s in samples if s[0] >= FIRST_S]
+    if len(later) < 3:
+        return False, f"only {len(samples)} samples: soak for longer than three minutes"
+    slope = statistics.linear_regression([s[0] / 3600 for s in later], [s[1] for s in later]).slope
+    half = len(later) // 2
+    threads, files = (statistics.median(s[i] for s in later[half:])
+                      - statistics.median(s[i] for s in later[:half]) for i in (2, 3))
+    report = (f"{samples[-1][0] / 60:.0f} min, {len(steps)} steps, {dropped} dropped, memory "
+              f"{max(s[1] for s in samples):.0f} MB at the most, {slope:+.2f} MB an hour after the "
+              f"first two minutes, threads {threads:+.0f}, files {files:+.0f}")
+    grows = slope * (later[-1][0] - later[0][0]) / 3600 > GROWTH_MB
+    whole = steps == list(range(1, len(steps) + 1))
+    return whole and not (grows or dropped or threads or files), report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--profile", default="seed")
+    parser.add_argument("--memory", type=float, default=6.0, help="GB")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        good, report = soak(args.minutes, args.profile, args.memory, Path(folder))
+    print(f"soak: {'' if good else 'FAILED: '}{report}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
