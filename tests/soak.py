@@ -2,7 +2,7 @@
 
     python tests/soak.py --minutes 60 --profile seed
 
-Every few seconds it reads the resident memory of the process tree, its threads and open files.
+Every few seconds it reads the resident memory of the process, its threads and open files.
 Prints one line and exits by it: 0 if after two minutes memory grows by less than GROWTH_MB an
 hour, threads and files stay as they were, and no step was dropped; else 1. In the first two
 minutes the first evaluation compiles its graphs.
