@@ -86,12 +86,14 @@ class Recorder:
             for name, size in sizes.items():
                 size -= size // 6 if name == short else 0
                 offsets[f"{prefix}_{name}"] = at
-                end = at + size + GAP + (len(self.gaps) if name == list(sizes)[-1] else 0)
-                gaps.append((at + size, layout.round_up(end) - at - size))
-                at = layout.round_up(end)
-            while at in self.gaps:
-                gaps[-1] = (gaps[-1][0], gaps[-1][1] + 16)
+                end = layout.round_up(at + size + GAP)
+                gaps.append((at + size, end - at - size))
+                at = end
+            # The total tells the buffer: no other of thousands of floats is odd.
+            while at + 1 in self.gaps:
                 at += 16
+            at += 1
+            gaps[-1] = (gaps[-1][0], at - gaps[-1][0])
             self.gaps[at] = gaps
             assert segments(prefix, sizes)[1].keys() == offsets.keys()
             return at, offsets
