@@ -113,13 +113,17 @@ def run_train(args: argparse.Namespace) -> int:
     from seed.training.signals import Requests
     requests = Requests().watch()
     prepare_brain(args)
+    from seed import system_health
     from seed.training.evaluate import table
     from seed.training.learner import Learner
     from seed.training.lock import locked
     from seed.training.loop import Diverged, train
+    from seed.training.memory import check_fits
     from seed.training.saving import Unsaved
     try:
         with locked(args.run_dir):
+            print(check_fits(profile, args.threads, system_health.read(args.run_dir)),
+                  file=sys.stderr)
             result = train(profile, args.run_dir, Learner(profile, args.threads), requests)
     except (Diverged, Unsaved) as error:
         print(f"seed: {error}", file=sys.stderr)

@@ -119,6 +119,7 @@ class TrainConfig:
     eval_every_minutes: float = 1.0
     save_every_minutes: float = 1.0
     save_grace_minutes: float = 30.0  # how long a run goes on while it cannot save
+    write_gb_per_day: float = 10.0    # budget of periodic saves: cards wear by what is written
     max_bad_steps: int = 3       # non-finite steps in a row before the run goes back
     max_rollbacks: int = 3       # times it goes back, each at half the rate, before it stops
 
@@ -130,7 +131,7 @@ class TrainConfig:
                 ("weight_decay", 0.0, 10.0), ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
                 ("eps", 1e-12, 1e-2), ("grad_clip", 1e-6, 1e6), ("eval_every_minutes", 0.0, 1e6),
                 ("save_every_minutes", 0.0, 1e6), ("save_grace_minutes", 0.0, 1e6),
-                ("max_bad_steps", 1, 1000),
+                ("write_gb_per_day", 1e-3, 1e6), ("max_bad_steps", 1, 1000),
                 ("max_rollbacks", 0, 1000)):
             _check_range("train", name, getattr(self, name), low, high)
 
@@ -228,8 +229,10 @@ def _table(cls: type, table: str, data: object):
     return cls(**{key: _typed(table, key, value, hints[key]) for key, value in data.items()})
 
 
-def from_dict(data: dict) -> Profile:
+def from_dict(data: object) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"a profile is {type(data).__name__}: use a table of tables")
     known = ("name", "model", "curriculum", "train", "identity", "governor")
     for key in data:
         if key not in known:

@@ -12,6 +12,7 @@ from seed.system_health import Health
 PLAUSIBLE_C = (-30.0, 130.0)
 JUMP_C = 15.0         # a fall by more between two looks is believed only when it lasts
 CONFIRM = 3           # looks that confirm a fall, or a sensor's silence
+FIRMWARE_S = 60.0     # the firmware's throttling counts for so long after it was last reported
 SAVE_AGAIN_S = 300.0  # between two checkpoints for one lasting under-voltage
 
 RUN, SLOW, PAUSE, STOP = "run", "slow", "pause", "stop"
@@ -32,6 +33,8 @@ class History:
     changed_s: float = 0.0          # when the sensor last gave another number
     raw_c: float | None = None      # the last that was read
     doubted: int = 0                # looks in a row that were not believed
+    firmware_s: float | None = None  # when the firmware last reported that it throttles
+    firmware: str = ""              # and what it reported
     saved_s: float | None = None    # when under-voltage last asked for a checkpoint
 
 
@@ -43,6 +46,7 @@ def decide(config: GovernorConfig, history: History, health: Health,
         return Decision(STOP, 0.0, True, pressure), history
     save, history = _under_voltage(health, history, now_s)
     history, doubt = _believe(config, history, health, now_s)
+    history = _throttling(history, health, now_s)
     mode, duty, reason = _by_heat(config, history, health, doubt)
     if save:
         reason = "; ".join(filter(None, ("under-voltage: checkpoint now", reason)))
@@ -99,22 +103,33 @@ def _believe(config: GovernorConfig, history: History, health: Health,
     return replace(history, temp_c=raw, doubted=0), "" if raw is not None else reason
 
 
+def _throttling(history: History, health: Health, now_s: float) -> History:
+    """The history with what the firmware reports, or has reported a short while ago: its bits come
+    and go within seconds."""
+    bits = health.throttled
+    now = [name for name, on in (("throttled", bits.throttled),
+                                 ("soft temperature limit", bits.soft_limit)) if on]
+    if now:
+        return replace(history, firmware=", ".join(now), firmware_s=now_s)
+    if history.firmware_s is not None and now_s - history.firmware_s < FIRMWARE_S:
+        return history
+    return replace(history, firmware="", firmware_s=None)
+
+
 def _by_heat(config: GovernorConfig, history: History, health: Health,
              doubt: str) -> tuple[str, float, str]:
     """Mode, duty and reason. Between two thresholds the mode stays: that is the hysteresis."""
     if not config.thermal:
         return RUN, 1.0, ""
-    temp, bits = history.temp_c, health.throttled
+    temp = history.temp_c
     if not health.zones_c and not health.board:
         return RUN, 1.0, ""  # a PC or a server that shows no sensor looks after itself
     if temp is None:
         return SLOW, config.unknown_duty, f"temperature unknown: {doubt}"
-    firmware = [name for name, now in (("throttled", bits.throttled),
-                                       ("soft temperature limit", bits.soft_limit)) if now]
     if temp >= config.pause_c or (history.mode == PAUSE and temp > config.resume_c):
         return PAUSE, 0.0, f"{temp:.1f} C; goes on at {config.resume_c:.0f} C"
-    if firmware:
-        return SLOW, config.slow_duty, f"the firmware reports: {', '.join(firmware)}"
+    if history.firmware:
+        return SLOW, config.slow_duty, f"the firmware reports: {history.firmware}"
     if temp >= config.slow_c or (history.mode != RUN and temp > config.resume_c):
         share = (config.pause_c - temp) / (config.pause_c - config.slow_c)
         duty = config.slow_duty + (1 - config.slow_duty) * min(1.0, max(0.0, share))

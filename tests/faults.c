@@ -2,7 +2,8 @@
  *
  * FAULT=operation:first:last:what, where operation is write, fsync, previous, newest or directory (the
  * two renames and the directory's fsync), first..last are its occurrences, counted from 1, and what is
- * before or after (SIGKILL there), or eio or enospc (the operation fails). */
+ * before or after (SIGKILL there), eio or enospc (the operation fails), or slow (it takes two seconds).
+ * FAULT_CLOCK=1 lets the wall clock jump ten years forth and back, each time it is read. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static int due(const char *operation, const char **what) {
@@ -25,6 +28,7 @@ static int due(const char *operation, const char **what) {
 }
 
 static int is_file(int fd, const char *name) {
+    if (!name) return 0;
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     long n = readlink(link, path, sizeof path - 1);
@@ -39,14 +43,15 @@ static int is_file(int fd, const char *name) {
     if (!strcmp(what, "before")) kill(getpid(), SIGKILL);        \
     if (!strcmp(what, "eio")) return errno = EIO, -1;            \
     if (!strcmp(what, "enospc")) return errno = ENOSPC, -1;      \
+    if (!strcmp(what, "slow")) return sleep(2), call;            \
     long result = call;                                          \
     kill(getpid(), SIGKILL);                                     \
     return result;
 
-ssize_t write(int fd, const void *data, size_t size) {
-    static ssize_t (*real)(int, const void *, size_t);
-    if (!real) real = dlsym(RTLD_NEXT, "write");
-    FAULTY(is_file(fd, ".checkpoint.partial") ? "write" : 0, real(fd, data, size))
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    static ssize_t (*real)(int, const struct iovec *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "writev");
+    FAULTY(is_file(fd, ".checkpoint.partial") ? "write" : 0, real(fd, parts, count))
 }
 
 int fsync(int fd) {
@@ -61,4 +66,14 @@ int rename(const char *from, const char *to) {
     if (!real) real = dlsym(RTLD_NEXT, "rename");
     FAULTY(strstr(to, "checkpoint.previous") ? "previous" : strstr(to, "checkpoint.safetensors") ? "newest" : 0,
            real(from, to))
+}
+
+int clock_gettime(clockid_t id, struct timespec *out) {
+    static int (*real)(clockid_t, struct timespec *);
+    static int calls;
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(id, out);
+    if (!failed && id == CLOCK_REALTIME && getenv("FAULT_CLOCK"))
+        out->tv_sec += (++calls % 2 ? 1 : -1) * 315360000L;
+    return failed;
 }

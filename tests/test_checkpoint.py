@@ -7,6 +7,8 @@ import pytest
 from seed.training import checkpoint
 from seed.training.checkpoint import NAME, PREVIOUS, CheckpointError
 
+META = {"profile": {"curriculum": {"tasks": {"copy": 1.0}}}, "step": 1, "skipped": 0,
+        "rollbacks": 0, "elapsed_s": 0.0, "plan": {"decay_start": None, "total_steps": 9}}
 TENSORS = {"a": np.arange(5, dtype=np.float32), "b": np.ones((2, 3), np.float32)}
 
 
@@ -15,13 +17,13 @@ def no_warning(text: str) -> None:
 
 
 def test_what_is_saved_is_read_back_and_the_bytes_are_always_the_same(tmp_path):
-    checkpoint.save(tmp_path, TENSORS, {"step": 7})
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 7})
     first = (tmp_path / NAME).read_bytes()
     found = checkpoint.read_newest(tmp_path, no_warning)
     assert found.meta["step"] == 7
     assert found.tensors.keys() == TENSORS.keys()
     assert all(np.array_equal(found.tensors[k], TENSORS[k]) for k in TENSORS)
-    checkpoint.save(tmp_path, TENSORS, {"step": 7})
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 7})
     assert (tmp_path / NAME).read_bytes() == first
     assert (tmp_path / PREVIOUS).read_bytes() == first
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([NAME, PREVIOUS])
@@ -37,8 +39,8 @@ def test_an_empty_directory_has_no_checkpoint(tmp_path):
     lambda data: pickle.dumps({"a": 1}), lambda data: b"PK\x03\x04" + data],
     ids=["empty", "short", "half", "last byte gone", "trailing byte", "ones", "pickle", "zip"])
 def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
-    checkpoint.save(tmp_path, TENSORS, {"step": 1})
-    checkpoint.save(tmp_path, TENSORS, {"step": 2})
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 1})
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 2})
     newest = tmp_path / NAME
     newest.write_bytes(damage(newest.read_bytes()))
     said = []
@@ -50,7 +52,7 @@ def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
 
 
 def test_every_flipped_bit_is_seen(tmp_path):
-    checkpoint.save(tmp_path, TENSORS, {"step": 1, "note": "blake2b"})
+    checkpoint.save(tmp_path, TENSORS, META | {"note": "blake2b"})
     path = tmp_path / NAME
     data = path.read_bytes()
     assert checkpoint.read(path).meta["step"] == 1

@@ -3,6 +3,8 @@
 The file systems are small ones mounted in a namespace of the test's own, which needs no root.
 """
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,7 +67,7 @@ def on_a_small_disk(tmp_path: Path, script: str, *more: str, steps: int = 1500) 
 
 
 FILL = "cat /dev/zero >$disk/filler 2>/dev/null"
-EVERY = ("--set", "train.save_every_minutes=0.01")
+EVERY = ("--set", "train.save_every_minutes=0.01", "--set", "train.write_gb_per_day=1e6")
 
 
 @pytest.mark.parametrize("fault, repair, says", [
@@ -137,3 +139,137 @@ def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     first.communicate(timeout=60)
     third = train(tmp_path, 20)
     assert third.communicate(timeout=60) and third.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Path:
+    return storm.build_faults(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> tuple[Path, tuple[str, str]]:
+    """Kernel cache and outcome of a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("calm")
+    process = storm.start(folder / "run", folder / "kernels.db")
+    assert process.communicate(timeout=100) and process.returncode == 0
+    return folder / "kernels.db", storm.outcome(folder / "run")
+
+
+def finish(run_dir: Path, cache: Path) -> tuple[str, str]:
+    """What a run that was disturbed ends with when the same command is given again."""
+    process = storm.start(run_dir, cache)
+    errors = process.communicate(timeout=100)[1]
+    assert process.returncode == 0, errors
+    return storm.outcome(run_dir)
+
+
+def compiler_runs(process: subprocess.Popen) -> bool:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return any(b"clang" in Path(f"/proc/{pid}/cmdline").read_bytes()
+               for pid in path.read_text().split())
+
+
+def says(run_dir: Path, text: str) -> bool:
+    log = run_dir / "metrics.jsonl"
+    return log.exists() and text in log.read_text()
+
+
+PHASES = {
+    "compile": ("", lambda process, run_dir: compiler_runs(process)),
+    "warm-up": ("", lambda process, run_dir: says(run_dir, '"kind": "save", "step": 0')),
+    "step": ("", lambda process, run_dir: says(run_dir, '"step": 40,')),
+    "evaluation": ("", lambda process, run_dir: says(run_dir, f'"save", "step": {storm.STEPS}')),
+    "save": ("fsync:3:3:slow", lambda process, run_dir: says(run_dir, '"save", "step": ')
+             and (run_dir / checkpoint.TEMPORARY).exists())}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds(tmp_path, calm, library, phase):
+    fault, reached = PHASES[phase]
+    run_dir, (cache, outcome) = tmp_path / "run", calm
+    process = storm.start(run_dir, tmp_path / "cold.db" if phase == "compile" else cache, library,
+                          fault)
+    while not reached(process, run_dir):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+    assert time.monotonic() - asked < 10
+    assert checkpoint.read(run_dir / checkpoint.NAME).meta["step"] <= storm.STEPS
+    assert not (run_dir / checkpoint.TEMPORARY).exists()
+    assert finish(run_dir, cache) == outcome
+
+
+def test_a_wall_clock_that_jumps_by_years_changes_nothing(tmp_path, calm, library, monkeypatch):
+    monkeypatch.setenv("FAULT_CLOCK", "1")
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    seen = subprocess.run([sys.executable, "-c", "import time; print(time.time() - time.time())"],
+                          capture_output=True, text=True)
+    assert abs(float(seen.stdout)) > 15 * 365 * 86400
+    assert finish(tmp_path / "run", calm[0]) == calm[1]
+
+
+def test_a_run_directory_that_was_moved_or_copied_goes_on(tmp_path, calm):
+    process = storm.start(tmp_path / "here", calm[0])
+    while not says(tmp_path / "here", '"step": 40,'):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    shutil.copytree(tmp_path / "here", tmp_path / "copy")
+    (tmp_path / "here").rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    assert finish(tmp_path / "copy", calm[0]) == calm[1]
+    assert finish(tmp_path / "link", calm[0]) == calm[1]
+
+
+def test_a_checkpoint_that_is_a_link_is_read_and_its_target_is_never_written(tmp_path, calm):
+    (tmp_path / "first").mkdir()
+    assert finish(tmp_path / "first/run", calm[0]) == calm[1]
+    target = tmp_path / "first/run" / checkpoint.NAME
+    before, run_dir = target.read_bytes(), tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / checkpoint.NAME).symlink_to(target)
+    errors = train(run_dir, 20).communicate(timeout=60)[1]
+    assert "train.batch_size" in errors   # another run's brain
+    assert target.read_bytes() == before
+
+
+def refused(run_dir: Path, *command: str) -> str:
+    done = subprocess.run([*command, sys.executable, "-m", "seed", *options(run_dir, 5)], cwd=ROOT,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_directory_of_somebody_else_is_refused_and_nothing_in_it_changes(tmp_path):
+    run_dir = tmp_path / "theirs"
+    run_dir.mkdir()
+    if os.geteuid() == 0:   # root may write everywhere, but for what its own namespace does not own
+        os.chown(run_dir, 12345, 12345)
+        says = refused(run_dir, "unshare", "-rm")
+    else:
+        run_dir.chmod(0o555)
+        says = refused(run_dir)
+    assert str(run_dir) in says and "Permission denied" in says
+    assert not list(run_dir.iterdir())
+
+
+def test_a_run_directory_that_is_a_file_or_a_dead_link_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert str(tmp_path / "file") in refused(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "link").symlink_to(tmp_path / "gone/away")
+    assert str(tmp_path / "link") in refused(tmp_path / "link")
+
+
+def test_a_run_directory_that_vanishes_under_a_run_is_missed_and_said(tmp_path):
+    process = train(tmp_path / "run", 100000, "--set", "train.save_grace_minutes=0")
+    wait_for(tmp_path / "run/metrics.jsonl", '"step": 20,', process)
+    shutil.rmtree(tmp_path / "run")
+    process.send_signal(signal.SIGUSR1)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and "No such file or directory" in errors, errors
+    assert "Traceback" not in errors

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seed.config import GovernorConfig
-from seed.governor import PAUSE, RUN, SLOW, STOP, History, ceiling_mb, decide
+from seed.governor import FIRMWARE_S, PAUSE, RUN, SLOW, STOP, History, ceiling_mb, decide
 from seed.system_health import Health, Reading, Throttled
 from seed.training import checkpoint
 from seed.training.loop import train
@@ -85,6 +85,11 @@ def test_the_firmware_s_own_bits_slow_a_board_that_seems_cool():
     assert decisions(health(60, 0xF << 16))[0].action == RUN  # since boot, not now
 
 
+def test_the_firmware_s_report_counts_for_a_minute():
+    found = decisions(*[health(60, bits) for bits in (0, 4, 0, 4, 0, 0, 0)], seconds=25)
+    assert [d.action for d in found] == [RUN, SLOW, SLOW, SLOW, SLOW, SLOW, RUN]
+
+
 def test_under_voltage_saves_when_it_begins_and_now_and_then_while_it_lasts():
     found = decisions(*[health(60, bits) for bits in (0, 1, 1, 1, 0, 1)], seconds=50)
     assert [d.save for d in found] == [False, True, False, False, False, True]
@@ -155,6 +160,59 @@ def test_a_bare_board_in_the_loop_stays_below_the_pause_threshold_and_learns_the
     assert hot.clock.now > 1.1 * cool.clock.now
     names = [folder / checkpoint.NAME for folder in (tmp_path / "hot", tmp_path / "cool")]
     assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def alternations(seen) -> int:
+    """How often the readings went all the way between all is well and too warm."""
+    far = [t >= CONFIG.slow_c for t in seen if t is not None and not
+           CONFIG.resume_c < t < CONFIG.slow_c]
+    return sum(a != b for a, b in zip([False, *far], far))
+
+
+# name: (hot C at a time, what a look shows at a time and temperature, a word of the reasons, saves)
+TRACES = {
+    "a bare board": (lambda s: 89, lambda s, c: health(c), "75.", 0),
+    "a board in the sun": (lambda s: 125, lambda s, c: health(c), "goes on at 70 C", 0),
+    "a fan kicks in": (lambda s: 89 if s < 120 else 62, lambda s, c: health(c), "75.", 0),
+    "the sensor freezes": (lambda s: 60, lambda s, c: health(c if s < 60 else 58.3),
+                           "has said 58.3 C", 0),
+    "the sensor vanishes": (lambda s: 60, lambda s, c: health(c if s < 60 else None),
+                            "input/output error", 0),
+    "the sensor jumps": (lambda s: 89, lambda s, c: health((c, -45.0, c, 180.0)[int(s / 7) % 4]),
+                         "the sensor says 180 C", 0),
+    "the firmware throttles": (lambda s: 74, lambda s, c: health(c, bits=4 * (c > 70)),
+                               "throttled", 0),
+    "under-voltage": (lambda s: 60, lambda s, c: health(c, bits=50 <= s < 90), "under-voltage", 1)}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_a_trace_through_the_loop_keeps_its_limits_and_the_bits(tmp_path, trace):
+    """The loop's own metrics are the witness; the undisturbed run is one on a cool board."""
+    hot, shown, says, saves = TRACES[trace]
+    board = Board(Clock(), hot=0.0)
+    believable = []
+
+    def look() -> Health:
+        board.hot = hot(board.clock.now)
+        found = shown(board.clock.now, board.look().temp_c.value)
+        if found.temp_c.value is not None and 0 < found.temp_c.value < 130:
+            believable.append(found.temp_c.value)
+        return found
+    (tmp_path / "trace").mkdir()
+    (tmp_path / "cool").mkdir()
+    result, _ = run(tmp_path / "trace", board, 2400, look=look)
+    assert result.finished
+    run(tmp_path / "cool", Board(Clock(), hot=60.0), 2400)
+    files = [tmp_path / name / checkpoint.NAME for name in ("trace", "cool")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    changes = lines(tmp_path / "trace", "governor")
+    assert any(says in row["reason"] for row in changes), changes
+    assert sum(row["save"] for row in changes) == saves
+    one_reading = 1.5 * max(0, hot(0) - CONFIG.pause_c) / board.tau + 0.55
+    assert max(believable) <= CONFIG.pause_c + one_reading
+    kinds = [row["action"] for row in changes]
+    held = 2 * board.clock.now / FIRMWARE_S if "firmware" in trace else 0
+    assert len(kinds) <= 2 * alternations(believable) + 4 + held, kinds
 
 
 def test_a_slowed_run_trains_for_its_share_of_the_time(tmp_path):

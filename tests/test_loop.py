@@ -24,8 +24,8 @@ class Counter:
     """Learns one number: the sum of the rates; steps named in `bad` are not finite."""
 
     def __init__(self, clock: Clock, bad=(), seconds=1.0):
-        self.value, self.rates, self.clock, self.seconds = np.zeros(1), [], clock, seconds
-        self.bad = list(bad)
+        self.value, self.rates = np.zeros(1, np.float32), []
+        self.clock, self.seconds, self.bad = clock, seconds, list(bad)
         self.calls = 0
 
     def step(self, tokens, targets, lr):
@@ -190,3 +190,26 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
     assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
     assert rates[15:] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.1])
     assert replan(config, Plan(), 20, 1.0) != Plan()
+
+
+def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_refused(tmp_path):
+    learner = Counter(Clock())
+    fast = ("train.save_every_minutes=0.0167", "train.write_gb_per_day=0.01",
+            "train.eval_every_minutes=0")
+    run(tmp_path, learner, "train.steps=600", *fast)
+    sizes = [row["bytes"] for row in lines(tmp_path, "save")]
+    every_s = sizes[0] * 86400 / 0.01e9
+    assert 3 < every_s < 60 and 0.8 * 600 / every_s < len(sizes) < 1.1 * 600 / every_s + 2
+
+    asked, requests = tmp_path / "asked", Requests()
+    asked.mkdir()
+    learner = Counter(Clock())
+    step = learner.step
+
+    def step_and_ask(*args):
+        if learner.calls % 10 == 0:
+            requests.save.set()
+        return step(*args)
+    learner.step = step_and_ask
+    run(asked, learner, "train.steps=100", *fast, requests=requests)
+    assert [row["step"] for row in lines(asked, "save")] == [0, *range(1, 100, 10), 100]

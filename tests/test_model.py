@@ -94,6 +94,10 @@ def test_parameters_survive_a_round_trip_and_wrong_ones_are_named():
         assert key in str(error.value)
 
 
+def copied(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: array.copy() for key, array in named.items()}
+
+
 def adamw_ref(p, g, m, v, step, scale, config, decay):
     """One AdamW update in float64 (Loshchilov & Hutter 1711.05101, algorithm 2)."""
     g = g.astype(np.float64) * scale
@@ -137,7 +141,7 @@ def test_a_step_that_is_not_finite_changes_no_bit(loss, poison):
     grads = {key: np.full_like(p, 0.5) for key, p in model.state_dict().items()}
     run_optimizer(model, optim, grads, 1.0)
     assert not optim.skipped()
-    before = {**model.state_dict(), **optim.state_dict()}
+    before = copied({**model.state_dict(), **optim.state_dict()})
     grads["layers.1.mlp.in_proj"][3, 3] += poison
     run_optimizer(model, optim, grads, loss)
     assert optim.skipped()

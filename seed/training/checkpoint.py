@@ -9,18 +9,22 @@ import json
 import os
 import struct
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from seed.config import ConfigError, from_dict
+from seed.system_health import MB, meminfo_mb
+
 FORMAT = 2
 NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
                              ".checkpoint.partial")
-
-
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
+MAX_HEADER = 4 * 2 ** 20   # bytes; the largest brain's header has under 1 MB
+COUNTS, PLAN_KEYS, MOST = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}, 10 ** 9
+MAX_BUFFERS = 512          # of one write, below every system's limit
 
 
 class CheckpointError(ValueError):
@@ -33,19 +37,19 @@ class Checkpoint(NamedTuple):
 
 
 def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
-    """Replaces the newest generation; returns the bytes written. Raises OSError, nothing lost."""
-    text = json.dumps({"blake2b": ZEROS.decode(), "format": FORMAT, **meta}, sort_keys=True,
-                      separators=(",", ":"))
-    data = safetensors.numpy.save(
-        {key: np.ascontiguousarray(a) for key, a in tensors.items()}, {"seed": text})
-    at = data.index(CHECKSUM) + len(CHECKSUM)
-    data = data[:at] + _digest(data) + data[at + len(ZEROS):]
+    """Replaces the newest generation; returns the bytes written. Raises OSError, nothing lost.
+
+    The float32 tensors are written from where they are: a save takes no memory of their size.
+    """
+    head, parts = _encode(tensors, meta)
     temporary, newest = run_dir / TEMPORARY, run_dir / NAME
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            size = _write(descriptor, [memoryview(head), *parts])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         if newest.exists():
             os.replace(newest, run_dir / PREVIOUS)
         os.replace(temporary, newest)
@@ -57,38 +61,120 @@ def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) ->
         os.fsync(directory)
     finally:
         os.close(directory)
-    return len(data)
+    return size
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=len(ZEROS) // 2).hexdigest().encode()
+def _encode(tensors: dict[str, np.ndarray],
+            meta: dict[str, Any]) -> tuple[bytes, list[memoryview]]:
+    """The file's header with its checksum, and the tensors' own bytes in the file's order."""
+    text = json.dumps({"blake2b": ZEROS.decode(), "format": FORMAT, **meta}, sort_keys=True,
+                      separators=(",", ":"))
+    fields: dict[str, Any] = {"__metadata__": {"seed": text}}
+    parts, at = [], 0
+    for key in sorted(tensors):
+        array = np.ascontiguousarray(tensors[key])
+        fields[key] = {"dtype": "F32", "shape": array.shape,
+                       "data_offsets": [at, at + array.nbytes]}
+        parts.append(array.reshape(-1).view(np.uint8).data)
+        at += array.nbytes
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    body += b" " * (-len(body) % 8)
+    head = struct.pack("<Q", len(body)) + body
+    start = head.index(CHECKSUM) + len(CHECKSUM)
+    return head[:start] + _digest(head, *parts) + head[start + len(ZEROS):], parts
 
 
-def _is_whole(data: bytes) -> bool:
+def _write(descriptor: int, parts: list[memoryview]) -> int:
+    """Writes all parts one after another; returns their bytes."""
+    total = sum(part.nbytes for part in parts)
+    while parts:
+        written = os.writev(descriptor, parts[:MAX_BUFFERS])
+        while parts and written >= parts[0].nbytes:
+            written -= parts.pop(0).nbytes
+        if written:
+            parts[0] = parts[0][written:]
+    return total
+
+
+def _digest(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(digest_size=len(ZEROS) // 2)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest().encode()
+
+
+def _is_whole(data: memoryview) -> bool:
     """Whether the checksum is that of the file with zeros in its place."""
-    at = data.find(CHECKSUM) + len(CHECKSUM)
-    stored = data[at:at + len(ZEROS)]
-    return stored == _digest(data[:at] + ZEROS + data[at + len(ZEROS):])
+    at = bytes(data[:8 + MAX_HEADER]).find(CHECKSUM) + len(CHECKSUM)
+    end = at + len(ZEROS)
+    return bytes(data[at:end]) == _digest(data[:at], ZEROS, data[end:])
 
 
-def read(path: Path) -> Checkpoint:
-    """A checkpoint file. Raises CheckpointError for anything but a whole file of this format."""
+def read_meta(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; its tensors are not read, nor its checksum proved."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            return _meta(path, file)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
+
+
+def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """Reads and checks the header, at most MAX_HEADER bytes whatever it claims."""
+    start = file.read(8)
+    size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if not 0 < size <= MAX_HEADER:
+        raise CheckpointError(f"{path} is not a whole safetensors file: its header is said to "
+                              f"have {size} bytes")
     try:
-        tensors = safetensors.numpy.load(data)
-        size = struct.unpack("<Q", data[:8])[0]
-        meta = json.loads(json.loads(data[8:8 + size])["__metadata__"]["seed"])
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+        meta = json.loads(json.loads(file.read(size))["__metadata__"]["seed"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"{path} is not a checkpoint of seed: no 'seed' metadata") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has another format than {FORMAT}: use the version of seed "
                               f"that wrote it")
-    if not _is_whole(data):
+    _check_meta(path, meta)
+    return meta
+
+
+def _check_meta(path: Path, meta: dict[str, Any]) -> None:
+    plan, elapsed_s = meta.get("plan"), meta.get("elapsed_s")
+    ends = plan if isinstance(plan, dict) and plan.keys() == PLAN_KEYS else {"plan": -1}
+    counts = {**{key: meta.get(key) for key in COUNTS},
+              **{key: value for key, value in ends.items() if value is not None}}
+    for key, value in counts.items():
+        if type(value) is not int or not 0 <= value <= MOST:
+            raise CheckpointError(f"{path}: its {key} is {str(value)[:40]!r}, not a count")
+    if not isinstance(elapsed_s, (int, float)) or not 0 <= elapsed_s <= MOST:
+        raise CheckpointError(f"{path}: its elapsed_s is {str(elapsed_s)[:40]!r}, not a time")
+    try:
+        from_dict(meta.get("profile"))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: in its profile, {error}") from None
+
+
+def read(path: Path) -> Checkpoint:
+    """A checkpoint file. Raises CheckpointError for anything but a whole file of this format.
+
+    Never takes more memory than half of what is available, whatever the file's size.
+    """
+    try:
+        with open(path, "rb") as file:
+            meta = _meta(path, file)
+            size = os.fstat(file.fileno()).st_size
+            available = meminfo_mb("MemAvailable").value
+            if available is not None and size > available * MB / 2:
+                raise CheckpointError(f"{path} has {size / MB:.0f} MB, more than half of the "
+                                      f"memory available: it is not a brain of this board")
+            file.seek(0)
+            data = file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+    if not _is_whole(memoryview(data)):
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
     return Checkpoint(tensors, meta)
 

@@ -12,7 +12,7 @@ import numpy as np
 from seed.curriculum.grades import IGNORE, Curriculum, pack_one_per_row
 from seed.curriculum.tasks import Item
 
-ROWS = 32               # items of one forward pass
+ROWS = 16               # items of one forward pass
 BUCKETS = (32, 64)      # row lengths, so that few shapes are compiled; longer items take seq_len
 Forward = Callable[[int, np.ndarray], np.ndarray]   # (row length, tokens (ROWS, t)) -> logits
 

@@ -18,6 +18,7 @@ from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.pace import Pace
 from seed.training.saving import RETRY_S, Saving
 from seed.training.schedule import Plan, lr_at, replan
+from seed.training.service import notify
 from seed.training.signals import Requests
 
 
@@ -39,7 +40,8 @@ class Result(NamedTuple):
     scores: list[Score] | None   # of the holdout, when finished
 
 
-FREE = ("steps", "minutes")  # what a resumed run may change before its plan is made
+FREE = ("steps", "minutes", "eval_every_minutes", "save_every_minutes", "save_grace_minutes",
+        "write_gb_per_day")  # what a resumed run may change: nothing of it is arithmetic
 
 
 def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
@@ -88,8 +90,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         status.say(f"going on from step {step} of {run_dir}")
     metrics = Metrics(run_dir / "metrics.jsonl", step)
     started = last_eval = clock()
-    saving = Saving(run_dir, config.save_every_minutes * 60, config.save_grace_minutes * 60, clock,
-                    status.say, step)
+    saving = Saving(run_dir, config, clock, status.say, step)
     pace = Pace(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
                 wait or requests.stop.wait)
     told = Decision(RUN, 1.0, False, "")
@@ -110,20 +111,25 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             metrics.write("save", step, bytes=size)
         return size is not None
 
+    def stopped() -> bool:
+        notify("WATCHDOG=1")
+        return requests.stop.is_set()
+
     def examine(items) -> list[Score] | None:
-        scores = evaluate(items, curriculum, learner.forward, config.seq_len,
-                          requests.stop.is_set)
+        scores = evaluate(items, curriculum, learner.forward, config.seq_len, stopped)
         if scores is not None:
             metrics.write("eval", step, scores=[s.to_dict() for s in scores])
         return scores
 
     holdout = curriculum.holdout(profile.curriculum.holdout_items)
     if not found:  # so that there is always a generation to go back to
-        metrics.write("save", 0, bytes=checkpoint.save(run_dir, learner.state_dict(), meta()))
+        metrics.write("save", 0, bytes=saving.begin(learner.state_dict(), meta()))
+    notify("READY=1")
     while True:
         plan = replan(config, plan, step, elapsed())
         done = plan.total_steps is not None and step >= plan.total_steps
-        if requests.stop.is_set() and not done:
+        if stopped() and not done:
+            notify("STOPPING=1")
             if step > saving.saved_step and not save():
                 raise saving.unsaved()
             return Result(step, False, None)
@@ -179,8 +185,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         loss_average = 0.95 * loss_average + 0.05 * result.loss if loss_average else result.loss
         rate = rows * config.seq_len / max(1e-9, step_s)
         metrics.write("step", step, loss=result.loss, grad_norm=result.grad_norm, lr=lr)
-        status.show(_describe(step, plan, config.minutes, elapsed(), clock() - started,
-                              step - step_at_start, loss_average, rate, skipped, pace))
+        shown = _describe(step, plan, config.minutes, elapsed(), clock() - started,
+                          step - step_at_start, loss_average, rate, skipped, pace)
+        if status.show(shown):
+            notify(f"STATUS={shown}")
 
 
 def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,

@@ -52,13 +52,15 @@ class StatusLine:
     def __init__(self, clock, out: TextIO = sys.stderr):
         self.clock, self.out, self.live, self.last = clock, out, out.isatty(), -1e9
 
-    def show(self, text: str) -> None:
+    def show(self, text: str) -> bool:
+        """Whether it was time to show the line."""
         now = self.clock()
         if now - self.last < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
-            return
+            return False
         self.last = now
         self.out.write(f"\r\x1b[K{text}" if self.live else text + "\n")
         self.out.flush()
+        return True
 
     def say(self, text: str) -> None:
         """A line that stays."""

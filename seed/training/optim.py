@@ -41,9 +41,9 @@ class AdamW:
         return bool(read(self.state)[SKIPPED])
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Named moments and the state; the inverse of load_state_dict."""
-        named = {"optim.state": self.state.numpy().copy()}
-        for letter, flat in (("m", self.m.numpy()), ("v", self.v.numpy())):
+        """Named moments and the state themselves, not copies; the inverse of load_state_dict."""
+        named = {"optim.state": read(self.state)}
+        for letter, flat in (("m", read(self.m)), ("v", read(self.v))):
             at = 0
             for block in self.model.blocks:
                 named |= {f"{letter}.{key}": array

@@ -1,7 +1,8 @@
 """Checkpoints of a running training: when they are due, and what if they cannot be written.
 
 A full, read-only or failing file system does not end a run at once: it trains on unsaved, says so,
-tries again every RETRY_S seconds, and gives up when the grace is over.
+tries again every RETRY_S seconds, and gives up when the grace is over. A card wears by what is
+written, so periodic saves keep to a budget a day; those that are asked for count, but never wait.
 """
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from seed.config import TrainConfig
 from seed.training import checkpoint
+from seed.training.metrics import duration
 
 RETRY_S = 10.0
+DAY_S, GB = 86400.0, 1e9
 
 
 class Unsaved(RuntimeError):
@@ -19,18 +23,36 @@ class Unsaved(RuntimeError):
 
 
 class Saving:
-    """Writes checkpoints to a run directory, every `every_s` seconds if asked when due."""
+    """Writes checkpoints to a run directory, as often as the profile and the budget allow."""
 
-    def __init__(self, run_dir: Path, every_s: float, grace_s: float, clock: Callable[[], float],
+    def __init__(self, run_dir: Path, config: TrainConfig, clock: Callable[[], float],
                  say: Callable[[str], None], saved_step: int):
-        self.run_dir, self.every_s, self.grace_s = run_dir, every_s, grace_s
+        self.run_dir, self.every_s = run_dir, config.save_every_minutes * 60
+        self.grace_s, self.budget = config.save_grace_minutes * 60, config.write_gb_per_day
         self._clock, self._say = clock, say
         self.saved_step = saved_step              # of the newest checkpoint that is whole
         self.failing_since: float | None = None
-        self._next = clock() + every_s
+        self._next = clock() + self.every_s
+        self._paid = clock()                      # when all that is written is within the budget
 
     def due(self) -> bool:
         return self._clock() > self._next
+
+    def begin(self, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
+        """The first checkpoint, and its bytes. Raises OSError: a run that cannot save is refused.
+        """
+        size = checkpoint.save(self.run_dir, tensors, meta)
+        self._written(size)
+        pause = self._next - self._clock()
+        self._say(f"a checkpoint has {size / 1e6:.1f} MB, one is written every {duration(pause)}: "
+                  f"{size / GB * DAY_S / max(pause, 1e-9):.1f} GB a day of at most "
+                  f"{self.budget:g} (train.write_gb_per_day)")
+        return size
+
+    def _written(self, size: int) -> None:
+        now = self._clock()
+        self._paid = max(self._paid, now) + size / (self.budget * GB) * DAY_S
+        self._next = max(now + self.every_s, self._paid)
 
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int | None:
         """Bytes written, or None if that failed and the grace is not over. Raises Unsaved."""
@@ -41,7 +63,8 @@ class Saving:
             return None
         if self.failing_since is not None:
             self._say(f"saved again at step {meta['step']}")
-        self.failing_since, self._next = None, self._clock() + self.every_s
+        self._written(size)
+        self.failing_since = None
         self.saved_step = meta["step"]
         return size
 

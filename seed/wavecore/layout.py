@@ -65,7 +65,8 @@ class Block:
         return flat
 
     def unpack(self, flat: np.ndarray) -> dict[str, np.ndarray]:
-        return {self.key(a): flat[at:at + a.size].reshape(a.shape).copy()
+        """Views of the packed tensor."""
+        return {self.key(a): flat[at:at + a.size].reshape(a.shape)
                 for a, at in zip(self.arrays, self.offsets().values())}
 
 

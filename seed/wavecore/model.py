@@ -79,9 +79,12 @@ class WaveCore:
         self.load_state_dict(params)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Named float32 arrays: the keys and shapes of a checkpoint."""
+        """Named float32 arrays: the keys and shapes of a checkpoint.
+
+        They are the weights themselves: copy what must outlast the next step.
+        """
         return {key: array for block in self.blocks
-                for key, array in block.unpack(self.packed[block.name].numpy()).items()}
+                for key, array in block.unpack(read(self.packed[block.name])).items()}
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named arrays in place. Raises ParameterError, before any change, if they differ."""
@@ -152,11 +155,11 @@ class WaveCore:
         return getattr(reference, kind)(self.config, x, w, *state)
 
     def _bound(self, kind: str, b: int, t: int) -> typing.Any:
-        return _bound(self.config, kind, b, t, self.threads)
+        return kernels_of(self.config, kind, b, t, self.threads)
 
 
 @functools.cache
-def _bound(config: ModelConfig, kind: str, b: int, t: int, threads: int) -> typing.Any:
+def kernels_of(config: ModelConfig, kind: str, b: int, t: int, threads: int) -> typing.Any:
     """The kernels of a kind for one shape: all blocks of the kind share them."""
     make = {"ssm": kernels.Ssm, "attention": kernels.Attention, "mlp": kernels.Mlp}
     if kind in make:

@@ -1,0 +1,44 @@
+"""How much memory a run will take, known before its first step from shapes alone."""
+from seed.config import ConfigError, Profile
+from seed.governor import ceiling_mb
+from seed.system_health import MB, Health
+from seed.training.evaluate import BUCKETS, ROWS
+from seed.wavecore import footprint
+
+PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the lessons
+COMPILER_MB = 105.0   # one clang at work
+FLOAT_MB = 4 / MB
+
+
+def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
+    """MB of the process tree at its peak, by what holds them; they add up.
+
+    The peak is in the first evaluation: its last row length is compiled, with all buffers of a step
+    and of the shorter lengths alive; or runs, if that takes more than the compiler.
+    """
+    model, train = profile.model, profile.train
+    weights = footprint.packed_size(model)
+    step = footprint.training(model, train.batch_size, train.seq_len, threads)
+    lengths = {t for t in BUCKETS if t < train.seq_len} | {train.seq_len}
+    *shorter, last = (sum(footprint.forward(model, ROWS, t, threads)) for t in sorted(lengths))
+    gradients = weights if train.grad_accum_steps == 1 else 3 * weights
+    floats = {"weights": weights, "moments": 2 * weights, "gradients": gradients,
+              "activations": step.activations, "scratch": step.scratch, "evaluation": sum(shorter)}
+    return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
+            **{name: count * FLOAT_MB for name, count in floats.items()}}
+
+
+def check_fits(profile: Profile, threads: int, health: Health) -> str:
+    """A line with the estimate. Raises ConfigError with the arithmetic if it cannot fit."""
+    parts = estimate_mb(profile, threads)
+    total, room = sum(parts.values()), ceiling_mb(profile.governor, health)
+    limit, remedy = f"the ceiling is {room:.0f} MB", ", or more --memory"
+    if health.mem_available_mb.value is not None:
+        free = health.mem_available_mb.value - profile.governor.min_available_mb
+        if free < room:
+            room, limit, remedy = free, f"{free:.0f} MB of the board's memory may be taken", ""
+    if total > room:
+        sums = " + ".join(f"{name} {mb:.0f}" for name, mb in parts.items())
+        raise ConfigError(f"this run needs about {total:.0f} MB ({sums}), {limit}: use a smaller "
+                          f"train.batch_size, train.seq_len or model{remedy}")
+    return f"memory: about {total:.0f} MB at its peak; {limit}"
