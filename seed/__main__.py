@@ -114,6 +114,7 @@ def run_train(args: argparse.Namespace) -> int:
     requests = Requests().watch()
     prepare_brain(args)
     from seed import system_health
+    from seed.curriculum.grades import Curriculum
     from seed.training.evaluate import table
     from seed.training.learner import Learner
     from seed.training.lock import locked
@@ -122,6 +123,7 @@ def run_train(args: argparse.Namespace) -> int:
     from seed.training.saving import Unsaved
     try:
         with locked(args.run_dir):
+            Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
             print(check_fits(profile, args.threads, system_health.read(args.run_dir)),
                   file=sys.stderr)
             result = train(profile, args.run_dir, Learner(profile, args.threads), requests)

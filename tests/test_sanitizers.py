@@ -110,7 +110,7 @@ class Recorder:
         monkeypatch.setattr(kernels, "_segments", spread)
         monkeypatch.setattr(kernels, "_launcher", named)
         monkeypatch.setattr(Tensor, "custom_kernel", record)
-        model._bound.cache_clear()
+        model.kernels_of.cache_clear()
 
     def add(self, fxn, tensors) -> None:
         name, text = fxn.source

@@ -1,0 +1,1 @@
+"""Translates a checkpoint into a TFLite file, with numpy and flatbuffers alone."""

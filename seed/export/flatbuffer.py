@@ -1,0 +1,249 @@
+"""Writes TFLite flatbuffers: models, graphs, tensors and operators, from the public schema.
+
+The schema (tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3) only ever grows, so the slots
+below never move. The same calls give the same bytes.
+"""
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+
+ALIGNMENT = 16   # of every buffer; kernels load whole vectors from it
+RESOURCE = "resource"
+TYPES = {"float32": 0, "float16": 1, "int32": 2, "int8": 9, RESOURCE: 13}
+PLACEHOLDER = 127  # in the one-byte field of an operator's code when that is larger
+
+# Fields of an operator's options: name -> (slot, kind), kind one of int, byte, bool, float, vector,
+# string. An operator: (builtin code, default version, type of its options, their fields).
+Fields = dict[str, tuple[int, str]]
+FUSED: Fields = {"activation": (0, "byte")}
+OPERATORS: dict[str, tuple[int, int, int, Fields]] = {
+    "ADD": (0, 1, 11, FUSED),
+    "ASSIGN_VARIABLE": (144, 1, 113, {}),
+    "CAST": (53, 1, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
+    "CONCATENATION": (2, 1, 10, {"axis": (0, "int"), "activation": (1, "byte")}),
+    "ABS": (101, 1, 78, {}),
+    "DEPTHWISE_CONV_2D": (4, 1, 2, {
+        "padding": (0, "byte"), "stride_w": (1, "int"), "stride_h": (2, "int"),
+        "depth_multiplier": (3, "int"), "activation": (4, "byte"), "dilation_w": (5, "int"),
+        "dilation_h": (6, "int")}),
+    "DEQUANTIZE": (6, 3, 38, {}),
+    "DIV": (42, 1, 29, FUSED),
+    "ELU": (111, 1, 0, {}),
+    "EMBEDDING_LOOKUP": (7, 4, 0, {}),
+    "EXP": (47, 1, 33, {}),
+    "FULLY_CONNECTED": (9, 6, 8, {"activation": (0, "byte"), "weights_format": (1, "byte"),
+                                  "keep_num_dims": (2, "bool"), "asymmetric": (3, "bool")}),
+    "GATHER": (36, 1, 23, {"axis": (0, "int"), "batch_dims": (1, "int")}),
+    "LOG": (73, 1, 0, {}),
+    "LOGISTIC": (14, 1, 0, {}),
+    "MEAN": (40, 1, 27, {"keep_dims": (0, "bool")}),
+    "MINIMUM": (57, 1, 39, {}),
+    "MUL": (18, 1, 21, FUSED),
+    "NEG": (59, 1, 42, {}),
+    "READ_VARIABLE": (143, 1, 112, {}),
+    "RESHAPE": (22, 1, 17, {"new_shape": (0, "vector")}),
+    "RSQRT": (76, 1, 0, {}),
+    "SLICE": (65, 1, 49, {}),
+    "SOFTMAX": (25, 1, 9, {"beta": (0, "float")}),
+    "SQRT": (75, 1, 0, {}),
+    "SUB": (41, 1, 28, FUSED),
+    "SUM": (74, 1, 27, {"keep_dims": (0, "bool")}),
+    "TRANSPOSE": (39, 1, 26, {}),
+    "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"), "shared_name": (1, "string")})}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A place in a graph. `scales`: one per row of an int8 weight."""
+    index: int
+    shape: tuple[int, ...]
+    dtype: str
+    name: str
+    buffer: int = 0
+    scales: tuple[float, ...] = ()
+
+
+@dataclass
+class Graph:
+    """Tensors and operators in order; a named signature is what a runtime calls."""
+    model: "Model"
+    name: str
+    tensors: list[Tensor] = field(default_factory=list)
+    operators: list[tuple[int, str, list[int], list[int], dict[str, Any]]] = field(
+        default_factory=list)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[tuple, Tensor] = field(default_factory=dict)
+
+    def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "",
+               buffer: int = 0, scales: tuple[float, ...] = ()) -> Tensor:
+        index = len(self.tensors)
+        made = Tensor(index, tuple(map(int, shape)), dtype, name or f"t{index}", buffer, scales)
+        self.tensors.append(made)
+        return made
+
+    def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Tensor:
+        self.inputs[name] = self.tensor(shape, dtype, name)
+        return self.inputs[name]
+
+    def output(self, name: str, tensor: Tensor) -> None:
+        named = Tensor(tensor.index, tensor.shape, tensor.dtype, name, tensor.buffer)
+        self.tensors[tensor.index] = self.outputs[name] = named
+
+    def constant(self, values: np.ndarray, scales: tuple[float, ...] = ()) -> Tensor:
+        """The same values are one tensor, and one buffer in all graphs of the model."""
+        buffer = self.model.buffer(np.ascontiguousarray(values).tobytes())
+        key = (buffer, values.shape, str(values.dtype), scales)
+        if key not in self.constants:
+            self.constants[key] = self.tensor(values.shape, str(values.dtype), "", buffer, scales)
+        return self.constants[key]
+
+    def add(self, kind: str, inputs: Sequence[Tensor | None], shapes: Sequence[Sequence[int]],
+            dtype: str = "float32", version: int = 0, **options: Any) -> list[Tensor]:
+        """Appends an operator; returns its outputs."""
+        outputs = [self.tensor(shape, dtype) for shape in shapes]
+        self.operators.append((self.model.opcode(kind, version), kind,
+                               [-1 if t is None else t.index for t in inputs],
+                               [t.index for t in outputs], options))
+        return outputs
+
+
+class Model:
+    """Collects graphs and shared constants, then serialises them."""
+
+    def __init__(self, description: str):
+        self.description = description
+        self.buffers: list[bytes] = [b""]      # the schema wants an empty one first
+        self.places: dict[bytes, int] = {}
+        self.opcodes: dict[tuple[str, int], int] = {}
+        self.graphs: list[Graph] = []
+        self.metadata: dict[str, int] = {}
+
+    def graph(self, name: str) -> Graph:
+        self.graphs.append(Graph(self, name))
+        return self.graphs[-1]
+
+    def buffer(self, data: bytes) -> int:
+        if data not in self.places:
+            self.places[data] = len(self.buffers)
+            self.buffers.append(data)
+        return self.places[data]
+
+    def opcode(self, kind: str, version: int) -> int:
+        return self.opcodes.setdefault((kind, version or OPERATORS[kind][1]), len(self.opcodes))
+
+    def describe(self, name: str, data: bytes) -> None:
+        """Adds a metadata entry."""
+        self.buffers.append(data)
+        self.metadata[name] = len(self.buffers) - 1
+
+    def tobytes(self) -> bytes:
+        return _Writer(sum(map(len, self.buffers)) + 2 ** 16).model(self)
+
+
+class _Writer:
+    """Children are written before the tables that name them: a flatbuffer grows backwards."""
+
+    def __init__(self, size: int):
+        self.builder = flatbuffers.Builder(size)
+        self.put: dict[str, Callable[[int, Any, Any], None]] = {
+            "int": self.builder.PrependInt32Slot, "uint": self.builder.PrependUint32Slot,
+            "byte": self.builder.PrependInt8Slot, "ubyte": self.builder.PrependUint8Slot,
+            "bool": self.builder.PrependBoolSlot, "float": self.builder.PrependFloat32Slot}
+
+    def table(self, *fields: tuple[int, str, Any]) -> int:
+        """A table of (slot, kind, value); kind "child" takes an offset."""
+        self.builder.StartObject(max((slot for slot, _, _ in fields), default=-1) + 1)
+        for slot, kind, value in fields:
+            if kind == "child":
+                self.builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+            else:
+                self.put[kind](slot, value, None)   # None: written even if it is the default
+        return self.builder.EndObject()
+
+    def children(self, offsets: Sequence[int]) -> int:
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
+        return self.builder.EndVector()
+
+    def numbers(self, values: Sequence[float], dtype: type) -> int:
+        return self.builder.CreateNumpyVector(np.array(values, dtype))
+
+    def buffer(self, data: bytes) -> int:
+        if not data:
+            return self.table()
+        self.builder.StartVector(1, len(data), ALIGNMENT)
+        self.builder.head -= len(data)
+        self.builder.Bytes[self.builder.head:self.builder.head + len(data)] = data
+        return self.table((0, "child", self.builder.EndVector()))
+
+    def tensor(self, tensor: Tensor) -> int:
+        name, shape = self.builder.CreateString(tensor.name), self.numbers(tensor.shape, np.int32)
+        fields = [(0, "child", shape), (1, "byte", TYPES[tensor.dtype]),
+                  (2, "uint", tensor.buffer), (3, "child", name), (8, "bool", True)]
+        if tensor.scales:
+            scales = self.numbers(tensor.scales, np.float32)
+            zeros = self.numbers([0] * len(tensor.scales), np.int64)
+            fields.append((4, "child", self.table(
+                (2, "child", scales), (3, "child", zeros), (6, "int", 0))))
+        return self.table(*fields)
+
+    def operator(self, opcode: int, kind: str, inputs: list[int], outputs: list[int],
+                 options: dict[str, Any]) -> int:
+        _, _, option_type, slots = OPERATORS[kind]
+        fields = [(0, "uint", opcode), (1, "child", self.numbers(inputs, np.int32)),
+                  (2, "child", self.numbers(outputs, np.int32))]
+        if option_type:
+            own = []
+            for name, value in options.items():
+                slot, form = slots[name]
+                if form == "vector":
+                    own.append((slot, "child", self.numbers(value, np.int32)))
+                elif form == "string":
+                    own.append((slot, "child", self.builder.CreateString(value)))
+                else:
+                    own.append((slot, form, value))
+            fields += [(3, "ubyte", option_type), (4, "child", self.table(*own))]
+        return self.table(*fields)
+
+    def graph(self, graph: Graph) -> int:
+        tensors = self.children([self.tensor(t) for t in graph.tensors])
+        operators = self.children([self.operator(*o) for o in graph.operators])
+        inputs = self.numbers([t.index for t in graph.inputs.values()], np.int32)
+        outputs = self.numbers([t.index for t in graph.outputs.values()], np.int32)
+        return self.table((0, "child", tensors), (1, "child", inputs), (2, "child", outputs),
+                          (3, "child", operators),
+                          (4, "child", self.builder.CreateString(graph.name)))
+
+    def signature(self, number: int, graph: Graph) -> int:
+        def names(tensors: dict[str, Tensor]) -> int:
+            return self.children([
+                self.table((0, "child", self.builder.CreateString(name)), (1, "uint", t.index))
+                for name, t in tensors.items()])
+        inputs, outputs = names(graph.inputs), names(graph.outputs)
+        return self.table((0, "child", inputs), (1, "child", outputs),
+                          (2, "child", self.builder.CreateString(graph.name)), (4, "uint", number))
+
+    def model(self, model: Model) -> bytes:
+        buffers = self.children([self.buffer(data) for data in model.buffers])
+        metadata = self.children([
+            self.table((0, "child", self.builder.CreateString(name)), (1, "uint", place))
+            for name, place in model.metadata.items()])
+        opcodes = self.children([
+            self.table((0, "byte", min(OPERATORS[kind][0], PLACEHOLDER)), (2, "int", version),
+                       (3, "int", OPERATORS[kind][0])) for kind, version in model.opcodes])
+        graphs = self.children([self.graph(g) for g in model.graphs])
+        signatures = self.children([self.signature(i, g) for i, g in enumerate(model.graphs)])
+        root = self.table((0, "uint", 3), (1, "child", opcodes), (2, "child", graphs),
+                          (3, "child", self.builder.CreateString(model.description)),
+                          (4, "child", buffers), (6, "child", metadata),
+                          (7, "child", signatures))
+        self.builder.Finish(root, file_identifier=b"TFL3")
+        return bytes(self.builder.Output())
+
+

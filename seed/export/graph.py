@@ -1,0 +1,216 @@
+"""The graphs of a brain: `step`, `reset`, and `prefill_T` on request.
+
+The trained arrays are reordered so that each operator reads what lies together: an SSM layer's
+channels are k, q (state before head, so that one expansion serves all heads) and v; norm gains are
+folded into the next projection. States are resource variables that the signatures share, or inputs
+and outputs. Keys are carried un-rotated, as in training: the query is turned for each slot instead.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from seed.config import ModelConfig
+from seed.export.flatbuffer import RESOURCE, Graph, Model, Tensor
+from seed.export.operations import Operations
+from seed.export.reference import UNIT_EPS
+
+MASKED = -30000.0  # added to the score of a slot that holds no key yet
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is built. `target`: portable or litert; `weights`: float32, float16 or int8."""
+    target: str = "portable"
+    weights: str = "float32"
+    explicit_state: bool = False
+    prefill: int = 0          # bytes of the prefill signature; 0 for none
+
+
+def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every state, in the order of the explicit inputs and outputs."""
+    c, shapes = config, {}
+    for i, kind in enumerate(c.layer_kinds):
+        if kind == "S":
+            shapes[f"conv_{i}"] = (1, c.d_conv - 1, 1, 2 * c.d_state * c.ssm_heads + c.d_inner)
+            shapes[f"ssm_{i}"] = (1, c.d_state, 1, c.d_inner)
+        else:
+            shapes[f"keys_{i}"] = shapes[f"values_{i}"] = (1, c.sliding_window - 1, 1, c.d_model)
+    if "A" in c.layer_kinds:
+        shapes["mask"] = (1, c.sliding_window - 1, 1, 1)
+    return shapes
+
+
+def initial_state(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, MASKED if name == "mask" else 0.0, np.float32)
+
+
+def build(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
+          description: str) -> Model:
+    """All graphs of a brain; `params` are a checkpoint's named float32 arrays."""
+    model = Model(description)
+    shapes = state_shapes(config)
+    _advance(model, config, params, options, 1)
+    if options.prefill:
+        _advance(model, config, params, options, options.prefill)
+    if not options.explicit_state:
+        graph = model.graph("reset")
+        unused = graph.input("unused", (1,))
+        for name, shape in shapes.items():
+            value = graph.constant(initial_state(name, shape))
+            graph.add("ASSIGN_VARIABLE", [_handle(graph, name), value], [])
+        done = graph.add("ADD", [unused, unused], [(1,)], activation=0)[0]
+        graph.output("done", done)
+    return model
+
+
+def _handle(graph: Graph, name: str) -> Tensor:
+    return graph.add("VAR_HANDLE", [], [()], RESOURCE, container="", shared_name=name)[0]
+
+
+def _advance(model: Model, config: ModelConfig, params: dict[str, np.ndarray], options: Options,
+             t: int) -> None:
+    """The graph that reads t bytes and gives the logits after the last."""
+    graph = model.graph("step" if t == 1 else f"prefill_{t}")
+    tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
+    layers = Layers(Operations(graph, options.target, options.weights), config, params, t)
+    x = layers.embed(tokens)
+    if options.explicit_state:
+        before = {name: graph.input(name, shape) for name, shape in state_shapes(config).items()}
+        after = layers.run(x, before)
+        for name, tensor in after.items():
+            graph.output("logits" if name == "logits" else f"{name}_out", tensor)
+        return
+    handles = {name: _handle(graph, name) for name in state_shapes(config)}
+    before = {name: graph.add("READ_VARIABLE", [handles[name]], [shape])[0]
+              for name, shape in state_shapes(config).items()}
+    after = layers.run(x, before)
+    graph.output("logits", after.pop("logits"))
+    for name, tensor in after.items():
+        graph.add("ASSIGN_VARIABLE", [handles[name], tensor], [])
+
+
+class Layers:
+    """Emits a brain's layers over t bytes into one graph."""
+
+    def __init__(self, operations: Operations, config: ModelConfig, params: dict[str, np.ndarray],
+                 t: int):
+        self.o, self.config, self.params, self.t = operations, config, params, t
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self.o.embed(self.params["embedding"], tokens)
+
+    def run(self, x: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rows (t, d) and states to the logits (1, v) after the last row, and the new states."""
+        c, o, after = self.config, self.o, {}
+        x = o.reshape(x, 1, self.t, 1, c.d_model)
+        if "mask" in state:
+            valid = o.constant(np.zeros((1, self.t, 1, 1)))
+            mask = o.join([state["mask"], valid], 1)
+            after["mask"] = o.slice(mask, 1, self.t, c.sliding_window - 1)
+        for i, kind in enumerate(c.layer_kinds):
+            if kind == "S":
+                x, after[f"conv_{i}"], after[f"ssm_{i}"] = self._ssm(
+                    i, x, state[f"conv_{i}"], state[f"ssm_{i}"])
+            else:
+                x, after[f"keys_{i}"], after[f"values_{i}"] = self._attention(
+                    i, x, state[f"keys_{i}"], state[f"values_{i}"], mask)
+            x = self._mlp(i, x)
+        x = o.normalised(o.slice(x, 1, self.t - 1, 1), True, c.norm_eps)
+        scores = o.linear(o.mul(x, o.constant(self.params["norm_f"])), self.params["embedding"])
+        return {"logits": o.reshape(scores, 1, c.vocab_size),
+                **{name: after[name] for name in state}}
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return self.o.normalised(x, True, self.config.norm_eps)
+
+    def _mlp(self, i: int, x: Tensor) -> Tensor:
+        o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]
+        gate, up = (o.linear(u, part * w("norm")) for u in [self._norm(x)]
+                    for part in np.split(w("in_proj"), 2))
+        return o.add(x, o.linear(o.mul(o.silu(gate), up), w("out_proj")))
+
+    def _ssm(self, i: int, x: Tensor, conv: Tensor,
+             ssm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
+        h, n, p, e = c.ssm_heads, c.d_state, c.head_dim, c.d_inner
+        rows = w("in_proj") * w("norm")
+        heads = rows[:h * (2 * n + 2 * p)].reshape(h, 2 * n + 2 * p, -1)
+        beta_rows, dt_rows = np.split(rows[h * (2 * n + 2 * p):], 2)
+
+        def ordered(by_head: np.ndarray) -> np.ndarray:
+            """(h, 2n+p, ...) to channels k, q (n before h) and v."""
+            q, k, v = np.split(by_head, [n, 2 * n], 1)
+            return np.concatenate([part.reshape(-1, *by_head.shape[2:]) for part in (
+                k.swapaxes(0, 1), q.swapaxes(0, 1), v)])
+
+        u = self._norm(x)
+        window = o.join([conv, o.linear(u, ordered(heads[:, :2 * n + p]))], 1)
+        kernel = ordered(w("conv1d").transpose(1, 2, 0)).T                  # (d_conv, 2nh+e)
+        mixed = o.silu(o.depthwise(window, np.ascontiguousarray(kernel)))   # (1, t, 1, 2nh+e)
+        gate = o.silu(o.linear(u, heads[:, 2 * n + p:].reshape(e, -1)))     # (1, t, 1, e)
+        bias = np.concatenate([np.zeros(h), -w("dt_bias")])
+        gates = o.fixed(u, np.concatenate([beta_rows, -dt_rows]), bias)     # (1, t, 1, 2h)
+        spread = np.repeat(np.eye(h), p, 0)                                 # (e, h): to channels
+        beta = o.fixed(o.unary("LOGISTIC", o.slice(gates, 3, 0, h)), c.beta_max * spread)
+        rate = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(np.exp(w("A_log"))))
+        decay = o.fixed(o.exp(rate), spread)
+        outputs = []
+        for row in range(self.t):
+            at = [o.slice(tensor, 1, row, 1) for tensor in (mixed, beta, decay)]
+            y, ssm = self._recur(*at, ssm, spread)
+            outputs.append(o.normalised(o.reshape(y, 1, h, 1, p), True, c.norm_eps))
+        y = o.reshape(o.join(outputs, 1), 1, self.t, 1, e)
+        out = w("out_proj") * np.tile(w("out_norm"), h)
+        return (o.add(x, o.linear(o.mul(y, gate), out)),
+                o.slice(window, 1, self.t, c.d_conv - 1), ssm)
+
+    def _recur(self, mixed: Tensor, beta: Tensor, decay: Tensor, ssm: Tensor,
+               spread: np.ndarray) -> tuple[Tensor, Tensor]:
+        """One byte of the recurrence: y (1, 1, 1, e) and the next state (1, n, 1, e)."""
+        c, o = self.config, self.o
+        n, h = c.d_state, c.ssm_heads
+        same_head = np.tile(np.eye(h), (1, n))                              # (h, nh)
+
+        def expanded(start: int) -> Tensor:
+            """The unit vector of each head, for each of its channels: (1, n, 1, e)."""
+            raw = o.slice(mixed, 3, start, n * h)
+            length = o.fixed(o.mul(raw, raw), same_head, np.full(h, UNIT_EPS))   # (1, 1, 1, h)
+            unit = o.div(o.reshape(raw, 1, n, 1, h), o.unary("SQRT", length))
+            return o.fixed(unit, spread)
+
+        k, q = expanded(0), expanded(n * h)
+        v = o.slice(mixed, 3, 2 * n * h, c.d_inner)
+        kept = o.mul(ssm, decay)
+        if c.transition == "delta":
+            v = o.sub(v, o.sum_rows(o.mul(kept, k)))
+        after = o.add(kept, o.mul(k, o.mul(beta, v)))
+        return o.sum_rows(o.mul(after, q)), after
+
+    def _attention(self, i: int, x: Tensor, keys: Tensor, values: Tensor,
+                   mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
+        h, p, d, slots = c.attn_heads, c.head_dim, c.d_model, c.sliding_window
+        query, key, value = np.split(w("qkv_proj") * w("norm"), 3)
+        query = query / np.sqrt(p)
+        low, high = np.split(query.reshape(h, p, d), 2, 1)
+        turned = np.concatenate([-high, low], 1).reshape(d, d)              # by a quarter turn
+        angle = (slots - 1 - np.arange(slots))[:, None] * c.rope_theta ** (
+            -np.arange(p // 2) / (p // 2))                                  # (slots, p/2)
+        cos, sin = (o.constant(np.tile(f(angle), (1, 2 * h)).reshape(1, slots, 1, d))
+                    for f in (np.cos, np.sin))
+        u = self._norm(x)
+        q, q_turned = o.linear(u, query), o.linear(u, turned)
+        keys = o.join([keys, o.linear(u, key)], 1)
+        values = o.join([values, o.linear(u, value)], 1)
+        heads = np.repeat(np.eye(h), p, 1)                                  # (h, d)
+        outputs = []
+        for row in range(self.t):
+            at = [o.slice(tensor, 1, row, 1) for tensor in (q, q_turned)]
+            rotated = o.add(o.mul(cos, at[0]), o.mul(sin, at[1]))           # (1, slots, 1, d)
+            seen = [o.slice(tensor, 1, row, slots) for tensor in (keys, values, mask)]
+            scores = o.add(o.fixed(o.mul(seen[0], rotated), heads), seen[2])
+            weight = o.fixed(o.softmax(scores), heads.T)                    # (1, slots, 1, d)
+            outputs.append(o.sum_rows(o.mul(weight, seen[1])))
+        y = o.linear(o.join(outputs, 1), w("out_proj"))
+        return (o.add(x, y), o.slice(keys, 1, self.t, slots - 1),
+                o.slice(values, 1, self.t, slots - 1))

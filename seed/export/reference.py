@@ -1,0 +1,98 @@
+"""One step of a brain in plain numpy, double precision: what an exported file must compute.
+
+Written from the equations and not from the graph or the kernels, so that it judges both. Dimension
+letters as in `wavecore/model.py`, for a batch of one.
+"""
+import numpy as np
+
+from seed.config import ModelConfig
+
+UNIT_EPS = 1e-6
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    return x * sigmoid(x)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x * x).sum(-1, keepdims=True) + UNIT_EPS)
+
+
+class Reference:
+    """A brain that reads one byte at a time. `params` are a checkpoint's named float32 arrays."""
+
+    def __init__(self, config: ModelConfig, params: dict[str, np.ndarray]):
+        self.config = config
+        self.params = {key: array.astype(np.float64) for key, array in params.items()}
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the state before the first byte."""
+        c = self.config
+        self.conv = [np.zeros((c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim))
+                     for _ in range(c.n_layers)]
+        self.ssm = [np.zeros((c.ssm_heads, c.head_dim, c.d_state)) for _ in range(c.n_layers)]
+        self.keys: list[list[np.ndarray]] = [[] for _ in range(c.n_layers)]
+        self.values: list[list[np.ndarray]] = [[] for _ in range(c.n_layers)]
+
+    def step(self, byte: int) -> np.ndarray:
+        """Logits (v,) after one byte."""
+        x = self.params["embedding"][byte]
+        for i, kind in enumerate(self.config.layer_kinds):
+            mixer = self._ssm if kind == "S" else self._attention
+            x = x + mixer(i, self._norm(x, f"layers.{i}.mixer.norm"))
+            x = x + self._mlp(i, self._norm(x, f"layers.{i}.mlp.norm"))
+        return self.params["embedding"] @ self._norm(x, "norm_f")
+
+    def _norm(self, x: np.ndarray, gain: str) -> np.ndarray:
+        mean = (x * x).mean(-1, keepdims=True)
+        return x / np.sqrt(mean + self.config.norm_eps) * self.params[gain]
+
+    def _ssm(self, i: int, x: np.ndarray) -> np.ndarray:
+        c, w = self.config, lambda name: self.params[f"layers.{i}.mixer.{name}"]
+        h, n, p = c.ssm_heads, c.d_state, c.head_dim
+        proj = w("in_proj") @ x
+        heads, beta, dt = np.split(proj, [h * (2 * n + 2 * p), h * (2 * n + 2 * p) + h])
+        heads = heads.reshape(h, 2 * n + 2 * p)
+        window = np.concatenate([self.conv[i], heads[None, :, :2 * n + p]])
+        self.conv[i] = window[1:]
+        mixed = silu((window * w("conv1d")).sum(0))
+        q, k, v = unit(mixed[:, :n]), unit(mixed[:, n:2 * n]), mixed[:, 2 * n:]
+        decay = np.exp(-np.logaddexp(0, dt + w("dt_bias")) * np.exp(w("A_log")))[:, None, None]
+        strength = (c.beta_max * sigmoid(beta))[:, None, None]
+        S = self.ssm[i]
+        if c.transition == "delta":   # S (I - beta k k^T)
+            S = S - strength * (S @ k[:, :, None]) * k[:, None, :]
+        self.ssm[i] = decay * S + strength * v[:, :, None] * k[:, None, :]
+        y = (self.ssm[i] @ q[:, :, None])[..., 0]
+        y = self._norm(y, f"layers.{i}.mixer.out_norm") * silu(heads[:, 2 * n + p:])
+        return w("out_proj") @ y.reshape(-1)
+
+    def _attention(self, i: int, x: np.ndarray) -> np.ndarray:
+        c, w = self.config, lambda name: self.params[f"layers.{i}.mixer.{name}"]
+        h, p = c.attn_heads, c.head_dim
+        q, k, v = (w("qkv_proj") @ x).reshape(3, h, p)
+        self.keys[i] = [*self.keys[i], k][-c.sliding_window:]
+        self.values[i] = [*self.values[i], v][-c.sliding_window:]
+        keys, values = np.array(self.keys[i]), np.array(self.values[i])   # (slots, h, p)
+        place = np.arange(len(keys))
+        scores = (self._rotate(keys, place) * self._rotate(q[None], place[-1:])).sum(-1)
+        scores = scores / np.sqrt(p)                                      # (slots, h)
+        weight = np.exp(scores - scores.max(0))
+        weight /= weight.sum(0)
+        return w("out_proj") @ (weight[..., None] * values).sum(0).reshape(-1)
+
+    def _rotate(self, x: np.ndarray, place: np.ndarray) -> np.ndarray:
+        half = self.config.head_dim // 2
+        angle = place[:, None, None] * self.config.rope_theta ** (-np.arange(half) / half)
+        low, high = x[..., :half], x[..., half:]
+        return np.concatenate([low * np.cos(angle) - high * np.sin(angle),
+                               high * np.cos(angle) + low * np.sin(angle)], -1)
+
+    def _mlp(self, i: int, x: np.ndarray) -> np.ndarray:
+        gate, up = np.split(self.params[f"layers.{i}.mlp.in_proj"] @ x, 2)
+        return self.params[f"layers.{i}.mlp.out_proj"] @ (silu(gate) * up)
