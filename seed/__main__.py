@@ -48,6 +48,25 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-bytes", type=int, default=128)
     generate.add_argument("--temperature", type=float, default=0.0)
     add_brain(generate)
+    export = add("export", "Write a brain as a TFLite file, and prove it against the trainer.")
+    export.add_argument("--out", type=Path, help="default: brain.tflite in the run directory")
+    kind = export.add_mutually_exclusive_group()
+    for name in ("int8", "float16"):
+        kind.add_argument(f"--{name}", action="store_const", const=name, dest="weights",
+                          default="float32", help=f"{name} weights")
+    export.add_argument("--target", choices=["portable", "litert"], default="portable",
+                        help="portable: also for tflite-runtime 2.14")
+    export.add_argument("--explicit-state", action="store_true",
+                        help="states as inputs and outputs, instead of variables")
+    export.add_argument("--prefill", type=int, default=0, metavar="T",
+                        help="add a signature that reads T bytes at once")
+    export.add_argument("--no-verify", action="store_true", help="do not run the file")
+    add_brain(export)
+    run = add("run", "Let an exported brain answer a prompt.")
+    run.add_argument("file", type=Path)
+    run.add_argument("--prompt", required=True)
+    run.add_argument("--max-bytes", type=int, default=128)
+    run.add_argument("--temperature", type=float, default=0.0)
     add_brain(add("info", "Describe a profile or a brain."))
     health = add("health", "Read the board's sensors, and say what the governor makes of them.")
     health.add_argument("--run-dir", type=Path, default=Path("."), help="whose disk is looked at")
@@ -144,16 +163,10 @@ def run_train(args: argparse.Namespace) -> int:
 def run_eval(args: argparse.Namespace) -> int:
     profile, model, step = load_brain(args)
     from seed.curriculum.grades import Curriculum
-    from seed.training.evaluate import ROWS, evaluate, table
-    from seed.training.step import Forward
+    from seed.training.evaluate import evaluate, table
+    from seed.training.step import Forwards
     curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
-    forwards: dict[int, Forward] = {}
-
-    def forward(t: int, tokens):
-        if t not in forwards:
-            forwards[t] = Forward(model, ROWS, t)
-        return forwards[t].run(tokens)
-
+    forward = Forwards(model)
     n, found = profile.curriculum.holdout_items, {}
     for name, items in (("holdout", curriculum.holdout(n)),
                         ("extrapolation", curriculum.extrapolation(n))):
@@ -177,6 +190,67 @@ def run_generate(args: argparse.Namespace) -> int:
     answer = bytes(Decoder(model).generate(encode(args.prompt), args.max_bytes, END,
                                            args.temperature, args.seed or 0))
     text = decode(answer)
+    print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from seed.export.graph import Options
+    from seed.export.translate import Source, publish, translate
+    from seed.export.verify import FAULTLESS, table
+    from seed.training.checkpoint import NAME
+    if not 0 <= args.prefill <= 64 or args.prefill == 1:
+        raise ConfigError(f"--prefill is {args.prefill}: use 2 to 64, or 0 for none")
+    source = Source(args.run_dir / NAME)
+    options = Options(args.target, args.weights, args.explicit_state, args.prefill)
+    out = args.out or args.run_dir / "brain.tflite"
+    if args.no_verify:
+        publish(out, translate(source, options, None))
+        print(f"{out}: {out.stat().st_size} bytes, not verified")
+        return 0
+    report = prove(args, source, translate(source, options, None))
+    if args.weights == "float32" and report.reference.relative > FAULTLESS:
+        print(f"seed: {out} was not written: its logits differ from the reference by "
+              f"{report.reference.relative:.1e} of their range", file=sys.stderr)
+        return FAILED
+    publish(out, translate(source, options, report.holdout))
+    facts = dataclasses.asdict(report)
+    print(json.dumps(facts) if args.json else f"{out}\n{table(report)}")
+    return 0
+
+
+def prove(args: argparse.Namespace, source, data: bytes):
+    """Runs a file's bytes against the trainer's own model."""
+    import tempfile
+    prepare_brain(args)
+    from seed.curriculum.grades import Curriculum
+    from seed.export.reference import Reference
+    from seed.export.verify import verify
+    from seed.runtime import Brain
+    from seed.training.evaluate import evaluate
+    from seed.training.step import Forwards
+    from seed.wavecore.decode import Decoder
+    from seed.wavecore.model import WaveCore
+    profile = source.profile
+    model = WaveCore(profile.model, source.params, args.threads)
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    items = curriculum.holdout(profile.curriculum.holdout_items)
+    scores = evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or []
+    decoder = Decoder(model)
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(data)
+        file.flush()
+        return verify(Brain(file.name), Reference(profile.model, source.params),
+                      lambda byte: decoder.prefill(bytes([byte])), items,
+                      [s.to_dict() for s in scores], len(data))
+
+
+def run_run(args: argparse.Namespace) -> int:
+    from seed.runtime import Brain
+    if not args.prompt:
+        raise ConfigError("--prompt is empty: give at least one character")
+    brain = Brain(args.file)
+    text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed or 0)
     print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)
     return 0
 
@@ -258,7 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from seed.wavecore.compiler import CompilerError
     run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
-           "info": run_info, "health": run_health, "bench": run_bench}[args.command]
+           "info": run_info, "export": run_export, "run": run_run, "health": run_health, "bench": run_bench}[args.command]
     try:
         return run(args)
     except (ConfigError, CompilerError) as error:
@@ -266,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"seed: {error.filename or args.run_dir}: {error.strerror}", file=sys.stderr)
     except ValueError as error:
-        if type(error).__name__ not in ("CheckpointError", "ParameterError"):
+        if type(error).__name__ not in ("CheckpointError", "ParameterError", "BrainError"):
             raise
         print(f"seed: {error}", file=sys.stderr)
     return BAD_INPUT

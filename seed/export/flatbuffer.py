@@ -1,9 +1,8 @@
 """Writes TFLite flatbuffers: models, graphs, tensors and operators, from the public schema.
 
-The schema (tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3) only ever grows, so the slots
-below never move. The same calls give the same bytes.
+The schema (schema.fbs of TensorFlow Lite, version 3) only ever grows: the slots below never move.
+The same calls give the same bytes.
 """
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,7 @@ FUSED: Fields = {"activation": (0, "byte")}
 OPERATORS: dict[str, tuple[int, int, int, Fields]] = {
     "ADD": (0, 1, 11, FUSED),
     "ASSIGN_VARIABLE": (144, 1, 113, {}),
+    "BATCH_MATMUL": (126, 1, 101, {"adj_x": (0, "bool"), "adj_y": (1, "bool")}),
     "CAST": (53, 1, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
     "CONCATENATION": (2, 1, 10, {"axis": (0, "int"), "activation": (1, "byte")}),
     "ABS": (101, 1, 78, {}),
@@ -245,5 +245,3 @@ class _Writer:
                           (7, "child", signatures))
         self.builder.Finish(root, file_identifier=b"TFL3")
         return bytes(self.builder.Output())
-
-

@@ -1,9 +1,11 @@
 """The graphs of a brain: `step`, `reset`, and `prefill_T` on request.
 
-The trained arrays are reordered so that each operator reads what lies together: an SSM layer's
-channels are k, q (state before head, so that one expansion serves all heads) and v; norm gains are
-folded into the next projection. States are resource variables that the signatures share, or inputs
-and outputs. Keys are carried un-rotated, as in training: the query is turned for each slot instead.
+Norm gains are folded into the next projection, and the trained arrays are reordered so that each
+operator reads what lies together. States are resource variables that the signatures share, or
+inputs and outputs. Keys are carried un-rotated, as in training: the query is turned for each slot.
+
+For LiteRT a recurrence is a batch of small matrix products, one a head. The portable form has no
+such operator: there k and q are spread over all channels of their heads, and sums run over rows.
 """
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from seed.config import ModelConfig
 from seed.export.flatbuffer import RESOURCE, Graph, Model, Tensor
-from seed.export.operations import Operations
+from seed.export.operations import LITERT, Operations
 from seed.export.reference import UNIT_EPS
 
 MASKED = -30000.0  # added to the score of a slot that holds no key yet
@@ -26,15 +28,19 @@ class Options:
     prefill: int = 0          # bytes of the prefill signature; 0 for none
 
 
-def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def state_shapes(config: ModelConfig, target: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every state, in the order of the explicit inputs and outputs."""
-    c, shapes = config, {}
+    c = config
+    shapes: dict[str, tuple[int, ...]] = {}
     for i, kind in enumerate(c.layer_kinds):
         if kind == "S":
             shapes[f"conv_{i}"] = (1, c.d_conv - 1, 1, 2 * c.d_state * c.ssm_heads + c.d_inner)
-            shapes[f"ssm_{i}"] = (1, c.d_state, 1, c.d_inner)
+            shapes[f"ssm_{i}"] = (1, c.ssm_heads, c.d_state, c.head_dim) if target == LITERT else (
+                1, c.d_state, 1, c.d_inner)
         else:
-            shapes[f"keys_{i}"] = shapes[f"values_{i}"] = (1, c.sliding_window - 1, 1, c.d_model)
+            shapes[f"keys_{i}"] = (1, c.sliding_window - 1, 1, c.d_model)
+            shapes[f"values_{i}"] = (1, c.attn_heads, c.sliding_window - 1, c.head_dim) \
+                if target == LITERT else shapes[f"keys_{i}"]
     if "A" in c.layer_kinds:
         shapes["mask"] = (1, c.sliding_window - 1, 1, 1)
     return shapes
@@ -48,7 +54,7 @@ def build(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
           description: str) -> Model:
     """All graphs of a brain; `params` are a checkpoint's named float32 arrays."""
     model = Model(description)
-    shapes = state_shapes(config)
+    shapes = state_shapes(config, options.target)
     _advance(model, config, params, options, 1)
     if options.prefill:
         _advance(model, config, params, options, options.prefill)
@@ -75,14 +81,14 @@ def _advance(model: Model, config: ModelConfig, params: dict[str, np.ndarray], o
     layers = Layers(Operations(graph, options.target, options.weights), config, params, t)
     x = layers.embed(tokens)
     if options.explicit_state:
-        before = {name: graph.input(name, shape) for name, shape in state_shapes(config).items()}
+        before = {name: graph.input(name, shape) for name, shape in state_shapes(config, options.target).items()}
         after = layers.run(x, before)
         for name, tensor in after.items():
             graph.output("logits" if name == "logits" else f"{name}_out", tensor)
         return
-    handles = {name: _handle(graph, name) for name in state_shapes(config)}
+    handles = {name: _handle(graph, name) for name in state_shapes(config, options.target)}
     before = {name: graph.add("READ_VARIABLE", [handles[name]], [shape])[0]
-              for name, shape in state_shapes(config).items()}
+              for name, shape in state_shapes(config, options.target).items()}
     after = layers.run(x, before)
     graph.output("logits", after.pop("logits"))
     for name, tensor in after.items():
@@ -101,7 +107,8 @@ class Layers:
 
     def run(self, x: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows (t, d) and states to the logits (1, v) after the last row, and the new states."""
-        c, o, after = self.config, self.o, {}
+        c, o = self.config, self.o
+        after: dict[str, Tensor] = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
         if "mask" in state:
             valid = o.constant(np.zeros((1, self.t, 1, 1)))
@@ -138,10 +145,11 @@ class Layers:
         beta_rows, dt_rows = np.split(rows[h * (2 * n + 2 * p):], 2)
 
         def ordered(by_head: np.ndarray) -> np.ndarray:
-            """(h, 2n+p, ...) to channels k, q (n before h) and v."""
+            """(h, 2n+p, ...) to channels k, q and v; in the portable form k and q state first."""
             q, k, v = np.split(by_head, [n, 2 * n], 1)
-            return np.concatenate([part.reshape(-1, *by_head.shape[2:]) for part in (
-                k.swapaxes(0, 1), q.swapaxes(0, 1), v)])
+            if o.target != LITERT:
+                k, q = k.swapaxes(0, 1), q.swapaxes(0, 1)
+            return np.concatenate([z.reshape(-1, *by_head.shape[2:]) for z in (k, q, v)])
 
         u = self._norm(x)
         window = o.join([conv, o.linear(u, ordered(heads[:, :2 * n + p]))], 1)
@@ -150,26 +158,42 @@ class Layers:
         gate = o.silu(o.linear(u, heads[:, 2 * n + p:].reshape(e, -1)))     # (1, t, 1, e)
         bias = np.concatenate([np.zeros(h), -w("dt_bias")])
         gates = o.fixed(u, np.concatenate([beta_rows, -dt_rows]), bias)     # (1, t, 1, 2h)
-        spread = np.repeat(np.eye(h), p, 0)                                 # (e, h): to channels
-        beta = o.fixed(o.unary("LOGISTIC", o.slice(gates, 3, 0, h)), c.beta_max * spread)
+        beta = o.mul(o.unary("LOGISTIC", o.slice(gates, 3, 0, h)), o.constant(c.beta_max))
         rate = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(np.exp(w("A_log"))))
-        decay = o.fixed(o.exp(rate), spread)
+        decay = o.exp(rate)                                                 # (1, t, 1, h)
+        recur = self._recur_by_head if o.target == LITERT else self._recur_by_row
         outputs = []
         for row in range(self.t):
-            at = [o.slice(tensor, 1, row, 1) for tensor in (mixed, beta, decay)]
-            y, ssm = self._recur(*at, ssm, spread)
+            y, ssm = recur(*(o.slice(z, 1, row, 1) for z in (mixed, beta, decay)), ssm)
             outputs.append(o.normalised(o.reshape(y, 1, h, 1, p), True, c.norm_eps))
         y = o.reshape(o.join(outputs, 1), 1, self.t, 1, e)
         out = w("out_proj") * np.tile(w("out_norm"), h)
         return (o.add(x, o.linear(o.mul(y, gate), out)),
                 o.slice(window, 1, self.t, c.d_conv - 1), ssm)
 
-    def _recur(self, mixed: Tensor, beta: Tensor, decay: Tensor, ssm: Tensor,
-               spread: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _recur_by_head(self, mixed: Tensor, beta: Tensor, decay: Tensor,
+                       ssm: Tensor) -> tuple[Tensor, Tensor]:
+        """One byte of the recurrence: y (1, h, 1, p) and the next state (1, h, n, p)."""
+        c, o = self.config, self.o
+        h, n, p = c.ssm_heads, c.d_state, c.head_dim
+        both = o.reshape(o.slice(mixed, 3, 0, 2 * n * h), 1, 2 * h, 1, n)
+        unit = o.normalised(both, False, UNIT_EPS)
+        k, q = o.slice(unit, 1, 0, h), o.slice(unit, 1, h, h)               # (1, h, 1, n)
+        v = o.reshape(o.slice(mixed, 3, 2 * n * h, c.d_inner), 1, h, 1, p)
+        kept = o.mul(ssm, o.reshape(decay, 1, h, 1, 1))
+        if c.transition == "delta":
+            v = o.sub(v, o.matmul(k, kept))
+        write = o.mul(v, o.reshape(beta, 1, h, 1, 1))
+        after = o.add(kept, o.mul(o.reshape(k, 1, h, n, 1), write))
+        return o.matmul(q, after), after
+
+    def _recur_by_row(self, mixed: Tensor, beta: Tensor, decay: Tensor,
+                      ssm: Tensor) -> tuple[Tensor, Tensor]:
         """One byte of the recurrence: y (1, 1, 1, e) and the next state (1, n, 1, e)."""
         c, o = self.config, self.o
-        n, h = c.d_state, c.ssm_heads
+        h, n = c.ssm_heads, c.d_state
         same_head = np.tile(np.eye(h), (1, n))                              # (h, nh)
+        spread = np.repeat(np.eye(h), c.head_dim, 0)                        # (e, h): to channels
 
         def expanded(start: int) -> Tensor:
             """The unit vector of each head, for each of its channels: (1, n, 1, e)."""
@@ -180,10 +204,10 @@ class Layers:
 
         k, q = expanded(0), expanded(n * h)
         v = o.slice(mixed, 3, 2 * n * h, c.d_inner)
-        kept = o.mul(ssm, decay)
+        kept = o.mul(ssm, o.fixed(decay, spread))
         if c.transition == "delta":
             v = o.sub(v, o.sum_rows(o.mul(kept, k)))
-        after = o.add(kept, o.mul(k, o.mul(beta, v)))
+        after = o.add(kept, o.mul(k, o.mul(o.fixed(beta, spread), v)))
         return o.sum_rows(o.mul(after, q)), after
 
     def _attention(self, i: int, x: Tensor, keys: Tensor, values: Tensor,
@@ -201,16 +225,29 @@ class Layers:
         u = self._norm(x)
         q, q_turned = o.linear(u, query), o.linear(u, turned)
         keys = o.join([keys, o.linear(u, key)], 1)
-        values = o.join([values, o.linear(u, value)], 1)
+        fresh, axis = o.linear(u, value), 1
+        if o.target == LITERT:
+            fresh, axis = self._by_head(fresh), 2
+        values = o.join([values, fresh], axis)
         heads = np.repeat(np.eye(h), p, 1)                                  # (h, d)
         outputs = []
         for row in range(self.t):
             at = [o.slice(tensor, 1, row, 1) for tensor in (q, q_turned)]
             rotated = o.add(o.mul(cos, at[0]), o.mul(sin, at[1]))           # (1, slots, 1, d)
-            seen = [o.slice(tensor, 1, row, slots) for tensor in (keys, values, mask)]
-            scores = o.add(o.fixed(o.mul(seen[0], rotated), heads), seen[2])
-            weight = o.fixed(o.softmax(scores), heads.T)                    # (1, slots, 1, d)
-            outputs.append(o.sum_rows(o.mul(weight, seen[1])))
+            seen, valid = (o.slice(z, 1, row, slots) for z in (keys, mask))
+            scores = o.add(o.fixed(o.mul(seen, rotated), heads), valid)     # (1, slots, 1, h)
+            weight = o.softmax(o.turn(scores))                              # (1, h, 1, slots)
+            seen = o.slice(values, axis, row, slots)
+            if o.target == LITERT:
+                outputs.append(o.reshape(o.matmul(weight, seen), 1, 1, 1, d))
+            else:
+                outputs.append(o.sum_rows(o.mul(o.fixed(o.turn(weight), heads.T), seen)))
         y = o.linear(o.join(outputs, 1), w("out_proj"))
         return (o.add(x, y), o.slice(keys, 1, self.t, slots - 1),
-                o.slice(values, 1, self.t, slots - 1))
+                o.slice(values, axis, self.t, slots - 1))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(1, t, 1, d) to (1, h, t, p)."""
+        c, o = self.config, self.o
+        split = o.reshape(x, 1, self.t, c.attn_heads, c.head_dim)
+        return o.reshape(split, 1, c.attn_heads, 1, c.head_dim) if self.t == 1 else o.swap(split)

@@ -4,6 +4,7 @@ Portable graphs keep to what XNNPACK takes in tflite-runtime 2.14 as well; graph
 newer operators where that is faster. Tensors are (1, rows, 1, channels) unless said otherwise.
 """
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from seed.export.quantize import rows_to_int8
 VALID = 1                # padding
 PORTABLE, LITERT = "portable", "litert"
 FEW = 4                  # tensors that one concatenation of 2.14's XNNPACK takes
-LOG1P = (2 / 13, 2 / 11, 2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)  # of atanh: log1p(e) = 2 atanh(e / (2 + e))
+LOG1P = (2 / 13, 2 / 11, 2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)   # log1p(e) is 2 atanh(e / (2 + e))
 
 
 class Operations:
@@ -32,7 +33,7 @@ class Operations:
         return self.graph.add(kind, [x], [x.shape])[0]
 
     def binary(self, kind: str, a: Tensor, b: Tensor) -> Tensor:
-        options = {} if kind == "MINIMUM" else {"activation": 0}
+        options: dict[str, Any] = {} if kind == "MINIMUM" else {"activation": 0}
         return self.graph.add(kind, [a, b], [np.broadcast_shapes(a.shape, b.shape)], **options)[0]
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
@@ -153,14 +154,25 @@ class Operations:
         return self.div(x, self.unary("SQRT", squares))
 
     def softmax(self, x: Tensor) -> Tensor:
-        """Over the rows of (1, rows, 1, c)."""
-        turned = self._transpose(x)
-        return self._transpose(self.graph.add("SOFTMAX", [turned], [turned.shape], beta=1.0)[0])
+        """Over the last axis."""
+        return self.graph.add("SOFTMAX", [x], [x.shape], beta=1.0)[0]
 
-    def _transpose(self, x: Tensor) -> Tensor:
-        order = (0, 3, 2, 1)
+    def turn(self, x: Tensor) -> Tensor:
+        """(1, rows, 1, c) to (1, c, 1, rows)."""
+        return self._transpose(x, (0, 3, 2, 1))
+
+    def swap(self, x: Tensor) -> Tensor:
+        """(1, t, h, p) to (1, h, t, p)."""
+        return self._transpose(x, (0, 2, 1, 3))
+
+    def _transpose(self, x: Tensor, order: tuple[int, ...]) -> Tensor:
         shape = [x.shape[i] for i in order]
         return self.graph.add("TRANSPOSE", [x, self.integers(order)], [shape])[0]
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """(1, h, m, k) times (1, h, k, n); for LiteRT only."""
+        return self.graph.add("BATCH_MATMUL", [a, b], [(*a.shape[:-1], b.shape[-1])], adj_x=False,
+                              adj_y=False)[0]
 
     def log_sigmoid(self, x: Tensor) -> Tensor:
         """log(sigmoid(x)), which is -softplus(-x)."""

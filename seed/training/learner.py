@@ -2,9 +2,8 @@
 import numpy as np
 
 from seed.config import Profile
-from seed.training.evaluate import ROWS
 from seed.training.optim import AdamW
-from seed.training.step import Forward, StepResult, TrainStep
+from seed.training.step import Forwards, StepResult, TrainStep
 from seed.wavecore.model import WaveCore, init_params
 
 
@@ -17,17 +16,11 @@ class Learner:
         self.optim = AdamW(self.model, config)
         self.step_graph = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                                     config.grad_accum_steps)
-        self.forwards: dict[int, Forward] = {}
+        self.forward = Forwards(self.model)
 
     def step(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
         """One optimizer step on tokens, targets (rows, t) int32."""
         return self.step_graph.run(tokens, targets, lr)
-
-    def forward(self, t: int, tokens: np.ndarray) -> np.ndarray:
-        """tokens (ROWS, t) int32 to logits (ROWS, t, v)."""
-        if t not in self.forwards:
-            self.forwards[t] = Forward(self.model, ROWS, t)
-        return self.forwards[t].run(tokens)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {**self.model.state_dict(), **self.optim.state_dict()}

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import numpy as np
 from tinygrad import Tensor
 
+from seed.training.evaluate import ROWS
 from seed.training.optim import AdamW
 from seed.wavecore.model import WaveCore, capture, read, write
 
@@ -63,6 +64,20 @@ class Forward:
         """tokens (b, t) int32 to logits (b, t, v) float32."""
         write(self.tokens, tokens)
         return self._forward().numpy()
+
+
+class Forwards:
+    """The forward passes of an evaluation: one captured graph for each row length."""
+
+    def __init__(self, model: WaveCore):
+        self.model = model
+        self.graphs: dict[int, Forward] = {}
+
+    def __call__(self, t: int, tokens: np.ndarray) -> np.ndarray:
+        """tokens (ROWS, t) int32 to logits (ROWS, t, v)."""
+        if t not in self.graphs:
+            self.graphs[t] = Forward(self.model, ROWS, t)
+        return self.graphs[t].run(tokens)
 
 
 def _buffer(shape: tuple[int, ...], dtype: type) -> Tensor:

@@ -1,0 +1,135 @@
+"""The peer of the exporter: the same brain as a PyTorch module, converted by litert-torch.
+
+    pip install litert-torch     # an environment of its own: several GB
+    python -m seed.bench.litert_peer --checkpoint runs/first/checkpoint.safetensors --out peer.tflite
+
+One step with states in and out, written as one writes it in PyTorch. `--int8` quantises the weights
+with the converter's own dynamic-range recipe.
+"""
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from seed.config import ModelConfig
+from seed.export.translate import Source
+
+UNIT_EPS = 1e-6
+
+
+class Step(torch.nn.Module):
+    """token (1,) int32 and states to logits (1, v) and states."""
+
+    def __init__(self, config: ModelConfig, params: dict):
+        super().__init__()
+        self.config = config
+        self.w = {key: torch.from_numpy(array.copy()) for key, array in params.items()}
+        for key, tensor in self.w.items():
+            self.register_buffer(key.replace(".", "_"), tensor)
+        slots, half = config.sliding_window, config.head_dim // 2
+        angle = torch.arange(slots)[:, None] * config.rope_theta ** (-torch.arange(half) / half)
+        self.register_buffer("cos", torch.cos(angle))      # (slots, p/2)
+        self.register_buffer("sin", torch.sin(angle))
+
+    def get(self, i: int, name: str) -> torch.Tensor:
+        return getattr(self, f"layers_{i}_{name.replace('.', '_')}")
+
+    def norm(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.config.norm_eps) * gain
+
+    def forward(self, token: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, after, left = F.embedding(token, self.embedding), [], list(states)
+        mask = left.pop() if "A" in self.config.layer_kinds else None
+        if mask is not None:
+            mask = torch.cat([mask, torch.zeros(1)])
+        for i, kind in enumerate(self.config.layer_kinds):
+            a, b = left.pop(0), left.pop(0)
+            mixer = self.ssm if kind == "S" else self.attention
+            y, *new = mixer(i, self.norm(x, self.get(i, "mixer.norm")), a, b, mask)
+            after += new
+            x = x + y
+            hidden = F.linear(self.norm(x, self.get(i, "mlp.norm")), self.get(i, "mlp.in_proj"))
+            gate, up = hidden.chunk(2, -1)
+            x = x + F.linear(F.silu(gate) * up, self.get(i, "mlp.out_proj"))
+        logits = F.linear(self.norm(x, self.norm_f), self.embedding)
+        return (logits, *after) if mask is None else (logits, *after, mask[1:])
+
+    def ssm(self, i, x, conv, state, mask):
+        c = self.config
+        h, n, p = c.ssm_heads, c.d_state, c.head_dim
+        proj = F.linear(x, self.get(i, "mixer.in_proj"))[0]
+        heads, beta, dt = proj.split([h * (2 * n + 2 * p), h, h])
+        heads = heads.view(h, 2 * n + 2 * p)
+        window = torch.cat([conv, heads[None, :, :2 * n + p]])             # (d_conv, h, 2n+p)
+        mixed = F.silu((window * self.get(i, "mixer.conv1d")).sum(0))
+        q, k, v = mixed.split([n, n, p], -1)
+        q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + UNIT_EPS)
+        k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + UNIT_EPS)
+        decay = torch.exp(-F.softplus(dt + self.get(i, "mixer.dt_bias"))
+                          * torch.exp(self.get(i, "mixer.A_log")))[:, None, None]
+        beta = (c.beta_max * torch.sigmoid(beta))[:, None]
+        state = state * decay                                              # (h, n, p)
+        if c.transition == "delta":
+            v = v - torch.bmm(k[:, None], state)[:, 0]
+        state = state + k[:, :, None] * (beta * v)[:, None]
+        y = torch.bmm(q[:, None], state)[:, 0]
+        y = self.norm(y, self.get(i, "mixer.out_norm")) * F.silu(heads[:, 2 * n + p:])
+        return F.linear(y.reshape(1, h * p), self.get(i, "mixer.out_proj")), window[1:], state
+
+    def attention(self, i, x, keys, values, mask):
+        c = self.config
+        h, p, slots = c.attn_heads, c.head_dim, c.sliding_window
+        q, k, v = F.linear(x, self.get(i, "mixer.qkv_proj")).view(3, h, 1, p)
+        keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (h, slots, p)
+        turned = self.rotate(keys, self.cos, self.sin)
+        q = self.rotate(q, self.cos[slots - 1:], self.sin[slots - 1:])
+        scores = torch.bmm(q, turned.transpose(1, 2)) * p ** -0.5 + mask   # (h, 1, slots)
+        y = torch.bmm(torch.softmax(scores, -1), values).reshape(1, h * p)
+        return F.linear(y, self.get(i, "mixer.out_proj")), keys[:, 1:], values[:, 1:]
+
+    def rotate(self, x, cos, sin):
+        low, high = x.chunk(2, -1)
+        return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
+
+
+def states(config: ModelConfig) -> tuple[torch.Tensor, ...]:
+    """Those before the first byte."""
+    c, found = config, []
+    for kind in c.layer_kinds:
+        if kind == "S":
+            found += [torch.zeros(c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
+                      torch.zeros(c.ssm_heads, c.d_state, c.head_dim)]
+        else:
+            found += [torch.zeros(c.attn_heads, c.sliding_window - 1, c.head_dim)] * 2
+    return (*found, torch.full((c.sliding_window - 1,), -30000.0)) if "A" in c.layer_kinds \
+        else tuple(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--int8", action="store_true")
+    args = parser.parse_args()
+    import litert_torch
+    source = Source(args.checkpoint)
+    config = source.profile.model
+    step = Step(config, source.params).eval()
+    sample = (torch.zeros(1, dtype=torch.int32), *states(config))
+    converted = litert_torch.convert(step, sample)
+    if not args.int8:
+        converted.export(str(args.out))
+        return
+    from ai_edge_quantizer import quantizer, recipe
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "float32.tflite"
+        converted.export(str(whole))
+        small = quantizer.Quantizer(str(whole))
+        small.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+        small.quantize().export_model(str(args.out), overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Times one step of exported files side by side, turn by turn, at one thread.
+
+    python -m seed.bench.steps brain.tflite peer.tflite
+
+Two figures: the runtime's own call, and a whole step from Python, byte in, logits out, states kept.
+Files of another exporter take the byte as an int32 input of one element, and states as inputs and
+outputs in the same order.
+"""
+import argparse
+import re
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+TURNS, STEPS, UNTIMED = 20, 200, 20
+
+
+def numbered(tensor: dict) -> tuple[str, list[int]]:
+    """A tensor's name as a key that puts args_2 before args_10."""
+    return re.sub(r"\d+", "", tensor["name"]), [int(n) for n in re.findall(r"\d+", tensor["name"])]
+
+
+class Contender:
+    """A file, whoever wrote it."""
+
+    def __init__(self, path: Path):
+        from ai_edge_litert.interpreter import Interpreter
+        self.name, self.size = path.name, path.stat().st_size
+        self.interpreter = Interpreter(model_path=str(path), num_threads=1)
+        self.interpreter.allocate_tensors()
+        if "reset" in self.interpreter.get_signature_list():
+            self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
+        inputs = sorted(self.interpreter.get_input_details(), key=numbered)
+        outputs = sorted(self.interpreter.get_output_details(), key=numbered)
+        self.token = next(t["index"] for t in inputs if t["dtype"] == np.int32)
+        into = [t for t in inputs if t["index"] != self.token]
+        self.logits = next(t["index"] for t in outputs if tuple(t["shape"])[-1:] == (256,)
+                           and len(t["shape"]) == 2)
+        out = [t for t in outputs if t["index"] != self.logits]
+        self.states = [(a["index"], b["index"]) for a, b in zip(into, out, strict=True)]
+        self.interpreter.set_tensor(self.token, np.array([65], np.int32))
+        for t in into:
+            self.interpreter.set_tensor(t["index"], np.zeros(t["shape"], np.float32))
+
+    def call(self) -> None:
+        self.interpreter.invoke()
+
+    def step(self) -> None:
+        self.interpreter.set_tensor(self.token, np.array([65], np.int32))
+        self.interpreter.invoke()
+        self.interpreter.get_tensor(self.logits)
+        for into, out in self.states:
+            self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
+
+    def turn(self, run) -> float:
+        """Median microseconds of one turn."""
+        for _ in range(UNTIMED):
+            run()
+        times = []
+        for _ in range(STEPS):
+            started = time.perf_counter_ns()
+            run()
+            times.append(time.perf_counter_ns() - started)
+        return median(times) / 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="+")
+    contenders = [Contender(path) for path in parser.parse_args().files]
+    calls, steps = ({c: [] for c in contenders} for _ in range(2))
+    for _ in range(TURNS):
+        for c in contenders:
+            calls[c].append(c.turn(c.call))
+            steps[c].append(c.turn(c.step))
+    print(f"{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}{'x last':>8}{'bytes':>12}")
+    last = contenders[-1]
+    for c in contenders:
+        ratios = [median(a / b for a, b in zip(found[c], found[last])) for found in (calls, steps)]
+        print(f"{c.name:<24}{median(calls[c]):>9.1f}{ratios[0]:>8.2f}{median(steps[c]):>9.1f}"
+              f"{ratios[1]:>8.2f}{c.size:>12,}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Runs an exported brain: one file that a robot image can copy.
+
+It needs numpy, and ai-edge-litert or tflite-runtime (Python 3.11 and numpy below 2); nothing else.
+
+    brain = Brain("brain.tflite")
+    brain.reset()
+    logits = brain.step(65)              # (256,) float32 after one byte
+    print(brain.generate("12+30="))
+"""
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+MAGIC, MARK, DIGITS = b"TFL3", b'{"blake2b":"', 32   # the description begins with its checksum
+GENERATE = 5   # Stream.GENERATE of seed/rng.py: the same draws as the trainer's
+
+
+class BrainError(ValueError):
+    """The file cannot be run here; the message is one line that names it and the fix."""
+
+
+def seal(data: bytes) -> bytes:
+    """The file with its checksum, that of the file with zeros in the checksum's place."""
+    at = data.index(MARK) + len(MARK)
+    return data[:at] + _digest(data, at) + data[at + DIGITS:]
+
+
+def _digest(data: bytes, at: int) -> bytes:
+    digest = hashlib.blake2b(data[:at], digest_size=DIGITS // 2)
+    digest.update(b"0" * DIGITS)
+    digest.update(data[at + DIGITS:])
+    return digest.hexdigest().encode()
+
+
+def describe(data: bytes, name: str) -> dict[str, Any]:
+    """What a file says of itself. Raises BrainError unless every byte is as it was written."""
+    if data[4:8] != MAGIC:
+        raise BrainError(f"{name} is not a TFLite file: export a brain with python -m seed export")
+    at = data.find(MARK) + len(MARK)
+    if at < len(MARK):
+        raise BrainError(f"{name} is not a brain of seed: export one with python -m seed export")
+    if data[at:at + DIGITS] != _digest(data, at):
+        raise BrainError(f"{name} is damaged: its checksum is wrong, copy it again")
+    text = data[at - len(MARK):].decode("utf-8", errors="replace")
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
+def _find_interpreter() -> tuple[Any, str]:
+    """The class of the runtime at hand and its name."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+        return Interpreter, "ai-edge-litert"
+    except ImportError:
+        pass
+    try:
+        from tflite_runtime import interpreter
+    except ImportError:
+        raise BrainError("no TFLite runtime: pip install ai-edge-litert") from None
+    if int(np.__version__.split(".")[0]) > 1:
+        raise BrainError(f"tflite-runtime does not run with numpy {np.__version__}: pip install "
+                         f"'numpy<2', or ai-edge-litert")
+    return interpreter.Interpreter, "tflite-runtime"
+
+
+class Brain:
+    """A brain with its state. `threads` above 1 never make a step faster.
+
+    Raises BrainError for a file that is damaged, foreign or meant for another runtime, and OSError.
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 1):
+        name = os.fspath(path)
+        with open(path, "rb") as file:
+            data = file.read()
+        self.description = describe(data, name)
+        make, self.runtime = _find_interpreter()
+        if self.runtime not in self.description["runtimes"]:
+            raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
+                             f"{self.runtime}: export with --target portable")
+        try:
+            self.interpreter = make(model_content=data, num_threads=threads)
+            self.interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            wanted = self.description["runtimes"][self.runtime]
+            raise BrainError(f"{name}: {' '.join(str(error).split())}; use {self.runtime} "
+                             f"{wanted} or newer") from None
+        missing = {"step"} - self.interpreter.get_signature_list().keys()
+        if missing:
+            raise BrainError(f"{name} has no signature {missing.pop()!r}: export it again")
+        self.vocabulary = self.description["vocabulary"]
+        self.seconds: list[float] = []       # of every step
+        tensors = {t["name"]: t["index"] for t in self.interpreter.get_input_details()}
+        outputs = {t["name"]: t["index"] for t in self.interpreter.get_output_details()}
+        self._token, self._logits = tensors["token"], outputs["logits"]
+        self._prefill = self.description["prefill"]
+        self._shapes = self.description["states"] if self.description["explicit_state"] else {}
+        self._states = {key: (tensors[key], outputs[f"{key}_out"]) for key in self._shapes}
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the state before the first byte."""
+        if not self._states:
+            self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
+        for key, (into, _) in self._states.items():
+            state = self._shapes[key]
+            self.interpreter.set_tensor(into, np.full(state["shape"], state["start"], np.float32))
+
+    def step(self, byte: int) -> np.ndarray:
+        """Logits (v,) float32 after one more byte."""
+        started = time.perf_counter()
+        self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
+        self.interpreter.invoke()
+        logits = self.interpreter.get_tensor(self._logits)[0]
+        for into, out in self._states.values():
+            self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
+        self.seconds.append(time.perf_counter() - started)
+        return logits
+
+    def prefill(self, prompt: bytes) -> np.ndarray:
+        """Logits (v,) after all bytes of a prompt that has at least one."""
+        if not prompt:
+            raise BrainError("the prompt is empty: give at least one byte")
+        at, t = 0, self._prefill
+        while t and len(prompt) - at >= t:
+            logits = self._leap(np.frombuffer(prompt, np.uint8)[at:at + t].astype(np.int32))
+            at += t
+        for byte in prompt[at:]:
+            logits = self.step(byte)
+        return logits
+
+    def _leap(self, tokens: np.ndarray) -> np.ndarray:
+        """Several bytes in one call."""
+        run = self.interpreter.get_signature_runner(f"prefill_{tokens.size}")
+        states = {key: self.interpreter.get_tensor(into) for key, (into, _) in self._states.items()}
+        found = run(tokens=tokens, **states)
+        for key, (into, _) in self._states.items():
+            self.interpreter.set_tensor(into, found[f"{key}_out"])
+        return found["logits"][0]
+
+    def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
+                       temperature: float = 0.0, seed: int = 0) -> Iterator[int]:
+        """Yields at most max_bytes bytes until `stop` (the end of an answer); temperature 0 takes
+        the likeliest byte, above 0 the same draws as the trainer's."""
+        stop = self.vocabulary["end"] if stop is None else stop
+        rng = np.random.default_rng((seed, GENERATE, 0))
+        logits = self.prefill(prompt)
+        for _ in range(max_bytes):
+            if temperature > 0:
+                p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
+                byte = int(rng.choice(p.size, p=p / p.sum()))
+            else:
+                byte = int(logits.argmax())
+            if byte == stop:
+                return
+            yield byte
+            logits = self.step(byte)
+
+    def generate(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0,
+                 seed: int = 0) -> str:
+        """Text until the end of the answer, from a fresh state."""
+        self.reset()
+        answer = bytes(self.generate_bytes(prompt.encode(), max_bytes, None, temperature, seed))
+        return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
+
+    def latency_us(self) -> tuple[float, float]:
+        """Median and 99th percentile of the steps so far, in microseconds."""
+        if not self.seconds:
+            raise BrainError("no step has been timed yet: call step first")
+        p50, p99 = np.percentile(self.seconds, [50, 99])
+        return float(p50 * 1e6), float(p99 * 1e6)
