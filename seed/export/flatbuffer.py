@@ -34,6 +34,7 @@ OPERATORS: dict[str, tuple[int, int, int, Fields]] = {
     "DIV": (42, 1, 29, FUSED),
     "ELU": (111, 1, 0, {}),
     "EMBEDDING_LOOKUP": (7, 4, 0, {}),
+    "FILL": (94, 1, 68, {}),
     "EXP": (47, 1, 33, {}),
     "FULLY_CONNECTED": (9, 6, 8, {"activation": (0, "byte"), "weights_format": (1, "byte"),
                                   "keep_num_dims": (2, "bool"), "asymmetric": (3, "bool")}),
@@ -82,7 +83,7 @@ class Graph:
     def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "",
                buffer: int = 0, scales: tuple[float, ...] = ()) -> Tensor:
         index = len(self.tensors)
-        made = Tensor(index, tuple(map(int, shape)), dtype, name or f"t{index}", buffer, scales)
+        made = Tensor(index, tuple(map(int, shape)), dtype, name, buffer, scales)
         self.tensors.append(made)
         return made
 
@@ -154,6 +155,13 @@ class _Writer:
             "int": self.builder.PrependInt32Slot, "uint": self.builder.PrependUint32Slot,
             "byte": self.builder.PrependInt8Slot, "ubyte": self.builder.PrependUint8Slot,
             "bool": self.builder.PrependBoolSlot, "float": self.builder.PrependFloat32Slot}
+        self.written: dict[tuple, int] = {}
+
+    def once(self, key: tuple, write: Callable[[], int]) -> int:
+        """The offset of what was written for this key: equal children are shared."""
+        if key not in self.written:
+            self.written[key] = write()
+        return self.written[key]
 
     def table(self, *fields: tuple[int, str, Any]) -> int:
         """A table of (slot, kind, value); kind "child" takes an offset."""
@@ -172,7 +180,11 @@ class _Writer:
         return self.builder.EndVector()
 
     def numbers(self, values: Sequence[float], dtype: type) -> int:
-        return self.builder.CreateNumpyVector(np.array(values, dtype))
+        array = np.array(values, dtype)
+        return self.once((dtype, array.tobytes()), lambda: self.builder.CreateNumpyVector(array))
+
+    def string(self, text: str) -> int:
+        return self.once((text,), lambda: self.builder.CreateString(text))
 
     def buffer(self, data: bytes) -> int:
         if not data:
@@ -183,9 +195,10 @@ class _Writer:
         return self.table((0, "child", self.builder.EndVector()))
 
     def tensor(self, tensor: Tensor) -> int:
-        name, shape = self.builder.CreateString(tensor.name), self.numbers(tensor.shape, np.int32)
-        fields = [(0, "child", shape), (1, "byte", TYPES[tensor.dtype]),
-                  (2, "uint", tensor.buffer), (3, "child", name), (8, "bool", True)]
+        name, shape = self.string(tensor.name), self.numbers(tensor.shape, np.int32)
+        fields = [(0, "child", shape), (2, "uint", tensor.buffer), (3, "child", name)]
+        if tensor.dtype != "float32":
+            fields.append((1, "byte", TYPES[tensor.dtype]))
         if tensor.scales:
             scales = self.numbers(tensor.scales, np.float32)
             zeros = self.numbers([0] * len(tensor.scales), np.int64)
@@ -195,21 +208,25 @@ class _Writer:
 
     def operator(self, opcode: int, kind: str, inputs: list[int], outputs: list[int],
                  options: dict[str, Any]) -> int:
-        _, _, option_type, slots = OPERATORS[kind]
+        option_type = OPERATORS[kind][2]
         fields = [(0, "uint", opcode), (1, "child", self.numbers(inputs, np.int32)),
                   (2, "child", self.numbers(outputs, np.int32))]
         if option_type:
-            own = []
-            for name, value in options.items():
-                slot, form = slots[name]
-                if form == "vector":
-                    own.append((slot, "child", self.numbers(value, np.int32)))
-                elif form == "string":
-                    own.append((slot, "child", self.builder.CreateString(value)))
-                else:
-                    own.append((slot, form, value))
-            fields += [(3, "ubyte", option_type), (4, "child", self.table(*own))]
+            own = self.once((kind, repr(options)), lambda: self.options(kind, options))
+            fields += [(3, "ubyte", option_type), (4, "child", own)]
         return self.table(*fields)
+
+    def options(self, kind: str, options: dict[str, Any]) -> int:
+        own = []
+        for name, value in options.items():
+            slot, form = OPERATORS[kind][3][name]
+            if form == "vector":
+                own.append((slot, "child", self.numbers(value, np.int32)))
+            elif form == "string":
+                own.append((slot, "child", self.string(value)))
+            elif value:                       # zero is what is read where nothing is written
+                own.append((slot, form, value))
+        return self.table(*own)
 
     def graph(self, graph: Graph) -> int:
         tensors = self.children([self.tensor(t) for t in graph.tensors])
@@ -218,21 +235,21 @@ class _Writer:
         outputs = self.numbers([t.index for t in graph.outputs.values()], np.int32)
         return self.table((0, "child", tensors), (1, "child", inputs), (2, "child", outputs),
                           (3, "child", operators),
-                          (4, "child", self.builder.CreateString(graph.name)))
+                          (4, "child", self.string(graph.name)))
 
     def signature(self, number: int, graph: Graph) -> int:
         def names(tensors: dict[str, Tensor]) -> int:
             return self.children([
-                self.table((0, "child", self.builder.CreateString(name)), (1, "uint", t.index))
+                self.table((0, "child", self.string(name)), (1, "uint", t.index))
                 for name, t in tensors.items()])
         inputs, outputs = names(graph.inputs), names(graph.outputs)
         return self.table((0, "child", inputs), (1, "child", outputs),
-                          (2, "child", self.builder.CreateString(graph.name)), (4, "uint", number))
+                          (2, "child", self.string(graph.name)), (4, "uint", number))
 
     def model(self, model: Model) -> bytes:
         buffers = self.children([self.buffer(data) for data in model.buffers])
         metadata = self.children([
-            self.table((0, "child", self.builder.CreateString(name)), (1, "uint", place))
+            self.table((0, "child", self.string(name)), (1, "uint", place))
             for name, place in model.metadata.items()])
         opcodes = self.children([
             self.table((0, "byte", min(OPERATORS[kind][0], PLACEHOLDER)), (2, "int", version),
@@ -240,7 +257,7 @@ class _Writer:
         graphs = self.children([self.graph(g) for g in model.graphs])
         signatures = self.children([self.signature(i, g) for i, g in enumerate(model.graphs)])
         root = self.table((0, "uint", 3), (1, "child", opcodes), (2, "child", graphs),
-                          (3, "child", self.builder.CreateString(model.description)),
+                          (3, "child", self.string(model.description)),
                           (4, "child", buffers), (6, "child", metadata),
                           (7, "child", signatures))
         self.builder.Finish(root, file_identifier=b"TFL3")

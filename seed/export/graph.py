@@ -7,6 +7,8 @@ inputs and outputs. Keys are carried un-rotated, as in training: the query is tu
 For LiteRT a recurrence is a batch of small matrix products, one a head. The portable form has no
 such operator: there k and q are spread over all channels of their heads, and sums run over rows.
 """
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +48,9 @@ def state_shapes(config: ModelConfig, target: str) -> dict[str, tuple[int, ...]]
     return shapes
 
 
-def initial_state(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    return np.full(shape, MASKED if name == "mask" else 0.0, np.float32)
+def start_of(name: str) -> float:
+    """What a state is filled with before the first byte."""
+    return MASKED if name == "mask" else 0.0
 
 
 def build(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
@@ -62,7 +65,8 @@ def build(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
         graph = model.graph("reset")
         unused = graph.input("unused", (1,))
         for name, shape in shapes.items():
-            value = graph.constant(initial_state(name, shape))
+            value = graph.add("FILL", [graph.constant(np.array(shape, np.int32)), graph.constant(
+                np.array(start_of(name), np.float32))], [shape])[0]
             graph.add("ASSIGN_VARIABLE", [_handle(graph, name), value], [])
         done = graph.add("ADD", [unused, unused], [(1,)], activation=0)[0]
         graph.output("done", done)
@@ -215,27 +219,27 @@ class Layers:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         h, p, d, slots = c.attn_heads, c.head_dim, c.d_model, c.sliding_window
         query, key, value = np.split(w("qkv_proj") * w("norm"), 3)
-        query = query / np.sqrt(p)
-        low, high = np.split(query.reshape(h, p, d), 2, 1)
-        turned = np.concatenate([-high, low], 1).reshape(d, d)              # by a quarter turn
-        angle = (slots - 1 - np.arange(slots))[:, None] * c.rope_theta ** (
-            -np.arange(p // 2) / (p // 2))                                  # (slots, p/2)
-        cos, sin = (o.constant(np.tile(f(angle), (1, 2 * h)).reshape(1, slots, 1, d))
-                    for f in (np.cos, np.sin))
+        query, key = (z.reshape(h, 2, p // 2, d).swapaxes(0, 1).reshape(d, d)   # lower halves of
+                      for z in (query / np.sqrt(p), key))                   # all heads, then upper
+        cos, sin = (o.constant(table) for table in self._turns())
         u = self._norm(x)
-        q, q_turned = o.linear(u, query), o.linear(u, turned)
+        q = o.reshape(o.linear(u, query), 1, self.t, 2, d // 2)
+        low, high = o.slice(q, 2, 0, 1), o.slice(q, 2, 1, 1)
+        q_turned = o.join([o.unary("NEG", high), low], 2)                   # by a quarter turn
         keys = o.join([keys, o.linear(u, key)], 1)
         fresh, axis = o.linear(u, value), 1
         if o.target == LITERT:
             fresh, axis = self._by_head(fresh), 2
         values = o.join([values, fresh], axis)
         heads = np.repeat(np.eye(h), p, 1)                                  # (h, d)
+        halves = np.tile(np.repeat(np.eye(h), p // 2, 1), 2)                # the same, in key order
         outputs = []
         for row in range(self.t):
             at = [o.slice(tensor, 1, row, 1) for tensor in (q, q_turned)]
-            rotated = o.add(o.mul(cos, at[0]), o.mul(sin, at[1]))           # (1, slots, 1, d)
+            rotated = o.add(o.mul(cos, at[0]), o.mul(sin, at[1]))           # (1, slots, 2, d/2)
+            rotated = o.reshape(rotated, 1, slots, 1, d)
             seen, valid = (o.slice(z, 1, row, slots) for z in (keys, mask))
-            scores = o.add(o.fixed(o.mul(seen, rotated), heads), valid)     # (1, slots, 1, h)
+            scores = o.add(o.fixed(o.mul(seen, rotated), halves), valid)    # (1, slots, 1, h)
             weight = o.softmax(o.turn(scores))                              # (1, h, 1, slots)
             seen = o.slice(values, axis, row, slots)
             if o.target == LITERT:
@@ -245,6 +249,17 @@ class Layers:
         y = o.linear(o.join(outputs, 1), w("out_proj"))
         return (o.add(x, y), o.slice(keys, 1, self.t, slots - 1),
                 o.slice(values, axis, self.t, slots - 1))
+
+    def _turns(self) -> Iterator[np.ndarray]:
+        """Cosines and sines by which the query is turned for each slot: (1, slots, 1, d/2).
+
+        Tables come from `math`, which gives the same bytes with every numpy.
+        """
+        c, half = self.config, self.config.head_dim // 2
+        for turn in (math.cos, math.sin):
+            rows = [[turn((c.sliding_window - 1 - slot) * c.rope_theta ** (-i / half))
+                     for i in range(half)] * c.attn_heads for slot in range(c.sliding_window)]
+            yield np.array(rows).reshape(1, c.sliding_window, 1, -1)
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(1, t, 1, d) to (1, h, t, p)."""

@@ -9,7 +9,7 @@ from typing import Any
 import seed
 from seed.config import ModelConfig, Profile, from_dict
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
-from seed.export.graph import MASKED, Options, build, state_shapes
+from seed.export.graph import Options, build, start_of, state_shapes
 from seed.export.operations import LITERT
 from seed.runtime import DIGITS, MAGIC, seal
 from seed.training.checkpoint import CheckpointError, read
@@ -38,7 +38,7 @@ class Source:
 
 
 def _states(config: ModelConfig, target: str) -> dict[str, Any]:
-    return {name: {"shape": shape, "start": MASKED if name == "mask" else 0.0}
+    return {name: {"shape": shape, "start": start_of(name)}
             for name, shape in state_shapes(config, target).items()}
 
 
