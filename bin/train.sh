@@ -8,8 +8,8 @@ if ! [ -x "$root/.venv/bin/python" ]; then
     echo "making $root/.venv" >&2
     "$python" -m venv "$root/.venv" || { echo 'seed: no venv module: sudo apt install python3-venv' >&2; exit 2; }
 fi
-if ! "$root/.venv/bin/python" -c 'import seed, tinygrad, safetensors' 2>/dev/null; then
-    echo 'installing seed and its three dependencies' >&2
+if ! "$root/.venv/bin/python" -c 'import seed, tinygrad, safetensors, ai_edge_litert' 2>/dev/null; then
+    echo 'installing seed and what it needs' >&2
     "$root/.venv/bin/python" -m pip install --quiet --editable "$root"
 fi
 "$root/bin/find-clang.sh" "$root/.venv/bin/python"

@@ -332,7 +332,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from seed.wavecore.compiler import CompilerError
     run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
-           "info": run_info, "export": run_export, "run": run_run, "health": run_health, "bench": run_bench}[args.command]
+           "info": run_info, "export": run_export, "run": run_run, "health": run_health,
+           "bench": run_bench}[args.command]
     try:
         return run(args)
     except (ConfigError, CompilerError) as error:

@@ -1,7 +1,7 @@
 """The peer of the exporter: the same brain as a PyTorch module, converted by litert-torch.
 
     pip install litert-torch     # an environment of its own: several GB
-    python -m seed.bench.litert_peer --checkpoint runs/first/checkpoint.safetensors --out peer.tflite
+    python -m seed.bench.litert_peer --checkpoint checkpoint.safetensors --out peer.tflite
 
 One step with states in and out, written as one writes it in PyTorch. `--int8` quantises the weights
 with the converter's own dynamic-range recipe.
@@ -25,22 +25,22 @@ class Step(torch.nn.Module):
     def __init__(self, config: ModelConfig, params: dict):
         super().__init__()
         self.config = config
-        self.w = {key: torch.from_numpy(array.copy()) for key, array in params.items()}
-        for key, tensor in self.w.items():
-            self.register_buffer(key.replace(".", "_"), tensor)
+        for key, array in params.items():
+            self.register_buffer(key.replace(".", "_"), torch.from_numpy(array.copy()))
         slots, half = config.sliding_window, config.head_dim // 2
         angle = torch.arange(slots)[:, None] * config.rope_theta ** (-torch.arange(half) / half)
         self.register_buffer("cos", torch.cos(angle))      # (slots, p/2)
         self.register_buffer("sin", torch.sin(angle))
 
     def get(self, i: int, name: str) -> torch.Tensor:
-        return getattr(self, f"layers_{i}_{name.replace('.', '_')}")
+        return self.get_buffer(f"layers_{i}_{name.replace('.', '_')}")
 
     def norm(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.config.norm_eps) * gain
 
     def forward(self, token: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x, after, left = F.embedding(token, self.embedding), [], list(states)
+        table, gain = self.get_buffer("embedding"), self.get_buffer("norm_f")
+        x, after, left = F.embedding(token, table), [], list(states)
         mask = left.pop() if "A" in self.config.layer_kinds else None
         if mask is not None:
             mask = torch.cat([mask, torch.zeros(1)])
@@ -53,7 +53,7 @@ class Step(torch.nn.Module):
             hidden = F.linear(self.norm(x, self.get(i, "mlp.norm")), self.get(i, "mlp.in_proj"))
             gate, up = hidden.chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, self.get(i, "mlp.out_proj"))
-        logits = F.linear(self.norm(x, self.norm_f), self.embedding)
+        logits = F.linear(self.norm(x, gain), table)
         return (logits, *after) if mask is None else (logits, *after, mask[1:])
 
     def ssm(self, i, x, conv, state, mask):

@@ -70,7 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+")
     contenders = [Contender(path) for path in parser.parse_args().files]
-    calls, steps = ({c: [] for c in contenders} for _ in range(2))
+    calls: dict[Contender, list[float]] = {c: [] for c in contenders}
+    steps: dict[Contender, list[float]] = {c: [] for c in contenders}
     for _ in range(TURNS):
         for c in contenders:
             calls[c].append(c.turn(c.call))

@@ -180,7 +180,7 @@ class _Writer:
         return self.builder.EndVector()
 
     def numbers(self, values: Sequence[float], dtype: type) -> int:
-        array = np.array(values, dtype)
+        array: np.ndarray = np.array(values, dtype)
         return self.once((dtype, array.tobytes()), lambda: self.builder.CreateNumpyVector(array))
 
     def string(self, text: str) -> int:

@@ -84,15 +84,16 @@ def _advance(model: Model, config: ModelConfig, params: dict[str, np.ndarray], o
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
     layers = Layers(Operations(graph, options.target, options.weights), config, params, t)
     x = layers.embed(tokens)
+    shapes = state_shapes(config, options.target)
     if options.explicit_state:
-        before = {name: graph.input(name, shape) for name, shape in state_shapes(config, options.target).items()}
+        before = {name: graph.input(name, shape) for name, shape in shapes.items()}
         after = layers.run(x, before)
         for name, tensor in after.items():
             graph.output("logits" if name == "logits" else f"{name}_out", tensor)
         return
-    handles = {name: _handle(graph, name) for name in state_shapes(config, options.target)}
+    handles = {name: _handle(graph, name) for name in shapes}
     before = {name: graph.add("READ_VARIABLE", [handles[name]], [shape])[0]
-              for name, shape in state_shapes(config, options.target).items()}
+              for name, shape in shapes.items()}
     after = layers.run(x, before)
     graph.output("logits", after.pop("logits"))
     for name, tensor in after.items():
@@ -168,7 +169,8 @@ class Layers:
         recur = self._recur_by_head if o.target == LITERT else self._recur_by_row
         outputs = []
         for row in range(self.t):
-            y, ssm = recur(*(o.slice(z, 1, row, 1) for z in (mixed, beta, decay)), ssm)
+            at_mixed, at_beta, at_decay = (o.slice(z, 1, row, 1) for z in (mixed, beta, decay))
+            y, ssm = recur(at_mixed, at_beta, at_decay, ssm)
             outputs.append(o.normalised(o.reshape(y, 1, h, 1, p), True, c.norm_eps))
         y = o.reshape(o.join(outputs, 1), 1, self.t, 1, e)
         out = w("out_proj") * np.tile(w("out_norm"), h)

@@ -1,0 +1,43 @@
+"""Checkpoints of untrained brains whose weights are large enough for logits to mean something."""
+from pathlib import Path
+
+import numpy as np
+
+from seed.config import Profile, load_profile
+from seed.rng import Stream, dice, stream
+from seed.training import checkpoint
+from seed.wavecore.layout import blocks
+
+
+def weights(profile: Profile, seed: int = 0) -> dict[str, np.ndarray]:
+    """Named arrays such as training might leave them."""
+    rng, found = stream(seed, Stream.INIT, 1), {}
+    for block in blocks(profile.model):
+        for array in block.arrays:
+            scale = 0.5 if block.kind == "embedding" else 1.5 / np.sqrt(array.shape[-1])
+            values = rng.standard_normal(array.shape) * (scale if len(array.shape) > 1 else 0.1)
+            if array.name in ("norm", "out_norm", ""):
+                values = values + (0.0 if block.kind == "embedding" else 1.0)
+            if array.name == "dt_bias":
+                values = values - 4.0
+            found[block.key(array)] = values.astype(np.float32)
+    return found
+
+
+def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path:
+    """A checkpoint of these weights alone."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(run_dir, params, {
+        "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0, "elapsed_s": 0.0,
+        "plan": {"decay_start": None, "total_steps": None}})
+    return run_dir / checkpoint.NAME
+
+
+def untrained(run_dir: Path, name: str, *overrides: str) -> Path:
+    profile = load_profile(name, overrides)
+    return save(run_dir, profile, weights(profile))
+
+
+def some_bytes(n: int, seed: int = 0) -> list[int]:
+    rng = dice(seed, Stream.SAMPLE, 0)
+    return [int(rng.random() * 256) for _ in range(n)]
