@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the kernel, model and short training tests as arm64 code for a Cortex-A76 in an emulated
-# Debian Bookworm, and compares the checkpoint of 20 training steps with this machine's, bit by bit.
+# Debian Bookworm, compares the checkpoint of 20 training steps with this machine's, bit by bit, and
+# runs exported files in both TFLite runtimes.
 #   bin/check-arm64.sh [FOLDER]    where the emulated system is kept (default: build/arm64)
 # Needs a Debian or Ubuntu host; as root it installs mmdebstrap, qemu-user-static and clang itself.
 set -euo pipefail
@@ -37,7 +38,8 @@ exec $clang "\$@"
 SH
 chmod +x "$arm/bin/python" "$arm/bin/cc"
 wheels=()
-for tag in manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28 manylinux_2_31; do
+for tag in manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_2_28 manylinux_2_31 \
+    manylinux_2_34 manylinux_2_35; do
     wheels+=(--platform "${tag}_aarch64")
 done
 requirements=$("$host" - <<'PY'
@@ -47,9 +49,18 @@ found.read("setup.cfg")
 print(*found["options"]["install_requires"].split(), "pytest", "autograd")
 PY
 )
+install() {  # FOLDER REQUIREMENT...
+    "$host" -m pip install --quiet --no-compile --upgrade --target "$arm/$1" --python-version 3.11 \
+        --implementation cp --only-binary=:all: "${wheels[@]}" "${@:2}"
+}
 # shellcheck disable=SC2086
-"$host" -m pip install --quiet --no-compile --upgrade --target "$arm/packages" --python-version 3.11 \
-    --implementation cp --only-binary=:all: "${wheels[@]}" $requirements
+install packages $requirements
+install packages-old 'numpy<2' tflite-runtime==2.14.0
+# LiteRT asks the kernel what the CPU can do, and falls over the host's answer.
+mkdir -p "$arm/root/proc"
+for cpu in 0 1 2 3; do
+    printf 'processor\t: %s\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n' $cpu
+done >"$arm/root/proc/cpuinfo"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -68,6 +79,17 @@ print(f"arm64: {len(a) - len(differ)} of {len(a)} tensors are equal bit for bit 
 if differ:
     sys.exit(f"arm64: different: {dict(sorted(differ.items(), key=lambda d: -d[1])[:5])}")
 PY
+PYTHONPATH=tests "$host" tests/brains.py "$work"
+for file in "$work"/*.tflite; do
+    for packages in packages packages-old; do
+        sed "s#$arm/packages#$arm/$packages#" "$arm/bin/python" >"$arm/bin/python-$packages"
+        chmod +x "$arm/bin/python-$packages"
+        [[ $packages$file == *old*litert* ]] && continue
+        printf 'arm64: %s: ' "$(basename "$file")"
+        "$arm/bin/python-$packages" tests/judge.py "$file" "$work/expected.npz" 2>"$work/errors" ||
+            { cat "$work/errors" >&2; exit 1; }
+    done
+done
 CC=$arm/bin/cc CACHEDB=$work/tests.db exec "$arm/bin/python" -m pytest -q -p no:cacheprovider \
     tests/test_kernels.py tests/test_model.py tests/test_checkpoint.py \
     -k 'not oracle or (64 and not 16)'

@@ -11,12 +11,14 @@ import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 MAGIC, MARK, DIGITS = b"TFL3", b'{"blake2b":"', 32   # the description begins with its checksum
+TIMED = 10_000   # steps whose times are kept
 GENERATE = 5   # Stream.GENERATE of seed/rng.py: the same draws as the trainer's
 
 
@@ -93,7 +95,7 @@ class Brain:
         if missing:
             raise BrainError(f"{name} has no signature {missing.pop()!r}: export it again")
         self.vocabulary = self.description["vocabulary"]
-        self.seconds: list[float] = []       # of every step
+        self.seconds: deque[float] = deque(maxlen=TIMED)   # of the last steps
         tensors = {t["name"]: t["index"] for t in self.interpreter.get_input_details()}
         outputs = {t["name"]: t["index"] for t in self.interpreter.get_output_details()}
         self._token, self._logits = tensors["token"], outputs["logits"]
@@ -168,7 +170,7 @@ class Brain:
         return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
 
     def latency_us(self) -> tuple[float, float]:
-        """Median and 99th percentile of the steps so far, in microseconds."""
+        """Median and 99th percentile of the last steps, in microseconds."""
         if not self.seconds:
             raise BrainError("no step has been timed yet: call step first")
         p50, p99 = np.percentile(self.seconds, [50, 99])

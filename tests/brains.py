@@ -1,9 +1,16 @@
-"""Checkpoints of untrained brains whose weights are large enough for logits to mean something."""
+"""Checkpoints of untrained brains whose weights are large enough for logits to mean something.
+
+`python tests/brains.py FOLDER` writes exported files there, and what they should say.
+"""
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from seed.config import Profile, load_profile
+from seed.export.graph import Options
+from seed.export.reference import Reference
+from seed.export.translate import Source, translate
 from seed.rng import Stream, dice, stream
 from seed.training import checkpoint
 from seed.wavecore.layout import blocks
@@ -41,3 +48,23 @@ def untrained(run_dir: Path, name: str, *overrides: str) -> Path:
 def some_bytes(n: int, seed: int = 0) -> list[int]:
     rng = dice(seed, Stream.SAMPLE, 0)
     return [int(rng.random() * 256) for _ in range(n)]
+
+
+def expect(path: Path, source: Source, n: int) -> Path:
+    """Writes n bytes and the reference's logits after each."""
+    reference, tokens = Reference(source.profile.model, source.params), some_bytes(n, 1)
+    np.savez(path, bytes=tokens, logits=np.stack([reference.step(byte) for byte in tokens]))
+    return path
+
+
+def main(folder: Path) -> None:
+    source = Source(untrained(folder, "toy"))
+    expect(folder / "expected.npz", source, 200)
+    for target, kind in (("portable", "float32"), ("portable", "int8"), ("litert", "float32"),
+                         ("litert", "int8")):
+        data = translate(source, Options(target, kind), None)
+        (folder / f"{target}-{kind}.tflite").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -24,4 +24,6 @@ def judge(path: str, expected: str) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(judge(*sys.argv[1:])))
+    found = judge(*sys.argv[1:])
+    print(json.dumps(found))
+    sys.exit(not (found["partitions"] >= 1 and found["relative"] < 0.4))

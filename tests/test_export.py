@@ -17,6 +17,7 @@ from seed.export.reference import Reference
 from seed.export.translate import Source, translate
 from seed.export.verify import free_run, plan_of
 from seed.runtime import Brain, BrainError, describe
+from seed.system_health import rss_mb
 from seed.wavecore.decode import Decoder
 from seed.wavecore.model import WaveCore
 
@@ -97,6 +98,19 @@ def test_prefill_equals_single_steps_and_both_go_on_alike(source, tmp_path, targ
     assert np.abs(np.array(leapt) - stepped).max() < 1e-5 * np.ptp(stepped)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("target", ["portable", "litert"])
+def test_a_hundred_thousand_steps_do_not_drift_or_grow(tmp_path, target):
+    source = Source(brains.untrained(tmp_path, "toy"))
+    brain, reference = Brain(exported(source, tmp_path, target=target)), reference_of(source)
+    free_run(brain, [reference.step], 1000)
+    before, reference = rss_mb(), reference_of(source)
+    agreement = free_run(brain, [reference.step], 100_000, seed=1)[0]
+    assert agreement.relative < 1e-3 and agreement.steps == 100_000, agreement
+    assert rss_mb() - before < 3
+    print(f"{target}: {agreement}")
+
+
 def test_reset_forgets_everything(source, tmp_path):
     brain = Brain(exported(source, tmp_path))
     first = [brain.step(byte) for byte in b"abc"]
@@ -133,10 +147,7 @@ def judged(python: str, path: Path, expected: Path, **more: str) -> dict:
 @pytest.fixture(scope="module")
 def expected(source, tmp_path_factory) -> Path:
     """What the reference says to some bytes."""
-    path = tmp_path_factory.mktemp("expected") / "expected.npz"
-    reference, tokens = reference_of(source), brains.some_bytes(500, 1)
-    np.savez(path, bytes=tokens, logits=np.stack([reference.step(b) for b in tokens]))
-    return path
+    return brains.expect(tmp_path_factory.mktemp("expected") / "expected.npz", source, 500)
 
 
 @pytest.mark.parametrize("weights", ["float32", "float16", "int8"])

@@ -39,7 +39,6 @@ OPERATORS: dict[str, tuple[int, int, int, Fields]] = {
     "FULLY_CONNECTED": (9, 6, 8, {"activation": (0, "byte"), "weights_format": (1, "byte"),
                                   "keep_num_dims": (2, "bool"), "asymmetric": (3, "bool")}),
     "GATHER": (36, 1, 23, {"axis": (0, "int"), "batch_dims": (1, "int")}),
-    "LOG": (73, 1, 0, {}),
     "LOGISTIC": (14, 1, 0, {}),
     "MEAN": (40, 1, 27, {"keep_dims": (0, "bool")}),
     "MINIMUM": (57, 1, 39, {}),
