@@ -181,12 +181,20 @@ def run_eval(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_prompt(args: argparse.Namespace) -> None:
+    if not args.prompt:
+        raise ConfigError("--prompt is empty: give at least one character")
+    if not 0 <= args.temperature <= 100:
+        raise ConfigError(f"--temperature is {args.temperature}: use 0 to 100")
+    if args.max_bytes < 1:
+        raise ConfigError(f"--max-bytes is {args.max_bytes}: use at least 1")
+
+
 def run_generate(args: argparse.Namespace) -> int:
+    check_prompt(args)
     _, model, _ = load_brain(args)
     from seed.curriculum.vocab import END, decode, encode
     from seed.wavecore.decode import Decoder
-    if not args.prompt:
-        raise ConfigError("--prompt is empty: give at least one character")
     answer = bytes(Decoder(model).generate(encode(args.prompt), args.max_bytes, END,
                                            args.temperature, args.seed or 0))
     text = decode(answer)
@@ -247,8 +255,7 @@ def prove(args: argparse.Namespace, source, data: bytes):
 
 def run_run(args: argparse.Namespace) -> int:
     from seed.runtime import Brain
-    if not args.prompt:
-        raise ConfigError("--prompt is empty: give at least one character")
+    check_prompt(args)
     brain = Brain(args.file)
     text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed or 0)
     print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)

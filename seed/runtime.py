@@ -52,6 +52,14 @@ def describe(data: bytes, name: str) -> dict[str, Any]:
     return json.JSONDecoder().raw_decode(text)[0]
 
 
+def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    """The likeliest byte at temperature 0, else one drawn from the softmax of (v,) logits."""
+    if temperature == 0:
+        return int(logits.argmax())
+    p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
+    return int(rng.choice(p.size, p=p / p.sum()))
+
+
 def _find_interpreter() -> tuple[Any, str]:
     """The class of the runtime at hand and its name."""
     try:
@@ -152,11 +160,7 @@ class Brain:
         rng = np.random.default_rng((seed, GENERATE, 0))
         logits = self.prefill(prompt)
         for _ in range(max_bytes):
-            if temperature > 0:
-                p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
-                byte = int(rng.choice(p.size, p=p / p.sum()))
-            else:
-                byte = int(logits.argmax())
+            byte = choose(logits, temperature, rng)
             if byte == stop:
                 return
             yield byte

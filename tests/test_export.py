@@ -235,8 +235,12 @@ def test_the_command_exports_verifies_and_chats(tmp_path):
         seed("generate", *where, *chat).stdout)
     quick = seed("export", *where, "--no-verify", "--int8")
     assert quick.returncode == 0 and "not verified" in quick.stdout
-    bad = seed("export", *where, "--prefill", "1")
-    assert bad.returncode == 2 and "--prefill is 1" in bad.stderr
+    for bad, says in ((["export", *where, "--prefill", "1"], "--prefill is 1"),
+                      (["run", out, "--prompt", "x", "--temperature=-1"], "--temperature is -1"),
+                      (["run", out, "--prompt", "x", "--max-bytes", "0"], "--max-bytes is 0"),
+                      (["export", "--run-dir", out + "/none"], "checkpoint.safetensors: ")):
+        done = seed(*bad)
+        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_the_writer_says_what_an_independent_reader_reads(source, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from seed.curriculum.tasks import Item
 from seed.curriculum.vocab import END
 from seed.export.reference import Reference
-from seed.runtime import Brain
+from seed.runtime import Brain, choose
 
 Step = Callable[[int], np.ndarray]       # a byte to the logits (v,) after it
 FAULTLESS = 1e-4   # of the logits' range: float32 weights that differ by more are a fault of ours
@@ -56,8 +56,7 @@ def free_run(brain: Brain, judges: Sequence[Step], steps: int, seed: int = 0) ->
         logits = brain.step(byte)
         for judge, agreement in zip(judges, found, strict=True):
             agreement.see(logits, judge(byte))
-        p = np.exp(logits - logits.max(), dtype=np.float64)
-        byte = int(rng.choice(p.size, p=p / p.sum()))
+        byte = choose(logits, 1.0, rng)
     return found
 
 

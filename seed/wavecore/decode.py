@@ -5,6 +5,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.rng import Stream, stream
+from seed.runtime import choose
 from seed.wavecore.model import State, WaveCore, capture, write
 
 PREFILL = 32  # bytes of one prefill call; the rest goes byte by byte
@@ -60,11 +61,7 @@ class Decoder:
         rng = stream(seed, Stream.GENERATE, 0)
         logits = self.prefill(prompt)
         for _ in range(max_bytes):
-            if temperature > 0:
-                p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
-                byte = int(rng.choice(p.size, p=p / p.sum()))
-            else:
-                byte = int(logits.argmax())
+            byte = choose(logits, temperature, rng)
             if byte == stop:
                 return
             yield byte
