@@ -87,7 +87,8 @@ class Operations:
         """x matrix^T with weights of the chosen kind.
 
         Per-row int8 wants version 12 of the operator; older runtimes load it under a lower one
-        and compute garbage. The portable form gives all rows one scale and multiplies after.
+        and compute garbage. The portable form only stores int8: it is unpacked once, when the file
+        is loaded, with one scale for all rows and a product after.
         """
         if self.weights == "float32":
             return self.fixed(x, matrix)
@@ -98,8 +99,9 @@ class Operations:
         values, scales = rows_to_int8(matrix)
         if self.target == LITERT:
             return self._connect(x, self.graph.constant(values, tuple(scales.tolist())), None, 12)
-        y = self._connect(x, self.graph.constant(values, (1 / 127,)), None, 6)
-        return self.mul(y, self.constant(scales * 127))
+        stored = self.graph.constant(values, (1 / 127,))
+        whole = self.graph.add("DEQUANTIZE", [stored], [matrix.shape], version=2)[0]
+        return self.mul(self._connect(x, whole, None, 6), self.constant(scales * 127))
 
     def embed(self, table: np.ndarray, tokens: Tensor) -> Tensor:
         """Rows (t, d) of the table for tokens (t,). Never delegated, so it comes first."""
