@@ -25,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--profile", default="toy", help="shipped profile or a .toml file")
         command.add_argument("--set", action="append", default=[], metavar="a.b=value",
                              dest="overrides", help="override one key of the profile")
+        command.add_argument("--task", action="append", default=[], metavar="NAME[=SHARE]",
+                             dest="tasks", help="add a task: path.py:ClassName, lessons.jsonl or "
+                                                "notes.txt")
         command.add_argument("--seed", type=int, help="train.seed")
         command.add_argument("--json", action="store_true", help="print JSON")
         return command
@@ -91,7 +94,7 @@ def profile_of(args: argparse.Namespace) -> Profile:
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
     if getattr(args, "no_thermal", False):
         overrides.append("governor.thermal=false")
-    return load_profile(args.profile, overrides)
+    return load_profile(args.profile, overrides, args.tasks)
 
 
 def prepare(threads: int) -> None:
@@ -267,8 +270,8 @@ def run_items(args: argparse.Namespace) -> int:
     profile = profile_of(args)
     curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
     for item in samples(curriculum, args.count):
-        row = {"task": item.task, "level": item.level, "prompt": item.prompt.decode(),
-               "answer": item.answer.decode()}
+        prompt, answer = (part.decode(errors="replace") for part in (item.prompt, item.answer))
+        row = {"task": item.task, "level": item.level, "prompt": prompt, "answer": answer}
         print(json.dumps(row) if args.json else
               f"{item.task:<14}{item.level:>2}  {row['prompt']}{row['answer']}")
     return 0

@@ -253,8 +253,12 @@ def profiles_dir() -> Path:
     return beside if beside.is_dir() else Path(sys.prefix) / "share" / "seed-brain" / "profiles"
 
 
-def load_profile(name: str, overrides: typing.Sequence[str] = ()) -> Profile:
-    """A shipped profile by name, or any TOML file by path, with `a.b=value` overrides applied."""
+def load_profile(name: str, overrides: typing.Sequence[str] = (),
+                 tasks: typing.Sequence[str] = ()) -> Profile:
+    """A shipped profile by name, or any TOML file by path, with `a.b=value` overrides applied.
+
+    `tasks` are added to the lessons: a name or the name of a file, with `=share` if not 1.
+    """
     is_path = name.endswith(".toml") or os.sep in name
     path = Path(name) if is_path else profiles_dir() / f"{name}.toml"
     try:
@@ -268,7 +272,22 @@ def load_profile(name: str, overrides: typing.Sequence[str] = ()) -> Profile:
     data.setdefault("name", path.stem)
     for override in overrides:
         _override(data, override)
+    for task in tasks:
+        _add_task(data, task)
     return from_dict(data)
+
+
+def _add_task(data: dict, task: str) -> None:
+    name, sep, share = task.partition("=")
+    try:
+        value = float(share) if sep else 1.0
+    except ValueError:
+        raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
+    table = data.setdefault("curriculum", {})
+    shares = table.setdefault("tasks", {}) if isinstance(table, dict) else None
+    if not isinstance(shares, dict):
+        raise ConfigError("curriculum.tasks is not a table")
+    shares[name] = value
 
 
 def _override(data: dict, override: str) -> None:

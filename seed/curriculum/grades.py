@@ -14,11 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from seed.config import ConfigError, CurriculumConfig
+from seed.curriculum.own_tasks import is_own, load
 from seed.curriculum.tasks import NAMES, PLAIN, Identity, Item, Task
 from seed.curriculum.vocab import END, PAD
 from seed.rng import Stream, dice
 
 IGNORE = -1  # a target that is not learnt
+ATTEMPTS = 100_000  # to draw an item of one side of the split
 
 
 class Batch(NamedTuple):
@@ -35,15 +37,17 @@ class Curriculum:
 
     def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int):
         for name in config.tasks:
-            if name not in NAMES:
+            if name not in NAMES and not is_own(name):
                 near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
                 raise ConfigError(f"curriculum.tasks.{name} is unknown; nearest is {near}")
-        names = [name for name in NAMES if config.tasks.get(name, 0.0) > 0]
+        names = [name for name in (*NAMES, *filter(is_own, config.tasks))
+                 if config.tasks.get(name, 0.0) > 0]
         if Identity.name in names and not identity:
             raise ConfigError("identity is empty: fill [identity] with question = answer, "
                               "or set curriculum.tasks.identity=0")
         self.tasks: dict[str, Task] = {
-            name: Identity(identity) if name == Identity.name else PLAIN[name]() for name in names}
+            name: Identity(identity) if name == Identity.name else
+            PLAIN[name]() if name in PLAIN else load(name) for name in names}
         self.seed = seed
         self._order = list(self.tasks.values())
         self._shares = list(accumulate(config.tasks[name] for name in names))
@@ -51,10 +55,12 @@ class Curriculum:
     def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
              answer: bytes | None = None) -> Item:
         """An item of that side of the split and, if given, with that answer."""
-        while True:
+        for _ in range(ATTEMPTS):
             item = task.generate(rng, level)
             if answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
                 return item
+        raise ConfigError(f"{task.name}: none of {ATTEMPTS} prompts of level {level} is for "
+                          f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
 
     def batch(self, step: int, batch_size: int, seq_len: int) -> Batch:
         """Rows packed with whole items; a pure function of (seed, step) and the sizes.
@@ -95,11 +101,18 @@ class Curriculum:
             answers = task.answers or (None,)
             trained = purpose == Stream.HOLDOUT
             levels = task.levels if trained else [len(task.levels) + 1] * task.extrapolates
-            rng = dice(0, purpose, NAMES.index(name))
+            rng = dice(0, purpose, _number(name))
             for level in levels:
                 items += [self.draw(rng, task, level, True, answers[i % len(answers)])
                           for i in range(n_per_level)]
         return items
+
+
+def _number(name: str) -> int:
+    """Of a task's own stream of draws."""
+    if name in NAMES:
+        return NAMES.index(name)
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "little")
 
 
 def _too_long(item: Item, seq_len: int) -> str:
@@ -141,7 +154,7 @@ def samples(curriculum: Curriculum, n: int) -> list[Item]:
     """n training items of each task and level, for a person to read."""
     items = []
     for name, task in curriculum.tasks.items():
-        rng = dice(curriculum.seed, Stream.SAMPLE, NAMES.index(name))
+        rng = dice(curriculum.seed, Stream.SAMPLE, _number(name))
         for level in task.levels:
             items += [curriculum.draw(rng, task, level, holdout=False) for _ in range(n)]
     return items

@@ -166,7 +166,12 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             pace.wait(max(0.1, profile.governor.look_every_s))
             continue
 
-        batch = curriculum.batch(step, rows, config.seq_len)
+        try:
+            batch = curriculum.batch(step, rows, config.seq_len)
+        except ConfigError:  # a user's own task has failed; what was learnt is kept
+            if step > saving.saved_step:
+                save()
+            raise
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch.tokens, batch.targets, lr)

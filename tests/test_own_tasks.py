@@ -1,0 +1,129 @@
+"""Tasks of the user's own: what is right trains, what is wrong is named and the run stays whole."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seed.config import ConfigError, load_profile
+from seed.curriculum.grades import Curriculum, is_holdout
+from seed.curriculum.own_tasks import TaskError, load
+from seed.rng import Stream, dice
+from seed.training import checkpoint
+
+COLOURS = """
+class Colours:
+    levels = 2
+    def chance(self, level):
+        return 0.5
+    def generate(self, rng, level):
+        number = int(rng.random() * 1000 * level)
+        return f"colour {number}@", "red" if number % 2 else "blue"
+    def verify(self, prompt, answer):
+        number = int(prompt.split()[1][:-1])
+        return answer == ("red" if number % 2 else "blue")
+"""
+
+
+def written(folder: Path, text: str = COLOURS) -> str:
+    path = folder / "lesson.py"
+    path.write_text(text)
+    return f"{path}:Colours"
+
+
+def drawn(name: str, n: int = 40, holdout: bool = False) -> list:
+    curriculum = Curriculum(load_profile("toy", (), [name]).curriculum, {"who": "me"}, 0)
+    rng = dice(0, Stream.SAMPLE, 0)
+    return [curriculum.draw(rng, curriculum.tasks[name], 1, holdout) for _ in range(n)]
+
+
+def test_a_class_in_a_file_is_a_task_like_any_other(tmp_path):
+    name = written(tmp_path)
+    items = drawn(name)
+    assert all(item.answer in (b"red", b"blue") and not is_holdout(item.prompt) for item in items)
+    task = load(name)
+    assert task.chance(2) == 0.5 and task.verify(items[0].prompt, items[0].answer)
+    assert not task.verify(items[0].prompt, b"green")
+    profile = load_profile("toy", (), [f"{name}=2.5"])
+    assert profile.curriculum.tasks[name] == 2.5
+    curriculum = Curriculum(profile.curriculum, profile.identity, 0)
+    assert {item.level for item in curriculum.holdout(5) if item.task == name} == {1, 2}
+    assert not [item for item in curriculum.extrapolation(5) if item.task == name]
+
+
+def test_a_recorded_corpus_is_a_task(tmp_path):
+    rows = [{"prompt": f"say {i}:", "answer": str(i)} for i in range(200)]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    items = drawn(str(tmp_path / "said.jsonl"))
+    assert all(item.prompt == b"say " + item.answer + b":" for item in items)
+    (tmp_path / "notes.txt").write_text("\n".join(f"{i} dögs are here" for i in range(99)))
+    items = drawn(str(tmp_path / "notes.txt"), holdout=True)
+    assert all((item.prompt + item.answer).decode().endswith(" dögs are here") for item in items)
+
+
+ANSWER = '"red" if number % 2 else "blue"'
+WRONG = {
+    "has no class Colours": "class Other: pass",
+    "loading raises ZeroDivisionError": "1 / 0",
+    "loading raises SyntaxError": "def",
+    "loading raises SystemExit": "raise SystemExit(3)",
+    "the class has no verify": COLOURS.replace("def verify", "def other"),
+    "levels is 0": COLOURS.replace("levels = 2", "levels = 0"),
+    "chance(1) is 7": COLOURS.replace("return 0.5", "return 7"),
+    "generate at level 1 raises KeyError": COLOURS.replace("number = int", "number = {}[1] or int"),
+    "generate gives str": COLOURS.replace('return f"colour', 'return "x"  # f"colour'),
+    "the pair": COLOURS.replace('return f"colour', 'return 1, 2, f"colour'),
+    "answer has 0 bytes": COLOURS.replace(f"{ANSWER}\n    def", '""\n    def'),
+    "prompt is int": COLOURS.replace('f"colour {number}@"', "number"),
+    "they are marks": COLOURS.replace('f"colour {number}@"', 'b"\\xff"'),
+    "verify says False to its own": COLOURS.replace("return answer ==", "return answer !="),
+    "give more distinct prompts": COLOURS.replace('f"colour {number}@"', '"colour 7@"').replace(
+        f"{ANSWER}\n    def", '"red"\n    def')}
+
+
+@pytest.mark.parametrize("says", WRONG)
+def test_what_a_users_task_does_wrong_is_said_in_one_line_with_its_name(tmp_path, says):
+    name = written(tmp_path, WRONG[says])
+    with pytest.raises(ConfigError) as error:
+        drawn(name, 400)
+        drawn(name, 400, holdout=True)
+    assert says in str(error.value) and "lesson.py" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_task_that_takes_forever_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("seed.curriculum.own_tasks.LIMIT_S", 0.2)
+    name = written(tmp_path, COLOURS.replace("number = int", "while 1: pass\n        number = int"))
+    with pytest.raises(TaskError, match="lesson.py:Colours: generate at level 1 takes longer"):
+        drawn(name)
+
+
+@pytest.mark.parametrize("text, says", [
+    ("", "too few"), ('{"prompt": "a"}', "line 1: give"), ("[1]", "line 1: give"),
+    ('{"prompt": "a", "answer": 5}', "answer is int"), ("nonsense", "line 1: give")])
+def test_a_broken_corpus_is_named_with_its_line(tmp_path, text, says):
+    (tmp_path / "said.jsonl").write_text(text)
+    with pytest.raises(TaskError, match=says):
+        load(str(tmp_path / "said.jsonl"))
+    with pytest.raises(TaskError, match="No such file"):
+        load(str(tmp_path / "other.jsonl"))
+
+
+def train(folder: Path, name: str, steps: int) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(steps),
+         "--task", name, "--run-dir", str(folder / "run"), "--set", "curriculum.holdout_items=2"],
+        capture_output=True, text=True, timeout=100)
+
+
+def test_a_task_that_fails_in_the_middle_leaves_a_run_that_goes_on(tmp_path):
+    late = COLOURS.replace("number = int", "self.n = getattr(self, 'n', 0) + 1\n        "
+                           "if self.n > 150: raise RuntimeError('worn out')\n        number = int")
+    done = train(tmp_path, written(tmp_path, late), 30)
+    assert done.returncode == 2 and "worn out" in done.stderr and "Traceback" not in done.stderr
+    saved = checkpoint.read(tmp_path / "run" / checkpoint.NAME).meta["step"]
+    assert 0 < saved < 30
+    done = train(tmp_path, written(tmp_path), 30)
+    assert done.returncode == 0 and f"going on from step {saved}" in done.stderr
+    assert "Colours" in done.stdout
