@@ -1,5 +1,6 @@
 """Tasks of the user's own: what is right trains, what is wrong is named and the run stays whole."""
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,13 @@ def test_a_class_in_a_file_is_a_task_like_any_other(tmp_path):
     curriculum = Curriculum(profile.curriculum, profile.identity, 0)
     assert {item.level for item in curriculum.holdout(5) if item.task == name} == {1, 2}
     assert not [item for item in curriculum.extrapolation(5) if item.task == name]
+
+
+def test_the_lesson_of_the_readme_works(tmp_path):
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    lesson = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+                  if "class Colours" in block)
+    assert {item.answer for item in drawn(written(tmp_path, lesson))} == {b"red", b"blue"}
 
 
 def test_a_recorded_corpus_is_a_task(tmp_path):
