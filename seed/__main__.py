@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--no-thermal", action="store_true", help="do not look at temperatures")
     add_brain(train)
     evaluate = add("eval", "Examine a brain on items it was never trained on.")
+    evaluate.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     add_brain(evaluate)
     generate = add("generate", "Let a brain answer a prompt.")
     generate.add_argument("--prompt", required=True)
@@ -163,24 +164,42 @@ def run_train(args: argparse.Namespace) -> int:
     return 0
 
 
+ASKED, TALKED = 16, 2000   # questions a task about consistency; bytes that it tells itself
+
+
 def run_eval(args: argparse.Namespace) -> int:
     profile, model, step = load_brain(args)
     from seed.curriculum.grades import Curriculum
+    from seed.training import intuition, report
     from seed.training.evaluate import evaluate, table
     from seed.training.step import Forwards
+    from seed.wavecore.decode import Decoder
     curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
-    forward = Forwards(model)
-    n, found = profile.curriculum.holdout_items, {}
-    for name, items in (("holdout", curriculum.holdout(n)),
-                        ("extrapolation", curriculum.extrapolation(n))):
-        found[name] = evaluate(items, curriculum, forward, profile.train.seq_len) or []
+    forward, t = Forwards(model), profile.train.seq_len
+    n, scores = profile.curriculum.holdout_items, {}
+    holdout = curriculum.holdout(n)
+    for name, items in (("holdout", holdout), ("extrapolation", curriculum.extrapolation(n))):
+        scores[name] = evaluate(items, curriculum, forward, t) or []
+    minds = intuition.consistency(curriculum, forward, t, min(n, ASKED))
+    sure = intuition.calibration(holdout, forward, t)
+    free = intuition.stability(Decoder(model), TALKED)
+    found = {"profile": profile.name, "step": step,
+             **{name: [s.to_dict() for s in own] for name, own in scores.items()},
+             "consistency": [dataclasses.asdict(mind) for mind in minds],
+             "calibration": {**dataclasses.asdict(sure), "error": sure.error},
+             "stability": dataclasses.asdict(free)}
+    if args.html:
+        args.html.write_text(report.page(found), encoding="utf-8")
     if args.json:
-        print(json.dumps({"step": step, **{name: [s.to_dict() for s in scores]
-                                           for name, scores in found.items()}}))
+        print(json.dumps(found))
         return 0
     print(f"brain at step {step}")
-    for name, scores in found.items():
-        print(f"\n{name}\n{table(scores)}")
+    for name, own in scores.items():
+        print(f"\n{name}\n{table(own)}")
+    print(f"\nthe same answer after every history: {sum(m.same for m in minds)} of "
+          f"{sum(m.asked for m in minds)} questions, right {sum(m.right for m in minds)}\n"
+          f"calibration error {100 * sure.error:.1f} %\n{free.steps} bytes to itself: states "
+          f"{'finite' if free.finite else 'NOT FINITE'}, {100 * free.repetition:.1f} % repeated")
     return 0
 
 

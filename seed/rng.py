@@ -13,6 +13,7 @@ class Stream(IntEnum):
     EXTRAPOLATION = 3
     SAMPLE = 4
     GENERATE = 5
+    CONTEXT = 6
 
 
 def stream(seed: int, stream: Stream, index: int) -> np.random.Generator:

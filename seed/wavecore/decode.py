@@ -6,7 +6,7 @@ from tinygrad import Tensor
 
 from seed.rng import Stream, stream
 from seed.runtime import choose
-from seed.wavecore.model import State, WaveCore, capture, write
+from seed.wavecore.model import State, WaveCore, capture, read, write
 
 PREFILL = 32  # bytes of one prefill call; the rest goes byte by byte
 
@@ -43,6 +43,12 @@ class Decoder:
         for layer in self.state:
             for s in layer:
                 write(s, np.zeros(s.shape, np.int32 if s.dtype.name == "int" else np.float32))
+
+    def state_rms(self) -> float:
+        """Root mean square of all that is carried, apart from counts."""
+        flat = np.concatenate([read(s).ravel() for layer in self.state for s in layer
+                               if s.dtype.name == "float"])
+        return float(np.sqrt(np.square(flat, dtype=np.float64).mean()))
 
     def prefill(self, prompt: bytes) -> np.ndarray:
         """Feeds a prompt of at least one byte; returns the logits (v,) after its last."""

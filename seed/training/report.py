@@ -1,0 +1,78 @@
+"""An examination as one HTML page that needs nothing else: tables, and plots drawn as SVG."""
+import html
+from collections.abc import Sequence
+from typing import Any
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;
+color:#222;background:#fff}h2{margin-top:2em}svg{max-width:100%;height:auto}
+table{border-collapse:collapse}
+td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}.note{color:#666}"""
+BAR, GAP, LEFT, WIDTH = 14, 6, 150, 520
+SIDE = 260
+
+
+def bars(scores: Sequence[dict[str, Any]]) -> str:
+    """One bar a task and level with its 95 % interval, and a mark at the chance level."""
+    height = len(scores) * (BAR + GAP) + 20
+    parts = []
+    for i, s in enumerate(scores):
+        y, (low, high) = i * (BAR + GAP), s["interval"]
+        middle = y + BAR / 2
+        parts.append(
+            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(s["task"])} '
+            f'{s["level"]}</text><rect x="{LEFT}" y="{y}" width="{WIDTH * s["accuracy"]:.1f}" '
+            f'height="{BAR}" fill="#4a7fb5"/><line x1="{LEFT + WIDTH * low:.1f}" '
+            f'x2="{LEFT + WIDTH * high:.1f}" y1="{middle}" y2="{middle}" stroke="#222"/>'
+            f'<line x1="{LEFT + WIDTH * s["chance"]:.1f}" x2="{LEFT + WIDTH * s["chance"]:.1f}" '
+            f'y1="{y - 2}" y2="{y + BAR + 2}" stroke="#c33" stroke-width="2"/>'
+            f'<text x="{LEFT + WIDTH + 8}" y="{y + 12}">{100 * s["accuracy"]:.1f} %</text>')
+    return (f'<svg viewBox="0 0 {LEFT + WIDTH + 80} {height}" width="{LEFT + WIDTH + 80}" '
+            f'font-size="12">{"".join(parts)}</svg>')
+
+
+def curve(xs: Sequence[float], ys: Sequence[float], top: float, diagonal: bool = False) -> str:
+    """A line through points whose x runs from 0 to 1 and whose y from 0 to `top`."""
+    points = " ".join(f"{SIDE * x:.1f},{SIDE * (1 - min(1, y / top)):.1f}" for x, y in zip(xs, ys))
+    ideal = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>' if diagonal else ""
+    return (f'<svg viewBox="-2 -2 {SIDE + 4} {SIDE + 4}" width="{SIDE}"><rect width="{SIDE}" '
+            f'height="{SIDE}" fill="none" stroke="#999"/>{ideal}<polyline points="{points}" '
+            f'fill="none" stroke="#4a7fb5" stroke-width="2"/></svg>')
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    def line(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page of what `seed eval --json` prints."""
+    parts = [f"<h1>{html.escape(found['profile'])} at step {found['step']}</h1>",
+             '<p class="note">Bars: exact match on items never trained on; black line: 95 % '
+             'interval; red mark: the chance level.</p>']
+    for name in ("holdout", "extrapolation"):
+        if found[name]:
+            parts += [f"<h2>{name.capitalize()}</h2>", bars(found[name])]
+    parts += ["<h2>Of one mind</h2><p class=note>The same question alone, after one lesson and "
+              "after three.</p>",
+              table(("task", "asked", "same answer", "right each time"),
+                    [(c["task"], c["asked"], c["same"], c["right"]) for c in found["consistency"]])]
+    sure = found["calibration"]
+    used = [i for i, n in enumerate(sure["count"]) if n]
+    parts += [f"<h2>As right as it is sure</h2><p class=note>Share of right answer bytes against "
+              f"the probability given to them; expected calibration error "
+              f"{100 * sure['error']:.1f} %.</p>",
+              curve([sure["confidence"][i] for i in used], [sure["accuracy"][i] for i in used], 1,
+                    True)]
+    free = found["stability"]
+    top = 1.1 * max([*free["norms"], 1e-9]) if free["finite"] else 1.0
+    places = [i / max(1, len(free["norms"]) - 1) for i in range(len(free["norms"]))]
+    parts += [f"<h2>Talking to itself</h2><p class=note>{free['steps']} bytes at temperature 1; "
+              f"{'all states finite' if free['finite'] else 'NOT FINITE'}; "
+              f"{100 * free['repetition']:.1f} % of pieces of 8 bytes came before. Root mean "
+              f"square of the states, up to {top:.2f}:</p>"]
+    if free["finite"]:
+        parts.append(curve(places, free["norms"], top))
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>seed</title>'
+            f"<style>{STYLE}</style>{''.join(parts)}</html>\n")

@@ -1,0 +1,144 @@
+"""The intuition test, judged with brains whose mind is known: one knows, the others do not."""
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import brains
+from seed.config import load_profile
+from seed.curriculum.grades import Curriculum
+from seed.curriculum.tasks import Item
+from seed.curriculum.vocab import END
+from seed.training.intuition import answers, calibration, consistency, stability
+from seed.training.report import page
+
+T = 96
+
+
+def curriculum() -> Curriculum:
+    profile = load_profile("toy", ["curriculum.tasks.boolean=0", "curriculum.tasks.repeat=0"])
+    return Curriculum(profile.curriculum, profile.identity, 0)
+
+
+class Oracle:
+    """Logits of one who knows every lesson; `sure` is what the right byte gets above the others."""
+
+    def __init__(self, lessons: Curriculum, sure: float = 20.0, forgets: bool = False):
+        self.tasks, self.sure, self.forgets = list(lessons.tasks.values()), sure, forgets
+
+    def next(self, text: bytes) -> int:
+        lesson = text.split(bytes([END]))[-1].decode(errors="replace")
+        for task in self.tasks:
+            for end in range(1, len(lesson) + 1):
+                if re.fullmatch(task.form, lesson[:end]):
+                    answer = task.solve(lesson[:end]).encode() + bytes([END])
+                    said = lesson[end:].encode()
+                    if answer.startswith(said) and said != answer:
+                        lost = self.forgets and END in text and not said
+                        return ord("!") if lost else answer[len(said)]
+        return 0
+
+    def __call__(self, t: int, tokens: np.ndarray) -> np.ndarray:
+        logits = np.zeros((*tokens.shape, 256), np.float32)
+        for i, row in enumerate(tokens):
+            used = len(bytes(row.astype(np.uint8)).rstrip(b"\0"))
+            for j in range(used):
+                logits[i, j, self.next(bytes(row[:j + 1].astype(np.uint8)))] = self.sure
+        return logits
+
+
+def test_answers_are_what_greedy_generation_gives():
+    lessons = curriculum()
+    found = answers(Oracle(lessons), [b"12+30=", b"1011#", b"abc>"], [9, 9, 2], T)
+    assert found == [b"42", b"1", b"ab"]
+
+
+def test_who_knows_is_of_one_mind_and_who_is_distracted_is_not():
+    lessons = curriculum()
+    for forgets in (False, True):
+        found = consistency(lessons, Oracle(lessons, forgets=forgets), T, 3)
+        assert [c.task for c in found] == list(lessons.tasks)
+        assert all(c.asked == 3 and c.right <= c.same for c in found)
+        if forgets:
+            assert sum(c.same for c in found) == 0
+        else:
+            assert all(c.right == 3 for c in found)
+
+
+@pytest.mark.parametrize("sure, error", [(20.0, 0.0), (np.log(255.0), 0.5)])
+def test_calibration_compares_confidence_with_being_right(sure, error):
+    """Always right: at a logit of 20 it says so, at log 255 it claims only one half."""
+    lessons = curriculum()
+    found = calibration(lessons.holdout(2), Oracle(lessons, sure), T)
+    assert sum(found.count) > 100 and found.error == pytest.approx(error, abs=1e-4)
+    assert found.accuracy[np.argmax(found.count)] == 1.0
+
+
+class Talker:
+    """Says the same eight bytes again and again, and its state grows until it is not finite."""
+
+    def __init__(self, grows: bool):
+        self.grows, self.said = grows, 0
+
+    def generate(self, prompt, steps, stop, temperature, seed):
+        for self.said in range(steps):
+            yield self.said % 8
+
+    def state_rms(self) -> float:
+        return float("inf") if self.grows and self.said > 50 else 1.0
+
+
+def test_stability_sees_repetition_and_what_is_not_finite():
+    calm, wild = (stability(Talker(grows), 100) for grows in (False, True))
+    assert calm.finite and not wild.finite and calm.norms == [1.0] * 50
+    assert calm.repetition == pytest.approx(1 - 8 / 93)
+
+
+def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
+    brains.untrained(tmp_path, "fast", "curriculum.holdout_items=2", "train.seq_len=64")
+
+    def evaluate(*more: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "seed", "eval", "--run-dir", str(tmp_path),
+                               *more], capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    found = json.loads(evaluate("--json"))
+    assert found["step"] == 7 and found["holdout"] and found["extrapolation"]
+    assert found["stability"]["steps"] == 2000 and found["stability"]["finite"]
+    assert "calibration error" in evaluate("--html", str(tmp_path / "report.html"))
+    text = (tmp_path / "report.html").read_text()
+    assert text == page(found)
+    assert "http" not in text and "<script" not in text   # it needs nothing else
+
+    class Tags(HTMLParser):
+        seen: list = []
+
+        def handle_starttag(self, tag, attrs):
+            self.seen.append(tag)
+    Tags().feed(text)
+    assert Tags.seen.count("svg") == 4 and Tags.seen.count("rect") > 30
+
+
+def test_a_page_shows_names_as_text():
+    score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
+    text = page({"profile": "<i>", "step": 1, "holdout": [score], "extrapolation": [],
+                 "consistency": [], "calibration": {"count": [1], "confidence": [1.0],
+                                                    "accuracy": [1.0], "error": 0.0},
+                 "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})
+    assert "<b>" not in text and "&lt;b&gt;" in text and "<i>" not in text
+
+
+def test_an_untrained_brain_passes_no_lesson(tmp_path):
+    """Format alone earns nothing: no task is above its chance level by more than its interval."""
+    from seed.training.evaluate import evaluate
+    lessons, rng = curriculum(), brains.stream(0, brains.Stream.SAMPLE, 1)
+    items: list[Item] = lessons.holdout(40)
+
+    def forward(t: int, tokens: np.ndarray) -> np.ndarray:
+        return rng.standard_normal((*tokens.shape, 256))
+    scores = evaluate(items, lessons, forward, T) or []
+    assert scores and all(s.interval[0] <= s.chance for s in scores)
