@@ -137,7 +137,7 @@ def run_train(args: argparse.Namespace) -> int:
     requests = Requests().watch()
     prepare_brain(args)
     from seed import system_health
-    from seed.curriculum.grades import Curriculum
+    from seed.curriculum.lessons import Curriculum
     from seed.training.evaluate import table
     from seed.training.learner import Learner
     from seed.training.lock import locked
@@ -169,7 +169,7 @@ ASKED, TALKED = 16, 2000   # questions a task about consistency; bytes that it t
 
 def run_eval(args: argparse.Namespace) -> int:
     profile, model, step = load_brain(args)
-    from seed.curriculum.grades import Curriculum
+    from seed.curriculum.lessons import Curriculum
     from seed.training import intuition, report
     from seed.training.evaluate import evaluate, table
     from seed.training.step import Forwards
@@ -253,7 +253,7 @@ def prove(args: argparse.Namespace, source, data: bytes):
     """Runs a file's bytes against the trainer's own model."""
     import tempfile
     prepare_brain(args)
-    from seed.curriculum.grades import Curriculum
+    from seed.curriculum.lessons import Curriculum
     from seed.export.reference import Reference
     from seed.export.verify import verify
     from seed.runtime import Brain
@@ -285,7 +285,7 @@ def run_run(args: argparse.Namespace) -> int:
 
 
 def run_items(args: argparse.Namespace) -> int:
-    from seed.curriculum.grades import Curriculum, samples
+    from seed.curriculum.lessons import Curriculum, samples
     profile = profile_of(args)
     curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
     for item in samples(curriculum, args.count):

@@ -85,12 +85,26 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """What is studied: relative share of each task in the rows (0 leaves it out)."""
+    """What is studied: relative share of each task in the items (0 leaves it out), and the school.
+    """
     tasks: dict[str, float] = field(default_factory=dict)
-    holdout_items: int = 64  # items a task and level in one evaluation
+    holdout_items: int = 64   # items a task and level in one evaluation
+    exam_every: int = 250     # steps between the school's examinations; 0: no school, all is open
+    exam_items: int = 16      # items a task and level in one examination
+    pass_mark: float = 0.95   # accuracy that passes a task
+    keep_mark: float = 0.85   # below it a passed task is passed no longer
+    patience: int = 8         # examinations after which the next grade opens in any case
+    replay: float = 0.1       # how often a lesson comes that is wholly known; 1 more if unknown
 
     def check(self) -> None:
-        _check_range("curriculum", "holdout_items", self.holdout_items, 1, 100_000)
+        for name, low, high in (
+                ("holdout_items", 1, 100_000), ("exam_every", 0, 10**9), ("exam_items", 1, 10_000),
+                ("pass_mark", 0.0, 1.0), ("keep_mark", 0.0, 1.0), ("patience", 1, 10**9),
+                ("replay", 1e-6, 1e6)):
+            _check_range("curriculum", name, getattr(self, name), low, high)
+        if self.keep_mark > self.pass_mark:
+            raise ConfigError(f"curriculum.keep_mark is {self.keep_mark}: use at most pass_mark "
+                              f"({self.pass_mark})")
         if not self.tasks:
             raise ConfigError("curriculum.tasks is empty: name at least one, such as copy = 1.0")
         for name, share in self.tasks.items():
@@ -116,7 +130,7 @@ class TrainConfig:
     beta2: float = 0.99
     eps: float = 1e-8
     grad_clip: float = 1.0
-    eval_every_minutes: float = 1.0
+    eval_every_minutes: float = 10.0
     save_every_minutes: float = 1.0
     save_grace_minutes: float = 30.0  # how long a run goes on while it cannot save
     write_gb_per_day: float = 10.0    # budget of periodic saves: cards wear by what is written

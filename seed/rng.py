@@ -14,6 +14,7 @@ class Stream(IntEnum):
     SAMPLE = 4
     GENERATE = 5
     CONTEXT = 6
+    EXAM = 7
 
 
 def stream(seed: int, stream: Stream, index: int) -> np.random.Generator:

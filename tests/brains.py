@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from seed.config import Profile, load_profile
+from seed.curriculum.school import School
 from seed.export.graph import Options
 from seed.export.reference import Reference
 from seed.export.translate import Source, translate
@@ -36,7 +37,7 @@ def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path
     run_dir.mkdir(parents=True, exist_ok=True)
     checkpoint.save(run_dir, params, {
         "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0, "elapsed_s": 0.0,
-        "plan": {"decay_start": None, "total_steps": None}})
+        "plan": {"decay_start": None, "total_steps": None}, "school": School().to_dict()})
     return run_dir / checkpoint.NAME
 
 

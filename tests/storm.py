@@ -45,6 +45,7 @@ def start(run_dir: Path, cache: Path, library: Path | None = None,
         [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(STEPS),
          "--threads", "1", "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
          "--set", "curriculum.holdout_items=1", "--set", "train.batch_size=2",
+         "--set", "curriculum.exam_every=7", "--set", "curriculum.exam_items=2",
          "--set", "train.save_every_minutes=0.002", "--set", "train.write_gb_per_day=1e6"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -56,7 +57,7 @@ def outcome(run_dir: Path) -> tuple[str, str]:
     """
     rows = (run_dir / "metrics.jsonl").read_text().splitlines()
     steps = "\n".join(dict.fromkeys(
-        row for row in rows if json.loads(row)["kind"] in ("step", "skip", "eval")))
+        row for row in rows if json.loads(row)["kind"] in ("step", "skip", "exam", "eval")))
     return (hashlib.sha256((run_dir / CHECKPOINT).read_bytes()).hexdigest(),
             hashlib.sha256(steps.encode()).hexdigest())
 

@@ -2,15 +2,19 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from seed.config import ConfigError, CurriculumConfig
-from seed.curriculum.grades import IGNORE, Curriculum, is_holdout, pack_one_per_row, samples
-from seed.curriculum.tasks import NAMES, Item
+from seed.curriculum.lessons import IGNORE, Curriculum, is_holdout, pack_one_per_row, samples
+from seed.curriculum.school import LAST, School
+from seed.curriculum.task import Item
+from seed.curriculum.tasks import NAMES
 from seed.curriculum.vocab import END, PAD, decode, encode
 
+OPEN = School(LAST, LAST)
 TABLE = {"who are you": "I am Seed.", "what for": "To learn.", "where": "Here."}
 
 
@@ -39,6 +43,49 @@ def unpack(batch):
     return pairs
 
 
+def the_term(numbers):
+    """What fits in the place of None: terms two places apart differ by one amount."""
+    at = numbers.index(None)
+    for value in range(2000):
+        filled = [*numbers[:at], value, *numbers[at + 1:]]
+        if len({b - a for a, b in zip(filled, filled[2:])}) == 1:
+            return value
+
+
+def the_next(numbers):
+    ratios = {Fraction(b, a) for a, b in zip(numbers, numbers[1:])} if all(numbers) else {}
+    if len(ratios) == 1 and ratios != {1}:
+        return numbers[-1] * ratios.pop()
+    own = numbers[len(numbers) % 2::2]  # the terms of the same turn
+    return round(np.polyval(np.polyfit(range(len(own)), own, 1), len(own)))
+
+
+def the_way(rows):
+    """The first shortest way in alphabetical order: ways are lengthened in that order."""
+    places = {mark: (r, c) for r, row in enumerate(rows) for c, mark in enumerate(row)}
+    ways, seen = [("", places["R"])], {places["R"]}
+    for way, (r, c) in ways:
+        if (r, c) == places["G"]:
+            return way
+        for move, place in (("E", (r, c + 1)), ("N", (r - 1, c)), ("S", (r + 1, c)),
+                            ("W", (r, c - 1))):
+            inside = 0 <= place[0] < len(rows) and 0 <= place[1] < len(rows[0])
+            if inside and rows[place[0]][place[1]] != "#" and place not in seen:
+                seen.add(place)
+                ways.append((way + move, place))
+
+
+def the_count(sentences, who):
+    owns = Counter()
+    for sentence in sentences:
+        name, deed, *rest = sentence.split()
+        number = int(rest[-1])
+        owns[name] += number if deed in ("has", "finds") else -number
+        if deed == "gives":
+            owns[rest[0]] += number
+    return owns[who]
+
+
 def recompute(task, prompt):
     text = prompt.decode()
     body = text[:-1]
@@ -48,18 +95,31 @@ def recompute(task, prompt):
     if task == "count":
         return "%d,%d,%d" % tuple(np.polyval(np.polyfit([0, 1], numbers[1:], 1), [2, 3, 4]).round())
     if task == "next":
-        if numbers:
-            return str(numbers[-1] + numbers[1] - numbers[0])
-        return next(body[-p] for p in (2, 3) if all(
+        return str(the_next(numbers)) if numbers else next(body[-p] for p in (2, 3) if all(
             body[i] == body[i - p] for i in range(p, len(body))))
+    if task == "missing":
+        return str(the_term([None if n == "_" else int(n) for n in body.split(",")]))
     if task in ("add", "subtract"):
         return str(numbers[0] + numbers[1] * (1 if task == "add" else -1))
-    if task == "add_reversed":
-        return "".join(reversed(str(sum(numbers))))
+    if task in ("add_long", "multiply"):
+        left, mark, right = re.findall(r"\d+|[+*]", body)
+        value = str(eval(left[::-1].lstrip("0") + mark + right[::-1].lstrip("0")
+                         if left.strip("0") and right.strip("0") else
+                         f"{int(left[::-1])}{mark}{int(right[::-1])}"))
+        return value[::-1].ljust(max(len(left), len(right)) + 1 if mark == "+" else 0, "0")
     if task == "compare":
         return "FT"[numbers[0] < numbers[1]]
+    if task == "sort":
+        return ",".join(map(str, np.sort(numbers)))
     if task == "parity":
         return str(int(body, 2).bit_count() & 1)
+    if task == "cycle":
+        place = 0
+        for move in body:
+            place = (place + {"L": 4, "R": 1, "S": 0}[move]) % 5
+        return str(place)
+    if task == "nested":
+        return str(eval(body) % 5)
     if task in ("modular", "boolean"):
         if task == "boolean":
             body = body.replace("!T", "0").replace("!F", "1").replace("T", "1").replace("F", "0")
@@ -68,6 +128,23 @@ def recompute(task, prompt):
         for part in rest:
             value = eval(f"({value}){part[0]}{int(part[1:])}")
         return str(value % 5) if task == "modular" else "FT"[value]
+    if task == "assign":
+        *said, asked = body.split(",")
+        values = {}
+        for statement in said:
+            exec(statement, {}, values)
+        return str(values[asked])
+    if task == "recall":
+        return next(pair[2:] for pair in body.split(",")[:-1] if pair[0] == body[-1])
+    if task == "story":
+        *said, asked = body.split(". ")
+        return str(the_count(said, asked))
+    if task == "brackets":
+        while body != (body := re.sub(r"\(\)|\[\]|{}", "", body)):
+            pass
+        return body[::-1].translate(str.maketrans("([{", ")]}"))
+    if task == "grid":
+        return the_way(body.split("/"))
     return next(a for q, a in TABLE.items() if q in text.lower())
 
 
@@ -100,7 +177,7 @@ def test_holdout_and_training_share_no_prompt_for_any_seed():
     held = {i.prompt for seed in (0, 1) for i in curriculum(seed).holdout(33)}
     held |= {i.prompt for i in curriculum().extrapolation(33)}
     for seed in (0, 1, 42, 43):
-        seen = {p for s in range(40) for p, _ in unpack(curriculum(seed).batch(s, 5, 127))}
+        seen = {p for s in range(40) for p, _ in unpack(curriculum(seed).batch(OPEN, s, 5, 127))}
         assert not seen & held and not any(map(is_holdout, seen))
 
 
@@ -125,18 +202,18 @@ def test_extrapolation_prompts_are_longer_than_any_trained_one():
 
 def test_a_batch_is_a_pure_function_of_seed_and_step():
     c = curriculum(5)
-    first = c.batch(3, 4, 128)
-    c.batch(9, 4, 128)
-    again = curriculum(5).batch(3, 4, 128)
+    first = c.batch(OPEN, 3, 4, 128)
+    c.batch(OPEN, 9, 4, 128)
+    again = curriculum(5).batch(OPEN, 3, 4, 128)
     assert all(np.array_equal(a, b) and a.dtype == np.int32 for a, b in zip(first, again))
-    for other in (c.batch(4, 4, 128), curriculum(6).batch(3, 4, 128)):
+    for other in (c.batch(OPEN, 4, 4, 128), curriculum(6).batch(OPEN, 3, 4, 128)):
         assert not np.array_equal(first.tokens, other.tokens)
 
 
-@pytest.mark.parametrize("rows, seq_len", [(1, 63), (3, 65), (16, 128)])
+@pytest.mark.parametrize("rows, seq_len", [(1, 113), (3, 129), (16, 128)])
 def test_rows_hold_whole_items_whose_answers_are_the_targets(rows, seq_len):
     c = curriculum()
-    batch = c.batch(0, rows, seq_len)
+    batch = c.batch(OPEN, 0, rows, seq_len)
     assert batch.tokens.shape == batch.targets.shape == (rows, seq_len)
     pairs = unpack(batch)
     assert len(pairs) > rows
@@ -147,7 +224,7 @@ def test_rows_hold_whole_items_whose_answers_are_the_targets(rows, seq_len):
 
 def test_evaluation_rows_hold_one_item_each():
     items = curriculum().holdout(2)
-    assert unpack(pack_one_per_row(items, 65)) == [(i.prompt, i.answer) for i in items]
+    assert unpack(pack_one_per_row(items, 129)) == [(i.prompt, i.answer) for i in items]
     with pytest.raises(ConfigError, match="train.seq_len is 3: an item of copy needs 7"):
         pack_one_per_row([Item("copy", 1, b"abc>", b"abc")], 3)
 
@@ -172,7 +249,7 @@ def test_wrong_configs_are_refused_with_the_fix():
     with pytest.raises(ConfigError, match="identity is empty"):
         Curriculum(CurriculumConfig(tasks={"identity": 1.0}), {}, 0)
     with pytest.raises(ConfigError, match="train.seq_len is 2: .* use at least"):
-        curriculum(copy=1.0).batch(0, 1, 2)
+        curriculum(copy=1.0).batch(OPEN, 0, 1, 2)
 
 
 def test_text_survives_the_vocabulary():
@@ -180,5 +257,5 @@ def test_text_survives_the_vocabulary():
 
 
 def test_the_curriculum_never_imports_tinygrad():
-    code = "import sys, seed.curriculum.grades; sys.exit('tinygrad' in sys.modules)"
+    code = "import sys, seed.curriculum.lessons; sys.exit('tinygrad' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("module", [
-    "seed.config", "seed.rng", "seed.curriculum.grades", "seed.system_health", "seed.__main__",
+    "seed.config", "seed.rng", "seed.curriculum.lessons", "seed.system_health", "seed.__main__",
     "seed.training.checkpoint", "seed.training.evaluate", "seed.training.loop",
     "seed.export.translate", "seed.export.verify", "seed.runtime"])
 def test_the_module_imports_without_tinygrad(module):

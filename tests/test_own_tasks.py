@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seed.config import ConfigError, load_profile
-from seed.curriculum.grades import Curriculum, is_holdout
+from seed.curriculum.lessons import Curriculum, is_holdout
 from seed.curriculum.own_tasks import TaskError, load
 from seed.rng import Stream, dice
 from seed.training import checkpoint

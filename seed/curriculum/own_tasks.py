@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from seed.config import ConfigError
-from seed.curriculum.tasks import Item, Task
+from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import END, PAD
 
 LIMIT_S = 5.0     # for one call into a user's class

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seed.curriculum.tasks import Item
+from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.export.reference import Reference
 from seed.runtime import Brain, choose

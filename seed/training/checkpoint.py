@@ -16,9 +16,10 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from seed.config import ConfigError, from_dict
+from seed.curriculum import school
 from seed.system_health import MB, meminfo_mb
 
-FORMAT = 2
+FORMAT = 3
 NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
                              ".checkpoint.partial")
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
@@ -149,8 +150,11 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: its elapsed_s is {str(elapsed_s)[:40]!r}, not a time")
     try:
         from_dict(meta.get("profile"))
+        school.from_dict(meta.get("school"))
     except ConfigError as error:
         raise CheckpointError(f"{path}: in its profile, {error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def read(path: Path) -> Checkpoint:

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from seed.curriculum.grades import IGNORE, Curriculum, pack_one_per_row
-from seed.curriculum.tasks import Item
+from seed.curriculum.lessons import IGNORE, Curriculum, pack_one_per_row
+from seed.curriculum.task import Item
 
-ROWS = 16               # items of one forward pass
-BUCKETS = (32, 64)      # row lengths, so that few shapes are compiled; longer items take seq_len
+ROWS = 16   # items of one forward pass
+# Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
+BUCKETS = (32, 64)
 Forward = Callable[[int, np.ndarray], np.ndarray]   # (row length, tokens (ROWS, t)) -> logits
 
 
@@ -48,8 +49,9 @@ def evaluate(items: Sequence[Item], curriculum: Curriculum, forward: Forward, se
     buckets: dict[int, list[Item]] = {}
     for item in distinct:
         length = len(item.prompt) + len(item.answer)
-        fits = [size for size in BUCKETS if length <= size < seq_len]
-        buckets.setdefault(fits[0] if fits else max(seq_len, length), []).append(item)
+        sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
+        fits = [size for size in sizes if length <= size] or [1 << (length - 1).bit_length()]
+        buckets.setdefault(fits[0], []).append(item)
     right: dict[Item, bool] = {}
     for size, found in sorted(buckets.items()):
         for i in range(0, len(found), ROWS):
@@ -66,6 +68,12 @@ def evaluate(items: Sequence[Item], curriculum: Curriculum, forward: Forward, se
         groups.setdefault((item.task, item.level), []).append(right[item])
     return [Score(task, level, sum(hits), len(hits), curriculum.tasks[task].chance(level))
             for (task, level), hits in groups.items()]
+
+
+def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
+    """Accuracies of each task's levels, in their order."""
+    return {name: tuple(s.accuracy for s in scores if s.task == name)
+            for name in dict.fromkeys(s.task for s in scores)}
 
 
 def table(scores: Sequence[Score]) -> str:

@@ -1,13 +1,14 @@
 """What exact match does not show: is a brain of one mind, does it know how sure it may be, is it
 stable when it talks to itself?"""
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from seed.curriculum.grades import IGNORE, Curriculum, pack_one_per_row
-from seed.curriculum.tasks import Item
+from seed.curriculum.lessons import IGNORE, Curriculum, pack_one_per_row
+from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
 from seed.training.evaluate import ROWS, Forward
@@ -53,27 +54,23 @@ class Consistency:
 
 def consistency(curriculum: Curriculum, forward: Forward, seq_len: int,
                 n_per_task: int) -> list[Consistency]:
-    """Asks holdout items alone, after another lesson and after several of any tasks."""
+    """Asks holdout items alone, after another lesson and after several of any tasks.
+
+    Items that leave no room for a history in a row are not asked.
+    """
     rng = dice(curriculum.seed, Stream.CONTEXT, 0)
     tasks, found = list(curriculum.tasks.values()), []
     for task in tasks:
-        items, texts, limits = [], [], []
+        items: list[Item] = []
+        texts: list[bytes] = []
         for _ in range(n_per_task):
             item = curriculum.draw(rng, task, len(task.chances), holdout=True)
             room = seq_len - len(item.prompt) - len(item.answer) - 1
-            if room < 0:
-                continue  # it fits into no row
-            items.append(item)
-            for count in HISTORIES:
-                history = b""
-                for _ in range(count):
-                    other = tasks[int(rng.random() * len(tasks))]
-                    before = curriculum.draw(rng, other, 1, holdout=False)
-                    if before.prompt != item.prompt and len(history) + len(
-                            before.prompt + before.answer) < room:
-                        history += before.prompt + before.answer + bytes([END])
-                texts.append(history + item.prompt)
-                limits.append(len(item.answer) + 1)
+            histories = [_history(curriculum, rng, item, count, room) for count in HISTORIES]
+            if all(history or not count for history, count in zip(histories, HISTORIES)):
+                items.append(item)
+                texts += [history + item.prompt for history in histories]
+        limits = [len(item.answer) + 1 for item in items for _ in HISTORIES]
         given = answers(forward, texts, limits, seq_len)
         score = Consistency(task.name)
         for i, item in enumerate(items):
@@ -83,6 +80,19 @@ def consistency(curriculum: Curriculum, forward: Forward, seq_len: int,
             score.right += set(own) == {item.answer}
         found.append(score)
     return found
+
+
+def _history(curriculum: Curriculum, rng: random.Random, item: Item, count: int,
+             room: int) -> bytes:
+    """Up to `count` easy lessons of any tasks, other than the item, in at most `room` bytes."""
+    tasks, history = list(curriculum.tasks.values()), b""
+    for _ in range(count):
+        other = tasks[int(rng.random() * len(tasks))]
+        before = curriculum.draw(rng, other, 1, holdout=False)
+        lesson = before.prompt + before.answer + bytes([END])
+        if before.prompt != item.prompt and len(history) + len(lesson) <= room:
+            history += lesson
+    return history
 
 
 @dataclass

@@ -1,25 +1,30 @@
 """The training loop: the only place that decides when to evaluate, save, go back and stop."""
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from seed import system_health
 from seed.config import ConfigError, Profile
-from seed.curriculum.grades import Curriculum
+from seed.curriculum import school as schools
+from seed.curriculum.lessons import Curriculum
+from seed.curriculum.task import Item
 from seed.governor import RUN, STOP, Decision
 from seed.system_health import Health
 from seed.training import checkpoint
-from seed.training.evaluate import Score, evaluate
+from seed.training.evaluate import Score, by_task, evaluate
 from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.pace import Pace
 from seed.training.saving import RETRY_S, Saving
 from seed.training.schedule import Plan, lr_at, replan
 from seed.training.service import notify
 from seed.training.signals import Requests
+
+
+Lessons = TypeVar("Lessons")   # a batch, or the items of an examination
 
 
 class Diverged(RuntimeError):
@@ -73,6 +78,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     if not config.steps and not config.minutes:
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     curriculum = Curriculum(profile.curriculum, profile.identity, config.seed)
+    school = schools.enter(profile.curriculum, curriculum.tasks)
     rows = config.batch_size * config.grad_accum_steps
     step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
     skipped, skipped_in_a_row, rollbacks = 0, 0, 0
@@ -85,6 +91,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         step, elapsed_before = found.meta["step"], found.meta["elapsed_s"]
         skipped, rollbacks = found.meta["skipped"], found.meta["rollbacks"]
         lr_scale, plan = 0.5 ** rollbacks, Plan(**found.meta["plan"])
+        school = schools.from_dict(found.meta["school"])
         if config.steps and plan.total_steps != config.steps:
             plan = Plan()  # a run that is given a new end is planned anew
         status.say(f"going on from step {step} of {run_dir}")
@@ -103,7 +110,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         by_time = config.steps == 0  # else nothing of the clock goes into the file
         return {"profile": profile.to_dict(), "step": step, "skipped": skipped,
                 "elapsed_s": elapsed() if by_time else 0.0, "plan": asdict(plan),
-                "rollbacks": rollbacks}
+                "rollbacks": rollbacks, "school": school.to_dict()}
 
     def save() -> bool:
         size = saving.save(learner.state_dict(), meta())
@@ -115,11 +122,22 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         notify("WATCHDOG=1")
         return requests.stop.is_set()
 
-    def examine(items) -> list[Score] | None:
-        scores = evaluate(items, curriculum, learner.forward, config.seq_len, stopped)
+    def examine(items: Sequence[Item]) -> list[Score] | None:
+        return evaluate(items, curriculum, learner.forward, config.seq_len, stopped)
+
+    def examine_holdout() -> list[Score] | None:
+        scores = examine(holdout)
         if scores is not None:
             metrics.write("eval", step, scores=[s.to_dict() for s in scores])
         return scores
+
+    def lessons(make: Callable[..., Lessons], *args: Any) -> Lessons:
+        try:
+            return make(*args)
+        except ConfigError:  # a user's own task has failed; what was learnt is kept
+            if step > saving.saved_step:
+                save()
+            raise
 
     holdout = curriculum.holdout(profile.curriculum.holdout_items)
     if not found:  # so that there is always a generation to go back to
@@ -138,19 +156,29 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 if requests.stop.is_set():
                     raise saving.unsaved()
                 pace.wait(RETRY_S)
-            scores = examine(holdout)
+            scores = examine_holdout()
             return Result(step, scores is not None, scores)
         if requests.save.is_set() or saving.due():
             requests.save.clear()
             save()
         if config.eval_every_minutes and clock() - last_eval > config.eval_every_minutes * 60:
-            scores = examine(holdout)
+            scores = examine_holdout()
             last_eval = clock()
             if scores is None:
                 continue  # stopped meanwhile
             mean = sum(s.accuracy for s in scores) / len(scores)
             status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
                        f"{len(scores)} levels")
+
+        if schools.is_due(school, profile.curriculum, step):
+            scores = examine(lessons(curriculum.exam, school))
+            if scores is None:
+                continue
+            school, moved = schools.after_exam(school, profile.curriculum, by_task(scores), step)
+            metrics.write("exam", step, moved=moved, **school.to_dict())
+            status.say(f"step {step}  {schools.describe(school)}")
+            if moved:
+                status.say(moved)
 
         decision = pace.look()
         if decision and (decision.action, decision.save) != (told.action, told.save):
@@ -166,12 +194,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             pace.wait(max(0.1, profile.governor.look_every_s))
             continue
 
-        try:
-            batch = curriculum.batch(step, rows, config.seq_len)
-        except ConfigError:  # a user's own task has failed; what was learnt is kept
-            if step > saving.saved_step:
-                save()
-            raise
+        batch = lessons(curriculum.batch, school, step, rows, config.seq_len)
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch.tokens, batch.targets, lr)
@@ -182,8 +205,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
             metrics.write("skip", step, loss=repr(result.loss), in_a_row=skipped_in_a_row)
             if skipped_in_a_row >= config.max_bad_steps:
-                step, rollbacks = _go_back(run_dir, learner, status, step, rollbacks,
-                                           config.max_rollbacks)
+                last = _go_back(run_dir, learner, status, step, rollbacks, config.max_rollbacks)
+                step, school = last["step"], schools.from_dict(last["school"])
+                rollbacks += 1
                 lr_scale, skipped_in_a_row = 0.5 ** rollbacks, 0
             continue
         skipped_in_a_row = 0
@@ -191,32 +215,34 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         rate = rows * config.seq_len / max(1e-9, step_s)
         metrics.write("step", step, loss=result.loss, grad_norm=result.grad_norm, lr=lr)
         shown = _describe(step, plan, config.minutes, elapsed(), clock() - started,
-                          step - step_at_start, loss_average, rate, skipped, pace)
+                          step - step_at_start, loss_average, rate, skipped, pace,
+                          min(school.grade, schools.LAST))
         if status.show(shown):
             notify(f"STATUS={shown}")
 
 
 def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
-             allowed: int) -> tuple[int, int]:
-    """Loads the last good checkpoint; returns its step and the new count of ways back."""
+             allowed: int) -> dict[str, Any]:
+    """Loads the last good checkpoint; returns its metadata. Raises Diverged."""
     found = checkpoint.read_newest(run_dir, status.say)
     if found is None or rollbacks >= allowed:
         raise Diverged(f"loss or gradient is not finite at step {step} after {rollbacks} ways "
                        f"back: use a lower train.lr")
     learner.load_state_dict(found.tensors)
     status.say(f"not finite at step {step}: back to step {found.meta['step']} at half the rate")
-    return found.meta["step"], rollbacks + 1
+    return found.meta
 
 
 def _describe(step: int, plan: Plan, minutes: float, elapsed_s: float, run_s: float, run_steps: int,
-              loss: float, rate: float, skipped: int, pace: Pace) -> str:
+              loss: float, rate: float, skipped: int, pace: Pace, grade: int) -> str:
     if plan.total_steps:
         left = (plan.total_steps - step) * run_s / max(1, run_steps)
     else:
         left = minutes * 60 - elapsed_s
     temp, rss = system_health.temp_c(), system_health.rss_mb()
     parts = [f"step {step}" + (f"/{plan.total_steps}" if plan.total_steps else ""),
-             f"loss {loss:.4f}", f"{rate:,.0f} tokens/s", f"{duration(max(0.0, left))} left",
+             f"grade {grade}", f"loss {loss:.4f}", f"{rate:,.0f} tokens/s",
+             f"{duration(max(0.0, left))} left",
              f"{rss:.0f} MB" if rss is not None else "memory unknown",
              f"{temp:.0f} C" if temp is not None else "no thermal sensor"]
     if skipped:

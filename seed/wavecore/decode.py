@@ -32,11 +32,10 @@ class Decoder:
         t = tokens.size
         write(self._inputs[t], tokens.astype(np.int32))
         logits, *after = self._graphs[t]()
-        scores = logits.numpy()[0, -1].copy()
         before = [s for layer in self.state for s in layer]
-        for old, new in zip(before, [a.numpy().copy() for a in after], strict=True):
-            write(old, new)
-        return scores
+        for old, new in zip(before, after, strict=True):
+            write(old, read(new))
+        return read(logits)[0, -1].copy()
 
     def reset(self) -> None:
         """Back to the state before the first byte."""

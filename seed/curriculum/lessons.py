@@ -1,4 +1,4 @@
-"""Grades: the mixture of tasks, packed training batches, holdout and extrapolation items.
+"""Lessons: the mixture of tasks, packed training batches, holdout and extrapolation items.
 
 An item belongs to the holdout if the hash of its prompt says so (1 in 8), whatever the seed. For
 identity that keeps back whole wordings, never a question or an answer.
@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import random
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -15,8 +15,11 @@ import numpy as np
 
 from seed.config import ConfigError, CurriculumConfig
 from seed.curriculum.own_tasks import is_own, load
-from seed.curriculum.tasks import NAMES, PLAIN, Identity, Item, Task
+from seed.curriculum.school import School
+from seed.curriculum.task import Item, Task
+from seed.curriculum.tasks import NAMES, PLAIN
 from seed.curriculum.vocab import END, PAD
+from seed.curriculum.words import Identity
 from seed.rng import Stream, dice
 
 IGNORE = -1  # a target that is not learnt
@@ -48,9 +51,8 @@ class Curriculum:
         self.tasks: dict[str, Task] = {
             name: Identity(identity) if name == Identity.name else
             PLAIN[name]() if name in PLAIN else load(name) for name in names}
-        self.seed = seed
-        self._order = list(self.tasks.values())
-        self._shares = list(accumulate(config.tasks[name] for name in names))
+        self.seed, self.config = seed, config
+        self._lessons = [(task, level) for task in self.tasks.values() for level in task.levels]
 
     def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
              answer: bytes | None = None) -> Item:
@@ -62,19 +64,24 @@ class Curriculum:
         raise ConfigError(f"{task.name}: none of {ATTEMPTS} prompts of level {level} is for "
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
 
-    def batch(self, step: int, batch_size: int, seq_len: int) -> Batch:
-        """Rows packed with whole items; a pure function of (seed, step) and the sizes.
+    def mixture(self, school: School) -> list[float]:
+        """The weight of each task and level, in their order: a task's share, as it is needed."""
+        return [self.config.tasks[task.name] / len(task.levels)
+                * school.need(self.config, task.name, level) for task, level in self._lessons]
+
+    def batch(self, school: School, step: int, batch_size: int, seq_len: int) -> Batch:
+        """Rows packed with whole items; a pure function of (seed, school, step) and the sizes.
 
         An item that does not fit starts the next row, so each row starts with a prompt; the last
         one, which no row has room for, is dropped. Raises ConfigError if one outgrows a row.
         """
         rng = dice(self.seed, Stream.BATCH, step)
+        shares = list(accumulate(self.mixture(school)))
         rows: list[list[Item]] = []
         row: list[Item] = []
         used = 0
         while len(rows) < batch_size:
-            task = self._order[bisect(self._shares, rng.random() * self._shares[-1])]
-            level = 1 + int(rng.random() * len(task.chances))
+            task, level = self._lessons[bisect(shares, rng.random() * shares[-1])]
             item = self.draw(rng, task, level, holdout=False)
             size = len(item.prompt) + len(item.answer) + 1
             if size > seq_len + 1:
@@ -88,19 +95,25 @@ class Curriculum:
 
     def holdout(self, n_per_level: int) -> list[Item]:
         """n items a task and training level, never trained on; the same for every run seed."""
-        return self._examination(n_per_level, Stream.HOLDOUT)
+        return self._examination(self.tasks, n_per_level, Stream.HOLDOUT)
+
+    def exam(self, school: School) -> list[Item]:
+        """What the school asks of all that it has opened; never trained on either."""
+        opened = [name for name in self.tasks if school.is_open(name)]
+        return self._examination(opened, self.config.exam_items, Stream.EXAM)
 
     def extrapolation(self, n_per_level: int) -> list[Item]:
         """n items a task, longer than any trained one; the same for every run seed."""
-        return self._examination(n_per_level, Stream.EXTRAPOLATION)
+        return self._examination(self.tasks, n_per_level, Stream.EXTRAPOLATION)
 
-    def _examination(self, n_per_level: int, purpose: Stream) -> list[Item]:
+    def _examination(self, names: Iterable[str], n_per_level: int, purpose: Stream) -> list[Item]:
         """Where answers are few, each comes equally often: no constant beats the chance level."""
         items = []
-        for name, task in self.tasks.items():
+        for name in names:
+            task = self.tasks[name]
             answers = task.answers or (None,)
-            trained = purpose == Stream.HOLDOUT
-            levels = task.levels if trained else [len(task.levels) + 1] * task.extrapolates
+            longer = purpose == Stream.EXTRAPOLATION
+            levels = [len(task.levels) + 1] * task.extrapolates if longer else task.levels
             rng = dice(0, purpose, _number(name))
             for level in levels:
                 items += [self.draw(rng, task, level, True, answers[i % len(answers)])
@@ -110,8 +123,6 @@ class Curriculum:
 
 def _number(name: str) -> int:
     """Of a task's own stream of draws."""
-    if name in NAMES:
-        return NAMES.index(name)
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "little")
 
 

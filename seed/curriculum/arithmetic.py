@@ -1,0 +1,104 @@
+"""Numbers added, subtracted, compared, sorted and multiplied."""
+import random
+
+from seed.curriculum.task import Task, digits, integer
+
+
+def operands(rng: random.Random, level: int) -> tuple[int, int]:
+    """Level 1: 0..19; 2: two digits; 3: one to three digits; 4: four or five digits."""
+    if level == 1:
+        return integer(rng, 0, 19), integer(rng, 0, 19)
+    low, high = ((2, 2), (1, 3), (4, 5))[level - 2]
+    return digits(rng, low, high), digits(rng, low, high)
+
+
+class Add(Task):
+    """12+39= is answered 51, most significant digit first."""
+    name, form, chances = "add", r"\d+\+\d+=", (0.1, 0.02, 0.036)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        return "%d+%d=" % operands(rng, level)
+
+    def solve(self, prompt: str) -> str:
+        left, right = prompt[:-1].split("+")
+        return str(int(left) + int(right))
+
+
+class Subtract(Task):
+    """51-39= is answered 12; the result is never negative."""
+    name, form, chances = "subtract", r"\d+-\d+=", (0.165, 0.04, 0.045)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        low, high = sorted(operands(rng, level))
+        return f"{high}-{low}="
+
+    def solve(self, prompt: str) -> str:
+        left, right = prompt[:-1].split("-")
+        return str(int(left) - int(right))
+
+
+class Compare(Task):
+    """12<39! is answered T, else F; the truth is drawn first, so both are equally likely."""
+    name, form, chances = "compare", r"\d+<\d+!", (0.5, 0.5, 0.5)
+    answers = (b"T", b"F")
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        if level == 1:
+            low, high = integer(rng, 0, 29), integer(rng, 0, 29)
+        else:
+            low = digits(rng, *((2, 2), (1, 3), (5, 6))[level - 2])
+            near = rng.random() < 0.5 and level < 4
+            high = low + integer(rng, 1, 9) if near else digits(
+                rng, *((2, 2), (1, 3), (5, 6))[level - 2])
+        low, high = sorted((low, high))
+        if rng.random() < 0.5:
+            return f"{low}<{high + (low == high)}!"
+        return f"{high}<{low}!"
+
+    def solve(self, prompt: str) -> str:
+        left, right = prompt[:-1].split("<")
+        return "T" if int(left) < int(right) else "F"
+
+
+class Sort(Task):
+    """7,31,5^ is answered 5,7,31."""
+    name, form, chances = "sort", r"\d+(,\d+)+\^", (0.045, 0.003, 0.002)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        count = integer(rng, *((3, 3), (3, 4), (3, 5), (7, 8))[level - 1])
+        low, high = ((1, 1), (1, 2), (1, 2), (2, 2))[level - 1]
+        return ",".join([str(digits(rng, low, high)) for _ in range(count)]) + "^"
+
+    def solve(self, prompt: str) -> str:
+        return ",".join(sorted(prompt[:-1].split(","), key=int))
+
+
+class AddLong(Task):
+    """21+93~ is answered 051: 12 + 39 = 51 with every number's least significant digit first.
+
+    The answer has one digit more than the longer number, so that its length tells nothing.
+    """
+    name, form, chances = "add_long", r"\d+\+\d+~", (0.013, 0.003, 0.001)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        low, high = ((1, 4), (1, 10), (10, 10), (12, 16))[level - 1]
+        left, right = digits(rng, low, high), digits(rng, low, high)
+        return f"{str(left)[::-1]}+{str(right)[::-1]}~"
+
+    def solve(self, prompt: str) -> str:
+        left, right = prompt[:-1].split("+")
+        total = int(left[::-1]) + int(right[::-1])
+        return f"{total:0{max(len(left), len(right)) + 1}d}"[::-1]
+
+
+class Multiply(Task):
+    """724*6~ is answered 2652: 427 * 6 = 2562 with the least significant digit first."""
+    name, form, chances = "multiply", r"\d+\*\d~", (0.2, 0.16, 0.11)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        low, high = ((1, 1), (1, 2), (2, 4), (6, 7))[level - 1]
+        return f"{str(digits(rng, low, high))[::-1]}*{integer(rng, 0, 9)}~"
+
+    def solve(self, prompt: str) -> str:
+        left, right = prompt[:-1].split("*")
+        return str(int(left[::-1]) * int(right))[::-1]

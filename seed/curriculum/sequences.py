@@ -1,0 +1,112 @@
+"""How a sequence goes on, and what is missing in it."""
+import random
+
+from seed.curriculum.task import Task, integer, letters
+
+
+def run(rng: random.Random, total: int, low: int, high: int, first: int, span: int) -> list[int]:
+    """`total` numbers up or down by low..high, all of them >= first."""
+    step = integer(rng, low, high) * (1 if rng.random() < 0.5 else -1)
+    start = first + max(0, -step * (total - 1)) + integer(rng, 0, span - 1)
+    return [start + i * step for i in range(total)]
+
+
+def alternation(rng: random.Random, total: int, first: int = 0) -> list[int]:
+    """Up by one step and down by another, in turn, from either; all >= first."""
+    steps = [integer(rng, 1, 12), -integer(rng, 1, 12)]
+    turn = int(rng.random() < 0.5)
+    changes = [steps[(i + turn) % 2] for i in range(total - 1)]
+    numbers = [0]
+    for change in changes:
+        numbers.append(numbers[-1] + change)
+    up = first + integer(rng, 0, 99) - min(numbers)
+    return [up + number for number in numbers]
+
+
+def progression(rng: random.Random, total: int) -> list[int]:
+    """Times 2 to 5 at each step, or divided by it."""
+    start, ratio = integer(rng, 1, 30), integer(rng, 2, 5)
+    numbers = [start * ratio ** i for i in range(total)]
+    return numbers if rng.random() < 0.5 else numbers[::-1]
+
+
+def interleaving(rng: random.Random, pairs: int, first: int, span: int) -> list[int]:
+    """Two runs in turn."""
+    one, other = (run(rng, pairs, 1, 9, first, span) for _ in range(2))
+    return [number for pair in zip(one, other) for number in pair]
+
+
+def joined(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+class Count(Task):
+    """3,6,9: is answered 12,15,18: the next three, up or down."""
+    name, form, chances = "count", r"\d+,\d+,\d+:", (0.025, 0.008, 0.004)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        return joined(run(rng, 6, *((1, 3, 0, 100), (1, 9, 0, 150), (1, 25, 0, 250),
+                                    (1, 9, 1000, 5000))[level - 1])[:3]) + ":"
+
+    def solve(self, prompt: str) -> str:
+        _, middle, last = map(int, prompt[:-1].split(","))
+        return joined([last + i * (last - middle) for i in (1, 2, 3)])
+
+
+class Next(Task):
+    """One more of a sequence: a cycle of letters, a run, an alternation, a progression, two runs.
+
+    abcabca; is answered b. 4,8,12,16; is answered 20, 5,9,7,11,9; is answered 13, 3,6,12; is
+    answered 24, and 1,20,3,18,5,16; is answered 7.
+    """
+    name, form = "next", r"[a-z]{4,};|\d+(,\d+){2,};"
+    chances = (0.055, 0.012, 0.02, 0.07, 0.03)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        if level == 1:
+            period = letters(rng, 2, 3)
+            return (3 * period)[:2 * len(period) + integer(rng, 0, len(period) - 1)] + ";"
+        while True:
+            numbers = (run(rng, integer(rng, 5, 6), 1, 20, 0, 200) if level == 2 else
+                       alternation(rng, integer(rng, 6, 7)) if level == 3 else
+                       progression(rng, integer(rng, 4, 5)) if level == 4 else
+                       interleaving(rng, 4, 0, 50)[:integer(rng, 7, 8)] if level == 5 else
+                       interleaving(rng, 7, 100, 900)[:integer(rng, 13, 14)])
+            prompt = joined(numbers[:-1]) + ";"
+            if self.solve(prompt) == str(numbers[-1]):  # else another rule fits what is shown
+                return prompt
+
+    def solve(self, prompt: str) -> str:
+        shown = prompt[:-1]
+        if "," not in shown:
+            for period in (2, 3):
+                if shown[period:] == shown[:-period]:
+                    return shown[-period]
+            return ""
+        x = list(map(int, shown.split(",")))
+        if x[0] != x[1] and all(a * c == b * b for a, b, c in zip(x, x[1:], x[2:])):
+            return str(x[-1] * x[-1] // x[-2])
+        return str(2 * x[-2] - x[-4]) if len(x) > 3 else ""
+
+
+class Missing(Task):
+    """4,8,_,16; is answered 12: the term left out of a run or an alternation."""
+    name, form = "missing", r"(?=[^_]*_[^_]*$)(\d+|_)(,(\d+|_)){3,};"
+    chances = (0.03, 0.012, 0.02)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        numbers = (run(rng, integer(rng, 4, 5), 1, 9, 0, 100) if level == 1 else
+                   run(rng, integer(rng, 4, 6), 1, 25, 0, 250) if level == 2 else
+                   alternation(rng, integer(rng, 5, 7)) if level == 3 else
+                   alternation(rng, integer(rng, 9, 12), 100))
+        shown = list(map(str, numbers))
+        shown[integer(rng, 0, len(shown) - 1)] = "_"
+        return ",".join(shown) + ";"
+
+    def solve(self, prompt: str) -> str:
+        """Terms two places apart differ by the same amount, in a run and in an alternation."""
+        shown = prompt[:-1].split(",")
+        at = shown.index("_")
+        known = {i: int(text) for i, text in enumerate(shown) if i != at}
+        change = next(known[i + 2] - known[i] for i in known if i + 2 in known)
+        return str(known[at - 2] + change if at > 1 else known[at + 2] - change)

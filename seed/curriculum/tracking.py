@@ -1,0 +1,83 @@
+"""A state that every byte may change, followed over long strings (Deletang et al. 2207.02098)."""
+import random
+import re
+
+from seed.curriculum.task import Task, integer
+
+MODULUS = 5
+
+
+class Parity(Task):
+    """10110# is answered 1: whether the number of ones is odd."""
+    name, form, chances = "parity", r"[01]+#", (0.5, 0.5, 0.5)
+    answers = (b"0", b"1")
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
+        return f"{integer(rng, 0, 2 ** length - 1):0{length}b}#"
+
+    def solve(self, prompt: str) -> str:
+        return str(prompt.count("1") % 2)
+
+
+class Modular(Task):
+    """7+4-2% is answered 4: the value modulo 5, worked out from left to right."""
+    name, form, chances = "modular", r"\d([+*-]\d)+%", (0.2, 0.2, 0.2)
+    answers = (b"0", b"1", b"2", b"3", b"4")
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        terms = integer(rng, *((2, 3), (2, 8), (2, 20), (21, 128))[level - 1])
+        marks = [mark + "0123456789"[int(rng.random() * 10)]
+                 for mark in ["+-*"[int(rng.random() * 3)] for _ in range(terms - 1)]]
+        # Ending in a sum of a uniform digit keeps the five answers equally likely.
+        marks[-1] = "+-"[rng.random() < 0.5] + marks[-1][1]
+        return f"{integer(rng, 0, 9)}{''.join(marks)}%"
+
+    def solve(self, prompt: str) -> str:
+        value = int(prompt[0])
+        for operator, digit in zip(prompt[1:-1:2], prompt[2:-1:2]):
+            other = int(digit)
+            value = (value * other if operator == "*" else
+                     value - other if operator == "-" else value + other) % MODULUS
+        return str(value % MODULUS)
+
+
+class Cycle(Task):
+    """RRL@ is answered 1: the place on a ring of five after steps right, left, or none (S)."""
+    name, form, chances = "cycle", r"[LRS]+@", (0.2, 0.2, 0.2)
+    answers = (b"0", b"1", b"2", b"3", b"4")
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
+        wanted = int(rng.random() * MODULUS)
+        while True:
+            moves = "".join(["LRS"[int(rng.random() * 3)] for _ in range(length)])
+            if (moves.count("R") - moves.count("L")) % MODULUS == wanted:
+                return moves + "@"
+
+    def solve(self, prompt: str) -> str:
+        return str((prompt.count("R") - prompt.count("L")) % MODULUS)
+
+
+class Boolean(Task):
+    """T&!F|T$ is answered T: ! binds first, then & (and), | (or), ^ (xor) from left to right."""
+    name, form, chances = "boolean", r"!?[TF]([&|^]!?[TF])+\$", (0.5, 0.5, 0.5)
+    answers = (b"T", b"F")
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        terms = integer(rng, *((3, 4), (3, 8), (3, 16), (25, 64))[level - 1])
+        wanted = "T" if rng.random() < 0.5 else "F"
+        while True:
+            words = [("", "!")[rng.random() < 0.3] + "TF"[rng.random() < 0.5]
+                     for _ in range(terms)]
+            prompt = words[0] + "".join(["&|^"[int(rng.random() * 3)] + w for w in words[1:]]) + "$"
+            if self.solve(prompt) == wanted:
+                return prompt
+
+    def solve(self, prompt: str) -> str:
+        value = False
+        for operator, negate, term in re.findall(r"([&|^]?)(!?)([TF])", "|" + prompt):
+            other = (term == "T") != bool(negate)
+            value = (value and other if operator == "&" else
+                     value or other if operator == "|" else value != other)
+        return "T" if value else "F"

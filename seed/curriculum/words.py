@@ -1,0 +1,59 @@
+"""Letters said again, and who the robot is."""
+import random
+
+from seed.curriculum.task import Task, letters
+from seed.curriculum.vocab import encode
+
+
+class Copy(Task):
+    """abc> is answered abc."""
+    name, form, chances = "copy", r"[a-z]+>", (0.003, 0.003, 0.003)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        return letters(rng, *((3, 4), (3, 8), (3, 12), (16, 24))[level - 1]) + ">"
+
+    def solve(self, prompt: str) -> str:
+        return prompt[:-1]
+
+
+class Repeat(Task):
+    """abc& is answered abcabc."""
+    name, form, chances = "repeat", r"[a-z]+&", (0.003, 0.003, 0.003)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        return letters(rng, *((3, 3), (3, 4), (3, 6), (9, 12))[level - 1]) + "&"
+
+    def solve(self, prompt: str) -> str:
+        return 2 * prompt[:-1]
+
+
+class Identity(Task):
+    """who are you? is answered from the profile's [identity] table, in any wording.
+
+    A wording is an opening, a letter case and a closing; the holdout keeps whole wordings back.
+    """
+    name, form, extrapolates = "identity", r"[^?]+\?+", False
+    openings = ("", "please, ", "tell me, ", "hey, ", "robot, ", "seed, ", "hello, ", "now, ",
+                "and ", "so, ", "say, ", "well, ")
+    closings = ("?", "??", " ?")
+    cases = (str, str.capitalize, str.upper)
+
+    def __init__(self, table: dict[str, str]):
+        self.table = {question.strip(" ?").lower(): answer for question, answer in table.items()}
+        self.questions = list(self.table)
+        self.answers = tuple(encode(answer) for answer in self.table.values())
+        self.chances = (max(map(self.answers.count, self.answers)) / len(self.answers),)
+
+    def ask(self, rng: random.Random, level: int) -> str:
+        opening, question, case, closing = [
+            int(rng.random() * len(choices))
+            for choices in (self.openings, self.questions, self.cases, self.closings)]
+        words = self.openings[opening] + self.questions[question]
+        return self.cases[case](words) + self.closings[closing]
+
+    def solve(self, prompt: str) -> str:
+        words = prompt.rstrip("? ").lower()
+        for opening in self.openings:
+            if words.startswith(opening) and words[len(opening):] in self.table:
+                return self.table[words[len(opening):]]
+        return ""

@@ -1,0 +1,125 @@
+"""The school moves on when a grade is passed, goes back when it is lost, and forgets no lesson."""
+import json
+
+import pytest
+
+from seed.config import CurriculumConfig
+from seed.curriculum import school as schools
+from seed.curriculum.lessons import Curriculum
+from seed.curriculum.school import LAST, School, after_exam, enter, from_dict
+from seed.curriculum.tasks import GRADES, NAMES
+from seed.curriculum.words import Identity
+
+CONFIG = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0))
+LEVELS = {task.name: 1 if task is Identity else len(task.chances)
+          for grade in GRADES for task in grade}
+
+
+def marks(opened: int, **means: float) -> dict[str, tuple[float, ...]]:
+    """What an examination of the opened grades finds: 1.0, but for the tasks that are named."""
+    return {name: (means.get(name, 1.0),) * LEVELS[name]
+            for name in NAMES if schools.grade_of(name) <= opened}
+
+
+def sit(school: School, **means: float) -> tuple[School, str]:
+    return after_exam(school, CONFIG, marks(school.opened, **means), school.examined_at + 250)
+
+
+def test_a_pupil_who_knows_everything_passes_a_grade_at_each_examination():
+    school, grades = enter(CONFIG, NAMES), []
+    while school.grade <= LAST:
+        grades.append((school.grade, school.opened))
+        school, said = sit(school)
+        assert said == f"grade {grades[-1][0]} passed"
+    assert grades == [(n, n) for n in range(1, LAST + 1)]
+    assert school.opened == LAST and set(school.passed) == set(NAMES)
+    assert sit(school)[0].grade == LAST + 1
+
+
+def test_one_task_below_the_mark_keeps_the_grade_until_patience_ends():
+    school = enter(CONFIG, NAMES)
+    for exam in range(1, CONFIG.patience):
+        school, said = sit(school, repeat=0.94)
+        assert (school.grade, school.exams, said) == (1, exam, "")
+    school, said = sit(school, repeat=0.94)
+    assert (school.grade, school.opened, school.exams) == (2, 2, 0) and "repeat" in said
+    assert "repeat" not in school.passed
+    assert school.need(CONFIG, "repeat", 1) == pytest.approx(0.16)
+
+
+def test_a_lost_task_brings_its_grade_back_and_then_the_school_returns():
+    school = School(4, 4, 2, 1000, tuple(sorted(n for n in NAMES if schools.grade_of(n) < 4)),
+                    marks(4, parity=0.5))
+    held, said = sit(school, count=0.86, parity=0.5)
+    assert held.grade == 4 and not said    # above the keep mark: replay is enough
+    back, said = sit(school, count=0.84, parity=0.5)
+    assert back.grade == 2 and back.opened == 4 and "count has fallen to 84 %" in said
+    assert "count" not in back.passed
+    for lesson, need in (("count", 0.1 + 0.16), ("copy", 0.1), ("parity", 0.1)):
+        assert back.need(CONFIG, lesson, 1) == pytest.approx(need)
+    assert back.need(CONFIG, "assign", 1) == 0
+    again, said = sit(back, parity=0.5)
+    assert again.grade == 4 and said == "grade 2 passed"
+
+
+def test_a_task_that_was_never_passed_cannot_be_lost():
+    school = School(3, 3, 0, 750, ("copy", "identity"), {})
+    school, said = sit(school, repeat=0.2, add=0.1)
+    assert school.grade == 3 and not said
+
+
+def test_a_school_of_later_grades_begins_there_and_skips_grades_without_lessons():
+    assert enter(CONFIG, ["parity"]) == School(4, 4)
+    school, _ = after_exam(School(1, 1), CONFIG, {"copy": (1.0,)}, 250)
+    assert school.grade == 2     # not known here that grade 2 has no lessons: opened, and empty
+    school, _ = after_exam(school, CONFIG, {"copy": (1.0,)}, 500)
+    assert school.grade == 3
+
+
+def test_without_examinations_all_is_open_and_shares_alone_decide():
+    config = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), exam_every=0)
+    school = enter(config, NAMES)
+    lessons = Curriculum(config, {"who": "me"}, 0)
+    weights = lessons.mixture(school)
+    assert len(weights) == sum(LEVELS.values()) and min(weights) > 0
+    assert not schools.is_due(school, config, 250)
+    assert weights[0] == pytest.approx(1.1 / LEVELS["copy"])
+
+
+def test_lessons_come_only_from_open_grades_and_more_often_where_they_are_needed():
+    lessons = Curriculum(CONFIG, {"who": "me"}, 0)
+    school = School(2, 2, 0, 250, ("copy",), marks(2, count=0.0, next=0.5))
+    weights = lessons.mixture(school)
+    shares = {name: 0.0 for name in NAMES}
+    for (task, _), weight in zip(lessons._lessons, weights):
+        shares[task.name] += weight
+    assert shares["copy"] == pytest.approx(0.1)
+    assert shares["count"] == pytest.approx(1.1) and shares["next"] == pytest.approx(0.6)
+    assert all(not share for name, share in shares.items() if schools.grade_of(name) > 2)
+
+
+def test_an_examination_asks_all_that_is_open_and_nothing_else():
+    lessons = Curriculum(CONFIG, {"who": "me"}, 0)
+    items = lessons.exam(School(2, 3))
+    assert {item.task for item in items} == {n for n in NAMES if schools.grade_of(n) <= 3}
+    assert items == lessons.exam(School(2, 3)) != lessons.holdout(CONFIG.exam_items)
+
+
+def test_an_examination_is_due_once_at_its_step():
+    school = School(examined_at=250)
+    assert [step for step in range(1001) if schools.is_due(school, CONFIG, step)] == [
+        500, 750, 1000]
+
+
+def test_the_state_survives_json_and_anything_else_is_refused():
+    school = School(2, 3, 1, 500, ("copy",), {"copy": (1.0, 0.5, 1 / 3)})
+    assert from_dict(json.loads(json.dumps(school.to_dict()))) == school
+    good = school.to_dict()
+    for key, value in (("grade", 0), ("grade", LAST + 2), ("opened", True), ("exams", -1),
+                       ("passed", [1]), ("passed", None), ("accuracy", {"copy": [1.5]}),
+                       ("accuracy", {"copy": ["1"]}), ("accuracy", []), ("examined_at", 0.5)):
+        with pytest.raises(ValueError, match="school"):
+            from_dict({**good, key: value})
+    for junk in (None, [], {}, {"grade": 1}, {**good, "more": 1}):
+        with pytest.raises(ValueError, match="school"):
+            from_dict(junk)
