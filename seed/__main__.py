@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     add_brain(train)
     evaluate = add("eval", "Examine a brain on items it was never trained on.")
     evaluate.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
+    evaluate.add_argument("--items", type=int, metavar="N",
+                          help="items a task and level (default: the profile's holdout_items)")
     add_brain(evaluate)
     generate = add("generate", "Let a brain answer a prompt.")
     generate.add_argument("--prompt", required=True)
@@ -168,15 +170,17 @@ ASKED, TALKED = 16, 2000   # questions a task about consistency; bytes that it t
 
 
 def run_eval(args: argparse.Namespace) -> int:
+    if args.items is not None and not 1 <= args.items <= 100_000:
+        raise ConfigError(f"--items is {args.items}: use 1 to 100000")
     profile, model, step = load_brain(args)
     from seed.curriculum.lessons import Curriculum
-    from seed.training import intuition, report
+    from seed.training import intuition, metrics, report
     from seed.training.evaluate import evaluate, table
     from seed.training.step import Forwards
     from seed.wavecore.decode import Decoder
     curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
     forward, t = Forwards(model), profile.train.seq_len
-    n, scores = profile.curriculum.holdout_items, {}
+    n, scores = args.items or profile.curriculum.holdout_items, {}
     holdout = curriculum.holdout(n)
     for name, items in (("holdout", holdout), ("extrapolation", curriculum.extrapolation(n))):
         scores[name] = evaluate(items, curriculum, forward, t) or []
@@ -187,7 +191,8 @@ def run_eval(args: argparse.Namespace) -> int:
              **{name: [s.to_dict() for s in own] for name, own in scores.items()},
              "consistency": [dataclasses.asdict(mind) for mind in minds],
              "calibration": {**dataclasses.asdict(sure), "error": sure.error},
-             "stability": dataclasses.asdict(free)}
+             "stability": dataclasses.asdict(free),
+             "school": metrics.read(args.run_dir / "metrics.jsonl", "exam")}
     if args.html:
         args.html.write_text(report.page(found), encoding="utf-8")
     if args.json:

@@ -2,10 +2,13 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 
 from seed.__main__ import main
-from seed.bench import compare
+from seed.bench import ablate, compare
+from seed.training import checkpoint
+from seed.training.checkpoint import NAME
 
 TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",
         "train.seq_len=16"]
@@ -51,3 +54,29 @@ def test_a_peer_that_is_not_installed_is_refused_with_the_fix(monkeypatch, capsy
     assert main(["bench", "--peer", "torch"]) == 2
     assert capsys.readouterr().err == \
         "seed: --peer torch needs PyTorch: pip install 'seed-brain[peer]'\n"
+
+
+def test_accuracy_is_the_mean_over_tasks_not_over_levels():
+    scores = [{"task": "copy", "accuracy": 1.0}, {"task": "copy", "accuracy": 0.5},
+              {"task": "parity", "accuracy": 0.25}]
+    assert ablate.accuracy(scores) == 0.5
+    assert ablate.accuracy(scores, 1) == 0.75 and ablate.accuracy(scores, 4) == 0.25
+    assert np.isnan(ablate.accuracy(scores, 2))
+
+
+def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys):
+    words = ["--steps", "2", "--seeds", "2", "--threads", "1", "--out", str(tmp_path),
+             "--set=curriculum.tasks={copy=1.0,parity=1.0}", "--set=curriculum.holdout_items=2",
+             *(f"--set={text}" for text in TINY[:3]), "", "train.lr=1e-3 model.beta_max=1.0"]
+    assert ablate.main(words) == 0
+    last = capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines()
+    assert "grade 1" in last[0] and "grade 4" in last[0] and "grade 2" not in last[0]
+    assert last[1].startswith("as in the profile") and last[1].split()[4] == "2"
+    assert last[2].startswith("train.lr=1e-3 model.beta_max=1.0") and len(last) == 3
+    profiles = [checkpoint.read(path).meta["profile"] for path in tmp_path.glob(f"*/{NAME}")]
+    assert sorted((p["train"]["seed"], p["train"]["lr"]) for p in profiles) == [
+        (0, 1e-3), (0, 3e-3), (1, 1e-3), (1, 3e-3)]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{NAME}")}
+    assert ablate.main(words) == 0
+    assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last
+    assert before == {path: path.stat().st_mtime_ns for path in before}

@@ -259,3 +259,17 @@ def test_text_survives_the_vocabulary():
 def test_the_curriculum_never_imports_tinygrad():
     code = "import sys, seed.curriculum.lessons; sys.exit('tinygrad' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.long
+def test_ten_million_training_items_of_five_seeds_hold_none_that_is_examined():
+    lessons = curriculum()
+    kept = {item.prompt for n in (16, 64, 1000) for item in (
+        *lessons.holdout(n), *lessons.extrapolation(n))} | {i.prompt for i in lessons.exam(OPEN)}
+    assert len(kept) > 50_000 and all(map(is_holdout, kept))
+    for seed in range(5):
+        lessons, seen, step = curriculum(seed), 0, 0
+        while seen < 2_000_000:
+            prompts = [prompt for prompt, _ in unpack(lessons.batch(OPEN, step, 512, 128))]
+            assert not kept.intersection(prompts) and not any(map(is_holdout, prompts))
+            seen, step = seen + len(prompts), step + 1

@@ -98,14 +98,18 @@ def copied(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: array.copy() for key, array in named.items()}
 
 
-def adamw_ref(p, g, m, v, step, scale, config, decay):
-    """One AdamW update in float64 (Loshchilov & Hutter 1711.05101, algorithm 2)."""
+def adamw_ref(p, g, m, v, step, scale, config, width):
+    """One AdamW update in float64 (Loshchilov & Hutter 1711.05101, algorithm 2).
+
+    `width` is d_model for a matrix, whose rate falls with it (Yang et al. 2203.03466), else None.
+    """
     g = g.astype(np.float64) * scale
     m = config.beta1 * m + (1 - config.beta1) * g
     v = config.beta2 * v + (1 - config.beta2) * g * g
     unbiased = m / (1 - config.beta1 ** step), v / (1 - config.beta2 ** step)
-    p = p * (1 - decay * config.lr * config.weight_decay)
-    return p - config.lr * unbiased[0] / (np.sqrt(unbiased[1]) + config.eps), m, v
+    p = p * (1 - bool(width) * config.lr * config.weight_decay)
+    rate = config.lr * (64 / width if width else 1)
+    return p - rate * unbiased[0] / (np.sqrt(unbiased[1]) + config.eps), m, v
 
 
 def run_optimizer(model: WaveCore, optim: AdamW, grads: dict, loss: float) -> None:
@@ -121,14 +125,15 @@ def test_adamw_equals_the_published_algorithm_with_clipping():
     optim.lr.assign(Tensor([config.lr])).realize()
     rng = np.random.default_rng(0)
     expected = {key: (p.astype(np.float64), 0.0, 0.0) for key, p in params.items()}
-    decayed = {block.key(a) for block in model.blocks for a in block.arrays if a.decay}
+    width = {block.key(a): SMALL.d_model for block in model.blocks for a in block.arrays
+             if len(a.shape) == 2 and a.name}
     for step in (1, 2, 3):
         grads = {key: rng.standard_normal(p.shape).astype(np.float32) for key, p in params.items()}
         norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in grads.values()))
         run_optimizer(model, optim, grads, 1.0)
         assert abs(optim.grad_norm() - norm) < 1e-5 * norm
         expected = {key: adamw_ref(*expected[key][:1], grads[key], *expected[key][1:], step,
-                                   min(1, config.grad_clip / norm), config, key in decayed)
+                                   min(1, config.grad_clip / norm), config, width.get(key))
                     for key in params}
     for key, found in model.state_dict().items():
         assert np.abs(found - expected[key][0]).max() < 1e-6, key

@@ -140,7 +140,7 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
         sizes = sum(block.size for block in core.blocks)
         m, v = (Tensor(np.zeros(sizes, np.float32)).realize() for _ in range(2))
         state = Tensor(np.zeros(kernels.AdamW.STATE_SIZE, np.float32)).realize()
-        kernels.AdamW(core.blocks, (0.9, 0.99), 1e-8, 0.01, 1.0, THREADS)(
+        kernels.AdamW(core.blocks, (0.9, 0.99), 1e-8, 0.01, 1.0, 0.5, THREADS)(
             list(core.packed.values()), grads, m, v, state, count, loss.reshape(1))
     return list(recorder.cases.values())
 

@@ -71,7 +71,7 @@ def matmul_step(profile: Profile, threads: int) -> Step:
     from seed.wavecore.layout import blocks
     rows = profile.train.batch_size * profile.train.seq_len
     shapes = [a.shape for block in blocks(profile.model) for a in block.arrays
-              if a.decay or block.kind == "embedding"]  # the embedding as the head
+              if a.matrix or block.kind == "embedding"]  # the embedding as the head
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:

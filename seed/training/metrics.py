@@ -38,6 +38,15 @@ class Metrics:
         self.size, self.pending = self.size + len(data), ""
 
 
+def read(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of a kind; none if there is no such file. A torn line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [row for row in map(json.loads, (s for s in lines if _step_of(s) < float("inf")))
+            if row.get("kind") == kind]
+
+
 def _step_of(line: str) -> float:
     """The line's step; infinite for a line that a power cut left half written."""
     try:

@@ -6,11 +6,15 @@ from seed.config import TrainConfig
 from seed.wavecore import kernels
 from seed.wavecore.model import WaveCore, read, write
 
+LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
 GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of adamw.c
 
 
 class AdamW:
     """Moments are two flat tensors in the order of the model's blocks.
+
+    Matrices learn at lr * LR_WIDTH / d_model, all else at lr, so that one lr is good at every width
+    (Yang et al. 2203.03466, table 8; README for what was measured).
 
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """
@@ -19,7 +23,7 @@ class AdamW:
         self.model = model
         self.kernels = kernels.AdamW(
             model.blocks, (config.beta1, config.beta2), config.eps, config.weight_decay,
-            config.grad_clip, model.threads)
+            config.grad_clip, LR_WIDTH / model.config.d_model, model.threads)
         size = sum(block.size for block in model.blocks)
         self.m, self.v = (Tensor(np.zeros(size, np.float32)).realize() for _ in range(2))
         state = np.zeros(kernels.AdamW.STATE_SIZE, np.float32)

@@ -3,6 +3,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from seed.curriculum.school import grade_of
+
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;
 color:#222;background:#fff}h2{margin-top:2em}svg{max-width:100%;height:auto}
 table{border-collapse:collapse}
@@ -10,6 +12,7 @@ td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}.note{color:#666}"""
 BAR, GAP, LEFT, WIDTH = 14, 6, 150, 520
 SIDE = 260
+COLOURS = ("#1b6ca8", "#2a9d8f", "#c77d0a", "#b23a48", "#6a4c93", "#444")   # of the grades
 
 
 def bars(scores: Sequence[dict[str, Any]]) -> str:
@@ -31,19 +34,40 @@ def bars(scores: Sequence[dict[str, Any]]) -> str:
             f'font-size="12">{"".join(parts)}</svg>')
 
 
-def curve(xs: Sequence[float], ys: Sequence[float], top: float, diagonal: bool = False) -> str:
-    """A line through points whose x runs from 0 to 1 and whose y from 0 to `top`."""
+def line(xs: Sequence[float], ys: Sequence[float], top: float, colour: str = "#4a7fb5") -> str:
+    """Through points whose x runs from 0 to 1 and whose y from 0 to `top`."""
     points = " ".join(f"{SIDE * x:.1f},{SIDE * (1 - min(1, y / top)):.1f}" for x, y in zip(xs, ys))
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+
+def curve(*lines: str, diagonal: bool = False, legend: str = "") -> str:
+    """Lines in a square."""
     ideal = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>' if diagonal else ""
-    return (f'<svg viewBox="-2 -2 {SIDE + 4} {SIDE + 4}" width="{SIDE}"><rect width="{SIDE}" '
-            f'height="{SIDE}" fill="none" stroke="#999"/>{ideal}<polyline points="{points}" '
-            f'fill="none" stroke="#4a7fb5" stroke-width="2"/></svg>')
+    width = SIDE + (120 if legend else 4)
+    return (f'<svg viewBox="-2 -2 {width} {SIDE + 4}" width="{width}" font-size="12"><rect '
+            f'width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/>{ideal}{"".join(lines)}'
+            f'{legend}</svg>')
+
+
+def school(exams: Sequence[dict[str, Any]]) -> str:
+    """Mean accuracy of each grade at each of its examinations, against steps."""
+    last, lines, legend = max(exam["step"] for exam in exams), [], ""
+    for number, colour in enumerate(COLOURS, 1):
+        means = [(exam["step"] / last, [sum(own) / len(own) for task, own in
+                                        exam["accuracy"].items() if grade_of(task) == number])
+                 for exam in exams]
+        found = [(x, sum(own) / len(own)) for x, own in means if own]
+        if found:
+            lines.append(line([x for x, _ in found], [y for _, y in found], 1, colour))
+            legend += (f'<text x="{SIDE + 10}" y="{18 * number}" fill="{colour}">grade {number}'
+                       f'</text>')
+    return curve(*lines, legend=legend)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    def line(cells: Sequence[object], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    def cells(row: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
+    return f"<table>{cells(head, 'th')}{''.join(cells(row, 'td') for row in rows)}</table>"
 
 
 def page(found: dict[str, Any]) -> str:
@@ -51,6 +75,9 @@ def page(found: dict[str, Any]) -> str:
     parts = [f"<h1>{html.escape(found['profile'])} at step {found['step']}</h1>",
              '<p class="note">Bars: exact match on items never trained on; black line: 95 % '
              'interval; red mark: the chance level.</p>']
+    if found["school"]:
+        parts += [f"<h2>School</h2><p class=note>Accuracy in the school's own examinations, up to "
+                  f"step {found['school'][-1]['step']}.</p>", school(found["school"])]
     for name in ("holdout", "extrapolation"):
         if found[name]:
             parts += [f"<h2>{name.capitalize()}</h2>", bars(found[name])]
@@ -63,8 +90,8 @@ def page(found: dict[str, Any]) -> str:
     parts += [f"<h2>As right as it is sure</h2><p class=note>Share of right answer bytes against "
               f"the probability given to them; expected calibration error "
               f"{100 * sure['error']:.1f} %.</p>",
-              curve([sure["confidence"][i] for i in used], [sure["accuracy"][i] for i in used], 1,
-                    True)]
+              curve(line([sure["confidence"][i] for i in used],
+                         [sure["accuracy"][i] for i in used], 1), diagonal=True)]
     free = found["stability"]
     top = 1.1 * max([*free["norms"], 1e-9]) if free["finite"] else 1.0
     places = [i / max(1, len(free["norms"]) - 1) for i in range(len(free["norms"]))]
@@ -73,6 +100,6 @@ def page(found: dict[str, Any]) -> str:
               f"{100 * free['repetition']:.1f} % of pieces of 8 bytes came before. Root mean "
               f"square of the states, up to {top:.2f}:</p>"]
     if free["finite"]:
-        parts.append(curve(places, free["norms"], top))
+        parts.append(curve(line(places, free["norms"], top)))
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>seed</title>'
             f"<style>{STYLE}</style>{''.join(parts)}</html>\n")

@@ -260,7 +260,7 @@ def _units(group: list[Block], moment: int) -> list[str]:
             for start in range(0, array.packed_size, UNIT_SIZE):
                 length = min(UNIT_SIZE, array.packed_size - start)
                 rows.append(f"{{{i}, {at + start}, {length}, {moment + at + start}, "
-                            f"{int(array.decay)}}}")
+                            f"{int(array.matrix)}}}")
         moment += block.size
     return rows
 
@@ -271,10 +271,11 @@ class AdamW:
     STATE_SIZE = 6
 
     def __init__(self, blocks: list[Block], betas: tuple[float, float], eps: float,
-                 weight_decay: float, grad_clip: float, threads: int):
+                 weight_decay: float, grad_clip: float, matrix_rate: float, threads: int):
         self.groups = [slice(i, i + GROUP_SIZE) for i in range(0, len(blocks), GROUP_SIZE)]
         defines = {"THREADS": threads, "BETA1": f"{betas[0]!r}f", "BETA2": f"{betas[1]!r}f",
                    "EPS": f"{eps!r}f", "WEIGHT_DECAY": f"{weight_decay!r}f",
+                   "MATRIX_RATE": f"{matrix_rate!r}f",
                    "GRAD_CLIP": f"{grad_clip!r}f"}
         self.norms, self.applies, self.unit_counts, moment = [], [], [], 0
         for group in (blocks[g] for g in self.groups):

@@ -19,11 +19,11 @@ def round_up(n: int, unit: int = LANES) -> int:
 
 @dataclass(frozen=True)
 class Array:
-    """One named array. `decay`: weight decay applies (matrices only)."""
+    """One named array. `matrix`: its weights decay, and their rate depends on d_model."""
     name: str
     shape: tuple[int, ...]
     padded_rows: int = 0   # rows held in the packed tensor when more than shape[0]
-    decay: bool = False
+    matrix: bool = False
 
     @property
     def size(self) -> int:
@@ -81,28 +81,28 @@ def ssm_block(config: ModelConfig, name: str) -> Block:
     rows = proj_columns(config)
     return Block("ssm", name, (
         Array("norm", (d,)),
-        Array("in_proj", (rows, d), padded_rows=round_up(rows), decay=True),
+        Array("in_proj", (rows, d), padded_rows=round_up(rows), matrix=True),
         Array("conv1d", (config.d_conv, h, channels)),
         Array("A_log", (h,)),
         Array("dt_bias", (h,)),
         Array("out_norm", (config.head_dim,)),
-        Array("out_proj", (d, e), decay=True)))
+        Array("out_proj", (d, e), matrix=True)))
 
 
 def attention_block(config: ModelConfig, name: str) -> Block:
     d = config.d_model
     return Block("attention", name, (
         Array("norm", (d,)),
-        Array("qkv_proj", (3 * d, d), decay=True),
-        Array("out_proj", (d, d), decay=True)))
+        Array("qkv_proj", (3 * d, d), matrix=True),
+        Array("out_proj", (d, d), matrix=True)))
 
 
 def mlp_block(config: ModelConfig, name: str) -> Block:
     d, f = config.d_model, config.d_ff
     return Block("mlp", name, (
         Array("norm", (d,)),
-        Array("in_proj", (2 * f, d), decay=True),
-        Array("out_proj", (d, f), decay=True)))
+        Array("in_proj", (2 * f, d), matrix=True),
+        Array("out_proj", (d, f), matrix=True)))
 
 
 def blocks(config: ModelConfig) -> list[Block]:

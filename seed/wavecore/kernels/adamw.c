@@ -3,11 +3,12 @@
  * NORM: one sum of squares a unit, over a group of gradients. DECIDE: from all sums, the global norm,
  * the clipping scale, the powers of the betas; a loss or norm that is not finite sets SKIPPED, and the
  * step is dropped. APPLY: the update of a group, in place. A unit is a run of at most UNIT_SIZE floats
- * of one array: {tensor in the group, offset in it, length, offset in the moments, decay}. */
+ * of one array: {tensor in the group, offset in it, length, offset in the moments, matrix}. Matrices alone
+ * decay, and their rate is MATRIX_RATE times the others'. */
 enum { APPLIED, BETA1_POWER, BETA2_POWER, GRAD_NORM, SCALE_BY, SKIPPED };
 
 #if defined(NORM) || defined(APPLY)
-typedef struct { int tensor, at, length, moment, decay; } unit_t;
+typedef struct { int tensor, at, length, moment, matrix; } unit_t;
 static const unit_t UNITS[UNIT_COUNT] = {UNIT_TABLE};
 #endif
 
@@ -55,14 +56,15 @@ static void kernel_body(team_t *team, int thread) {
         float *p = (float *)team->args[UNITS[i].tensor] + UNITS[i].at;
         const float *g = (const float *)team->args[TENSORS + 4 + UNITS[i].tensor] + UNITS[i].at;
         float *mi = m + UNITS[i].moment, *vi = v + UNITS[i].moment;
-        float keep = UNITS[i].decay ? 1.f - *lr * WEIGHT_DECAY : 1.f;
+        float keep = UNITS[i].matrix ? 1.f - *lr * WEIGHT_DECAY : 1.f;
+        float own_rate = UNITS[i].matrix ? rate * MATRIX_RATE : rate;
         for (int j = 0; j < UNITS[i].length; j += LANES) {
             vec gj = load(g + j) * state[SCALE_BY];
             vec mj = load(mi + j) * BETA1 + gj * (1.f - BETA1);
             vec vj = load(vi + j) * BETA2 + gj * gj * (1.f - BETA2);
             store(mi + j, mj);
             store(vi + j, vj);
-            store(p + j, load(p + j) * keep - rate * mj / (vroot(vj) * root_scale + EPS));
+            store(p + j, load(p + j) * keep - own_rate * mj / (vroot(vj) * root_scale + EPS));
         }
     }
 }
