@@ -94,7 +94,7 @@ class CurriculumConfig:
     pass_mark: float = 0.95   # accuracy that passes a task
     keep_mark: float = 0.85   # below it a passed task is passed no longer
     patience: int = 8         # examinations after which the next grade opens in any case
-    replay: float = 0.1       # how often a lesson comes that is wholly known; 1 more if unknown
+    replay: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown
 
     def check(self) -> None:
         for name, low, high in (

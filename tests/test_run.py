@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seed.training.checkpoint import NAME
+from seed.training.checkpoint import NAME, read_meta
 
 STEPS = 300
 
@@ -18,7 +18,8 @@ STEPS = 300
 def command(run_dir: Path, *options: str, steps: int = STEPS) -> list[str]:
     return [sys.executable, "-m", "seed", "train", "--profile", "toy", "--steps", str(steps),
             "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
-            "--set", "curriculum.holdout_items=2", *options]
+            "--set", "curriculum.holdout_items=2", "--set", "curriculum.exam_every=50",
+            "--set", "curriculum.exam_items=2", "--set", "curriculum.patience=2", *options]
 
 
 def run(run_dir: Path, *options: str, steps: int = STEPS) -> subprocess.CompletedProcess:
@@ -47,6 +48,8 @@ def whole(tmp_path_factory) -> str:
     assert "finished at step 300" in done.stdout and "copy" in done.stdout
     again = run(run_dir, "--threads", "1")
     assert again.returncode == 0 and "finished at step 300" in again.stdout
+    school = read_meta(run_dir / NAME)["school"]
+    assert school["opened"] > 2 and school["examined_at"] == 250
     return sha256(run_dir)
 
 

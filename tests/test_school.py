@@ -10,7 +10,7 @@ from seed.curriculum.school import LAST, School, after_exam, enter, from_dict
 from seed.curriculum.tasks import GRADES, NAMES
 from seed.curriculum.words import Identity
 
-CONFIG = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0))
+CONFIG = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), replay=0.1)
 LEVELS = {task.name: 1 if task is Identity else len(task.chances)
           for grade in GRADES for task in grade}
 
@@ -83,7 +83,7 @@ def test_without_examinations_all_is_open_and_shares_alone_decide():
     weights = lessons.mixture(school)
     assert len(weights) == sum(LEVELS.values()) and min(weights) > 0
     assert not schools.is_due(school, config, 250)
-    assert weights[0] == pytest.approx(1.1 / LEVELS["copy"])
+    assert weights[0] == pytest.approx((1 + config.replay) / LEVELS["copy"])
 
 
 def test_lessons_come_only_from_open_grades_and_more_often_where_they_are_needed():
