@@ -94,13 +94,14 @@ class CurriculumConfig:
     pass_mark: float = 0.95   # accuracy that passes a task
     keep_mark: float = 0.85   # below it a passed task is passed no longer
     patience: int = 8         # examinations after which the next grade opens in any case
+    focus: float = 0.6        # least share in the items of what the studied grade has not passed
     replay: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown
 
     def check(self) -> None:
         for name, low, high in (
                 ("holdout_items", 1, 100_000), ("exam_every", 0, 10**9), ("exam_items", 1, 10_000),
                 ("pass_mark", 0.0, 1.0), ("keep_mark", 0.0, 1.0), ("patience", 1, 10**9),
-                ("replay", 1e-6, 1e6)):
+                ("focus", 0.0, 0.99), ("replay", 1e-6, 1e6)):
             _check_range("curriculum", name, getattr(self, name), low, high)
         if self.keep_mark > self.pass_mark:
             raise ConfigError(f"curriculum.keep_mark is {self.keep_mark}: use at most pass_mark "
@@ -122,9 +123,9 @@ class TrainConfig:
     batch_size: int = 16
     seq_len: int = 128
     grad_accum_steps: int = 1
-    lr: float = 3e-3
+    lr: float = 2e-3             # of matrices at d_model 64; theirs falls with 1 / d_model
     warmup_steps: int = 100
-    decay_fraction: float = 0.2  # the last share of the run, in which lr falls linearly to 0
+    decay_fraction: float = 0.5  # the last share of the run, in which lr falls linearly to 0
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.99

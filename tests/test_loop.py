@@ -49,7 +49,7 @@ class Counter:
 
 def profile_of(*overrides):
     return load_profile("toy", ["train.batch_size=1", "curriculum.holdout_items=2",
-                                "train.warmup_steps=0", *overrides])
+                                "train.warmup_steps=0", "train.decay_fraction=0.2", *overrides])
 
 
 def run(tmp_path, learner, *overrides, requests=None):
@@ -184,7 +184,8 @@ def test_no_end_is_refused(tmp_path):
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():
-    config = load_profile("toy", ["train.warmup_steps=4", "train.lr=0.4", "train.minutes=0"]).train
+    config = load_profile("toy", ["train.warmup_steps=4", "train.lr=0.4", "train.minutes=0",
+                                  "train.decay_fraction=0.2"]).train
     plan = plan_by_steps(config, 20)
     rates = [lr_at(config, plan, step) for step in range(20)]
     assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])

@@ -55,11 +55,24 @@ def test_a_lost_task_brings_its_grade_back_and_then_the_school_returns():
     back, said = sit(school, count=0.84, parity=0.5)
     assert back.grade == 2 and back.opened == 4 and "count has fallen to 84 %" in said
     assert "count" not in back.passed
+    assert back.in_focus("count") and not back.in_focus("next") and not back.in_focus("parity")
     for lesson, need in (("count", 0.1 + 0.16), ("copy", 0.1), ("parity", 0.1)):
         assert back.need(CONFIG, lesson, 1) == pytest.approx(need)
     assert back.need(CONFIG, "assign", 1) == 0
     again, said = sit(back, parity=0.5)
     assert again.grade == 4 and said == "grade 2 passed"
+
+
+def test_after_the_last_grade_the_school_returns_to_what_is_not_passed():
+    knows = {"parity": 0.5, "count": 0.2, "grid": 0.9}
+    school = School(LAST, LAST, CONFIG.patience - 1, 0, (), {})
+    grades = []
+    for _ in range(3 * CONFIG.patience):
+        school, said = sit(school, **knows)
+        if said:
+            grades.append(school.grade)
+    assert grades == [2, 4, LAST]
+    assert sit(School(LAST, LAST))[0].grade == LAST + 1
 
 
 def test_a_task_that_was_never_passed_cannot_be_lost():
@@ -86,16 +99,30 @@ def test_without_examinations_all_is_open_and_shares_alone_decide():
     assert weights[0] == pytest.approx((1 + config.replay) / LEVELS["copy"])
 
 
-def test_lessons_come_only_from_open_grades_and_more_often_where_they_are_needed():
+def shares_of(school: School) -> dict[str, float]:
+    """Weight of each task in the lessons."""
     lessons = Curriculum(CONFIG, {"who": "me"}, 0)
-    school = School(2, 2, 0, 250, ("copy",), marks(2, count=0.0, next=0.5))
-    weights = lessons.mixture(school)
-    shares = {name: 0.0 for name in NAMES}
-    for (task, _), weight in zip(lessons._lessons, weights):
+    shares = dict.fromkeys(NAMES, 0.0)
+    for (task, _), weight in zip(lessons._lessons, lessons.mixture(school)):
         shares[task.name] += weight
-    assert shares["copy"] == pytest.approx(0.1)
-    assert shares["count"] == pytest.approx(1.1) and shares["next"] == pytest.approx(0.6)
+    return shares
+
+
+def test_lessons_come_only_from_open_grades_and_more_often_where_they_are_needed():
+    shares = shares_of(School(2, 2, 0, 250, ("copy",), marks(2, count=0.0, next=0.5)))
+    assert shares["copy"] == pytest.approx(0.1) and shares["repeat"] == pytest.approx(0.1)
+    assert [shares[name] for name in ("count", "next", "missing")] == pytest.approx([1.1, 0.6, 0.1])
     assert all(not share for name, share in shares.items() if schools.grade_of(name) > 2)
+
+
+def test_what_the_studied_grade_has_not_passed_takes_its_part_however_much_else_is_wanting():
+    half = dict.fromkeys(NAMES, 0.5)
+    school = School(4, 4, 0, 250, ("cycle",), marks(4, **{**half, "parity": 0.8, "cycle": 1.0}))
+    shares = shares_of(school)
+    studied = [shares[name] for name in ("parity", "modular", "boolean")]
+    assert sum(studied) == pytest.approx(CONFIG.focus * sum(shares.values()))
+    assert studied[0] / studied[1] == pytest.approx(0.3 / 0.6)
+    assert shares["cycle"] == pytest.approx(0.1) and shares["add"] == pytest.approx(0.6)
 
 
 def test_an_examination_asks_all_that_is_open_and_nothing_else():

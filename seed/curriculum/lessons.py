@@ -65,9 +65,19 @@ class Curriculum:
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
 
     def mixture(self, school: School) -> list[float]:
-        """The weight of each task and level, in their order: a task's share, as it is needed."""
-        return [self.config.tasks[task.name] / len(task.levels)
-                * school.need(self.config, task.name, level) for task, level in self._lessons]
+        """The weight of each task and level, in their order: a task's share, as it is needed.
+
+        What the studied grade has not passed takes at least `focus` of the whole.
+        """
+        weights = [self.config.tasks[task.name] / len(task.levels)
+                   * school.need(self.config, task.name, level) for task, level in self._lessons]
+        studied = [school.in_focus(task.name) for task, _ in self._lessons]
+        inside = sum(w for w, own in zip(weights, studied) if own)
+        outside, focus = sum(weights) - inside, self.config.focus
+        if 0 < inside < focus / (1 - focus) * outside:
+            more = focus / (1 - focus) * outside / inside
+            weights = [w * more if own else w for w, own in zip(weights, studied)]
+        return weights
 
     def batch(self, school: School, step: int, batch_size: int, seq_len: int) -> Batch:
         """Rows packed with whole items; a pure function of (seed, school, step) and the sizes.

@@ -1,9 +1,10 @@
 """The school: which grade is studied, what has been passed, and so how often each lesson comes.
 
 A grade is passed when every task in it is answered well enough on items never trained on; then the
-next one opens. What was passed stays in the lessons, rarely while it holds, and a passed task that
-is forgotten brings its grade back. The state is plain data and goes into the checkpoint: all that
-the school decides follows from it and from the profile.
+next one opens. What the grade has not passed yet takes a fixed part of the lessons, because a rule
+of many steps is not found at all while it comes rarely. What was passed stays in the lessons,
+rarely while it holds, and a passed task that is forgotten brings its grade back. The state is plain
+data and goes into the checkpoint: all that the school decides follows from it and from the profile.
 """
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,10 @@ class School:
 
     def is_open(self, task: str) -> bool:
         return grade_of(task) <= self.opened
+
+    def in_focus(self, task: str) -> bool:
+        """Whether it belongs to the studied grade and is not passed yet."""
+        return grade_of(task) == self.grade and task not in self.passed
 
     def need(self, config: CurriculumConfig, task: str, level: int) -> float:
         """How often a lesson of this task and level comes, beside its share.
@@ -75,8 +80,9 @@ def after_exam(school: School, config: CurriculumConfig, accuracy: Accuracy,
     """The school after an examination of all open tasks at `step`, and a line if it has moved.
 
     A grade ends when each of its tasks has reached `pass_mark`, or after `patience` examinations:
-    one hard task does not keep others from being begun, and its need stays. A passed task below
-    `keep_mark` is passed no longer, and the school goes back to its grade.
+    one hard task does not keep others from being begun. After the last grade the school returns to
+    those that are not passed, one after the other. A passed task below `keep_mark` is passed no
+    longer, and the school goes back to its grade.
     """
     means = {task: sum(own) / len(own) for task, own in accuracy.items()}
     passed = {task for task, mean in means.items()
@@ -90,10 +96,11 @@ def after_exam(school: School, config: CurriculumConfig, accuracy: Accuracy,
         said = f"back to grade {grade}: {task} has fallen to {100 * means[task]:.0f} %"
     elif exams >= config.patience or not any(grade_of(task) == grade for task in left):
         behind = [task for task in left if grade_of(task) == grade]
-        said = f"grade {grade} " + (f"goes on beside the next: {', '.join(behind)} not passed yet"
-                                    if behind else "passed")
-        grade = min([g for g in range(grade + 1, LAST + 1)
-                     if g > opened or any(grade_of(task) == g for task in left)] + [LAST + 1])
+        said = (f"grade {grade} left for now: {', '.join(behind)} not passed" if behind else
+                f"grade {grade} passed")
+        wanting = [grade_of(task) for task in left]
+        later = [g for g in range(grade + 1, LAST + 1) if g > opened or g in wanting]
+        grade = min(later or wanting or [LAST + 1])
         opened, exams = max(opened, min(grade, LAST)), 0
     return School(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy)), said
 
