@@ -9,6 +9,7 @@ A variant is overrides `a.b=value` with spaces between; an empty one is the prof
 on after an interruption.
 """
 import argparse
+import hashlib
 import json
 import re
 import subprocess
@@ -18,7 +19,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
+import seed
 from seed.curriculum.school import LAST, grade_of
+from seed.training import metrics
 
 FRESH = 200   # last training steps whose mean loss is given: their items were never seen before
 
@@ -50,9 +53,17 @@ def train(run_dir: Path, options: Sequence[str], variant: str, threads: int) -> 
     own = ["--threads", str(threads)]
     run("train", run_dir, [*options, *sets, *own])
     found = run("eval", run_dir, own)
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if line["kind"] == "step"]
+    losses = [line["loss"] for line in metrics.read(run_dir / "metrics.jsonl", "step")]
     return Trained(found["holdout"], found["extrapolation"], mean(losses[-FRESH:]))
+
+
+def version() -> str:
+    """Of the code: what another version has trained is not compared."""
+    digest = hashlib.blake2b(digest_size=4)
+    for path in sorted(Path(seed.__file__).parent.rglob("*.[pch]*")):
+        if "__pycache__" not in path.parts:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def table(results: dict[str, list[Trained]]) -> str:
@@ -88,11 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     end = f"--steps={args.steps}" if args.steps else f"--minutes={args.minutes}"
     results: dict[str, list[Trained]] = {}
-    for seed in range(args.seeds):
+    for number in range(args.seeds):
         for variant in args.variants:
             place = re.sub(r"[^\w.=-]+", "_", " ".join(
-                [args.profile, end[2:], *args.overrides, variant, str(seed)]))
-            options = ["--profile", args.profile, end, f"--seed={seed}",
+                [args.profile, end[2:], *args.overrides, variant, str(number), version()]))
+            options = ["--profile", args.profile, end, f"--seed={number}",
                        *(f"--set={text}" for text in args.overrides)]
             results.setdefault(variant, []).append(
                 train(args.out / place, options, variant, args.threads))

@@ -74,7 +74,7 @@ class Sort(Task):
 
 
 class AddLong(Task):
-    """21+93~ is answered 051: 12 + 39 = 51 with every number's least significant digit first.
+    """21+93~ is answered 150: 12 + 39 = 051 with every number's least significant digit first.
 
     The answer has one digit more than the longer number, so that its length tells nothing.
     """

@@ -23,6 +23,7 @@ from seed.curriculum.words import Identity
 from seed.rng import Stream, dice
 
 IGNORE = -1  # a target that is not learnt
+FEW_LEVELS = 3    # a task with fewer is asked more in an examination of the school
 ATTEMPTS = 100_000  # to draw an item of one side of the split
 
 
@@ -55,14 +56,27 @@ class Curriculum:
         self._lessons = [(task, level) for task in self.tasks.values() for level in task.levels]
 
     def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
-             answer: bytes | None = None) -> Item:
-        """An item of that side of the split and, if given, with that answer."""
+             answer: bytes | None = None, longest: int | None = None) -> Item:
+        """An item of that side of the split and, if given, with that answer or of that length.
+
+        Raises ConfigError if there is none.
+        """
         for _ in range(ATTEMPTS):
             item = task.generate(rng, level)
+            if longest is not None and len(item.prompt) + len(item.answer) > longest:
+                continue
             if answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
                 return item
+        if longest is not None and len(item.prompt) + len(item.answer) > longest:
+            raise ConfigError(_too_long(item, longest))
         raise ConfigError(f"{task.name}: none of {ATTEMPTS} prompts of level {level} is for "
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
+
+    def check(self, seq_len: int) -> None:
+        """Raises ConfigError unless every task and level has an item that fits into a row."""
+        rng = dice(self.seed, Stream.SAMPLE, 0)
+        for task, level in self._lessons:
+            self.draw(rng, task, level, holdout=False, longest=seq_len)
 
     def mixture(self, school: School) -> list[float]:
         """The weight of each task and level, in their order: a task's share, as it is needed.
@@ -70,11 +84,11 @@ class Curriculum:
         What the studied grade has not passed takes at least `focus` of the whole.
         """
         weights = [self.config.tasks[task.name] / len(task.levels)
-                   * school.need(self.config, task.name, level) for task, level in self._lessons]
+                   * school.need(self.config, task, level) for task, level in self._lessons]
         studied = [school.in_focus(task.name) for task, _ in self._lessons]
         inside = sum(w for w, own in zip(weights, studied) if own)
         outside, focus = sum(weights) - inside, self.config.focus
-        if 0 < inside < focus / (1 - focus) * outside:
+        if self.config.exam_every and 0 < inside < focus / (1 - focus) * outside:
             more = focus / (1 - focus) * outside / inside
             weights = [w * more if own else w for w, own in zip(weights, studied)]
         return weights
@@ -83,19 +97,21 @@ class Curriculum:
         """Rows packed with whole items; a pure function of (seed, school, step) and the sizes.
 
         An item that does not fit starts the next row, so each row starts with a prompt; the last
-        one, which no row has room for, is dropped. Raises ConfigError if one outgrows a row.
+        one, which no row has room for, is dropped. Items that outgrow a row are not drawn. Raises
+        ConfigError if nothing else is left of a task and level, or if nothing is open.
         """
         rng = dice(self.seed, Stream.BATCH, step)
         shares = list(accumulate(self.mixture(school)))
+        if not shares[-1]:
+            raise ConfigError(f"curriculum.tasks has nothing of grade {school.opened} or below: "
+                              f"use the profile with which the run was started")
         rows: list[list[Item]] = []
         row: list[Item] = []
         used = 0
         while len(rows) < batch_size:
             task, level = self._lessons[bisect(shares, rng.random() * shares[-1])]
-            item = self.draw(rng, task, level, holdout=False)
+            item = self.draw(rng, task, level, holdout=False, longest=seq_len)
             size = len(item.prompt) + len(item.answer) + 1
-            if size > seq_len + 1:
-                raise ConfigError(_too_long(item, seq_len))
             if used + size > seq_len + 1:
                 rows.append(row)
                 row, used = [], 0
@@ -109,26 +125,44 @@ class Curriculum:
 
     def exam(self, school: School) -> list[Item]:
         """What the school asks of all that it has opened; never trained on either."""
-        opened = [name for name in self.tasks if school.is_open(name)]
-        return self._examination(opened, self.config.exam_items, Stream.EXAM)
+        return [item for name, task in self.tasks.items() if school.is_open(name)
+                for item in self._examination(
+                    [name], self.config.exam_items * max(1, FEW_LEVELS // len(task.levels)),
+                    Stream.EXAM)]
 
     def extrapolation(self, n_per_level: int) -> list[Item]:
         """n items a task, longer than any trained one; the same for every run seed."""
         return self._examination(self.tasks, n_per_level, Stream.EXTRAPOLATION)
 
     def _examination(self, names: Iterable[str], n_per_level: int, purpose: Stream) -> list[Item]:
-        """Where answers are few, each comes equally often: no constant beats the chance level."""
-        items = []
+        """Distinct items. Where answers are few, each comes equally often: no constant beats the
+        chance level."""
+        items: list[Item] = []
         for name in names:
             task = self.tasks[name]
-            answers = task.answers or (None,)
             longer = purpose == Stream.EXTRAPOLATION
             levels = [len(task.levels) + 1] * task.extrapolates if longer else task.levels
             rng = dice(0, purpose, _number(name))
             for level in levels:
-                items += [self.draw(rng, task, level, True, answers[i % len(answers)])
-                          for i in range(n_per_level)]
+                if task.answers:
+                    each = max(1, n_per_level // len(task.answers))
+                    found = [self._distinct(rng, task, level, each, answer)
+                             for answer in task.answers]
+                    least = min(map(len, found))
+                    items += [item for own in found for item in own[:least]]
+                else:
+                    items += self._distinct(rng, task, level, n_per_level, None)
         return items
+
+    def _distinct(self, rng: random.Random, task: Task, level: int, n: int,
+                  answer: bytes | None) -> list[Item]:
+        """Holdout items, fewer than n where there are few."""
+        found: dict[Item, None] = {}
+        for _ in range(4 * n):
+            found[self.draw(rng, task, level, True, answer)] = None
+            if len(found) == n:
+                break
+        return list(found)
 
 
 def _number(name: str) -> int:

@@ -6,11 +6,12 @@ of many steps is not found at all while it comes rarely. What was passed stays i
 rarely while it holds, and a passed task that is forgotten brings its grade back. The state is plain
 data and goes into the checkpoint: all that the school decides follows from it and from the profile.
 """
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seed.config import CurriculumConfig
+from seed.curriculum.task import Task
 from seed.curriculum.tasks import GRADE_OF, GRADES
 
 LAST = len(GRADES)
@@ -19,10 +20,10 @@ Accuracy = Mapping[str, Sequence[float]]   # of a task: exact match in 0..1, one
 
 @dataclass(frozen=True)
 class School:
-    """`grade` is studied; up to `opened` there are lessons. LAST + 1: all grades are behind."""
+    """`grade` is studied; up to `opened` there are lessons. LAST + 1: all grades are passed."""
     grade: int = 1
     opened: int = 1
-    exams: int = 0         # since this grade was begun
+    exams: int = 0         # since the school last went on to another grade
     examined_at: int = 0   # step of the last one
     passed: tuple[str, ...] = ()
     accuracy: Accuracy = field(default_factory=dict)   # of the last examination
@@ -37,28 +38,37 @@ class School:
         """Whether it belongs to the studied grade and is not passed yet."""
         return grade_of(task) == self.grade and task not in self.passed
 
-    def need(self, config: CurriculumConfig, task: str, level: int) -> float:
+    def need(self, config: CurriculumConfig, task: Task, level: int) -> float:
         """How often a lesson of this task and level comes, beside its share.
 
-        The less is known the more often, and `replay` at the least; a grade that was open before
-        the school went back below it has only that.
+        The less is known above chance the more often, as far as the level below is known, and
+        `replay` at the least; a grade that was open before the school went back has only that.
         """
-        if not self.is_open(task):
+        if not config.exam_every:
+            return 1.0
+        if not self.is_open(task.name):
             return 0.0
-        if grade_of(task) > self.grade:
+        if grade_of(task.name) > self.grade:
             return config.replay
-        known = self.accuracy.get(task)
-        return config.replay + 1 - (known[min(level, len(known)) - 1] if known else 0.0)
+        below = self._known(task, level - 1) if level > 1 else 1.0
+        return config.replay + below * (1 - self._known(task, level))
+
+    def _known(self, task: Task, level: int) -> float:
+        """0 at chance or without an examination, 1 if every answer was right."""
+        own, chance = self.accuracy.get(task.name, ()), task.chance(level)
+        accuracy = own[level - 1] if level <= len(own) else 0.0
+        return max(0.0, accuracy - chance) / (1 - chance) if chance < 1 else accuracy
 
 
 def grade_of(task: str) -> int:
-    """A task of the user's own belongs to the first grade."""
-    return GRADE_OF.get(task, 1)
+    """Tasks of the user's own belong to no grade: 0, always open and never waited for."""
+    return GRADE_OF.get(task, 0)
 
 
-def enter(config: CurriculumConfig, tasks: Iterable[str]) -> School:
+def enter(config: CurriculumConfig, tasks: Collection[str]) -> School:
     """The school before the first step: in the lowest grade that is taught, or all open at once."""
-    first = min(map(grade_of, tasks)) if config.exam_every else LAST
+    taught = [grade_of(task) for task in tasks if grade_of(task)]
+    first = min(taught) if config.exam_every and taught else LAST
     return School(first, first)
 
 
@@ -75,47 +85,52 @@ def describe(school: School) -> str:
     return f"{name}; exact %: {', '.join(left)}" if left else name
 
 
-def after_exam(school: School, config: CurriculumConfig, accuracy: Accuracy,
-               step: int) -> tuple[School, str]:
-    """The school after an examination of all open tasks at `step`, and a line if it has moved.
+def after_exam(school: School, config: CurriculumConfig, tasks: Collection[str],
+               accuracy: Accuracy, step: int) -> tuple[School, str]:
+    """The school after an examination at `step`, and a line if it has moved.
 
-    A grade ends when each of its tasks has reached `pass_mark`, or after `patience` examinations:
-    one hard task does not keep others from being begun. After the last grade the school returns to
-    those that are not passed, one after the other. A passed task below `keep_mark` is passed no
-    longer, and the school goes back to its grade.
+    `tasks` are all that are taught, `accuracy` is of those that are open. A grade ends when each of
+    its tasks has reached `pass_mark`, or after `patience` examinations: one hard task does not keep
+    others from being begun. After the last grade the school returns to those that are not passed,
+    one after the other. A passed task below `keep_mark` is passed no longer, and the school goes
+    back to its grade; `patience` is not begun anew by that.
     """
     means = {task: sum(own) / len(own) for task, own in accuracy.items()}
     passed = {task for task, mean in means.items()
               if mean >= (config.keep_mark if task in school.passed else config.pass_mark)}
+    taught = {grade_of(task) for task in tasks} - {0}
+    wanting = {grade_of(task) for task in tasks if task not in passed} & taught
     grade, opened, exams, said = school.grade, school.opened, school.exams + 1, ""
-    lost = [task for task in school.passed if task not in passed and grade_of(task) < grade]
-    left = [task for task in means if task not in passed]
+    lost = [task for task in school.passed if task not in passed and 0 < grade_of(task) < grade]
     if lost:
         task = min(lost, key=grade_of)
-        grade, exams = grade_of(task), 0
-        said = f"back to grade {grade}: {task} has fallen to {100 * means[task]:.0f} %"
-    elif exams >= config.patience or not any(grade_of(task) == grade for task in left):
-        behind = [task for task in left if grade_of(task) == grade]
+        grade = grade_of(task)
+        said = f"back to grade {grade}: {task} has fallen to {100 * means.get(task, 0):.0f} %"
+    elif grade <= LAST and (grade not in wanting or exams >= config.patience):
+        behind = [task for task in means if grade_of(task) == grade and task not in passed]
         said = (f"grade {grade} left for now: {', '.join(behind)} not passed" if behind else
                 f"grade {grade} passed")
-        wanting = [grade_of(task) for task in left]
-        later = [g for g in range(grade + 1, LAST + 1) if g > opened or g in wanting]
-        grade = min(later or wanting or [LAST + 1])
-        opened, exams = max(opened, min(grade, LAST)), 0
+        unopened = {g for g in taught if g > opened}
+        later = unopened if exams >= config.patience else set()
+        grade = min(later or {g for g in wanting | unopened if g > grade} or wanting or {LAST + 1})
+        if grade > opened or not unopened:
+            exams = 0
+        opened = max(opened, min(grade, LAST))
     return School(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy)), said
 
 
 def from_dict(data: Any) -> School:
     """The inverse of `to_dict`. Raises ValueError for anything that it did not write."""
     try:
-        if data.keys() != School().to_dict().keys():
+        if data.keys() != School().to_dict().keys() or type(data["passed"]) not in (list, tuple):
             raise TypeError
         school = School(**data)
         counts = (school.grade, school.opened, school.exams, school.examined_at)
         known = {task: tuple(own) for task, own in school.accuracy.items()}
         good = (all(type(x) is int and x >= 0 for x in counts)
-                and 1 <= school.grade <= LAST + 1 and 1 <= school.opened <= LAST
-                and all(type(task) is str for task in school.passed)
+                and 1 <= school.opened <= LAST and 1 <= school.grade <= LAST + 1
+                and (school.grade <= school.opened or school.grade == LAST + 1)
+                and set(school.passed) <= known.keys() and all(known.values())
                 and all(type(x) in (int, float) and 0 <= x <= 1
                         for own in known.values() for x in own))
     except (TypeError, AttributeError):

@@ -14,7 +14,7 @@ class Parity(Task):
 
     def ask(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
-        return f"{integer(rng, 0, 2 ** length - 1):0{length}b}#"
+        return "".join(["01"[rng.random() < 0.5] for _ in range(length)]) + "#"
 
     def solve(self, prompt: str) -> str:
         return str(prompt.count("1") % 2)

@@ -39,7 +39,7 @@ class Identity(Task):
     cases = (str, str.capitalize, str.upper)
 
     def __init__(self, table: dict[str, str]):
-        self.table = {question.strip(" ?").lower(): answer for question, answer in table.items()}
+        self.table = {question.strip(" ?").casefold(): answer for question, answer in table.items()}
         self.questions = list(self.table)
         self.answers = tuple(encode(answer) for answer in self.table.values())
         self.chances = (max(map(self.answers.count, self.answers)) / len(self.answers),)
@@ -52,7 +52,7 @@ class Identity(Task):
         return self.cases[case](words) + self.closings[closing]
 
     def solve(self, prompt: str) -> str:
-        words = prompt.rstrip("? ").lower()
+        words = prompt.rstrip("? ").casefold()
         for opening in self.openings:
             if words.startswith(opening) and words[len(opening):] in self.table:
                 return self.table[words[len(opening):]]

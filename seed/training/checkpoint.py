@@ -150,11 +150,13 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: its elapsed_s is {str(elapsed_s)[:40]!r}, not a time")
     try:
         from_dict(meta.get("profile"))
-        school.from_dict(meta.get("school"))
+        pupil = school.from_dict(meta.get("school"))
     except ConfigError as error:
         raise CheckpointError(f"{path}: in its profile, {error}") from None
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    if pupil.examined_at > meta["step"]:
+        raise CheckpointError(f"{path}: its school was examined after step {meta['step']}")
 
 
 def read(path: Path) -> Checkpoint:

@@ -79,6 +79,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     curriculum = Curriculum(profile.curriculum, profile.identity, config.seed)
     school = schools.enter(profile.curriculum, curriculum.tasks)
+    curriculum.check(config.seq_len)
     rows = config.batch_size * config.grad_accum_steps
     step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
     skipped, skipped_in_a_row, rollbacks = 0, 0, 0
@@ -139,6 +140,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 save()
             raise
 
+    exams: dict[int, list[Item]] = {}   # the examination of all that is open up to this grade
     holdout = curriculum.holdout(profile.curriculum.holdout_items)
     if not found:  # so that there is always a generation to go back to
         metrics.write("save", 0, bytes=saving.begin(learner.state_dict(), meta()))
@@ -171,10 +173,13 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                        f"{len(scores)} levels")
 
         if schools.is_due(school, profile.curriculum, step):
-            scores = examine(lessons(curriculum.exam, school))
+            if school.opened not in exams:
+                exams = {school.opened: lessons(curriculum.exam, school)}
+            scores = examine(exams[school.opened])
             if scores is None:
                 continue
-            school, moved = schools.after_exam(school, profile.curriculum, by_task(scores), step)
+            school, moved = schools.after_exam(school, profile.curriculum, curriculum.tasks,
+                                               by_task(scores), step)
             metrics.write("exam", step, moved=moved, **school.to_dict())
             status.say(f"step {step}  {schools.describe(school)}")
             if moved:
