@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,18 +230,61 @@ def test_evaluation_rows_hold_one_item_each():
         pack_one_per_row([Item("copy", 1, b"abc>", b"abc")], 3)
 
 
-def test_no_constant_answer_beats_the_chance_level():
+@pytest.mark.parametrize("n", [16, 64, 400])
+def test_no_constant_answer_beats_the_chance_level(n):
     c = curriculum()
     groups = {}
-    for item in c.holdout(2000) + samples(c, 2000):
+    for item in c.holdout(n) + samples(c, n):
         groups.setdefault((item.task, item.level, is_holdout(item.prompt)), []).append(item.answer)
-    for (task, level, _), answers in groups.items():
-        chance, best = c.tasks[task].chance(level), Counter(answers).most_common(1)[0][1]
+    for (task, level, held), answers in groups.items():
+        chance = c.tasks[task].chance(level)
+        best = Counter(answers).most_common(1)[0][1] / len(answers)
+        if held and c.tasks[task].answers:
+            assert best == chance
         # Training items lean the other way where the holdout of a small space was uneven.
-        assert best / 2000 <= chance + 3 * (chance * (1 - chance) / 2000) ** 0.5 + 0.02 * chance, (
-            task, level, best / 2000)
-        if c.tasks[task].answers:
-            assert best / 2000 >= chance - 0.001
+        noise = (chance * (1 - chance) / len(answers)) ** 0.5
+        assert best <= chance + 4 * noise + 2 / len(answers), (task, level, best)
+
+
+def test_examinations_ask_distinct_items_and_every_answer_of_few():
+    table = {f"question {i}": f"answer {i}" for i in range(40)}
+    c = Curriculum(CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0)), table, 0)
+    for items in (c.holdout(16), c.exam(OPEN), c.extrapolation(16)):
+        assert len(set(items)) == len(items)
+    asked = {item.answer for item in c.exam(OPEN) if item.task == "identity"}
+    assert asked == set(c.tasks["identity"].answers)
+
+
+def test_long_strings_change_up_to_their_end():
+    for item in curriculum().extrapolation(100):
+        if item.task in ("parity", "cycle", "modular"):
+            assert len(set(item.prompt[-16:])) > 2, item
+
+
+def test_the_readme_answers_its_own_prompts():
+    c = curriculum()
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    rows = re.findall(r"^\| *\d* *\| ([a-z_, ]+) \| (`.*?`) \| ", text[text.index("## Lessons"):],
+                      re.MULTILINE)
+    seen = set()
+    for names, cell in rows:
+        tasks = [c.tasks[name] for name in names.split(", ") if name != "identity"]
+        examples = re.findall("`(.+?)`", cell.replace("\\|", "|"))
+        for i, example in enumerate(examples if tasks else ()):
+            task = tasks[min(i, len(tasks) - 1)]
+            seen.add(task.name)
+            assert any(task.verify(example[:at].encode(), example[at:].encode())
+                       for at in range(1, len(example))), example
+    assert seen == set(NAMES) - {"identity"}
+
+
+def test_an_item_that_outgrows_a_row_is_not_drawn_and_a_row_for_none_is_refused_at_once():
+    c = curriculum(recall=1.0)
+    assert max(len(p + a) for p, a in unpack(c.batch(OPEN, 0, 8, 40))) <= 40
+    with pytest.raises(ConfigError, match="train.seq_len is 12: an item of recall needs"):
+        c.check(12)
+    with pytest.raises(ConfigError, match="nothing of grade 4 or below"):
+        c.batch(School(4, 4), 0, 1, 128)
 
 
 def test_wrong_configs_are_refused_with_the_fix():
