@@ -11,7 +11,6 @@ import pytest
 import brains
 from seed.config import load_profile
 from seed.curriculum.lessons import Curriculum
-from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.training.evaluate import evaluate
 from seed.training.intuition import answers, calibration, consistency, stability
@@ -146,15 +145,3 @@ def test_a_page_shows_names_as_text():
                                                     "accuracy": [1.0], "error": 0.0},
                  "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})
     assert "<b>" not in text and "&lt;b&gt;" in text and "<i>" not in text
-
-
-def test_an_untrained_brain_passes_no_lesson(tmp_path):
-    """Format alone earns nothing: no task is above its chance level by more than its interval."""
-    from seed.training.evaluate import evaluate
-    lessons, rng = curriculum(), brains.stream(0, brains.Stream.SAMPLE, 1)
-    items: list[Item] = lessons.holdout(40)
-
-    def forward(t: int, tokens: np.ndarray) -> np.ndarray:
-        return rng.standard_normal((*tokens.shape, 256))
-    scores = evaluate(items, lessons, forward, T) or []
-    assert scores and all(s.interval[0] <= s.chance for s in scores)
