@@ -81,7 +81,7 @@ class Brackets(Task):
 class Nested(Task):
     """((3*4)+2)% is answered 4: the value modulo 5 of an expression in brackets."""
     name, form, chances = "nested", r"\([\d()+*-]+\)%", (0.2, 0.2, 0.2)
-    answers = (b"0", b"1", b"2", b"3", b"4")
+    answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
 
     def ask(self, rng: random.Random, level: int) -> str:
         low, high = ((0, 1), (1, 2), (1, 3), (6, 7))[level - 1]

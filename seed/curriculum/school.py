@@ -41,8 +41,9 @@ class School:
     def need(self, config: CurriculumConfig, task: Task, level: int) -> float:
         """How often a lesson of this task and level comes, beside its share.
 
-        The less is known above chance the more often, as far as the level below is known, and
-        `replay` at the least; a grade that was open before the school went back has only that.
+        The less is known above chance the more often, and `replay` at the least; a grade that was
+        open before the school went back has only that. In a stepwise task this is so as far as the
+        level below is known: the short form is found first, the long one never by itself.
         """
         if not config.exam_every:
             return 1.0
@@ -50,7 +51,7 @@ class School:
             return 0.0
         if grade_of(task.name) > self.grade:
             return config.replay
-        below = self._known(task, level - 1) if level > 1 else 1.0
+        below = self._known(task, level - 1) if task.stepwise and level > 1 else 1.0
         return config.replay + below * (1 - self._known(task, level))
 
     def _known(self, task: Task, level: int) -> float:

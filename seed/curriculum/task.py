@@ -44,6 +44,7 @@ class Task:
     chances: tuple[float, ...]   # one for each training level
     answers: tuple[bytes, ...] = ()  # all of them, where they are few
     extrapolates = True
+    stepwise = False   # each level is the same with more steps: studied as the one below is known
 
     @property
     def levels(self) -> range:

@@ -10,7 +10,7 @@ MODULUS = 5
 class Parity(Task):
     """10110# is answered 1: whether the number of ones is odd."""
     name, form, chances = "parity", r"[01]+#", (0.5, 0.5, 0.5)
-    answers = (b"0", b"1")
+    answers, stepwise = (b"0", b"1"), True
 
     def ask(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
@@ -23,7 +23,7 @@ class Parity(Task):
 class Modular(Task):
     """7+4-2% is answered 4: the value modulo 5, worked out from left to right."""
     name, form, chances = "modular", r"\d([+*-]\d)+%", (0.2, 0.2, 0.2)
-    answers = (b"0", b"1", b"2", b"3", b"4")
+    answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
 
     def ask(self, rng: random.Random, level: int) -> str:
         terms = integer(rng, *((2, 3), (2, 8), (2, 20), (21, 128))[level - 1])
@@ -45,7 +45,7 @@ class Modular(Task):
 class Cycle(Task):
     """RRL@ is answered 1: the place on a ring of five after steps right, left, or none (S)."""
     name, form, chances = "cycle", r"[LRS]+@", (0.2, 0.2, 0.2)
-    answers = (b"0", b"1", b"2", b"3", b"4")
+    answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
 
     def ask(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
@@ -62,7 +62,7 @@ class Cycle(Task):
 class Boolean(Task):
     """T&!F|T$ is answered T: ! binds first, then & (and), | (or), ^ (xor) from left to right."""
     name, form, chances = "boolean", r"!?[TF]([&|^]!?[TF])+\$", (0.5, 0.5, 0.5)
-    answers = (b"T", b"F")
+    answers, stepwise = (b"T", b"F"), True
 
     def ask(self, rng: random.Random, level: int) -> str:
         terms = integer(rng, *((3, 4), (3, 8), (3, 16), (25, 64))[level - 1])

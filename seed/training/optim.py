@@ -14,7 +14,7 @@ class AdamW:
     """Moments are two flat tensors in the order of the model's blocks.
 
     Matrices learn at lr * LR_WIDTH / d_model, all else at lr, so that one lr is good at every width
-    (Yang et al. 2203.03466, table 8; README for what was measured).
+    (Yang et al. 2203.03466, table 8).
 
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """
