@@ -12,7 +12,7 @@ from seed.config import ConfigError, Profile
 from seed.curriculum import school as schools
 from seed.curriculum.lessons import Curriculum
 from seed.curriculum.task import Item
-from seed.governor import RUN, STOP, Decision
+from seed.governor import PAUSE, RUN, STOP, Decision
 from seed.system_health import Health
 from seed.training import checkpoint
 from seed.training.evaluate import Score, by_task, evaluate
@@ -102,6 +102,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     pace = Pace(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
                 wait or requests.stop.wait)
     told = Decision(RUN, 1.0, False, "")
+    urgent: Decision | None = None   # what an examination has to make way for
     step_at_start, loss_average = step, 0.0
 
     def elapsed() -> float:
@@ -123,8 +124,16 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         notify("WATCHDOG=1")
         return requests.stop.is_set()
 
+    def disturbed() -> bool:
+        """Whether an examination must end: it may take long, so the board is looked at."""
+        nonlocal urgent
+        decision = pace.look()
+        if decision and (decision.action in (PAUSE, STOP) or decision.save):
+            urgent = decision
+        return stopped() or urgent is not None
+
     def examine(items: Sequence[Item]) -> list[Score] | None:
-        return evaluate(items, curriculum, learner.forward, config.seq_len, stopped)
+        return evaluate(items, curriculum, learner.forward, config.seq_len, disturbed)
 
     def examine_holdout() -> list[Score] | None:
         scores = examine(holdout)
@@ -153,12 +162,28 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             if step > saving.saved_step and not save():
                 raise saving.unsaved()
             return Result(step, False, None)
+        decision, urgent = urgent or pace.look(), None
+        if decision and (decision.action, decision.save) != (told.action, told.save):
+            metrics.write("governor", step, **decision._asdict())
+            status.say(f"{decision.action}: {decision.reason or 'all is well'}")
+            told = decision
+        saved = save() if decision and decision.save else True
+        if decision and decision.action == STOP:
+            if not saved:
+                raise saving.unsaved()
+            return Result(step, False, None)
+        if pace.paused and not requests.stop.is_set():
+            pace.wait(max(0.1, profile.governor.look_every_s))
+            continue
+
         if done:
             while step > saving.saved_step and not save():
                 if requests.stop.is_set():
                     raise saving.unsaved()
                 pace.wait(RETRY_S)
             scores = examine_holdout()
+            if scores is None and not requests.stop.is_set():
+                continue
             return Result(step, scores is not None, scores)
         if requests.save.is_set() or saving.due():
             requests.save.clear()
@@ -184,20 +209,6 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             status.say(f"step {step}  {schools.describe(school)}")
             if moved:
                 status.say(moved)
-
-        decision = pace.look()
-        if decision and (decision.action, decision.save) != (told.action, told.save):
-            metrics.write("governor", step, **decision._asdict())
-            status.say(f"{decision.action}: {decision.reason or 'all is well'}")
-            told = decision
-        saved = save() if decision and decision.save else True
-        if decision and decision.action == STOP:
-            if not saved:
-                raise saving.unsaved()
-            return Result(step, False, None)
-        if pace.paused:
-            pace.wait(max(0.1, profile.governor.look_every_s))
-            continue
 
         batch = lessons(curriculum.batch, school, step, rows, config.seq_len)
         lr = lr_at(config, plan, step, lr_scale)
