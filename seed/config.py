@@ -91,8 +91,8 @@ class CurriculumConfig:
     holdout_items: int = 64   # items a task and level in one evaluation
     exam_every: int = 250     # steps between the school's examinations; 0: no school, all is open
     exam_items: int = 16      # items a task and level in one examination
-    pass_mark: float = 0.95   # accuracy that passes a task
-    keep_mark: float = 0.85   # below it a passed task is passed no longer
+    pass_mark: float = 0.9    # accuracy that passes a task
+    keep_mark: float = 0.8    # below it a passed task is passed no longer
     patience: int = 8         # examinations after which the next grade opens in any case
     focus: float = 0.6        # least share in the items of what the studied grade has not passed
     replay: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown

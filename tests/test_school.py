@@ -10,7 +10,8 @@ from seed.curriculum.school import LAST, School, after_exam, enter, from_dict
 from seed.curriculum.tasks import GRADES, NAMES
 from seed.curriculum.words import Identity
 
-CONFIG = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), replay=0.1)
+CONFIG = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), pass_mark=0.95, keep_mark=0.85,
+                          replay=0.1)
 TASKS = Curriculum(CONFIG, {"who": "me", "where": "here"}, 0).tasks
 LEVELS = {task.name: 1 if task is Identity else len(task.chances)
           for grade in GRADES for task in grade}
