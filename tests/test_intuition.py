@@ -116,6 +116,10 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
     brains.untrained(tmp_path, "fast", "curriculum.holdout_items=2", "train.seq_len=64",
                      "curriculum.tasks.recall=0", "curriculum.tasks.story=0")
 
+    exams = [{"kind": "exam", "step": step, "accuracy": {"copy": [step / 500], "add": [0.5]}}
+             for step in (250, 500)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, exams)) + '\n{"kind": "ex')
+
     def evaluate(*more: str) -> str:
         done = subprocess.run([sys.executable, "-m", "seed", "eval", "--run-dir", str(tmp_path),
                                *more], capture_output=True, text=True, timeout=200)
@@ -124,6 +128,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
     found = json.loads(evaluate("--json"))
     assert found["step"] == 7 and found["holdout"] and found["extrapolation"]
     assert found["stability"]["steps"] == 2000 and found["stability"]["finite"]
+    assert found["school"] == exams
     assert "calibration error" in evaluate("--html", str(tmp_path / "report.html"))
     text = (tmp_path / "report.html").read_text()
     assert text == page(found)
@@ -135,7 +140,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
         def handle_starttag(self, tag, attrs):
             self.seen.append(tag)
     Tags().feed(text)
-    assert Tags.seen.count("svg") == 4 and Tags.seen.count("rect") > 30
+    assert Tags.seen.count("svg") == 5 and "grade 3" in text and Tags.seen.count("rect") > 30
 
 
 def test_a_page_shows_names_as_text():

@@ -20,6 +20,9 @@ from seed.rng import Stream, stream
 from seed.wavecore import kernels, layout, reference
 
 
+FEW_ROWS = 32   # b * t up to which a team of threads costs more than it brings
+
+
 class SSMState(NamedTuple):
     """What an SSM layer carries: the convolution's last inputs and the recurrent state."""
     conv: Tensor    # (b, d_conv-1, h, 2n+p), before the convolution
@@ -155,7 +158,7 @@ class WaveCore:
         return getattr(reference, kind)(self.config, x, w, *state)
 
     def _bound(self, kind: str, b: int, t: int) -> typing.Any:
-        return kernels_of(self.config, kind, b, t, self.threads)
+        return kernels_of(self.config, kind, b, t, self.threads if b * t > FEW_ROWS else 1)
 
 
 @functools.cache
