@@ -146,7 +146,8 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
 def test_a_page_shows_names_as_text():
     score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
     text = page({"profile": "<i>", "step": 1, "holdout": [score], "extrapolation": [],
-                 "consistency": [], "calibration": {"count": [1], "confidence": [1.0],
-                                                    "accuracy": [1.0], "error": 0.0},
+                 "school": [], "consistency": [],
+                 "calibration": {"count": [1], "confidence": [1.0], "accuracy": [1.0],
+                                 "error": 0.0},
                  "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})
     assert "<b>" not in text and "&lt;b&gt;" in text and "<i>" not in text

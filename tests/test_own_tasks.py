@@ -127,7 +127,7 @@ def train(folder: Path, name: str, steps: int) -> subprocess.CompletedProcess:
 
 def test_a_task_that_fails_in_the_middle_leaves_a_run_that_goes_on(tmp_path):
     late = COLOURS.replace("number = int", "self.n = getattr(self, 'n', 0) + 1\n        "
-                           "if self.n > 150: raise RuntimeError('worn out')\n        number = int")
+                           "if self.n > 400: raise RuntimeError('worn out')\n        number = int")
     done = train(tmp_path, written(tmp_path, late), 30)
     assert done.returncode == 2 and "worn out" in done.stderr and "Traceback" not in done.stderr
     saved = checkpoint.read(tmp_path / "run" / checkpoint.NAME).meta["step"]
