@@ -1,9 +1,9 @@
 """The school: which grade is studied, what has been passed, and so how often each lesson comes.
 
 A grade is passed when every task in it is answered well enough on items never trained on; then the
-next one opens. What the grade has not passed yet takes a fixed part of the lessons, because a rule
-of many steps is not found at all while it comes rarely. What was passed stays in the lessons,
-rarely while it holds, and a passed task that is forgotten brings its grade back. The state is plain
+next one opens. What the grade has not passed yet takes at least a fixed part of the lessons. What
+was passed stays in them, rarely while it holds, and a passed task that is forgotten brings its
+grade back. The state is plain
 data and goes into the checkpoint: all that the school decides follows from it and from the profile.
 """
 from collections.abc import Collection, Mapping, Sequence
@@ -43,7 +43,7 @@ class School:
 
         The less is known above chance the more often, and `replay` at the least; a grade that was
         open before the school went back has only that. In a stepwise task this is so as far as the
-        level below is known: the short form is found first, the long one never by itself.
+        level below is known.
         """
         if not config.exam_every:
             return 1.0

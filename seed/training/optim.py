@@ -13,8 +13,8 @@ GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of adamw.c
 class AdamW:
     """Moments are two flat tensors in the order of the model's blocks.
 
-    Matrices learn at lr * LR_WIDTH / d_model, all else at lr, so that one lr is good at every width
-    (Yang et al. 2203.03466, table 8).
+    Matrices learn at lr * LR_WIDTH / d_model, all else at lr, which is meant to keep one lr good
+    at every width (Yang et al. 2203.03466, table 8); how well it does is not measured yet.
 
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """
