@@ -95,6 +95,7 @@ class CurriculumConfig:
     keep_mark: float = 0.8    # below it a passed task is passed no longer
     patience: int = 8         # examinations after which the next grade opens in any case
     focus: float = 0.6        # least share in the items of what the studied grade has not passed
+    parts: bool = True        # learn the answers to parts of a prompt too, after their bytes
     replay: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown
 
     def check(self) -> None:

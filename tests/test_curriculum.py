@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from seed.config import ConfigError, CurriculumConfig
-from seed.curriculum.lessons import IGNORE, Curriculum, is_holdout, pack_one_per_row, samples
+from seed.curriculum.lessons import (IGNORE, Batch, Curriculum, is_holdout, pack_one_per_row,
+                                     samples)
 from seed.curriculum.school import LAST, School
 from seed.curriculum.task import Item
 from seed.curriculum.tasks import NAMES
@@ -19,8 +20,9 @@ OPEN = School(LAST, LAST)
 TABLE = {"who are you": "I am Seed.", "what for": "To learn.", "where": "Here."}
 
 
-def curriculum(seed=0, **tasks):
-    return Curriculum(CurriculumConfig(tasks=tasks or dict.fromkeys(NAMES, 1.0)), TABLE, seed)
+def curriculum(seed=0, parts=False, **tasks):
+    config = CurriculumConfig(tasks=tasks or dict.fromkeys(NAMES, 1.0), parts=parts)
+    return Curriculum(config, TABLE, seed)
 
 
 def unpack(batch):
@@ -221,6 +223,36 @@ def test_rows_hold_whole_items_whose_answers_are_the_targets(rows, seq_len):
     assert all(any(t.verify(*pair) for t in c.tasks.values()) for pair in pairs)
     inside = batch.targets[:, :-1]
     assert np.array_equal(inside[inside >= 0], batch.tokens[:, 1:][inside >= 0])
+
+
+def test_parts_of_prompts_are_answered_where_they_end_but_for_those_of_the_holdout():
+    whole, with_parts = curriculum(), curriculum(parts=True)
+    taught = Counter()
+    for step in range(20):
+        plain, batch = (c.batch(OPEN, step, 16, 128) for c in (whole, with_parts))
+        assert np.array_equal(plain.tokens, batch.tokens)
+        own = plain.targets != IGNORE
+        assert np.array_equal(plain.targets[own], batch.targets[own])
+        for tokens, is_own, targets in zip(batch.tokens, own, batch.targets):
+            left = {int(i) for i in np.flatnonzero(targets != IGNORE)} - set(np.flatnonzero(is_own))
+            at = 0
+            for prompt, answer in unpack((Batch(tokens[None], np.where(is_own, targets, IGNORE)[None]))):
+                task = next(t for t in NAMES if t != "identity" and re.fullmatch(
+                    whole.tasks[t].form, prompt.decode())) if b"?" not in prompt else "identity"
+                for end, question, part in whole.tasks[task].parts(prompt.decode()):
+                    right = encode(recompute(task, encode(question)))
+                    places = range(at + end - 1, at + end - 1 + len(part))
+                    assert right.startswith(encode(part)) and question[-1:] == prompt.decode()[-1:]
+                    if len(part) > 1 or task == "next":
+                        assert encode(part) == right == prompt[end:end + len(part)]
+                    if not is_holdout(encode(question)):
+                        assert [targets[i] for i in places] == list(encode(part))
+                        left -= set(places)
+                        taught[task] += 1
+                at += len(prompt) + len(answer) + 1
+            assert not left   # nothing else is taught in a prompt
+    assert set(taught) == {"next", "parity", "modular", "cycle", "boolean", "assign", "story",
+                           "brackets", "nested"}
 
 
 def test_evaluation_rows_hold_one_item_each():

@@ -18,7 +18,7 @@ from seed.curriculum.own_tasks import is_own, load
 from seed.curriculum.school import School
 from seed.curriculum.task import Item, Task
 from seed.curriculum.tasks import NAMES, PLAIN
-from seed.curriculum.vocab import END, PAD
+from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
 from seed.rng import Stream, dice
 
@@ -29,7 +29,8 @@ ATTEMPTS = 100_000  # to draw an item of one side of the split
 
 class Batch(NamedTuple):
     tokens: np.ndarray   # (b, t) int32
-    targets: np.ndarray  # (b, t) int32: the next byte if an answer byte or END, else IGNORE
+    targets: np.ndarray  # (b, t) int32: the next byte if an answer byte or END; inside a prompt
+                         # the answers to its parts; else IGNORE
 
 
 def is_holdout(prompt: bytes) -> bool:
@@ -117,7 +118,22 @@ class Curriculum:
                 row, used = [], 0
             row.append(item)
             used += size
-        return _lay_out(rows, seq_len)
+        batch = _lay_out(rows, seq_len)
+        if self.config.parts:
+            self._add_parts(rows, batch.targets)
+        return batch
+
+    def _add_parts(self, rows: Sequence[Sequence[Item]], targets: np.ndarray) -> None:
+        """Sets the targets inside the prompts: answers to their parts, unless the holdout asks
+        them."""
+        for row, own in zip(rows, targets):
+            start = 0
+            for item in row:
+                for end, question, answer in self.tasks[item.task].parts(decode(item.prompt)):
+                    if not is_holdout(encode(question)):
+                        first = start + end - 1
+                        own[first:first + len(answer)] = list(encode(answer))
+                start += len(item.prompt) + len(item.answer) + 1
 
     def holdout(self, n_per_level: int) -> list[Item]:
         """n items a task and training level, never trained on; the same for every run seed."""

@@ -1,9 +1,10 @@
 """Problems of several steps: stories, brackets, and a robot's way over a grid."""
 import random
 import re
+from collections.abc import Iterator
 
-from seed.curriculum.task import Task, integer
-from seed.curriculum.tracking import MODULUS
+from seed.curriculum.task import Part, Task, integer
+from seed.curriculum.tracking import MODULUS, calculate
 
 PEOPLE = ("Ann", "Bob", "Cat")
 CLOSES = {"(": ")", "[": "]", "{": "}"}
@@ -39,15 +40,26 @@ class Story(Task):
         return f"{''.join(said)}{people[int(rng.random() * count)]}:"
 
     def solve(self, prompt: str) -> str:
+        owns = {name: number for _, name, number in self._told(prompt)}
+        return str(owns.get(prompt.split(" ")[-1][:-1], ""))
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        for end, name, number in {told[0]: told for told in self._told(prompt)}.values():
+            yield Part(end, f"{prompt[:end]}{name}:", str(number)[:1])
+
+    @staticmethod
+    def _told(prompt: str) -> Iterator[tuple[int, str, int]]:
+        """Where each sentence ends, behind its space, and who has how many then; of a gift, the giver last."""
         owns: dict[str, int] = {}
-        for who, deed, other, text in re.findall(
-                r"(\w+) (has|finds|loses|gives ?)(\w*) (\d+)\.", prompt):
+        for found in re.finditer(r"(\w+) (has|finds|loses|gives ?)(\w*) (\d+)\. ", prompt):
+            who, deed, other, text = found.groups()
             number = int(text)
             owns[who] = (number if deed == "has" else
                          owns.get(who, 0) + (number if deed == "finds" else -number))
             if other:
                 owns[other] = owns.get(other, 0) + number
-        return str(owns.get(prompt.split(" ")[-1][:-1], ""))
+                yield found.end(), other, owns[other]
+            yield found.end(), who, owns[who]
 
 
 class Brackets(Task):
@@ -76,6 +88,13 @@ class Brackets(Task):
             elif not is_open or is_open.pop() != mark:
                 return ""
         return "".join(reversed(is_open))
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        is_open = ""
+        for end, mark in enumerate(prompt[:-1], 1):
+            is_open = is_open + CLOSES[mark] if mark in CLOSES else is_open[:-1]
+            if is_open:
+                yield Part(end, prompt[:end] + "|", is_open[-1])
 
 
 class Nested(Task):
@@ -110,9 +129,17 @@ class Nested(Task):
                 operators.append(mark)
             elif mark == ")" and operators and len(values) > 1:
                 right, left, operator = values.pop(), values.pop(), operators.pop()
-                values.append((left * right if operator == "*" else
-                               left - right if operator == "-" else left + right) % MODULUS)
+                values.append(calculate(left, operator, right))
         return str(values[0] % MODULUS) if len(values) == 1 else ""
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        starts: list[int] = []
+        for end, mark in enumerate(prompt[:-2], 1):
+            if mark == "(":
+                starts.append(end - 1)
+            elif mark == ")":
+                question = prompt[starts.pop():end] + "%"
+                yield Part(end, question, self.solve(question))
 
 
 class Grid(Task):

@@ -1,7 +1,8 @@
 """How a sequence goes on, and what is missing in it."""
 import random
+from collections.abc import Iterator
 
-from seed.curriculum.task import Task, integer, letters
+from seed.curriculum.task import Part, Task, integer, letters
 
 
 def run(rng: random.Random, total: int, low: int, high: int, first: int, span: int) -> list[int]:
@@ -87,6 +88,15 @@ class Next(Task):
         if x[0] != x[1] and all(a * c == b * b for a, b, c in zip(x, x[1:], x[2:])):
             return str(x[-1] * x[-1] // x[-2])
         return str(2 * x[-2] - x[-4]) if len(x) > 3 else ""
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        shown = prompt[:-1]
+        comma = "," * ("," in shown)
+        terms = shown.split(",") if comma else list(shown)
+        for i in range(3 if comma else 4, len(terms)):
+            start = comma.join(terms[:i])
+            if self.solve(f"{start};") == terms[i]:
+                yield Part(len(start + comma), f"{start};", terms[i])
 
 
 class Missing(Task):

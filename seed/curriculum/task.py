@@ -8,6 +8,7 @@ commoner answers), rounded up. Tasks of few answers list them, and examinations 
 """
 import random
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from seed.curriculum.vocab import encode
@@ -20,6 +21,16 @@ class Item(NamedTuple):
     level: int
     prompt: bytes
     answer: bytes  # without END
+
+
+class Part(NamedTuple):
+    """A question that is answered once byte `end` - 1 of a prompt is read.
+
+    Of an answer of more than one byte this is what the prompt goes on with, or the first byte.
+    """
+    end: int
+    question: str   # closed like every prompt of its task
+    answer: str
 
 
 def integer(rng: random.Random, low: int, high: int) -> int:
@@ -59,6 +70,14 @@ class Task:
 
     def solve(self, prompt: str) -> str:
         raise NotImplementedError
+
+    def parts(self, prompt: str) -> Iterable[Part]:
+        """Shorter questions that the prompt answers on its way, learnt beside its own.
+
+        A brain says nothing of use while it reads, so each byte there is free to be taught: one
+        bit for a string of forty is too little to find out what to keep of it.
+        """
+        return ()
 
     def generate(self, rng: random.Random, level: int) -> Item:
         prompt = self.ask(rng, level)

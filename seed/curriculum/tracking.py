@@ -1,10 +1,16 @@
 """A state that every byte may change, followed over long strings (Deletang et al. 2207.02098)."""
 import random
 import re
+from collections.abc import Iterator
 
-from seed.curriculum.task import Task, integer
+from seed.curriculum.task import Part, Task, integer
 
 MODULUS = 5
+
+
+def calculate(left: int, operator: str, right: int) -> int:
+    return (left * right if operator == "*" else
+            left - right if operator == "-" else left + right) % MODULUS
 
 
 class Parity(Task):
@@ -18,6 +24,12 @@ class Parity(Task):
 
     def solve(self, prompt: str) -> str:
         return str(prompt.count("1") % 2)
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        odd = 0
+        for end, bit in enumerate(prompt[:-1], 1):
+            odd ^= bit == "1"
+            yield Part(end, prompt[:end] + "#", str(int(odd)))
 
 
 class Modular(Task):
@@ -36,10 +48,14 @@ class Modular(Task):
     def solve(self, prompt: str) -> str:
         value = int(prompt[0])
         for operator, digit in zip(prompt[1:-1:2], prompt[2:-1:2]):
-            other = int(digit)
-            value = (value * other if operator == "*" else
-                     value - other if operator == "-" else value + other) % MODULUS
+            value = calculate(value, operator, int(digit))
         return str(value % MODULUS)
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        value = int(prompt[0])
+        for end in range(3, len(prompt), 2):
+            value = calculate(value, prompt[end - 2], int(prompt[end - 1]))
+            yield Part(end, prompt[:end] + "%", str(value))
 
 
 class Cycle(Task):
@@ -58,6 +74,12 @@ class Cycle(Task):
     def solve(self, prompt: str) -> str:
         return str((prompt.count("R") - prompt.count("L")) % MODULUS)
 
+    def parts(self, prompt: str) -> Iterator[Part]:
+        place = 0
+        for end, move in enumerate(prompt[:-1], 1):
+            place = (place + (move == "R") - (move == "L")) % MODULUS
+            yield Part(end, prompt[:end] + "@", str(place))
+
 
 class Boolean(Task):
     """T&!F|T$ is answered T: ! binds first, then & (and), | (or), ^ (xor) from left to right."""
@@ -75,9 +97,18 @@ class Boolean(Task):
                 return prompt
 
     def solve(self, prompt: str) -> str:
+        return [part.answer for part in self._worked_out(prompt)][-1]
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        return (part for part in self._worked_out(prompt) if len(part.question) > 3)
+
+    @staticmethod
+    def _worked_out(prompt: str) -> Iterator[Part]:
+        """The value after each term."""
         value = False
-        for operator, negate, term in re.findall(r"([&|^]?)(!?)([TF])", "|" + prompt):
+        for found in re.finditer(r"([&|^]?)(!?)([TF])", prompt):
+            operator, negate, term = found.groups()
             other = (term == "T") != bool(negate)
             value = (value and other if operator == "&" else
-                     value or other if operator == "|" else value != other)
-        return "T" if value else "F"
+                     value != other if operator == "^" else value or other)
+            yield Part(found.end(), prompt[:found.end()] + "$", "T" if value else "F")
