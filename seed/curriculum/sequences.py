@@ -90,6 +90,7 @@ class Next(Task):
         return str(2 * x[-2] - x[-4]) if len(x) > 3 else ""
 
     def parts(self, prompt: str) -> Iterator[Part]:
+        """The terms of the prompt that follow from those before them."""
         shown = prompt[:-1]
         comma = "," * ("," in shown)
         terms = shown.split(",") if comma else list(shown)
@@ -120,3 +121,11 @@ class Missing(Task):
         known = {i: int(text) for i, text in enumerate(shown) if i != at}
         change = next(known[i + 2] - known[i] for i in known if i + 2 in known)
         return str(known[at - 2] + change if at > 1 else known[at + 2] - change)
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        """Before the gap the terms that follow, as in `Next`; behind it what is missing."""
+        yield from Next().parts(prompt.split(",_")[0].split("_")[0] + ";")
+        terms = prompt[:-1].split(",")
+        for i in range(max(4, terms.index("_") + 1), len(terms)):
+            question = f"{','.join(terms[:i])};"
+            yield Part(len(question), question, self.solve(question)[:1])
