@@ -131,8 +131,7 @@ class Curriculum:
             for item in row:
                 for end, question, answer in self.tasks[item.task].parts(decode(item.prompt)):
                     if not is_holdout(encode(question)):
-                        first = start + end - 1
-                        own[first:first + len(answer)] = list(encode(answer))
+                        own[start + end - 1] = ord(answer)
                 start += len(item.prompt) + len(item.answer) + 1
 
     def holdout(self, n_per_level: int) -> list[Item]:

@@ -1,9 +1,8 @@
 """What was said before, and what has become of it."""
 import random
 import re
-from collections.abc import Iterator
 
-from seed.curriculum.task import LETTERS, Part, Task, integer
+from seed.curriculum.task import LETTERS, Task, integer
 
 HIGHEST = 99  # value of a variable
 
@@ -50,23 +49,14 @@ class Assign(Task):
         return str(value), value
 
     def solve(self, prompt: str) -> str:
-        values = {name: value for _, name, value in self._statements(prompt)}
-        return str(values.get(prompt[-2], ""))
-
-    def parts(self, prompt: str) -> Iterator[Part]:
-        for end, name, value in self._statements(prompt):
-            yield Part(end, f"{prompt[:end]}{name}=", str(value)[:1])
-
-    @staticmethod
-    def _statements(prompt: str) -> Iterator[tuple[int, str, int]]:
-        """Where each ends, behind its comma, the variable that it sets, and the value."""
         values: dict[str, int] = {}
-        for found in re.finditer(r"([a-z])=(\w+)(?:([+-])(\w+))?,", prompt):
-            name, left, operator, right = found.groups()
+        *said, asked = prompt[:-1].split(",")
+        for name, left, operator, right in re.findall(
+                r"([a-z])=(\w+)(?:([+-])(\w+))?", ",".join(said)):
             one, other = (values.get(word, 0) if word.isalpha() else int(word or 0)
-                          for word in (left, right or ""))
+                          for word in (left, right))
             values[name] = one - other if operator == "-" else one + other
-            yield found.end(), name, values[name]
+        return str(values.get(asked, ""))
 
 
 class Recall(Task):

@@ -40,26 +40,15 @@ class Story(Task):
         return f"{''.join(said)}{people[int(rng.random() * count)]}:"
 
     def solve(self, prompt: str) -> str:
-        owns = {name: number for _, name, number in self._told(prompt)}
-        return str(owns.get(prompt.split(" ")[-1][:-1], ""))
-
-    def parts(self, prompt: str) -> Iterator[Part]:
-        for end, name, number in {told[0]: told for told in self._told(prompt)}.values():
-            yield Part(end, f"{prompt[:end]}{name}:", str(number)[:1])
-
-    @staticmethod
-    def _told(prompt: str) -> Iterator[tuple[int, str, int]]:
-        """Where each sentence ends, behind its space, and who has how many then; of a gift, the giver last."""
         owns: dict[str, int] = {}
-        for found in re.finditer(r"(\w+) (has|finds|loses|gives ?)(\w*) (\d+)\. ", prompt):
-            who, deed, other, text = found.groups()
+        for who, deed, other, text in re.findall(
+                r"(\w+) (has|finds|loses|gives ?)(\w*) (\d+)\.", prompt):
             number = int(text)
             owns[who] = (number if deed == "has" else
                          owns.get(who, 0) + (number if deed == "finds" else -number))
             if other:
                 owns[other] = owns.get(other, 0) + number
-                yield found.end(), other, owns[other]
-            yield found.end(), who, owns[who]
+        return str(owns.get(prompt.split(" ")[-1][:-1], ""))
 
 
 class Brackets(Task):

@@ -1,8 +1,7 @@
 """How a sequence goes on, and what is missing in it."""
 import random
-from collections.abc import Iterator
 
-from seed.curriculum.task import Part, Task, integer, letters
+from seed.curriculum.task import Task, integer, letters
 
 
 def run(rng: random.Random, total: int, low: int, high: int, first: int, span: int) -> list[int]:
@@ -89,16 +88,6 @@ class Next(Task):
             return str(x[-1] * x[-1] // x[-2])
         return str(2 * x[-2] - x[-4]) if len(x) > 3 else ""
 
-    def parts(self, prompt: str) -> Iterator[Part]:
-        """The terms of the prompt that follow from those before them."""
-        shown = prompt[:-1]
-        comma = "," * ("," in shown)
-        terms = shown.split(",") if comma else list(shown)
-        for i in range(3 if comma else 4, len(terms)):
-            start = comma.join(terms[:i])
-            if self.solve(f"{start};") == terms[i]:
-                yield Part(len(start + comma), f"{start};", terms[i])
-
 
 class Missing(Task):
     """4,8,_,16; is answered 12: the term left out of a run or an alternation."""
@@ -121,11 +110,3 @@ class Missing(Task):
         known = {i: int(text) for i, text in enumerate(shown) if i != at}
         change = next(known[i + 2] - known[i] for i in known if i + 2 in known)
         return str(known[at - 2] + change if at > 1 else known[at + 2] - change)
-
-    def parts(self, prompt: str) -> Iterator[Part]:
-        """Before the gap the terms that follow, as in `Next`; behind it what is missing."""
-        yield from Next().parts(prompt.split(",_")[0].split("_")[0] + ";")
-        terms = prompt[:-1].split(",")
-        for i in range(max(4, terms.index("_") + 1), len(terms)):
-            question = f"{','.join(terms[:i])};"
-            yield Part(len(question), question, self.solve(question)[:1])

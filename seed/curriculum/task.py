@@ -24,13 +24,10 @@ class Item(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A question that is answered once byte `end` - 1 of a prompt is read.
-
-    Of an answer of more than one byte this is what the prompt goes on with, or the first byte.
-    """
+    """A question that is answered once the first `end` bytes of a prompt are read."""
     end: int
     question: str   # closed like every prompt of its task
-    answer: str
+    answer: str     # the first byte of it
 
 
 def integer(rng: random.Random, low: int, high: int) -> int:
