@@ -229,6 +229,18 @@ def test_rows_hold_whole_items_whose_answers_are_the_targets(rows, seq_len):
     assert np.array_equal(inside[inside >= 0], batch.tokens[:, 1:][inside >= 0])
 
 
+def test_rows_are_full_and_hold_the_tasks_in_their_shares():
+    c = Curriculum(CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), exam_every=0, parts=False),
+                   TABLE, 0)
+    batches, drawn = [c.batch(OPEN, s, 16, 128) for s in range(40)], Counter()
+    assert np.mean([batch.tokens == PAD for batch in batches]) < 0.02
+    for prompt, _ in (pair for batch in batches for pair in unpack(batch)):
+        drawn[task_of(c, prompt)] += 1
+    n = drawn.total()
+    for name in NAMES:
+        assert abs(drawn[name] - n / len(NAMES)) < 4 * (n / len(NAMES)) ** 0.5, (name, drawn)
+
+
 def test_parts_of_prompts_are_answered_where_they_end_but_for_those_of_the_holdout():
     whole, with_parts = curriculum(), curriculum(parts=True)
     taught = Counter()

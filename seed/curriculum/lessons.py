@@ -97,27 +97,23 @@ class Curriculum:
     def batch(self, school: School, step: int, batch_size: int, seq_len: int) -> Batch:
         """Rows packed with whole items; a pure function of (seed, school, step) and the sizes.
 
-        An item that does not fit starts the next row, so each row starts with a prompt; the last
-        one, which no row has room for, is dropped. Items that outgrow a row are not drawn. Raises
-        ConfigError if nothing else is left of a task and level, or if nothing is open.
+        Items are drawn until their bytes would fill the rows, and packed the longest first, each
+        into the row that it fills best; what finds no room is dropped. In its row an item stands
+        in the order of the draw. Items that outgrow a row are not drawn. Raises ConfigError if
+        nothing else is left of a task and level, or if nothing is open.
         """
         rng = dice(self.seed, Stream.BATCH, step)
         shares = list(accumulate(self.mixture(school)))
         if not shares[-1]:
             raise ConfigError(f"curriculum.tasks has nothing of grade {school.opened} or below: "
                               f"use the profile with which the run was started")
-        rows: list[list[Item]] = []
-        row: list[Item] = []
+        items: list[Item] = []
         used = 0
-        while len(rows) < batch_size:
+        while used < batch_size * (seq_len + 1):
             task, level = self._lessons[bisect(shares, rng.random() * shares[-1])]
-            item = self.draw(rng, task, level, holdout=False, longest=seq_len)
-            size = len(item.prompt) + len(item.answer) + 1
-            if used + size > seq_len + 1:
-                rows.append(row)
-                row, used = [], 0
-            row.append(item)
-            used += size
+            items.append(self.draw(rng, task, level, holdout=False, longest=seq_len))
+            used += size(items[-1])
+        rows = _pack(items, batch_size, seq_len + 1)
         batch = _lay_out(rows, seq_len)
         if self.config.parts:
             self._add_parts(rows, batch.targets)
@@ -132,7 +128,7 @@ class Curriculum:
                 for end, question, answer in self.tasks[item.task].parts(decode(item.prompt)):
                     if not is_holdout(encode(question)):
                         own[start + end - 1] = ord(answer)
-                start += len(item.prompt) + len(item.answer) + 1
+                start += size(item)
 
     def holdout(self, n_per_level: int) -> list[Item]:
         """n items a task and training level, never trained on; the same for every run seed."""
@@ -186,9 +182,27 @@ def _number(name: str) -> int:
 
 
 def _too_long(item: Item, seq_len: int) -> str:
-    size = len(item.prompt) + len(item.answer)
-    return (f"train.seq_len is {seq_len}: an item of {item.task} needs {size}; "
-            f"use at least {size} or a shorter text")
+    needed = size(item) - 1
+    return (f"train.seq_len is {seq_len}: an item of {item.task} needs {needed}; "
+            f"use at least {needed} or a shorter text")
+
+
+def size(item: Item) -> int:
+    """Bytes of a row, with END."""
+    return len(item.prompt) + len(item.answer) + 1
+
+
+def _pack(items: Sequence[Item], n_rows: int, length: int) -> list[list[Item]]:
+    """Best fit, the longest first (Johnson 1973)."""
+    rows: list[list[int]] = [[] for _ in range(n_rows)]
+    room = [length] * n_rows
+    for i in sorted(range(len(items)), key=lambda i: -size(items[i])):
+        fitting = [row for row in range(n_rows) if room[row] >= size(items[i])]
+        if fitting:
+            best = min(fitting, key=room.__getitem__)
+            rows[best].append(i)
+            room[best] -= size(items[i])
+    return [[items[i] for i in sorted(row)] for row in rows]
 
 
 def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int) -> Batch:
@@ -215,7 +229,7 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int) -> Batch:
 def pack_one_per_row(items: Sequence[Item], seq_len: int) -> Batch:
     """One item a row, the rest PAD and IGNORE. Raises ConfigError for an item longer than a row."""
     for item in items:
-        if len(item.prompt) + len(item.answer) > seq_len:
+        if size(item) > seq_len + 1:
             raise ConfigError(_too_long(item, seq_len))
     return _lay_out([[item] for item in items], seq_len)
 
