@@ -93,8 +93,7 @@ class CurriculumConfig:
     exam_items: int = 16      # items a task and level in one examination
     pass_mark: float = 0.9    # accuracy that passes a task
     keep_mark: float = 0.8    # below it a passed task is passed no longer
-    patience: int = 8         # examinations after which the next grade opens in any case
-    focus: float = 0.6        # least share in the items of what the studied grade has not passed
+    patience: int = 1         # examinations after which the next grade opens in any case
     parts: bool = True        # learn the answers to parts of a prompt too, after their bytes
     replay: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown
 
@@ -102,7 +101,7 @@ class CurriculumConfig:
         for name, low, high in (
                 ("holdout_items", 1, 100_000), ("exam_every", 0, 10**9), ("exam_items", 1, 10_000),
                 ("pass_mark", 0.0, 1.0), ("keep_mark", 0.0, 1.0), ("patience", 1, 10**9),
-                ("focus", 0.0, 0.99), ("replay", 1e-6, 1e6)):
+                ("replay", 1e-6, 1e6)):
             _check_range("curriculum", name, getattr(self, name), low, high)
         if self.keep_mark > self.pass_mark:
             raise ConfigError(f"curriculum.keep_mark is {self.keep_mark}: use at most pass_mark "

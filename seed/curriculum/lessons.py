@@ -80,19 +80,9 @@ class Curriculum:
             self.draw(rng, task, level, holdout=False, longest=seq_len)
 
     def mixture(self, school: School) -> list[float]:
-        """The weight of each task and level, in their order: a task's share, as it is needed.
-
-        What the studied grade has not passed takes at least `focus` of the whole.
-        """
-        weights = [self.config.tasks[task.name] / len(task.levels)
-                   * school.need(self.config, task, level) for task, level in self._lessons]
-        studied = [school.in_focus(task.name) for task, _ in self._lessons]
-        inside = sum(w for w, own in zip(weights, studied) if own)
-        outside, focus = sum(weights) - inside, self.config.focus
-        if self.config.exam_every and 0 < inside < focus / (1 - focus) * outside:
-            more = focus / (1 - focus) * outside / inside
-            weights = [w * more if own else w for w, own in zip(weights, studied)]
-        return weights
+        """The weight of each task and level, in their order: a task's share, as it is needed."""
+        return [self.config.tasks[task.name] / len(task.levels)
+                * school.need(self.config, task, level) for task, level in self._lessons]
 
     def batch(self, school: School, step: int, batch_size: int, seq_len: int) -> Batch:
         """Rows packed with whole items; a pure function of (seed, school, step) and the sizes.

@@ -1,10 +1,10 @@
-"""The school: which grade is studied, what has been passed, and so how often each lesson comes.
+"""The school: which grades are open, what has been passed, and so how often each lesson comes.
 
-A grade is passed when every task in it is answered well enough on items never trained on; then the
-next one opens. What the grade has not passed yet takes at least a fixed part of the lessons. What
-was passed stays in them, rarely while it holds, and a passed task that is forgotten brings its
-grade back. The state is plain
-data and goes into the checkpoint: all that the school decides follows from it and from the profile.
+A task is passed when it is answered well enough on items never trained on, and lost when it falls
+below a lower mark. The next grade opens when all that is open is passed, or when patience ends. A
+lesson comes the more often the less it is known, so a lost task comes back, and a known one stays as
+replay. The state is plain data and goes into the checkpoint: all that the school decides follows
+from it and from the profile.
 """
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,10 +20,13 @@ Accuracy = Mapping[str, Sequence[float]]   # of a task: exact match in 0..1, one
 
 @dataclass(frozen=True)
 class School:
-    """`grade` is studied; up to `opened` there are lessons. LAST + 1: all grades are passed."""
+    """Up to `opened` there are lessons; `grade` is the lowest with a task that is not passed.
+
+    LAST + 1: all grades are passed.
+    """
     grade: int = 1
     opened: int = 1
-    exams: int = 0         # since the school last went on to another grade
+    exams: int = 0         # since the last grade was opened
     examined_at: int = 0   # step of the last one
     passed: tuple[str, ...] = ()
     accuracy: Accuracy = field(default_factory=dict)   # of the last examination
@@ -34,23 +37,16 @@ class School:
     def is_open(self, task: str) -> bool:
         return grade_of(task) <= self.opened
 
-    def in_focus(self, task: str) -> bool:
-        """Whether it belongs to the studied grade and is not passed yet."""
-        return grade_of(task) == self.grade and task not in self.passed
-
     def need(self, config: CurriculumConfig, task: Task, level: int) -> float:
         """How often a lesson of this task and level comes, beside its share.
 
-        The less is known above chance the more often, and `replay` at the least; a grade that was
-        open before the school went back has only that. In a stepwise task this is so as far as the
-        level below is known.
+        The less is known above chance the more often, and `replay` at the least. In a stepwise task
+        this is so as far as the level below is known.
         """
         if not config.exam_every:
             return 1.0
         if not self.is_open(task.name):
             return 0.0
-        if grade_of(task.name) > self.grade:
-            return config.replay
         below = self._known(task, level - 1) if task.stepwise and level > 1 else 1.0
         return config.replay + below * (1 - self._known(task, level))
 
@@ -88,36 +84,26 @@ def describe(school: School) -> str:
 
 def after_exam(school: School, config: CurriculumConfig, tasks: Collection[str],
                accuracy: Accuracy, step: int) -> tuple[School, str]:
-    """The school after an examination at `step`, and a line if it has moved.
+    """The school after an examination at `step`, and a line if a grade was opened or a task lost.
 
-    `tasks` are all that are taught, `accuracy` is of those that are open. A grade ends when each of
-    its tasks has reached `pass_mark`, or after `patience` examinations: one hard task does not keep
-    others from being begun. After the last grade the school returns to those that are not passed,
-    one after the other. A passed task below `keep_mark` is passed no longer, and the school goes
-    back to its grade; `patience` is not begun anew by that.
+    `tasks` are all that are taught, `accuracy` is of those that are open. The next grade opens when
+    each open task has reached `pass_mark`, or after `patience` examinations: one hard task does not
+    keep others from being begun. A passed task below `keep_mark` is passed no longer.
     """
     means = {task: sum(own) / len(own) for task, own in accuracy.items()}
     passed = {task for task, mean in means.items()
               if mean >= (config.keep_mark if task in school.passed else config.pass_mark)}
     taught = {grade_of(task) for task in tasks} - {0}
     wanting = {grade_of(task) for task in tasks if task not in passed} & taught
-    grade, opened, exams, said = school.grade, school.opened, school.exams + 1, ""
-    lost = [task for task in school.passed if task not in passed and 0 < grade_of(task) < grade]
-    if lost:
-        task = min(lost, key=grade_of)
-        grade = grade_of(task)
-        said = f"back to grade {grade}: {task} has fallen to {100 * means.get(task, 0):.0f} %"
-    elif grade <= LAST and (grade not in wanting or exams >= config.patience):
-        behind = [task for task in means if grade_of(task) == grade and task not in passed]
-        said = (f"grade {grade} left for now: {', '.join(behind)} not passed" if behind else
-                f"grade {grade} passed")
-        unopened = {g for g in taught if g > opened}
-        later = unopened if exams >= config.patience else set()
-        grade = min(later or {g for g in wanting | unopened if g > grade} or wanting or {LAST + 1})
-        if grade > opened or not unopened:
-            exams = 0
-        opened = max(opened, min(grade, LAST))
-    return School(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy)), said
+    unopened = {grade for grade in taught if grade > school.opened}
+    opened, exams = school.opened, school.exams + 1
+    said = [f"{task} is lost: {100 * means.get(task, 0):.0f} %" for task in school.passed
+            if task not in passed]
+    if unopened and (exams >= config.patience or not any(g <= opened for g in wanting)):
+        opened, exams = min(unopened), 0
+        said.append(f"grade {opened} opens")
+    grade = min(wanting, default=LAST + 1)
+    return School(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy)), "; ".join(said)
 
 
 def from_dict(data: Any) -> School:
