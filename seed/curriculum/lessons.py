@@ -28,9 +28,10 @@ ATTEMPTS = 100_000  # to draw an item of one side of the split
 
 
 class Batch(NamedTuple):
+    """`targets` are the next byte if it is of an answer or END, else IGNORE; inside a prompt they
+    are the answers to its parts."""
     tokens: np.ndarray   # (b, t) int32
-    targets: np.ndarray  # (b, t) int32: the next byte if an answer byte or END; inside a prompt
-                         # the answers to its parts; else IGNORE
+    targets: np.ndarray  # (b, t) int32
 
 
 def is_holdout(prompt: bytes) -> bool:

@@ -2,8 +2,8 @@
 
 A task is passed when it is answered well enough on items never trained on, and lost when it falls
 below a lower mark. The next grade opens when all that is open is passed, or when patience ends. A
-lesson comes the more often the less it is known, so a lost task comes back, and a known one stays as
-replay. The state is plain data and goes into the checkpoint: all that the school decides follows
+lesson comes the more often the less it is known, so a lost task comes back, and a known one stays
+as replay. The state is plain data and goes into the checkpoint: all that the school decides follows
 from it and from the profile.
 """
 from collections.abc import Collection, Mapping, Sequence
@@ -103,7 +103,8 @@ def after_exam(school: School, config: CurriculumConfig, tasks: Collection[str],
         opened, exams = min(unopened), 0
         said.append(f"grade {opened} opens")
     grade = min(wanting, default=LAST + 1)
-    return School(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy)), "; ".join(said)
+    after = School(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy))
+    return after, "; ".join(said)
 
 
 def from_dict(data: Any) -> School:
