@@ -75,7 +75,7 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
     assert last[2].startswith("train.lr=1e-3 model.beta_max=1.0") and len(last) == 3
     profiles = [checkpoint.read(path).meta["profile"] for path in tmp_path.glob(f"*/{NAME}")]
     assert sorted((p["train"]["seed"], p["train"]["lr"]) for p in profiles) == [
-        (0, 1e-3), (0, 2e-3), (1, 1e-3), (1, 2e-3)]
+        (0, 1e-3), (0, 4e-3), (1, 1e-3), (1, 4e-3)]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{NAME}")}
     assert ablate.main(words) == 0
     assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last

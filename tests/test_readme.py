@@ -27,7 +27,7 @@ def test_a_command_of_the_readme_runs(runs, command):
     for long, short in SHORTER:
         command = command.replace(long, short)
     command = command.replace("runs/", f"{runs}/")
-    if "train.sh" in command:
+    if "train.sh" in command or "ablate" in command:
         command += " --set curriculum.holdout_items=2"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True,
                           timeout=300, env={**os.environ, "PYTHONWARNINGS": "default"})
