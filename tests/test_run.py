@@ -19,7 +19,8 @@ def command(run_dir: Path, *options: str, steps: int = STEPS) -> list[str]:
     return [sys.executable, "-m", "seed", "train", "--profile", "toy", "--steps", str(steps),
             "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
             "--set", "curriculum.holdout_items=2", "--set", "curriculum.exam_every=50",
-            "--set", "curriculum.exam_items=2", "--set", "curriculum.patience=2", *options]
+            "--set", "curriculum.exam_items=2", "--set", "curriculum.patience=2",
+            "--set", "train.batch_size=8", *options]
 
 
 def run(run_dir: Path, *options: str, steps: int = STEPS) -> subprocess.CompletedProcess:
