@@ -143,6 +143,13 @@ def test_an_examination_asks_all_that_is_open_and_nothing_else():
     assert items == lessons.exam(School(2, 3)) != lessons.holdout(CONFIG.exam_items)
 
 
+def test_a_line_says_how_much_of_each_grade_is_known():
+    assert schools.describe(School()) == "grade 1"
+    school, _ = sit(School(2, 2), copy=0.4, count=0.25, next=0.5)
+    assert schools.describe(school) == "grade 1; exact % of grade 1: 80, 2: 58"
+    assert schools.describe(sit(School(LAST, LAST))[0]).startswith("all grades passed; exact % of")
+
+
 def test_an_examination_is_due_once_at_its_step():
     school = School(examined_at=250)
     assert [step for step in range(1001) if schools.is_due(school, CONFIG, step)] == [

@@ -75,11 +75,14 @@ def is_due(school: School, config: CurriculumConfig, step: int) -> bool:
 
 
 def describe(school: School) -> str:
-    """The grade, and what is open but not passed, with its mean accuracy."""
-    left = [f"{task} {100 * sum(own) / len(own):.0f}" for task, own in school.accuracy.items()
-            if task not in school.passed]
+    """The grade, and the mean accuracy of the tasks of each grade that was examined."""
+    means: dict[int, list[float]] = {}
+    for task, own in school.accuracy.items():
+        means.setdefault(grade_of(task), []).append(sum(own) / len(own))
     name = f"grade {school.grade}" if school.grade <= LAST else "all grades passed"
-    return f"{name}; exact %: {', '.join(left)}" if left else name
+    found = ", ".join(f"{grade}: {100 * sum(own) / len(own):.0f}"
+                      for grade, own in sorted(means.items()) if grade)
+    return f"{name}; exact % of grade {found}" if found else name
 
 
 def after_exam(school: School, config: CurriculumConfig, tasks: Collection[str],

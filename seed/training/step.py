@@ -10,7 +10,7 @@ from seed.wavecore.model import WaveCore, capture, read, write
 
 
 class StepResult(NamedTuple):
-    loss: float       # mean cross-entropy over the answer bytes, nats
+    loss: float       # mean cross-entropy over all that is learnt, nats
     grad_norm: float  # before clipping
     skipped: bool     # not finite, so nothing was changed
 
