@@ -123,10 +123,12 @@ class TrainConfig:
     batch_size: int = 16
     seq_len: int = 128
     grad_accum_steps: int = 1
-    lr: float = 2e-3             # of matrices at d_model 64; theirs falls with 1 / d_model
+    lr: float = 4e-3             # at d_model 64; that of matrices falls with the width
     warmup_steps: int = 100
     decay_fraction: float = 0.5  # the last share of the run, in which lr falls linearly to 0
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
+    optimizer: str = "muon"      # of matrices; "adamw": of all
+    momentum: float = 0.95       # of Muon
     beta1: float = 0.9
     beta2: float = 0.99
     eps: float = 1e-8
@@ -143,12 +145,15 @@ class TrainConfig:
                 ("seed", 0, 2**31 - 1), ("steps", 0, 10**9), ("minutes", 0.0, 1e6),
                 ("batch_size", 1, 4096), ("seq_len", 1, 8192), ("grad_accum_steps", 1, 1024),
                 ("lr", 0.0, 1.0), ("warmup_steps", 0, 10**6), ("decay_fraction", 0.0, 1.0),
-                ("weight_decay", 0.0, 10.0), ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
+                ("weight_decay", 0.0, 10.0), ("momentum", 0.0, 0.9999),
+                ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
                 ("eps", 1e-12, 1e-2), ("grad_clip", 1e-6, 1e6), ("eval_every_minutes", 0.0, 1e6),
                 ("save_every_minutes", 0.0, 1e6), ("save_grace_minutes", 0.0, 1e6),
                 ("write_gb_per_day", 1e-3, 1e6), ("max_bad_steps", 1, 1000),
                 ("max_rollbacks", 0, 1000)):
             _check_range("train", name, getattr(self, name), low, high)
+        if self.optimizer not in ("muon", "adamw"):
+            raise ConfigError(f"train.optimizer is {self.optimizer!r}: use 'muon' or 'adamw'")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from seed.config import ModelConfig, TrainConfig
-from seed.training.optim import AdamW
+from seed.training.optim import Optimizer
 from seed.training.step import Forward, TrainStep
 from seed.wavecore.model import WaveCore, init_params
 
@@ -37,7 +37,7 @@ def train(beta_max: float) -> WaveCore:
     config = ModelConfig(n_layers=2, pattern="S", beta_max=beta_max)
     recipe = TrainConfig(lr=3e-3)
     model = WaveCore(config, init_params(config, 0), threads=2)
-    step = TrainStep(model, AdamW(model, recipe), ROWS, LONGEST + 1)
+    step = TrainStep(model, Optimizer(model, recipe), ROWS, LONGEST + 1)
     rng = np.random.default_rng(0)
     for i in range(STEPS):
         lr = recipe.lr * min(1, (i + 1) / 100, (STEPS - i) / (0.3 * STEPS))

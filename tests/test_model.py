@@ -1,11 +1,14 @@
 """The whole model: fast equals plain, time flows one way, state is all that is carried."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tinygrad import Tensor
 
 from seed.config import ModelConfig, TrainConfig
-from seed.training.optim import AdamW
+from seed.training.optim import Optimizer
 from seed.training.step import TrainStep
+from seed.wavecore import reference
 from seed.wavecore.model import ParameterError, WaveCore, init_params
 
 SMALL = ModelConfig(d_model=32, d_ff=48, n_layers=3, sliding_window=4)
@@ -98,51 +101,63 @@ def copied(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: array.copy() for key, array in named.items()}
 
 
-def adamw_ref(p, g, m, v, step, scale, config, width):
-    """One AdamW update in float64 (Loshchilov & Hutter 1711.05101, algorithm 2).
-
-    `width` is d_model for a matrix, whose rate falls with it (Yang et al. 2203.03466), else None.
-    """
-    g = g.astype(np.float64) * scale
-    m = config.beta1 * m + (1 - config.beta1) * g
-    v = config.beta2 * v + (1 - config.beta2) * g * g
-    unbiased = m / (1 - config.beta1 ** step), v / (1 - config.beta2 ** step)
-    p = p * (1 - bool(width) * config.lr * config.weight_decay)
-    rate = config.lr * (64 / width if width else 1)
-    return p - rate * unbiased[0] / (np.sqrt(unbiased[1]) + config.eps), m, v
-
-
-def run_optimizer(model: WaveCore, optim: AdamW, grads: dict, loss: float) -> None:
+def run_optimizer(model: WaveCore, optim: Optimizer, grads: dict, loss: float) -> None:
     packed = [Tensor(block.pack(grads)).realize() for block in model.blocks]
     Tensor.realize(*optim.step(packed, Tensor(np.array([loss], np.float32)).realize()))
 
 
-def test_adamw_equals_the_published_algorithm_with_clipping():
-    config = TrainConfig(lr=0.01, weight_decay=0.1, grad_clip=1.0)
-    params = init_params(SMALL, 6)
-    model = WaveCore(SMALL, params, threads=2)
-    optim = AdamW(model, config)
+def stepped(array, p, g, moments, step, config, d_model):
+    """One array and its moments after a step in float64, by the plain optimizer."""
+    p, g, moments = Tensor(p), Tensor(g), [Tensor(moment) for moment in moments]
+    if not array.matrices:
+        new = reference.adamw(p, g, *moments, step, config.lr, 0.0, config)
+    elif config.optimizer == "adamw":
+        new = reference.adamw(p, g, *moments, step, config.lr * 64 / d_model, config.lr, config)
+    else:
+        scale = 0.2 * (64 / d_model) ** 0.5
+        stacks = (tensor.split(list(array.matrices)) for tensor in (p, g, moments[0]))
+        each = [reference.muon(*matrix, config.lr, scale, config) for matrix in zip(*stacks)]
+        new = [part[0].cat(*part[1:]) for part in zip(*each)]
+    p, *moments = (tensor.numpy() for tensor in new)
+    return p, moments
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+@pytest.mark.parametrize("d_model", [32, 96])
+def test_the_optimizer_equals_the_plain_one_with_clipping(name, d_model):
+    config = TrainConfig(lr=0.01, weight_decay=0.1, grad_clip=1.0, optimizer=name)
+    shape = replace(SMALL, d_model=d_model, n_layers=2, pattern="SA")
+    params = init_params(shape, 6)
+    model = WaveCore(shape, params, threads=2)
+    optim = Optimizer(model, config)
     optim.lr.assign(Tensor([config.lr])).realize()
     rng = np.random.default_rng(0)
-    expected = {key: (p.astype(np.float64), 0.0, 0.0) for key, p in params.items()}
-    width = {block.key(a): SMALL.d_model for block in model.blocks for a in block.arrays
-             if len(a.shape) == 2 and a.name}
+    arrays = {block.key(a): a for block in model.blocks for a in block.arrays}
+    expected = {key: (p.astype(np.float64), [np.zeros(p.shape)] * 2) for key, p in params.items()}
     for step in (1, 2, 3):
         grads = {key: rng.standard_normal(p.shape).astype(np.float32) for key, p in params.items()}
         norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in grads.values()))
         run_optimizer(model, optim, grads, 1.0)
         assert abs(optim.grad_norm() - norm) < 1e-5 * norm
-        expected = {key: adamw_ref(*expected[key][:1], grads[key], *expected[key][1:], step,
-                                   min(1, config.grad_clip / norm), config, width.get(key))
-                    for key in params}
+        clip = min(1, config.grad_clip / norm)
+        expected = {key: stepped(arrays[key], p, grads[key] * clip, moments, step, config, d_model)
+                    for key, (p, moments) in expected.items()}
     for key, found in model.state_dict().items():
         assert np.abs(found - expected[key][0]).max() < 1e-6, key
+
+
+def test_orthogonalizing_keeps_singular_vectors_and_draws_every_value_towards_one():
+    x = np.random.default_rng(0).standard_normal((24, 16)) @ np.diag(np.logspace(0, 1.5, 16))
+    u, _, v = np.linalg.svd(x, full_matrices=False)
+    values = u.T @ reference.orthogonalize(Tensor(x)).numpy() @ v.T
+    assert np.abs(values - np.diag(np.diag(values))).max() < 1e-9
+    assert 0.6 < np.diag(values).min() and np.diag(values).max() < 1.3
 
 
 @pytest.mark.parametrize("loss, poison", [(1.0, np.nan), (1.0, np.inf), (np.nan, 0.0)])
 def test_a_step_that_is_not_finite_changes_no_bit(loss, poison):
     model = WaveCore(SMALL, init_params(SMALL, 7), threads=2)
-    optim = AdamW(model, TrainConfig())
+    optim = Optimizer(model, TrainConfig())
     grads = {key: np.full_like(p, 0.5) for key, p in model.state_dict().items()}
     run_optimizer(model, optim, grads, 1.0)
     assert not optim.skipped()
@@ -163,7 +178,7 @@ def test_two_accumulated_half_batches_step_like_the_whole_batch():
     found = []
     for rows, accumulated in ((4, 1), (2, 2)):
         model = WaveCore(SMALL, init_params(SMALL, 8), threads=2)
-        step = TrainStep(model, AdamW(model, TrainConfig()), rows, 33, accumulated)
+        step = TrainStep(model, Optimizer(model, TrainConfig()), rows, 33, accumulated)
         results = [step.run(tokens, targets, 1e-3) for _ in range(3)]
         found.append((results, model.state_dict()))
     (whole, after), (halves, after_halves) = found

@@ -11,6 +11,7 @@ import sys
 import time
 import typing
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,7 +32,9 @@ def batch(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seed_step(profile: Profile, threads: int) -> Step:
+    """With AdamW for all, as the peers have it."""
     from seed.training.learner import Learner
+    profile = replace(profile, train=replace(profile.train, optimizer="adamw"))
     learner, (tokens, targets) = Learner(profile, threads), batch(profile)
     return lambda: learner.step(tokens, targets, LR).loss
 
@@ -71,7 +74,7 @@ def matmul_step(profile: Profile, threads: int) -> Step:
     from seed.wavecore.layout import blocks
     rows = profile.train.batch_size * profile.train.seq_len
     shapes = [a.shape for block in blocks(profile.model) for a in block.arrays
-              if a.matrix or block.kind == "embedding"]  # the embedding as the head
+              if a.matrices or block.kind == "embedding"]  # the embedding as the head
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 import numpy as np
 
 from seed.config import Profile
-from seed.training.optim import AdamW
+from seed.training.optim import Optimizer
 from seed.training.step import Forwards, StepResult, TrainStep
 from seed.wavecore.model import WaveCore, init_params
 
@@ -13,7 +13,7 @@ class Learner:
     def __init__(self, profile: Profile, threads: int):
         config = profile.train
         self.model = WaveCore(profile.model, init_params(profile.model, config.seed), threads)
-        self.optim = AdamW(self.model, config)
+        self.optim = Optimizer(self.model, config)
         self.step_graph = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                                     config.grad_accum_steps)
         self.forward = Forwards(self.model)

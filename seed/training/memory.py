@@ -19,11 +19,13 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
     model, train = profile.model, profile.train
     weights = footprint.packed_size(model)
     step = footprint.training(model, train.batch_size, train.seq_len, threads)
+    moments, update = footprint.optimizer(model, train, threads)
     lengths = {t for t in BUCKETS if t < train.seq_len} | {train.seq_len}
     *shorter, last = (sum(footprint.forward(model, ROWS, t, threads)) for t in sorted(lengths))
     gradients = weights if train.grad_accum_steps == 1 else 3 * weights
-    floats = {"weights": weights, "moments": 2 * weights, "gradients": gradients,
-              "activations": step.activations, "scratch": step.scratch, "evaluation": sum(shorter)}
+    floats = {"weights": weights, "moments": moments, "gradients": gradients,
+              "activations": step.activations, "scratch": max(step.scratch, update),
+              "evaluation": sum(shorter)}
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()}}
 

@@ -1,4 +1,4 @@
-"""AdamW over a model's packed tensors, and the learning rate's input buffer."""
+"""The optimizer over a model's packed tensors, and the learning rate's input buffer."""
 import numpy as np
 from tinygrad import Tensor
 
@@ -7,34 +7,36 @@ from seed.wavecore import kernels
 from seed.wavecore.model import WaveCore, read, write
 
 LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
-GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of adamw.c
+GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of update.h
 
 
-class AdamW:
-    """Moments are two flat tensors in the order of the model's blocks.
+class Optimizer:
+    """Muon for matrices and AdamW for all else, or AdamW for all (train.optimizer).
 
-    Matrices learn at lr * LR_WIDTH / d_model, all else at lr, which is meant to keep one lr good
-    at every width (Yang et al. 2203.03466, table 8); how well it does is not measured yet.
+    First moments are a flat tensor in the order of the model's blocks; second moments another, of
+    what AdamW moves. The embedding is no matrix here: AdamW moves it.
 
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """
 
     def __init__(self, model: WaveCore, config: TrainConfig):
         self.model = model
-        self.kernels = kernels.AdamW(
-            model.blocks, (config.beta1, config.beta2), config.eps, config.weight_decay,
-            config.grad_clip, LR_WIDTH / model.config.d_model, model.threads)
-        size = sum(block.size for block in model.blocks)
-        self.m, self.v = (Tensor(np.zeros(size, np.float32)).realize() for _ in range(2))
-        state = np.zeros(kernels.AdamW.STATE_SIZE, np.float32)
+        self.kernels = kernels.Optimizer(model.blocks, config, LR_WIDTH / model.config.d_model,
+                                         model.threads)
+        self.moments = {}
+        for letter, blocks in (("m", model.blocks), ("v", self.kernels.adaptive)):
+            size = sum(block.size for block in blocks)
+            self.moments[letter] = blocks, Tensor(np.zeros(size, np.float32)).realize()
+        state = np.zeros(kernels.Optimizer.STATE_SIZE, np.float32)
         state[1:3] = 1.0  # powers of the betas before the first step
         self.state = Tensor(state).realize()
         self.lr = Tensor(np.zeros(1, np.float32)).realize()
 
     def step(self, grads: list[Tensor], loss: Tensor) -> list[Tensor]:
         """Tensors to realize for one update; grads in the order of model.packed, loss (1,)."""
-        return self.kernels(list(self.model.packed.values()), grads, self.m, self.v, self.state,
-                            self.lr, loss)
+        m, v = (tensor for _, tensor in self.moments.values())
+        return self.kernels(list(self.model.packed.values()), grads, m, v, self.state, self.lr,
+                            loss)
 
     def grad_norm(self) -> float:
         """Global norm of the last step's gradient, before clipping."""
@@ -47,9 +49,9 @@ class AdamW:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Named moments and the state themselves, not copies; the inverse of load_state_dict."""
         named = {"optim.state": read(self.state)}
-        for letter, flat in (("m", read(self.m)), ("v", read(self.v))):
-            at = 0
-            for block in self.model.blocks:
+        for letter, (blocks, tensor) in self.moments.items():
+            flat, at = read(tensor), 0
+            for block in blocks:
                 named |= {f"{letter}.{key}": array
                           for key, array in block.unpack(flat[at:at + block.size]).items()}
                 at += block.size
@@ -58,6 +60,6 @@ class AdamW:
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named moments in place; the caller has checked names and shapes."""
         write(self.state, named["optim.state"])
-        for letter, tensor in (("m", self.m), ("v", self.v)):
+        for letter, (blocks, tensor) in self.moments.items():
             own = {key[2:]: a for key, a in named.items() if key.startswith(f"{letter}.")}
-            write(tensor, np.concatenate([block.pack(own) for block in self.model.blocks]))
+            write(tensor, np.concatenate([block.pack(own) for block in blocks]))

@@ -5,7 +5,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.training.evaluate import ROWS
-from seed.training.optim import AdamW
+from seed.training.optim import Optimizer
 from seed.wavecore.model import WaveCore, capture, read, write
 
 
@@ -18,7 +18,7 @@ class StepResult(NamedTuple):
 class TrainStep:
     """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once."""
 
-    def __init__(self, model: WaveCore, optim: AdamW, batch_size: int, seq_len: int,
+    def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
                  grad_accum_steps: int = 1):
         self.optim, self.micro = optim, grad_accum_steps
         shape = (batch_size, seq_len)

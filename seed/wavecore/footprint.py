@@ -1,8 +1,8 @@
 """Floats that the kernels' buffers hold, from shapes alone: what a memory estimate is made of."""
 from typing import Any, NamedTuple
 
-from seed.config import ModelConfig
-from seed.wavecore import layout
+from seed.config import ModelConfig, TrainConfig
+from seed.wavecore import kernels, layout
 from seed.wavecore.model import kernels_of
 
 
@@ -16,6 +16,13 @@ class Footprint(NamedTuple):
 def packed_size(config: ModelConfig) -> int:
     """Floats of all weights as they are held, padding included."""
     return sum(block.size for block in layout.blocks(config))
+
+
+def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
+    """Floats of the moments, and of an update's scratch."""
+    found = kernels.Optimizer(layout.blocks(config), recipe, 1.0, threads)
+    moments = packed_size(config) + sum(block.size for block in found.adaptive)
+    return moments, found.scratch
 
 
 def _mixers(config: ModelConfig, b: int, t: int, threads: int) -> list[tuple[Any, Any]]:

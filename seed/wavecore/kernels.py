@@ -10,7 +10,7 @@ from importlib import resources
 from tinygrad import Tensor, dtypes
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
-from seed.config import ModelConfig
+from seed.config import ModelConfig, TrainConfig
 from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import Block, proj_columns, round_up
 from seed.wavecore.reference import rope_table
@@ -20,9 +20,10 @@ CHUNK = 16      # CHUNK of ssm.c
 QUERIES = 4     # QUERIES of attention.c
 UNIT_SIZE = 4096   # floats of the optimizer that one thread takes at a time
 GROUP_SIZE = 24    # tensors of one optimizer launch; tinygrad takes at most 63 arguments
-PARTS = ("FORWARD", "BACKWARD", "LOGITS", "NORM", "DECIDE", "APPLY")
-HEADERS = ("simd.h", "team.h", "gemm.h", "norm.h")
-NEEDS = {"adamw.c": ("simd.h", "team.h")}  # the others take all headers
+PARTS = ("FORWARD", "BACKWARD", "LOGITS", "NORM", "DECIDE", "APPLY", "ORTHOGONALIZE")
+HEADERS = ("simd.h", "team.h", "gemm.h", "norm.h")  # of all but the optimizer
+NEEDS = {"adamw.c": ("simd.h", "team.h", "update.h"),
+         "muon.c": ("simd.h", "team.h", "gemm.h", "update.h")}
 
 
 @functools.cache
@@ -49,7 +50,7 @@ def source(file: str, defines: dict[str, object]) -> tuple[str, str]:
         str(defines[key]) for key in ("D_MODEL", "BATCH", "TIME", "THREADS") if key in defines])
     defines = {**defines, "KERNEL": name}
     head = [f"/* {cpu()} */\n", *(f"#define {key} {value}\n" for key, value in defines.items())]
-    headers = [h for h in HEADERS if h in NEEDS.get(file, HEADERS)]
+    headers = NEEDS.get(file, HEADERS)
     return name, "".join([*head, *map(_text, (*headers, file))])
 
 
@@ -252,44 +253,87 @@ def _arguments(count: int) -> dict[str, str]:
     return {"PARAMETERS": ", ".join(f"float *{n}" for n in names), "ARGUMENTS": ", ".join(names)}
 
 
-def _units(group: list[Block], moment: int) -> list[str]:
-    """Rows of the table UNITS of adamw.c for a group whose moments start at `moment`."""
+def _table(rows: list[str]) -> dict[str, object]:
+    return {"UNIT_COUNT": len(rows), "UNIT_TABLE": ", ".join(rows)}
+
+
+def _runs(group: list[Block], moved: list[Block], m: int, v: int) -> list[str]:
+    """Rows of the table UNITS of adamw.c for the arrays in `moved`, parts of the blocks of `group`.
+
+    m and v: where the first moments of `group` and the second of `moved` start.
+    """
     rows = []
-    for i, block in enumerate(group):
-        for array, at in zip(block.arrays, block.offsets().values()):
+    for i, (block, part) in enumerate(zip(group, moved)):
+        place, second = block.offsets(), part.offsets()
+        for array in part.arrays:
+            at, own = place[array.name], second[array.name]
             for start in range(0, array.packed_size, UNIT_SIZE):
                 length = min(UNIT_SIZE, array.packed_size - start)
-                rows.append(f"{{{i}, {at + start}, {length}, {moment + at + start}, "
-                            f"{int(array.matrix)}}}")
-        moment += block.size
+                rows.append(f"{{{i}, {at + start}, {length}, {m + at + start}, {v + own + start}, "
+                            f"{int(bool(array.matrices))}}}")
+        m, v = m + block.size, v + part.size
     return rows
 
 
-class AdamW:
-    """One optimizer step over packed tensors, in place; state as the enum of adamw.c names it."""
+def _matrices(group: list[Block], m: int, rate: float) -> tuple[list[str], int]:
+    """Rows of the table UNITS of muon.c, the costly first, and the floats that the largest needs.
+
+    The rate's scale gives an update the root mean square of AdamW's (Liu et al. 2502.16982).
+    """
+    found = []
+    for i, block in enumerate(group):
+        for array, at in zip(block.arrays, block.offsets().values()):
+            columns = array.shape[-1]
+            for rows in array.matrices:
+                short, long = sorted((round_up(rows), columns))
+                scale = rate * 0.2 * long ** 0.5
+                found.append((short * short * long, 2 * short * (short + long),
+                              f"{{{i}, {at}, {rows}, {columns}, {m + at}, {scale!r}f}}"))
+                at += rows * columns
+        m += block.size
+    found.sort(key=lambda unit: -unit[0])
+    return [row for _, _, row in found], max(size for _, size, _ in found)
+
+
+class Optimizer:
+    """One step over packed tensors, in place: Muon for matrices, AdamW for all else.
+
+    With train.optimizer = "adamw" it is AdamW for all. `adaptive` are the blocks with the arrays
+    that AdamW moves, which have a second moment. The state is as the enum of update.h names it.
+    """
 
     STATE_SIZE = 6
 
-    def __init__(self, blocks: list[Block], betas: tuple[float, float], eps: float,
-                 weight_decay: float, grad_clip: float, matrix_rate: float, threads: int):
+    def __init__(self, blocks: list[Block], config: TrainConfig, matrix_rate: float, threads: int):
+        muon = config.optimizer == "muon"
+        self.adaptive = [block.without_matrices() if muon else block for block in blocks]
         self.groups = [slice(i, i + GROUP_SIZE) for i in range(0, len(blocks), GROUP_SIZE)]
-        defines = {"THREADS": threads, "BETA1": f"{betas[0]!r}f", "BETA2": f"{betas[1]!r}f",
-                   "EPS": f"{eps!r}f", "WEIGHT_DECAY": f"{weight_decay!r}f",
-                   "MATRIX_RATE": f"{matrix_rate!r}f",
-                   "GRAD_CLIP": f"{grad_clip!r}f"}
-        self.norms, self.applies, self.unit_counts, moment = [], [], [], 0
-        for group in (blocks[g] for g in self.groups):
-            rows = _units(group, moment)
-            moment += sum(b.size for b in group)
-            table = {**defines, "TENSORS": len(group), "UNIT_COUNT": len(rows),
-                     "UNIT_TABLE": ", ".join(rows)}
-            self.unit_counts.append(len(rows))
+        self.norms, self.applies, self.muons, self.unit_counts = [], [], [], []
+        self.scratch = 0
+        common = {"THREADS": threads, "WEIGHT_DECAY": f"{config.weight_decay!r}f"}
+        adamw = {**common, "BETA1": f"{config.beta1!r}f", "BETA2": f"{config.beta2!r}f",
+                 "EPS": f"{config.eps!r}f", "MATRIX_RATE": f"{matrix_rate!r}f",
+                 "GRAD_CLIP": f"{config.grad_clip!r}f"}
+        m = v = 0
+        for g in self.groups:
+            group, moved = blocks[g], self.adaptive[g]
+            tensors = {"TENSORS": len(group)}
+            all_runs, runs = _runs(group, group, m, 0), _runs(group, moved, m, v)
+            self.unit_counts.append(len(all_runs))
             self.norms.append(_launcher("adamw.c", {
-                **table, "NORM": 1, **_arguments(1 + len(group))}))
+                **adamw, **tensors, **_table(all_runs), "NORM": 1, **_arguments(1 + len(group))}))
             self.applies.append(_launcher("adamw.c", {
-                **table, "APPLY": 1, **_arguments(2 * len(group) + 4)}))
+                **adamw, **tensors, **_table(runs), "APPLY": 1, **_arguments(2 * len(group) + 4)}))
+            if muon:
+                units, size = _matrices(group, m, matrix_rate ** 0.5)
+                self.scratch = max(self.scratch, threads * size)
+                self.muons.append(_launcher("muon.c", {
+                    **common, **tensors, **_table(units), "MOMENTUM": f"{config.momentum!r}f",
+                    "PRIVATE_STRIDE": size, "ORTHOGONALIZE": 1,
+                    **_arguments(2 * len(group) + 4)}))
+            m, v = m + sum(b.size for b in group), v + sum(b.size for b in moved)
         self.decide = _launcher("adamw.c", {
-            **defines, "DECIDE": 1, "GROUPS": len(self.groups),
+            **adamw, "DECIDE": 1, "GROUPS": len(self.groups),
             "GROUP_UNITS": ", ".join(map(str, self.unit_counts)),
             **_arguments(2 + len(self.groups))})
 
@@ -300,9 +344,12 @@ class AdamW:
                 for g, n, norm in zip(self.groups, self.unit_counts, self.norms)]
         state = Tensor.custom_kernel(state, loss, *sums, fxn=self.decide)[0]
         after: list[Tensor] = []
-        for g, apply in zip(self.groups, self.applies):
+        for i, (g, apply) in enumerate(zip(self.groups, self.applies)):
             count = len(params[g])
             *updated, m, v = Tensor.custom_kernel(*params[g], m, v, state, lr, *grads[g],
                                                   fxn=apply)[:count + 2]
+            if self.muons:
+                *updated, m = Tensor.custom_kernel(*updated, m, _empty(self.scratch), state, lr,
+                                                   *grads[g], fxn=self.muons[i])[:count + 1]
             after += updated
         return [*after, m, v, state]

@@ -5,6 +5,7 @@ then takes one weight and returns one gradient. Inside it each array starts at a
 floats, and the rows of a fused projection are padded to a multiple of LANES with zeros that stay
 zero.
 """
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -19,11 +20,15 @@ def round_up(n: int, unit: int = LANES) -> int:
 
 @dataclass(frozen=True)
 class Array:
-    """One named array. `matrix`: its weights decay, and their rate depends on d_model."""
+    """One named array. The weights of matrices decay, and their rate depends on d_model.
+
+    `matrices`: the rows of each matrix that the array stacks, none if it holds no matrix. What one
+    head or one branch of a gate multiplies by is a matrix of its own.
+    """
     name: str
     shape: tuple[int, ...]
+    matrices: tuple[int, ...] = ()
     padded_rows: int = 0   # rows held in the packed tensor when more than shape[0]
-    matrix: bool = False
 
     @property
     def size(self) -> int:
@@ -54,6 +59,10 @@ class Block:
             at += a.packed_size
         return offsets
 
+    def without_matrices(self) -> "Block":
+        """The arrays that are not matrices."""
+        return dataclasses.replace(self, arrays=tuple(a for a in self.arrays if not a.matrices))
+
     def key(self, array: Array) -> str:
         """The checkpoint key of an array."""
         return f"{self.name}.{array.name}" if array.name else self.name
@@ -77,32 +86,32 @@ def proj_columns(config: ModelConfig) -> int:
 
 def ssm_block(config: ModelConfig, name: str) -> Block:
     d, e, h = config.d_model, config.d_inner, config.ssm_heads
-    channels = 2 * config.d_state + config.head_dim
+    n, p = config.d_state, config.head_dim
     rows = proj_columns(config)
     return Block("ssm", name, (
         Array("norm", (d,)),
-        Array("in_proj", (rows, d), padded_rows=round_up(rows), matrix=True),
-        Array("conv1d", (config.d_conv, h, channels)),
+        Array("in_proj", (rows, d), (n, n, p, p) * h + (2 * h,), round_up(rows)),
+        Array("conv1d", (config.d_conv, h, 2 * n + p)),
         Array("A_log", (h,)),
         Array("dt_bias", (h,)),
-        Array("out_norm", (config.head_dim,)),
-        Array("out_proj", (d, e), matrix=True)))
+        Array("out_norm", (p,)),
+        Array("out_proj", (d, e), (d,))))
 
 
 def attention_block(config: ModelConfig, name: str) -> Block:
     d = config.d_model
     return Block("attention", name, (
         Array("norm", (d,)),
-        Array("qkv_proj", (3 * d, d), matrix=True),
-        Array("out_proj", (d, d), matrix=True)))
+        Array("qkv_proj", (3 * d, d), (config.head_dim,) * 3 * config.attn_heads),
+        Array("out_proj", (d, d), (d,))))
 
 
 def mlp_block(config: ModelConfig, name: str) -> Block:
     d, f = config.d_model, config.d_ff
     return Block("mlp", name, (
         Array("norm", (d,)),
-        Array("in_proj", (2 * f, d), matrix=True),
-        Array("out_proj", (d, f), matrix=True)))
+        Array("in_proj", (2 * f, d), (f, f)),
+        Array("out_proj", (d, f), (d,))))
 
 
 def blocks(config: ModelConfig) -> list[Block]:

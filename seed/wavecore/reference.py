@@ -1,4 +1,4 @@
-"""The blocks in plain tinygrad operations: the specification that the kernels are tested against.
+"""Blocks and optimizer in plain tinygrad operations: what the kernels are tested against.
 
 Dimension letters as in `model.py`. Every function takes the block's named arrays (`layout.py`) and
 runs on any tinygrad device. The recurrence is a Python loop over time: slow, and readable.
@@ -8,7 +8,7 @@ import typing
 import numpy as np
 from tinygrad import Tensor
 
-from seed.config import ModelConfig
+from seed.config import ModelConfig, TrainConfig
 
 UNIT_EPS = 1e-6
 
@@ -118,3 +118,43 @@ def cross_entropy(scores: Tensor, targets: Tensor, inv_count: Tensor) -> Tensor:
     """
     chosen = Tensor.arange(scores.shape[-1]) == targets[..., None]      # (b, t, v); none if < 0
     return -(scores.log_softmax(-1) * chosen).sum() * inv_count.reshape(())
+
+
+def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int, lr: float, decay: float,
+          config: TrainConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """p, m and v after one step (Loshchilov & Hutter 1711.05101, algorithm 2), the first being 1.
+
+    lr is of the gradient's part, decay of the weight's: p falls by p * decay * weight_decay.
+    """
+    m = m * config.beta1 + g * (1 - config.beta1)
+    v = v * config.beta2 + g.square() * (1 - config.beta2)
+    unbiased = m / (1 - config.beta1 ** step), v / (1 - config.beta2 ** step)
+    kept = p * (1 - decay * config.weight_decay)
+    return kept - unbiased[0] / (unbiased[1].sqrt() + config.eps) * lr, m, v
+
+
+def orthogonalize(x: Tensor) -> Tensor:
+    """x (r, c) with its singular values drawn towards 1 by five Newton-Schulz iterations.
+
+    Coefficients of Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
+    """
+    if x.shape[0] > x.shape[1]:
+        return orthogonalize(x.T).T
+    x = x / (x.square().sum().sqrt() + 1e-7)
+    for _ in range(5):
+        A = x @ x.T                                                     # (r, r)
+        x = x * 3.4445 + (A * -4.7750 + A @ A * 2.0315) @ x
+    return x
+
+
+def muon(p: Tensor, g: Tensor, m: Tensor, lr: float, scale: float,
+         config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """One matrix p (r, c) and its momentum m after one step, with Nesterov's look ahead.
+
+    `scale` times sqrt of the longer side gives the update the root mean square of `scale` (Liu et
+    al. 2502.16982).
+    """
+    m = m * config.momentum + g
+    longer = max(*typing.cast(tuple[int, int], p.shape))
+    update = orthogonalize(g + m * config.momentum) * (scale * longer ** 0.5)
+    return p * (1 - lr * config.weight_decay) - update * lr, m

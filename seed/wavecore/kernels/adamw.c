@@ -3,12 +3,11 @@
  * NORM: one sum of squares a unit, over a group of gradients. DECIDE: from all sums, the global norm,
  * the clipping scale, the powers of the betas; a loss or norm that is not finite sets SKIPPED, and the
  * step is dropped. APPLY: the update of a group, in place. A unit is a run of at most UNIT_SIZE floats
- * of one array: {tensor in the group, offset in it, length, offset in the moments, matrix}. Matrices alone
+ * of one array: {tensor in the group, offset in it, length, offset in m, offset in v, matrix}. Matrices alone
  * decay, and their rate is MATRIX_RATE times the others'. */
-enum { APPLIED, BETA1_POWER, BETA2_POWER, GRAD_NORM, SCALE_BY, SKIPPED };
 
 #if defined(NORM) || defined(APPLY)
-typedef struct { int tensor, at, length, moment, matrix; } unit_t;
+typedef struct { int tensor, at, length, m, v, matrix; } unit_t;
 static const unit_t UNITS[UNIT_COUNT] = {UNIT_TABLE};
 #endif
 
@@ -55,7 +54,7 @@ static void kernel_body(team_t *team, int thread) {
     FOR_TILES(i, 0, UNIT_COUNT) {
         float *p = (float *)team->args[UNITS[i].tensor] + UNITS[i].at;
         const float *g = (const float *)team->args[TENSORS + 4 + UNITS[i].tensor] + UNITS[i].at;
-        float *mi = m + UNITS[i].moment, *vi = v + UNITS[i].moment;
+        float *mi = m + UNITS[i].m, *vi = v + UNITS[i].v;
         float keep = UNITS[i].matrix ? 1.f - *lr * WEIGHT_DECAY : 1.f;
         float own_rate = UNITS[i].matrix ? rate * MATRIX_RATE : rate;
         for (int j = 0; j < UNITS[i].length; j += LANES) {

@@ -110,11 +110,11 @@ INLINE void matmul_transposed(float *C, int ldc, const float *A, int lda, int ro
     }
 }
 
-/* Rows of x into panel layout [width/16][ROWS][16] at row r0: the right operand of matmul_transposed. */
-INLINE void to_panels(float *restrict panels, const float *restrict x, int width, int r0, int rows) {
+/* Rows of x into panel layout [width/16][K][16] at row r0: the right operand of matmul_transposed. */
+INLINE void to_panels(float *restrict panels, const float *restrict x, int width, int K, int r0, int rows) {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < width; j += LANES)
-            store(panels + ((long)(j / LANES) * ROWS + r0 + i) * LANES, load(x + (long)i * width + j));
+            store(panels + ((long)(j / LANES) * K + r0 + i) * LANES, load(x + (long)i * width + j));
 }
 
 /* d[j] = sum over `count` partial rows, in order. */

@@ -404,7 +404,7 @@ static void kernel_body(team_t *team, int thread) {
         int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
         matmul(d_out + (long)r0 * D_INNER, D_INNER, dy + (long)r0 * D_MODEL, D_MODEL, rows, out_panels, D_INNER,
                D_MODEL, 0);
-        to_panels(o_panels, o + (long)r0 * D_INNER, D_INNER, r0, rows);
+        to_panels(o_panels, o + (long)r0 * D_INNER, D_INNER, ROWS, r0, rows);
     }
     barrier(team);
     FOR_TILES(i, 2, BATCH * HEADS) {
