@@ -117,8 +117,12 @@ class Curriculum:
             start = 0
             for item in row:
                 for end, question, answer in self.tasks[item.task].parts(decode(item.prompt)):
-                    if not is_holdout(encode(question)):
-                        own[start + end - 1] = ord(answer)
+                    if is_holdout(encode(question)):
+                        continue
+                    for i, byte in enumerate(encode(answer)):
+                        own[start + end - 1 + i] = byte
+                        if item.prompt[end + i] != byte:
+                            break
                 start += size(item)
 
     def holdout(self, n_per_level: int) -> list[Item]:

@@ -1,24 +1,31 @@
 """What was said before, and what has become of it."""
 import random
 import re
+from collections.abc import Iterator
 
-from seed.curriculum.task import LETTERS, Task, integer
+from seed.curriculum.task import LETTERS, Part, Task, integer
 
 HIGHEST = 99  # value of a variable
 
 
 class Assign(Task):
-    """a=3,b=a+4,b= is answered 7: the variable's value at the end."""
+    """a=3,b=a+4,b= is answered 7: the variable's value at the end.
+
+    Some statements say again what is known: a=3,b=a+4,b=7,c=b-a,c= is answered 4.
+    """
     name, form = "assign", r"([a-z]=[a-z0-9]+([+-][a-z0-9]+)?,)+[a-z]="
     chances = (0.15, 0.155, 0.155)
 
     def ask(self, rng: random.Random, level: int) -> str:
         values: dict[str, int] = {}
         said = ""
-        for _ in range(integer(rng, *((2, 2), (2, 4), (4, 6), (10, 12))[level - 1])):
+        for _ in range(integer(rng, *((2, 3), (3, 5), (5, 8), (13, 14))[level - 1])):
             known = list(values)
-            again = len(known) > 1 and level > 2 and rng.random() < 0.3
-            name = known[int(rng.random() * len(known))] if again else self._fresh(rng, values)
+            some = known[int(rng.random() * len(known))] if len(known) > 1 else ""
+            if some and rng.random() < 0.3:
+                said += f"{some}={values[some]},"
+                continue
+            name = some if some and level > 2 and rng.random() < 0.3 else self._fresh(rng, values)
             text, value = self._value(rng, values)
             said += f"{name}={text},"
             values[name] = value
@@ -58,9 +65,23 @@ class Assign(Task):
             values[name] = one - other if operator == "-" else one + other
         return str(values.get(asked, ""))
 
+    def parts(self, prompt: str) -> Iterator[Part]:
+        return said_again(self, prompt, r"([a-z])=(\d+),", "=")
+
+
+def said_again(task: Task, prompt: str, fact: str, mark: str) -> Iterator[Part]:
+    """Questions that the prompt answers itself: facts that could be known when they are said."""
+    for found in re.finditer(fact, prompt):
+        question = prompt[:found.start(1)] + found[1] + mark
+        if task.solve(question) == found[2]:
+            yield Part(found.start(2), question, found[2])
+
 
 class Recall(Task):
-    """k:ab,f:qz,k: is answered ab: what was said of a letter, among up to 20 pairs."""
+    """k:ab,f:qz,k: is answered ab: what was said of a letter, among up to 20 pairs.
+
+    A third of the pairs after the second say again what is known.
+    """
     name, form, chances = "recall", r"([a-z]:[a-z]{2},)+[a-z]:", (0.004, 0.004, 0.004)
 
     def ask(self, rng: random.Random, level: int) -> str:
@@ -69,9 +90,19 @@ class Recall(Task):
         for i in range(count):  # the first steps of a Fisher-Yates shuffle
             j = integer(rng, i, 25)
             names[i], names[j] = names[j], names[i]
-        pairs = [f"{name}:{LETTERS[int(rng.random() * 26)]}{LETTERS[int(rng.random() * 26)]},"
-                 for name in names[:count]]
-        return f"{''.join(pairs)}{names[int(rng.random() * count)]}:"
+        pairs: list[str] = []
+        fresh = 0
+        while len(pairs) < count:
+            if fresh > 1 and rng.random() < 0.33:
+                pairs.append(pairs[int(rng.random() * len(pairs))])
+            else:
+                pairs.append(f"{names[fresh]}:{LETTERS[int(rng.random() * 26)]}"
+                             f"{LETTERS[int(rng.random() * 26)]},")
+                fresh += 1
+        return f"{''.join(pairs)}{names[int(rng.random() * fresh)]}:"
 
     def solve(self, prompt: str) -> str:
         return dict(re.findall(r"([a-z]):([a-z]{2}),", prompt)).get(prompt[-2], "")
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        return said_again(self, prompt, r"([a-z]):([a-z]{2}),", ":")

@@ -12,7 +12,10 @@ MOVES = {"E": (0, 1), "N": (-1, 0), "S": (1, 0), "W": (0, -1)}
 
 
 class Story(Task):
-    """Ann has 5. Bob has 3. Ann gives Bob 2. Bob: is answered 5."""
+    """Ann has 5. Bob has 3. Ann gives Bob 2. Bob: is answered 5.
+
+    In half of the stories somebody's number is said again after the first deed.
+    """
     name, chances = "story", (0.13, 0.13, 0.14)
     form = r"([A-Z][a-z]{2} (has|finds|loses|gives [A-Z][a-z]{2}) \d+\. )+[A-Z][a-z]{2}:"
 
@@ -37,6 +40,8 @@ class Story(Task):
                 owns[other] += number
                 deed = f"gives {other}"
             said.append(f"{who} {deed} {number}. ")
+            if len(said) == count + 1 and rng.random() < 0.5:
+                said[-1] += f"{who} has {owns[who]}. "
         return f"{''.join(said)}{people[int(rng.random() * count)]}:"
 
     def solve(self, prompt: str) -> str:
@@ -49,6 +54,13 @@ class Story(Task):
             if other:
                 owns[other] = owns.get(other, 0) + number
         return str(owns.get(prompt.split(" ")[-1][:-1], ""))
+
+    def parts(self, prompt: str) -> Iterator[Part]:
+        """What somebody has, when it is said again."""
+        for found in re.finditer(r"(\w+) has (\d+)\.", prompt):
+            question = f"{prompt[:found.start()]}{found[1]}:"
+            if self.solve(question) == found[2]:
+                yield Part(found.start(2), question, found[2])
 
 
 class Brackets(Task):
@@ -83,7 +95,7 @@ class Brackets(Task):
         for end, mark in enumerate(prompt[:-1], 1):
             is_open = is_open + CLOSES[mark] if mark in CLOSES else is_open[:-1]
             if is_open:
-                yield Part(end, prompt[:end] + "|", is_open[-1])
+                yield Part(end, prompt[:end] + "|", is_open[::-1])
 
 
 class Nested(Task):

@@ -24,10 +24,13 @@ class Item(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A question that is answered once the first `end` bytes of a prompt are read."""
+    """A question that is answered once the first `end` bytes of a prompt are read.
+
+    Its answer is learnt as far as the prompt goes on with it, and the first byte in any case.
+    """
     end: int
     question: str   # closed like every prompt of its task
-    answer: str     # the first byte of it
+    answer: str
 
 
 def integer(rng: random.Random, low: int, high: int) -> int:
