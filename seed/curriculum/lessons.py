@@ -190,13 +190,13 @@ def size(item: Item) -> int:
 def _pack(items: Sequence[Item], n_rows: int, length: int) -> list[list[Item]]:
     """Best fit, the longest first (Johnson 1973)."""
     rows: list[list[int]] = [[] for _ in range(n_rows)]
-    room = [length] * n_rows
-    for i in sorted(range(len(items)), key=lambda i: -size(items[i])):
-        fitting = [row for row in range(n_rows) if room[row] >= size(items[i])]
+    room, needed = [length] * n_rows, [size(item) for item in items]
+    for i in sorted(range(len(items)), key=lambda i: -needed[i]):
+        fitting = [row for row, left in enumerate(room) if left >= needed[i]]
         if fitting:
             best = min(fitting, key=room.__getitem__)
             rows[best].append(i)
-            room[best] -= size(items[i])
+            room[best] -= needed[i]
     return [[items[i] for i in sorted(row)] for row in rows]
 
 
