@@ -125,7 +125,7 @@ class TrainConfig:
     grad_accum_steps: int = 1
     lr: float = 4e-3             # at d_model 64; that of matrices falls with the width
     warmup_steps: int = 100
-    decay_fraction: float = 0.5  # the last share of the run, in which lr falls linearly to 0
+    decay_fraction: float = 0.8  # the last share of the run, in which lr falls linearly to 0
     weight_decay: float = 0.1
     optimizer: str = "muon"      # of matrices; "adamw": of all
     momentum: float = 0.95       # of Muon
@@ -144,7 +144,7 @@ class TrainConfig:
         for name, low, high in (
                 ("seed", 0, 2**31 - 1), ("steps", 0, 10**9), ("minutes", 0.0, 1e6),
                 ("batch_size", 1, 4096), ("seq_len", 1, 8192), ("grad_accum_steps", 1, 1024),
-                ("lr", 0.0, 1.0), ("warmup_steps", 0, 10**6), ("decay_fraction", 0.0, 1.0),
+                ("lr", 0.0, 1.0), ("warmup_steps", 0, 10**6), ("decay_fraction", 0.0, 0.95),
                 ("weight_decay", 0.0, 10.0), ("momentum", 0.0, 0.9999),
                 ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
                 ("eps", 1e-12, 1e-2), ("grad_clip", 1e-6, 1e6), ("eval_every_minutes", 0.0, 1e6),

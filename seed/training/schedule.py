@@ -30,8 +30,6 @@ def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float) -> Plan
     constant_s = config.minutes * 60 * (1 - config.decay_fraction)
     if step == 0 or step % PLAN_EVERY or elapsed_s < constant_s:
         return plan
-    if config.decay_fraction == 1:
-        return Plan(decay_start=0, total_steps=step)
     return Plan(decay_start=step, total_steps=round(step / (1 - config.decay_fraction)))
 
 
