@@ -46,8 +46,8 @@ class ParameterError(ValueError):
 def init_params(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
     """Initial named arrays, float32; a pure function of (config, seed).
 
-    Matrices are uniform in +-1/sqrt(fan_in), A in [1, 8]. dt_bias in [dt_bias_min, dt_bias_max]
-    starts slow-forgetting.
+    Matrices are uniform in +-1/sqrt(fan_in). A head starts by forgetting softplus(dt_bias) of its
+    state at a byte; dt_bias is spread over [dt_bias_min, dt_bias_max], and A is 1.
     """
     rng = stream(seed, Stream.INIT, 0)
     named = {}
@@ -63,9 +63,9 @@ def _init(config: ModelConfig, kind: str, array: layout.Array, rng) -> np.ndarra
     if array.name in ("norm", "out_norm", ""):
         return np.ones(array.shape)
     if array.name == "A_log":
-        return np.log(rng.uniform(1, 8, array.shape))
+        return np.zeros(array.shape)
     if array.name == "dt_bias":
-        return rng.uniform(config.dt_bias_min, config.dt_bias_max, array.shape)
+        return np.linspace(config.dt_bias_min, config.dt_bias_max, array.size)
     fan_in = config.d_conv if array.name == "conv1d" else array.shape[-1]
     return rng.uniform(-1, 1, array.shape) / np.sqrt(fan_in)
 
