@@ -45,7 +45,7 @@ def random_case(kind: str, config: ModelConfig, b: int, t: int):
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (rng.standard_normal(shape) * scale).astype(np.float32)
 
-    weights = {a.name: normal(*a.shape, scale=0.5 / np.sqrt(a.shape[-1]) if a.matrix else 0.5)
+    weights = {a.name: normal(*a.shape, scale=0.5 / np.sqrt(a.shape[-1]) if a.matrices else 0.5)
                + np.float32("norm" in a.name) for a in block.arrays}
     states = []
     if kind == "ssm":
