@@ -125,7 +125,7 @@ class TrainConfig:
     grad_accum_steps: int = 1
     lr: float = 4e-3             # at d_model 64; that of matrices falls with the width
     warmup_steps: int = 100
-    decay_fraction: float = 0.8  # the last share of the run, in which lr falls linearly to 0
+    decay_fraction: float = 0.5  # the last share of the run, in which lr falls linearly to 0
     weight_decay: float = 0.1
     optimizer: str = "muon"      # of matrices; "adamw": of all
     momentum: float = 0.95       # of Muon

@@ -16,6 +16,10 @@ class Optimizer:
     First moments are a flat tensor in the order of the model's blocks; second moments another, of
     what AdamW moves. The embedding is no matrix here: AdamW moves it.
 
+    The rate of matrices falls with the width, as 1/d_model for AdamW (Yang et al. 2203.03466, table
+    8) and as its root for Muon, whose update grows by the root; how well one lr then holds at every
+    width is not measured yet.
+
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """
 
