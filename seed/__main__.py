@@ -369,9 +369,14 @@ def main(argv: list[str] | None = None) -> int:
            "info": run_info, "export": run_export, "run": run_run, "health": run_health,
            "bench": run_bench}[args.command]
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
+        return code
     except (ConfigError, CompilerError) as error:
         print(f"seed: {error}", file=sys.stderr)
+    except BrokenPipeError:  # who read has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         print(f"seed: {error.filename or args.run_dir}: {error.strerror}", file=sys.stderr)
     except ValueError as error:

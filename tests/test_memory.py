@@ -51,10 +51,10 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profil
 def test_what_cannot_fit_is_refused_before_it_starts_with_the_arithmetic(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "seed", "train", "--profile", "seed", "--steps", "3", "--run-dir",
-         str(tmp_path), "--memory", "0.293"], capture_output=True, text=True, timeout=60)
+         str(tmp_path), "--memory", "0.25"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "process 66 + compiler 105 + weights 5 + moments 5 " in done.stderr
-    assert "the ceiling is 300 MB" in done.stderr
+    assert "process 66 + compiler 105 + weights 3 + moments 3 " in done.stderr
+    assert "the ceiling is 256 MB" in done.stderr
     assert not (tmp_path / checkpoint.NAME).exists()
 
 

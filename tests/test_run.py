@@ -119,6 +119,16 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, options, says):
     assert not (tmp_path / NAME).exists()
 
 
+@pytest.mark.parametrize("options", [["items", "--count", "300"], ["info"]])
+def test_a_reader_that_has_seen_enough_ends_the_output_quietly(options):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "seed", *options], stdout=writer, text=True,
+                          stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_brain_is_examined_described_and_answers(tmp_path):
     assert run(tmp_path, steps=2).returncode == 0
 
