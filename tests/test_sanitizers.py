@@ -14,6 +14,7 @@ from tinygrad import Tensor, dtypes
 from seed.config import ModelConfig, TrainConfig
 from seed.training import optim
 from seed.wavecore import kernels, layout, model
+from seed.wavecore.reference import SoftTargets
 
 GAP = 32       # floats between two segments
 THREADS = 3
@@ -138,6 +139,8 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
         core(tokens)
         loss, _ = core.loss(tokens, tokens, count)
         grads = loss.gradient(*core.packed.values())
+        few = Tensor(np.zeros((b, t, 3), np.int32)).realize()
+        core.loss(tokens, tokens, count, soft=SoftTargets(few, few.float().realize(), 2.0, 0.5))
         loss = loss.reshape(1)
         for name in ("muon", "adamw"):
             optim.Optimizer(core, TrainConfig(optimizer=name)).step(grads, loss)
@@ -177,8 +180,8 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path, d, t,
     parts = {case.name.rstrip("_0123456789") for case in cases}
     assert parts == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
                      "mlp_forward", "mlp_backward", "embedding_forward", "embedding_backward",
-                     "head_forward", "head_backward", "head_logits", "adamw_norm", "adamw_decide",
-                     "adamw_apply", "muon_orthogonalize"}
+                     "head_forward", "head_soft", "head_backward", "head_logits", "adamw_norm",
+                     "adamw_decide", "adamw_apply", "muon_orthogonalize"}
     assert len(cases) == len(parts) + 1  # adamw_apply without matrices and with them
     assert_clean(tmp_path, cases)
 

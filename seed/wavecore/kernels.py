@@ -5,6 +5,7 @@ sizes of saved and scratch buffers are computed here and reach the C code as off
 """
 import functools
 import math
+import typing
 from importlib import resources
 
 from tinygrad import Tensor, dtypes
@@ -13,14 +14,14 @@ from tinygrad.uop.ops import KernelInfo, Ops, UOp
 from seed.config import ModelConfig, TrainConfig
 from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import Block, proj_columns, round_up
-from seed.wavecore.reference import rope_table
+from seed.wavecore.reference import SoftTargets, rope_table
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
 CHUNK = 16      # CHUNK of ssm.c
 QUERIES = 4     # QUERIES of attention.c
 UNIT_SIZE = 4096   # floats of the optimizer that one thread takes at a time
 GROUP_SIZE = 24    # tensors of one optimizer launch; tinygrad takes at most 63 arguments
-PARTS = ("FORWARD", "BACKWARD", "LOGITS", "NORM", "DECIDE", "APPLY", "ORTHOGONALIZE")
+PARTS = ("FORWARD", "SOFT", "BACKWARD", "LOGITS", "NORM", "DECIDE", "APPLY", "ORTHOGONALIZE")
 HEADERS = ("simd.h", "team.h", "gemm.h", "norm.h")  # of all but the optimizer
 NEEDS = {"adamw.c": ("simd.h", "team.h", "update.h"),
          "muon.c": ("simd.h", "team.h", "gemm.h", "update.h")}
@@ -227,6 +228,9 @@ class Head:
         defines = {**_common(config, b, t, threads), "VOCAB": v}
         self.launch_logits = _launcher("head.c", {**defines, "LOGITS": 1})
         self.launch_forward = _launcher("head.c", {**defines, **forward, "FORWARD": 1})
+        self.launch_soft = functools.cache(lambda top, temperature, alpha: _launcher("head.c", {
+            **defines, **forward, "TOP": top, "TEMPERATURE": f"{temperature!r}f",
+            "ALPHA": f"{alpha!r}f", "SOFT": 1}))
         self.launch_backward = _launcher("head.c", {**defines, **backward, "BACKWARD": 1})
 
     def logits(self, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
@@ -234,18 +238,23 @@ class Head:
                                     x, gain, table, fxn=self.launch_logits)[0]
 
     def loss(self, x: Tensor, gain: Tensor, table: Tensor, targets: Tensor,
-             inv_count: Tensor) -> Tensor:
+             inv_count: Tensor, soft: SoftTargets | None = None) -> Tensor:
+        launch, inputs = self.launch_forward, [x, gain, table, targets, inv_count]
+        if soft:
+            top = typing.cast(int, soft.places.shape[-1])
+            launch = self.launch_soft(top, soft.temperature, soft.alpha)
+            inputs += [soft.places.reshape(-1, top), soft.probs.reshape(-1, top)]
         return Tensor.custom_kernel(
-            _empty(1), _empty(*self.logits_shape), _empty(self.forward_scratch), x, gain, table,
-            targets, inv_count, fxn=self.launch_forward, grad_fxn=self._gradient)[0].reshape(())
+            _empty(1), _empty(*self.logits_shape), _empty(self.forward_scratch), *inputs,
+            fxn=launch, grad_fxn=self._gradient)[0].reshape(())
 
     def _gradient(self, d_loss: UOp, call: UOp) -> tuple[UOp | None, ...]:
-        save, (x, gain, table) = call.src[2], call.src[4:7]
+        save, (x, gain, table), rest = call.src[2], call.src[4:7], len(call.src[7:])
         dx, d_gain, d_table = Tensor.custom_kernel(
             _empty(*self.shape), _empty(self.shape[1]), _empty(*self.table_shape),
             _empty(self.backward_scratch), Tensor(d_loss).contiguous(), Tensor(x), Tensor(gain),
             Tensor(table), Tensor(save.after(call)), fxn=self.launch_backward)[:3]
-        return (None,) * 3 + (dx.uop, d_gain.uop, d_table.uop, None, None)
+        return (None,) * 3 + (dx.uop, d_gain.uop, d_table.uop) + (None,) * rest
 
 
 def _arguments(count: int) -> dict[str, str]:

@@ -116,19 +116,20 @@ class WaveCore:
         b, t = _shape(tokens)
         return self._bound("head", b, t).logits(x, gain, table).reshape(b, t, -1), state
 
-    def loss(self, tokens: Tensor, targets: Tensor, inv_count: Tensor,
-             state: State | None = None) -> tuple[Tensor, State]:
+    def loss(self, tokens: Tensor, targets: Tensor, inv_count: Tensor, state: State | None = None,
+             soft: reference.SoftTargets | None = None) -> tuple[Tensor, State]:
         """Scalar cross-entropy over targets >= 0, summed and multiplied by inv_count (1,).
 
-        tokens, targets (b, t) int32. Gradients stop at the returned state.
+        tokens, targets (b, t) int32; `soft` is what a teacher expects. Gradients stop at the
+        returned state.
         """
         x, state = self._stack(tokens, state)
         gain, table = self._head_weights()
         if not self.kernels:
             scores = reference.logits(self.config, x, gain, table)
-            return reference.cross_entropy(scores, targets, inv_count), state
-        b, t = _shape(tokens)
-        return self._bound("head", b, t).loss(x, gain, table, targets.reshape(-1), inv_count), state
+            return reference.cross_entropy(scores, targets, inv_count, soft), state
+        loss = self._bound("head", *_shape(tokens)).loss
+        return loss(x, gain, table, targets.reshape(-1), inv_count, soft), state
 
     def _head_weights(self) -> tuple[Tensor, Tensor]:
         shape = (self.config.vocab_size, self.config.d_model)

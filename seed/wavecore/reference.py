@@ -4,6 +4,7 @@ Dimension letters as in `model.py`. Every function takes the block's named array
 runs on any tinygrad device. The recurrence is a Python loop over time: slow, and readable.
 """
 import typing
+from typing import NamedTuple
 
 import numpy as np
 from tinygrad import Tensor
@@ -11,6 +12,7 @@ from tinygrad import Tensor
 from seed.config import ModelConfig, TrainConfig
 
 UNIT_EPS = 1e-6
+TINY = 1.17549435e-38  # the least normal float32
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -111,13 +113,39 @@ def logits(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Tenso
     return rms_norm(x, gain, config.norm_eps) @ table.T
 
 
-def cross_entropy(scores: Tensor, targets: Tensor, inv_count: Tensor) -> Tensor:
+class SoftTargets(NamedTuple):
+    """What a teacher expects of each byte: its likeliest few, and all others as one.
+
+    Where places[..., 0] < 0 it says nothing. `temperature` T divides the logits of teacher and
+    student; the loss is (1 - alpha) of the hard one and alpha T^2 of the soft one, so that
+    gradients keep their size at every T (Hinton et al. 1503.02531, section 2.1).
+    """
+    places: Tensor       # (b, t, k) int32, distinct; < 0 is unused
+    probs: Tensor        # (b, t, k), softmax(teacher's logits / T) there
+    temperature: float
+    alpha: float
+
+
+def cross_entropy(scores: Tensor, targets: Tensor, inv_count: Tensor,
+                  soft: SoftTargets | None = None) -> Tensor:
     """inv_count * sum of -log softmax(scores)[target] where target >= 0; scalar.
 
     scores (b, t, v), targets (b, t) int32, inv_count (1,).
     """
-    chosen = Tensor.arange(scores.shape[-1]) == targets[..., None]      # (b, t, v); none if < 0
-    return -(scores.log_softmax(-1) * chosen).sum() * inv_count.reshape(())
+    bytes_ = Tensor.arange(scores.shape[-1])
+    chosen = bytes_ == targets[..., None]                               # (b, t, v); none if < 0
+    hard = -(scores.log_softmax(-1) * chosen).sum(-1)                   # (b, t)
+    if soft is None:
+        return hard.sum() * inv_count.reshape(())
+    said = soft.places[..., :1].squeeze(-1) >= 0                        # (b, t)
+    named = bytes_ == soft.places[..., None]                            # (b, t, k, v)
+    probs = (named * soft.probs[..., None]).sum(-2)                     # (b, t, v)
+    others = (1 - probs.sum(-1)).maximum(0)                             # (b, t)
+    log_p = (scores / soft.temperature).log_softmax(-1)
+    log_others = (log_p.exp() * named.any(-2).logical_not()).sum(-1).maximum(TINY).log()
+    cross = -(probs * log_p).sum(-1) - others * log_others
+    mixed = hard * (1 - soft.alpha) + cross * (soft.alpha * soft.temperature ** 2)
+    return said.where(mixed, hard).sum() * inv_count.reshape(())
 
 
 def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int, lr: float, decay: float,

@@ -3,7 +3,11 @@
  * LOGITS writes logits (ROWS, VOCAB). FORWARD writes loss = inv_count * sum of -log softmax(logits)[target]
  * over the rows with target >= 0 and saves d loss / d logits, zero in the other rows; BACKWARD scales
  * that by the incoming gradient. Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), targets (ROWS) int,
- * inv_count (1). Parallel over row tiles; the losses of the rows are added in order, in double. */
+ * inv_count (1). Parallel over row tiles; the losses of the rows are added in order, in double.
+ *
+ * SOFT is FORWARD with a teacher's word: in a row whose places[0] >= 0 the loss is
+ * (1 - ALPHA) of that and ALPHA T^2 of the cross-entropy between the teacher's probabilities and
+ * softmax(logits / T), over the TOP bytes that places (ROWS, TOP) int names and all others as one. */
 
 INLINE void pack_table(team_t *team, float *panels, const float *table) {
     FOR_TILES(j, 0, VOCAB / LANES)
@@ -30,7 +34,7 @@ void KERNEL(float *logits, float *scratch, float *x, float *gain, float *table) 
 }
 #endif
 
-#ifdef FORWARD
+#if defined(FORWARD) || defined(SOFT)
 /* logits to d loss / d logits in place; returns the row's loss. */
 INLINE float cross_entropy(float *row, int target, float inv_count) {
     vec m = load(row), total = 0.f;
@@ -50,10 +54,50 @@ INLINE float cross_entropy(float *row, int target, float inv_count) {
     return highest + log1(sum) - chosen;
 }
 
+#ifdef SOFT
+#define TINY 1.17549435e-38f /* the least normal float */
+
+/* Adds scale d/dz of the soft cross-entropy to d, and returns it; z are the row's logits, and spoilt. */
+INLINE float soft_cross_entropy(float *d, float *z, const int *places, const float *probs, float scale) {
+    vec m = load(z), total = 0.f;
+    for (int j = LANES; j < VOCAB; j += LANES) {
+        vec l = load(z + j);
+        m = m > l ? m : l;
+    }
+    float highest = max_lanes(m), top[TOP], named[TOP], sum = 0.f, other_prob = 1.f, loss = 0.f;
+    for (int j = 0; j < VOCAB; j += LANES) store(z + j, vexp((load(z + j) - highest) * (1.f / TEMPERATURE)));
+    for (int k = 0; k < TOP; k++) {
+        named[k] = places[k] < 0 ? 0.f : probs[k];
+        top[k] = places[k] < 0 ? 0.f : z[places[k]];
+        sum += top[k];
+        other_prob -= named[k];
+    }
+    for (int k = 0; k < TOP; k++)
+        if (places[k] >= 0) z[places[k]] = 0.f;
+    for (int j = 0; j < VOCAB; j += LANES) total += load(z + j);
+    float others = sum_lanes(total), log_sum;
+    sum += others;
+    log_sum = log1(sum);
+    other_prob = other_prob > 0.f ? other_prob : 0.f;
+    float share = 1.f / sum - (others > 0.f ? other_prob / others : 0.f);
+    for (int j = 0; j < VOCAB; j += LANES) store(d + j, load(d + j) + load(z + j) * (share * scale));
+    for (int k = 0; k < TOP; k++) {
+        if (places[k] < 0) continue;
+        d[places[k]] += (top[k] / sum - named[k]) * scale;
+        loss += named[k] * (log_sum - log1(top[k] > TINY ? top[k] : TINY));
+    }
+    return loss + (other_prob > 0.f ? other_prob * (log_sum - log1(others > TINY ? others : TINY)) : 0.f);
+}
+#endif
+
 static void kernel_body(team_t *team, int thread) {
     float *loss = team->args[0], *d_logits = team->args[1], *scratch = team->args[2];
     const float *x = team->args[3], *gain = team->args[4], *table = team->args[5], *inv_count = team->args[7];
     const int *targets = team->args[6];
+#ifdef SOFT
+    const int *places = team->args[8];
+    const float *probs = team->args[9];
+#endif
     float *panels = scratch + SCRATCH_PANELS, *losses = scratch + SCRATCH_LOSSES;
     pack_table(team, panels, table);
     barrier(team);
@@ -63,9 +107,20 @@ static void kernel_body(team_t *team, int thread) {
         norm_rows(xn, x + (long)r0 * D_MODEL, gain, rows);
         matmul(d_logits + (long)r0 * VOCAB, VOCAB, xn, D_MODEL, rows, panels, VOCAB, D_MODEL, 0);
         for (int r = r0; r < r0 + rows; r++) {
-            float *row = d_logits + (long)r * VOCAB;
-            losses[r] = targets[r] < 0 ? 0.f : cross_entropy(row, targets[r], *inv_count);
+            float *row = d_logits + (long)r * VOCAB, hard = 1.f;
+#ifdef SOFT
+            float z[VOCAB] ALIGNED;
+            int is_soft = places[(long)r * TOP] >= 0;
+            hard = is_soft ? 1.f - ALPHA : 1.f;
+            copy(z, row, VOCAB);
+#endif
+            losses[r] = targets[r] < 0 ? 0.f : hard * cross_entropy(row, targets[r], hard * *inv_count);
             if (targets[r] < 0) fill_zero(row, VOCAB);
+#ifdef SOFT
+            if (is_soft)
+                losses[r] += ALPHA * TEMPERATURE * TEMPERATURE * soft_cross_entropy(
+                    row, z, places + (long)r * TOP, probs + (long)r * TOP, ALPHA * TEMPERATURE * *inv_count);
+#endif
         }
     }
     barrier(team);
@@ -75,11 +130,19 @@ static void kernel_body(team_t *team, int thread) {
     *loss = sum * *inv_count;
 }
 
+#ifdef SOFT
+void KERNEL(float *loss, float *save, float *scratch, float *x, float *gain, float *table, int *targets,
+            float *inv_count, int *places, float *probs) {
+    void *args[] = {loss, save, scratch, x, gain, table, targets, inv_count, places, probs};
+    run_team(args);
+}
+#else
 void KERNEL(float *loss, float *save, float *scratch, float *x, float *gain, float *table, int *targets,
             float *inv_count) {
     void *args[] = {loss, save, scratch, x, gain, table, targets, inv_count};
     run_team(args);
 }
+#endif
 #endif
 
 #ifdef BACKWARD
