@@ -122,16 +122,15 @@ def recompute(task, prompt):
         for move in body:
             place = (place + {"L": 4, "R": 1, "S": 0}[move]) % 5
         return str(place)
-    if task == "nested":
+    if task in ("nested", "modular"):
         return str(eval(body) % 5)
-    if task in ("modular", "boolean"):
-        if task == "boolean":
-            body = body.replace("!T", "0").replace("!F", "1").replace("T", "1").replace("F", "0")
+    if task == "boolean":
+        body = body.replace("!T", "0").replace("!F", "1").replace("T", "1").replace("F", "0")
         first, *rest = re.findall(r"[-+*&|^]?\d+", body)
         value = int(first)
         for part in rest:
             value = eval(f"({value}){part[0]}{int(part[1:])}")
-        return str(value % 5) if task == "modular" else "FT"[value]
+        return "FT"[value]
     if task == "assign":
         *said, asked = body.split(",")
         values = {}

@@ -8,11 +8,6 @@ from seed.curriculum.task import Part, Task, integer
 MODULUS = 5
 
 
-def calculate(left: int, operator: str, right: int) -> int:
-    return (left * right if operator == "*" else
-            left - right if operator == "-" else left + right) % MODULUS
-
-
 class Parity(Task):
     """10110# is answered 1: whether the number of ones is odd."""
     name, form, chances = "parity", r"[01]+#", (0.5, 0.5, 0.5)
@@ -33,7 +28,7 @@ class Parity(Task):
 
 
 class Modular(Task):
-    """7+4-2% is answered 4: the value modulo 5, worked out from left to right."""
+    """7+4*2% is answered 0: the value modulo 5, products first."""
     name, form, chances = "modular", r"\d([+*-]\d)+%", (0.2, 0.2, 0.2)
     answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
 
@@ -46,16 +41,23 @@ class Modular(Task):
         return f"{integer(rng, 0, 9)}{''.join(marks)}%"
 
     def solve(self, prompt: str) -> str:
-        value = int(prompt[0])
-        for operator, digit in zip(prompt[1:-1:2], prompt[2:-1:2]):
-            value = calculate(value, operator, int(digit))
-        return str(value % MODULUS)
+        return str(list(self._values(prompt))[-1])
 
     def parts(self, prompt: str) -> Iterator[Part]:
-        value = int(prompt[0])
-        for end in range(3, len(prompt), 2):
-            value = calculate(value, prompt[end - 2], int(prompt[end - 1]))
-            yield Part(end, prompt[:end] + "%", str(value))
+        for i, value in enumerate(list(self._values(prompt))[1:]):
+            yield Part(2 * i + 3, prompt[:2 * i + 3] + "%", str(value))
+
+    @staticmethod
+    def _values(prompt: str) -> Iterator[int]:
+        """The value after each digit: a sum, and the product that may still go on."""
+        total, product = 0, int(prompt[0])
+        yield product % MODULUS
+        for operator, digit in zip(prompt[1:-1:2], prompt[2:-1:2]):
+            if operator == "*":
+                product = product * int(digit) % MODULUS
+            else:
+                total, product = total + product, int(operator + digit)
+            yield (total + product) % MODULUS
 
 
 class Cycle(Task):
