@@ -1,4 +1,4 @@
-"""The command line: python -m seed train | eval | generate | items | info | health |
+"""The command line: python -m seed train | carve | eval | generate | items | info | health |
 bench."""
 import argparse
 import dataclasses
@@ -6,7 +6,9 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from seed import __version__
 from seed.config import ConfigError, Profile, from_dict, load_profile
@@ -44,6 +46,12 @@ def parser() -> argparse.ArgumentParser:
                        help="ceiling on the memory of the run and its children (default 6)")
     train.add_argument("--no-thermal", action="store_true", help="do not look at temperatures")
     add_brain(train)
+    carve = add("carve", "Cut a smaller brain out of a trained one, which then teaches it.")
+    carve.set_defaults(profile="fast")
+    carve.add_argument("--out", type=Path, required=True, help="the child's run directory")
+    carve.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
+    carve.add_argument("--steps", type=int, help="optimizer steps instead")
+    add_brain(carve)
     evaluate = add("eval", "Examine a brain on items it was never trained on.")
     evaluate.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     evaluate.add_argument("--items", type=int, metavar="N",
@@ -86,6 +94,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def profile_of(args: argparse.Namespace) -> Profile:
     overrides = list(args.overrides)
     for key in ("seed", "minutes", "steps"):
@@ -123,7 +135,7 @@ def load_brain(args: argparse.Namespace):
     prepare_brain(args)
     from seed.training import checkpoint
     from seed.wavecore.model import WaveCore, init_params
-    found = checkpoint.read_newest(args.run_dir, lambda text: print(text, file=sys.stderr))
+    found = checkpoint.read_newest(args.run_dir, say)
     if found is None:
         raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir {args.run_dir}")
     profile = from_dict(found.meta["profile"])
@@ -134,12 +146,34 @@ def load_brain(args: argparse.Namespace):
 
 
 def run_train(args: argparse.Namespace) -> int:
+    return train_brain(args, profile_of(args), args.run_dir)
+
+
+def run_carve(args: argparse.Namespace) -> int:
+    prepare_brain(args)
+    from seed.training import carve
+    from seed.training.distill import read_parent
+    if args.out.resolve() == args.run_dir.resolve():
+        raise ConfigError("--out is the parent's own directory: use another")
+    parent = read_parent(args.run_dir, say)
     profile = profile_of(args)
+    profile = dataclasses.replace(
+        profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
+        distill=dataclasses.replace(profile.distill, source=str(args.run_dir)))
+    carve.check(parent.config, profile.model)
+    return train_brain(args, profile, args.out, lambda: carve.carve(
+        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads))
+
+
+def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
+                weights: Callable[[], dict[str, Any]] | None = None) -> int:
+    """Trains, or goes on; a fresh brain starts from `weights` if there are any."""
     from seed.training.signals import Requests
     requests = Requests().watch()
     prepare_brain(args)
     from seed import system_health
     from seed.curriculum.lessons import Curriculum
+    from seed.training import checkpoint, distill
     from seed.training.evaluate import table
     from seed.training.learner import Learner
     from seed.training.lock import locked
@@ -147,11 +181,18 @@ def run_train(args: argparse.Namespace) -> int:
     from seed.training.memory import check_fits
     from seed.training.saving import Unsaved
     try:
-        with locked(args.run_dir):
+        with locked(run_dir):
             Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
-            print(check_fits(profile, args.threads, system_health.read(args.run_dir)),
-                  file=sys.stderr)
-            result = train(profile, args.run_dir, Learner(profile, args.threads), requests)
+            print(check_fits(profile, args.threads, system_health.read(run_dir)), file=sys.stderr)
+            learner, soft = Learner(profile, args.threads), None
+            if weights and not (run_dir / checkpoint.NAME).exists():
+                learner.model.load_state_dict(weights())
+            if profile.distill.source:
+                soft = distill.prepare(profile, run_dir, args.threads, say, requests.stop.is_set)
+            if profile.distill.source and not soft:
+                print("stopped before step 1; run the same command to go on", file=sys.stderr)
+                return 0
+            result = train(profile, run_dir, learner, requests, soft=soft.batch if soft else None)
     except (Diverged, Unsaved) as error:
         print(f"seed: {error}", file=sys.stderr)
         return FAILED
@@ -304,7 +345,7 @@ def run_items(args: argparse.Namespace) -> int:
 def run_info(args: argparse.Namespace) -> int:
     from seed.training import checkpoint
     from seed.wavecore.layout import count_params
-    found = checkpoint.read_newest(args.run_dir, lambda text: print(text, file=sys.stderr))
+    found = checkpoint.read_newest(args.run_dir, say)
     profile = from_dict(found.meta["profile"]) if found else profile_of(args)
     facts = {"profile": profile.name, "parameters": count_params(profile.model),
              "layers": profile.model.layer_kinds, "step": found.meta["step"] if found else None,
@@ -366,8 +407,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from seed.wavecore.compiler import CompilerError
     run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
-           "info": run_info, "export": run_export, "run": run_run, "health": run_health,
-           "bench": run_bench}[args.command]
+           "info": run_info, "export": run_export, "run": run_run, "carve": run_carve,
+           "health": run_health, "bench": run_bench}[args.command]
     try:
         code = run(args)
         sys.stdout.flush()

@@ -157,6 +157,21 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """A parent brain, and how much its word counts (Hinton et al. 1503.02531)."""
+    source: str = ""           # the parent's run directory; empty: there is none
+    batches: int = 1000        # that the parent reads, once; the run then goes over them in turn
+    top: int = 8               # likeliest bytes that are kept of each; all others count as one
+    temperature: float = 2.0
+    alpha: float = 0.9         # the parent's share of the loss
+
+    def check(self) -> None:
+        for name, low, high in (("batches", 1, 100_000), ("top", 1, 256),
+                                ("temperature", 0.1, 100.0), ("alpha", 0.0, 1.0)):
+            _check_range("distill", name, getattr(self, name), low, high)
+
+
+@dataclass(frozen=True)
 class GovernorConfig:
     """When the board's state slows, pauses or stops the run (DEVICE: throttling starts at 80 C)."""
     thermal: bool = True           # false: heat is not looked at, and a missing sensor is no matter
@@ -190,12 +205,14 @@ class Profile:
     train: TrainConfig
     identity: dict[str, str]     # question -> answer
     governor: GovernorConfig = GovernorConfig()
+    distill: DistillConfig = DistillConfig()
 
     def check(self) -> "Profile":
         self.model.check()
         self.curriculum.check()
         self.train.check()
         self.governor.check()
+        self.distill.check()
         return self
 
     def to_dict(self) -> dict:
@@ -253,7 +270,7 @@ def from_dict(data: object) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
     if not isinstance(data, dict):
         raise ConfigError(f"a profile is {type(data).__name__}: use a table of tables")
-    known = ("name", "model", "curriculum", "train", "identity", "governor")
+    known = ("name", "model", "curriculum", "train", "identity", "governor", "distill")
     for key in data:
         if key not in known:
             raise ConfigError(f"{key} is unknown{_nearest(key, known)}")
@@ -264,6 +281,7 @@ def from_dict(data: object) -> Profile:
         curriculum=_table(CurriculumConfig, "curriculum", data.get("curriculum", {})),
         train=_table(TrainConfig, "train", data.get("train", {})),
         governor=_table(GovernorConfig, "governor", data.get("governor", {})),
+        distill=_table(DistillConfig, "distill", data.get("distill", {})),
         identity=typing.cast(dict[str, str], identity)).check()
 
 

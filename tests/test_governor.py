@@ -130,9 +130,9 @@ class Worker(Counter):
         super().__init__(board.clock)
         self.board, self.seconds = board, 0.0
 
-    def step(self, tokens, targets, lr):
+    def step(self, batch, lr):
         self.board.pass_time(0.5, self.board.hot)
-        return super().step(tokens, targets, lr)
+        return super().step(batch, lr)
 
 
 def run(tmp_path, board: Board, steps=600, **more):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from seed.config import ModelConfig, TrainConfig
+from seed.curriculum.lessons import Batch
 from seed.training.optim import Optimizer
 from seed.training.step import Forward, TrainStep
 from seed.wavecore.model import WaveCore, init_params
@@ -41,7 +42,7 @@ def train(beta_max: float) -> WaveCore:
     rng = np.random.default_rng(0)
     for i in range(STEPS):
         lr = recipe.lr * min(1, (i + 1) / 100, (STEPS - i) / (0.3 * STEPS))
-        step.run(*parity_rows(rng, 1, LONGEST, LONGEST + 1), lr)
+        step.run(Batch(*parity_rows(rng, 1, LONGEST, LONGEST + 1)), lr)
     return model
 
 

@@ -28,7 +28,7 @@ class Counter:
         self.clock, self.seconds, self.bad = clock, seconds, list(bad)
         self.calls = 0
 
-    def step(self, tokens, targets, lr):
+    def step(self, batch, lr):
         self.calls += 1
         self.clock.now += self.seconds
         if self.calls in self.bad:
@@ -112,8 +112,8 @@ def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
         parts = Counter(Clock())
         step = parts.step
 
-        def stopping(tokens, targets, lr, at=stop_at, step=step, requests=requests):
-            result = step(tokens, targets, lr)
+        def stopping(batch, lr, at=stop_at, step=step, requests=requests):
+            result = step(batch, lr)
             if parts.calls == at:
                 requests.stop.set()
             return result

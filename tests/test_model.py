@@ -6,6 +6,7 @@ import pytest
 from tinygrad import Tensor
 
 from seed.config import ModelConfig, TrainConfig
+from seed.curriculum.lessons import Batch
 from seed.training.optim import Optimizer
 from seed.training.step import TrainStep
 from seed.wavecore import reference
@@ -178,7 +179,7 @@ def test_two_accumulated_half_batches_step_like_the_whole_batch():
     for rows, accumulated in ((4, 1), (2, 2)):
         model = WaveCore(SMALL, init_params(SMALL, 8), threads=2)
         step = TrainStep(model, Optimizer(model, TrainConfig()), rows, 33, accumulated)
-        results = [step.run(tokens, targets, 1e-3) for _ in range(3)]
+        results = [step.run(Batch(tokens, targets), 1e-3) for _ in range(3)]
         found.append((results, model.state_dict()))
     (whole, after), (halves, after_halves) = found
     for one, other in zip(whole, halves, strict=True):

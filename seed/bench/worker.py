@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from seed.config import Profile, load_profile
+from seed.curriculum.lessons import Batch
 from seed.system_health import peak_rss_mb
 
 LR = 1e-3
@@ -23,20 +24,20 @@ WARM_UP = 3  # untimed steps of a turn: a core that slept is slow at first
 Step = Callable[[], float]
 
 
-def batch(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
-    """Random tokens and targets (b, t) int32: every position is learnt."""
+def batch(profile: Profile) -> Batch:
+    """Random tokens and targets: every position is learnt."""
     shape = (profile.train.batch_size, profile.train.seq_len)
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, profile.model.vocab_size, (2, *shape)).astype(np.int32)
-    return tokens, targets
+    return Batch(tokens, targets)
 
 
 def seed_step(profile: Profile, threads: int) -> Step:
     """With AdamW for all, as the peers have it."""
     from seed.training.learner import Learner
     profile = replace(profile, train=replace(profile.train, optimizer="adamw"))
-    learner, (tokens, targets) = Learner(profile, threads), batch(profile)
-    return lambda: learner.step(tokens, targets, LR).loss
+    learner, lesson = Learner(profile, threads), batch(profile)
+    return lambda: learner.step(lesson, LR).loss
 
 
 def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool) -> Step:

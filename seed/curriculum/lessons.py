@@ -34,6 +34,14 @@ class Batch(NamedTuple):
     targets: np.ndarray  # (b, t) int32
 
 
+class TaughtBatch(NamedTuple):
+    """A batch with what a parent expects of each byte, as `reference.SoftTargets` has it."""
+    tokens: np.ndarray   # (b, t) int32
+    targets: np.ndarray  # (b, t) int32
+    places: np.ndarray   # (b, t, k) int32, < 0 where it says nothing
+    probs: np.ndarray    # (b, t, k) float32
+
+
 def is_holdout(prompt: bytes) -> bool:
     return hashlib.blake2b(prompt, digest_size=1).digest()[0] % 8 == 0
 

@@ -2,6 +2,7 @@
 import numpy as np
 
 from seed.config import Profile
+from seed.curriculum.lessons import Batch, TaughtBatch
 from seed.training.optim import Optimizer
 from seed.training.step import Forwards, StepResult, TrainStep
 from seed.wavecore.model import WaveCore, init_params
@@ -15,12 +16,13 @@ class Learner:
         self.model = WaveCore(profile.model, init_params(profile.model, config.seed), threads)
         self.optim = Optimizer(self.model, config)
         self.step_graph = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
-                                    config.grad_accum_steps)
+                                    config.grad_accum_steps,
+                                    profile.distill if profile.distill.source else None)
         self.forward = Forwards(self.model)
 
-    def step(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
-        """One optimizer step on tokens, targets (rows, t) int32."""
-        return self.step_graph.run(tokens, targets, lr)
+    def step(self, batch: Batch | TaughtBatch, lr: float) -> StepResult:
+        """One optimizer step."""
+        return self.step_graph.run(batch, lr)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {**self.model.state_dict(), **self.optim.state_dict()}

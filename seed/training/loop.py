@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from seed import system_health
-from seed.config import ConfigError, Profile
+from seed.config import ConfigError, Profile, from_dict
 from seed.curriculum import school as schools
-from seed.curriculum.lessons import Curriculum
+from seed.curriculum.lessons import Batch, Curriculum, TaughtBatch
 from seed.curriculum.task import Item
 from seed.governor import PAUSE, RUN, STOP, Decision
 from seed.system_health import Health
@@ -33,7 +33,7 @@ class Diverged(RuntimeError):
 
 class Learner(Protocol):
     """What the loop trains; `seed.training.learner.Learner` is the real one."""
-    def step(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> Any: ...
+    def step(self, batch: Batch | TaughtBatch, lr: float) -> Any: ...
     def forward(self, t: int, tokens: np.ndarray) -> np.ndarray: ...
     def state_dict(self) -> dict[str, np.ndarray]: ...
     def load_state_dict(self, tensors: dict[str, np.ndarray]) -> None: ...
@@ -51,8 +51,8 @@ FREE = ("steps", "minutes", "eval_every_minutes", "save_every_minutes", "save_gr
 
 def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
     """Raises ConfigError naming the first key in which a resumed run differs from its start."""
-    now, then = profile.to_dict(), meta["profile"]
-    for table in ("model", "curriculum", "train", "identity"):
+    now, then = profile.to_dict(), from_dict(meta["profile"]).to_dict()
+    for table in ("model", "curriculum", "train", "identity", "distill"):
         for key in {**now[table], **then[table]}:
             if now[table].get(key) != then[table].get(key) and (table, key) not in (
                     [("train", k) for k in FREE]):
@@ -64,12 +64,14 @@ def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
 def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
           clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
           look: Callable[[], Health] | None = None,
-          wait: Callable[[float], object] | None = None) -> Result:
+          wait: Callable[[float], object] | None = None,
+          soft: Callable[[int], TaughtBatch] | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
     `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
-    given. Bits depend on (profile, step) alone, not on when it was saved, evaluated, paused or
-    interrupted; after a way back they depend on the last save as well.
+    given. `soft` gives the batch of a step where a parent teaches; else the school does. Bits
+    depend on (profile, step) alone, not on when it was saved, evaluated, paused or interrupted;
+    after a way back they depend on the last save as well.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
     saving fails for longer than the grace or when it is the last chance.
@@ -210,10 +212,11 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             if moved:
                 status.say(moved)
 
-        batch = lessons(curriculum.batch, school, step, rows, config.seq_len)
+        batch: Batch | TaughtBatch = soft(step) if soft else lessons(
+            curriculum.batch, school, step, rows, config.seq_len)
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
-        result = learner.step(batch.tokens, batch.targets, lr)
+        result = learner.step(batch, lr)
         step_s = clock() - before
         pace.rest(step_s)
         step += 1

@@ -4,9 +4,12 @@ from typing import NamedTuple
 import numpy as np
 from tinygrad import Tensor
 
+from seed.config import DistillConfig
+from seed.curriculum.lessons import Batch, TaughtBatch
 from seed.training.evaluate import ROWS
 from seed.training.optim import Optimizer
 from seed.wavecore.model import WaveCore, capture, read, write
+from seed.wavecore.reference import SoftTargets
 
 
 class StepResult(NamedTuple):
@@ -16,22 +19,29 @@ class StepResult(NamedTuple):
 
 
 class TrainStep:
-    """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once."""
+    """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once.
+
+    With `distill` every batch says what a teacher expects as well.
+    """
 
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
-                 grad_accum_steps: int = 1):
+                 grad_accum_steps: int = 1, distill: DistillConfig | None = None):
         self.optim, self.micro = optim, grad_accum_steps
-        shape = (batch_size, seq_len)
+        shape, top = (batch_size, seq_len), (distill.top,) if distill else ()
         self.inputs = [(_buffer(shape, np.int32), _buffer(shape, np.int32))
                        for _ in range(grad_accum_steps)]
+        self.said = [(_buffer(shape + top, np.int32), _buffer(shape + top, np.float32))
+                     for _ in range(grad_accum_steps * len(top))]
         self.inv_count = _buffer((1,), np.float32)
         params = list(model.packed.values())
 
         def step() -> Tensor:
             losses: list[Tensor] = []
             grads: list[Tensor] = []
-            for tokens, targets in self.inputs:
-                loss, _ = model.loss(tokens, targets, self.inv_count)
+            for i, (tokens, targets) in enumerate(self.inputs):
+                soft = SoftTargets(*self.said[i], distill.temperature,
+                                   distill.alpha) if distill else None
+                loss, _ = model.loss(tokens, targets, self.inv_count, soft=soft)
                 own = loss.gradient(*params)
                 grads = [a + b for a, b in zip(grads, own)] if grads else own
                 losses.append(loss)
@@ -41,13 +51,19 @@ class TrainStep:
             return total.realize(*optim.step(grads, total))
         self._step = capture(step)
 
-    def run(self, tokens: np.ndarray, targets: np.ndarray, lr: float) -> StepResult:
-        """tokens, targets (grad_accum_steps * b, t) int32; targets < 0 are not learnt."""
-        b = tokens.shape[0] // self.micro
-        for i, (token_buffer, target_buffer) in enumerate(self.inputs):
-            write(token_buffer, tokens[i * b:(i + 1) * b])
-            write(target_buffer, targets[i * b:(i + 1) * b])
-        write(self.inv_count, np.array([1 / max(1, int((targets >= 0).sum()))], np.float32))
+    def run(self, batch: Batch | TaughtBatch, lr: float) -> StepResult:
+        """A batch of grad_accum_steps * b rows; targets < 0 are learnt only if a teacher speaks."""
+        b = batch.tokens.shape[0] // self.micro
+        learnt = batch.targets >= 0
+        for i, buffers in enumerate(self.inputs):
+            for buffer, values in zip(buffers, (batch.tokens, batch.targets)):
+                write(buffer, values[i * b:(i + 1) * b])
+        if isinstance(batch, TaughtBatch):
+            learnt = learnt | (batch.places[..., 0] >= 0)
+            for i, buffers in enumerate(self.said):
+                for buffer, values in zip(buffers, (batch.places, batch.probs)):
+                    write(buffer, values[i * b:(i + 1) * b])
+        write(self.inv_count, np.array([1 / max(1, int(learnt.sum()))], np.float32))
         write(self.optim.lr, np.array([lr], np.float32))
         loss = float(read(self._step())[0])
         return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
