@@ -1,5 +1,5 @@
-"""The command line: python -m seed train | carve | eval | generate | items | info | health |
-bench."""
+"""The command line: python -m seed train | carve | adapt | eval | export | run | generate | items |
+info | health | bench."""
 import argparse
 import dataclasses
 import importlib.util
@@ -14,6 +14,8 @@ from seed import __version__
 from seed.config import ConfigError, Profile, from_dict, load_profile
 
 BAD_INPUT, FAILED = 2, 1
+FAULTS = ("CheckpointError", "ParameterError", "BrainError")   # of what was given
+FAILURES = ("Diverged", "Unsaved")                             # of a run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +54,14 @@ def parser() -> argparse.ArgumentParser:
     carve.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
     carve.add_argument("--steps", type=int, help="optimizer steps instead")
     add_brain(carve)
+    adapt = add("adapt", "Teach a brain a new rule from recorded examples, or undo that.")
+    adapt.add_argument("--data", metavar="FILE", help="lessons.jsonl, notes.txt or path.py:Class")
+    adapt.add_argument("--minutes", type=float, default=2.0)
+    adapt.add_argument("--steps", type=int, help="optimizer steps instead")
+    adapt.add_argument("--share", type=float, default=0.3, help="of the lessons, that is new")
+    adapt.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
+    adapt.add_argument("--undo", action="store_true", help="bring back the brain of before")
+    add_brain(adapt)
     evaluate = add("eval", "Examine a brain on items it was never trained on.")
     evaluate.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     evaluate.add_argument("--items", type=int, metavar="N",
@@ -146,7 +156,7 @@ def load_brain(args: argparse.Namespace):
 
 
 def run_train(args: argparse.Namespace) -> int:
-    return train_brain(args, profile_of(args), args.run_dir)
+    return report(args, train_brain(args, profile_of(args), args.run_dir))
 
 
 def run_carve(args: argparse.Namespace) -> int:
@@ -161,12 +171,58 @@ def run_carve(args: argparse.Namespace) -> int:
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
         distill=dataclasses.replace(profile.distill, source=str(args.run_dir)))
     carve.check(parent.config, profile.model)
-    return train_brain(args, profile, args.out, lambda: carve.carve(
-        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads))
+    return report(args, train_brain(args, profile, args.out, lambda: carve.carve(
+        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads)))
+
+
+def run_adapt(args: argparse.Namespace) -> int:
+    from seed.training import adapt, checkpoint
+    from seed.training.lock import locked
+    with locked(args.run_dir):
+        if args.undo:
+            adapt.undo(args.run_dir)
+            print("the brain is as it was before the last adaptation")
+            return 0
+        if not args.data:
+            raise ConfigError("--data is missing: name a file of recorded examples")
+        brain = checkpoint.read_newest(args.run_dir, say)
+        if brain is None:
+            raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir "
+                              f"{args.run_dir}")
+        if adapt.is_published(args.run_dir, brain):
+            adapt.clear(args.run_dir)
+            print("this adaptation had ended already")
+            return 0
+        parent = from_dict(brain.meta["profile"])
+        profile = adapt.profile_for(parent, args.data, args.share, args.minutes, args.steps or 0,
+                                    args.lr)
+        prepare_brain(args)
+        from seed.curriculum.lessons import Curriculum
+        from seed.training.evaluate import evaluate
+        from seed.training.step import Forwards
+        from seed.wavecore.model import WaveCore, init_params
+        weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
+        curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+        folder = adapt.enter(args.run_dir, profile)
+        before = evaluate(curriculum.holdout(profile.curriculum.holdout_items), curriculum,
+                          Forwards(WaveCore(parent.model, weights, args.threads)),
+                          profile.train.seq_len) or []
+        result = train_brain(args, profile, folder, lambda: weights)
+        if not result.finished:
+            return report(args, result)
+        adapted = checkpoint.read(folder / checkpoint.NAME).tensors
+        adapt.publish(args.run_dir, brain, {key: adapted[key] for key in weights})
+    after = result.scores or []
+    if args.json:
+        print(json.dumps({"step": result.step, "before": [s.to_dict() for s in before],
+                          "after": [s.to_dict() for s in after]}))
+    else:
+        print(adapt.table(before, after))
+    return 0
 
 
 def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
-                weights: Callable[[], dict[str, Any]] | None = None) -> int:
+                weights: Callable[[], dict[str, Any]] | None = None):
     """Trains, or goes on; a fresh brain starts from `weights` if there are any."""
     from seed.training.signals import Requests
     requests = Requests().watch()
@@ -174,30 +230,28 @@ def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
     from seed import system_health
     from seed.curriculum.lessons import Curriculum
     from seed.training import checkpoint, distill
-    from seed.training.evaluate import table
     from seed.training.learner import Learner
     from seed.training.lock import locked
-    from seed.training.loop import Diverged, train
+    from seed.training.loop import Result, train
     from seed.training.memory import check_fits
-    from seed.training.saving import Unsaved
-    try:
-        with locked(run_dir):
-            Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
-            print(check_fits(profile, args.threads, system_health.read(run_dir)), file=sys.stderr)
-            learner, soft = Learner(profile, args.threads), None
-            if weights and not (run_dir / checkpoint.NAME).exists():
-                learner.model.load_state_dict(weights())
-            if profile.distill.source:
-                soft = distill.prepare(profile, run_dir, args.threads, say, requests.stop.is_set)
-            if profile.distill.source and not soft:
-                print("stopped before step 1; run the same command to go on", file=sys.stderr)
-                return 0
-            result = train(profile, run_dir, learner, requests, soft=soft.batch if soft else None)
-    except (Diverged, Unsaved) as error:
-        print(f"seed: {error}", file=sys.stderr)
-        return FAILED
+    with locked(run_dir):
+        Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
+        say(check_fits(profile, args.threads, system_health.read(run_dir)))
+        learner, soft = Learner(profile, args.threads), None
+        if weights and not (run_dir / checkpoint.NAME).exists():
+            learner.model.load_state_dict(weights())
+        if profile.distill.source:
+            soft = distill.prepare(profile, run_dir, args.threads, say, requests.stop.is_set)
+            if not soft:
+                return Result(0, False, None)
+        return train(profile, run_dir, learner, requests, soft=soft.batch if soft else None)
+
+
+def report(args: argparse.Namespace, result) -> int:
+    """Says where a run has ended."""
+    from seed.training.evaluate import table
     if not result.finished:
-        print(f"stopped at step {result.step}; run the same command to go on", file=sys.stderr)
+        say(f"stopped at step {result.step}; run the same command to go on")
         return 0
     scores = result.scores or []
     if args.json:
@@ -408,7 +462,7 @@ def main(argv: list[str] | None = None) -> int:
     from seed.wavecore.compiler import CompilerError
     run = {"train": run_train, "eval": run_eval, "generate": run_generate, "items": run_items,
            "info": run_info, "export": run_export, "run": run_run, "carve": run_carve,
-           "health": run_health, "bench": run_bench}[args.command]
+           "adapt": run_adapt,           "health": run_health, "bench": run_bench}[args.command]
     try:
         code = run(args)
         sys.stdout.flush()
@@ -420,10 +474,11 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         print(f"seed: {error.filename or args.run_dir}: {error.strerror}", file=sys.stderr)
-    except ValueError as error:
-        if type(error).__name__ not in ("CheckpointError", "ParameterError", "BrainError"):
+    except (ValueError, RuntimeError) as error:  # by name: their modules are not imported yet
+        if type(error).__name__ not in (*FAULTS, *FAILURES):
             raise
         print(f"seed: {error}", file=sys.stderr)
+        return FAILED if type(error).__name__ in FAILURES else BAD_INPUT
     return BAD_INPUT
 
 

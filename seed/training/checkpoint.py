@@ -68,7 +68,7 @@ def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) ->
 def _encode(tensors: dict[str, np.ndarray],
             meta: dict[str, Any]) -> tuple[bytes, list[memoryview]]:
     """The file's header with its checksum, and the tensors' own bytes in the file's order."""
-    text = json.dumps({"blake2b": ZEROS.decode(), "format": FORMAT, **meta}, sort_keys=True,
+    text = json.dumps({**meta, "blake2b": ZEROS.decode(), "format": FORMAT}, sort_keys=True,
                       separators=(",", ":"))
     fields: dict[str, Any] = {"__metadata__": {"seed": text}}
     parts, at = [], 0

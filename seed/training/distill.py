@@ -121,25 +121,25 @@ def _read(path: Path, wanted: str) -> dict[str, np.ndarray] | None:
         data = path.read_bytes()
         head = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         arrays = safetensors.numpy.load(data)
-        if head["made_for"] != wanted or head["digest"] != _digest(arrays):
+        if head["seed"] != _head(arrays, wanted):
             return None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
     return arrays
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
+def _head(arrays: dict[str, np.ndarray], made_for: str) -> str:
+    """One entry, because safetensors writes several in any order."""
     found = hashlib.blake2b(digest_size=16)
     for name in SIZES:
         found.update(np.ascontiguousarray(arrays[name]).data)
-    return found.hexdigest()
+    return f"{found.hexdigest()} {made_for}"
 
 
 def _write(run_dir: Path, arrays: dict[str, np.ndarray], made_for: str) -> None:
     temporary = run_dir / TEMPORARY
     try:
-        safetensors.numpy.save_file(arrays, temporary,
-                                    {"made_for": made_for, "digest": _digest(arrays)})
+        safetensors.numpy.save_file(arrays, temporary, {"seed": _head(arrays, made_for)})
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, run_dir / NAME)

@@ -1,0 +1,116 @@
+"""A new rule from a few recorded examples: a short run on them, among the old lessons as replay.
+
+The run is an ordinary one in a directory inside the brain's own, so it is interrupted and resumed
+like any other. When it ends its weights take the place of the brain's; the brain as it was stays
+beside them until it is brought back or the next adaptation begins.
+"""
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seed.config import ConfigError, Profile
+from seed.curriculum.own_tasks import is_own
+from seed.training import checkpoint
+from seed.training.checkpoint import Checkpoint
+from seed.training.evaluate import Score
+
+FOLDER, OF = "adapting", "of.json"
+BEFORE, PARTIAL = "checkpoint.before.safetensors", ".checkpoint.undo"
+WARMUP_STEPS = 20
+
+
+def profile_for(parent: Profile, data: str, share: float, minutes: float, steps: int,
+                lr: float) -> Profile:
+    """The recipe of the adaptation: `share` of the lessons are of the file `data`, the others as
+    the parent had them, all open and each as often.
+
+    Raises ConfigError if data is not a task of the user's own or share is not within 0 and 1.
+    """
+    if not is_own(data):
+        raise ConfigError(f"--data is {data!r}: use lessons.jsonl, notes.txt or path.py:ClassName")
+    if not 0 < share < 1:
+        raise ConfigError(f"--share is {share}: use more than 0 and less than 1")
+    old = {name: own for name, own in parent.curriculum.tasks.items() if name != data}
+    tasks = {**old, data: share / (1 - share) * sum(old.values())}
+    return replace(
+        parent,
+        curriculum=replace(parent.curriculum, tasks=tasks, exam_every=0),
+        train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
+                      warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0)).check()
+
+
+def enter(run_dir: Path, profile: Profile) -> Path:
+    """The directory of the adaptation; empty if the last one in it was of another brain, data or
+    recipe."""
+    folder = run_dir / FOLDER
+    brain = _digest((run_dir / checkpoint.NAME).read_bytes())
+    wanted = json.dumps({"brain": brain, **profile.to_dict()}, sort_keys=True)
+    if not (folder / OF).exists() or (folder / OF).read_text(encoding="utf-8") != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / OF).write_text(wanted, encoding="utf-8")
+    return folder
+
+
+def publish(run_dir: Path, parent: Checkpoint, weights: dict[str, Any]) -> None:
+    """Puts the adapted weights in the place of the brain's. Raises OSError, nothing lost."""
+    _copy(run_dir / checkpoint.NAME, run_dir / BEFORE)
+    meta = {**parent.meta, "adapted": _digest((run_dir / FOLDER / OF).read_bytes())}
+    checkpoint.save(run_dir, {**parent.tensors, **weights}, meta)
+    clear(run_dir)
+
+
+def clear(run_dir: Path) -> None:
+    """Takes the directory of an adaptation that has ended away."""
+    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
+
+
+def is_published(run_dir: Path, brain: Checkpoint) -> bool:
+    """Whether the brain is what the adaptation in its directory has made: it was killed last."""
+    of = run_dir / FOLDER / OF
+    return of.exists() and brain.meta.get("adapted") == _digest(of.read_bytes())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def undo(run_dir: Path) -> None:
+    """Brings the brain of before the last adaptation back, bit for bit.
+
+    Raises ConfigError if there is none, CheckpointError if it is damaged.
+    """
+    if not (run_dir / BEFORE).exists():
+        raise ConfigError(f"{run_dir} has no brain of before an adaptation: nothing to undo")
+    checkpoint.read(run_dir / BEFORE)
+    os.replace(run_dir / BEFORE, run_dir / checkpoint.NAME)
+    clear(run_dir)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A whole copy or none, on the disk when it returns."""
+    partial = target.with_name(PARTIAL)
+    try:
+        shutil.copyfile(source, partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def table(before: Sequence[Score], after: Sequence[Score]) -> str:
+    """One line a task: exact % before and after, over all its levels."""
+    lines = [f"{'task':<28}{'before %':>10}{'after %':>10}{'n':>7}"]
+    for name in dict.fromkeys(score.task for score in after):
+        counts = [(sum(s.correct for s in scores if s.task == name),
+                   sum(s.count for s in scores if s.task == name)) for scores in (before, after)]
+        (had, n), (has, _) = counts
+        lines.append(f"{name:<28}{100 * had / n:>10.1f}{100 * has / n:>10.1f}{n:>7}")
+    return "\n".join(lines)

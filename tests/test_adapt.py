@@ -1,0 +1,127 @@
+"""A new rule from recorded examples: learnt beside the old, interruptible, undone bit for bit."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from seed.config import ConfigError, load_profile
+from seed.training import adapt, checkpoint
+from test_carve import parent_in
+
+
+@pytest.fixture
+def brain(tmp_path):
+    """A run directory with an untrained brain, and a file with a rule it does not know."""
+    parent_in(tmp_path / "brain", "curriculum.holdout_items=4")
+    (tmp_path / "rule.jsonl").write_text("\n".join(
+        json.dumps({"prompt": f"after {a}?", "answer": chr(ord(a) + 1)}) + "\n"
+        for a in "abcdefghijklmnopqrstuvwxy"))
+    return tmp_path
+
+
+def run(folder, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(folder, *options), capture_output=True, text=True, timeout=120)
+
+
+def command(folder, *options: str) -> list[str]:
+    return [sys.executable, "-m", "seed", "adapt", "--run-dir", str(folder / "brain"),
+            "--threads=1", "--json", *options]
+
+
+def bits(folder) -> bytes:
+    return (folder / "brain" / checkpoint.NAME).read_bytes()
+
+
+def learn(folder, steps: int = 30) -> list[str]:
+    return ["--data", str(folder / "rule.jsonl"), f"--steps={steps}"]
+
+
+def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
+    before = bits(brain)
+    done = run(brain, *learn(brain, 150), "--lr=0.01")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    new = {when: next(s["accuracy"] for s in found[when] if s["task"].endswith("rule.jsonl"))
+           for when in ("before", "after")}
+    old = {s["task"] for s in found["after"]}
+    assert new["before"] == 0 and old == {"copy", "parity", str(brain / "rule.jsonl")}
+    after = checkpoint.read(brain / "brain" / checkpoint.NAME)
+    parent = checkpoint.read(brain / "brain" / adapt.BEFORE)
+    assert any((after.tensors[key] != parent.tensors[key]).any() for key in parent.tensors)
+    assert after.meta["profile"] == parent.meta["profile"]
+    assert not (brain / "brain" / adapt.FOLDER).exists()
+    undone = run(brain, "--undo")
+    assert undone.returncode == 0 and bits(brain) == before
+    assert not (brain / "brain" / adapt.BEFORE).exists()
+    again = run(brain, "--undo")
+    assert again.returncode == 2 and "nothing to undo" in again.stderr
+
+
+def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
+    before = bits(brain)
+    for delay in (1.5, 3.0):
+        process = subprocess.Popen(command(brain, *learn(brain)), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert run(brain, *learn(brain)).returncode == 0
+    killed = checkpoint.read(brain / "brain" / checkpoint.NAME)
+    (brain / "brain" / checkpoint.NAME).write_bytes(before)
+    assert run(brain, *learn(brain)).returncode == 0
+    whole = checkpoint.read(brain / "brain" / checkpoint.NAME)
+    assert all((killed.tensors[key] == whole.tensors[key]).all() for key in whole.tensors)
+
+
+def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkeypatch):
+    """Else the brain of before would be overwritten by the adapted one."""
+    before = bits(brain)
+    run_dir = brain / "brain"
+    found = checkpoint.read(run_dir / checkpoint.NAME)
+    profile = adapt.profile_for(load_profile("toy", ["curriculum.tasks={copy=1.0}"]),
+                                str(brain / "rule.jsonl"), 0.3, 0.0, 30, 1e-3)
+    adapt.enter(run_dir, profile)
+    monkeypatch.setattr(adapt, "clear", lambda run_dir: None)
+    adapt.publish(run_dir, found, {"norm_f": found.tensors["norm_f"] * 2})
+    done = run(brain, *learn(brain))
+    assert done.returncode == 0 and "had ended already" in done.stdout
+    assert (run_dir / adapt.BEFORE).read_bytes() == before
+    assert not (run_dir / adapt.FOLDER).exists()
+
+
+def test_another_brain_or_another_recipe_begins_anew(brain):
+    run_dir = brain / "brain"
+    parent = load_profile("toy", ["curriculum.tasks={copy=1.0}"])
+
+    def enter(lr: float) -> bool:
+        """Whether what was in the directory is still there."""
+        folder = adapt.enter(run_dir, adapt.profile_for(parent, "rule.jsonl", 0.3, 0.0, 30, lr))
+        kept = (folder / "mark").exists()
+        (folder / "mark").touch()
+        return kept
+    assert [enter(1e-3), enter(1e-3), enter(2e-3), enter(2e-3)] == [False, True, False, True]
+    found = checkpoint.read(run_dir / checkpoint.NAME)
+    checkpoint.save(run_dir, found.tensors, {**found.meta, "step": 1})
+    assert not enter(2e-3)
+
+
+def test_the_new_rule_has_its_share_of_the_lessons():
+    parent = load_profile("toy")
+    tasks = adapt.profile_for(parent, "rule.jsonl", 0.25, 1.0, 0, 1e-3).curriculum.tasks
+    assert tasks["rule.jsonl"] / sum(tasks.values()) == pytest.approx(0.25)
+    with pytest.raises(ConfigError, match="--share is 1: use more than 0"):
+        adapt.profile_for(parent, "rule.jsonl", 1, 1.0, 0, 1e-3)
+
+
+@pytest.mark.parametrize("options, says", [
+    ([], "--data is missing"), (["--data", "rule.csv"], "use lessons.jsonl"),
+    (["--data", "no.jsonl"], "no.jsonl: No such file"), (["--undo"], "nothing to undo")])
+def test_bad_input_to_adapt_is_one_line_and_changes_nothing(brain, options, says):
+    before = bits(brain)
+    done = run(brain, *options)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+    assert bits(brain) == before
