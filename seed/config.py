@@ -36,8 +36,8 @@ class ModelConfig:
     sliding_window: int = 64
     transition: str = "delta"
     beta_max: float = 2.0
-    dt_bias_min: float = -9.0
-    dt_bias_max: float = -6.0
+    dt_bias_min: float = -20.0
+    dt_bias_max: float = -4.0
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
 
