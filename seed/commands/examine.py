@@ -1,0 +1,133 @@
+"""eval, generate, export and run."""
+import argparse
+import dataclasses
+import json
+import sys
+
+from seed.commands.start import FAILED, load_brain, prepare_brain
+from seed.config import ConfigError
+
+ASKED, TALKED = 16, 2000   # questions a task about consistency; bytes that it tells itself
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    if args.items is not None and not 1 <= args.items <= 100_000:
+        raise ConfigError(f"--items is {args.items}: use 1 to 100000")
+    profile, model, step = load_brain(args)
+    from seed.curriculum.lessons import Curriculum
+    from seed.training import intuition, metrics, report
+    from seed.training.evaluate import evaluate, table
+    from seed.training.step import Forwards
+    from seed.wavecore.decode import Decoder
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    forward, t = Forwards(model), profile.train.seq_len
+    n, scores = args.items or profile.curriculum.holdout_items, {}
+    holdout = curriculum.holdout(n)
+    for name, items in (("holdout", holdout), ("extrapolation", curriculum.extrapolation(n)),
+                        ("selfplay", curriculum.beyond(profile.selfplay.tasks, n))):
+        scores[name] = evaluate(items, curriculum, forward, t) or []
+    minds = intuition.consistency(curriculum, forward, t, min(n, ASKED))
+    sure = intuition.calibration(holdout, forward, t)
+    free = intuition.stability(Decoder(model), TALKED)
+    found = {"profile": profile.name, "step": step,
+             **{name: [s.to_dict() for s in own] for name, own in scores.items()},
+             "consistency": [dataclasses.asdict(mind) for mind in minds],
+             "calibration": {**dataclasses.asdict(sure), "error": sure.error},
+             "stability": dataclasses.asdict(free),
+             "school": metrics.read(args.run_dir / "metrics.jsonl", "exam"),
+             "rounds": metrics.read(args.run_dir / "metrics.jsonl", "selfplay"),
+             "teacher": metrics.read(args.run_dir / "metrics.jsonl", "teacher")}
+    if args.html:
+        args.html.write_text(report.page(found), encoding="utf-8")
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    print(f"brain at step {step}")
+    for name, own in ((name, own) for name, own in scores.items() if own):
+        print(f"\n{name}\n{table(own)}")
+    print(f"\nthe same answer after every history: {sum(m.same for m in minds)} of "
+          f"{sum(m.asked for m in minds)} questions, right {sum(m.right for m in minds)}\n"
+          f"calibration error {100 * sure.error:.1f} %\n{free.steps} bytes to itself: states "
+          f"{'finite' if free.finite else 'NOT FINITE'}, {100 * free.repetition:.1f} % repeated")
+    return 0
+
+
+def check_prompt(args: argparse.Namespace) -> None:
+    if not args.prompt:
+        raise ConfigError("--prompt is empty: give at least one character")
+    if not 0 <= args.temperature <= 100:
+        raise ConfigError(f"--temperature is {args.temperature}: use 0 to 100")
+    if args.max_bytes < 1:
+        raise ConfigError(f"--max-bytes is {args.max_bytes}: use at least 1")
+
+
+def run_generate(args: argparse.Namespace) -> int:
+    check_prompt(args)
+    _, model, _ = load_brain(args)
+    from seed.curriculum.vocab import END, decode, encode
+    from seed.wavecore.decode import Decoder
+    answer = bytes(Decoder(model).generate(encode(args.prompt), args.max_bytes, END,
+                                           args.temperature, args.seed or 0))
+    text = decode(answer)
+    print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from seed.export.graph import Options
+    from seed.export.translate import Source, publish, translate
+    from seed.export.verify import FAULTLESS, table
+    from seed.training.checkpoint import NAME
+    if not 0 <= args.prefill <= 64 or args.prefill == 1:
+        raise ConfigError(f"--prefill is {args.prefill}: use 2 to 64, or 0 for none")
+    source = Source(args.run_dir / NAME)
+    options = Options(args.target, args.weights, args.explicit_state, args.prefill)
+    out = args.out or args.run_dir / "brain.tflite"
+    if args.no_verify:
+        publish(out, translate(source, options, None))
+        print(f"{out}: {out.stat().st_size} bytes, not verified")
+        return 0
+    report = prove(args, source, translate(source, options, None))
+    if args.weights == "float32" and report.reference.relative > FAULTLESS:
+        print(f"seed: {out} was not written: its logits differ from the reference by "
+              f"{report.reference.relative:.1e} of their range", file=sys.stderr)
+        return FAILED
+    publish(out, translate(source, options, report.holdout))
+    facts = dataclasses.asdict(report)
+    print(json.dumps(facts) if args.json else f"{out}\n{table(report)}")
+    return 0
+
+
+def prove(args: argparse.Namespace, source, data: bytes):
+    """Runs a file's bytes against the trainer's own model."""
+    import tempfile
+    prepare_brain(args)
+    from seed.curriculum.lessons import Curriculum
+    from seed.export.reference import Reference
+    from seed.export.verify import verify
+    from seed.runtime import Brain
+    from seed.training.evaluate import evaluate
+    from seed.training.step import Forwards
+    from seed.wavecore.decode import Decoder
+    from seed.wavecore.model import WaveCore
+    profile = source.profile
+    model = WaveCore(profile.model, source.params, args.threads)
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    items = curriculum.holdout(profile.curriculum.holdout_items)
+    scores = evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or []
+    decoder = Decoder(model)
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(data)
+        file.flush()
+        return verify(Brain(file.name), Reference(profile.model, source.params),
+                      lambda byte: decoder.prefill(bytes([byte])), items,
+                      [s.to_dict() for s in scores], len(data))
+
+
+def run_run(args: argparse.Namespace) -> int:
+    from seed.runtime import Brain
+    check_prompt(args)
+    brain = Brain(args.file)
+    text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed or 0)
+    print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)
+    return 0

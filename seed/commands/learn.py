@@ -1,0 +1,118 @@
+"""train, carve and adapt."""
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seed.commands.start import prepare_brain, profile_of, say
+from seed.config import ConfigError, Profile, from_dict
+
+
+def run_train(args: argparse.Namespace) -> int:
+    return report(args, train_brain(args, profile_of(args), args.run_dir))
+
+
+def run_carve(args: argparse.Namespace) -> int:
+    prepare_brain(args)
+    from seed.training import carve
+    from seed.training.distill import read_parent
+    if args.out.resolve() == args.run_dir.resolve():
+        raise ConfigError("--out is the parent's own directory: use another")
+    parent = read_parent(args.run_dir, say)
+    profile = profile_of(args)
+    profile = dataclasses.replace(
+        profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
+        distill=dataclasses.replace(profile.distill, source=str(args.run_dir)))
+    carve.check(parent.config, profile.model)
+    return report(args, train_brain(args, profile, args.out, lambda: carve.carve(
+        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads)))
+
+
+def run_adapt(args: argparse.Namespace) -> int:
+    from seed.training import adapt, checkpoint
+    from seed.training.lock import locked
+    with locked(args.run_dir):
+        if args.undo:
+            adapt.undo(args.run_dir)
+            print("the brain is as it was before the last adaptation")
+            return 0
+        if not args.data:
+            raise ConfigError("--data is missing: name a file of recorded examples")
+        brain = checkpoint.read_newest(args.run_dir, say)
+        if brain is None:
+            raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir "
+                              f"{args.run_dir}")
+        if adapt.is_published(args.run_dir, brain):
+            adapt.clear(args.run_dir)
+            print("this adaptation had ended already")
+            return 0
+        parent = from_dict(brain.meta["profile"])
+        profile = adapt.profile_for(parent, args.data, args.share, args.minutes, args.steps or 0,
+                                    args.lr)
+        prepare_brain(args)
+        from seed.curriculum.lessons import Curriculum
+        from seed.training.evaluate import evaluate
+        from seed.training.step import Forwards
+        from seed.wavecore.model import WaveCore, init_params
+        weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
+        curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+        folder = adapt.enter(args.run_dir, profile)
+        before = evaluate(curriculum.holdout(profile.curriculum.holdout_items), curriculum,
+                          Forwards(WaveCore(parent.model, weights, args.threads)),
+                          profile.train.seq_len) or []
+        result = train_brain(args, profile, folder, lambda: weights)
+        if not result.finished:
+            return report(args, result)
+        adapted = checkpoint.read(folder / checkpoint.NAME).tensors
+        adapt.publish(args.run_dir, brain, {key: adapted[key] for key in weights})
+    after = result.scores or []
+    if args.json:
+        print(json.dumps({"step": result.step, "before": [s.to_dict() for s in before],
+                          "after": [s.to_dict() for s in after]}))
+    else:
+        print(adapt.table(before, after))
+    return 0
+
+
+def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
+                weights: Callable[[], dict[str, Any]] | None = None):
+    """Trains, or goes on; a fresh brain starts from `weights` if there are any."""
+    from seed.training.signals import Requests
+    requests = Requests().watch()
+    prepare_brain(args)
+    from seed import system_health
+    from seed.curriculum.lessons import Curriculum
+    from seed.teacher.desk import open_desk
+    from seed.training import checkpoint, distill
+    from seed.training.learner import Learner
+    from seed.training.lock import locked
+    from seed.training.loop import Result, train
+    from seed.training.memory import check_fits
+    with locked(run_dir):
+        Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
+        say(check_fits(profile, args.threads, system_health.read(run_dir)))
+        learner, soft = Learner(profile, args.threads), None
+        if weights and not (run_dir / checkpoint.NAME).exists():
+            learner.model.load_state_dict(weights())
+        if profile.distill.source:
+            soft = distill.prepare(profile, run_dir, args.threads, say, requests.stop.is_set)
+            if not soft:
+                return Result(0, False, None)
+        return train(profile, run_dir, learner, requests, soft=soft.batch if soft else None,
+                     desk=open_desk(profile, run_dir, say))
+
+
+def report(args: argparse.Namespace, result) -> int:
+    """Says where a run has ended."""
+    from seed.training.evaluate import table
+    if not result.finished:
+        say(f"stopped at step {result.step}; run the same command to go on")
+        return 0
+    scores = result.scores or []
+    if args.json:
+        print(json.dumps({"step": result.step, "scores": [s.to_dict() for s in scores]}))
+    else:
+        print(f"finished at step {result.step}\n{table(scores)}")
+    return 0

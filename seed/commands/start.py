@@ -1,0 +1,59 @@
+"""What commands begin with: a profile, the compiler, a brain."""
+import argparse
+import os
+import sys
+
+from seed.config import ConfigError, Profile, from_dict, load_profile
+
+BAD_INPUT, FAILED = 2, 1   # exit codes
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def profile_of(args: argparse.Namespace) -> Profile:
+    overrides = list(args.overrides)
+    for key in ("seed", "minutes", "steps"):
+        if getattr(args, key, None) is not None:
+            overrides.append(f"train.{key}={getattr(args, key)}")
+    if getattr(args, "minutes", None) is not None and getattr(args, "steps", None) is None:
+        overrides.append("train.steps=0")
+    if getattr(args, "memory", None) is not None:
+        overrides.append(f"governor.memory_mb={1024 * args.memory}")
+    if getattr(args, "no_thermal", False):
+        overrides.append("governor.thermal=false")
+    return load_profile(args.profile, overrides, args.tasks)
+
+
+def prepare(threads: int) -> None:
+    """Before tinygrad is imported: device and compiler."""
+    from seed.wavecore.compiler import find_compiler
+    if not 1 <= threads <= 64:
+        raise ConfigError(f"--threads is {threads}: use 1 to 64")
+    os.environ.setdefault("DEV", "CPU")
+    os.environ["PARALLEL"] = "0"  # a pool of compiling processes costs memory and unblocks signals
+    os.environ["CC"] = find_compiler()
+
+
+def prepare_brain(args: argparse.Namespace) -> None:
+    """The same, with a cache of compiled kernels beside the brain."""
+    prepare(args.threads)
+    if "CACHEDB" not in os.environ:
+        args.run_dir.mkdir(parents=True, exist_ok=True)
+        os.environ["CACHEDB"] = str((args.run_dir / "kernels.db").resolve())
+
+
+def load_brain(args: argparse.Namespace):
+    """The newest brain of the run directory: its profile, model and step."""
+    prepare_brain(args)
+    from seed.training import checkpoint
+    from seed.wavecore.model import WaveCore, init_params
+    found = checkpoint.read_newest(args.run_dir, say)
+    if found is None:
+        raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir {args.run_dir}")
+    profile = from_dict(found.meta["profile"])
+    names = init_params(profile.model, 0)
+    model = WaveCore(profile.model, {k: a for k, a in found.tensors.items() if k in names},
+                     args.threads)
+    return profile, model, found.meta["step"]
