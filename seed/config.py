@@ -172,6 +172,66 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """Somebody who answers questions of the lessons; off unless there is a kind."""
+    kind: str = ""             # "endpoint": a chat-completions server; "mock": for tests
+    url: str = ""              # of the server, such as http://127.0.0.1:8080/v1
+    model: str = ""            # its name for the model
+    tasks: dict[str, float] = field(default_factory=dict)   # whose questions are asked, and shares
+    share: float = 0.3         # of the items of a batch, once there are any
+    every: int = 20            # steps between rounds
+    questions: int = 16        # of a round
+    probe: int = 20            # questions with a known answer that it is tried by
+    min_right: float = 0.5     # share of them below which it is refused
+    verify: bool = True        # learn only what the task's rule holds right
+    min_logprob: float = -0.5  # without the rule: mean of a reply's tokens, nats
+    shots: int = 8             # questions and answers that are shown first
+    timeout_s: float = 10.0    # of one question
+    quality: float = 0.9       # of the mock: share of its answers that are right
+
+    def check(self) -> None:
+        for name, low, high in (
+                ("share", 0.0, 0.95), ("every", 1, 10**6), ("questions", 1, 4096),
+                ("probe", 1, 1000), ("min_right", 0.0, 1.0), ("min_logprob", -100.0, 0.0),
+                ("shots", 0, 64), ("timeout_s", 0.1, 600.0), ("quality", 0.0, 1.0)):
+            _check_range("teacher", name, getattr(self, name), low, high)
+        if self.kind not in ("", "endpoint", "mock"):
+            raise ConfigError(f"teacher.kind is {self.kind!r}: use 'endpoint', or '' for none")
+        for name, share in self.tasks.items():
+            _check_range("teacher.tasks", name, share, 0.0, 1e6)
+        if self.kind and not any(self.tasks.values()):
+            raise ConfigError("teacher.tasks is empty: name whose questions are asked, such as "
+                              "teacher.tasks.add=1")
+
+
+@dataclass(frozen=True)
+class SelfplayConfig:
+    """Questions beyond the lessons, whose answers are learnt if they pass."""
+    tasks: dict[str, int] = field(default_factory=dict)   # of each that plays, the highest level
+    every: int = 100           # steps between rounds
+    rollouts: int = 64         # questions a task and round
+    share: float = 0.3         # of the items of a batch, once there are any
+    push: float = 0.9          # share of a round that has to pass before the next level is asked
+    verify: bool = True        # by the task's rule; false: by vote
+    votes: int = 1             # answers to each question
+    majority: float = 0.8      # share of the votes that passes
+    temperature: float = 0.0   # of the answers; with votes, above 0
+    longest: int = 64          # bytes of an answer
+
+    def check(self) -> None:
+        for name, low, high in (
+                ("every", 1, 10**6), ("rollouts", 1, 4096), ("share", 0.0, 0.95),
+                ("push", 0.0, 1.0), ("votes", 1, 64), ("majority", 0.0, 1.0),
+                ("temperature", 0.0, 10.0), ("longest", 1, 4096)):
+            _check_range("selfplay", name, getattr(self, name), low, high)
+        for name, level in self.tasks.items():
+            _check_range("selfplay.tasks", name, level, 1, 1000)
+        if not self.verify and (self.votes < 2 or not self.temperature):
+            raise ConfigError("selfplay.verify is false: use at least 2 votes and a temperature "
+                              "above 0, for what else would tell a right answer")
+
+
+@dataclass(frozen=True)
 class GovernorConfig:
     """When the board's state slows, pauses or stops the run (DEVICE: throttling starts at 80 C)."""
     thermal: bool = True           # false: heat is not looked at, and a missing sensor is no matter
@@ -206,6 +266,8 @@ class Profile:
     identity: dict[str, str]     # question -> answer
     governor: GovernorConfig = GovernorConfig()
     distill: DistillConfig = DistillConfig()
+    selfplay: SelfplayConfig = SelfplayConfig()
+    teacher: TeacherConfig = TeacherConfig()
 
     def check(self) -> "Profile":
         self.model.check()
@@ -213,6 +275,11 @@ class Profile:
         self.train.check()
         self.governor.check()
         self.distill.check()
+        self.selfplay.check()
+        self.teacher.check()
+        if self.selfplay.share + self.teacher.share > 0.95:
+            raise ConfigError(f"selfplay.share and teacher.share are {self.selfplay.share} and "
+                              f"{self.teacher.share}: use at most 0.95 for both, lessons come too")
         return self
 
     def to_dict(self) -> dict:
@@ -270,7 +337,8 @@ def from_dict(data: object) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
     if not isinstance(data, dict):
         raise ConfigError(f"a profile is {type(data).__name__}: use a table of tables")
-    known = ("name", "model", "curriculum", "train", "identity", "governor", "distill")
+    known = ("name", "model", "curriculum", "train", "identity", "governor", "distill", "selfplay",
+             "teacher")
     for key in data:
         if key not in known:
             raise ConfigError(f"{key} is unknown{_nearest(key, known)}")
@@ -282,6 +350,8 @@ def from_dict(data: object) -> Profile:
         train=_table(TrainConfig, "train", data.get("train", {})),
         governor=_table(GovernorConfig, "governor", data.get("governor", {})),
         distill=_table(DistillConfig, "distill", data.get("distill", {})),
+        selfplay=_table(SelfplayConfig, "selfplay", data.get("selfplay", {})),
+        teacher=_table(TeacherConfig, "teacher", data.get("teacher", {})),
         identity=typing.cast(dict[str, str], identity)).check()
 
 

@@ -15,6 +15,9 @@ class Stream(IntEnum):
     GENERATE = 5
     CONTEXT = 6
     EXAM = 7
+    SELFPLAY = 8
+    ROLLOUT = 9
+    TEACHER = 10
 
 
 def stream(seed: int, stream: Stream, index: int) -> np.random.Generator:

@@ -118,7 +118,11 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
 
     exams = [{"kind": "exam", "step": step, "accuracy": {"copy": [step / 500], "add": [0.5]}}
              for step in (250, 500)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, exams)) + '\n{"kind": "ex')
+    played = [{"kind": "selfplay", "step": step, "task": "add_long", "level": 4, "rate": 0.25,
+               "agreement": 1.0, "entropy": 0.1, "ended": 64} for step in (100, 200)]
+    heard = [{"kind": "teacher", "step": 20, "accepted": 3, "replies": {"accepted": 3, "wrong": 1}}]
+    (tmp_path / "metrics.jsonl").write_text(
+        "\n".join(map(json.dumps, [*exams, *played, *heard])) + '\n{"kind": "ex')
 
     def evaluate(*more: str) -> str:
         done = subprocess.run([sys.executable, "-m", "seed", "eval", "--run-dir", str(tmp_path),
@@ -128,7 +132,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
     found = json.loads(evaluate("--json"))
     assert found["step"] == 7 and found["holdout"] and found["extrapolation"]
     assert found["stability"]["steps"] == 2000 and found["stability"]["finite"]
-    assert found["school"] == exams
+    assert (found["school"], found["rounds"], found["teacher"]) == (exams, played, heard)
     assert "calibration error" in evaluate("--html", str(tmp_path / "report.html"))
     text = (tmp_path / "report.html").read_text()
     assert text == page(found)
@@ -140,13 +144,14 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
         def handle_starttag(self, tag, attrs):
             self.seen.append(tag)
     Tags().feed(text)
-    assert Tags.seen.count("svg") == 5 and "grade 3" in text and Tags.seen.count("rect") > 30
+    assert Tags.seen.count("svg") == 6 and "grade 3" in text and Tags.seen.count("rect") > 30
+    assert "add_long, level 4" in text and "<td>wrong</td><td>1</td><td>25.0</td>" in text
 
 
 def test_a_page_shows_names_as_text():
     score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
     text = page({"profile": "<i>", "step": 1, "holdout": [score], "extrapolation": [],
-                 "school": [], "consistency": [],
+                 "school": [], "rounds": [], "teacher": [], "consistency": [],
                  "calibration": {"count": [1], "confidence": [1.0], "accuracy": [1.0],
                                  "error": 0.0},
                  "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})

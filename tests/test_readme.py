@@ -12,6 +12,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
             for line in block.splitlines()]
 SHORTER = (("--minutes 3", "--minutes 0.1"), ("--steps 4000", "--steps 3"),
            ("--steps 3000", "--steps 3"), ("--steps 400", "--steps 3"),
+           ("--out runs/carved", "--out runs/carved --set distill.batches=2"),
            ("--items 10000", "--items 2"), ("--turns 10", "--turns 1 --set model.n_layers=1"))
 
 
@@ -27,7 +28,7 @@ def test_a_command_of_the_readme_runs(runs, command):
     for long, short in SHORTER:
         command = command.replace(long, short)
     command = command.replace("runs/", f"{runs}/")
-    if "train.sh" in command or "ablate" in command:
+    if "train.sh" in command or "ablate" in command or "carve" in command:
         command += " --set curriculum.holdout_items=2"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True,
                           timeout=300, env={**os.environ, "PYTHONWARNINGS": "default"})

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import random
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -93,14 +93,18 @@ class Curriculum:
         return [self.config.tasks[task.name] / len(task.levels)
                 * school.need(self.config, task, level) for task, level in self._lessons]
 
-    def batch(self, school: School, step: int, batch_size: int, seq_len: int) -> Batch:
-        """Rows packed with whole items; a pure function of (seed, school, step) and the sizes.
+    def batch(self, school: School, step: int, batch_size: int, seq_len: int,
+              extra: Sequence[tuple[float, Sequence[Item]]] = ()) -> Batch:
+        """Rows packed with whole items; a pure function of all that is given and the seed.
 
-        Items are drawn until their bytes would fill the rows, and packed the longest first, each
-        into the row that it fills best; what finds no room is dropped. In its row an item stands
-        in the order of the draw. Items that outgrow a row are not drawn. Raises ConfigError if
-        nothing else is left of a task and level, or if nothing is open.
+        Of each pair in `extra` the first is the share that its items have, as soon as there are
+        any. Items are drawn until their bytes would fill the rows, and packed the longest first,
+        each into the row that it fills best; what finds no room is dropped. In its row an item
+        stands in the order of the draw. Items that outgrow a row are not drawn. Raises ConfigError
+        if nothing else is left of a task and level, or if nothing is open.
         """
+        pools = [(share, own) for share, own in extra if own and share]
+        extras = list(accumulate(share for share, _ in pools))
         rng = dice(self.seed, Stream.BATCH, step)
         shares = list(accumulate(self.mixture(school)))
         if not shares[-1]:
@@ -109,8 +113,13 @@ class Curriculum:
         items: list[Item] = []
         used = 0
         while used < batch_size * (seq_len + 1):
-            task, level = self._lessons[bisect(shares, rng.random() * shares[-1])]
-            items.append(self.draw(rng, task, level, holdout=False, longest=seq_len))
+            which = bisect(extras, rng.random()) if pools else 0
+            if which < len(pools):
+                own = pools[which][1]
+                items.append(own[int(rng.random() * len(own))])
+            else:
+                task, level = self._lessons[bisect(shares, rng.random() * shares[-1])]
+                items.append(self.draw(rng, task, level, holdout=False, longest=seq_len))
             used += size(items[-1])
         rows = _pack(items, batch_size, seq_len + 1)
         batch = _lay_out(rows, seq_len)
@@ -124,7 +133,10 @@ class Curriculum:
         for row, own in zip(rows, targets):
             start = 0
             for item in row:
-                for end, question, answer in self.tasks[item.task].parts(decode(item.prompt)):
+                task = self.tasks.get(item.task)
+                parts = task.parts(decode(item.prompt)) if task and item.level in task.levels else (
+                    ())  # what is extra tells its answer alone
+                for end, question, answer in parts:
                     if is_holdout(encode(question)):
                         continue
                     for i, byte in enumerate(encode(answer)):
@@ -148,14 +160,22 @@ class Curriculum:
         """n items a task, longer than any trained one; the same for every run seed."""
         return self._examination(self.tasks, n_per_level, Stream.EXTRAPOLATION)
 
-    def _examination(self, names: Iterable[str], n_per_level: int, purpose: Stream) -> list[Item]:
+    def beyond(self, highest: Mapping[str, int], n_per_level: int) -> list[Item]:
+        """n items a task and level after its training levels up to `highest`; for every seed."""
+        return [item for name, level in highest.items()
+                for item in self._examination([name], n_per_level, Stream.EXTRAPOLATION,
+                                              range(len(self.tasks[name].levels) + 1, level + 1))]
+
+    def _examination(self, names: Iterable[str], n_per_level: int, purpose: Stream,
+                     asked: Sequence[int] = ()) -> list[Item]:
         """Distinct items. Where answers are few, each comes equally often: no constant beats the
         chance level."""
         items: list[Item] = []
         for name in names:
             task = self.tasks[name]
             longer = purpose == Stream.EXTRAPOLATION
-            levels = [len(task.levels) + 1] * task.extrapolates if longer else task.levels
+            levels = asked or (
+                [len(task.levels) + 1] * task.extrapolates if longer else task.levels)
             rng = dice(0, purpose, _number(name))
             for level in levels:
                 if task.answers:

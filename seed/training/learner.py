@@ -1,10 +1,16 @@
 """The model, its optimizer and their captured graphs, as the loop sees them."""
+from collections.abc import Sequence
+
 import numpy as np
 
 from seed.config import Profile
 from seed.curriculum.lessons import Batch, TaughtBatch
+from seed.curriculum.vocab import END
+from seed.rng import Stream, stream
 from seed.training.optim import Optimizer
+from seed.training.selfplay import Answer
 from seed.training.step import Forwards, StepResult, TrainStep
+from seed.wavecore.decode import Rollouts
 from seed.wavecore.model import WaveCore, init_params
 
 
@@ -19,10 +25,20 @@ class Learner:
                                     config.grad_accum_steps,
                                     profile.distill if profile.distill.source else None)
         self.forward = Forwards(self.model)
+        self._rollouts: Rollouts | None = None
 
     def step(self, batch: Batch | TaughtBatch, lr: float) -> StepResult:
         """One optimizer step."""
         return self.step_graph.run(batch, lr)
+
+    def rollout(self, prompts: Sequence[bytes], longest: int, temperature: float, seed: int,
+                index: int) -> list[Answer]:
+        """Answers of the brain as it is now; a pure function of it and the arguments."""
+        if self._rollouts is None or self._rollouts.rows < len(prompts):
+            self._rollouts = Rollouts(self.model, len(prompts))
+        rng = stream(seed, Stream.ROLLOUT, index)
+        return [Answer(*said) for said in self._rollouts.answer(prompts, longest, END, temperature,
+                                                                rng)]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {**self.model.state_dict(), **self.optim.state_dict()}

@@ -14,10 +14,12 @@ from seed.curriculum.lessons import Batch, Curriculum, TaughtBatch
 from seed.curriculum.task import Item
 from seed.governor import PAUSE, RUN, STOP, Decision
 from seed.system_health import Health
+from seed.teacher.desk import Desk
 from seed.training import checkpoint
 from seed.training.evaluate import Score, by_task, evaluate
 from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.pace import Pace
+from seed.training.selfplay import Answer, Selfplay
 from seed.training.saving import RETRY_S, Saving
 from seed.training.schedule import Plan, lr_at, replan
 from seed.training.service import notify
@@ -35,6 +37,10 @@ class Learner(Protocol):
     """What the loop trains; `seed.training.learner.Learner` is the real one."""
     def step(self, batch: Batch | TaughtBatch, lr: float) -> Any: ...
     def forward(self, t: int, tokens: np.ndarray) -> np.ndarray: ...
+
+    def rollout(self, prompts: Sequence[bytes], longest: int, temperature: float, seed: int,
+                index: int) -> list[Answer]: ...
+
     def state_dict(self) -> dict[str, np.ndarray]: ...
     def load_state_dict(self, tensors: dict[str, np.ndarray]) -> None: ...
 
@@ -45,17 +51,18 @@ class Result(NamedTuple):
     scores: list[Score] | None   # of the holdout, when finished
 
 
-FREE = ("steps", "minutes", "eval_every_minutes", "save_every_minutes", "save_grace_minutes",
-        "write_gb_per_day")  # what a resumed run may change: nothing of it is arithmetic
+# What a resumed run may change: nothing of it is arithmetic.
+FREE = {"train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
+                  "save_grace_minutes", "write_gb_per_day"),
+        "teacher": ("url", "model", "timeout_s")}
 
 
 def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
     """Raises ConfigError naming the first key in which a resumed run differs from its start."""
     now, then = profile.to_dict(), from_dict(meta["profile"]).to_dict()
-    for table in ("model", "curriculum", "train", "identity", "distill"):
+    for table in ("model", "curriculum", "train", "identity", "distill", "selfplay", "teacher"):
         for key in {**now[table], **then[table]}:
-            if now[table].get(key) != then[table].get(key) and (table, key) not in (
-                    [("train", k) for k in FREE]):
+            if now[table].get(key) != then[table].get(key) and key not in FREE.get(table, ()):
                 raise ConfigError(f"{table}.{key} is {now[table].get(key)!r}, the run directory "
                                   f"was started with {then[table].get(key)!r}: use that or "
                                   f"another --run-dir")
@@ -65,13 +72,14 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
           clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
           look: Callable[[], Health] | None = None,
           wait: Callable[[float], object] | None = None,
-          soft: Callable[[int], TaughtBatch] | None = None) -> Result:
+          soft: Callable[[int], TaughtBatch] | None = None,
+          desk: Desk | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
     `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
-    given. `soft` gives the batch of a step where a parent teaches; else the school does. Bits
-    depend on (profile, step) alone, not on when it was saved, evaluated, paused or interrupted;
-    after a way back they depend on the last save as well.
+    given. `soft` gives the batch of a step where a parent teaches, else the school does; at `desk`
+    a teacher answers. Bits depend on (profile, step) and on what a teacher has said, not on when it
+    was saved, evaluated, paused or interrupted; after a way back they depend on the last save too.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
     saving fails for longer than the grace or when it is the last chance.
@@ -151,6 +159,14 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 save()
             raise
 
+    def enter_play(step: int) -> Selfplay:
+        return Selfplay(profile.selfplay, curriculum, run_dir, step, config.seq_len + 1)
+
+    def extra(step: int) -> list[tuple[float, Sequence[Item]]]:
+        pools: list[tuple[float, Sequence[Item]]] = [(profile.selfplay.share, play.pool)]
+        return [*pools, (profile.teacher.share, desk.pool(step))] if desk else pools
+
+    play = enter_play(step)
     exams: dict[int, list[Item]] = {}   # the examination of all that is open up to this grade
     holdout = curriculum.holdout(profile.curriculum.holdout_items)
     if not found:  # so that there is always a generation to go back to
@@ -212,8 +228,15 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             if moved:
                 status.say(moved)
 
+        if play.is_due(step):
+            for won in lessons(play.play, step, config.seed, learner.rollout):
+                metrics.write("selfplay", step, task=won.task, level=won.level, rate=won.rate,
+                              agreement=won.agreement, entropy=won.entropy, ended=won.ended)
+        if desk and desk.is_due(step):
+            heard = desk.collect(step)
+            metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))
         batch: Batch | TaughtBatch = soft(step) if soft else lessons(
-            curriculum.batch, school, step, rows, config.seq_len)
+            curriculum.batch, school, step, rows, config.seq_len, extra(step))
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch, lr)
@@ -226,6 +249,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             if skipped_in_a_row >= config.max_bad_steps:
                 last = _go_back(run_dir, learner, status, step, rollbacks, config.max_rollbacks)
                 step, school = last["step"], schools.from_dict(last["school"])
+                play = enter_play(step)
                 rollbacks += 1
                 lr_scale, skipped_in_a_row = 0.5 ** rollbacks, 0
             continue

@@ -26,6 +26,8 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
     floats = {"weights": weights, "moments": moments, "gradients": gradients,
               "activations": step.activations, "scratch": max(step.scratch, update),
               "evaluation": sum(shorter)}
+    if profile.selfplay.tasks:
+        floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.rollouts, 1, threads))
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()}}
 

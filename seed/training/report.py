@@ -43,7 +43,7 @@ def line(xs: Sequence[float], ys: Sequence[float], top: float, colour: str = "#4
 def curve(*lines: str, diagonal: bool = False, legend: str = "") -> str:
     """Lines in a square."""
     ideal = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>' if diagonal else ""
-    width = SIDE + (120 if legend else 4)
+    width = SIDE + (240 if legend else 4)
     return (f'<svg viewBox="-2 -2 {width} {SIDE + 4}" width="{width}" font-size="12"><rect '
             f'width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/>{ideal}{"".join(lines)}'
             f'{legend}</svg>')
@@ -64,6 +64,26 @@ def school(exams: Sequence[dict[str, Any]]) -> str:
     return curve(*lines, legend=legend)
 
 
+def rounds(found: Sequence[dict[str, Any]]) -> str:
+    """Of each task that plays: the share of its rounds that passed, against steps."""
+    last, lines, legend = max(row["step"] for row in found), [], ""
+    for i, name in enumerate(dict.fromkeys(row["task"] for row in found)):
+        own, colour = [row for row in found if row["task"] == name], COLOURS[i % len(COLOURS)]
+        lines.append(line([row["step"] / last for row in own], [row["rate"] for row in own], 1,
+                          colour))
+        legend += (f'<text x="{SIDE + 10}" y="{18 * (i + 1)}" fill="{colour}">'
+                   f'{html.escape(name[-24:])}, level {own[-1]["level"]}</text>')
+    return curve(*lines, legend=legend)
+
+
+def teacher(found: Sequence[dict[str, Any]]) -> str:
+    """What became of a teacher's replies."""
+    replies = found[-1]["replies"]
+    total = max(1, sum(replies.values()))
+    return table(("reply", "count", "%"), [(reason, n, f"{100 * n / total:.1f}")
+                                           for reason, n in sorted(replies.items())])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     def cells(row: Sequence[object], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
@@ -78,8 +98,14 @@ def page(found: dict[str, Any]) -> str:
     if found["school"]:
         parts += [f"<h2>School</h2><p class=note>Accuracy in the school's own examinations, up to "
                   f"step {found['school'][-1]['step']}.</p>", school(found["school"])]
-    for name in ("holdout", "extrapolation"):
-        if found[name]:
+    if found["rounds"]:
+        parts += [f"<h2>Self-play</h2><p class=note>Share of the answers that passed, up to step "
+                  f"{found['rounds'][-1]['step']}.</p>", rounds(found["rounds"])]
+    if found["teacher"]:
+        parts += ["<h2>Teacher</h2><p class=note>What became of its replies in this part of the "
+                  "run.</p>", teacher(found["teacher"])]
+    for name in ("holdout", "extrapolation", "selfplay"):
+        if found.get(name):
             parts += [f"<h2>{name.capitalize()}</h2>", bars(found[name])]
     parts += ["<h2>Of one mind</h2><p class=note>The same question alone, after one lesson and "
               "after three.</p>",

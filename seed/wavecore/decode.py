@@ -1,5 +1,5 @@
 """Prefill and generation: one byte a step from a carried state."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from tinygrad import Tensor
@@ -71,3 +71,64 @@ class Decoder:
                 return
             yield byte
             logits = self._feed(np.array([byte]))
+
+
+class Rollouts:
+    """Answers many prompts at once, one byte of each a step; rows that are done wait for the rest.
+    """
+
+    def __init__(self, model: WaveCore, rows: int):
+        self.rows, self.state = rows, model.init_state(rows)
+        self._tokens = Tensor(np.zeros((rows, 1), np.int32)).realize()
+
+        def run() -> tuple[Tensor, ...]:
+            logits, state = model(self._tokens, self.state)
+            flat = [s for layer in state for s in layer]
+            Tensor.realize(logits, *flat)
+            return logits, *flat
+        self._step = capture(run)
+
+    def _feed(self, tokens: np.ndarray) -> np.ndarray:
+        """tokens (rows,) to logits (rows, v)."""
+        write(self._tokens, tokens.astype(np.int32).reshape(-1, 1))
+        logits, *after = self._step()
+        for old, new in zip([s for layer in self.state for s in layer], after, strict=True):
+            write(old, read(new))
+        return read(logits)[:, 0]
+
+    def answer(self, prompts: Sequence[bytes], longest: int, stop: int, temperature: float,
+               rng: np.random.Generator) -> list[tuple[bytes, bool, float]]:
+        """Of each prompt: the answer without `stop`, whether `stop` ended it and not its length,
+        and the mean entropy of its bytes in nats. At most `rows` prompts of at least one byte.
+
+        temperature 0 takes the likeliest byte; else softmax(logits / temperature) is drawn from.
+        """
+        for layer in self.state:
+            for s in layer:
+                read(s)[...] = 0
+        lengths = np.array([len(p) for p in prompts])
+        texts, entropies = [bytearray() for _ in prompts], np.zeros(len(prompts))
+        ended, over = np.zeros((2, len(prompts)), bool)
+        tokens, at = np.zeros(self.rows, np.int64), 0
+        while not over.all():
+            for i, prompt in enumerate(prompts):
+                if at < len(prompt):
+                    tokens[i] = prompt[at]
+            logits = self._feed(tokens)[:len(prompts)].astype(np.float64)
+            at += 1
+            says = ~over & (at >= lengths)
+            if not says.any():
+                continue
+            p = np.exp(logits - logits.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            noise = rng.gumbel(size=logits.shape) if temperature else 0.0
+            chosen = (logits / (temperature or 1.0) + noise).argmax(-1)
+            entropies[says] -= (p * np.log(np.maximum(p, 1e-300))).sum(-1)[says]
+            for row in np.flatnonzero(says):
+                ended[row] = chosen[row] == stop
+                if not ended[row]:
+                    texts[row].append(int(chosen[row]))
+                over[row] = ended[row] or len(texts[row]) >= longest
+                tokens[row] = chosen[row]
+        return [(bytes(text), bool(end), float(entropy / (len(text) + end)))
+                for text, end, entropy in zip(texts, ended, entropies)]

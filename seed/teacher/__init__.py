@@ -1,0 +1,1 @@
+"""Those who answer questions for a brain that learns: asked, doubted, and remembered."""

@@ -1,0 +1,169 @@
+"""A teacher beside the lessons: asked questions, probed, doubted, and remembered.
+
+What it says becomes a lesson only if the task's rule holds it right, or, without a rule, if it was
+sure. A teacher that fails the probe at the start is refused, and the run goes on without one. What
+was accepted is in teacher.jsonl with the step from which it was learnt: a run that goes on learns
+it again at the same steps, whether the teacher is there or not, so its bits are the same.
+"""
+import json
+import os
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+from seed.config import Profile, TeacherConfig
+from seed.curriculum.lessons import Curriculum, size
+from seed.curriculum.task import Item
+from seed.curriculum.vocab import decode, encode
+from seed.rng import Stream, dice
+from seed.teacher.endpoint import Endpoint
+from seed.teacher.reply import form_of
+from seed.teacher.sources import Background, Mock, Said, Source
+
+NAME = "teacher.jsonl"
+KNOWN = 32  # items a level from which the form of answers is known
+QUEUE = 4   # rounds of questions that may wait
+
+
+class Lesson(NamedTuple):
+    step: int    # from which it is learnt
+    item: Item
+
+
+def open_desk(profile: Profile, run_dir: Path, say: Callable[[str], None]) -> "Desk | None":
+    """The desk of profile.teacher; None if it names no teacher. Raises ConfigError."""
+    config, seed = profile.teacher, profile.train.seed
+    if not config.kind:
+        return None
+    curriculum = Curriculum(replace(profile.curriculum, tasks=config.tasks), profile.identity, seed)
+    if config.kind == "mock":
+        return Desk(config, curriculum, run_dir, profile.train.seq_len + 1,
+                    Mock(config.quality, seed), say)
+    rng, tasks = dice(seed, Stream.TEACHER, 0), curriculum.tasks.values()
+    known = {task.name: [curriculum.draw(rng, task, level, holdout=False)
+                         for level in task.levels for _ in range(KNOWN)] for task in tasks}
+    forms = {name: form_of(decode(item.answer) for item in items) for name, items in known.items()}
+    shown = [items[i] for i in range(KNOWN) for items in known.values()][:config.shots]
+    source = Background(Endpoint(config.url, config.model, config.timeout_s),
+                        [(decode(item.prompt), decode(item.answer)) for item in shown], forms)
+    return Desk(config, curriculum, run_dir, profile.train.seq_len + 1, source, say)
+
+
+class Desk:
+    """The lessons of a run up to a step, and those that come."""
+
+    def __init__(self, config: TeacherConfig, curriculum: Curriculum, run_dir: Path, longest: int,
+                 source: Source, say: Callable[[str], None]):
+        """`curriculum` has the tasks whose questions are asked; `longest` is of an item, bytes."""
+        self.config, self.curriculum = config, curriculum
+        self.longest, self.source, self.say = longest, source, say
+        self.path = run_dir / NAME
+        self.lessons, self.size = self._read()
+        self._pool: list[Item] = []   # what has begun
+        self.counts: Counter[str] = Counter()   # of replies, by what became of them
+        self.probed: list[bool] = []
+        self.refused = False
+        self._has_asked = False
+
+    def _read(self) -> tuple[list[Lesson], int]:
+        """All lines up to the first that is torn, and their bytes."""
+        found: list[Lesson] = []
+        whole = 0
+        data = self.path.read_bytes() if self.path.exists() else b""
+        for line in data.splitlines(keepends=True):
+            try:
+                row = json.loads(line)
+                item = Item(row["task"], row["level"], row["prompt"].encode(),
+                            row["answer"].encode())
+                found.append(Lesson(row["step"], item))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                break
+            whole += len(line)
+        return found, whole
+
+    def pool(self, step: int) -> list[Item]:
+        """What is learnt at a step. Its level is 0, none of the lessons': its answer alone is told.
+        """
+        while self._pool and self.lessons[len(self._pool) - 1].step > step:
+            self._pool.pop()
+        while len(self._pool) < len(self.lessons) and self.lessons[len(self._pool)].step <= step:
+            self._pool.append(self.lessons[len(self._pool)].item)
+        return self._pool
+
+    def is_due(self, step: int) -> bool:
+        """Whether new lessons may begin at this step: never where others have begun already."""
+        return step % self.config.every == 0 and not self.refused and (
+            not self.lessons or self.lessons[-1].step < step)
+
+    def collect(self, step: int) -> list[Item]:
+        """The lessons that begin at this step, on disk when it returns; asks new questions."""
+        self._ask(step)
+        found = []
+        for said in self.source.ready():
+            if len(self.probed) < self.config.probe:
+                self._probe(said)
+            elif not self.refused:
+                reason = self._doubt(said)
+                self.counts[reason or "accepted"] += 1
+                if not reason:
+                    found.append(said.question._replace(level=0, answer=encode(said.answer)))
+        if not found or not self._keep(step, found):
+            return []
+        self.lessons += [Lesson(step, item) for item in found]
+        return found
+
+    def _ask(self, step: int) -> None:
+        if self.source.waiting() > QUEUE * self.config.questions:
+            return
+        rng = dice(self.curriculum.seed, Stream.TEACHER, step)
+        tasks = list(self.curriculum.tasks.values())
+        shares = list(accumulate(self.config.tasks[task.name] for task in tasks))
+        wanted = self.config.questions + self.config.probe * (not self._has_asked)
+        self._has_asked = True
+        questions = []
+        for _ in range(wanted):
+            task = tasks[bisect(shares, rng.random() * shares[-1])]
+            level = task.levels[int(rng.random() * len(task.levels))]
+            questions.append(self.curriculum.draw(rng, task, level, holdout=False,
+                                                  longest=self.longest - 1))
+        self.source.begin(questions)
+
+    def _probe(self, said: Said) -> None:
+        """The first replies are to questions whose answers are known, and are not learnt."""
+        self.probed.append(encode(said.answer) == said.question.answer)
+        if len(self.probed) == self.config.probe:
+            right = sum(self.probed)
+            self.refused = right < self.config.min_right * self.config.probe
+            self.say(f"the teacher has {right} of {self.config.probe} right" + (
+                f": refused, it needs {100 * self.config.min_right:.0f} %" if self.refused else ""))
+
+    def _doubt(self, said: Said) -> str:
+        """Why a reply is not learnt; empty if it is."""
+        if said.reason:
+            return said.reason
+        task, answer = self.curriculum.tasks[said.question.task], encode(said.answer)
+        if size(said.question._replace(answer=answer)) > self.longest:
+            return "long"
+        if self.config.verify:
+            return "" if task.verify(said.question.prompt, answer) else "wrong"
+        sure = said.logprob is None or said.logprob >= self.config.min_logprob
+        return "" if sure else "unsure"
+
+    def _keep(self, step: int, items: Sequence[Item]) -> bool:
+        rows = [{"step": step, "task": item.task, "level": item.level,
+                 "prompt": item.prompt.decode(), "answer": item.answer.decode()} for item in items]
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        try:
+            with open(self.path, "ab") as file:
+                file.truncate(self.size)  # drops what a failed write has left
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        self.size += len(data)
+        return True

@@ -1,0 +1,182 @@
+"""Self-play: the brain answers questions longer than its lessons, and learns what it got right.
+
+At a round the brain is asked, for each task that plays, questions of the task's frontier: the level
+after those that it was taught and has won. Answers that pass become lessons; when enough of a round
+passes, the frontier moves on (Lee et al. 2502.01612, section 3). An answer passes
+
+- by rule: the task verifies it; or, with selfplay.verify = false,
+- by vote: enough of several sampled answers are the same, and it is not shorter than is usual in
+  the round (section 6: short answers are the common mistake, and votes agree on them).
+
+The rounds are in selfplay.jsonl, one line a task and round. A run that goes on cuts what lies after
+its checkpoint, and plays it again to the same bits.
+"""
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from seed.config import ConfigError, SelfplayConfig
+from seed.curriculum.lessons import Curriculum, is_holdout, size
+from seed.curriculum.task import Item, Task
+from seed.rng import Stream, dice
+
+NAME = "selfplay.jsonl"
+
+
+class Answer(NamedTuple):
+    """What a brain has said to a prompt, without END."""
+    text: bytes
+    ended: bool       # by END, not by its length
+    entropy: float    # mean over its bytes, nats
+
+
+# (prompts, longest answer, temperature, seed and index of the draws) -> answers
+Rollout = Callable[[Sequence[bytes], int, float, int, int], list[Answer]]
+
+
+class Round(NamedTuple):
+    """One task's questions of one step."""
+    step: int
+    task: str
+    level: int
+    asked: int
+    agreement: float          # mean share of the votes that the commonest answer has
+    entropy: float
+    ended: int                # answers that came to an end
+    passed: tuple[Item, ...]
+
+    @property
+    def rate(self) -> float:
+        return len(self.passed) / self.asked
+
+    def to_line(self) -> str:
+        row = {**self._asdict(), "passed": [(item.prompt.decode("latin-1"),
+                                             item.answer.decode("latin-1"))
+                                            for item in self.passed]}
+        return json.dumps(row) + "\n"
+
+
+def _round(row: dict[str, Any]) -> Round:
+    items = tuple(Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
+                  for pair in row["passed"])
+    return Round(**{**row, "passed": items})
+
+
+class Selfplay:
+    """The rounds of a run up to its step, and the next one."""
+
+    def __init__(self, config: SelfplayConfig, curriculum: Curriculum, run_dir: Path, step: int,
+                 longest: int):
+        """`longest`: bytes of an item that still fits into a row.
+
+        Raises ConfigError if a task that is to play is not taught.
+        """
+        for name in config.tasks:
+            if name not in curriculum.tasks:
+                raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
+                                  f"share in curriculum.tasks")
+        self.config, self.curriculum, self.longest = config, curriculum, longest
+        self.path, self.size = run_dir / NAME, 0
+        self.rounds = self._kept(step)
+        self.pool = [item for done in self.rounds for item in done.passed]
+
+    def _kept(self, step: int) -> list[Round]:
+        """The rounds before `step`; later ones and a torn line are cut from the file."""
+        if not self.path.exists():
+            return []
+        found, lines = [], self.path.read_bytes().splitlines(keepends=True)
+        for line in lines:
+            try:
+                found.append(_round(json.loads(line)))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                break
+        kept = [done for done in found if done.step < step]
+        self.size = sum(map(len, lines[:len(kept)]))
+        os.truncate(self.path, self.size)
+        return kept
+
+    def is_due(self, step: int) -> bool:
+        """Whether a round belongs to this step and has not been played."""
+        return bool(self.config.tasks) and step > 0 and step % self.config.every == 0 and (
+            not self.rounds or self.rounds[-1].step < step)
+
+    def frontier(self, task: Task) -> int:
+        """The level that is asked next: the first that was not won."""
+        level = len(task.levels) + 1
+        for done in self.rounds:
+            if done.task == task.name and done.level == level and done.rate >= self.config.push:
+                level += 1
+        return min(level, self.config.tasks[task.name])
+
+    def play(self, step: int, seed: int, rollout: Rollout) -> list[Round]:
+        """The rounds of this step, on disk when it returns; none if the disk refuses them.
+
+        Raises ConfigError for a task that is at fault.
+        """
+        played = []
+        for i, name in enumerate(self.config.tasks):
+            task = self.curriculum.tasks[name]
+            level = self.frontier(task)
+            prompts = self._prompts(task, level, seed, step * len(self.config.tasks) + i)
+            votes = [rollout(prompts, self.config.longest, self.config.temperature, seed, index)
+                     for index in self._indices(step, i)]
+            played.append(self._judge(step, task, level, prompts, votes))
+        if not self._keep(played):
+            return []
+        self.rounds += played
+        self.pool += [item for done in played for item in done.passed]
+        return played
+
+    def _keep(self, played: Sequence[Round]) -> bool:
+        data = "".join(done.to_line() for done in played).encode()
+        try:
+            with open(self.path, "ab") as file:
+                file.truncate(self.size)  # drops what a failed write has left
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        self.size += len(data)
+        return True
+
+    def _indices(self, step: int, task: int) -> list[int]:
+        """Of the draws of each vote: no two of a run are the same."""
+        first = (step * len(self.config.tasks) + task) * self.config.votes
+        return list(range(first, first + self.config.votes))
+
+    def _prompts(self, task: Task, level: int, seed: int, index: int) -> list[bytes]:
+        """Distinct questions for training, as the holdout keeps its own."""
+        rng, found = dice(seed, Stream.SELFPLAY, index), dict[bytes, None]()
+        for _ in range(100 * self.config.rollouts):
+            prompt = task.generate(rng, level).prompt
+            if not is_holdout(prompt) and len(prompt) < self.longest:
+                found[prompt] = None
+            if len(found) == self.config.rollouts:
+                return list(found)
+        raise ConfigError(f"selfplay.rollouts is {self.config.rollouts}: {task.name} has fewer "
+                          f"questions at level {level} that fit into train.seq_len")
+
+    def _judge(self, step: int, task: Task, level: int, prompts: Sequence[bytes],
+               votes: Sequence[Sequence[Answer]]) -> Round:
+        said = list(zip(*votes, strict=True))   # of each prompt
+        common = [Counter(a.text for a in own if a.ended).most_common(1) for own in said]
+        shares = [found[0][1] / len(own) if found else 0.0 for found, own in zip(common, said)]
+        usual = median(len(found[0][0]) for found in common if found) if any(common) else 0
+        passed = []
+        for prompt, found, share in zip(prompts, common, shares):
+            if not found or not found[0][0]:
+                continue
+            item = Item(task.name, level, prompt, found[0][0])
+            right = task.verify(*item[2:]) if self.config.verify else (
+                share >= self.config.majority and len(item.answer) >= usual)
+            if right and size(item) <= self.longest:
+                passed.append(item)
+        everything = [answer for own in said for answer in own]
+        return Round(step, task.name, level, len(prompts), sum(shares) / len(shares),
+                     sum(a.entropy for a in everything) / len(everything),
+                     sum(a.ended for a in everything), tuple(passed))
