@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from seed.config import ConfigError, ModelConfig, load_profile
-from seed.training import carve, checkpoint, distill
+from seed.training import carve, checkpoint, distill, grow
 from seed.training.learner import Learner
+from seed.wavecore import parts
 from seed.wavecore.model import WaveCore, init_params
 from test_kernels import distance, realized
 
@@ -25,64 +26,20 @@ def batches(n: int = 4):
     return carve.lessons(load_profile("toy", LESSONS), n)
 
 
-def hidden_in(large: ModelConfig, rng) -> tuple[dict, dict]:
-    """A small brain, and a large one that computes the same with parts that do nothing between."""
-    small = init_params(SMALL, 1)
-    small["embedding"] *= 10
-    params = init_params(large, 2)
-    for key in params:
-        if key.endswith("out_proj"):
-            params[key][...] = 0
-    channels = np.sort(rng.permutation(large.d_model)[:SMALL.d_model])
-    params["embedding"][...] = 0
-    params["embedding"][:, channels] = small["embedding"]
-    layers = {0: 0, 1: 3, 2: 4}   # S, S and A of the large pattern SSASA
-    gain = np.float32(np.sqrt(SMALL.d_model / large.d_model))
-
-    def widen(gains: np.ndarray) -> np.ndarray:
-        wide = np.ones(large.d_model, np.float32)
-        wide[channels] = gains * gain
-        return wide
-
-    params["norm_f"] = widen(small["norm_f"])
-    for new, old in layers.items():
-        for part in ("mixer", "mlp"):
-            own, to = f"layers.{new}.{part}", f"layers.{old}.{part}"
-            names = [key.removeprefix(own + ".") for key in small if key.startswith(own + ".")]
-            units = {"mlp": SMALL.d_ff}.get(part, SMALL.d_model)
-            for name in names:
-                source, target = small[f"{own}.{name}"], params[f"{to}.{name}"]
-                if name == "norm":
-                    params[f"{to}.norm"] = widen(source)
-                elif name == "out_proj":
-                    target[np.ix_(channels, np.arange(source.shape[1]))] = source
-                elif name == "in_proj" and part == "mlp":
-                    for half in (0, 1):
-                        target[np.ix_(np.arange(units) + half * large.d_ff, channels)] = \
-                            source[half * units:][:units]
-                elif name == "qkv_proj":
-                    for third in range(3):
-                        target[np.ix_(np.arange(units) + third * large.d_model, channels)] = \
-                            source[third * units:][:units]
-                elif name == "in_proj":
-                    h, gates = SMALL.ssm_heads, large.ssm_heads * 2 * (
-                        large.d_state + large.head_dim)
-                    own_rows = h * 2 * (SMALL.d_state + SMALL.head_dim)
-                    rows = np.concatenate([np.arange(own_rows), gates + np.arange(h),
-                                           gates + large.ssm_heads + np.arange(h)])
-                    target[np.ix_(rows, channels)] = source
-                elif name == "conv1d":
-                    target[:, :source.shape[1]] = source
-                else:
-                    target[:len(source)] = source
-    return small, params
-
-
 def test_what_does_nothing_is_what_is_cut():
-    small, params = hidden_in(LARGE, np.random.default_rng(0))
+    """A small brain grown into a large one, with all parts shuffled, is found again."""
+    small = init_params(SMALL, 1)
+    small["embedding"] *= 40   # so that the norms' eps is nothing beside it
+    rng = np.random.default_rng(0)
+
+    def some(of: int, n: int) -> np.ndarray:
+        return np.sort(rng.permutation(of)[:n])
+    heads = tuple(some(4, 2) if kind == "S" else some(2, 1) for kind in SMALL.layer_kinds)
+    hidden = parts.Parts((0, 3, 4), some(64, 32), heads, tuple(some(64, 32) for _ in range(3)))
+    params = grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden)
     tokens = realized(batches(1)[0].tokens)
     whole = WaveCore(LARGE, params)(tokens)[0].numpy()
-    assert distance(whole, WaveCore(SMALL, small)(tokens)[0].numpy()) < 1e-4
+    assert distance(whole, WaveCore(SMALL, small)(tokens)[0].numpy()) < 1e-5
     cut = carve.carve(LARGE, params, SMALL, batches(), threads=1)
     assert distance(WaveCore(SMALL, cut)(tokens)[0].numpy(), whole) < 1e-4
 
@@ -95,12 +52,12 @@ def test_a_child_of_the_parent_s_own_shape_is_the_parent():
 
 
 @pytest.mark.parametrize("child, says", [
-    (ModelConfig(d_model=96), "model.d_model is 96: use at most the parent's, 64"),
-    (ModelConfig(d_state=32), "model.d_state is 32, the parent's is 16: use the same"),
-    (ModelConfig(n_layers=2, pattern="AA"), "which is not in the parent's SSAS")])
+    (ModelConfig(d_model=96), "d_model is 96 in the smaller and 64 in the larger brain: use no"),
+    (ModelConfig(head_dim=64), "head_dim is 64 in the smaller and 32 in the larger brain: use the"),
+    (ModelConfig(n_layers=2, pattern="AA"), "gives AA, which is not within SSAS")])
 def test_what_cannot_be_cut_is_refused(child, says):
     with pytest.raises(ConfigError, match=says):
-        carve.check(ModelConfig(), child)
+        parts.check(child, ModelConfig())
 
 
 def parent_in(run_dir, *overrides: str):
@@ -191,7 +148,7 @@ def test_bad_input_to_carve_is_one_line(tmp_path):
             (["--run-dir", str(tmp_path / "parent"), "--out", str(tmp_path / "parent")],
              "--out is the parent's own directory"),
             (["--run-dir", str(tmp_path / "parent"), "--out", str(tmp_path / "c"), "--profile",
-              "seed"], "model.d_model is 96: use at most the parent's, 64")):
+              "seed"], "model.d_model is 96 in the smaller and 64 in the larger brain")):
         done = subprocess.run([sys.executable, "-m", "seed", "carve", *options],
                               capture_output=True, text=True)
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1

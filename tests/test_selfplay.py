@@ -99,7 +99,7 @@ def test_by_vote_what_most_say_passes_unless_it_is_short(tmp_path):
     assert round_.agreement == pytest.approx((7 + 0.6) / 8)
 
 
-def test_a_run_that_goes_on_cuts_later_rounds_and_a_torn_line(tmp_path):
+def test_a_run_that_goes_on_drops_later_rounds_and_a_torn_line(tmp_path):
     play = play_of(tmp_path)
     for step in (10, 20, 30):
         play.play(step, 0, knows(1.0))
@@ -115,9 +115,9 @@ def test_a_run_that_goes_on_cuts_later_rounds_and_a_torn_line(tmp_path):
 def test_a_disk_that_refuses_costs_the_round_and_nothing_else(tmp_path):
     play = play_of(tmp_path)
     play.play(10, 0, knows(1.0))
-    play.path = Path("/dev/full")
+    play.journal.path = Path("/dev/full")
     assert play.play(20, 0, knows(1.0)) == [] and len(play.pool) == 8
-    play.path = tmp_path / NAME
+    play.journal.path = tmp_path / NAME
     play.play(30, 0, knows(1.0))
     assert play_of(tmp_path, step=100).rounds == play.rounds
 

@@ -126,9 +126,9 @@ def test_a_run_that_goes_on_hears_the_same_at_the_same_steps(tmp_path):
 
 def test_a_disk_that_refuses_costs_the_answers_and_nothing_else(tmp_path):
     desk = oracle_desk(tmp_path, right)
-    desk.path = Path("/dev/full")
+    desk.journal.path = Path("/dev/full")
     assert desk.collect(0) == [] and desk.lessons == []
-    desk.path = tmp_path / NAME
+    desk.journal.path = tmp_path / NAME
     assert len(desk.collect(10)) == 16 == len(oracle_desk(tmp_path, right).lessons)
 
 

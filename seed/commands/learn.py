@@ -18,6 +18,7 @@ def run_carve(args: argparse.Namespace) -> int:
     prepare_brain(args)
     from seed.training import carve
     from seed.training.distill import read_parent
+    from seed.wavecore import parts
     if args.out.resolve() == args.run_dir.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
     parent = read_parent(args.run_dir, say)
@@ -25,7 +26,7 @@ def run_carve(args: argparse.Namespace) -> int:
     profile = dataclasses.replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
         distill=dataclasses.replace(profile.distill, source=str(args.run_dir)))
-    carve.check(parent.config, profile.model)
+    parts.check(profile.model, parent.config)
     return report(args, train_brain(args, profile, args.out, lambda: carve.carve(
         parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads)))
 

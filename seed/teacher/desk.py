@@ -5,17 +5,16 @@ sure. A teacher that fails the probe at the start is refused, and the run goes o
 was accepted is in teacher.jsonl with the step from which it was learnt: a run that goes on learns
 it again at the same steps, whether the teacher is there or not, so its bits are the same.
 """
-import json
-import os
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seed.config import Profile, TeacherConfig
+from seed.curriculum.journal import Journal
 from seed.curriculum.lessons import Curriculum, size
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import decode, encode
@@ -32,6 +31,16 @@ QUEUE = 4   # rounds of questions that may wait
 class Lesson(NamedTuple):
     step: int    # from which it is learnt
     item: Item
+
+    def to_object(self) -> dict[str, Any]:
+        """As a line of the file has it."""
+        return {"step": self.step, "task": self.item.task, "level": self.item.level,
+                "prompt": self.item.prompt.decode(), "answer": self.item.answer.decode()}
+
+
+def _lesson(row: dict[str, Any]) -> Lesson:
+    return Lesson(row["step"], Item(row["task"], row["level"], row["prompt"].encode(),
+                                    row["answer"].encode()))
 
 
 def open_desk(profile: Profile, run_dir: Path, say: Callable[[str], None]) -> "Desk | None":
@@ -61,29 +70,16 @@ class Desk:
         """`curriculum` has the tasks whose questions are asked; `longest` is of an item, bytes."""
         self.config, self.curriculum = config, curriculum
         self.longest, self.source, self.say = longest, source, say
-        self.path = run_dir / NAME
-        self.lessons, self.size = self._read()
+        self.journal = Journal(run_dir / NAME, _lesson)
         self._pool: list[Item] = []   # what has begun
         self.counts: Counter[str] = Counter()   # of replies, by what became of them
         self.probed: list[bool] = []
         self.refused = False
         self._has_asked = False
 
-    def _read(self) -> tuple[list[Lesson], int]:
-        """All lines up to the first that is torn, and their bytes."""
-        found: list[Lesson] = []
-        whole = 0
-        data = self.path.read_bytes() if self.path.exists() else b""
-        for line in data.splitlines(keepends=True):
-            try:
-                row = json.loads(line)
-                item = Item(row["task"], row["level"], row["prompt"].encode(),
-                            row["answer"].encode())
-                found.append(Lesson(row["step"], item))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                break
-            whole += len(line)
-        return found, whole
+    @property
+    def lessons(self) -> list[Lesson]:
+        return self.journal.rows
 
     def pool(self, step: int) -> list[Item]:
         """What is learnt at a step. Its level is 0, none of the lessons': its answer alone is told.
@@ -111,10 +107,9 @@ class Desk:
                 self.counts[reason or "accepted"] += 1
                 if not reason:
                     found.append(said.question._replace(level=0, answer=encode(said.answer)))
-        if not found or not self._keep(step, found):
-            return []
-        self.lessons += [Lesson(step, item) for item in found]
-        return found
+        new = [Lesson(step, item) for item in found]
+        kept = new and self.journal.append(new, [lesson.to_object() for lesson in new])
+        return found if kept else []
 
     def _ask(self, step: int) -> None:
         if self.source.waiting() > QUEUE * self.config.questions:
@@ -152,18 +147,3 @@ class Desk:
             return "" if task.verify(said.question.prompt, answer) else "wrong"
         sure = said.logprob is None or said.logprob >= self.config.min_logprob
         return "" if sure else "unsure"
-
-    def _keep(self, step: int, items: Sequence[Item]) -> bool:
-        rows = [{"step": step, "task": item.task, "level": item.level,
-                 "prompt": item.prompt.decode(), "answer": item.answer.decode()} for item in items]
-        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        try:
-            with open(self.path, "ab") as file:
-                file.truncate(self.size)  # drops what a failed write has left
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            return False
-        self.size += len(data)
-        return True

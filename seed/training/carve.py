@@ -6,55 +6,37 @@ child learns from its parent afterwards; what is cut out only has to be a good s
 """
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 from tinygrad import Tensor
 
-from seed.config import ConfigError, ModelConfig, Profile
+from seed.config import ModelConfig, Profile
 from seed.curriculum import school
 from seed.curriculum.lessons import Batch, Curriculum
+from seed.wavecore import parts
 from seed.wavecore.model import WaveCore
 
 BATCHES = 16   # over which importance is measured
-SAME = ("vocab_size", "expand", "d_state", "head_dim", "d_conv", "transition", "beta_max",
-        "rope_theta", "norm_eps")
-SMALLER = ("d_model", "n_layers", "d_ff", "sliding_window")
 Named = dict[str, np.ndarray]
-
-
-def check(parent: ModelConfig, child: ModelConfig) -> None:
-    """Raises ConfigError unless the child can be cut out of the parent."""
-    for key in SAME:
-        if getattr(parent, key) != getattr(child, key):
-            raise ConfigError(f"model.{key} is {getattr(child, key)!r}, the parent's is "
-                              f"{getattr(parent, key)!r}: use the same")
-    for key in SMALLER:
-        if getattr(child, key) > getattr(parent, key):
-            raise ConfigError(f"model.{key} is {getattr(child, key)}: use at most the parent's, "
-                              f"{getattr(parent, key)}")
-    if not _choices(parent.layer_kinds, child.layer_kinds):
-        raise ConfigError(f"model.pattern gives {child.layer_kinds}, which is not in the parent's "
-                          f"{parent.layer_kinds}: leave layers out of that")
 
 
 def carve(parent: ModelConfig, params: Named, child: ModelConfig, batches: Sequence[Batch],
           threads: int) -> Named:
-    """The child's named arrays, out of the parent's. Raises ConfigError as `check` does."""
-    check(parent, child)
+    """The child's named arrays, out of the parent's. Raises ConfigError if it does not fit."""
+    parts.check(child, parent)
     removals = [_times_gradient(parent, params, batch, threads) for batch in batches]
     layers = _best_layers(parent, child, removals)
     channels = _best(_channels(parent, removals), child.d_model)
+    heads, units = [], []
+    for kind, i in zip(child.layer_kinds, layers):
+        n, of = ((child.ssm_heads, parent.ssm_heads) if kind == "S" else
+                 (child.attn_heads, parent.attn_heads))
+        heads.append(_heads(removals, f"layers.{i}.mixer", of, n))
+        units.append(_heads(removals, f"layers.{i}.mlp", parent.d_ff, child.d_ff))
+    chosen = parts.Parts(layers, channels, tuple(heads), tuple(units))
     params = _with_gains_for(parent, params, channels)
-    cut: Named = {"embedding": params["embedding"][:, channels],
-                  "norm_f": params["norm_f"][channels]}
-    for new, old in enumerate(layers):
-        source, to = f"layers.{old}", f"layers.{new}"
-        kind = parent.layer_kinds[old]
-        mixer = _cut_ssm if kind == "S" else _cut_attention
-        cut |= mixer(parent, child, params, removals, f"{source}.mixer", f"{to}.mixer", channels)
-        cut |= _cut_mlp(parent, child, params, removals, f"{source}.mlp", f"{to}.mlp", channels)
-    return {key: np.ascontiguousarray(array) for key, array in cut.items()}
+    return {place.small: np.ascontiguousarray(params[place.large][place.at])
+            for place in parts.places(child, parent, chosen)}
 
 
 def lessons(profile: Profile, n: int = BATCHES) -> list[Batch]:
@@ -87,21 +69,14 @@ def _best(importance: np.ndarray, n: int) -> np.ndarray:
     return np.sort(np.argsort(-importance, kind="stable")[:n])
 
 
-def _choices(parent: str, child: str) -> list[tuple[int, ...]]:
-    """All ways to leave layers of the parent out so that the child's kinds remain."""
-    return [chosen for chosen in combinations(range(len(parent)), len(child))
-            if all(parent[i] == kind for i, kind in zip(chosen, child))]
-
-
 def _best_layers(parent: ModelConfig, child: ModelConfig,
-                 removals: Sequence[Named]) -> Sequence[int]:
+                 removals: Sequence[Named]) -> tuple[int, ...]:
     """A layer is taken away with its two projections out: nothing of it then reaches the rest."""
     def leaves(found: Named) -> np.ndarray:
         return np.array([found[f"layers.{i}.mixer.out_proj"].sum() +
                          found[f"layers.{i}.mlp.out_proj"].sum() for i in range(parent.n_layers)])
     worth = _importance(removals, leaves)
-    return max(_choices(parent.layer_kinds, child.layer_kinds),
-               key=lambda chosen: worth[list(chosen)].sum())
+    return max(parts.choices(child, parent), key=lambda chosen: worth[list(chosen)].sum())
 
 
 def _channels(config: ModelConfig, removals: Sequence[Named]) -> np.ndarray:
@@ -127,47 +102,8 @@ def _with_gains_for(config: ModelConfig, params: Named, channels: np.ndarray) ->
             for key, array in params.items()}
 
 
-def _heads(removals: Sequence[Named], key: str, heads: int, n: int) -> np.ndarray:
-    """The n heads whose columns of the projection out matter most."""
+def _heads(removals: Sequence[Named], key: str, of: int, n: int) -> np.ndarray:
+    """The n of all heads or units whose columns of the projection out matter most."""
     def columns(found: Named) -> np.ndarray:
-        return found[f"{key}.out_proj"].sum(0).reshape(heads, -1).sum(1)
+        return found[f"{key}.out_proj"].sum(0).reshape(of, -1).sum(1)
     return _best(_importance(removals, columns), n)
-
-
-def _spread(heads: np.ndarray, size: int) -> np.ndarray:
-    """The rows of some heads among those of all."""
-    return (heads[:, None] * size + np.arange(size)).reshape(-1)
-
-
-def _cut_ssm(parent: ModelConfig, child: ModelConfig, params: Named, removals: Sequence[Named],
-             key: str, to: str, channels: np.ndarray) -> Named:
-    heads = _heads(removals, key, parent.ssm_heads, child.ssm_heads)
-    own = 2 * (parent.d_state + parent.head_dim)   # rows of q, k, v and z of a head
-    gates = parent.ssm_heads * own
-    rows = np.concatenate([_spread(heads, own), gates + heads, gates + parent.ssm_heads + heads])
-    w = {name: params[f"{key}.{name}"] for name in ("norm", "in_proj", "conv1d", "A_log", "dt_bias",
-                                                    "out_norm", "out_proj")}
-    return {f"{to}.norm": w["norm"][channels],
-            f"{to}.in_proj": w["in_proj"][np.ix_(rows, channels)],
-            f"{to}.conv1d": w["conv1d"][:, heads], f"{to}.A_log": w["A_log"][heads],
-            f"{to}.dt_bias": w["dt_bias"][heads], f"{to}.out_norm": w["out_norm"],
-            f"{to}.out_proj": w["out_proj"][np.ix_(channels, _spread(heads, parent.head_dim))]}
-
-
-def _cut_attention(parent: ModelConfig, child: ModelConfig, params: Named,
-                   removals: Sequence[Named], key: str, to: str, channels: np.ndarray) -> Named:
-    heads = _heads(removals, key, parent.attn_heads, child.attn_heads)
-    own = _spread(heads, parent.head_dim)
-    rows = np.concatenate([own + part * parent.d_model for part in range(3)])
-    return {f"{to}.norm": params[f"{key}.norm"][channels],
-            f"{to}.qkv_proj": params[f"{key}.qkv_proj"][np.ix_(rows, channels)],
-            f"{to}.out_proj": params[f"{key}.out_proj"][np.ix_(channels, own)]}
-
-
-def _cut_mlp(parent: ModelConfig, child: ModelConfig, params: Named, removals: Sequence[Named],
-             key: str, to: str, channels: np.ndarray) -> Named:
-    units = _best(_importance(removals, lambda found: found[f"{key}.out_proj"].sum(0)), child.d_ff)
-    rows = np.concatenate([units, units + parent.d_ff])
-    return {f"{to}.norm": params[f"{key}.norm"][channels],
-            f"{to}.in_proj": params[f"{key}.in_proj"][np.ix_(rows, channels)],
-            f"{to}.out_proj": params[f"{key}.out_proj"][np.ix_(channels, units)]}

@@ -8,11 +8,9 @@ passes, the frontier moves on (Lee et al. 2502.01612, section 3). An answer pass
 - by vote: enough of several sampled answers are the same, and it is not shorter than is usual in
   the round (section 6: short answers are the common mistake, and votes agree on them).
 
-The rounds are in selfplay.jsonl, one line a task and round. A run that goes on cuts what lies after
-its checkpoint, and plays it again to the same bits.
+The rounds are in selfplay.jsonl, one line a task and round. A run that goes on drops what lies
+after its checkpoint, and plays it again to the same bits.
 """
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from seed.config import ConfigError, SelfplayConfig
+from seed.curriculum.journal import Journal
 from seed.curriculum.lessons import Curriculum, is_holdout, size
 from seed.curriculum.task import Item, Task
 from seed.rng import Stream, dice
@@ -53,11 +52,11 @@ class Round(NamedTuple):
     def rate(self) -> float:
         return len(self.passed) / self.asked
 
-    def to_line(self) -> str:
-        row = {**self._asdict(), "passed": [(item.prompt.decode("latin-1"),
-                                             item.answer.decode("latin-1"))
-                                            for item in self.passed]}
-        return json.dumps(row) + "\n"
+    def to_object(self) -> dict[str, Any]:
+        """As a line of the file has it."""
+        return {**self._asdict(), "passed": [(item.prompt.decode("latin-1"),
+                                              item.answer.decode("latin-1"))
+                                             for item in self.passed]}
 
 
 def _round(row: dict[str, Any]) -> Round:
@@ -80,24 +79,12 @@ class Selfplay:
                 raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
                                   f"share in curriculum.tasks")
         self.config, self.curriculum, self.longest = config, curriculum, longest
-        self.path, self.size = run_dir / NAME, 0
-        self.rounds = self._kept(step)
+        self.journal = Journal(run_dir / NAME, _round, lambda done: done.step < step)
         self.pool = [item for done in self.rounds for item in done.passed]
 
-    def _kept(self, step: int) -> list[Round]:
-        """The rounds before `step`; later ones and a torn line are cut from the file."""
-        if not self.path.exists():
-            return []
-        found, lines = [], self.path.read_bytes().splitlines(keepends=True)
-        for line in lines:
-            try:
-                found.append(_round(json.loads(line)))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                break
-        kept = [done for done in found if done.step < step]
-        self.size = sum(map(len, lines[:len(kept)]))
-        os.truncate(self.path, self.size)
-        return kept
+    @property
+    def rounds(self) -> list[Round]:
+        return self.journal.rows
 
     def is_due(self, step: int) -> bool:
         """Whether a round belongs to this step and has not been played."""
@@ -125,24 +112,10 @@ class Selfplay:
             votes = [rollout(prompts, self.config.longest, self.config.temperature, seed, index)
                      for index in self._indices(step, i)]
             played.append(self._judge(step, task, level, prompts, votes))
-        if not self._keep(played):
+        if not self.journal.append(played, [done.to_object() for done in played]):
             return []
-        self.rounds += played
         self.pool += [item for done in played for item in done.passed]
         return played
-
-    def _keep(self, played: Sequence[Round]) -> bool:
-        data = "".join(done.to_line() for done in played).encode()
-        try:
-            with open(self.path, "ab") as file:
-                file.truncate(self.size)  # drops what a failed write has left
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            return False
-        self.size += len(data)
-        return True
 
     def _indices(self, step: int, task: int) -> list[int]:
         """Of the draws of each vote: no two of a run are the same."""
