@@ -15,4 +15,4 @@ fi
 bin/find-clang.sh .venv/bin/python --sanitizers
 .venv/bin/python -m flake8 seed tests
 .venv/bin/python -m mypy
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

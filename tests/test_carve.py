@@ -128,7 +128,8 @@ def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
     parent_in(tmp_path / "parent")
     whole = subprocess.run(command(tmp_path, "whole", 60), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
-    assert json.loads(whole.stdout)["step"] == 60
+    found = json.loads(whole.stdout)
+    assert found["step"] == 60 and found["parent"] and 0 <= found["agreement"] <= 1
     assert "the parent has read 5 of 5 batches" in whole.stderr
     for delay in (1.0, 2.5):
         process = subprocess.Popen(command(tmp_path, "killed", 60), stderr=subprocess.DEVNULL,

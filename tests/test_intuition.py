@@ -12,7 +12,7 @@ import brains
 from seed.config import load_profile
 from seed.curriculum.lessons import Curriculum
 from seed.curriculum.vocab import END
-from seed.training.evaluate import evaluate
+from seed.training.evaluate import agreement, evaluate
 from seed.training.intuition import answers, calibration, consistency, stability
 from seed.training.report import page
 from seed.training.step import Forwards
@@ -69,6 +69,22 @@ def test_who_knows_is_of_one_mind_and_who_is_distracted_is_not():
             assert sum(c.same for c in found) == 0
         else:
             assert all(c.right == c.asked for c in found)
+
+
+def test_two_brains_agree_where_they_say_the_same_right_or_wrong():
+    lessons = curriculum()
+    items = [item for item in lessons.holdout(4) if item.task in ("parity", "compare")]
+
+    class Stubborn(Oracle):
+        """Says 1 to every parity, and knows all else."""
+
+        def next(self, text: bytes) -> int:
+            return ord("1") if text.endswith(b"#") else super().next(text)
+    knows, stubborn = Oracle(lessons), Stubborn(lessons)
+    even = sum(item.answer == b"0" for item in items) / len(items)
+    assert 0.1 < even < 0.9
+    assert agreement(items, knows, stubborn, T) == pytest.approx(1 - even)
+    assert agreement(items, stubborn, stubborn, T) == 1
 
 
 @pytest.mark.parametrize("sure, error", [(20.0, 0.0), (np.log(255.0), 0.5)])

@@ -16,7 +16,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_carve(args: argparse.Namespace) -> int:
     prepare_brain(args)
-    from seed.training import carve
+    from seed.training import carve, checkpoint
     from seed.training.distill import read_parent
     from seed.wavecore import parts
     if args.out.resolve() == args.run_dir.resolve():
@@ -27,8 +27,31 @@ def run_carve(args: argparse.Namespace) -> int:
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
         distill=dataclasses.replace(profile.distill, source=str(args.run_dir)))
     parts.check(profile.model, parent.config)
-    return report(args, train_brain(args, profile, args.out, lambda: carve.carve(
-        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads)))
+    result = train_brain(args, profile, args.out, lambda: carve.carve(
+        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads))
+    if not result.finished:
+        return report(args, result)
+    from seed.curriculum.lessons import Curriculum
+    from seed.training.evaluate import agreement, comparison, evaluate
+    from seed.training.step import Forwards
+    from seed.wavecore.model import WaveCore, init_params
+    found, t = checkpoint.read(args.out / checkpoint.NAME).tensors, profile.train.seq_len
+    child = {key: found[key] for key in init_params(profile.model, 0)}
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    items = curriculum.holdout(profile.curriculum.holdout_items)
+    brains = [Forwards(WaveCore(config, params, args.threads))
+              for config, params in ((parent.config, parent.params), (profile.model, child))]
+    before, after = evaluate(items, curriculum, brains[0], t) or [], result.scores or []
+    same = agreement(items, brains[0], brains[1], t)
+    if args.json:
+        print(json.dumps({"step": result.step, "agreement": same,
+                          "parent": [s.to_dict() for s in before],
+                          "scores": [s.to_dict() for s in after]}))
+    else:
+        print(comparison(("parent %", "child %"), (before, after)))
+        print(f"finished at step {result.step}; parent and child say the same to "
+              f"{100 * same:.1f} % of the questions")
+    return 0
 
 
 def run_adapt(args: argparse.Namespace) -> int:
@@ -54,7 +77,7 @@ def run_adapt(args: argparse.Namespace) -> int:
                                     args.lr)
         prepare_brain(args)
         from seed.curriculum.lessons import Curriculum
-        from seed.training.evaluate import evaluate
+        from seed.training.evaluate import comparison, evaluate
         from seed.training.step import Forwards
         from seed.wavecore.model import WaveCore, init_params
         weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
@@ -73,7 +96,7 @@ def run_adapt(args: argparse.Namespace) -> int:
         print(json.dumps({"step": result.step, "before": [s.to_dict() for s in before],
                           "after": [s.to_dict() for s in after]}))
     else:
-        print(adapt.table(before, after))
+        print(comparison(("before %", "after %"), (before, after)))
     return 0
 
 

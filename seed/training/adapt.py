@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from seed.config import ConfigError, Profile
 from seed.curriculum.own_tasks import is_own
 from seed.training import checkpoint
 from seed.training.checkpoint import Checkpoint
-from seed.training.evaluate import Score
 
 FOLDER, OF = "adapting", "of.json"
 BEFORE, PARTIAL = "checkpoint.before.safetensors", ".checkpoint.undo"
@@ -103,14 +101,3 @@ def _copy(source: Path, target: Path) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-
-
-def table(before: Sequence[Score], after: Sequence[Score]) -> str:
-    """One line a task: exact % before and after, over all its levels."""
-    lines = [f"{'task':<28}{'before %':>10}{'after %':>10}{'n':>7}"]
-    for name in dict.fromkeys(score.task for score in after):
-        counts = [(sum(s.correct for s in scores if s.task == name),
-                   sum(s.count for s in scores if s.task == name)) for scores in (before, after)]
-        (had, n), (has, _) = counts
-        lines.append(f"{name:<28}{100 * had / n:>10.1f}{100 * has / n:>10.1f}{n:>7}")
-    return "\n".join(lines)

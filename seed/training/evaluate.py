@@ -4,7 +4,7 @@ One item a row from a fresh state. Every answer byte, END included, must be the 
 true bytes before it are given; that is so exactly when greedy generation gives the answer.
 """
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -42,32 +42,53 @@ class Score:
         return {**asdict(self), "accuracy": self.accuracy, "interval": self.interval}
 
 
-def evaluate(items: Sequence[Item], curriculum: Curriculum, forward: Forward, seq_len: int,
-             stopped: Callable[[], bool] = lambda: False) -> list[Score] | None:
-    """Scores in the order of the items' tasks and levels; None if `stopped` became true."""
-    distinct = list(dict.fromkeys(items))
+def _guesses(items: Sequence[Item], forward: Forward, seq_len: int,
+             stopped: Callable[[], bool]) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
+    """Of each item: the answer bytes with END, and the arg max at their places, (n,) each.
+
+    Ends early when `stopped` becomes true.
+    """
     buckets: dict[int, list[Item]] = {}
-    for item in distinct:
+    for item in items:
         length = len(item.prompt) + len(item.answer)
         sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
         fits = [size for size in sizes if length <= size] or [1 << (length - 1).bit_length()]
         buckets.setdefault(fits[0], []).append(item)
-    right: dict[Item, bool] = {}
     for size, found in sorted(buckets.items()):
         for i in range(0, len(found), ROWS):
             if stopped():
-                return None
+                return
             part = found[i:i + ROWS]
-            tokens, targets = pack_one_per_row(part, size)
+            batch = pack_one_per_row(part, size)
             padded = np.zeros((ROWS, size), np.int32)
-            padded[:len(part)] = tokens
+            padded[:len(part)] = batch.tokens
             guess = forward(size, padded)[:len(part)].argmax(-1)
-            right |= zip(part, ((guess == targets) | (targets == IGNORE)).all(1).tolist())
+            for item, own, target in zip(part, guess, batch.targets):
+                learnt = target != IGNORE
+                yield item, target[learnt], own[learnt]
+
+
+def evaluate(items: Sequence[Item], curriculum: Curriculum, forward: Forward, seq_len: int,
+             stopped: Callable[[], bool] = lambda: False) -> list[Score] | None:
+    """Scores in the order of the items' tasks and levels; None if `stopped` became true."""
+    distinct = list(dict.fromkeys(items))
+    right = {item: bool((guess == target).all())
+             for item, target, guess in _guesses(distinct, forward, seq_len, stopped)}
+    if len(right) < len(distinct):
+        return None
     groups: dict[tuple[str, int], list[bool]] = {}
     for item in distinct:
         groups.setdefault((item.task, item.level), []).append(right[item])
     return [Score(task, level, sum(hits), len(hits), curriculum.tasks[task].chance(level))
             for (task, level), hits in groups.items()]
+
+
+def agreement(items: Sequence[Item], one: Forward, other: Forward, seq_len: int) -> float:
+    """Share of the items at which two brains take the same bytes, right or wrong."""
+    distinct = list(dict.fromkeys(items))
+    said = [{item: guess.tobytes() for item, _, guess in
+             _guesses(distinct, forward, seq_len, lambda: False)} for forward in (one, other)]
+    return sum(said[0][item] == said[1][item] for item in distinct) / max(1, len(distinct))
 
 
 def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
@@ -94,3 +115,14 @@ def _line(s: Score, level: str) -> str:
     interval = f"{low:.1f} - {high:.1f}"
     return (f"{s.task:<14}{level:>6}{100 * s.accuracy:>9.1f}{interval:>16}{100 * s.chance:>10.1f}"
             f"{s.count:>6}")
+
+
+def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[Score]]) -> str:
+    """One line a task: exact % over all its levels, of two brains."""
+    lines = [f"{'task':<28}{names[0]:>10}{names[1]:>10}{'n':>7}"]
+    for name in dict.fromkeys(score.task for score in scores[1]):
+        counts = [(sum(s.correct for s in own if s.task == name),
+                   sum(s.count for s in own if s.task == name)) for own in scores]
+        lines.append(f"{name[-28:]:<28}" + "".join(f"{100 * hit / max(1, n):>10.1f}"
+                                                   for hit, n in counts) + f"{counts[1][1]:>7}")
+    return "\n".join(lines)
