@@ -29,11 +29,32 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
         if key == "embedding" or key.endswith("out_proj"):
             array[...] = 0
     _hush_new_states(small, large, grown, chosen)
-    gain = np.float32(np.sqrt(small.d_model / large.d_model))  # the same sum over more channels
     for place in parts.places(small, large, chosen):
-        scale = gain if place.large.endswith(("norm_f", ".norm")) else np.float32(1)
-        grown[place.large][place.at] = params[place.small] * scale
+        grown[place.large][place.at] = params[place.small] * _gain(small, large, place.large)
     return grown
+
+
+def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig) -> Named:
+    """The large brain's moments (m. and v.), 0 where it is new; tensors hold the small one's.
+
+    A gain that was scaled has a gradient that is scaled the other way.
+    """
+    grown: Named = {}
+    shapes = {key: array.shape for key, array in init_params(large, 0).items()}
+    for place in parts.places(small, large, parts.first(small, large)):
+        for letter, power in (("m", 1), ("v", 2)):
+            if f"{letter}.{place.small}" in tensors:
+                array = np.zeros(shapes[place.large], np.float32)
+                array[place.at] = (tensors[f"{letter}.{place.small}"]
+                                   / _gain(small, large, place.large) ** power)
+                grown[f"{letter}.{place.large}"] = array
+    return grown
+
+
+def _gain(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
+    """Of a norm over channels: the same sum of squares is a mean over more of them."""
+    return np.float32(np.sqrt(small.d_model / large.d_model)
+                      if key.endswith(("norm_f", ".norm")) else 1)
 
 
 def _hush_new_states(small: ModelConfig, large: ModelConfig, grown: Named, chosen: Parts) -> None:

@@ -1,0 +1,91 @@
+"""A grown brain computes what the small one did, for every kind of growth and all together."""
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from seed.config import ConfigError, ModelConfig, load_profile
+from seed.training import grow
+from seed.training.learner import Learner
+from seed.wavecore.model import WaveCore, init_params
+from test_carve import LESSONS, batches
+from test_kernels import distance, realized
+
+SMALL = ModelConfig(d_model=32, d_ff=32, n_layers=3)
+KINDS = {"depth": {"n_layers": 5}, "width": {"d_model": 64}, "units": {"d_ff": 64},
+         "states": {"d_state": 32}}
+SOME = [kinds for n in range(1, 5) for kinds in itertools.combinations(KINDS, n)]
+
+
+def larger(kinds) -> ModelConfig:
+    changes = {key: value for kind in kinds for key, value in KINDS[kind].items()}
+    return dataclasses.replace(SMALL, **changes)
+
+
+def learnt() -> dict[str, np.ndarray]:
+    """Weights away from their beginning; the stream is as large as a trained brain's."""
+    rng = np.random.default_rng(5)
+    params = init_params(SMALL, 1)
+    for key, array in params.items():
+        array *= rng.uniform(0.5, 2.0, array.shape).astype(np.float32)
+    params["embedding"] *= 20
+    return params
+
+
+@pytest.mark.parametrize("kinds", SOME, ids="+".join)
+def test_a_grown_brain_says_the_same(kinds):
+    params, tokens = learnt(), realized(batches(1)[0].tokens)
+    grown = grow.grow(SMALL, params, larger(kinds), seed=2)
+    assert {key: a.shape for key, a in grown.items()} == {
+        key: a.shape for key, a in init_params(larger(kinds), 0).items()}
+    before = WaveCore(SMALL, params)(tokens)[0].numpy()
+    after = WaveCore(larger(kinds), grown)(tokens)[0].numpy()
+    assert distance(after, before) < 1e-5
+
+
+def test_what_is_new_learns_and_what_was_learnt_stays():
+    """After some steps every new array has moved, and the loss has not jumped."""
+    small = load_profile("toy", [*LESSONS, "model.d_model=32", "model.d_ff=32", "model.n_layers=3"])
+    large = dataclasses.replace(small, model=larger(KINDS))
+    learner, lessons = Learner(small, 1), [*batches(8)] * 5
+    losses = [learner.step(batch, 2e-3).loss for batch in lessons]
+    tensors = {key: array.copy() for key, array in learner.state_dict().items()}
+    params = {key: tensors[key] for key in init_params(small.model, 0)}
+    grown = grow.grow(small.model, params, large.model, seed=2)
+    moments = grow.grow_moments(small.model, tensors, large.model)
+    after = Learner(large, 1)
+    state = after.state_dict()
+    assert {key for key in state if key[:2] in ("m.", "v.")} >= set(moments)
+    after.load_state_dict({**{key: np.zeros_like(a) for key, a in state.items()}, **grown,
+                           **moments, "optim.state": tensors["optim.state"]})
+    more = [after.step(batch, 2e-3).loss for batch in lessons]
+    assert more[0] == pytest.approx(learner.step(lessons[0], 2e-3).loss, rel=1e-4)
+    assert max(more[:8]) < 1.05 * max(losses[-8:]) and np.mean(more[-8:]) < np.mean(losses[-8:])
+    for key, array in after.model.state_dict().items():
+        slow = key.endswith(("dt_bias", "A_log"))   # a head that does not forget has no gradient
+        assert slow or (array != grown[key]).mean() > 0.9, key
+
+
+def test_moments_follow_their_weights():
+    large = larger(KINDS)
+    rng = np.random.default_rng(0)
+    tensors = {f"{letter}.{key}": rng.standard_normal(a.shape).astype(np.float32)
+               for letter in "mv" for key, a in init_params(SMALL, 0).items()}
+    moments = grow.grow_moments(SMALL, tensors, large)
+    grown = grow.grow(SMALL, {key[2:]: a for key, a in tensors.items() if key[0] == "m"}, large, 0)
+    for key in ("layers.0.mixer.conv1d", "embedding", "layers.1.mlp.in_proj"):
+        kept = moments[f"m.{key}"] != 0
+        assert np.array_equal(moments[f"m.{key}"][kept], grown[key][kept])
+        assert kept.sum() == tensors[f"m.{key}"].size
+    gain = np.float32(np.sqrt(0.5))
+    assert np.allclose(moments["v.norm_f"][:32], tensors["v.norm_f"] / gain ** 2)
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"d_model": 16, "head_dim": 16}, "head_dim is 32 in the smaller and 16"),
+    ({"d_ff": 16}, "d_ff is 32 in the smaller and 16 in the larger brain"),
+    ({"n_layers": 4, "pattern": "AS"}, "gives SSA, which is not within ASAS")])
+def test_what_cannot_grow_so_is_refused(change, says):
+    with pytest.raises(ConfigError, match=says):
+        grow.grow(SMALL, init_params(SMALL, 0), dataclasses.replace(SMALL, **change), 0)
