@@ -1,5 +1,5 @@
-"""The command line: python -m seed train | carve | adapt | eval | export | run | generate | items |
-info | health | bench."""
+"""The command line: python -m seed train | carve | grow | adapt | eval | export | run | generate |
+items | info | health | bench."""
 import argparse
 import importlib
 import os
@@ -12,7 +12,8 @@ from seed.config import ConfigError
 
 FAULTS = ("CheckpointError", "ParameterError", "BrainError")   # of what was given
 FAILURES = ("Diverged", "Unsaved")                             # of a run
-ROOMS = {"learn": ("train", "carve", "adapt"), "examine": ("eval", "generate", "export", "run"),
+ROOMS = {"learn": ("train", "carve", "grow", "adapt"),
+         "examine": ("eval", "generate", "export", "run"),
          "look": ("items", "info", "health", "bench")}
 
 
@@ -24,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--profile", default="toy", help="shipped profile or a .toml file")
+        command.add_argument("--profile", help="shipped profile or a .toml file (default: that of "
+                                               "the run directory's brain, or toy)")
         command.add_argument("--set", action="append", default=[], metavar="a.b=value",
                              dest="overrides", help="override one key of the profile")
         command.add_argument("--task", action="append", default=[], metavar="NAME[=SHARE]",
@@ -52,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     carve.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
     carve.add_argument("--steps", type=int, help="optimizer steps instead")
     add_brain(carve)
+    grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.")
+    grow.add_argument("--to", required=True, metavar="PROFILE", help="whose shape it gets")
+    add_brain(grow)
     adapt = add("adapt", "Teach a brain a new rule from recorded examples, or undo that.")
     adapt.add_argument("--data", metavar="FILE", help="lessons.jsonl, notes.txt or path.py:Class")
     adapt.add_argument("--minutes", type=float, default=2.0)

@@ -378,6 +378,12 @@ def load_profile(name: str, overrides: typing.Sequence[str] = (),
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
     data.setdefault("name", path.stem)
+    return overridden(data, overrides, tasks)
+
+
+def overridden(data: dict, overrides: typing.Sequence[str],
+               tasks: typing.Sequence[str] = ()) -> Profile:
+    """The profile of a table of tables, with `a.b=value` overrides and more tasks."""
     for override in overrides:
         _override(data, override)
     for task in tasks:

@@ -1,15 +1,18 @@
 """A grown brain computes what the small one did, for every kind of growth and all together."""
 import dataclasses
 import itertools
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from seed.config import ConfigError, ModelConfig, load_profile
-from seed.training import grow
+from seed.config import ConfigError, ModelConfig, TrainConfig, load_profile
+from seed.training import checkpoint, grow
 from seed.training.learner import Learner
 from seed.wavecore.model import WaveCore, init_params
-from test_carve import LESSONS, batches
+from test_carve import LESSONS, batches, parent_in
 from test_kernels import distance, realized
 
 SMALL = ModelConfig(d_model=32, d_ff=32, n_layers=3)
@@ -53,12 +56,12 @@ def test_what_is_new_learns_and_what_was_learnt_stays():
     tensors = {key: array.copy() for key, array in learner.state_dict().items()}
     params = {key: tensors[key] for key in init_params(small.model, 0)}
     grown = grow.grow(small.model, params, large.model, seed=2)
-    moments = grow.grow_moments(small.model, tensors, large.model)
+    moments = grow.grow_moments(small.model, tensors, large.model, small.train)
     after = Learner(large, 1)
     state = after.state_dict()
-    assert {key for key in state if key[:2] in ("m.", "v.")} >= set(moments)
-    after.load_state_dict({**{key: np.zeros_like(a) for key, a in state.items()}, **grown,
-                           **moments, "optim.state": tensors["optim.state"]})
+    assert {key: a.shape for key, a in state.items() if key[:2] in ("m.", "v.")} == {
+        key: a.shape for key, a in moments.items()}
+    after.load_state_dict({**grown, **moments, "optim.state": tensors["optim.state"]})
     more = [after.step(batch, 2e-3).loss for batch in lessons]
     assert more[0] == pytest.approx(learner.step(lessons[0], 2e-3).loss, rel=1e-4)
     assert max(more[:8]) < 1.05 * max(losses[-8:]) and np.mean(more[-8:]) < np.mean(losses[-8:])
@@ -72,7 +75,7 @@ def test_moments_follow_their_weights():
     rng = np.random.default_rng(0)
     tensors = {f"{letter}.{key}": rng.standard_normal(a.shape).astype(np.float32)
                for letter in "mv" for key, a in init_params(SMALL, 0).items()}
-    moments = grow.grow_moments(SMALL, tensors, large)
+    moments = grow.grow_moments(SMALL, tensors, large, TrainConfig(optimizer="adamw"))
     grown = grow.grow(SMALL, {key[2:]: a for key, a in tensors.items() if key[0] == "m"}, large, 0)
     for key in ("layers.0.mixer.conv1d", "embedding", "layers.1.mlp.in_proj"):
         kept = moments[f"m.{key}"] != 0
@@ -89,3 +92,35 @@ def test_moments_follow_their_weights():
 def test_what_cannot_grow_so_is_refused(change, says):
     with pytest.raises(ConfigError, match=says):
         grow.grow(SMALL, init_params(SMALL, 0), dataclasses.replace(SMALL, **change), 0)
+
+
+def seed(*options: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "seed", *options], capture_output=True, text=True,
+                          timeout=120)
+
+
+def test_a_brain_is_grown_in_place_and_goes_on_without_naming_its_profile(tmp_path):
+    where = ["--run-dir", str(tmp_path), "--threads=1"]
+    quick = [f"--set={text}" for text in (*LESSONS, "curriculum.holdout_items=4")]
+    assert seed("train", "--profile", "fast", "--steps=20", *quick, *where).returncode == 0
+    before = json.loads(seed("eval", "--json", *where).stdout)
+    grown = seed("grow", "--to", "toy", "--json", *where)
+    assert grown.returncode == 0, grown.stderr
+    assert json.loads(grown.stdout) == {"before": 48680, "after": 234680}
+    after = json.loads(seed("eval", "--json", *where).stdout)
+    assert (after["step"], after["profile"]) == (20, "toy")
+    assert after["holdout"] == before["holdout"]
+    more = seed("train", "--steps=30", "--json", *where)
+    assert more.returncode == 0, more.stderr
+    assert json.loads(more.stdout)["step"] == 30 and "going on from step 20" in more.stderr
+
+
+@pytest.mark.parametrize("options, says", [
+    (["--to", "fast"], "d_model is 64 in the smaller and 32 in the larger brain"),
+    (["--to", "nobody"], "profile 'nobody' not found")])
+def test_bad_input_to_grow_is_one_line_and_changes_nothing(tmp_path, options, says):
+    parent_in(tmp_path / "brain")
+    before = (tmp_path / "brain" / checkpoint.NAME).read_bytes()
+    done = seed("grow", *options, "--run-dir", str(tmp_path / "brain"))
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+    assert (tmp_path / "brain" / checkpoint.NAME).read_bytes() == before

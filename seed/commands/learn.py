@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seed.commands.start import prepare_brain, profile_of, say
-from seed.config import ConfigError, Profile, from_dict
+from seed.commands.start import prepare, prepare_brain, profile_of, say
+from seed.config import ConfigError, Profile, from_dict, load_profile
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -54,6 +54,35 @@ def run_carve(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_grow(args: argparse.Namespace) -> int:
+    """In place; the brain as it was is the previous generation until the next save."""
+    prepare(args.threads)
+    from seed.training import checkpoint
+    from seed.training.grow import grow_brain
+    from seed.training.lock import locked
+    from seed.wavecore.layout import count_params
+    large = load_profile(args.to)
+    with locked(args.run_dir):
+        brain = newest(args.run_dir)
+        small = from_dict(brain.meta["profile"])
+        grown = grow_brain(brain, small, large)
+        checkpoint.save(args.run_dir, grown.tensors, grown.meta)
+    counts = [count_params(profile.model) for profile in (small, large)]
+    print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
+          f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
+          f"--run-dir {args.run_dir}, --minutes or --steps")
+    return 0
+
+
+def newest(run_dir: Path):
+    """The newest brain of a run directory. Raises ConfigError if there is none."""
+    from seed.training import checkpoint
+    brain = checkpoint.read_newest(run_dir, say)
+    if brain is None:
+        raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")
+    return brain
+
+
 def run_adapt(args: argparse.Namespace) -> int:
     from seed.training import adapt, checkpoint
     from seed.training.lock import locked
@@ -64,10 +93,7 @@ def run_adapt(args: argparse.Namespace) -> int:
             return 0
         if not args.data:
             raise ConfigError("--data is missing: name a file of recorded examples")
-        brain = checkpoint.read_newest(args.run_dir, say)
-        if brain is None:
-            raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir "
-                              f"{args.run_dir}")
+        brain = newest(args.run_dir)
         if adapt.is_published(args.run_dir, brain):
             adapt.clear(args.run_dir)
             print("this adaptation had ended already")

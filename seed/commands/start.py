@@ -3,9 +3,10 @@ import argparse
 import os
 import sys
 
-from seed.config import ConfigError, Profile, from_dict, load_profile
+from seed.config import ConfigError, Profile, from_dict, load_profile, overridden
 
 BAD_INPUT, FAILED = 2, 1   # exit codes
+DEFAULT = "toy"            # profile
 
 
 def say(text: str) -> None:
@@ -13,6 +14,7 @@ def say(text: str) -> None:
 
 
 def profile_of(args: argparse.Namespace) -> Profile:
+    """The profile that is named; without a name that of the run directory's brain, or DEFAULT."""
     overrides = list(args.overrides)
     for key in ("seed", "minutes", "steps"):
         if getattr(args, key, None) is not None:
@@ -23,7 +25,12 @@ def profile_of(args: argparse.Namespace) -> Profile:
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
     if getattr(args, "no_thermal", False):
         overrides.append("governor.thermal=false")
-    return load_profile(args.profile, overrides, args.tasks)
+    if args.profile is None and getattr(args, "run_dir", None):
+        from seed.training import checkpoint
+        found = checkpoint.read_newest(args.run_dir, say)
+        if found:
+            return overridden(found.meta["profile"], overrides, args.tasks)
+    return load_profile(args.profile or DEFAULT, overrides, args.tasks)
 
 
 def prepare(threads: int) -> None:

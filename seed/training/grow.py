@@ -5,15 +5,33 @@ of a new layer, write nothing until their projection out has been learnt (Chen e
 Chen et al. 2110.07143). New rows of a state begin almost at zero: at zero they would have no
 gradient, for what is read is the product of two of them.
 """
+from dataclasses import replace
+
 import numpy as np
 
-from seed.config import ModelConfig
-from seed.wavecore import parts
+from seed.config import ModelConfig, Profile, TrainConfig
+from seed.training.checkpoint import Checkpoint
+from seed.wavecore import layout, parts
 from seed.wavecore.model import init_params
 from seed.wavecore.parts import Parts
 
 ALMOST = 1e-3   # of a new state row's initial weights
 Named = dict[str, np.ndarray]
+
+
+def grow_brain(brain: Checkpoint, small: Profile, large: Profile) -> Checkpoint:
+    """A checkpoint with the shape of `large`; the lessons and the recipe stay the brain's own.
+
+    Raises ConfigError if the small one does not fit.
+    """
+    profile = replace(small, name=large.name, model=replace(
+        large.model, dt_bias_min=small.model.dt_bias_min, dt_bias_max=small.model.dt_bias_max))
+    names = init_params(small.model, 0)
+    params = {key: brain.tensors[key] for key in names}
+    grown = {**grow(small.model, params, profile.model, small.train.seed),
+             **grow_moments(small.model, brain.tensors, profile.model, small.train),
+             "optim.state": brain.tensors["optim.state"]}
+    return Checkpoint(grown, {**brain.meta, "profile": profile.to_dict()})
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
@@ -34,20 +52,23 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
     return grown
 
 
-def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig) -> Named:
-    """The large brain's moments (m. and v.), 0 where it is new; tensors hold the small one's.
+def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
+                 recipe: TrainConfig) -> Named:
+    """The large brain's moments, 0 where it is new; `tensors` hold the small one's.
 
     A gain that was scaled has a gradient that is scaled the other way.
     """
     grown: Named = {}
-    shapes = {key: array.shape for key, array in init_params(large, 0).items()}
+    for block in layout.blocks(large):
+        second = block.without_matrices() if recipe.optimizer == "muon" else block
+        for letter, arrays in (("m", block.arrays), ("v", second.arrays)):
+            grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32) for a in arrays}
     for place in parts.places(small, large, parts.first(small, large)):
         for letter, power in (("m", 1), ("v", 2)):
-            if f"{letter}.{place.small}" in tensors:
-                array = np.zeros(shapes[place.large], np.float32)
-                array[place.at] = (tensors[f"{letter}.{place.small}"]
-                                   / _gain(small, large, place.large) ** power)
-                grown[f"{letter}.{place.large}"] = array
+            if f"{letter}.{place.large}" in grown:
+                gain = _gain(small, large, place.large) ** power
+                grown[f"{letter}.{place.large}"][place.at] = (
+                    tensors[f"{letter}.{place.small}"] / gain)
     return grown
 
 
