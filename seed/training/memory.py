@@ -26,6 +26,9 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
     floats = {"weights": weights, "moments": moments, "gradients": gradients,
               "activations": step.activations, "scratch": max(step.scratch, update),
               "evaluation": sum(shorter)}
+    if profile.distill.source:  # the arrays, and the file while it is read
+        rows = profile.distill.batches * train.batch_size * train.grad_accum_steps * train.seq_len
+        floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top) // 4
     if profile.selfplay.tasks:
         floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.rollouts, 1, threads))
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
