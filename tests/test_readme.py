@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
             for line in block.splitlines()]
-SHORTER = (("--minutes 3", "--minutes 0.1"), ("--steps 4000", "--steps 3"),
-           ("--steps 3000", "--steps 3"), ("--steps 6000", "--steps 3"), ("--steps 400", "--steps 3"),
+SHORTER = (("--minutes 3", "--minutes 0.1"),
+           *((f"--steps {n}", "--steps 3") for n in (3000, 6000, 4000, 400)),
            ("--out runs/carved", "--out runs/carved --set distill.batches=2"),
            ("--items 10000", "--items 2"), ("--turns 10", "--turns 1 --set model.n_layers=1"))
 
