@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seed.commands.start import prepare, prepare_brain, profile_of, say
+from seed.commands.start import newest, prepare, prepare_brain, profile_of, say
 from seed.config import ConfigError, Profile, from_dict, load_profile
 
 
@@ -72,15 +72,6 @@ def run_grow(args: argparse.Namespace) -> int:
           f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
           f"--run-dir {args.run_dir}, --minutes or --steps")
     return 0
-
-
-def newest(run_dir: Path):
-    """The newest brain of a run directory. Raises ConfigError if there is none."""
-    from seed.training import checkpoint
-    brain = checkpoint.read_newest(run_dir, say)
-    if brain is None:
-        raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")
-    return brain
 
 
 def run_adapt(args: argparse.Namespace) -> int:

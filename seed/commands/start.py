@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from seed.config import ConfigError, Profile, from_dict, load_profile, overridden
 
@@ -51,14 +52,20 @@ def prepare_brain(args: argparse.Namespace) -> None:
         os.environ["CACHEDB"] = str((args.run_dir / "kernels.db").resolve())
 
 
+def newest(run_dir: Path):
+    """The newest brain of a run directory. Raises ConfigError if there is none."""
+    from seed.training import checkpoint
+    brain = checkpoint.read_newest(run_dir, say)
+    if brain is None:
+        raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")
+    return brain
+
+
 def load_brain(args: argparse.Namespace):
     """The newest brain of the run directory: its profile, model and step."""
     prepare_brain(args)
-    from seed.training import checkpoint
     from seed.wavecore.model import WaveCore, init_params
-    found = checkpoint.read_newest(args.run_dir, say)
-    if found is None:
-        raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir {args.run_dir}")
+    found = newest(args.run_dir)
     profile = from_dict(found.meta["profile"])
     names = init_params(profile.model, 0)
     model = WaveCore(profile.model, {k: a for k, a in found.tensors.items() if k in names},
