@@ -109,10 +109,13 @@ def test_another_brain_or_another_recipe_begins_anew(brain):
     assert not enter(2e-3)
 
 
-def test_the_new_rule_has_its_share_of_the_lessons():
-    parent = load_profile("toy")
-    tasks = adapt.profile_for(parent, "rule.jsonl", 0.25, 1.0, 0, 1e-3).curriculum.tasks
+def test_the_new_rule_has_its_share_of_the_lessons_and_nobody_else_teaches():
+    parent = load_profile("toy", ["selfplay.tasks={parity=4}", "teacher.tasks={add=1.0}",
+                                  "teacher.kind=mock"])
+    profile = adapt.profile_for(parent, "rule.jsonl", 0.25, 1.0, 0, 1e-3)
+    tasks = profile.curriculum.tasks
     assert tasks["rule.jsonl"] / sum(tasks.values()) == pytest.approx(0.25)
+    assert not profile.selfplay.tasks and not profile.teacher.kind
     with pytest.raises(ConfigError, match="--share is 1: use more than 0"):
         adapt.profile_for(parent, "rule.jsonl", 1, 1.0, 0, 1e-3)
 

@@ -121,7 +121,7 @@ def command(tmp_path, out: str, steps: int) -> list[str]:
             str(tmp_path / out), "--profile", "fast", f"--steps={steps}", "--json", "--threads=1",
             "--set", "train.batch_size=2", "--set", "train.seq_len=32", "--set",
             "distill.batches=5", "--set", "train.save_every_minutes=0.001", "--set",
-            "train.write_gb_per_day=1e6"]
+            "train.write_gb_per_day=1e6", "--set", "selfplay.tasks={parity=4}"]
 
 
 def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
@@ -131,6 +131,8 @@ def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
     found = json.loads(whole.stdout)
     assert found["step"] == 60 and found["parent"] and 0 <= found["agreement"] <= 1
     assert "the parent has read 5 of 5 batches" in whole.stderr
+    child = checkpoint.read(tmp_path / "whole" / checkpoint.NAME).meta["profile"]
+    assert child["selfplay"]["tasks"] == {}   # the parent alone teaches
     for delay in (1.0, 2.5):
         process = subprocess.Popen(command(tmp_path, "killed", 60), stderr=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, start_new_session=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from seed.commands.start import newest, prepare, prepare_brain, profile_of, say
-from seed.config import ConfigError, Profile, from_dict, load_profile
+from seed.config import (ConfigError, Profile, SelfplayConfig, TeacherConfig, from_dict,
+                         load_profile)
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -25,7 +26,8 @@ def run_carve(args: argparse.Namespace) -> int:
     profile = profile_of(args)
     profile = dataclasses.replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
-        distill=dataclasses.replace(profile.distill, source=str(args.run_dir)))
+        distill=dataclasses.replace(profile.distill, source=str(args.run_dir)),
+        selfplay=SelfplayConfig(), teacher=TeacherConfig())  # the parent alone teaches
     parts.check(profile.model, parent.config)
     result = train_brain(args, profile, args.out, lambda: carve.carve(
         parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads))

@@ -23,9 +23,10 @@ def alternation(rng: random.Random, total: int, first: int = 0) -> list[int]:
     return [up + number for number in numbers]
 
 
-def progression(rng: random.Random, total: int) -> list[int]:
-    """Times 2 to 5 at each step, or divided by it."""
-    start, ratio = integer(rng, 1, 30), integer(rng, 2, 5)
+def progression(rng: random.Random, total: int, most: int) -> list[int]:
+    """Times 2 or 3 at each step, or divided by it; up to `most`."""
+    ratio = integer(rng, 2, 3)
+    start = integer(rng, 1, most // ratio ** (total - 1))
     numbers = [start * ratio ** i for i in range(total)]
     return numbers if rng.random() < 0.5 else numbers[::-1]
 
@@ -60,7 +61,7 @@ class Next(Task):
     answered 24, and 1,20,3,18,5,16; is answered 7.
     """
     name, form = "next", r"[a-z]{4,};|\d+(,\d+){2,};"
-    chances = (0.055, 0.012, 0.02, 0.07, 0.03)
+    chances = (0.055, 0.012, 0.02, 0.05, 0.03)
 
     def ask(self, rng: random.Random, level: int) -> str:
         if level == 1:
@@ -69,7 +70,7 @@ class Next(Task):
         while True:
             numbers = (run(rng, integer(rng, 5, 6), 1, 20, 0, 200) if level == 2 else
                        alternation(rng, integer(rng, 6, 7)) if level == 3 else
-                       progression(rng, integer(rng, 4, 5)) if level == 4 else
+                       progression(rng, integer(rng, 4, 5), 999) if level == 4 else
                        interleaving(rng, 4, 0, 50)[:integer(rng, 7, 8)] if level == 5 else
                        interleaving(rng, 7, 100, 900)[:integer(rng, 13, 14)])
             prompt = joined(numbers[:-1]) + ";"

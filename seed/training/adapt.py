@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seed.config import ConfigError, Profile
+from seed.config import ConfigError, Profile, SelfplayConfig, TeacherConfig
 from seed.curriculum.own_tasks import is_own
 from seed.training import checkpoint
 from seed.training.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ WARMUP_STEPS = 20
 def profile_for(parent: Profile, data: str, share: float, minutes: float, steps: int,
                 lr: float) -> Profile:
     """The recipe of the adaptation: `share` of the lessons are of the file `data`, the others as
-    the parent had them, all open and each as often.
+    the parent had them, all open and each as often; nobody else teaches.
 
     Raises ConfigError if data is not a task of the user's own or share is not within 0 and 1.
     """
@@ -38,6 +38,7 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
     return replace(
         parent,
         curriculum=replace(parent.curriculum, tasks=tasks, exam_every=0),
+        selfplay=SelfplayConfig(), teacher=TeacherConfig(),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0)).check()
 

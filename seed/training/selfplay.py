@@ -77,7 +77,7 @@ class Selfplay:
         for name in config.tasks:
             if name not in curriculum.tasks:
                 raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
-                                  f"share in curriculum.tasks")
+                                  f"share in curriculum.tasks, or take it out")
         self.config, self.curriculum, self.longest = config, curriculum, longest
         self.journal = Journal(run_dir / NAME, _round, lambda done: done.step < step)
         self.pool = [item for done in self.rounds for item in done.passed]
