@@ -6,6 +6,7 @@ key and the nearest valid choice.
 """
 import dataclasses
 import difflib
+import json
 import os
 import sys
 import tomllib
@@ -420,3 +421,26 @@ def _override(data: dict, override: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override!r}: {parent} is not a table")
     table[leaf] = value
+
+
+def to_toml(profile: Profile) -> str:
+    """A profile file that `load_profile` reads as the same profile."""
+    tables = [name for name, value in profile.to_dict().items() if isinstance(value, dict)]
+    return f"name = {_toml(profile.name)}\n" + "".join(
+        f"\n[{table}]\n" + "".join(f"{_toml_key(key)} = {_toml(value)}\n"
+                                   for key, value in profile.to_dict()[table].items())
+        for table in tables)
+
+
+def _toml_key(key: str) -> str:
+    return key if key.isidentifier() and key.isascii() else _toml(key)
+
+
+def _toml(value: object) -> str:
+    """A string of TOML escapes what one of JSON does."""
+    if isinstance(value, dict):
+        own = ", ".join(f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {own} }}" if own else "{}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)

@@ -217,17 +217,18 @@ def _descendants(root: Path, pid: str) -> list[str]:
     return tree[1:]
 
 
-def tree_mb(root: Path = ROOT) -> tuple[Reading, Reading]:
-    """Resident memory now, and the sum of the peaks, of this process and its descendants."""
+def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading]:
+    """Resident memory now, and the sum of the peaks, of a process and its descendants; of this one
+    unless another is named."""
+    own = root / "proc" / (str(pid) if pid else "self")
     try:
-        pid = (root / "proc/self").readlink().name
+        name = str(pid) if pid else own.readlink().name
     except OSError:
-        pid = str(os.getpid())
+        name = str(os.getpid())
     totals = []
     for field in ("VmRSS", "VmHWM"):
-        own = _reading(lambda: _status_mb(root / "proc/self", field)[0])
-        totals.append(own)
-    for one in _descendants(root, pid):
+        totals.append(_reading(lambda: _status_mb(own, field)[0]))
+    for one in _descendants(root, name):
         try:
             more = _status_mb(root / "proc" / one, "VmRSS", "VmHWM")
         except (OSError, ValueError, KeyError, IndexError):

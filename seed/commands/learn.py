@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seed.commands.start import newest, prepare, prepare_brain, profile_of, say
-from seed.config import (ConfigError, Profile, SelfplayConfig, TeacherConfig, from_dict,
-                         load_profile)
+from seed.commands.start import newest, prepare_brain, profile_of, say
+from seed.config import ConfigError, Profile, SelfplayConfig, TeacherConfig, from_dict
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -53,26 +52,6 @@ def run_carve(args: argparse.Namespace) -> int:
         print(comparison(("parent %", "child %"), (before, after)))
         print(f"finished at step {result.step}; parent and child say the same to "
               f"{100 * same:.1f} % of the questions")
-    return 0
-
-
-def run_grow(args: argparse.Namespace) -> int:
-    """In place; the brain as it was is the previous generation until the next save."""
-    prepare(args.threads)
-    from seed.training import checkpoint
-    from seed.training.grow import grow_brain
-    from seed.training.lock import locked
-    from seed.wavecore.layout import count_params
-    large = load_profile(args.to)
-    with locked(args.run_dir):
-        brain = newest(args.run_dir)
-        small = from_dict(brain.meta["profile"])
-        grown = grow_brain(brain, small, large)
-        checkpoint.save(args.run_dir, grown.tensors, grown.meta)
-    counts = [count_params(profile.model) for profile in (small, large)]
-    print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
-          f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
-          f"--run-dir {args.run_dir}, --minutes or --steps")
     return 0
 
 

@@ -1,0 +1,245 @@
+"""One rung of the ladder, tried: a child process that really trains, saves and is examined.
+
+The child is `seed train` itself, in a directory of its own; here it is only watched, from outside.
+It ends by its time, or is killed when it takes more than the ceiling or stands still. Whatever
+happens to it is what is found out, never a fault of the search.
+"""
+import ctypes
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, median, pstdev
+from typing import Any, NamedTuple
+
+from seed import system_health
+from seed.config import ConfigError, GovernorConfig, Profile, to_toml
+from seed.training import metrics
+
+LOOK_S = 0.1         # between two looks at the child
+HANG_S = 300.0       # without a step, a save or an examination
+WINDOWS = 5          # parts of a probe whose speeds are compared
+SETTLED_C = 1.0      # a temperature that changes by less over a probe has settled
+PR_SET_PDEATHSIG = 1
+LEAST = (64, 4, 16, 128)
+
+
+class Rung(NamedTuple):
+    d_model: int
+    n_layers: int
+    batch_size: int
+    seq_len: int
+
+    def of(self, profile: Profile) -> Profile:
+        """The profile in this size; an MLP is twice as wide as the model."""
+        model = replace(profile.model, d_model=self.d_model, n_layers=self.n_layers,
+                        d_ff=2 * self.d_model)
+        return replace(profile, model=model, train=replace(
+            profile.train, batch_size=self.batch_size, seq_len=self.seq_len)).check()
+
+    def __str__(self) -> str:
+        return f"{self.d_model}x{self.n_layers}, {self.batch_size}x{self.seq_len}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found out about a rung. None: not known."""
+    rung: Rung
+    base: str                   # which profile it is a size of
+    threads: int
+    ended: str                  # why it came to no end of its own; empty if it did
+    peak_mb: float              # of the process tree
+    steps: int
+    step_s: float | None        # mean, saves and examinations included
+    jitter: float | None        # standard deviation over the mean of the speeds of its parts
+    hottest_c: float | None
+    settles_c: float | None     # where its temperature would end
+    throttled: str              # what the firmware reported or the governor did
+    swap_mb: float              # by which swap grew
+    losses: tuple[float, float] | None   # mean of the first quarter of the steps, and of the last
+    norm_growth: float | None   # median gradient norm of the last half over that of the first
+    skipped: int                # steps that were not finite
+
+    @property
+    def tokens_s(self) -> float | None:
+        return self.rung.batch_size * self.rung.seq_len / self.step_s if self.step_s else None
+
+
+def base_of(profile: Profile) -> str:
+    """What tells profiles apart that differ in more than their size and their time."""
+    own = Rung(*LEAST).of(profile)
+    own = replace(own, name="", governor=GovernorConfig(),
+                  train=replace(own.train, minutes=0.0, steps=0))
+    return hashlib.blake2b(to_toml(own).encode(), digest_size=8).hexdigest()
+
+
+class Look(NamedTuple):
+    """The child at one moment."""
+    at_s: float
+    steps: int
+    rss_mb: float
+    temp_c: float | None
+
+
+def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: float,
+        folder: Path, hang_s: float = HANG_S) -> Probe:
+    """Tries a rung of the profile for so many seconds of training, in a fresh folder.
+
+    Raises ConfigError if the child refuses its input or cannot write: that says nothing of a rung.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    child = rung.of(profile)
+    child = replace(child, train=replace(child.train, steps=0, minutes=seconds / 60,
+                                         save_every_minutes=seconds / 240),
+                    curriculum=replace(child.curriculum, holdout_items=1),
+                    governor=replace(child.governor, memory_mb=1e6)).check()
+    (folder / "profile.toml").write_text(to_toml(child), encoding="utf-8")
+    swap_before = system_health.swap_used_mb().value or 0.0
+    with open(folder / "errors", "w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seed", "train", "--profile", str(folder / "profile.toml"),
+             "--run-dir", str(folder), "--threads", str(threads), "--json"], stderr=errors,
+            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
+            env={**os.environ, "CACHEDB": str(folder.resolve() / "kernels.db")})  # all is compiled
+        try:
+            looks, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, hang_s)
+        finally:
+            _kill(process)
+        errors.seek(0)
+        last = (errors.read().strip().splitlines() or [""])[-1]
+    if not ended and process.returncode:
+        ended = _fault(process.returncode, last, folder)
+    elif not ended and last.startswith("stopped at step"):
+        ended = "it stopped itself: " + _governed(folder)
+    swap_after = system_health.swap_used_mb().value or 0.0
+    return _found(rung, base_of(profile), threads, ended, looks, folder,
+                  max(0.0, swap_after - swap_before))
+
+
+def _die_with_parent() -> None:
+    """Of the child: a search that is killed leaves nothing running behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)   # its compilers too
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _fault(code: int, last: str, folder: Path) -> str:
+    """Why a child has failed. Raises ConfigError if that says nothing of its size."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (", as when memory is out" if name == "SIGKILL" else "")
+    if "not finite" in last or "this run needs about" in last:
+        return last.removeprefix("seed: ")
+    raise ConfigError(f"the probe in {folder} failed: {last.removeprefix('seed: ') or 'silently'}")
+
+
+def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float,
+           hang_s: float) -> tuple[list[Look], str]:
+    """Looks until the child ends, and why it has to be killed, or nothing."""
+    began, counted = time.monotonic(), _counted(path)
+    looks: list[Look] = []
+    moved_s, size = 0.0, 0
+    while process.poll() is None:
+        time.sleep(LOOK_S)
+        steps, now_size = next(counted)
+        rss = system_health.tree_mb(pid=process.pid)[0].value or 0.0
+        now = time.monotonic() - began
+        looks.append(Look(now, steps, rss, system_health.temp_c()))
+        if now_size != size:
+            moved_s, size = now, now_size
+        if _held(looks[-2:]) > ceiling_mb:
+            return looks, f"it took more than {ceiling_mb:.0f} MB"
+        if now - moved_s > hang_s:
+            return looks, f"it stood still for {now - moved_s:.0f} s"
+    return looks, ""
+
+
+def _held(looks: Sequence[Look]) -> float:
+    """What two looks agree on: a process that is just being forked is counted twice."""
+    return min(look.rss_mb for look in looks) if len(looks) > 1 else 0.0
+
+
+def _counted(path: Path) -> Iterator[tuple[int, int]]:
+    """Steps in the metrics so far, and their bytes; only what is new is read."""
+    steps, size = 0, 0
+    while True:
+        if path.exists():
+            with open(path, "rb") as file:
+                file.seek(size)
+                data = file.read()
+            data = data[:data.rfind(b"\n") + 1]
+            steps, size = steps + data.count(b'"kind": "step"'), size + len(data)
+        yield steps, size
+
+
+def _governed(folder: Path) -> str:
+    """What the governor did last, and why."""
+    told = metrics.read(folder / "metrics.jsonl", "governor")
+    return f"{told[-1]['action']}, {told[-1]['reason']}" if told else ""
+
+
+def _found(rung: Rung, base: str, threads: int, ended: str, looks: Sequence[Look], folder: Path,
+           swap_mb: float) -> Probe:
+    rows: list[dict[str, Any]] = metrics.read(folder / "metrics.jsonl", "step")
+    losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
+    quarter, half = max(1, len(rows) // 4), len(rows) // 2
+    warm = [look.temp_c for look in looks if look.temp_c is not None]
+    bits = system_health.throttled()
+    reported = [name for name, on in bits.now().items() if on]
+    if any(row["action"] != "run" for row in metrics.read(folder / "metrics.jsonl", "governor")):
+        reported.append(_governed(folder))
+    step_s, jitter = speed(looks)
+    return Probe(
+        rung, base, threads, ended,
+        peak_mb=max((_held(looks[i:i + 2]) for i in range(len(looks))), default=0.0),
+        steps=len(rows), step_s=step_s, jitter=jitter,
+        hottest_c=max(warm, default=None), settles_c=settles(warm), throttled="; ".join(reported),
+        swap_mb=swap_mb,
+        losses=(mean(losses[:quarter]), mean(losses[-quarter:])) if len(rows) > 1 else None,
+        norm_growth=median(norms[half:]) / max(median(norms[:half]), 1e-30) if half else None,
+        skipped=len(metrics.read(folder / "metrics.jsonl", "skip")))
+
+
+def speed(looks: Sequence[Look]) -> tuple[float | None, float | None]:
+    """Seconds a step, from the first to the last that was seen to end, and their jitter."""
+    seen = [look for before, look in zip(looks, looks[1:]) if look.steps > before.steps]
+    if len(seen) < 2:
+        return None, None
+    first, last = seen[0], seen[-1]
+    bounds = [seen[i * (len(seen) - 1) // WINDOWS] for i in range(WINDOWS + 1)]
+    parts = [(b.steps - a.steps) / (b.at_s - a.at_s) for a, b in zip(bounds, bounds[1:])
+             if b.steps > a.steps]
+    jitter = pstdev(parts) / mean(parts) if len(parts) == WINDOWS else None
+    return (last.at_s - first.at_s) / (last.steps - first.steps), jitter
+
+
+def settles(temps: Sequence[float]) -> float | None:
+    """Where a temperature ends that nears its end by the same share in the same time.
+
+    From the means of the first, middle and last fifth (Aitken 1926). One that does not slow down is
+    taken on by ten times its last rise.
+    """
+    if len(temps) < 5:
+        return max(temps, default=None)
+    n = len(temps) // 5
+    start, middle, end = (mean(temps[i:i + n]) for i in (0, 2 * n, len(temps) - n))
+    if end - start < SETTLED_C:
+        return max(end, middle)
+    rise, later = middle - start, end - middle
+    if later <= 0:
+        return max(end, middle)
+    share = later / rise if rise > later else 1.0
+    return end + later * (share / (1 - share) if share < 10 / 11 else 10.0)

@@ -1,0 +1,143 @@
+"""The largest stable brain of this board: a ladder of sizes, climbed by probes.
+
+No rung is believed to hold or to fail without having been tried, except that a jump is shortened
+where it would lead to what the cost model thinks hopeless. Probes are remembered in scale.jsonl,
+a line each; whether one is stable follows from the line and from the limits asked for, so that
+other limits use the same probes again.
+"""
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seed.config import Profile
+from seed.training.cost import Cost
+from seed.curriculum.journal import Journal
+from seed.training.probe import LEAST, Probe, Rung, base_of
+
+NAME = "scale.jsonl"
+MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
+MAX_JITTER = 0.5
+MAX_NORM_GROWTH = 10.0
+MAX_SWAP_MB = 1.0
+
+# Each has no less of anything than the one before, so that one grows into the next.
+LADDER = tuple(Rung(*numbers) for numbers in (
+    LEAST, (64, 6, 16, 128), (96, 6, 16, 128), (128, 6, 16, 128), (128, 8, 16, 128),
+    (128, 8, 24, 128), (160, 8, 24, 128), (192, 8, 24, 128), (192, 10, 24, 128),
+    (192, 10, 32, 128), (192, 12, 32, 160), (256, 12, 32, 160), (256, 12, 32, 192),
+    (256, 12, 32, 256), (320, 12, 32, 256), (384, 12, 32, 256), (384, 16, 32, 256),
+    (512, 16, 32, 256), (512, 16, 32, 320), (512, 16, 32, 384), (640, 16, 32, 384),
+    (640, 16, 32, 512), (768, 16, 32, 512), (768, 20, 32, 512), (1024, 20, 32, 512),
+    (1024, 24, 32, 512)))
+
+
+class Limits(NamedTuple):
+    memory_mb: float
+    tokens_s: float      # the least that is wanted
+    slow_c: float        # from where the governor slows a run
+
+
+def faults(probe: Probe, limits: Limits) -> str:
+    """Why a rung is not stable, or nothing. What is not known is no fault."""
+    found = [probe.ended] if probe.ended else []
+    room, least = (1 - MARGIN) * limits.memory_mb, (1 + MARGIN) * limits.tokens_s
+    if probe.peak_mb > room and not probe.ended:
+        found.append(f"{probe.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
+                     f"{limits.memory_mb:.0f}")
+    if probe.step_s is None and not probe.ended:
+        found.append(f"only {probe.steps} steps in its time")
+    if probe.tokens_s is not None and probe.tokens_s < least:
+        found.append(f"{probe.tokens_s:,.0f} tokens/s, {least:,.0f} are wanted")
+    if probe.jitter is not None and probe.jitter > MAX_JITTER:
+        found.append(f"its speed varies by {100 * probe.jitter:.0f} %")
+    if probe.settles_c is not None and probe.settles_c >= limits.slow_c:
+        found.append(f"it would settle at {probe.settles_c:.0f} C")
+    if probe.throttled:
+        found.append(probe.throttled)
+    if probe.swap_mb > MAX_SWAP_MB:
+        found.append(f"swap grew by {probe.swap_mb:.0f} MB")
+    if probe.skipped:
+        found.append(f"{probe.skipped} steps were not finite")
+    if probe.losses and not probe.losses[1] < probe.losses[0]:
+        found.append(f"loss went from {probe.losses[0]:.3f} to {probe.losses[1]:.3f}")
+    if probe.norm_growth is not None and probe.norm_growth > MAX_NORM_GROWTH:
+        found.append(f"gradients grew {probe.norm_growth:.0f} times")
+    return "; ".join(found)
+
+
+def next_rung(stable: Mapping[int, bool], count: int,
+              hopeless: Callable[[int], bool]) -> int | None:
+    """Which of `count` rungs to try, or None if the limit is known.
+
+    Upwards in jumps that double, then by halves between the highest stable rung below the lowest
+    that failed, and that one. A jump over more than one rung stops short of what is hopeless.
+    """
+    failed = min((i for i, good in stable.items() if not good), default=count)
+    low = max((i for i, good in stable.items() if good and i < failed), default=-1)
+    if low + 1 == failed:
+        return None
+    to = min(count - 1, low + max(1, low + 1)) if failed == count else (low + failed) // 2
+    while to > low + 1 and hopeless(to):
+        to = (low + to) // 2
+    return max(to, low + 1)
+
+
+class Search:
+    """The probes of one profile and number of threads, and what follows from them."""
+
+    def __init__(self, profile: Profile, threads: int, limits: Limits, run_dir: Path,
+                 ladder: Sequence[Rung] = LADDER):
+        self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
+        self.journal, self.base = Journal(run_dir / NAME, _probe), base_of(profile)
+        self.profiles = [rung.of(profile) for rung in ladder]
+
+    @property
+    def probes(self) -> dict[int, Probe]:
+        """The last probe of every rung; those that were killed at a lower ceiling do not count."""
+        return {self.ladder.index(probe.rung): probe for probe in self.journal.rows
+                if (probe.base, probe.threads) == (self.base, self.threads)
+                and probe.rung in self.ladder
+                and not (probe.ended and probe.peak_mb < self.limits.memory_mb
+                         and probe.ended.startswith("it took more"))}
+
+    def verdicts(self) -> dict[int, str]:
+        return {i: faults(probe, self.limits) for i, probe in self.probes.items()}
+
+    def cost(self, without: int | None = None) -> Cost:
+        """From all probes, or from all but one rung's: what would have been predicted for it."""
+        return Cost(self.profile, self.threads,
+                    [probe for i, probe in self.probes.items() if i != without])
+
+    def hopeless(self, i: int) -> bool:
+        """Whether the model thinks that a rung breaks a limit."""
+        cost, profile = self.cost(), self.profiles[i]
+        step_s, rung = cost.step_s(profile), self.ladder[i]
+        return cost.memory_mb(profile) > self.limits.memory_mb or (
+            step_s is not None
+            and rung.batch_size * rung.seq_len / step_s < self.limits.tokens_s)
+
+    def climb(self, probe: Callable[[Rung], Probe]) -> Iterator[tuple[int, Probe, bool]]:
+        """Tries rungs until the limit is known: each with its probe, and whether it is on disk."""
+        while True:
+            stable = {i: not fault for i, fault in self.verdicts().items()}
+            i = next_rung(stable, len(self.ladder), self.hopeless)
+            if i is None:
+                return
+            found = probe(self.ladder[i])
+            kept = self.journal.append([found], [asdict(found)])
+            if not kept:
+                self.journal.rows.append(found)
+            yield i, found, kept
+
+    @property
+    def chosen(self) -> int | None:
+        """The highest stable rung below the lowest that failed."""
+        verdicts = self.verdicts()
+        failed = min((i for i, fault in verdicts.items() if fault), default=len(self.ladder))
+        return max((i for i, fault in verdicts.items() if not fault and i < failed), default=None)
+
+
+def _probe(row: dict[str, Any]) -> Probe:
+    return Probe(**{**row, "rung": Rung(*row["rung"]),
+                    "losses": tuple(row["losses"]) if row["losses"] else None})

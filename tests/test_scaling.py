@@ -1,0 +1,270 @@
+"""The search for the largest stable brain: its decisions, its predictions, and real probes."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+
+import pytest
+
+from seed.config import ConfigError, from_dict, load_profile, to_toml
+from seed.training import probe, scaling
+from seed.training.cost import Cost, checkpoint_bytes, work
+from seed.training.memory import estimate_mb
+from seed.training.probe import Look, Probe, Rung, settles, speed
+from seed.training.scaling import LADDER, Limits, Search, faults, next_rung
+from seed.wavecore import parts
+
+ROOT = Path(__file__).parent.parent
+TOY = load_profile("toy")
+WIDE = Limits(1000.0, 0.0, 75.0)
+
+
+def tried(rung=LADDER[0], **found) -> Probe:
+    """A probe of which all is well."""
+    well = Probe(rung, probe.base_of(TOY), 2, "", 250.0, 40, 0.1, 0.05, 60.0, 65.0, "", 0.0,
+                 (5.0, 3.0), 0.8, 0)
+    return replace(well, **found)
+
+
+@pytest.mark.parametrize("limit", range(-1, 26))
+@pytest.mark.parametrize("guess", ["nothing", "right", "low", "high"])
+def test_the_rung_above_the_limit_has_always_been_tried(limit, guess):
+    """Whatever the cost model thinks: a wrong one costs probes, never the answer."""
+    believed = {"nothing": 99, "right": limit, "low": limit - 4, "high": limit + 4}[guess]
+    stable: dict[int, bool] = {}
+    while (i := next_rung(stable, 26, lambda i: i > believed)) is not None:
+        assert i not in stable
+        stable[i] = i <= limit
+    assert all(stable.get(i) for i in [limit] if i >= 0)
+    assert limit == 25 or stable[limit + 1] is False
+    assert len(stable) <= (10 if guess != "low" else 14)
+
+
+def test_a_ladder_grows_in_everything_and_each_rung_into_the_next():
+    for small, large in zip(LADDER, LADDER[1:]):
+        assert all(a <= b for a, b in zip(small, large)) and small != large
+        parts.check(small.of(TOY).model, large.of(TOY).model)
+    mb = [sum(estimate_mb(rung.of(TOY), 2).values()) for rung in LADDER]
+    assert all(1 < b / a < 1.4 for a, b in zip(mb, mb[1:])) and mb[0] < 300 < 6144 < mb[-1]
+
+
+@pytest.mark.parametrize("found, says", [
+    ({"ended": "killed by SIGKILL, as when memory is out"}, "killed by SIGKILL"),
+    ({"peak_mb": 960.0}, "960 MB leave less than 5 % of 1000"),
+    ({"step_s": None, "steps": 1, "jitter": None}, "only 1 steps in its time"),
+    ({"step_s": 1.0}, "2,048 tokens/s, 10,500 are wanted"),
+    ({"jitter": 0.6}, "its speed varies by 60 %"),
+    ({"settles_c": 76.0}, "it would settle at 76 C"),
+    ({"throttled": "under_voltage"}, "under_voltage"),
+    ({"swap_mb": 30.0}, "swap grew by 30 MB"),
+    ({"skipped": 2}, "2 steps were not finite"),
+    ({"losses": (3.0, 3.1)}, "loss went from 3.000 to 3.100"),
+    ({"norm_growth": 20.0}, "gradients grew 20 times")])
+def test_each_fault_alone_makes_a_rung_unstable(found, says):
+    limits = Limits(1000.0, 10_000.0, 75.0)
+    assert faults(tried(), limits) == ""
+    assert faults(tried(**found), limits).startswith(says)
+    assert ";" not in faults(tried(**found), limits)
+
+
+def test_what_is_not_known_is_no_fault():
+    assert faults(tried(hottest_c=None, settles_c=None, jitter=None, losses=None,
+                        norm_growth=None), WIDE) == ""
+
+
+@pytest.mark.parametrize("end, tau", [(70.0, 20.0), (85.0, 60.0)])
+def test_a_temperature_s_end_is_seen_from_its_beginning(end, tau):
+    trace = [end - 40 * exp(-i / tau) for i in range(60)]
+    assert settles(trace) == pytest.approx(end, abs=3)
+
+
+def test_a_temperature_that_does_not_slow_down_is_taken_far_and_a_level_one_nowhere():
+    assert settles([50 + i / 4 for i in range(60)]) > 120
+    assert settles([60.0, 60.4] * 30) == pytest.approx(60.2)
+    assert settles([70 - i / 10 for i in range(60)]) < 70
+    assert settles([]) is None
+
+
+def test_speed_is_that_between_the_first_and_the_last_step_seen():
+    looks = [Look(0.5 * i, max(0, i - 10) * 2, 100.0, None) for i in range(60)]  # starts at 5 s
+    step_s, jitter = speed(looks)
+    assert step_s == pytest.approx(0.25) and jitter == pytest.approx(0.0, abs=1e-9)
+    uneven = [look._replace(steps=look.steps if look.at_s < 15 else 40) for look in looks[:40]] + [
+        look._replace(steps=look.steps * 3) for look in looks[40:]]
+    assert speed(uneven)[1] > 0.5
+    assert speed(looks[:5]) == (None, None)
+
+
+def test_the_cost_model_finds_the_rates_that_made_the_times():
+    def timed(rung: Rung) -> Probe:
+        own = work(rung.of(TOY))
+        return tried(rung, step_s=0.012 * own.gflop + 0.002 * own.scan,
+                     peak_mb=1.1 * sum(estimate_mb(rung.of(TOY), 2).values()))
+    cost = Cost(TOY, 2, [timed(rung) for rung in LADDER[:4]])
+    assert cost.rates == pytest.approx([0.012, 0.002])
+    far = LADDER[12]
+    assert cost.step_s(far.of(TOY)) == pytest.approx(timed(far).step_s)
+    assert cost.memory_mb(far.of(TOY)) == pytest.approx(timed(far).peak_mb)
+    one = Cost(TOY, 2, [timed(LADDER[0])])
+    assert one.step_s(LADDER[3].of(TOY)) == pytest.approx(timed(LADDER[3]).step_s, rel=0.25)
+    assert Cost(TOY, 2, []).step_s(TOY) is None
+    assert Cost(TOY, 1, [timed(LADDER[0])]).step_s(TOY) is None   # other threads
+    killed = replace(timed(LADDER[1]), ended="killed", peak_mb=9.0)
+    assert Cost(TOY, 2, [killed]).factor == 1.0
+
+
+def test_a_checkpoint_has_as_many_bytes_as_predicted(tmp_path):
+    from seed.training import checkpoint
+    from seed.training.learner import Learner
+    size = checkpoint.save(tmp_path, Learner(TOY, 1).state_dict(), {})
+    assert checkpoint_bytes(TOY) == pytest.approx(size, rel=0.02)
+
+
+def test_probes_are_remembered_and_judged_again_by_other_limits(tmp_path):
+    limit_mb = 400.0
+
+    def attempt(rung: Rung) -> Probe:
+        peak = sum(estimate_mb(rung.of(TOY), 2).values())
+        over = peak > limit_mb
+        return tried(rung, peak_mb=min(peak, limit_mb), step_s=1e-4 * peak,
+                     ended=f"it took more than {limit_mb:.0f} MB" if over else "")
+
+    def search(**limits) -> Search:
+        return Search(TOY, 2, WIDE._replace(memory_mb=limit_mb)._replace(**limits), tmp_path)
+    first = search()
+    assert len(list(first.climb(attempt))) > 2
+    assert LADDER[first.chosen] == (128, 8, 16, 128)
+    assert first.verdicts()[first.chosen + 1] == "it took more than 400 MB"
+    assert list(search().climb(attempt)) == [] and search().chosen == first.chosen
+    slower = search(tokens_s=60_000.0)
+    new = [i for i, _, _ in slower.climb(attempt)]
+    assert slower.chosen < first.chosen and not set(new) & first.probes.keys()
+    assert search(memory_mb=500.0).verdicts().get(first.chosen + 1) is None  # was cut at 400
+    other = Search(load_profile("toy", ["train.optimizer=adamw"]), 2, WIDE, tmp_path)
+    assert other.probes == {}
+
+
+def test_a_written_profile_is_read_as_itself():
+    awkward = load_profile("toy", ['identity.a"b\\ü\x7f\n=x"y', 'train.eps=1e-12',
+                                   'selfplay.tasks={"a/b.py:C"=4}'])
+    assert from_dict(tomllib.loads(to_toml(awkward))) == awkward
+
+
+SMALL = ("--set", "train.batch_size=2", "--set", "train.seq_len=32", "--set",
+         "curriculum.tasks={copy=1.0}")
+
+
+def scale(run_dir: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "seed", "scale", "--run-dir", str(run_dir), "--threads=1",
+            "--probe-seconds=3", "--json", *SMALL, *options]
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_killed_search_leaves_nothing_running_and_goes_on(tmp_path):
+    """What could not be taken back: a child that trains on beside the next one."""
+    floor = "--tokens-per-s=1e6"
+    process = subprocess.Popen(scale(tmp_path, floor, "--probe-seconds=60"), stderr=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL)
+    while not (own := children(process.pid)) or not (tmp_path / "probing/metrics.jsonl").exists():
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in own):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    done = subprocess.run(scale(tmp_path, floor), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "no rung is stable: 64x4, 2x32: " in done.stderr
+    assert "tokens/s, 1,050,000 are wanted" in done.stderr and '"chosen": null' in done.stdout
+    rows = (tmp_path / scaling.NAME).read_text()
+    assert rows.count("\n") == 1 and json.loads(rows)["steps"] > 10
+    again = subprocess.run(scale(tmp_path, floor), capture_output=True, text=True, timeout=60)
+    assert again.returncode == 2 and (tmp_path / scaling.NAME).read_text() == rows
+
+
+def test_a_ceiling_is_found_by_trying_and_the_profile_is_written(tmp_path):
+    """About 12 seconds a rung: the memory of these small rows is the weights' and the compiler's.
+    """
+    done = subprocess.run(scale(tmp_path, "--memory=0.19"), capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    by_name = {row["rung"]: row for row in found["ladder"]}
+    chosen = by_name[found["chosen"]]
+    assert chosen["fault"] == "" and chosen["peak_mb"] < 0.95 * 0.19 * 1024
+    names = list(dict.fromkeys(str(r._replace(batch_size=2, seq_len=32)) for r in LADDER))
+    above = by_name[names[names.index(found["chosen"]) + 1]]
+    assert "MB" in above["fault"] and above["peak_mb"] > 0.95 * 0.19 * 1024
+    for row in found["ladder"]:
+        assert row["predicted_mb"] == pytest.approx(row["peak_mb"], rel=0.15)
+    limit = load_profile(str(tmp_path / "limit.toml"))
+    assert f"{limit.model.d_model}x{limit.model.n_layers}, 2x32" == found["chosen"]
+
+
+def test_a_child_that_is_killed_takes_too_much_or_stands_still_is_a_result(tmp_path):
+    rung = LADDER[0]._replace(batch_size=2, seq_len=32)
+    profile = load_profile("toy", ["curriculum.tasks={copy=1.0}"])
+    found = probe.run(profile, rung, 1, 30.0, 1000.0, tmp_path / "hung", hang_s=0.3)
+    assert found.ended == "it stood still for 0 s" and found.steps == 0
+    found = probe.run(profile, rung, 1, 30.0, 100.0, tmp_path / "large")
+    assert found.ended == "it took more than 100 MB" and 100 < found.peak_mb < 200
+    with open(tmp_path / "killer", "w") as script:
+        script.write("until kill -9 $(pgrep -f 'run-dir '$1); do sleep 0.1; done\n")
+    killer = subprocess.Popen(["sh", str(tmp_path / "killer"), str(tmp_path / "killed")])
+    found = probe.run(profile, rung, 1, 30.0, 1000.0, tmp_path / "killed")
+    killer.wait()
+    assert found.ended == "killed by SIGKILL, as when memory is out"
+
+
+def test_a_fault_of_the_lessons_ends_the_search_and_is_no_result(tmp_path):
+    with pytest.raises(ConfigError, match="failed: .*task.py"):
+        probe.run(load_profile("toy", [], [f"{tmp_path}/task.py:Nothing"]), LADDER[0], 1, 3.0,
+                  1000.0, tmp_path / "probing")
+
+
+FULL = 'mount -t tmpfs -o size=300k none "$1"; shift; exec "$@"'
+
+
+def test_a_full_disk_ends_the_search_and_is_no_result(tmp_path):
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", FULL, "sh", str(tmp_path),
+                           *scale(tmp_path)], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 2 and "No space left on device" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+HEAT = """
+mount -t tmpfs none /sys/class/thermal
+mkdir /sys/class/thermal/thermal_zone0
+echo cpu-thermal >/sys/class/thermal/thermal_zone0/type
+t=50000; echo $t >/sys/class/thermal/thermal_zone0/temp
+(while true; do sleep 0.5; t=$((t + 900)); echo $t >/sys/class/thermal/thermal_zone0/temp; done) &
+"$@"; code=$?; kill $!; exit $code
+"""
+
+
+def test_heat_that_rises_is_a_fault_before_it_is_too_hot(tmp_path):
+    """On a real sensor file of a name space of its own: 1.8 C a second from 50 C."""
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", HEAT, "sh", *scale(tmp_path)], timeout=120,
+                          capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "it would settle at" in done.stderr, done.stderr
+    row = json.loads((tmp_path / scaling.NAME).read_text())
+    assert 55 < row["hottest_c"] < row["settles_c"] and row["settles_c"] > 75
+
+
+@pytest.mark.parametrize("options, says", [
+    (["--probe-seconds=0"], "--probe-seconds is 0.0: use 1 to 86400"),
+    (["--set", "model.d_ff=64"], "model.d_ff cannot be set here"),
+    (["--profile", "none"], "profile 'none' not found")])
+def test_bad_input_to_scale_is_one_line(tmp_path, options, says):
+    done = subprocess.run([sys.executable, "-m", "seed", "scale", "--run-dir", str(tmp_path),
+                           *options], capture_output=True, text=True)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
