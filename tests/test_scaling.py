@@ -59,7 +59,7 @@ def test_a_ladder_grows_in_everything_and_each_rung_into_the_next():
     ({"peak_mb": 960.0}, "960 MB leave less than 5 % of 1000"),
     ({"step_s": None, "steps": 1, "jitter": None}, "only 1 steps in its time"),
     ({"step_s": 1.0}, "2,048 tokens/s, 10,500 are wanted"),
-    ({"jitter": 0.6}, "its speed varies by 60 %"),
+    ({"jitter": 1.2}, "its speed varies by 120 %"),
     ({"settles_c": 76.0}, "it would settle at 76 C"),
     ({"throttled": "under_voltage"}, "under_voltage"),
     ({"swap_mb": 30.0}, "swap grew by 30 MB"),

@@ -17,7 +17,7 @@ from seed.training.probe import LEAST, Probe, Rung, base_of
 
 NAME = "scale.jsonl"
 MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
-MAX_JITTER = 0.5
+MAX_JITTER = 1.0        # stalls as long as all work
 MAX_NORM_GROWTH = 10.0
 MAX_SWAP_MB = 1.0
 
