@@ -172,8 +172,8 @@ def children(pid: int) -> list[int]:
 def test_a_killed_search_leaves_nothing_running_and_goes_on(tmp_path):
     """What could not be taken back: a child that trains on beside the next one."""
     floor = "--tokens-per-s=1e6"
-    process = subprocess.Popen(scale(tmp_path, floor, "--probe-seconds=60"), stderr=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(scale(tmp_path, floor, "--probe-seconds=60"),
+                               stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not (own := children(process.pid)) or not (tmp_path / "probing/metrics.jsonl").exists():
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
