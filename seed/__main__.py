@@ -1,5 +1,5 @@
-"""The command line: python -m seed train | carve | adapt | scale | grow | eval | export | run |
-generate | items | info | health | bench."""
+"""The command line: python -m seed train | carve | adapt | scale | grow | ascend | eval | export |
+run | generate | items | info | health | bench."""
 import argparse
 import importlib
 import os
@@ -12,7 +12,8 @@ from seed.config import ConfigError
 
 FAULTS = ("CheckpointError", "ParameterError", "BrainError")   # of what was given
 FAILURES = ("Diverged", "Unsaved")                             # of a run
-ROOMS = {"learn": ("train", "carve", "adapt"), "size": ("scale", "grow"),
+ROOMS = {"learn": ("train", "carve", "adapt"), "size": ("scale",),
+         "growth": ("grow", "ascend"),
          "examine": ("eval", "generate", "export", "run"),
          "look": ("items", "info", "health", "bench")}
 
@@ -54,13 +55,22 @@ def parser() -> argparse.ArgumentParser:
     carve.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
     carve.add_argument("--steps", type=int, help="optimizer steps instead")
     add_brain(carve)
+
+    def add_limits(command: argparse.ArgumentParser, probe_s: float) -> None:
+        command.add_argument("--probe-seconds", type=float, default=probe_s,
+                             help="training of each rung that is tried")
+        command.add_argument("--memory", type=float, metavar="GB", help="ceiling (default 6)")
+        command.add_argument("--tokens-per-s", type=float, default=0.0,
+                             help="the least that is wanted")
+        add_brain(command)
+
     scale = add("scale", "Find the largest stable brain of this board by trying.")
-    scale.add_argument("--probe-seconds", type=float, default=60.0, help="training of each rung")
-    scale.add_argument("--memory", type=float, metavar="GB", help="ceiling (default 6)")
-    scale.add_argument("--tokens-per-s", type=float, default=0.0, help="the least that is wanted")
     scale.add_argument("--dry-run", action="store_true", help="print what each rung would cost")
     scale.add_argument("--tokens", type=float, default=1e7, help="of the time in a dry run")
-    add_brain(scale)
+    add_limits(scale, 60.0)
+    ascend = add("ascend", "Find the limit, then train a small brain that grows up to it.")
+    ascend.add_argument("--minutes", type=float, default=60.0, help="time of the whole ascent")
+    add_limits(ascend, 20.0)
     grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.")
     grow.add_argument("--to", required=True, metavar="PROFILE", help="whose shape it gets")
     add_brain(grow)

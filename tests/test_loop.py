@@ -52,9 +52,9 @@ def profile_of(*overrides):
                                 "train.warmup_steps=0", "train.decay_fraction=0.2", *overrides])
 
 
-def run(tmp_path, learner, *overrides, requests=None):
+def run(tmp_path, learner, *overrides, requests=None, **more):
     return train(profile_of(*overrides), tmp_path, learner, requests or Requests(),
-                 clock=learner.clock)
+                 clock=learner.clock, **more)
 
 
 def lines(tmp_path, kind):
@@ -74,9 +74,26 @@ def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint
 def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
     learner = Counter(Clock(), seconds=0.5)
     result = run(tmp_path, learner, "train.steps=0", "train.minutes=1")
-    assert result.step == 125  # 48 s are reached at step 96, the plan is made at step 100
+    assert result.step == 120  # 48 s are reached at step 96, the plan is made at step 100
     assert checkpoint.read(tmp_path / checkpoint.NAME).meta["plan"] == {
-        "decay_start": 100, "total_steps": 125}
+        "decay_start": 100, "total_steps": 120}
+
+
+def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
+    """As after growth: at step 100 ten seconds have gone, and a step takes ten times as long."""
+    asked = []
+
+    def enough(*told) -> bool:
+        asked.append(told)
+        return told[0] == 100
+    minute = ("train.steps=0", "train.minutes=1")
+    first = run(tmp_path, Counter(Clock(), seconds=0.1), *minute, enough=enough)
+    assert (first.step, first.finished, first.enough) == (100, False, True)
+    assert asked == [(step, 1.0, 1) for step in range(1, 101)]
+    learner, asked = Counter(Clock(), seconds=1.0), []
+    last = run(tmp_path, learner, *minute, enough=enough)
+    assert last.finished and learner.clock.now == pytest.approx(50, abs=1)
+    assert len(asked) == 40   # of 50 steps, until the rate falls
 
 
 def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
@@ -190,7 +207,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
     rates = [lr_at(config, plan, step) for step in range(20)]
     assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
     assert rates[15:] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.1])
-    assert replan(config, Plan(), 20, 1.0) != Plan()
+    assert replan(config, Plan(), 20, 1.0, 1.0) != Plan()
 
 
 def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_refused(tmp_path):

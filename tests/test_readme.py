@@ -15,6 +15,8 @@ SHORTER = (("--minutes 3", "--minutes 0.1"),
            ("--out runs/carved", "--out runs/carved --set distill.batches=2"),
            ("--tokens-per-s 2000", "--probe-seconds 3 --threads 1 --set model.d_model=64 "
             "--set model.n_layers=4 --set train.batch_size=2"),
+           ("--minutes 60", "--minutes 0.4 --probe-seconds 2 --threads 1 --set model.d_model=64 "
+            "--set model.n_layers=4 --set train.batch_size=2"),
            ("--items 10000", "--items 2"), ("--turns 10", "--turns 1 --set model.n_layers=1"))
 
 
@@ -30,7 +32,7 @@ def test_a_command_of_the_readme_runs(runs, command):
     for long, short in SHORTER:
         command = command.replace(long, short)
     command = command.replace("runs/", f"{runs}/")
-    if "train.sh" in command or "ablate" in command or "carve" in command:
+    if "train.sh" in command or "ablate" in command or "carve" in command or "grow.sh" in command:
         command += " --set curriculum.holdout_items=2"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True,
                           timeout=300, env={**os.environ, "PYTHONWARNINGS": "default"})

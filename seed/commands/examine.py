@@ -15,7 +15,7 @@ def run_eval(args: argparse.Namespace) -> int:
         raise ConfigError(f"--items is {args.items}: use 1 to 100000")
     profile, model, step = load_brain(args)
     from seed.curriculum.lessons import Curriculum
-    from seed.training import intuition, metrics, report
+    from seed.training import intuition, metrics, report, scaling
     from seed.training.evaluate import evaluate, table
     from seed.training.step import Forwards
     from seed.wavecore.decode import Decoder
@@ -35,6 +35,9 @@ def run_eval(args: argparse.Namespace) -> int:
              "calibration": {**dataclasses.asdict(sure), "error": sure.error},
              "stability": dataclasses.asdict(free),
              "school": metrics.read(args.run_dir / "metrics.jsonl", "exam"),
+             "losses": metrics.loss_curve(args.run_dir / "metrics.jsonl"),
+             "growth": metrics.read(args.run_dir / "metrics.jsonl", "grow"),
+             "ladder": scaling.read_ladder(args.run_dir),
              "rounds": metrics.read(args.run_dir / "metrics.jsonl", "selfplay"),
              "teacher": metrics.read(args.run_dir / "metrics.jsonl", "teacher")}
     if args.html:

@@ -99,7 +99,8 @@ def run_adapt(args: argparse.Namespace) -> int:
 
 
 def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
-                weights: Callable[[], dict[str, Any]] | None = None):
+                weights: Callable[[], dict[str, Any]] | None = None,
+                enough: Callable[[int, float, int], bool] | None = None):
     """Trains, or goes on; a fresh brain starts from `weights` if there are any."""
     from seed.training.signals import Requests
     requests = Requests().watch()
@@ -123,7 +124,7 @@ def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
             if not soft:
                 return Result(0, False, None)
         return train(profile, run_dir, learner, requests, soft=soft.batch if soft else None,
-                     desk=open_desk(profile, run_dir, say))
+                     desk=open_desk(profile, run_dir, say), enough=enough)
 
 
 def report(args: argparse.Namespace, result) -> int:

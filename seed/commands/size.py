@@ -1,12 +1,14 @@
-"""scale and grow: how large a brain is, and how large it may be."""
+"""scale: how large a brain may be on this board."""
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seed.commands.start import newest, prepare, say
-from seed.config import ConfigError, Profile, from_dict, load_profile, to_toml
+from seed.commands.start import prepare, say
+from seed.config import ConfigError, Profile, load_profile, to_toml
 
 if TYPE_CHECKING:
     from seed.training.probe import Rung
@@ -18,39 +20,58 @@ SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
 
 
 def run_scale(args: argparse.Namespace) -> int:
+    search = search_of(args)
+    if args.dry_run:
+        return _predict(args, search)
+    from seed.training.lock import locked
+    with locked(args.run_dir):
+        climb(args, search)
+    return _conclude(args, search)
+
+
+def search_of(args: argparse.Namespace) -> "Search":
+    """With what was found out before. Raises ConfigError."""
     if not 1 <= args.probe_seconds <= 86400:
         raise ConfigError(f"--probe-seconds is {args.probe_seconds}: use 1 to 86400")
-    profile = load_profile(args.profile or "toy", [
-        *args.overrides, *([f"governor.memory_mb={1024 * args.memory}"] if args.memory else [])],
-        args.tasks)
+    memory = [f"governor.memory_mb={1024 * args.memory}"] if args.memory else []
+    profile = load_profile(args.profile or "toy", [*args.overrides, *memory], args.tasks)
     prepare(args.threads)
     from seed import system_health
     from seed.governor import ceiling_mb
-    from seed.training import probe
-    from seed.training.lock import locked
     from seed.training.scaling import LADDER, Limits, Search
     args.run_dir.mkdir(parents=True, exist_ok=True)
     ceiling = ceiling_mb(profile.governor, system_health.read(args.run_dir))
-    limits = Limits(ceiling, args.tokens_per_s, profile.governor.slow_c)
-    with locked(args.run_dir):
-        search = Search(profile, args.threads, limits, args.run_dir,
-                        _ladder(profile, args.overrides, LADDER))
-        if args.dry_run:
-            return _predict(args, search)
+    return Search(profile, args.threads,
+                  Limits(ceiling, args.tokens_per_s, profile.governor.slow_c), args.run_dir,
+                  _ladder(profile, args.overrides, LADDER))
 
-        def attempt(rung: "Rung") -> Any:
-            say(f"trying {rung}")
-            return probe.run(profile, rung, args.threads, args.probe_seconds, ceiling,
-                             args.run_dir / "probing")
-        for i, _, kept in search.climb(attempt):
-            say(_line(search, i))
-            if not kept:
-                say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
-        chosen = search.chosen
-        if chosen is not None:
-            found = dataclasses.replace(search.profiles[chosen], name="limit")
-            (args.run_dir / LIMIT).write_text(to_toml(found), encoding="utf-8")
-    return _conclude(args, search, chosen)
+
+def climb(args: argparse.Namespace, search: "Search") -> None:
+    """Tries rungs until the limit is known, and writes its profile."""
+    from seed.training import probe
+    from seed.training.scaling import LADDER_NAME
+
+    def attempt(rung: "Rung") -> Any:
+        say(f"trying {rung}")
+        return probe.run(search.profile, rung, args.threads, args.probe_seconds,
+                         search.limits.memory_mb, args.run_dir / "probing")
+    for i, _, kept in search.climb(attempt):
+        say(_line(search, i))
+        if not kept:
+            say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
+    if search.chosen is None:
+        raise ConfigError(f"no rung is stable: {search.ladder[0]}: {search.verdicts()[0]}; allow "
+                          f"more with --memory or a lower --tokens-per-s")
+    write(args.run_dir / LADDER_NAME, json.dumps([_row(search, i) for i in sorted(search.probes)]))
+    write(args.run_dir / LIMIT, to_toml(
+        dataclasses.replace(search.profiles[search.chosen], name="limit")))
+
+
+def write(path: Path, text: str) -> None:
+    """A whole file, or the one that was there before."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Rung"]) -> list["Rung"]:
@@ -112,39 +133,16 @@ def _predict(args: argparse.Namespace, search: "Search") -> int:
     return 0
 
 
-def _conclude(args: argparse.Namespace, search: "Search", chosen: int | None) -> int:
-    rows = [_row(search, i) for i in sorted(search.probes)]
+def _conclude(args: argparse.Namespace, search: "Search") -> int:
+    rows, chosen = [_row(search, i) for i in sorted(search.probes)], search.chosen
+    assert chosen is not None
     if args.json:
-        print(json.dumps({"chosen": str(search.ladder[chosen]) if chosen is not None else None,
-                          "ladder": rows}))
-    elif chosen is not None:
-        above = search.verdicts().get(chosen + 1)
-        print("\n".join(_line(search, i) for i in sorted(search.probes)))
-        print(f"the largest stable brain is {search.ladder[chosen]}" + (
-            f"; {search.ladder[chosen + 1]} is not: {above}" if above else
-            ": the ladder ends here") + f"\ntrain it: python -m seed train --profile "
-              f"{args.run_dir / LIMIT} --minutes 60 --run-dir {args.run_dir / 'brain'}")
-    if chosen is None:
-        raise ConfigError(f"no rung is stable: {search.ladder[0]}: {search.verdicts()[0]}; allow "
-                          f"more with --memory or a lower --tokens-per-s")
-    return 0
-
-
-def run_grow(args: argparse.Namespace) -> int:
-    """In place; the brain as it was is the previous generation until the next save."""
-    prepare(args.threads)
-    from seed.training import checkpoint
-    from seed.training.grow import grow_brain
-    from seed.training.lock import locked
-    from seed.wavecore.layout import count_params
-    large = load_profile(args.to)
-    with locked(args.run_dir):
-        brain = newest(args.run_dir)
-        small = from_dict(brain.meta["profile"])
-        grown = grow_brain(brain, small, large)
-        checkpoint.save(args.run_dir, grown.tensors, grown.meta)
-    counts = [count_params(profile.model) for profile in (small, large)]
-    print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
-          f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
-          f"--run-dir {args.run_dir}, --minutes or --steps")
+        print(json.dumps({"chosen": str(search.ladder[chosen]), "ladder": rows}))
+        return 0
+    above = search.verdicts().get(chosen + 1)
+    print("\n".join(_line(search, i) for i in sorted(search.probes)))
+    print(f"the largest stable brain is {search.ladder[chosen]}" + (
+        f"; {search.ladder[chosen + 1]} is not: {above}" if above else
+        ": the ladder ends here") + f"\ntrain it: python -m seed train --profile "
+          f"{args.run_dir / LIMIT} --minutes 60 --run-dir {args.run_dir / 'brain'}")
     return 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from seed.config import ModelConfig, Profile, TrainConfig
+from seed.config import ModelConfig, Profile, TrainConfig, from_dict
 from seed.training.checkpoint import Checkpoint
 from seed.wavecore import layout, parts
 from seed.wavecore.model import init_params
@@ -19,19 +19,23 @@ ALMOST = 1e-3   # of a new state row's initial weights
 Named = dict[str, np.ndarray]
 
 
-def grow_brain(brain: Checkpoint, small: Profile, large: Profile) -> Checkpoint:
-    """A checkpoint with the shape of `large`; the lessons and the recipe stay the brain's own.
-
-    Raises ConfigError if the small one does not fit.
-    """
-    profile = replace(small, name=large.name, model=replace(
+def in_shape_of(small: Profile, large: Profile) -> Profile:
+    """The small one's lessons and recipe with the large one's model."""
+    return replace(small, name=large.name, model=replace(
         large.model, dt_bias_min=small.model.dt_bias_min, dt_bias_max=small.model.dt_bias_max))
-    names = init_params(small.model, 0)
-    params = {key: brain.tensors[key] for key in names}
-    grown = {**grow(small.model, params, profile.model, small.train.seed),
-             **grow_moments(small.model, brain.tensors, profile.model, small.train),
+
+
+def grow_brain(brain: Checkpoint, large: Profile) -> Checkpoint:
+    """The checkpoint of a brain that has become `large`.
+
+    Raises ConfigError if its model does not fit into that.
+    """
+    small = from_dict(brain.meta["profile"])
+    params = {key: brain.tensors[key] for key in init_params(small.model, 0)}
+    grown = {**grow(small.model, params, large.model, small.train.seed),
+             **grow_moments(small.model, brain.tensors, large.model, small.train),
              "optim.state": brain.tensors["optim.state"]}
-    return Checkpoint(grown, {**brain.meta, "profile": profile.to_dict()})
+    return Checkpoint(grown, {**brain.meta, "profile": large.to_dict()})
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,

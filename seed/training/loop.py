@@ -21,7 +21,7 @@ from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.pace import Pace
 from seed.training.selfplay import Answer, Selfplay
 from seed.training.saving import RETRY_S, Saving
-from seed.training.schedule import Plan, lr_at, replan
+from seed.training.schedule import PLAN_EVERY, Plan, lr_at, replan
 from seed.training.service import notify
 from seed.training.signals import Requests
 
@@ -49,6 +49,7 @@ class Result(NamedTuple):
     step: int
     finished: bool               # False: stopped by a signal, to be resumed
     scores: list[Score] | None   # of the holdout, when finished
+    enough: bool = False         # stopped because whoever was asked has seen enough
 
 
 # What a resumed run may change: nothing of it is arithmetic.
@@ -73,13 +74,16 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
           look: Callable[[], Health] | None = None,
           wait: Callable[[float], object] | None = None,
           soft: Callable[[int], TaughtBatch] | None = None,
-          desk: Desk | None = None) -> Result:
+          desk: Desk | None = None,
+          enough: Callable[[int, float, int], bool] | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
     `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
     given. `soft` gives the batch of a step where a parent teaches, else the school does; at `desk`
-    a teacher answers. Bits depend on (profile, step) and on what a teacher has said, not on when it
-    was saved, evaluated, paused or interrupted; after a way back they depend on the last save too.
+    a teacher answers. `enough` is told step, loss and opened grade after each step until the rate
+    falls, and may end the run. Bits depend on (profile, step) and on what a teacher has said, not
+    on when it was saved, evaluated, paused or interrupted; after a way back they depend on the last
+    save too.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
     saving fails for longer than the grace or when it is the last chance.
@@ -114,9 +118,16 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     told = Decision(RUN, 1.0, False, "")
     urgent: Decision | None = None   # what an examination has to make way for
     step_at_start, loss_average = step, 0.0
+    steady = (step, started)   # when the first step of this process had ended: it compiles
 
     def elapsed() -> float:
         return elapsed_before + clock() - started
+
+    def step_s() -> float:
+        """Of this process, or of the whole run as long as it has not made many."""
+        if step - steady[0] < PLAN_EVERY:
+            return elapsed() / max(1, step)
+        return (clock() - steady[1]) / (step - steady[0])
 
     def meta() -> dict[str, Any]:
         by_time = config.steps == 0  # else nothing of the clock goes into the file
@@ -173,7 +184,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         metrics.write("save", 0, bytes=saving.begin(learner.state_dict(), meta()))
     notify("READY=1")
     while True:
-        plan = replan(config, plan, step, elapsed())
+        plan = replan(config, plan, step, elapsed(), step_s())
         done = plan.total_steps is not None and step >= plan.total_steps
         if stopped() and not done:
             notify("STOPPING=1")
@@ -240,9 +251,11 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch, lr)
-        step_s = clock() - before
-        pace.rest(step_s)
+        took_s = clock() - before
+        pace.rest(took_s)
         step += 1
+        if step == step_at_start + 1:
+            steady = (step, clock())
         if result.skipped:
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
             metrics.write("skip", step, loss=repr(result.loss), in_a_row=skipped_in_a_row)
@@ -255,13 +268,18 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             continue
         skipped_in_a_row = 0
         loss_average = 0.95 * loss_average + 0.05 * result.loss if loss_average else result.loss
-        rate = rows * config.seq_len / max(1e-9, step_s)
+        rate = rows * config.seq_len / max(1e-9, took_s)
         metrics.write("step", step, loss=result.loss, grad_norm=result.grad_norm, lr=lr)
         shown = _describe(step, plan, config.minutes, elapsed(), clock() - started,
                           step - step_at_start, loss_average, rate, skipped, pace,
                           min(school.grade, schools.LAST))
         if status.show(shown):
             notify(f"STATUS={shown}")
+        falls = plan.decay_start is not None and step >= plan.decay_start
+        if enough and not falls and enough(step, result.loss, school.opened):
+            if not save():
+                raise saving.unsaved()
+            return Result(step, False, None, enough=True)
 
 
 def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,

@@ -47,6 +47,14 @@ def read(path: Path, kind: str) -> list[dict[str, Any]]:
             if row.get("kind") == kind]
 
 
+def loss_curve(path: Path, points: int = 200) -> list[tuple[int, float]]:
+    """At most so many (last step, mean loss) of a run's steps, in order."""
+    rows = read(path, "step")
+    size = max(1, -(-len(rows) // points))
+    parts = [rows[i:i + size] for i in range(0, len(rows), size)]
+    return [(part[-1]["step"], sum(row["loss"] for row in part) / len(part)) for part in parts]
+
+
 def _step_of(line: str) -> float:
     """The line's step; infinite for a line that a power cut left half written."""
     try:

@@ -84,6 +84,37 @@ def teacher(found: Sequence[dict[str, Any]]) -> str:
                                            for reason, n in sorted(replies.items())])
 
 
+def losses(found: Sequence[tuple[int, float]], growth: Sequence[dict[str, Any]]) -> str:
+    """Mean loss against steps, with a mark and the new count of parameters where a brain grew."""
+    last, top = found[-1][0], 1.05 * max(loss for _, loss in found)
+    marks = "".join(
+        f'<line x1="{SIDE * row["step"] / last:.1f}" x2="{SIDE * row["step"] / last:.1f}" y1="0" '
+        f'y2="{SIDE}" stroke="#c33"/><text x="{SIDE + 10}" y="{18 * (i + 1)}">step {row["step"]}: '
+        f'{row["parameters"][1]:,} parameters</text>' for i, row in enumerate(growth))
+    return curve(line([step / last for step, _ in found], [loss for _, loss in found], top),
+                 legend=marks or " ")
+
+
+def ladder(rows: Sequence[dict[str, Any]]) -> str:
+    """A bar of memory for every rung that was tried, blue if it is stable; the tick is what was
+    predicted from the others."""
+    most = max(max(row["peak_mb"], row["predicted_mb"]) for row in rows)
+    parts = []
+    for i, row in enumerate(rows):
+        y, scale = i * (BAR + GAP), WIDTH / 2 / most
+        rate = f'{row["tokens_s"]:,.0f} tokens/s' if row["tokens_s"] else "no speed"
+        colour, place = ("#b23a48" if row["fault"] else "#4a7fb5"), scale * row["predicted_mb"]
+        parts.append(
+            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(row["rung"])}</text>'
+            f'<rect x="{LEFT}" y="{y}" width="{scale * row["peak_mb"]:.1f}" height="{BAR}" '
+            f'fill="{colour}"/><line x1="{LEFT + place:.1f}" x2="{LEFT + place:.1f}" y1="{y - 2}" '
+            f'y2="{y + BAR + 2}" stroke="#222" stroke-width="2"/><text x="{LEFT + WIDTH / 2 + 8}" '
+            f'y="{y + 12}">{row["peak_mb"]:.0f} MB, {rate}. '
+            f'{html.escape(row["fault"] or "stable")}</text>')
+    return (f'<svg viewBox="0 0 {LEFT + 2 * WIDTH} {len(rows) * (BAR + GAP) + 4}" '
+            f'width="{LEFT + 2 * WIDTH}" font-size="12">{"".join(parts)}</svg>')
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     def cells(row: Sequence[object], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
@@ -95,6 +126,14 @@ def page(found: dict[str, Any]) -> str:
     parts = [f"<h1>{html.escape(found['profile'])} at step {found['step']}</h1>",
              '<p class="note">Bars: exact match on items never trained on; black line: 95 % '
              'interval; red mark: the chance level.</p>']
+    if found["ladder"]:
+        parts += ["<h2>Ladder</h2><p class=note>Sizes that were tried on this board (width x "
+                  "layers, batch): memory of a training, black what was predicted from the others."
+                  "</p>", ladder(found["ladder"])]
+    if found["losses"]:
+        parts += [f"<h2>Loss</h2><p class=note>Mean over parts of the run, up to step "
+                  f"{found['losses'][-1][0]}; red: the brain grew.</p>",
+                  losses(found["losses"], found["growth"])]
     if found["school"]:
         parts += [f"<h2>School</h2><p class=note>Accuracy in the school's own examinations, up to "
                   f"step {found['school'][-1]['step']}.</p>", school(found["school"])]

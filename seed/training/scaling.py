@@ -5,6 +5,7 @@ where it would lead to what the cost model thinks hopeless. Probes are remembere
 a line each; whether one is stable follows from the line and from the limits asked for, so that
 other limits use the same probes again.
 """
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from seed.training.cost import Cost
 from seed.curriculum.journal import Journal
 from seed.training.probe import LEAST, Probe, Rung, base_of
 
-NAME = "scale.jsonl"
+NAME, LADDER_NAME = "scale.jsonl", "ladder.json"
 MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
 MAX_JITTER = 1.0        # stalls as long as all work
 MAX_NORM_GROWTH = 10.0
@@ -136,6 +137,14 @@ class Search:
         verdicts = self.verdicts()
         failed = min((i for i, fault in verdicts.items() if fault), default=len(self.ladder))
         return max((i for i, fault in verdicts.items() if not fault and i < failed), default=None)
+
+
+def read_ladder(run_dir: Path) -> list[dict[str, Any]]:
+    """The rungs that were tried, as `seed scale` has described them; none if it has not."""
+    try:
+        return json.loads((run_dir / LADDER_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
 
 
 def _probe(row: dict[str, Any]) -> Probe:

@@ -1,7 +1,7 @@
 """The learning rate and the end of a run: warm-up, constant, then linear to zero.
 
 A run by steps is planned at once. A run by minutes is planned when its constant part has used its
-share of the time: from then on it is a run by steps.
+share of the time: from then on it is a run by as many steps as the rest of the time allows.
 """
 from dataclasses import dataclass
 
@@ -21,8 +21,9 @@ def plan_by_steps(config: TrainConfig, steps: int) -> Plan:
     return Plan(decay_start=steps - round(steps * config.decay_fraction), total_steps=steps)
 
 
-def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float) -> Plan:
-    """The plan before step `step` (counted from 0) with `elapsed_s` of training behind it."""
+def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float, step_s: float) -> Plan:
+    """The plan before step `step` (counted from 0) with `elapsed_s` of training behind it, when a
+    step takes `step_s`."""
     if plan.total_steps is not None:
         return plan
     if config.steps:
@@ -30,7 +31,8 @@ def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float) -> Plan
     constant_s = config.minutes * 60 * (1 - config.decay_fraction)
     if step == 0 or step % PLAN_EVERY or elapsed_s < constant_s:
         return plan
-    return Plan(decay_start=step, total_steps=round(step / (1 - config.decay_fraction)))
+    left_s = max(0.0, config.minutes * 60 - elapsed_s)
+    return Plan(decay_start=step, total_steps=step + round(left_s / max(1e-9, step_s)))
 
 
 def lr_at(config: TrainConfig, plan: Plan, step: int, scale: float = 1.0) -> float:

@@ -32,3 +32,8 @@ class Requests:
                 os._exit(130)
             else:
                 self.stop.set()
+
+
+def release() -> None:
+    """To what follows a run, in the thread that calls: signals end the process again."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
