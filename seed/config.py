@@ -165,10 +165,12 @@ class DistillConfig:
     top: int = 8               # likeliest bytes that are kept of each; all others count as one
     temperature: float = 2.0
     alpha: float = 0.9         # the parent's share of the loss
+    share: float = 0.5         # of the steps, in which it teaches; in the others the school does
 
     def check(self) -> None:
         for name, low, high in (("batches", 1, 100_000), ("top", 1, 256),
-                                ("temperature", 0.1, 100.0), ("alpha", 0.0, 1.0)):
+                                ("temperature", 0.1, 100.0), ("alpha", 0.0, 1.0),
+                                ("share", 0.0, 1.0)):
             _check_range("distill", name, getattr(self, name), low, high)
 
 

@@ -77,7 +77,7 @@ def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tm
     parent = parent_in(tmp_path / "parent")
     (tmp_path / "child").mkdir()
     profile = load_profile("fast", [*LESSONS, f"distill.source={tmp_path / 'parent'}",
-                                    "distill.batches=3", "distill.top=4"])
+                                    "distill.batches=3", "distill.top=4", "distill.share=1"])
     said = distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)
     model = WaveCore(parent.model, distill.read_parent(tmp_path / "parent", print).params)
     for step in range(3):
@@ -96,6 +96,29 @@ def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tm
     shutil.rmtree(tmp_path / "parent")
     again = distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)
     assert all(np.array_equal(a, b) for a, b in zip(said.batch(1), again.batch(1)))
+
+
+def test_a_parent_teaches_its_share_of_the_steps_and_the_school_the_others(tmp_path):
+    parent_in(tmp_path / "parent")
+    (tmp_path / "child").mkdir()
+
+    def prepare(share: float, *more: str):
+        profile = load_profile("fast", [*LESSONS, f"distill.source={tmp_path / 'parent'}",
+                                        "distill.batches=2", f"distill.share={share}", *more])
+        return profile, distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)
+    profile, said = prepare(0.4)
+    taught = [said.batch(step) for step in range(10)]
+    assert [batch is not None for batch in taught] == [False, False, True, False, True] * 2
+    assert np.array_equal(taught[2].tokens, taught[7].tokens)     # both batches in turn
+    assert not np.array_equal(taught[2].tokens, taught[4].tokens)
+    whole = (tmp_path / "child" / distill.NAME).stat().st_mtime_ns
+    assert all(prepare(1.0)[1].batch(step) for step in range(4)) and not any(
+        prepare(0.0, "distill.alpha=0.5")[1].batch(step) for step in range(4))
+    assert (tmp_path / "child" / distill.NAME).stat().st_mtime_ns == whole
+    plain = batches(1)[0]
+    alone, both = Learner(load_profile("fast", LESSONS), 1), Learner(profile, 1)
+    both.step(taught[2], 0.0)   # whose words are not left to the next step
+    assert both.step(plain, 0.0).loss == alone.step(plain, 0.0).loss
 
 
 def test_a_damaged_or_foreign_file_is_made_again_and_a_stop_leaves_nothing(tmp_path):

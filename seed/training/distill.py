@@ -1,7 +1,7 @@
 """Lessons with what a parent brain expects of every byte that is learnt, on disk.
 
-The parent reads each batch once; then neither its weights nor its run directory are needed, and the
-child goes over the batches in turn.
+The parent reads each batch once; then neither its weights nor its run directory are needed. The
+child goes over the batches in turn, with fresh lessons of its own school between them.
 """
 import hashlib
 import json
@@ -46,13 +46,17 @@ def read_parent(run_dir: Path, warn: Callable[[str], None]) -> Parent:
 
 
 class SoftLessons:
-    """The batches of a file, by step."""
+    """The batches of a file, by step: in a share of the steps, evenly spread."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        self.arrays = arrays
+    def __init__(self, arrays: dict[str, np.ndarray], share: float):
+        self.arrays, self.share = arrays, share
 
-    def batch(self, step: int) -> TaughtBatch:
-        i = step % len(self.arrays["tokens"])
+    def batch(self, step: int) -> TaughtBatch | None:
+        """None where the school teaches."""
+        before = int(step * self.share)
+        if int((step + 1) * self.share) == before:
+            return None
+        i = before % len(self.arrays["tokens"])
         tokens, targets, places = (self.arrays[name][i].astype(np.int32)
                                    for name in ("tokens", "targets", "places"))
         return TaughtBatch(tokens, targets, places, self.arrays["probs"][i])
@@ -64,7 +68,9 @@ def prepare(profile: Profile, run_dir: Path, threads: int, say: Callable[[str], 
 
     None if `stopped` became true meanwhile. Raises ConfigError, CheckpointError, OSError.
     """
-    wanted = json.dumps({"distill": asdict(profile.distill), "rows": _rows(profile),
+    made_by = {key: value for key, value in asdict(profile.distill).items()
+               if key not in ("alpha", "share")}
+    wanted = json.dumps({"distill": made_by, "rows": _rows(profile),
                          "curriculum": asdict(profile.curriculum), "seed": profile.train.seed,
                          "identity": profile.identity}, sort_keys=True)
     found = _read(run_dir / NAME, wanted)
@@ -74,7 +80,7 @@ def prepare(profile: Profile, run_dir: Path, threads: int, say: Callable[[str], 
         if found is None:
             return None
         _write(run_dir, found, wanted)
-    return SoftLessons(found)
+    return SoftLessons(found, profile.distill.share)
 
 
 def _rows(profile: Profile) -> tuple[int, int]:

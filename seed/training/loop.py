@@ -73,17 +73,17 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
           clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
           look: Callable[[], Health] | None = None,
           wait: Callable[[float], object] | None = None,
-          soft: Callable[[int], TaughtBatch] | None = None,
+          soft: Callable[[int], TaughtBatch | None] | None = None,
           desk: Desk | None = None,
           enough: Callable[[int, float, int], bool] | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
     `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
-    given. `soft` gives the batch of a step where a parent teaches, else the school does; at `desk`
-    a teacher answers. `enough` is told step, loss and opened grade after each step until the rate
-    falls, and may end the run. Bits depend on (profile, step) and on what a teacher has said, not
-    on when it was saved, evaluated, paused or interrupted; after a way back they depend on the last
-    save too.
+    given. `soft` gives the batch of a step in which a parent teaches, and nothing where the school
+    does; at `desk` a teacher answers. `enough` is told step, loss and opened grade after each step
+    until the rate falls, and may end the run. Bits depend on (profile, step) and on what a teacher
+    has said, not on when it was saved, evaluated, paused or interrupted; after a way back they
+    depend on the last save too.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
     saving fails for longer than the grace or when it is the last chance.
@@ -246,7 +246,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if desk and desk.is_due(step):
             heard = desk.collect(step)
             metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))
-        batch: Batch | TaughtBatch = soft(step) if soft else lessons(
+        batch: Batch | TaughtBatch = (soft(step) if soft else None) or lessons(
             curriculum.batch, school, step, rows, config.seq_len, extra(step))
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()

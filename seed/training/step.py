@@ -21,7 +21,7 @@ class StepResult(NamedTuple):
 class TrainStep:
     """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once.
 
-    With `distill` every batch says what a teacher expects as well.
+    With `distill` a batch may say what a teacher expects as well.
     """
 
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
@@ -63,6 +63,9 @@ class TrainStep:
             for i, buffers in enumerate(self.said):
                 for buffer, values in zip(buffers, (batch.places, batch.probs)):
                     write(buffer, values[i * b:(i + 1) * b])
+        else:
+            for places, _ in self.said:
+                read(places).fill(-1)   # nobody has said anything
         write(self.inv_count, np.array([1 / max(1, int(learnt.sum()))], np.float32))
         write(self.optim.lr, np.array([lr], np.float32))
         loss = float(read(self._step())[0])
