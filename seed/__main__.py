@@ -70,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     add_limits(scale, 60.0)
     ascend = add("ascend", "Find the limit, then train a small brain that grows up to it.")
     ascend.add_argument("--minutes", type=float, default=60.0, help="time of the whole ascent")
+    ascend.add_argument("--steps", type=int, help="optimizer steps after the search instead")
+    ascend.add_argument("--bytes-per-parameter", type=float, default=60.0,
+                        help="that a larger brain must have the time to read (an hour's seed: 90)")
     add_limits(ascend, 20.0)
     grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.")
     grow.add_argument("--to", required=True, metavar="PROFILE", help="whose shape it gets")

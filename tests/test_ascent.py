@@ -19,7 +19,7 @@ from seed.training.scaling import LADDER
 from test_scaling import tried
 
 TOY = load_profile("toy")
-NOTHING = (lambda profile: None)   # predicts no time
+ENDLESS = (lambda profile: float("inf"))   # steps that are left
 
 
 def asked(plateau: Plateau, losses, opened: int = LAST, first: int = 1) -> list[int]:
@@ -28,7 +28,7 @@ def asked(plateau: Plateau, losses, opened: int = LAST, first: int = 1) -> list[
 
 
 def test_a_brain_grows_when_its_loss_is_level_and_all_grades_are_open(tmp_path):
-    fresh = (lambda: Plateau(tmp_path / "metrics.jsonl"))
+    fresh = (lambda: Plateau(tmp_path / "metrics.jsonl", 2))
     level, falling = [1.0] * 2000, [0.99 ** (i / 10) for i in range(2000)]
     assert asked(fresh(), level) == [1000, 1250, 1500, 1750, 2000]
     assert asked(fresh(), falling) == []
@@ -50,13 +50,14 @@ def test_a_resumed_ascent_asks_the_same_of_its_metrics(tmp_path):
                 metrics.write("exam", step, opened=LAST)
             if step == grown:
                 metrics.write("grow", step, parameters=[1, 2])
-        assert len(Plateau(path).losses) == counted
+        assert len(Plateau(path, 2).losses) == counted
+        assert len(Plateau(path, 1).losses) == 1200 - exam   # it was killed before it had grown
 
 
 def test_it_grows_rung_by_rung_up_to_the_limit():
     limit = Rung(128, 6, 8, 200).of(TOY)
     sizes, profile = [], Rung(64, 4, 8, 128).of(TOY)
-    while (grown := next_size(profile, limit, 1e9, NOTHING)):
+    while (grown := next_size(profile, limit, ENDLESS, 60)):
         profile = grown
         sizes.append(ascent.rung_of(profile))
     assert sizes == [(64, 6, 8, 128), (96, 6, 8, 128), (128, 6, 8, 128), (128, 6, 8, 160),
@@ -66,13 +67,14 @@ def test_it_grows_rung_by_rung_up_to_the_limit():
 
 def test_it_does_not_grow_into_what_the_time_cannot_feed():
     limit, now = LADDER[3].of(TOY), LADDER[0].of(TOY)
-    need_s = 60 * 334_816 / 2048 * 0.05           # of the next rung, at 50 ms a step
-    assert next_size(now, limit, 1.01 * need_s, lambda profile: 0.05) == LADDER[1].of(TOY)
-    assert next_size(now, limit, 0.99 * need_s, lambda profile: 0.05) is None
+    need = 60 * 334_816 / 2048            # steps of the next rung
+    assert next_size(now, limit, lambda profile: 1.01 * need, 60) == LADDER[1].of(TOY)
+    assert next_size(now, limit, lambda profile: 0.99 * need, 60) is None
 
 
 SIZE = {"model.d_model": 64, "train.batch_size": 1, "train.seq_len": 32}
 LESSONS = ["curriculum.tasks={copy=1.0}", "curriculum.exam_every=0", "train.lr=0",
+           "train.warmup_steps=0",
            "curriculum.holdout_items=4", *(f"{key}={value}" for key, value in SIZE.items())]
 
 
@@ -84,32 +86,41 @@ def remembered(run_dir) -> None:
     (run_dir / scaling.NAME).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
-def test_a_killed_ascent_grows_once_and_ends_with_profile_and_report(tmp_path):
-    remembered(tmp_path)
-    command = [sys.executable, "-m", "seed", "ascend", "--run-dir", str(tmp_path), "--threads=1",
-               "--minutes=0.8", "--json", *(f"--set={text}" for text in LESSONS)]
-    with open(tmp_path / "log", "w") as log:
+def ascend(run_dir, *options: str) -> list[str]:
+    return [sys.executable, "-m", "seed", "ascend", "--run-dir", str(run_dir), "--threads=1",
+            "--json", "--bytes-per-parameter=0.1", *options, *(f"--set={text}" for text in LESSONS)]
+
+
+def kill_when_grown(command: list[str], run_dir) -> None:
+    with open(run_dir / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-        metrics, until = tmp_path / "metrics.jsonl", time.monotonic() + 60
-        while '"grow"' not in (metrics.read_text() if metrics.exists() else ""):
-            said = (tmp_path / "log").read_text()
-            assert process.poll() is None and time.monotonic() < until, said
-            time.sleep(0.02)
-        time.sleep(0.3)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics, until = run_dir / "metrics.jsonl", time.monotonic() + 90
+    while '"grow"' not in (metrics.read_text() if metrics.exists() else ""):
+        assert process.poll() is None and time.monotonic() < until, (run_dir / "log").read_text()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_an_ascent_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
+    """By steps, so that no clock has a word."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for run_dir in (whole, killed):
+        run_dir.mkdir()
+        remembered(run_dir)
+    kill_when_grown(ascend(killed, "--steps=2200"), killed)
+    ends = [subprocess.run(ascend(run_dir, "--steps=2200"), capture_output=True, text=True,
+                           timeout=200) for run_dir in (killed, whole)]
+    assert [done.returncode for done in ends] == [0, 0], ends[0].stderr + ends[1].stderr
+    assert (whole / checkpoint.NAME).read_bytes() == (killed / checkpoint.NAME).read_bytes()
+    rows = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
     assert [row["parameters"] for row in rows if row["kind"] == "grow"] == [[234680, 334816]]
-    steps = [row["step"] for row in rows if row["kind"] == "step"]
-    assert steps == list(range(1, found["step"] + 1))
-    brain = load_profile(str(tmp_path / "brain.toml"))
+    assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 2201))
+    brain = load_profile(str(killed / "brain.toml"))
     assert ascent.rung_of(brain) == (64, 6, 1, 32) == ascent.rung_of(
-        load_profile(str(tmp_path / "limit.toml")))
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["profile"]["model"]["n_layers"] == 6
-    page = (tmp_path / "report.html").read_text()
+        load_profile(str(killed / "limit.toml")))
+    assert checkpoint.read(killed / checkpoint.NAME).meta["profile"]["model"]["n_layers"] == 6
+    page = (killed / "report.html").read_text()
     assert "<h2>Ladder</h2>" in page and "334,816 parameters" in page
     assert "1 steps were not finite" in page
 
