@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
                         help="that a larger brain must have the time to read (an hour's seed: 90)")
     add_limits(ascend, 20.0)
     grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.")
-    grow.add_argument("--to", required=True, metavar="PROFILE", help="whose shape it gets")
+    grow.add_argument("--to", required=True, metavar="PROFILE|auto",
+                      help="whose shape it gets; auto: the next size up to the limit of seed scale")
     add_brain(grow)
     adapt = add("adapt", "Teach a brain a new rule from recorded examples, or undo that.")
     adapt.add_argument("--data", metavar="FILE", help="lessons.jsonl, notes.txt or path.py:Class")

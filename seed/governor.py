@@ -15,6 +15,7 @@ CONFIRM = 3           # looks that confirm a fall, or a sensor's silence
 FIRMWARE_S = 60.0     # the firmware's throttling counts for so long after it was last reported
 SAVE_AGAIN_S = 300.0  # between two checkpoints for one lasting under-voltage
 
+UNKNOWN = "temperature unknown"
 RUN, SLOW, PAUSE, STOP = "run", "slow", "pause", "stop"
 
 
@@ -125,7 +126,7 @@ def _by_heat(config: GovernorConfig, history: History, health: Health,
     if not health.zones_c and not health.board:
         return RUN, 1.0, ""  # a PC or a server that shows no sensor looks after itself
     if temp is None:
-        return SLOW, config.unknown_duty, f"temperature unknown: {doubt}"
+        return SLOW, config.unknown_duty, f"{UNKNOWN}: {doubt}"
     if temp >= config.pause_c or (history.mode == PAUSE and temp > config.resume_c):
         return PAUSE, 0.0, f"{temp:.1f} C; goes on at {config.resume_c:.0f} C"
     if history.firmware:

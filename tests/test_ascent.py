@@ -28,7 +28,7 @@ def asked(plateau: Plateau, losses, opened: int = LAST, first: int = 1) -> list[
 
 
 def test_a_brain_grows_when_its_loss_is_level_and_all_grades_are_open(tmp_path):
-    fresh = (lambda: Plateau(tmp_path / "metrics.jsonl", 2))
+    fresh = (lambda: Plateau(tmp_path / "metrics.jsonl", 2, 0, LAST))
     level, falling = [1.0] * 2000, [0.99 ** (i / 10) for i in range(2000)]
     assert asked(fresh(), level) == [1000, 1250, 1500, 1750, 2000]
     assert asked(fresh(), falling) == []
@@ -44,14 +44,15 @@ def test_a_resumed_ascent_asks_the_same_of_its_metrics(tmp_path):
     for exam, grown, counted in ((0, 0, 1200), (300, 0, 900), (300, 700, 500), (700, 300, 500)):
         path.unlink(missing_ok=True)
         metrics = Metrics(path, 0)
-        for step in range(1, 1201):
+        for step in range(1, 1501):   # 300 after the last save
             metrics.write("step", step, loss=1.0)
             if step == exam:
                 metrics.write("exam", step, opened=LAST)
             if step == grown:
                 metrics.write("grow", step, parameters=[1, 2])
-        assert len(Plateau(path, 2).losses) == counted
-        assert len(Plateau(path, 1).losses) == 1200 - exam   # it was killed before it had grown
+        assert len(Plateau(path, 2, 1200, LAST).losses) == counted
+        assert len(Plateau(path, 1, 1200, LAST).losses) == 1200 - exam   # killed before it grew
+        assert len(Plateau(path, 2, 1200, LAST + 1).losses) == (0 if exam else counted)
 
 
 def test_it_grows_rung_by_rung_up_to_the_limit():
@@ -81,7 +82,7 @@ LESSONS = ["curriculum.tasks={copy=1.0}", "curriculum.exam_every=0", "train.lr=0
 def remembered(run_dir) -> None:
     """A search that has been: four and six layers are stable, eight are not."""
     base = base_of(load_profile("toy", LESSONS))
-    rows = [tried(Rung(64, layers, 1, 32), base=base, threads=1, step_s=1e-6,
+    rows = [tried(Rung(64, layers, 1, 32), base=base, threads=1, ceiling_mb=6144.0,
                   skipped=int(layers == 8)) for layers in (4, 6, 8)]
     (run_dir / scaling.NAME).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
@@ -127,6 +128,8 @@ def test_an_ascent_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("options, says", [
     (["--minutes=0"], "--minutes is 0.0: use 0.1 to 1000000"),
+    (["--steps=0"], "--steps is 0: use at least 1"),
+    (["--bytes-per-parameter=nan"], "--bytes-per-parameter is nan: use 0 to 1e+09"),
     (["--probe-seconds=0"], "--probe-seconds is 0.0")])
 def test_bad_input_to_ascend_is_one_line(tmp_path, options, says):
     done = subprocess.run([sys.executable, "-m", "seed", "ascend", "--run-dir", str(tmp_path),

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from seed.config import ConfigError, ModelConfig, TrainConfig, load_profile
+from seed.config import ConfigError, ModelConfig, TrainConfig, from_dict, load_profile, to_toml
 from seed.training import checkpoint, grow
 from seed.training.learner import Learner
 from seed.wavecore.model import WaveCore, init_params
@@ -115,8 +115,23 @@ def test_a_brain_is_grown_in_place_and_goes_on_without_naming_its_profile(tmp_pa
     assert json.loads(more.stdout)["step"] == 30 and "going on from step 20" in more.stderr
 
 
+def test_a_brain_grows_by_itself_up_to_the_limit_of_its_directory(tmp_path):
+    parent_in(tmp_path / "brain", "model.n_layers=4", "train.batch_size=16")
+    limit = load_profile("toy", ["model.n_layers=6", "train.seq_len=32"])
+    (tmp_path / "brain/limit.toml").write_text(to_toml(limit))
+    auto = ["grow", "--to", "auto", "--json", "--run-dir", str(tmp_path / "brain")]
+    grown = seed(*auto)
+    assert grown.returncode == 0 and json.loads(grown.stdout) == {
+        "before": 234680, "after": 334816}, grown.stderr
+    profile = from_dict(checkpoint.read(tmp_path / "brain" / checkpoint.NAME).meta["profile"])
+    assert profile.model.n_layers == 6 and profile.curriculum.tasks == {"copy": 1.0, "parity": 1.0}
+    again = seed(*auto)
+    assert again.returncode == 2 and "as large as the limit" in again.stderr
+
+
 @pytest.mark.parametrize("options, says", [
     (["--to", "fast"], "d_model is 64 in the smaller and 32 in the larger brain"),
+    (["--to", "auto"], "limit.toml is not there: find the limit"),
     (["--to", "nobody"], "profile 'nobody' not found")])
 def test_bad_input_to_grow_is_one_line_and_changes_nothing(tmp_path, options, says):
     parent_in(tmp_path / "brain")

@@ -2,12 +2,11 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 from seed.commands.examine import run_eval
 from seed.commands.learn import report, train_brain
@@ -17,35 +16,50 @@ from seed.config import ConfigError, Profile, from_dict, load_profile, to_toml
 
 SEARCHED = "searched_s.json"   # how long an ascent has looked for its limit
 BRAIN, REPORT = "brain.toml", "report.html"
+AUTO = "auto"
 
 
 def run_grow(args: argparse.Namespace) -> int:
     prepare(args.threads)
     from seed.training.grow import in_shape_of
     from seed.training.lock import locked
-    large = load_profile(args.to)
     with locked(args.run_dir):
         small = from_dict(newest(args.run_dir).meta["profile"])
-        counts = _become(args, small, in_shape_of(small, large))
+        large = (_next(args.run_dir, small) if args.to == AUTO else
+                 in_shape_of(small, load_profile(args.to)))
+        counts = _become(args.run_dir, small, large)
     print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
           f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
           f"--run-dir {args.run_dir}, --minutes or --steps")
     return 0
 
 
-def _become(args: argparse.Namespace, small: Profile, large: Profile) -> list[int]:
+def _next(run_dir: Path, small: Profile) -> Profile:
+    """The next size up to the limit that was found in this directory."""
+    from seed.training.ascent import next_size
+    if not (run_dir / LIMIT).exists():
+        raise ConfigError(f"{run_dir / LIMIT} is not there: find the limit with python -m seed "
+                          f"scale --run-dir {run_dir}, or grow to a named profile")
+    large = next_size(small, load_profile(str(run_dir / LIMIT)), lambda size: math.inf, 0.0)
+    if large is None:
+        raise ConfigError(f"the brain is as large as the limit in {run_dir / LIMIT}: find another "
+                          f"with python -m seed scale, or grow to a named profile")
+    return large
+
+
+def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
     """In place; the brain as it was is the previous generation until the next save."""
     from seed.training import checkpoint
     from seed.training.grow import grow_brain
     from seed.training.metrics import Metrics, read
     from seed.wavecore.layout import count_params
-    brain = newest(args.run_dir)
+    brain = newest(run_dir)
     grown = grow_brain(brain, large)
     counts = [count_params(profile.model) for profile in (small, large)]
-    step, path = brain.meta["step"], args.run_dir / "metrics.jsonl"
+    step, path = brain.meta["step"], run_dir / "metrics.jsonl"
     if (step, counts) not in [(row["step"], row["parameters"]) for row in read(path, "grow")]:
         Metrics(path, step).write("grow", step, parameters=counts)   # else it was killed here
-    checkpoint.save(args.run_dir, grown.tensors, grown.meta)
+    checkpoint.save(run_dir, grown.tensors, grown.meta)
     return counts
 
 
@@ -54,56 +68,73 @@ def run_ascend(args: argparse.Namespace) -> int:
     the smaller brain's buffers."""
     if not 0.1 <= args.minutes <= 1e6:
         raise ConfigError(f"--minutes is {args.minutes}: use 0.1 to 1000000")
-    search = search_of(args)
-    from seed.training import checkpoint
-    from seed.training.ascent import Plateau, may_grow, next_size
+    if args.steps is not None and args.steps < 1:
+        raise ConfigError(f"--steps is {args.steps}: use at least 1")
     from seed.training.lock import locked
-    from seed.training.signals import release
-    from seed.wavecore.layout import count_params
-    searched, began = args.run_dir / SEARCHED, time.monotonic()
     with locked(args.run_dir):
+        search = search_of(args, 0.0 if args.steps else
+                           args.bytes_per_parameter / (60 * args.minutes))
+        searched, began = args.run_dir / SEARCHED, time.monotonic()
         climb(args, search)   # what is known is not tried again
         spent_s = _seconds(searched) + time.monotonic() - began
         write(searched, json.dumps(spent_s))
+    from seed.curriculum import school
+    from seed.training import checkpoint
+    from seed.training.ascent import Plateau, may_grow, next_size, rung_of
+    from seed.training.memory import check_fits
+    from seed.training.signals import Requests, release
+    from seed.system_health import read
+    from seed.wavecore.layout import count_params
     args.minutes = None if args.steps else max(0.1, args.minutes - spent_s / 60)
-    if (args.run_dir / checkpoint.NAME).exists():
-        args.profile = None   # the brain's own from here on
-    else:
-        args.profile = args.profile or DEFAULT
+    found = checkpoint.read_newest(args.run_dir, say)
+    args.profile = None if found else args.profile or DEFAULT   # the brain's own from here on
     profile, limit = profile_of(args), load_profile(str(args.run_dir / LIMIT))
+    if not found and any(a > b for a, b in zip(rung_of(profile), rung_of(limit))):
+        raise ConfigError(f"{profile.name} is {rung_of(profile)}, larger than the limit, which is "
+                          f"{rung_of(limit)}: begin with a smaller --profile")
 
-    def larger() -> Profile | None:
-        found, cost = checkpoint.read_newest(args.run_dir, say), search.cost()
-        step, elapsed_s = (found.meta["step"], found.meta["elapsed_s"]) if found else (0, 0.0)
+    def larger(step: int, elapsed_s: float) -> Profile | None:
+        """What the brain would grow into now."""
+        cost = search.cost()
 
         def steps_left(size: Profile) -> float:
             step_s = cost.step_s(size)
             return profile.train.steps - step if profile.train.steps else (
-                (60 * args.minutes - elapsed_s) / step_s if step_s else float("inf"))
-        return next_size(profile, limit, steps_left, args.bytes_per_parameter)
-    plateau = Plateau(args.run_dir / "metrics.jsonl", count_params(profile.model))
-    found = checkpoint.read_newest(args.run_dir, say)
-    if found and may_grow(found.meta) and plateau.is_level(found.meta["step"]) and larger():
-        return _grow_and_go_on(args, profile, larger)   # it was killed on its way to that
-    result = train_brain(args, profile, args.run_dir, enough=plateau if larger() else None)
-    if result.enough:
-        return _grow_and_go_on(args, profile, larger)
+                (60 * args.minutes - elapsed_s) / step_s if step_s else math.inf)
+        size = next_size(profile, limit, steps_left, args.bytes_per_parameter)
+        if size:
+            try:
+                check_fits(size, args.threads, read(args.run_dir))
+            except ConfigError as error:
+                say(f"it does not grow: {error}")
+                return None
+        return size
+    step, elapsed_s = (found.meta["step"], found.meta["elapsed_s"]) if found else (0, 0.0)
+    plateau = Plateau(args.run_dir / "metrics.jsonl", count_params(profile.model), step,
+                      school.highest(profile.curriculum, profile.curriculum.tasks))
+    size = larger(step, elapsed_s)
+    if found and size and may_grow(found.meta) and plateau.is_level(step):
+        return _grow(args.run_dir, profile, size)   # it was killed on its way to that
+    requests = Requests().watch()
+    result = train_brain(args, profile, args.run_dir, enough=plateau if size else None,
+                         requests=requests)
+    release()
+    if result.enough and not requests.stop.is_set():
+        meta = newest(args.run_dir).meta
+        return _grow(args.run_dir, profile, larger(meta["step"], meta["elapsed_s"]))
     if not result.finished:
         return report(args, result)
     write(args.run_dir / BRAIN, to_toml(dataclasses.replace(profile, name="brain")))
-    release()
     args.html, args.items = args.run_dir / REPORT, None
     return run_eval(args)
 
 
-def _grow_and_go_on(args: argparse.Namespace, profile: Profile,
-                    larger: Callable[[], Profile | None]) -> NoReturn:
-    """In a new process; the brain stays as it is if there is no time any more to grow."""
+def _grow(run_dir: Path, profile: Profile, size: Profile | None) -> int:
+    """Into `size`, and on in a new process; without one the brain stays as it is and goes on."""
     from seed.training.lock import locked
-    size = larger()
     if size:
-        with locked(args.run_dir):
-            before, after = _become(args, profile, size)
+        with locked(run_dir):
+            before, after = _become(run_dir, profile, size)
         say(f"the loss is level: {before:,} parameters become {after:,}")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "seed", *sys.argv[1:]])
@@ -112,6 +143,7 @@ def _grow_and_go_on(args: argparse.Namespace, profile: Profile,
 def _seconds(path: Path) -> float:
     """As an earlier process wrote it; 0 if the limit was not searched here."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = float(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, OverflowError):
         return 0.0
+    return found if 0 <= found < math.inf else 0.0

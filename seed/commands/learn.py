@@ -100,10 +100,13 @@ def run_adapt(args: argparse.Namespace) -> int:
 
 def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
                 weights: Callable[[], dict[str, Any]] | None = None,
-                enough: Callable[[int, float, int], bool] | None = None):
-    """Trains, or goes on; a fresh brain starts from `weights` if there are any."""
+                enough: Callable[[int, float, int], bool] | None = None, requests=None):
+    """Trains, or goes on; a fresh brain starts from `weights` if there are any.
+
+    `requests`: of signals, where somebody watches them already.
+    """
     from seed.training.signals import Requests
-    requests = Requests().watch()
+    requests = requests or Requests().watch()
     prepare_brain(args)
     from seed import system_health
     from seed.curriculum.lessons import Curriculum

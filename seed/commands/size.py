@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seed.commands.start import prepare, say
+from seed.commands.start import DEFAULT, prepare, say
 from seed.config import ConfigError, Profile, load_profile, to_toml
 
 if TYPE_CHECKING:
@@ -20,51 +20,66 @@ SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
 
 
 def run_scale(args: argparse.Namespace) -> int:
-    search = search_of(args)
     if args.dry_run:
-        return _predict(args, search)
+        return _predict(args, search_of(args))
     from seed.training.lock import locked
     with locked(args.run_dir):
+        search = search_of(args)
         climb(args, search)
     return _conclude(args, search)
 
 
-def search_of(args: argparse.Namespace) -> "Search":
+def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
     """With what was found out before. Raises ConfigError."""
-    if not 1 <= args.probe_seconds <= 86400:
-        raise ConfigError(f"--probe-seconds is {args.probe_seconds}: use 1 to 86400")
-    memory = [f"governor.memory_mb={1024 * args.memory}"] if args.memory else []
-    profile = load_profile(args.profile or "toy", [*args.overrides, *memory], args.tasks)
+    for name, low, high in (("probe_seconds", 1, 86400), ("tokens_per_s", 0, 1e9),
+                            ("tokens", 1, 1e18), ("bytes_per_parameter", 0, 1e9),
+                            ("memory", 1e-3, 1e6)):
+        value = getattr(args, name, None)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}: use {low:g} to {high:g}")
+    overrides = list(args.overrides)
+    if args.memory is not None:
+        overrides.append(f"governor.memory_mb={1024 * args.memory}")
+    if args.seed is not None:
+        overrides.append(f"train.seed={args.seed}")
+    profile = load_profile(args.profile or DEFAULT, overrides, args.tasks)
     prepare(args.threads)
     from seed import system_health
     from seed.governor import ceiling_mb
     from seed.training.scaling import LADDER, Limits, Search
     args.run_dir.mkdir(parents=True, exist_ok=True)
-    ceiling = ceiling_mb(profile.governor, system_health.read(args.run_dir))
-    return Search(profile, args.threads,
-                  Limits(ceiling, args.tokens_per_s, profile.governor.slow_c), args.run_dir,
+    limits = Limits(ceiling_mb(profile.governor, system_health.read(args.run_dir)),
+                    args.tokens_per_s,
+                    profile.governor.slow_c if profile.governor.thermal else float("inf"),
+                    parameter_s)
+    return Search(profile, args.threads, limits, args.run_dir, args.probe_seconds,
                   _ladder(profile, args.overrides, LADDER))
 
 
 def climb(args: argparse.Namespace, search: "Search") -> None:
-    """Tries rungs until the limit is known, and writes its profile."""
+    """Tries rungs until the limit is known, and writes its profile. Raises ConfigError if there is
+    none."""
     from seed.training import probe
     from seed.training.scaling import LADDER_NAME
-
-    def attempt(rung: "Rung") -> Any:
-        say(f"trying {rung}")
-        return probe.run(search.profile, rung, args.threads, args.probe_seconds,
-                         search.limits.memory_mb, args.run_dir / "probing")
-    for i, _, kept in search.climb(attempt):
-        say(_line(search, i))
-        if not kept:
+    governor = search.profile.governor
+    while (i := search.next_rung()) is not None:
+        (args.run_dir / LIMIT).unlink(missing_ok=True)   # it was of other limits
+        if governor.thermal:
+            probe.cool_down(governor.resume_c)
+        say(f"trying {search.ladder[i]}")
+        found = probe.run(search.profile, search.ladder[i], args.threads, args.probe_seconds,
+                          search.limits.memory_mb, args.run_dir / "probing")
+        if not search.remember(found):
             say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
-    if search.chosen is None:
+        say(_line(search, i))
+    chosen = search.chosen
+    write(args.run_dir / LADDER_NAME, json.dumps([_row(search, i) for i in sorted(search.probes)]))
+    if chosen is None:
+        (args.run_dir / LIMIT).unlink(missing_ok=True)
         raise ConfigError(f"no rung is stable: {search.ladder[0]}: {search.verdicts()[0]}; allow "
                           f"more with --memory or a lower --tokens-per-s")
-    write(args.run_dir / LADDER_NAME, json.dumps([_row(search, i) for i in sorted(search.probes)]))
     write(args.run_dir / LIMIT, to_toml(
-        dataclasses.replace(search.profiles[search.chosen], name="limit")))
+        dataclasses.replace(search.profiles[chosen], name="limit")))
 
 
 def write(path: Path, text: str) -> None:
@@ -88,14 +103,13 @@ def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Rung"]
 def _row(search: "Search", i: int) -> dict[str, Any]:
     """What is predicted for a rung, from the others, and what was measured."""
     from seed.training.cost import checkpoint_bytes, written_gb_a_day
-    from seed.wavecore.layout import count_params
-    rung, profile, probe = search.ladder[i], search.profiles[i], search.probes.get(i)
+    profile, size, probe = search.profiles[i], search.sizes[i], search.probes.get(i)
     cost = search.cost(without=i)
     step_s = cost.step_s(profile)
-    return {"rung": str(rung), "parameters": count_params(profile.model),
+    return {"rung": str(search.ladder[i]), "parameters": size.parameters,
             "predicted_mb": cost.memory_mb(profile), "peak_mb": probe.peak_mb if probe else None,
-            "predicted_tokens_s": rung.batch_size * rung.seq_len / step_s if step_s else None,
-            "tokens_s": probe.tokens_s if probe else None,
+            "predicted_tokens_s": size.tokens / step_s if step_s else None,
+            "tokens_s": size.tokens / probe.step_s if probe and probe.step_s else None,
             "settles_c": probe.settles_c if probe else None,
             "checkpoint_mb": checkpoint_bytes(profile) / 1e6,
             "written_gb_a_day": written_gb_a_day(profile),

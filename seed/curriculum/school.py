@@ -69,6 +69,12 @@ def enter(config: CurriculumConfig, tasks: Collection[str]) -> School:
     return School(first, first)
 
 
+def highest(config: CurriculumConfig, tasks: Collection[str]) -> int:
+    """The grade that is opened last."""
+    taught = [grade_of(task) for task in tasks if grade_of(task)]
+    return max(taught) if config.exam_every and taught else LAST
+
+
 def is_due(school: School, config: CurriculumConfig, step: int) -> bool:
     """Whether an examination belongs to this step and has not been held."""
     return bool(config.exam_every) and step % config.exam_every == 0 and step > school.examined_at

@@ -1,7 +1,7 @@
 """When a growing brain grows, and into what: decided from the loss curve, the limit and the time.
 
-It grows when its loss has stopped falling while all grades are open, into the next rung within the
-limit of its board, if the time that is left gives the larger brain enough to read. All of it
+It grows when its loss has stopped falling while all its grades are open, into the next rung within
+the limit of its board, if the time that is left gives the larger brain enough to read. All of it
 follows from files of the run directory, so an interrupted ascent goes on with the same decisions.
 """
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seed.config import Profile
-from seed.curriculum.school import LAST
 from seed.training import metrics
+from seed.training.cost import tokens
 from seed.training.probe import Rung
 from seed.training.scaling import LADDER
 from seed.wavecore.layout import count_params
@@ -23,17 +23,22 @@ LOOK_EVERY = 250        # steps
 class Plateau:
     """Whether the loss has stopped falling; to be asked after every step."""
 
-    def __init__(self, path: Path, parameters: int):
-        """`path`: the run's metrics. What is counted begins after the last growth to so many
-        parameters, and after the last grade was opened."""
-        exams = [row["step"] for row in metrics.read(path, "exam") if row["opened"] == LAST]
-        grown = [row["step"] for row in metrics.read(path, "grow")
+    def __init__(self, path: Path, parameters: int, step: int, highest: int):
+        """`path`: the metrics of a run that is at `step`, with so many parameters, and opens grades
+        up to `highest`. Counted are the losses since it has them, and since that was opened."""
+        def rows(kind: str) -> list[dict[str, Any]]:
+            return [row for row in metrics.read(path, kind) if row["step"] <= step]
+        opened = [row["step"] for row in rows("exam") if row["opened"] >= highest]
+        grown = [row["step"] for row in rows("grow")
                  if row["parameters"][1] == parameters]   # else it was killed before it had grown
-        begins = max(exams[:1] + grown[-1:], default=0)
-        self.losses = [row["loss"] for row in metrics.read(path, "step") if row["step"] > begins]
+        begins = max(opened[:1] + grown[-1:], default=0)
+        self.highest = highest
+        self.losses = [row["loss"] for row in rows("step") if row["step"] > begins]
+        if rows("exam") and not opened:
+            self.losses = []
 
     def __call__(self, step: int, loss: float, opened: int) -> bool:
-        if opened < LAST:
+        if opened < self.highest:
             self.losses = []
             return False
         self.losses.append(loss)
@@ -71,6 +76,6 @@ def next_size(profile: Profile, limit: Profile, steps_left: Callable[[Profile], 
         if larger == now or any(a < b for a, b in zip(larger, now)):
             continue
         grown = larger.of(profile)
-        read = steps_left(grown) * larger.batch_size * larger.seq_len
+        read = steps_left(grown) * tokens(grown)
         return grown if read >= bytes_per_parameter * count_params(grown.model) else None
     return None

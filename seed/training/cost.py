@@ -25,11 +25,16 @@ class Work(NamedTuple):
     scan: float        # million terms b t h n p
 
 
+def tokens(profile: Profile) -> int:
+    """Of one step."""
+    train = profile.train
+    return train.batch_size * train.grad_accum_steps * train.seq_len
+
+
 def work(profile: Profile) -> Work:
-    model, tokens = profile.model, profile.train.batch_size * profile.train.seq_len
-    tokens *= profile.train.grad_accum_steps
+    model = profile.model
     scan = model.layer_kinds.count("S") * model.ssm_heads * model.d_state * model.head_dim
-    return Work(6e-9 * layout.count_params(model) * tokens, 1e-6 * scan * tokens)
+    return Work(6e-9 * layout.count_params(model) * tokens(profile), 1e-6 * scan * tokens(profile))
 
 
 def checkpoint_bytes(profile: Profile) -> int:

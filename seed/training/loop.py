@@ -21,10 +21,12 @@ from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.pace import Pace
 from seed.training.selfplay import Answer, Selfplay
 from seed.training.saving import RETRY_S, Saving
-from seed.training.schedule import PLAN_EVERY, Plan, lr_at, replan
+from seed.training.schedule import Plan, lr_at, replan
 from seed.training.service import notify
 from seed.training.signals import Requests
 
+
+FEW_STEPS = 5   # by which the speed of a process is known
 
 Lessons = TypeVar("Lessons")   # a batch, or the items of an examination
 
@@ -123,11 +125,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     def elapsed() -> float:
         return elapsed_before + clock() - started
 
-    def step_s() -> float:
-        """Of this process, or of the whole run as long as it has not made many."""
-        if step - steady[0] < PLAN_EVERY:
-            return elapsed() / max(1, step)
-        return (clock() - steady[1]) / (step - steady[0])
+    def step_s() -> float | None:
+        """Of this process; None before it has made a few."""
+        made = step - steady[0]
+        return (clock() - steady[1]) / made if made >= FEW_STEPS else None
 
     def meta() -> dict[str, Any]:
         by_time = config.steps == 0  # else nothing of the clock goes into the file
@@ -276,9 +277,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if status.show(shown):
             notify(f"STATUS={shown}")
         falls = plan.decay_start is not None and step >= plan.decay_start
-        if enough and not falls and enough(step, result.loss, school.opened):
-            if not save():
-                raise saving.unsaved()
+        if enough and not falls and enough(step, result.loss, school.opened) and save():
             return Result(step, False, None, enough=True)
 
 

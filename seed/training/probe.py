@@ -1,8 +1,8 @@
 """One rung of the ladder, tried: a child process that really trains, saves and is examined.
 
 The child is `seed train` itself, in a directory of its own; here it is only watched, from outside.
-It ends by its time, or is killed when it takes more than the ceiling or stands still. Whatever
-happens to it is what is found out, never a fault of the search.
+It is told to stop after its time, or killed when it takes more than the ceiling or stands still.
+Whatever happens to it is what is found out, never a fault of the search.
 """
 import ctypes
 import hashlib
@@ -20,14 +20,20 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import ConfigError, GovernorConfig, Profile, to_toml
+from seed.governor import UNKNOWN
 from seed.training import metrics
 
 LOOK_S = 0.1         # between two looks at the child
 HANG_S = 300.0       # without a step, a save or an examination
-WINDOWS = 5          # parts of a probe whose speeds are compared
+COOL_S = 900.0       # between two probes at the most
+WINDOWS = 5          # parts of a probe, equal in time, whose speeds are compared
 SETTLED_C = 1.0      # a temperature that changes by less over a probe has settled
 PR_SET_PDEATHSIG = 1
+NO_MEMORY = ("MemoryError", "Unable to allocate", "Cannot allocate memory",
+             "died with <Signals.SIGKILL")
 LEAST = (64, 4, 16, 128)
+STOPPED = "it stopped itself: "
+NEEDS = "this run needs about"   # a run says so that is refused because of its memory
 
 
 class Rung(NamedTuple):
@@ -53,6 +59,8 @@ class Probe:
     rung: Rung
     base: str                   # which profile it is a size of
     threads: int
+    seconds: float              # of training that it was given
+    ceiling_mb: float           # over which it would have been killed
     ended: str                  # why it came to no end of its own; empty if it did
     peak_mb: float              # of the process tree
     steps: int
@@ -60,15 +68,11 @@ class Probe:
     jitter: float | None        # standard deviation over the mean of the speeds of its parts
     hottest_c: float | None
     settles_c: float | None     # where its temperature would end
-    throttled: str              # what the firmware reported or the governor did
+    throttled: str              # what the firmware reported meanwhile, or the governor did
     swap_mb: float              # by which swap grew
     losses: tuple[float, float] | None   # mean of the first quarter of the steps, and of the last
     norm_growth: float | None   # median gradient norm of the last half over that of the first
     skipped: int                # steps that were not finite
-
-    @property
-    def tokens_s(self) -> float | None:
-        return self.rung.batch_size * self.rung.seq_len / self.step_s if self.step_s else None
 
 
 def base_of(profile: Profile) -> str:
@@ -85,6 +89,14 @@ class Look(NamedTuple):
     steps: int
     rss_mb: float
     temp_c: float | None
+    throttled: tuple[str, ...]   # by the firmware
+
+
+def cool_down(resume_c: float, wait_s: float = COOL_S) -> None:
+    """Waits, but not for ever, until the board is cool: a hot rung is not the next one's fault."""
+    until = time.monotonic() + wait_s
+    while (system_health.temp_c() or -1e9) > resume_c and time.monotonic() < until:
+        time.sleep(1)
 
 
 def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: float,
@@ -96,8 +108,9 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     child = rung.of(profile)
-    child = replace(child, train=replace(child.train, steps=0, minutes=seconds / 60,
-                                         save_every_minutes=seconds / 240),
+    child = replace(child, train=replace(child.train, steps=0, minutes=1e6,
+                                         save_every_minutes=seconds / 240,
+                                         eval_every_minutes=seconds / 120),
                     curriculum=replace(child.curriculum, holdout_items=1),
                     governor=replace(child.governor, memory_mb=1e6)).check()
     (folder / "profile.toml").write_text(to_toml(child), encoding="utf-8")
@@ -109,18 +122,21 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
             stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
             env={**os.environ, "CACHEDB": str(folder.resolve() / "kernels.db")})  # all is compiled
         try:
-            looks, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, hang_s)
+            looks, told, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, seconds,
+                                        hang_s)
         finally:
             _kill(process)
         errors.seek(0)
         last = (errors.read().strip().splitlines() or [""])[-1]
     if not ended and process.returncode:
         ended = _fault(process.returncode, last, folder)
-    elif not ended and last.startswith("stopped at step"):
-        ended = "it stopped itself: " + _governed(folder)
+    elif not ended and not told:
+        ended = STOPPED + _governed(folder)
     swap_after = system_health.swap_used_mb().value or 0.0
-    return _found(rung, base_of(profile), threads, ended, looks, folder,
-                  max(0.0, swap_after - swap_before))
+    found = _found(looks, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Probe(rung, base_of(profile), threads, seconds, ceiling_mb, ended, **found,
+                 swap_mb=max(0.0, swap_after - swap_before))
 
 
 def _die_with_parent() -> None:
@@ -141,30 +157,38 @@ def _fault(code: int, last: str, folder: Path) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (", as when memory is out" if name == "SIGKILL" else "")
-    if "not finite" in last or "this run needs about" in last:
+    if "not finite" in last or NEEDS in last or any(text in last for text in NO_MEMORY):
         return last.removeprefix("seed: ")
     raise ConfigError(f"the probe in {folder} failed: {last.removeprefix('seed: ') or 'silently'}")
 
 
-def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float,
-           hang_s: float) -> tuple[list[Look], str]:
-    """Looks until the child ends, and why it has to be killed, or nothing."""
+def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: float,
+           hang_s: float) -> tuple[list[Look], bool, str]:
+    """Looks until the child ends, whether it was told to, and why it had to be killed if it was.
+
+    It is told when it has trained for its time, counted from its first step, and was examined.
+    """
     began, counted = time.monotonic(), _counted(path)
     looks: list[Look] = []
-    moved_s, size = 0.0, 0
+    first_s, moved_s, size, told = 0.0, 0.0, 0, False
     while process.poll() is None:
         time.sleep(LOOK_S)
-        steps, now_size = next(counted)
+        steps, exams, now_size = next(counted)
         rss = system_health.tree_mb(pid=process.pid)[0].value or 0.0
         now = time.monotonic() - began
-        looks.append(Look(now, steps, rss, system_health.temp_c()))
+        bits = tuple(name for name, on in system_health.throttled().now().items() if on)
+        looks.append(Look(now, steps, rss, system_health.temp_c(), bits))
+        first_s = first_s if steps else now
         if now_size != size:
             moved_s, size = now, now_size
         if _held(looks[-2:]) > ceiling_mb:
-            return looks, f"it took more than {ceiling_mb:.0f} MB"
+            return looks, told, f"it took more than {ceiling_mb:.0f} MB"
         if now - moved_s > hang_s:
-            return looks, f"it stood still for {now - moved_s:.0f} s"
-    return looks, ""
+            return looks, told, f"it stood still for {now - moved_s:.0f} s"
+        if not told and exams and now - first_s >= seconds:
+            process.terminate()
+            told = True
+    return looks, told, ""
 
 
 def _held(looks: Sequence[Look]) -> float:
@@ -172,17 +196,19 @@ def _held(looks: Sequence[Look]) -> float:
     return min(look.rss_mb for look in looks) if len(looks) > 1 else 0.0
 
 
-def _counted(path: Path) -> Iterator[tuple[int, int]]:
-    """Steps in the metrics so far, and their bytes; only what is new is read."""
-    steps, size = 0, 0
+def _counted(path: Path) -> Iterator[tuple[int, int, int]]:
+    """Steps and examinations in the metrics so far, and their bytes; only what is new is read."""
+    steps, exams, size = 0, 0, 0
     while True:
         if path.exists():
             with open(path, "rb") as file:
                 file.seek(size)
                 data = file.read()
             data = data[:data.rfind(b"\n") + 1]
-            steps, size = steps + data.count(b'"kind": "step"'), size + len(data)
-        yield steps, size
+            steps, exams = steps + data.count(b'"kind": "step"'), exams + data.count(
+                b'"kind": "eval"')
+            size += len(data)
+        yield steps, exams, size
 
 
 def _governed(folder: Path) -> str:
@@ -191,26 +217,24 @@ def _governed(folder: Path) -> str:
     return f"{told[-1]['action']}, {told[-1]['reason']}" if told else ""
 
 
-def _found(rung: Rung, base: str, threads: int, ended: str, looks: Sequence[Look], folder: Path,
-           swap_mb: float) -> Probe:
+def _found(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = metrics.read(folder / "metrics.jsonl", "step")
     losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
     quarter, half = max(1, len(rows) // 4), len(rows) // 2
     warm = [look.temp_c for look in looks if look.temp_c is not None]
-    bits = system_health.throttled()
-    reported = [name for name, on in bits.now().items() if on]
-    if any(row["action"] != "run" for row in metrics.read(folder / "metrics.jsonl", "governor")):
+    reported = list(dict.fromkeys(name for look in looks for name in look.throttled))
+    if any(row["action"] != "run" and not row["reason"].startswith(UNKNOWN)
+           for row in metrics.read(folder / "metrics.jsonl", "governor")):
         reported.append(_governed(folder))
     step_s, jitter = speed(looks)
-    return Probe(
-        rung, base, threads, ended,
-        peak_mb=max((_held(looks[i:i + 2]) for i in range(len(looks))), default=0.0),
-        steps=len(rows), step_s=step_s, jitter=jitter,
-        hottest_c=max(warm, default=None), settles_c=settles(warm), throttled="; ".join(reported),
-        swap_mb=swap_mb,
-        losses=(mean(losses[:quarter]), mean(losses[-quarter:])) if len(rows) > 1 else None,
-        norm_growth=median(norms[half:]) / max(median(norms[:half]), 1e-30) if half else None,
-        skipped=len(metrics.read(folder / "metrics.jsonl", "skip")))
+    return {
+        "peak_mb": max((_held(looks[i:i + 2]) for i in range(len(looks))), default=0.0),
+        "steps": len(rows), "step_s": step_s, "jitter": jitter,
+        "hottest_c": max(warm, default=None), "settles_c": settles(warm),
+        "throttled": "; ".join(reported),
+        "losses": (mean(losses[:quarter]), mean(losses[-quarter:])) if len(rows) > 1 else None,
+        "norm_growth": median(norms[half:]) / max(median(norms[:half]), 1e-30) if half else None,
+        "skipped": len(metrics.read(folder / "metrics.jsonl", "skip"))}
 
 
 def speed(looks: Sequence[Look]) -> tuple[float | None, float | None]:
@@ -219,11 +243,13 @@ def speed(looks: Sequence[Look]) -> tuple[float | None, float | None]:
     if len(seen) < 2:
         return None, None
     first, last = seen[0], seen[-1]
-    bounds = [seen[i * (len(seen) - 1) // WINDOWS] for i in range(WINDOWS + 1)]
-    parts = [(b.steps - a.steps) / (b.at_s - a.at_s) for a, b in zip(bounds, bounds[1:])
-             if b.steps > a.steps]
-    jitter = pstdev(parts) / mean(parts) if len(parts) == WINDOWS else None
-    return (last.at_s - first.at_s) / (last.steps - first.steps), jitter
+    span, made = last.at_s - first.at_s, last.steps - first.steps
+    if made < 2 * WINDOWS:
+        return span / made, None
+    bounds = [first.at_s + i * span / WINDOWS for i in range(WINDOWS + 1)]
+    steps = [max(look.steps for look in seen if look.at_s <= bound + 1e-9) for bound in bounds]
+    parts = [after - before for before, after in zip(steps, steps[1:])]
+    return span / made, pstdev(parts) / mean(parts)
 
 
 def settles(temps: Sequence[float]) -> float | None:

@@ -6,19 +6,21 @@ a line each; whether one is stable follows from the line and from the limits ask
 other limits use the same probes again.
 """
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed.config import Profile
-from seed.training.cost import Cost
+from seed.training.cost import Cost, tokens
+from seed.training.memory import estimate_mb
 from seed.curriculum.journal import Journal
-from seed.training.probe import LEAST, Probe, Rung, base_of
+from seed.training.probe import LEAST, NEEDS, STOPPED, Probe, Rung, base_of
+from seed.wavecore.layout import count_params
 
 NAME, LADDER_NAME = "scale.jsonl", "ladder.json"
 MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
-MAX_JITTER = 1.0        # stalls as long as all work
+MAX_JITTER = 0.75      # if two of five parts of a probe see no step it is 0.82, if one 0.5
 MAX_NORM_GROWTH = 10.0
 MAX_SWAP_MB = 1.0
 
@@ -35,21 +37,35 @@ LADDER = tuple(Rung(*numbers) for numbers in (
 
 class Limits(NamedTuple):
     memory_mb: float
-    tokens_s: float      # the least that is wanted
-    slow_c: float        # from where the governor slows a run
+    tokens_s: float          # the least that is wanted
+    slow_c: float            # from where the governor slows a run
+    parameter_s: float = 0.0  # tokens a second for each parameter, the least that is wanted
 
 
-def faults(probe: Probe, limits: Limits) -> str:
+class Size(NamedTuple):
+    """What is known of a rung from its shapes."""
+    tokens: int              # of a step
+    parameters: int
+    estimate_mb: float       # over the ceiling, `seed train` refuses it
+
+
+def least_tokens_s(limits: Limits, size: Size) -> float:
+    return max(limits.tokens_s, limits.parameter_s * size.parameters)
+
+
+def faults(probe: Probe, limits: Limits, size: Size) -> str:
     """Why a rung is not stable, or nothing. What is not known is no fault."""
     found = [probe.ended] if probe.ended else []
-    room, least = (1 - MARGIN) * limits.memory_mb, (1 + MARGIN) * limits.tokens_s
+    room, least = (1 - MARGIN) * limits.memory_mb, (1 + MARGIN) * least_tokens_s(limits, size)
     if probe.peak_mb > room and not probe.ended:
         found.append(f"{probe.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
                      f"{limits.memory_mb:.0f}")
+    elif size.estimate_mb > limits.memory_mb and not probe.ended:
+        found.append(f"a run of it is refused: {size.estimate_mb:.0f} MB are expected")
     if probe.step_s is None and not probe.ended:
         found.append(f"only {probe.steps} steps in its time")
-    if probe.tokens_s is not None and probe.tokens_s < least:
-        found.append(f"{probe.tokens_s:,.0f} tokens/s, {least:,.0f} are wanted")
+    if probe.step_s and size.tokens / probe.step_s < least:
+        found.append(f"{size.tokens / probe.step_s:,.0f} tokens/s, {least:,.0f} are wanted")
     if probe.jitter is not None and probe.jitter > MAX_JITTER:
         found.append(f"its speed varies by {100 * probe.jitter:.0f} %")
     if probe.settles_c is not None and probe.settles_c >= limits.slow_c:
@@ -88,22 +104,26 @@ class Search:
     """The probes of one profile and number of threads, and what follows from them."""
 
     def __init__(self, profile: Profile, threads: int, limits: Limits, run_dir: Path,
-                 ladder: Sequence[Rung] = LADDER):
+                 seconds: float, ladder: Sequence[Rung] = LADDER):
+        """`seconds`: of training that a probe is given; shorter ones do not count."""
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
+        self.seconds = seconds
         self.journal, self.base = Journal(run_dir / NAME, _probe), base_of(profile)
         self.profiles = [rung.of(profile) for rung in ladder]
+        self.sizes = [Size(tokens(size), count_params(size.model),
+                           sum(estimate_mb(size, threads).values())) for size in self.profiles]
 
     @property
     def probes(self) -> dict[int, Probe]:
-        """The last probe of every rung; those that were killed at a lower ceiling do not count."""
+        """The last probe of every rung. One that was ended counts if it would be again: not if it
+        had less memory than it would have now."""
         return {self.ladder.index(probe.rung): probe for probe in self.journal.rows
                 if (probe.base, probe.threads) == (self.base, self.threads)
-                and probe.rung in self.ladder
-                and not (probe.ended and probe.peak_mb < self.limits.memory_mb
-                         and probe.ended.startswith("it took more"))}
+                and probe.rung in self.ladder and probe.seconds >= self.seconds
+                and not (probe.ended and probe.ceiling_mb < self.limits.memory_mb)}
 
     def verdicts(self) -> dict[int, str]:
-        return {i: faults(probe, self.limits) for i, probe in self.probes.items()}
+        return {i: faults(probe, self.limits, self.sizes[i]) for i, probe in self.probes.items()}
 
     def cost(self, without: int | None = None) -> Cost:
         """From all probes, or from all but one rung's: what would have been predicted for it."""
@@ -112,24 +132,24 @@ class Search:
 
     def hopeless(self, i: int) -> bool:
         """Whether the model thinks that a rung breaks a limit."""
-        cost, profile = self.cost(), self.profiles[i]
-        step_s, rung = cost.step_s(profile), self.ladder[i]
-        return cost.memory_mb(profile) > self.limits.memory_mb or (
-            step_s is not None
-            and rung.batch_size * rung.seq_len / step_s < self.limits.tokens_s)
+        cost, size = self.cost(), self.sizes[i]
+        step_s = cost.step_s(self.profiles[i])
+        return cost.memory_mb(self.profiles[i]) > self.limits.memory_mb or (
+            step_s is not None and size.tokens / step_s < least_tokens_s(self.limits, size))
 
-    def climb(self, probe: Callable[[Rung], Probe]) -> Iterator[tuple[int, Probe, bool]]:
-        """Tries rungs until the limit is known: each with its probe, and whether it is on disk."""
-        while True:
-            stable = {i: not fault for i, fault in self.verdicts().items()}
-            i = next_rung(stable, len(self.ladder), self.hopeless)
-            if i is None:
-                return
-            found = probe(self.ladder[i])
-            kept = self.journal.append([found], [asdict(found)])
-            if not kept:
-                self.journal.rows.append(found)
-            yield i, found, kept
+    def next_rung(self) -> int | None:
+        """Which rung is to be tried, or None if the limit is known."""
+        stable = {i: not fault for i, fault in self.verdicts().items()}
+        return next_rung(stable, len(self.ladder), self.hopeless)
+
+    def remember(self, found: Probe) -> bool:
+        """Whether a probe is on disk. What depends on the rest of the board is for this search
+        alone: too little free memory, by its own word."""
+        of_now = found.ended.startswith((NEEDS, STOPPED))
+        if not of_now and self.journal.append([found], [asdict(found)]):
+            return True
+        self.journal.rows.append(found)
+        return of_now
 
     @property
     def chosen(self) -> int | None:
@@ -139,14 +159,30 @@ class Search:
         return max((i for i, fault in verdicts.items() if not fault and i < failed), default=None)
 
 
+ROW = {"rung": str, "fault": str, "peak_mb": float, "predicted_mb": float, "tokens_s": float}
+
+
 def read_ladder(run_dir: Path) -> list[dict[str, Any]]:
     """The rungs that were tried, as `seed scale` has described them; none if it has not."""
     try:
-        return json.loads((run_dir / LADDER_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        rows = json.loads((run_dir / LADDER_NAME).read_text(encoding="utf-8"))
+        good = all(isinstance(row[key], kind) or key == "tokens_s" and row[key] is None
+                   for row in rows for key, kind in ROW.items())
+    except (OSError, ValueError, TypeError, KeyError):
         return []
+    return rows if good and isinstance(rows, list) else []
 
 
 def _probe(row: dict[str, Any]) -> Probe:
-    return Probe(**{**row, "rung": Rung(*row["rung"]),
-                    "losses": tuple(row["losses"]) if row["losses"] else None})
+    """Of a line of the file. Raises ValueError, TypeError or KeyError for anything else."""
+    found = Probe(**{**row, "rung": Rung(*row["rung"]),
+                     "losses": tuple(row["losses"]) if row["losses"] else None})
+    numbers = [*found.rung, found.threads, found.seconds, found.ceiling_mb, found.peak_mb,
+               found.steps, found.swap_mb, found.skipped, *(found.losses or ())]
+    known = [value for value in (found.step_s, found.jitter, found.hottest_c, found.settles_c,
+                                 found.norm_growth) if value is not None]
+    texts = (found.base, found.ended, found.throttled)
+    if not all(type(value) in (int, float) for value in numbers + known) or not all(
+            isinstance(text, str) for text in texts) or len(found.losses or (0, 0)) != 2:
+        raise ValueError("not a probe")
+    return found

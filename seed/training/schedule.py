@@ -21,15 +21,16 @@ def plan_by_steps(config: TrainConfig, steps: int) -> Plan:
     return Plan(decay_start=steps - round(steps * config.decay_fraction), total_steps=steps)
 
 
-def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float, step_s: float) -> Plan:
+def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float,
+           step_s: float | None) -> Plan:
     """The plan before step `step` (counted from 0) with `elapsed_s` of training behind it, when a
-    step takes `step_s`."""
+    step takes `step_s`; a run by minutes is not planned before that is known."""
     if plan.total_steps is not None:
         return plan
     if config.steps:
         return plan_by_steps(config, config.steps)
     constant_s = config.minutes * 60 * (1 - config.decay_fraction)
-    if step == 0 or step % PLAN_EVERY or elapsed_s < constant_s:
+    if step_s is None or step % PLAN_EVERY or elapsed_s < constant_s:
         return plan
     left_s = max(0.0, config.minutes * 60 - elapsed_s)
     return Plan(decay_start=step, total_steps=step + round(left_s / max(1e-9, step_s)))
