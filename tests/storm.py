@@ -1,6 +1,7 @@
 """Kills a real training again and again, and compares what it ends with to a run left in peace.
 
     python tests/storm.py --kills 1000
+    python tests/storm.py --kills 100 --ascent    (of a brain that grows on its way)
 
 A quarter of the kills strike at one step of the save (before or after a write, fsync or rename),
 the others at a random moment of the process's life, its start included. When a run has ended, its
@@ -36,12 +37,22 @@ def build_faults(folder: Path) -> Path:
     return library
 
 
-def start(run_dir: Path, cache: Path, library: Path | None = None,
-          fault: str = "") -> subprocess.Popen:
+def ascent(run_dir: Path) -> list[str]:
+    """The limit is known beforehand; the brain grows at step 1,000 of 2,200."""
+    from test_ascent import ascend, remembered
+    if not run_dir.exists():
+        run_dir.mkdir()
+        remembered(run_dir)
+    return ascend(run_dir, "--steps=2200")
+
+
+def start(run_dir: Path, cache: Path, library: Path | None = None, fault: str = "",
+          grows: bool = False) -> subprocess.Popen:
     env = {**os.environ, "CACHEDB": str(cache)}
     if fault:
         env |= {"LD_PRELOAD": str(library), "FAULT": fault, "FAULT_DIR": run_dir.name}
     return subprocess.Popen(
+        ascent(run_dir) if grows else
         [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(STEPS),
          "--threads", "1", "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
          "--set", "curriculum.holdout_items=1", "--set", "train.batch_size=2",
@@ -57,7 +68,7 @@ def outcome(run_dir: Path) -> tuple[str, str]:
     """
     rows = (run_dir / "metrics.jsonl").read_text().splitlines()
     steps = "\n".join(dict.fromkeys(
-        row for row in rows if json.loads(row)["kind"] in ("step", "skip", "exam", "eval")))
+        row for row in rows if json.loads(row)["kind"] in ("step", "skip", "exam", "eval", "grow")))
     return (hashlib.sha256((run_dir / CHECKPOINT).read_bytes()).hexdigest(),
             hashlib.sha256(steps.encode()).hexdigest())
 
@@ -74,11 +85,11 @@ def wait_a_moment(process: subprocess.Popen, run_dir: Path, dice: random.Random)
     time.sleep(dice.uniform(0.0, 0.5))
 
 
-def storm(kills: int, seed: int, folder: Path) -> str:
+def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
     """What went wrong, or nothing."""
     dice, library, cache = random.Random(seed), build_faults(folder), folder / "kernels.db"
     calm = folder / "calm"
-    peace = start(calm, cache)
+    peace = start(calm, cache, grows=grows)
     errors = peace.communicate()[1]
     if peace.returncode:
         return f"the undisturbed run failed: {errors.splitlines()[-1:]}"
@@ -94,7 +105,7 @@ def storm(kills: int, seed: int, folder: Path) -> str:
         moment = plan[-1] if disturbed else None
         first = dice.randint(1, 4)
         process = start(run_dir, cache, library,
-                        f"{moment[0]}:{first}:{first}:{moment[1]}" if moment else "")
+                        f"{moment[0]}:{first}:{first}:{moment[1]}" if moment else "", grows)
         if disturbed and not moment:
             wait_a_moment(process, run_dir, dice)
             process.kill()
@@ -122,9 +133,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ascent", action="store_true", help="of a brain that grows on its way")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
-    fault = storm(args.kills, args.seed, folder)
+    fault = storm(args.kills, args.seed, folder, args.ascent)
     if fault:
         print(f"storm: FAILED: {fault}")
         return 1

@@ -75,7 +75,7 @@ def test_it_does_not_grow_into_what_the_time_cannot_feed():
 
 SIZE = {"model.d_model": 64, "train.batch_size": 1, "train.seq_len": 32}
 LESSONS = ["curriculum.tasks={copy=1.0}", "curriculum.exam_every=0", "train.lr=0",
-           "train.warmup_steps=0",
+           "train.warmup_steps=0", "train.save_every_minutes=0.01", "train.write_gb_per_day=1e6",
            "curriculum.holdout_items=4", *(f"{key}={value}" for key, value in SIZE.items())]
 
 
