@@ -84,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
     adapt.add_argument("--steps", type=int, help="optimizer steps instead")
     adapt.add_argument("--share", type=float, default=0.3, help="of the lessons, that is new")
     adapt.add_argument("--lr", type=float, default=2e-4, help="at d_model 64")
+    adapt.add_argument("--sparse", action="store_true",
+                       help="in less memory: matrices stay; norms, gates and the head are moved")
     adapt.add_argument("--undo", action="store_true", help="bring back the brain of before")
     add_brain(adapt)
     evaluate = add("eval", "Examine a brain on items it was never trained on.")

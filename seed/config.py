@@ -128,7 +128,7 @@ class TrainConfig:
     warmup_steps: int = 100
     decay_fraction: float = 0.5  # the last share of the run, in which lr falls linearly to 0
     weight_decay: float = 0.1
-    optimizer: str = "muon"      # of matrices; "adamw": of all
+    optimizer: str = "muon"      # of matrices; "adamw": of all; "sparse": matrices stay
     momentum: float = 0.95       # of Muon
     beta1: float = 0.9
     beta2: float = 0.99
@@ -153,8 +153,9 @@ class TrainConfig:
                 ("write_gb_per_day", 1e-3, 1e6), ("max_bad_steps", 1, 1000),
                 ("max_rollbacks", 0, 1000)):
             _check_range("train", name, getattr(self, name), low, high)
-        if self.optimizer not in ("muon", "adamw"):
-            raise ConfigError(f"train.optimizer is {self.optimizer!r}: use 'muon' or 'adamw'")
+        if self.optimizer not in ("muon", "adamw", "sparse"):
+            raise ConfigError(f"train.optimizer is {self.optimizer!r}: use 'muon', 'adamw' or "
+                              f"'sparse'")
 
 
 @dataclass(frozen=True)

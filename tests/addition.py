@@ -31,3 +31,15 @@ class Addition:
             carry, digit = divmod(int(a) + int(b) + carry, 10)
             digits += str(digit)
         return digits + str(carry)
+
+
+class PlainAddition(Addition):
+    """The same with the units last, as people write: every digit needs all carries behind it."""
+
+    def generate(self, rng, level):
+        left, right = super().generate(rng, level)[0][:-1].split("+")
+        return f"{left}+{right}:", self.total(left, right)
+
+    @staticmethod
+    def total(left, right):
+        return Addition.total(left[::-1], right[::-1])[::-1]

@@ -61,6 +61,16 @@ def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
     assert again.returncode == 2 and "nothing to undo" in again.stderr
 
 
+def test_a_sparse_adaptation_leaves_every_matrix_as_it_was(brain):
+    done = run(brain, *learn(brain), "--lr=0.01", "--sparse")
+    assert done.returncode == 0, done.stderr
+    after = checkpoint.read(brain / "brain" / checkpoint.NAME).tensors
+    before = checkpoint.read(brain / "brain" / adapt.BEFORE).tensors
+    weights = {key for key in before if f"m.{key}" in before}
+    changed = {key for key in weights if (after[key] != before[key]).any()}
+    assert changed == {key for key in weights if not key.endswith("_proj")}
+
+
 def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
     before = bits(brain)
     for delay in (1.5, 3.0):

@@ -112,6 +112,8 @@ def stepped(array, p, g, moments, step, config, d_model):
     p, g, moments = Tensor(p), Tensor(g), [Tensor(moment) for moment in moments]
     if not array.matrices:
         new = reference.adamw(p, g, *moments, step, config.lr, 0.0, config)
+    elif config.optimizer == "sparse":
+        return p.numpy(), [moment.numpy() for moment in moments]
     elif config.optimizer == "adamw":
         new = reference.adamw(p, g, *moments, step, config.lr * 64 / d_model, config.lr, config)
     else:
@@ -123,7 +125,8 @@ def stepped(array, p, g, moments, step, config, d_model):
     return p, moments
 
 
-@pytest.mark.parametrize("name, d_model", [("muon", 32), ("muon", 96), ("adamw", 32)])
+@pytest.mark.parametrize("name, d_model", [("muon", 32), ("muon", 96), ("adamw", 32),
+                                           ("sparse", 32)])
 def test_the_optimizer_equals_the_plain_one_with_clipping(name, d_model):
     config = TrainConfig(lr=0.01, weight_decay=0.1, grad_clip=1.0, optimizer=name)
     shape = replace(SMALL, d_model=d_model, n_layers=2, pattern="SA")
@@ -144,6 +147,11 @@ def test_the_optimizer_equals_the_plain_one_with_clipping(name, d_model):
                     for key, (p, moments) in expected.items()}
     for key, found in model.state_dict().items():
         assert np.abs(found - expected[key][0]).max() < 1e-6, key
+        assert arrays[key].matrices and name == "sparse" or (found != params[key]).any(), key
+    kept = {key for key in params if not arrays[key].matrices or name == "adamw"}
+    named = optim.state_dict().keys() - {"optim.state"}
+    assert named == {f"v.{key}" for key in kept} | {
+        f"m.{key}" for key in (params if name == "muon" else kept)}
 
 
 def test_orthogonalizing_keeps_singular_vectors_and_draws_every_value_towards_one():

@@ -72,7 +72,7 @@ def run_adapt(args: argparse.Namespace) -> int:
             return 0
         parent = from_dict(brain.meta["profile"])
         profile = adapt.profile_for(parent, args.data, args.share, args.minutes, args.steps or 0,
-                                    args.lr)
+                                    args.lr, args.sparse)
         prepare_brain(args)
         from seed.curriculum.lessons import Curriculum
         from seed.training.evaluate import comparison, evaluate

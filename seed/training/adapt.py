@@ -23,9 +23,10 @@ WARMUP_STEPS = 20
 
 
 def profile_for(parent: Profile, data: str, share: float, minutes: float, steps: int,
-                lr: float) -> Profile:
+                lr: float, sparse: bool = False) -> Profile:
     """The recipe of the adaptation: `share` of the lessons are of the file `data`, the others as
-    the parent had them, all open and each as often; nobody else teaches.
+    the parent had them, all open and each as often; nobody else teaches. If `sparse`, all matrices
+    stay, and only norms, convolutions, gates and the embedding, which is the head, are moved.
 
     Raises ConfigError if data is not a task of the user's own or share is not within 0 and 1.
     """
@@ -40,7 +41,8 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
         curriculum=replace(parent.curriculum, tasks=tasks, exam_every=0),
         selfplay=SelfplayConfig(), teacher=TeacherConfig(),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
-                      warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0)).check()
+                      warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,
+                      optimizer="sparse" if sparse else parent.train.optimizer)).check()
 
 
 def enter(run_dir: Path, profile: Profile) -> Path:

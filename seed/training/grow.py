@@ -63,10 +63,9 @@ def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
     A gain that was scaled has a gradient that is scaled the other way.
     """
     grown: Named = {}
-    for block in layout.blocks(large):
-        second = block.without_matrices() if recipe.optimizer == "muon" else block
-        for letter, arrays in (("m", block.arrays), ("v", second.arrays)):
-            grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32) for a in arrays}
+    for letter, found in zip("mv", layout.moments(layout.blocks(large), recipe.optimizer)):
+        grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32)
+                  for block in found for a in block.arrays}
     for place in parts.places(small, large, parts.first(small, large)):
         for letter, power in (("m", 1), ("v", 2)):
             if f"{letter}.{place.large}" in grown:

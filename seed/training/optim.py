@@ -11,7 +11,8 @@ GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of update.h
 
 
 class Optimizer:
-    """Muon for matrices and AdamW for all else, or AdamW for all (train.optimizer).
+    """Muon for matrices and AdamW for all else, AdamW for all, or for all but matrices, which then
+    stay (train.optimizer).
 
     First moments are a flat tensor in the order of the model's blocks; second moments another, of
     what AdamW moves. The embedding is no matrix here: AdamW moves it.
@@ -28,7 +29,7 @@ class Optimizer:
         self.kernels = kernels.Optimizer(model.blocks, config, LR_WIDTH / model.config.d_model,
                                          model.threads)
         self.moments = {}
-        for letter, blocks in (("m", model.blocks), ("v", self.kernels.adaptive)):
+        for letter, blocks in (("m", self.kernels.first), ("v", self.kernels.second)):
             size = sum(block.size for block in blocks)
             self.moments[letter] = blocks, Tensor(np.zeros(size, np.float32)).realize()
         state = np.zeros(kernels.Optimizer.STATE_SIZE, np.float32)

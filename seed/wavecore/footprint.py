@@ -21,7 +21,7 @@ def packed_size(config: ModelConfig) -> int:
 def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
     """Floats of the moments, and of an update's scratch."""
     found = kernels.Optimizer(layout.blocks(config), recipe, 1.0, threads)
-    moments = packed_size(config) + sum(block.size for block in found.adaptive)
+    moments = sum(block.size for block in (*found.first, *found.second))
     return moments, found.scratch
 
 

@@ -13,7 +13,7 @@ from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.config import ModelConfig, TrainConfig
 from seed.wavecore.compiler import cpu
-from seed.wavecore.layout import Block, proj_columns, round_up
+from seed.wavecore.layout import Block, moments, proj_columns, round_up
 from seed.wavecore.reference import SoftTargets, rope_table
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
@@ -266,21 +266,22 @@ def _table(rows: list[str]) -> dict[str, object]:
     return {"UNIT_COUNT": len(rows), "UNIT_TABLE": ", ".join(rows)}
 
 
-def _runs(group: list[Block], moved: list[Block], m: int, v: int) -> list[str]:
-    """Rows of the table UNITS of adamw.c for the arrays in `moved`, parts of the blocks of `group`.
+def _runs(group: list[Block], first: list[Block], second: list[Block], m: int,
+          v: int) -> list[str]:
+    """Rows of the table UNITS of adamw.c for the arrays in `second`, parts of the blocks `group`.
 
-    m and v: where the first moments of `group` and the second of `moved` start.
+    m and v: where the first moments of `first` and the second of `second` start.
     """
     rows = []
-    for i, (block, part) in enumerate(zip(group, moved)):
-        place, second = block.offsets(), part.offsets()
-        for array in part.arrays:
-            at, own = place[array.name], second[array.name]
+    for i, (block, one, two) in enumerate(zip(group, first, second)):
+        places = block.offsets(), one.offsets(), two.offsets()
+        for array in two.arrays:
+            at, m_at, v_at = (place[array.name] for place in places)
             for start in range(0, array.packed_size, UNIT_SIZE):
                 length = min(UNIT_SIZE, array.packed_size - start)
-                rows.append(f"{{{i}, {at + start}, {length}, {m + at + start}, {v + own + start}, "
-                            f"{int(bool(array.matrices))}}}")
-        m, v = m + block.size, v + part.size
+                rows.append(f"{{{i}, {at + start}, {length}, {m + m_at + start}, "
+                            f"{v + v_at + start}, {int(bool(array.matrices))}}}")
+        m, v = m + one.size, v + two.size
     return rows
 
 
@@ -307,15 +308,16 @@ def _matrices(group: list[Block], m: int, rate: float) -> tuple[list[str], int]:
 class Optimizer:
     """One step over packed tensors, in place: Muon for matrices, AdamW for all else.
 
-    With train.optimizer = "adamw" it is AdamW for all. `adaptive` are the blocks with the arrays
-    that AdamW moves, which have a second moment. The state is as the enum of update.h names it.
+    With train.optimizer = "adamw" it is AdamW for all; with "sparse" the matrices stay. `first` and
+    `second` are the blocks with the arrays that have such moments; AdamW moves those of `second`.
+    The state is as the enum of update.h names it.
     """
 
     STATE_SIZE = 6
 
     def __init__(self, blocks: list[Block], config: TrainConfig, matrix_rate: float, threads: int):
         muon = config.optimizer == "muon"
-        self.adaptive = [block.without_matrices() if muon else block for block in blocks]
+        self.first, self.second = moments(blocks, config.optimizer)
         self.groups = [slice(i, i + GROUP_SIZE) for i in range(0, len(blocks), GROUP_SIZE)]
         self.norms, self.applies, self.muons, self.unit_counts = [], [], [], []
         self.scratch = 0
@@ -325,9 +327,10 @@ class Optimizer:
                  "GRAD_CLIP": f"{config.grad_clip!r}f"}
         m = v = 0
         for g in self.groups:
-            group, moved = blocks[g], self.adaptive[g]
+            group, first, second = blocks[g], self.first[g], self.second[g]
             tensors = {"TENSORS": len(group)}
-            all_runs, runs = _runs(group, group, m, 0), _runs(group, moved, m, v)
+            all_runs = _runs(group, group, group, 0, 0)   # the norm is of all gradients
+            runs = _runs(group, first, second, m, v)
             self.unit_counts.append(len(all_runs))
             self.norms.append(_launcher("adamw.c", {
                 **adamw, **tensors, **_table(all_runs), "NORM": 1, **_arguments(1 + len(group))}))
@@ -340,7 +343,7 @@ class Optimizer:
                     **common, **tensors, **_table(units), "MOMENTUM": f"{config.momentum!r}f",
                     "PRIVATE_STRIDE": size, "ORTHOGONALIZE": 1,
                     **_arguments(2 * len(group) + 4)}))
-            m, v = m + sum(b.size for b in group), v + sum(b.size for b in moved)
+            m, v = m + sum(b.size for b in first), v + sum(b.size for b in second)
         self.decide = _launcher("adamw.c", {
             **adamw, "DECIDE": 1, "GROUPS": len(self.groups),
             "GROUP_UNITS": ", ".join(map(str, self.unit_counts)),

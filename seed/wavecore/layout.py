@@ -125,3 +125,13 @@ def blocks(config: ModelConfig) -> list[Block]:
 
 def count_params(config: ModelConfig) -> int:
     return sum(a.size for block in blocks(config) for a in block.arrays)
+
+
+def moments(found: list[Block], optimizer: str) -> tuple[list[Block], list[Block]]:
+    """The blocks with the arrays that have a first moment, and with those that have a second.
+
+    Muon moves matrices by their first alone; "sparse" does not move them at all.
+    """
+    vectors = [block.without_matrices() for block in found]
+    return {"muon": (found, vectors), "adamw": (found, found), "sparse": (vectors, vectors)}[
+        optimizer]
