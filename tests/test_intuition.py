@@ -1,6 +1,7 @@
 """The intuition test, judged with brains whose mind is known: one knows, the others do not."""
 import json
 import re
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -168,7 +169,14 @@ def test_a_page_shows_names_as_text():
     score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
     text = page({"profile": "<i>", "step": 1, "holdout": [score], "extrapolation": [],
                  "school": [], "rounds": [], "teacher": [], "consistency": [],
+                 "losses": [[250, 2.0], [500, 1.0]],
+                 "growth": [{"step": 250, "parameters": [234680, 334816]}],
+                 "ladder": [{"rung": "<u>", "peak_mb": 250.0, "predicted_mb": 240.0,
+                             "tokens_s": fast, "fault": fault}
+                            for fast, fault in ((None, "<s>"), (9000.0, ""))],
                  "calibration": {"count": [1], "confidence": [1.0], "accuracy": [1.0],
                                  "error": 0.0},
                  "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})
-    assert "<b>" not in text and "&lt;b&gt;" in text and "<i>" not in text
+    assert not {"<b>", "<i>", "<u>", "<s>"} & set(re.findall("<.>", text)) and "&lt;b&gt;" in text
+    assert "no speed. &lt;s&gt;" in text and "9,000 tokens/s. stable" in text
+    assert "step 250: 334,816 parameters" in text
