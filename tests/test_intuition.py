@@ -1,7 +1,6 @@
 """The intuition test, judged with brains whose mind is known: one knows, the others do not."""
 import json
 import re
-import re
 import subprocess
 import sys
 from html.parser import HTMLParser
