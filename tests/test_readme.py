@@ -15,8 +15,8 @@ SHORTER = (("--minutes 3", "--minutes 0.1"),
            ("--out runs/carved", "--out runs/carved --set distill.batches=2"),
            ("--tokens-per-s 2000", "--probe-seconds 3 --threads 1 --set model.d_model=64 "
             "--set model.n_layers=4 --set train.batch_size=2"),
-           ("--minutes 60", "--minutes 0.4 --probe-seconds 2 --threads 1 --set model.d_model=64 "
-            "--set model.n_layers=4 --set train.batch_size=2"),
+           ("--minutes 60", "--minutes 0.4 --probe-seconds 2 --bytes-per-parameter 0 --threads 1 "
+            "--set model.d_model=64 --set model.n_layers=4 --set train.batch_size=2"),
            ("--items 10000", "--items 2"), ("--turns 10", "--turns 1 --set model.n_layers=1"))
 
 

@@ -26,6 +26,7 @@ from seed.training import metrics
 LOOK_S = 0.1         # between two looks at the child
 HANG_S = 300.0       # without a step, a save or an examination
 COOL_S = 900.0       # between two probes at the most
+FEW = 20             # steps below which losses and gradients tell no trend
 WINDOWS = 5          # parts of a probe, equal in time, whose speeds are compared
 SETTLED_C = 1.0      # a temperature that changes by less over a probe has settled
 PR_SET_PDEATHSIG = 1
@@ -64,7 +65,7 @@ class Probe:
     ended: str                  # why it came to no end of its own; empty if it did
     peak_mb: float              # of the process tree
     steps: int
-    step_s: float | None        # mean, saves and examinations included
+    step_s: float | None        # mean, saves included, examinations not
     jitter: float | None        # standard deviation over the mean of the speeds of its parts
     hottest_c: float | None
     settles_c: float | None     # where its temperature would end
@@ -85,7 +86,7 @@ def base_of(profile: Profile) -> str:
 
 class Look(NamedTuple):
     """The child at one moment."""
-    at_s: float
+    at_s: float                  # without what examinations have taken: the first compile
     steps: int
     rss_mb: float
     temp_c: float | None
@@ -166,26 +167,33 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
            hang_s: float) -> tuple[list[Look], bool, str]:
     """Looks until the child ends, whether it was told to, and why it had to be killed if it was.
 
-    It is told when it has trained for its time, counted from its first step, and was examined.
+    It is told when it has trained for its time, counted from its first step and without
+    examinations, and was examined.
     """
     began, counted = time.monotonic(), _counted(path)
     looks: list[Look] = []
-    first_s, moved_s, size, told = 0.0, 0.0, 0, False
+    first_s, moved_s, stepped_s, apart_s = 0.0, 0.0, 0.0, 0.0
+    made, held, size, told = 0, 0, 0, False
     while process.poll() is None:
         time.sleep(LOOK_S)
         steps, exams, now_size = next(counted)
         rss = system_health.tree_mb(pid=process.pid)[0].value or 0.0
         now = time.monotonic() - began
+        if exams > held:
+            apart_s, held, stepped_s = apart_s + now - stepped_s, exams, now
+        if steps > made:
+            made, stepped_s = steps, now
+        at_s = now - apart_s
         bits = tuple(name for name, on in system_health.throttled().now().items() if on)
-        looks.append(Look(now, steps, rss, system_health.temp_c(), bits))
-        first_s = first_s if steps else now
+        looks.append(Look(at_s, steps, rss, system_health.temp_c(), bits))
+        first_s = first_s if steps else at_s
         if now_size != size:
             moved_s, size = now, now_size
         if _held(looks[-2:]) > ceiling_mb:
             return looks, told, f"it took more than {ceiling_mb:.0f} MB"
         if now - moved_s > hang_s:
             return looks, told, f"it stood still for {now - moved_s:.0f} s"
-        if not told and exams and now - first_s >= seconds:
+        if not told and exams and at_s - first_s >= seconds:
             process.terminate()
             told = True
     return looks, told, ""
@@ -205,8 +213,8 @@ def _counted(path: Path) -> Iterator[tuple[int, int, int]]:
                 file.seek(size)
                 data = file.read()
             data = data[:data.rfind(b"\n") + 1]
-            steps, exams = steps + data.count(b'"kind": "step"'), exams + data.count(
-                b'"kind": "eval"')
+            steps += data.count(b'"kind": "step"')
+            exams += data.count(b'"kind": "eval"') + data.count(b'"kind": "exam"')
             size += len(data)
         yield steps, exams, size
 
@@ -220,7 +228,7 @@ def _governed(folder: Path) -> str:
 def _found(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = metrics.read(folder / "metrics.jsonl", "step")
     losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
-    quarter, half = max(1, len(rows) // 4), len(rows) // 2
+    quarter, half, tells = len(rows) // 4, len(rows) // 2, len(rows) >= FEW
     warm = [look.temp_c for look in looks if look.temp_c is not None]
     reported = list(dict.fromkeys(name for look in looks for name in look.throttled))
     if any(row["action"] != "run" and not row["reason"].startswith(UNKNOWN)
@@ -232,8 +240,8 @@ def _found(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
         "steps": len(rows), "step_s": step_s, "jitter": jitter,
         "hottest_c": max(warm, default=None), "settles_c": settles(warm),
         "throttled": "; ".join(reported),
-        "losses": (mean(losses[:quarter]), mean(losses[-quarter:])) if len(rows) > 1 else None,
-        "norm_growth": median(norms[half:]) / max(median(norms[:half]), 1e-30) if half else None,
+        "losses": (mean(losses[:quarter]), mean(losses[-quarter:])) if tells else None,
+        "norm_growth": median(norms[half:]) / max(median(norms[:half]), 1e-30) if tells else None,
         "skipped": len(metrics.read(folder / "metrics.jsonl", "skip"))}
 
 
