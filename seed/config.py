@@ -1,8 +1,8 @@
 """Profiles: frozen dataclasses, TOML files, `--set a.b=value`, validation. Standard library only.
 
-A profile has five tables ([model], [curriculum], [train], [identity], [governor]) and its `name`.
-Every key is checked by name, type and range; a mistake raises ConfigError, whose one line names the
-key and the nearest valid choice.
+A profile has a table for each field of `Profile` ([model], [curriculum], [train], ...) and its
+`name`. Every key is checked by name, type and range; a mistake raises ConfigError, whose one line
+names the key and the nearest valid choice.
 """
 import dataclasses
 import difflib
