@@ -1,9 +1,15 @@
-"""A task of a user's own: addition, units first; the longer number has `level` digits.
+"""A task of a user's own: addition, units first, each digit behind the letter of its place.
 
-The other has any number of digits up to that. Where both are always of one length, a level is
-learnt by the places of its digits alone, which are others at the next.
+    k5l4+k8l7m6:  k3l2m7n0     45 + 678 = 723
+
+The letters begin anywhere in the alphabet. So a brain adds what stands behind one letter and goes
+on to the next, and does not count: what it learns of few digits holds for more (index hints, Zhou
+et al. 2310.16028, section 5). The longer number has `level` digits, the other any number up to
+that.
 """
 from itertools import zip_longest
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Addition:
@@ -15,31 +21,49 @@ class Addition:
     def generate(self, rng, level):
         pair = [self.digits(rng, level), self.digits(rng, 1 + int(rng.random() * level))]
         left, right = pair if rng.random() < 0.5 else pair[::-1]
-        return f"{left}+{right}:", self.total(left, right)
+        prompt = self.ask(left, right, int(rng.random() * len(LETTERS)))
+        return prompt, self.solve(prompt)
+
+    def ask(self, left, right, first):
+        return f"{placed(left, first)}+{placed(right, first)}:"
+
+    def solve(self, prompt):
+        left, right = prompt[:-1].split("+")
+        return placed(total(left[1::2], right[1::2]), LETTERS.index(left[0]))
 
     def verify(self, prompt, answer):
-        return answer == self.total(*prompt[:-1].split("+"))
+        return answer == self.solve(prompt)
 
     @staticmethod
     def digits(rng, count):
         return "".join(str(int(rng.random() * 10)) for _ in range(count))
 
-    @staticmethod
-    def total(left, right):
-        carry, digits = 0, ""
-        for a, b in zip_longest(left, right, fillvalue="0"):
-            carry, digit = divmod(int(a) + int(b) + carry, 10)
-            digits += str(digit)
-        return digits + str(carry)
+
+class UnplacedAddition(Addition):
+    """The same without letters."""
+
+    def ask(self, left, right, first):
+        return f"{left}+{right}:"
+
+    def solve(self, prompt):
+        return total(*prompt[:-1].split("+"))
 
 
-class PlainAddition(Addition):
-    """The same with the units last, as people write: every digit needs all carries behind it."""
+class PlainAddition(UnplacedAddition):
+    """With the units last, as people write: every digit needs all carries behind it."""
 
-    def generate(self, rng, level):
-        left, right = super().generate(rng, level)[0][:-1].split("+")
-        return f"{left}+{right}:", self.total(left, right)
+    def solve(self, prompt):
+        return total(*(number[::-1] for number in prompt[:-1].split("+")))[::-1]
 
-    @staticmethod
-    def total(left, right):
-        return Addition.total(left[::-1], right[::-1])[::-1]
+
+def total(left, right):
+    """Sum of two numbers, units first, with a digit for the last carry."""
+    carry, digits = 0, ""
+    for a, b in zip_longest(left, right, fillvalue="0"):
+        carry, digit = divmod(int(a) + int(b) + carry, 10)
+        digits += str(digit)
+    return digits + str(carry)
+
+
+def placed(number, first):
+    return "".join(LETTERS[(first + i) % len(LETTERS)] + digit for i, digit in enumerate(number))

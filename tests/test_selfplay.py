@@ -36,9 +36,11 @@ def play_of(run_dir, *overrides: str, step: int = 0) -> Selfplay:
 
 
 def right(prompt: bytes) -> bytes:
-    left, other = prompt[:-1].split(b"+")
-    total = int(left[::-1]) + int(other[::-1])
-    return f"{total:0{max(len(left), len(other)) + 1}d}"[::-1].encode()
+    left, other = prompt[:-1].decode().split("+")
+    total = sum(int(number[::-2]) for number in (left, other))
+    digits = f"{total:0{max(len(left), len(other)) // 2 + 1}d}"[::-1]
+    return "".join(chr(97 + (ord(left[0]) - 97 + i) % 26) + digit
+                   for i, digit in enumerate(digits)).encode()
 
 
 def knows(share: float):
@@ -56,7 +58,7 @@ def test_only_right_answers_to_training_questions_of_the_frontier_pass(tmp_path)
     assert (round_.level, round_.asked, len(round_.passed)) == (7, 8, 4)
     for item in play.pool:
         assert item.answer == right(item.prompt) and not is_holdout(item.prompt)
-        assert max(map(len, item.prompt[:-1].split(b"+"))) == 7 and item.level == 7
+        assert max(map(len, item.prompt[:-1].split(b"+"))) == 14 and item.level == 7
 
 
 def test_an_answer_without_an_end_does_not_pass(tmp_path):
