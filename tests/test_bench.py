@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+import brains
 from seed.__main__ import main
-from seed.bench import ablate, compare
+from seed.bench import ablate, compare, new_rules
 from seed.training import checkpoint
 from seed.training.checkpoint import NAME
 
@@ -80,3 +81,25 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
     assert ablate.main(words) == 0
     assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
+    path = brains.untrained(tmp_path / "brain", "fast", *TINY[:3],
+                            "curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2")
+    before = path.read_bytes()
+    assert new_rules.main(["--run-dir", str(path.parent), "--out", str(tmp_path / "rules"),
+                           "--examples=20", "--seeds=2", "--threads=1", "--steps=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        [rule, seed, "0.0"] for rule in ("12&34", "12@34", "12%34") for seed in ("0", "1")]
+    assert path.read_bytes() == before
+    for copy in tmp_path.glob("rules/*"):
+        told = [json.loads(line) for line in (copy / "rule.jsonl").read_text().splitlines()]
+        assert len(told) == 20 and checkpoint.read(copy / NAME).meta["adapted"]
+
+
+def test_a_new_rule_is_shown_by_pairs_that_are_not_asked():
+    told, asked = (set(part) for part in (new_rules.examples("%", 1)[:200],
+                                          new_rules.examples("%", 1)[200:]))
+    assert len(told) == 200 and len(asked) == 9800 and not told & asked
+    assert ("49%97=", "147") in told | asked
