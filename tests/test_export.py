@@ -18,6 +18,7 @@ from seed.export.translate import Source, translate
 from seed.export.verify import free_run, plan_of
 from seed.runtime import Brain, BrainError, describe
 from seed.system_health import rss_mb
+from seed.training.checkpoint import NAME
 from seed.wavecore.decode import Decoder
 from seed.wavecore.model import WaveCore
 
@@ -64,6 +65,23 @@ def test_a_free_running_file_equals_reference_and_trainer(source, tmp_path, targ
     judges = [reference_of(source).step, lambda byte: decoder.prefill(bytes([byte]))]
     for agreement in free_run(brain, judges, 400):
         assert agreement.agreed == 400 and agreement.relative < 1e-5, agreement
+
+
+@pytest.mark.parametrize("target", ["portable", "litert"])
+def test_heads_as_long_training_leaves_them_keep_their_digits(tmp_path, target):
+    """A step that is nearly none times a rate that is large: the decay of a head that remembers."""
+    profile = load_profile("toy", SMALL)
+    params = brains.weights(profile)
+    for key in params:
+        if key.endswith("A_log"):
+            params[key][:] = 7.0
+        if key.endswith("dt_bias"):
+            params[key][:] = -11.0
+    brains.save(tmp_path / "run", profile, params)
+    source = Source(tmp_path / "run" / NAME)
+    brain = Brain(exported(source, tmp_path, target=target))
+    agreement = free_run(brain, [reference_of(source).step], 400)[0]
+    assert agreement.agreed == 400 and agreement.relative < 1e-5, agreement
 
 
 @pytest.mark.parametrize("name", ["toy", "fast", "mid", "slow", "seed"])

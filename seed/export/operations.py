@@ -14,7 +14,7 @@ from seed.export.quantize import rows_to_int8
 VALID = 1                # padding
 PORTABLE, LITERT = "portable", "litert"
 FEW = 4                  # tensors that one concatenation of 2.14's XNNPACK takes
-LOG1P = (2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)   # log1p(e) is 2 atanh(e / (2 + e)), to 2e-6
+LOG1P = (2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)   # -log(1 - s) is 2 atanh(s / (2 - s)), to 2e-6
 
 
 class Operations:
@@ -177,12 +177,13 @@ class Operations:
                               adj_y=False)[0]
 
     def log_sigmoid(self, x: Tensor) -> Tensor:
-        """log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)), which is -softplus(-x).
+        """log(sigmoid(x)) = min(x, 0) + log(1 - s), s = sigmoid(-|x|), which is -softplus(-x).
 
-        The logarithm of a sigmoid near 1 would lose four digits of a slow head's decay.
+        log(1 - s) is an odd series of s / (2 - s), so a slow head's decay keeps its digits: the
+        logarithm of a sigmoid near 1, or 1 + elu for exp(-|x|), loses four of them.
         """
-        small = self.exp(self.unary("NEG", self.unary("ABS", x)))
-        ratio = self.div(small, self.add(small, self.constant(2.0)))
+        small = self.unary("LOGISTIC", self.unary("NEG", self.unary("ABS", x)))
+        ratio = self.div(small, self.sub(self.constant(2.0), small))
         square, total = self.mul(ratio, ratio), self.constant(LOG1P[0])
         for coefficient in LOG1P[1:]:
             total = self.add(self.mul(total, square), self.constant(coefficient))
