@@ -106,7 +106,7 @@ def test_a_brain_is_grown_in_place_and_goes_on_without_naming_its_profile(tmp_pa
     before = json.loads(seed("eval", "--json", *where).stdout)
     grown = seed("grow", "--to", "toy", "--json", *where)
     assert grown.returncode == 0, grown.stderr
-    assert json.loads(grown.stdout) == {"before": 48680, "after": 234680}
+    assert json.loads(grown.stdout) == {"before": 138768, "after": 234680}
     after = json.loads(seed("eval", "--json", *where).stdout)
     assert (after["step"], after["profile"]) == (20, "toy")
     assert after["holdout"] == before["holdout"]
@@ -130,7 +130,7 @@ def test_a_brain_grows_by_itself_up_to_the_limit_of_its_directory(tmp_path):
 
 
 @pytest.mark.parametrize("options, says", [
-    (["--to", "fast"], "d_model is 64 in the smaller and 32 in the larger brain"),
+    (["--to", "fast"], "d_ff is 128 in the smaller and 64 in the larger brain"),
     (["--to", "auto"], "limit.toml is not there: find the limit"),
     (["--to", "nobody"], "profile 'nobody' not found")])
 def test_bad_input_to_grow_is_one_line_and_changes_nothing(tmp_path, options, says):
