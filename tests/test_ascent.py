@@ -126,6 +126,21 @@ def test_an_ascent_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
     assert "1 steps were not finite" in page
 
 
+def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
+    """But for the probe that it was in."""
+    process = subprocess.Popen(ascend(tmp_path, "--minutes=60", "--probe-seconds=1"),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    searched, probes = tmp_path / "searched_s.json", tmp_path / scaling.NAME
+    until = time.monotonic() + 90
+    while not searched.exists():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert probes.read_text().count("\n") == 1 and not (tmp_path / "limit.toml").exists()
+    assert 1 < json.loads(searched.read_text()) < 90
+
+
 @pytest.mark.parametrize("options, says", [
     (["--minutes=0"], "--minutes is 0.0: use 0.1 to 1000000"),
     (["--steps=0"], "--steps is 0: use at least 1"),

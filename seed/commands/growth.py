@@ -74,10 +74,12 @@ def run_ascend(args: argparse.Namespace) -> int:
     with locked(args.run_dir):
         search = search_of(args, 0.0 if args.steps else
                            args.bytes_per_parameter / (60 * args.minutes))
-        searched, began = args.run_dir / SEARCHED, time.monotonic()
-        climb(args, search)   # what is known is not tried again
-        spent_s = _seconds(searched) + time.monotonic() - began
-        write(searched, json.dumps(spent_s))
+        began = time.monotonic() - _seconds(args.run_dir / SEARCHED)
+
+        def remember() -> None:
+            write(args.run_dir / SEARCHED, json.dumps(time.monotonic() - began))
+        climb(args, search, remember)   # what is known is not tried again
+        spent_s = time.monotonic() - began
     from seed.curriculum import school
     from seed.training import checkpoint
     from seed.training.ascent import Plateau, may_grow, next_size, rung_of

@@ -3,7 +3,7 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +56,12 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
                   _ladder(profile, args.overrides, LADDER))
 
 
-def climb(args: argparse.Namespace, search: "Search") -> None:
-    """Tries rungs until the limit is known, and writes its profile. Raises ConfigError if there is
-    none."""
+def climb(args: argparse.Namespace, search: "Search",
+          tried: Callable[[], None] = lambda: None) -> None:
+    """Tries rungs until the limit is known, and writes its profile; calls `tried` after each.
+
+    Raises ConfigError if none is stable.
+    """
     from seed.training import probe
     from seed.training.scaling import LADDER_NAME
     governor = search.profile.governor
@@ -72,6 +75,7 @@ def climb(args: argparse.Namespace, search: "Search") -> None:
         if not search.remember(found):
             say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
         say(_line(search, i))
+        tried()
     chosen = search.chosen
     write(args.run_dir / LADDER_NAME, json.dumps([_row(search, i) for i in sorted(search.probes)]))
     if chosen is None:
