@@ -69,7 +69,8 @@ def test_a_question_is_asked_as_the_protocol_has_it_and_answered():
         assert ask(server) == Reply("4", pytest.approx(-0.3))
     path, headers, request = server.requests[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret"
-    assert request == {"model": "tiny", "temperature": 0, "max_tokens": 8, "logprobs": True,
+    assert request == {"model": "tiny", "temperature": 0, "max_tokens": 8, "stop": ["\n"],
+                       "logprobs": True,
                        "messages": [{"role": "user", "content": "1+1="},
                                     {"role": "assistant", "content": "2"},
                                     {"role": "user", "content": "2+2="}]}

@@ -1,4 +1,5 @@
 """A real language model as teacher: Gemma 3 270M in llama.cpp, both from packages (300 MB)."""
+import itertools
 import json
 import os
 import subprocess
@@ -63,16 +64,18 @@ def train(run_dir, url: str, steps: int, *settings: str) -> str:
 
 
 def test_it_answers_and_says_how_sure_it_is(url):
-    shots = [("2+1=", "3"), ("4+4=", "8"), ("7+2=", "9"), ("5+5=", "10")]
-    replies = [Endpoint(url, "", 30.0).ask(shots, f"{n}+1=", 4) for n in range(1, 9)]
+    shots = [(f"{a}+{b}=", str(a + b)) for a, b in ((2, 1), (4, 4), (7, 2), (5, 5), (3, 4), (6, 3),
+                                                    (1, 1), (8, 4))]
+    asked = list(itertools.product(range(1, 9), (1, 2)))
+    replies = [Endpoint(url, "", 30.0).ask(shots, f"{a}+{b}=", 4) for a, b in asked]
     assert all(reply.logprob is not None and reply.logprob <= 0 for reply in replies)
-    assert sum(reply.text.strip().split("\n")[0] == str(n + 1)
-               for n, reply in enumerate(replies, 1)) >= 4
+    assert sum(reply.text.strip() == str(a + b)
+               for (a, b), reply in zip(asked, replies)) >= 7   # of 16; one of ten by chance
 
 
 def test_what_it_knows_is_learnt_and_what_it_gets_wrong_is_not(tmp_path, url):
-    said = train(tmp_path, url, 3000, f'teacher.tasks={{"{TASK}:SingleDigits"=1.0}}',
-                 "teacher.min_right=0.4")
+    said = train(tmp_path, url, 1000, f'teacher.tasks={{"{TASK}:SingleDigits"=1.0}}',
+                 "teacher.shots=16", "teacher.min_right=0.2")
     assert "of 20 right" in said and "refused" not in said, said
     learnt = [json.loads(line) for line in (tmp_path / NAME).read_text().splitlines()]
     assert len(learnt) > 10
@@ -82,7 +85,7 @@ def test_what_it_knows_is_learnt_and_what_it_gets_wrong_is_not(tmp_path, url):
 
 
 def test_where_it_knows_too_little_it_is_refused_and_the_run_goes_on(tmp_path, url):
-    said = train(tmp_path, url, 3000, "curriculum.tasks={copy=1.0,nested=1.0}",
+    said = train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,nested=1.0}",
                  "teacher.tasks={nested=1.0}")
     assert "refused, it needs 50 %" in said, said
     assert not (tmp_path / NAME).exists()

@@ -58,7 +58,8 @@ class Endpoint:
                          {"role": "assistant", "content": answer}]
         body = json.dumps({
             "model": self.model, "messages": [*messages, {"role": "user", "content": prompt}],
-            "temperature": 0, "max_tokens": most_tokens, "logprobs": True}).encode()
+            "temperature": 0, "max_tokens": most_tokens, "stop": ["\n"],   # some never end a turn
+            "logprobs": True}).encode()
         deadline = time.monotonic() + self.timeout_s
         try:
             status, data = self._exchange(body, deadline)
