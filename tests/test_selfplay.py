@@ -56,7 +56,7 @@ def test_only_right_answers_to_training_questions_of_the_frontier_pass(tmp_path)
     play = play_of(tmp_path)
     round_, = play.play(10, 0, knows(0.5))
     assert (round_.level, round_.asked, len(round_.passed)) == (7, 8, 4)
-    for item in play.pool:
+    for item in play.won[TASK, 7]:
         assert item.answer == right(item.prompt) and not is_holdout(item.prompt)
         assert max(map(len, item.prompt[:-1].split(b"+"))) == 14 and item.level == 7
 
@@ -72,6 +72,18 @@ def test_the_frontier_moves_when_enough_passes_and_no_further_than_told(tmp_path
     for step, share in ((10, 0.5), (20, 1.0), (30, 0.75), (40, 1.0), (50, 1.0), (60, 1.0)):
         play.play(step, 0, knows(share))
     assert [done.level for done in play.rounds] == [7, 7, 8, 8, 9, 9]
+
+
+def test_each_level_that_was_won_has_the_same_part_of_the_lessons(tmp_path):
+    """From as many as a round asks, 8, on: one alone is not said all the time."""
+    play = play_of(tmp_path, "selfplay.share=0.3")
+    assert play.lessons() == []
+    for step, share in ((10, 0.75), (20, 1.0), (30, 0.25)):
+        play.play(step, 0, knows(share))
+    assert [(share, len(items)) for share, items in play.lessons()] == [
+        (pytest.approx(0.24), 14), (pytest.approx(0.06), 2)]
+    play.play(40, 0, knows(0.75))
+    assert [share for share, _ in play.lessons()] == [0.15, 0.15]
 
 
 def test_rounds_come_every_so_many_steps_and_none_twice(tmp_path):
@@ -109,7 +121,8 @@ def test_a_run_that_goes_on_drops_later_rounds_and_a_torn_line(tmp_path):
     with open(tmp_path / NAME, "ab") as file:
         file.write(b'{"step": 40, "ta')
     again = play_of(tmp_path, step=30)
-    assert again.rounds == play.rounds[:2] and again.pool == play.pool[:16]
+    assert again.rounds == play.rounds[:2] and again.won == {
+        (TASK, level): play.won[TASK, level] for level in (7, 8)}
     again.play(30, 0, knows(1.0))
     assert (tmp_path / NAME).read_bytes() == whole
 
@@ -118,7 +131,8 @@ def test_a_disk_that_refuses_costs_the_round_and_nothing_else(tmp_path):
     play = play_of(tmp_path)
     play.play(10, 0, knows(1.0))
     play.journal.path = Path("/dev/full")
-    assert play.play(20, 0, knows(1.0)) == [] and len(play.pool) == 8
+    assert play.play(20, 0, knows(1.0)) == [] and len(play.won[TASK, 7]) == 8 == len(
+        play.lessons()[0][1])
     play.journal.path = tmp_path / NAME
     play.play(30, 0, knows(1.0))
     assert play_of(tmp_path, step=100).rounds == play.rounds

@@ -175,8 +175,8 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         return Selfplay(profile.selfplay, curriculum, run_dir, step, config.seq_len + 1)
 
     def extra(step: int) -> list[tuple[float, Sequence[Item]]]:
-        pools: list[tuple[float, Sequence[Item]]] = [(profile.selfplay.share, play.pool)]
-        return [*pools, (profile.teacher.share, desk.pool(step))] if desk else pools
+        told = [(profile.teacher.share, desk.pool(step))] if desk else []
+        return [*play.lessons(), *told]
 
     play = enter_play(step)
     exams: dict[int, list[Item]] = {}   # the examination of all that is open up to this grade

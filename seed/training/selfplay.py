@@ -80,7 +80,8 @@ class Selfplay:
                                   f"share in curriculum.tasks, or take it out")
         self.config, self.curriculum, self.longest = config, curriculum, longest
         self.journal = Journal(run_dir / NAME, _round, lambda done: done.step < step)
-        self.pool = [item for done in self.rounds for item in done.passed]
+        self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
+        self._keep(self.rounds)
 
     @property
     def rounds(self) -> list[Round]:
@@ -114,8 +115,20 @@ class Selfplay:
             played.append(self._judge(step, task, level, prompts, votes))
         if not self.journal.append(played, [done.to_object() for done in played]):
             return []
-        self.pool += [item for done in played for item in done.passed]
+        self._keep(played)
         return played
+
+    def _keep(self, rounds: Sequence[Round]) -> None:
+        for done in rounds:
+            if done.passed:
+                self.won.setdefault((done.task, done.level), []).extend(done.passed)
+
+    def lessons(self) -> list[tuple[float, Sequence[Item]]]:
+        """What was won, and its shares: the same for each task and level that has passed as often
+        as a round asks. Else the newest, from which the next is learnt, would have the least."""
+        weights = [min(len(items), self.config.rollouts) for items in self.won.values()]
+        return [(self.config.share * weight / sum(weights), items)
+                for weight, items in zip(weights, self.won.values())]
 
     def _indices(self, step: int, task: int) -> list[int]:
         """Of the draws of each vote: no two of a run are the same."""
