@@ -56,6 +56,7 @@ def start(run_dir: Path, cache: Path, library: Path | None = None, fault: str = 
         [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(STEPS),
          "--threads", "1", "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
          "--set", "curriculum.holdout_items=1", "--set", "train.batch_size=2",
+         "--set", "model.d_model=32",
          "--set", "curriculum.exam_every=7", "--set", "curriculum.exam_items=2",
          "--set", "train.save_every_minutes=0.002", "--set", "train.write_gb_per_day=1e6"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

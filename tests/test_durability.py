@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent
 def options(run_dir: Path, steps: int, *more: str) -> list[str]:
     return ["train", "--profile", "fast", "--steps", str(steps), "--threads", "1", "--run-dir",
             str(run_dir), "--set", "train.eval_every_minutes=0", "--set",
-            "curriculum.holdout_items=1", "--set", "train.batch_size=1", *more]
+            "curriculum.holdout_items=1", "--set", "train.batch_size=1", "--set",
+            "model.d_model=32", *more]
 
 
 def train(run_dir: Path, steps: int, *more: str) -> subprocess.Popen:

@@ -199,7 +199,8 @@ def command(run_dir, steps: int) -> list[str]:
             "--set=selfplay.tasks={parity=4}", "--set=selfplay.every=4",
             "--set=selfplay.rollouts=32", "--set=train.batch_size=2", "--set=train.lr=0.01",
             "--set=curriculum.holdout_items=4", "--set=train.save_every_minutes=0.002",
-            "--set=train.write_gb_per_day=1e6", "--set=train.seq_len=280"]
+            "--set=train.write_gb_per_day=1e6", "--set=train.seq_len=280",
+            "--set=model.d_model=32"]
 
 
 def test_a_killed_run_with_selfplay_goes_on_to_the_same_bits(tmp_path):
