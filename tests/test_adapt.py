@@ -73,10 +73,13 @@ def test_a_sparse_adaptation_leaves_every_matrix_as_it_was(brain):
 
 def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
     before = bits(brain)
-    for delay in (1.5, 3.0):
+    metrics = brain / "brain" / adapt.FOLDER / "metrics.jsonl"
+    for steps in (3, 15):
         process = subprocess.Popen(command(brain, *learn(brain)), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(delay)
+        while not metrics.exists() or metrics.read_text().count('"kind": "step"') < steps:
+            assert process.poll() is None
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert run(brain, *learn(brain)).returncode == 0
