@@ -1,6 +1,6 @@
 """Trains for an hour or more and watches what the process holds.
 
-    python tests/soak.py --minutes 60 --profile seed
+    python tests/soak.py --minutes 60 --profile seed [--run-dir RUN] [options of seed train]
 
 Every few seconds it reads the resident memory of the process, its threads and open files.
 Prints one line and exits by it: 0 if after two minutes memory grows by less than GROWTH_MB an
@@ -30,11 +30,11 @@ def held(pid: int) -> tuple[int, int]:
         list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def soak(minutes: float, profile: str, memory: float, run_dir: Path) -> tuple[bool, str]:
+def soak(options: list[str], run_dir: Path) -> tuple[bool, str]:
+    """`options`: of `seed train`, which begins in `run_dir` and keeps its brain there."""
     log = open(run_dir / "log", "w+", encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seed", "train", "--profile", profile, "--minutes", str(minutes),
-         "--memory", str(memory), "--run-dir", str(run_dir / "run")], stdout=log, stderr=log)
+    process = subprocess.Popen([sys.executable, "-m", "seed", "train", *options, "--run-dir",
+                                str(run_dir / "run")], stdout=log, stderr=log)
     began, samples = time.monotonic(), []
     while process.poll() is None:
         time.sleep(EVERY_S)
@@ -68,12 +68,19 @@ def soak(minutes: float, profile: str, memory: float, run_dir: Path) -> tuple[bo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--run-dir", type=Path, help="a new directory, which is kept")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", default="60")
+    length.add_argument("--steps")
     parser.add_argument("--profile", default="seed")
-    parser.add_argument("--memory", type=float, default=6.0, help="GB")
-    args = parser.parse_args()
+    parser.add_argument("--memory", default="6", help="GB")
+    args, others = parser.parse_known_args()
+    options = ["--profile", args.profile, "--memory", args.memory, *others]
+    options += ["--steps", args.steps] if args.steps else ["--minutes", args.minutes]
     with tempfile.TemporaryDirectory() as folder:
-        good, report = soak(args.minutes, args.profile, args.memory, Path(folder))
+        if args.run_dir:
+            args.run_dir.mkdir(parents=True)
+        good, report = soak(options, args.run_dir or Path(folder))
     print(f"soak: {'' if good else 'FAILED: '}{report}")
     return 0 if good else 1
 
