@@ -124,6 +124,14 @@ def board(root: Path = ROOT) -> str:
         return ""
 
 
+def boot_id(root: Path = ROOT) -> str:
+    """The kernel's name of this boot, or nothing where it gives none."""
+    try:
+        return _text(root / "proc/sys/kernel/random/boot_id")
+    except OSError:
+        return ""
+
+
 def zones_c(root: Path = ROOT) -> dict[str, Reading]:
     """Degrees Celsius of every thermal zone, by its type, numbered if two have the same."""
     found: dict[str, Reading] = {}

@@ -248,6 +248,34 @@ def test_a_killed_search_leaves_nothing_running_and_goes_on(tmp_path):
     assert again.returncode == 2 and (tmp_path / scaling.NAME).read_text() == rows
 
 
+BOOT = 'mount --bind "$1" /proc/sys/kernel/random/boot_id; shift; exec "$@"'
+
+
+def test_a_board_that_goes_down_twice_with_a_rung_does_not_try_it_for_ever(tmp_path):
+    """The search is killed as by the board, and goes on in another boot of a name space."""
+    def booted(name: str) -> subprocess.Popen:
+        (tmp_path / name).write_text(f"{name}\n")
+        return subprocess.Popen(["unshare", "-rm", "sh", "-c", BOOT, "sh", str(tmp_path / name),
+                                 *scale(tmp_path)], stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+    for name in ("first", "first", "second"):   # killed in the same boot is no board that fell
+        process = booted(name)
+        until = time.monotonic() + 60
+        while "trying 64x4" not in process.stderr.readline():
+            assert time.monotonic() < until
+        while not (tmp_path / "probing/profile.toml").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+        (tmp_path / "probing/profile.toml").unlink()
+    said = booted("third").communicate(timeout=60)[1]
+    assert "no rung is stable: 64x4, 2x32: the board went down 2 times" in said
+    rows = (tmp_path / scaling.NAME).read_text()
+    assert rows.count("\n") == 1 and json.loads(rows)["steps"] == 0
+    assert not (tmp_path / scaling.TRYING).exists()
+
+
 def test_a_ceiling_is_found_by_trying_and_the_profile_is_written(tmp_path):
     """About 12 seconds a rung: the memory of these small rows is the weights' and the compiler's.
     """

@@ -62,6 +62,7 @@ def climb(args: argparse.Namespace, search: "Search",
 
     Raises ConfigError if none is stable.
     """
+    from seed import system_health
     from seed.training import probe
     from seed.training.scaling import LADDER_NAME
     governor = search.profile.governor
@@ -70,8 +71,9 @@ def climb(args: argparse.Namespace, search: "Search",
         if governor.thermal:
             probe.cool_down(governor.resume_c)
         say(f"trying {search.ladder[i]}")
-        found = probe.run(search.profile, search.ladder[i], args.threads, args.probe_seconds,
-                          search.limits.memory_mb, args.run_dir / "probing")
+        found = search.begin(i, system_health.boot_id()) or probe.run(
+            search.profile, search.ladder[i], args.threads, args.probe_seconds,
+            search.limits.memory_mb, args.run_dir / "probing")
         if not search.remember(found):
             say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
         say(_line(search, i))

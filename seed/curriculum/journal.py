@@ -44,3 +44,9 @@ class Journal(Generic[Row]):
         self.size += len(data)
         self.rows += rows
         return True
+
+    def clear(self) -> None:
+        """No rows, and no file."""
+        self.path.unlink(missing_ok=True)
+        self.rows.clear()
+        self.size = 0

@@ -18,11 +18,12 @@ from seed.curriculum.journal import Journal
 from seed.training.probe import LEAST, NEEDS, STOPPED, Probe, Rung, base_of
 from seed.wavecore.layout import count_params
 
-NAME, LADDER_NAME = "scale.jsonl", "ladder.json"
+NAME, LADDER_NAME, TRYING = "scale.jsonl", "ladder.json", "trying.jsonl"
 MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
 MAX_JITTER = 0.75      # if two of five parts of a probe see no step it is 0.82, if one 0.5
 MAX_NORM_GROWTH = 10.0
 MAX_SWAP_MB = 1.0
+FALLS = 2              # a board that goes down so often while a rung is tried is its answer
 
 # Each has no less of anything than the one before, so that one grows into the next.
 LADDER = tuple(Rung(*numbers) for numbers in (
@@ -100,6 +101,12 @@ def next_rung(stable: Mapping[int, bool], count: int,
     return max(to, low + 1)
 
 
+class Attempt(NamedTuple):
+    """A rung that is being tried, in which boot of the board."""
+    rung: Rung
+    boot: str
+
+
 class Search:
     """The probes of one profile and number of threads, and what follows from them."""
 
@@ -109,6 +116,7 @@ class Search:
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
         self.seconds = seconds
         self.journal, self.base = Journal(run_dir / NAME, _probe), base_of(profile)
+        self.attempts = Journal(run_dir / TRYING, _attempt)
         self.profiles = [rung.of(profile) for rung in ladder]
         self.sizes = [Size(tokens(size), count_params(size.model),
                            sum(estimate_mb(size, threads).values())) for size in self.profiles]
@@ -142,9 +150,24 @@ class Search:
         stable = {i: not fault for i, fault in self.verdicts().items()}
         return next_rung(stable, len(self.ladder), self.hopeless)
 
+    def begin(self, i: int, boot: str) -> Probe | None:
+        """Notes on disk that a rung is about to be tried, or gives what is known without trying:
+        that the board went down with it, in two other boots. One may be a pulled plug."""
+        rung = self.ladder[i]
+        falls = {attempt.boot for attempt in self.attempts.rows if attempt.rung == rung} - {boot}
+        if len(falls) >= FALLS:
+            return Probe(rung, self.base, self.threads, self.seconds, self.limits.memory_mb,
+                         f"the board went down {len(falls)} times", 0.0, 0, None, None, None, None,
+                         "", 0.0, None, None, 0)
+        now = Attempt(rung, boot)
+        if boot and now not in self.attempts.rows:
+            self.attempts.append([now], [now._asdict()])
+        return None
+
     def remember(self, found: Probe) -> bool:
         """Whether a probe is on disk. What depends on the rest of the board is for this search
         alone: too little free memory, by its own word."""
+        self.attempts.clear()
         of_now = found.ended.startswith((NEEDS, STOPPED))
         if not of_now and self.journal.append([found], [asdict(found)]):
             return True
@@ -171,6 +194,11 @@ def read_ladder(run_dir: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError, KeyError):
         return []
     return rows if good and isinstance(rows, list) else []
+
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    """Of a line of the file. Raises TypeError or KeyError for anything else."""
+    return Attempt(Rung(*row["rung"]), row["boot"])
 
 
 def _probe(row: dict[str, Any]) -> Probe:
