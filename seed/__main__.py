@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from seed import __version__
-from seed.commands.start import BAD_INPUT, FAILED
 from seed.config import ConfigError
+from seed.exit_codes import BAD_INPUT, FAILED, RETRY
 
 FAULTS = ("CheckpointError", "ParameterError", "BrainError")   # of what was given
-FAILURES = ("Diverged", "Unsaved")                             # of a run
+FAILURES = {"Diverged": FAILED, "Unsaved": FAILED, "NoRoom": RETRY}   # of a run
 ROOMS = {"learn": ("train", "carve", "adapt"), "size": ("scale",),
          "growth": ("grow", "ascend"),
          "examine": ("eval", "generate", "export", "run"),
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         if type(error).__name__ not in (*FAULTS, *FAILURES):
             raise
         print(f"seed: {error}", file=sys.stderr)
-        return FAILED if type(error).__name__ in FAILURES else BAD_INPUT
+        return FAILURES.get(type(error).__name__, BAD_INPUT)
     return BAD_INPUT
 
 

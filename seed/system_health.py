@@ -4,6 +4,7 @@ Every reader takes the root of the file system that it reads. What cannot be rea
 without a value and with a reason: unknown is never 0. Memory is in MB of 2**20 bytes. Facts about
 the Raspberry Pi 5: its firmware's `get_throttled` bits and sysfs, as its documentation gives them.
 """
+import errno
 import functools
 import os
 from collections.abc import Callable
@@ -27,12 +28,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Throttled:
-    """The firmware's word of throttle bits; `bits` is None with a reason where there is none."""
+    """The firmware's word of throttle bits; `bits` is None with a reason where there is none, and
+    only those of `known` mean something."""
     bits: int | None
     reason: str = ""
+    known: int = 2 ** 32 - 1
 
     def _bit(self, number: int) -> bool | None:
-        return None if self.bits is None else bool(self.bits >> number & 1)
+        if self.bits is None or not self.known >> number & 1:
+            return None
+        return bool(self.bits >> number & 1)
 
     @property
     def under_voltage(self) -> bool | None:
@@ -112,7 +117,7 @@ def _reading(read: Callable[[], float]) -> Reading:
         return Reading(read())
     except OSError as error:
         return Reading(None, f"{error.filename or 'file'}: {error.strerror}")
-    except (ValueError, IndexError, KeyError, ZeroDivisionError) as error:
+    except (ValueError, IndexError, KeyError, ArithmeticError) as error:
         return Reading(None, f"not understood: {str(error)[:80]}")
 
 
@@ -157,16 +162,24 @@ def _throttle_nodes(root: Path) -> list[Path]:
 
 
 def throttled(root: Path = ROOT) -> Throttled:
-    """The firmware's bits from sysfs."""
+    """The firmware's bits from sysfs; where it gives none, its alarm of under-voltage alone."""
     paths = _throttle_nodes(root)
-    if not paths:
-        return Throttled(None, "no get_throttled in sysfs")
     try:
+        if not paths:
+            return _voltage_alarm(root)
         return Throttled(int(_text(paths[0]), 16))
     except OSError as error:
-        return Throttled(None, f"{paths[0]}: {error.strerror}")
+        return Throttled(None, f"{error.filename or paths[0]}: {error.strerror}")
     except ValueError as error:
         return Throttled(None, f"not understood: {str(error)[:80]}")
+
+
+def _voltage_alarm(root: Path) -> Throttled:
+    """Bit 0 from the hwmon device rpi_volt. Raises OSError, ValueError."""
+    for name in sorted(root.glob("sys/class/hwmon/hwmon*/name")):
+        if _text(name) == "rpi_volt":
+            return Throttled(int(_text(name.with_name("in0_lcrit_alarm"))), known=1)
+    return Throttled(None, "no get_throttled and no rpi_volt in sysfs")
 
 
 def clock_share(root: Path = ROOT) -> Reading:
@@ -191,6 +204,15 @@ def _status_mb(folder: Path, *fields: str) -> list[float]:
     """Those rows of a process's status."""
     rows = dict(line.split(":", 1) for line in _text(folder / "status").splitlines() if ":" in line)
     return [int(rows[field].split()[0]) / 1024 for field in fields]
+
+
+def _held_mb(folder: Path) -> float:
+    """What a process holds, resident or swapped out: memory is not freed by compressing it."""
+    resident, = _status_mb(folder, "VmRSS")
+    try:
+        return resident + _status_mb(folder, "VmSwap")[0]
+    except KeyError:
+        return resident  # a kernel without swap
 
 
 def _children(folder: Path) -> list[str]:
@@ -226,19 +248,18 @@ def _descendants(root: Path, pid: str) -> list[str]:
 
 
 def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading]:
-    """Resident memory now, and the sum of the peaks, of a process and its descendants; of this one
-    unless another is named."""
+    """Memory that is held now, and the sum of the peaks, of a process and its descendants; of this
+    one unless another is named."""
     own = root / "proc" / (str(pid) if pid else "self")
     try:
         name = str(pid) if pid else own.readlink().name
     except OSError:
         name = str(os.getpid())
-    totals = []
-    for field in ("VmRSS", "VmHWM"):
-        totals.append(_reading(lambda: _status_mb(own, field)[0]))
+    totals = [_reading(lambda: _held_mb(own)), _reading(lambda: _status_mb(own, "VmHWM")[0])]
     for one in _descendants(root, name):
+        folder = root / "proc" / one
         try:
-            more = _status_mb(root / "proc" / one, "VmRSS", "VmHWM")
+            more = [_held_mb(folder), *_status_mb(folder, "VmHWM")]
         except (OSError, ValueError, KeyError, IndexError):
             continue  # it ended meanwhile
         totals = [Reading(t.value + m) if t.value is not None else t
@@ -286,9 +307,10 @@ def cgroup_limit_mb(root: Path = ROOT) -> Reading:
                 found.append(float("inf") if text == "max" else int(text) / MB)
             if folder == root / "sys/fs/cgroup":
                 break
+        if not found:
+            raise OSError(errno.ENOENT, "the memory controller is off", str(group))
         return min(found)
-    reading = _reading(limit)
-    return reading if reading.known else Reading(None, "the memory controller is off")
+    return _reading(limit)
 
 
 def free_space(folder: Path) -> tuple[Reading, Reading]:

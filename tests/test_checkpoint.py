@@ -1,4 +1,5 @@
 """A checkpoint is whole or refused by name; one generation always survives."""
+import os
 import pickle
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from seed.curriculum.school import School
 from seed.training import checkpoint
-from seed.training.checkpoint import NAME, PREVIOUS, CheckpointError
+from seed.training.checkpoint import DAMAGED, NAME, PREVIOUS, CheckpointError
 
 META = {"profile": {"curriculum": {"tasks": {"copy": 1.0}}}, "step": 1, "skipped": 0,
         "rollbacks": 0, "elapsed_s": 0.0, "plan": {"decay_start": None, "total_steps": 9},
@@ -51,6 +52,57 @@ def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
     (tmp_path / PREVIOUS).unlink()
     with pytest.raises(CheckpointError, match="no other generation"):
         checkpoint.read_newest(tmp_path, said.append)
+
+
+@pytest.mark.parametrize("fails", ["", "previous", "newest", "directory"])
+def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypatch, fails):
+    """The next save used to put the damaged file in the place of the good one."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, TENSORS, META | {"step": step})
+    (tmp_path / NAME).write_bytes(b"damaged")
+    said = []
+    assert checkpoint.recover(tmp_path, said.append).meta["step"] == 1
+    assert len(said) == 1 and DAMAGED in said[0]
+    assert (tmp_path / DAMAGED).read_bytes() == b"damaged"
+
+    def failing(call, at):
+        def replaced(*args):
+            if at in str(args[-1]):
+                raise OSError(5, "Input/output error")
+            return call(*args)
+        return replaced
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", failing(os.replace, {
+            "previous": PREVIOUS, "newest": NAME}.get(fails, "nothing")))
+        if fails == "directory":
+            sync = os.fsync
+            patch.setattr(checkpoint.os, "fsync", lambda one: sync(one) if os.path.isfile(
+                f"/proc/self/fd/{one}") else failing(sync, "")(one))
+        if fails:
+            with pytest.raises(OSError):
+                checkpoint.save(tmp_path, TENSORS, META | {"step": 3})
+        else:
+            checkpoint.save(tmp_path, TENSORS, META | {"step": 3})
+    found = checkpoint.recover(tmp_path, said.append)
+    assert found.meta["step"] == (1 if fails in ("previous", "newest") else 3)
+    assert len(said) == 1 and not (tmp_path / checkpoint.TEMPORARY).exists()
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 4})
+    assert checkpoint.read(tmp_path / PREVIOUS).meta["step"] == found.meta["step"]
+
+
+def test_a_pipe_a_folder_and_a_link_in_a_checkpoint_s_place_are_named_or_left_alone(tmp_path):
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(CheckpointError, match=f"{NAME} is not a file"):
+        checkpoint.read(tmp_path / NAME)
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(CheckpointError, match=f"{NAME}: Is a directory"):
+        checkpoint.read_meta(tmp_path / NAME)
+    (tmp_path / NAME).rmdir()
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / checkpoint.TEMPORARY).symlink_to(tmp_path / "mine")
+    checkpoint.save(tmp_path, TENSORS, META)
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / NAME).is_symlink()
 
 
 def test_every_flipped_bit_is_seen(tmp_path):

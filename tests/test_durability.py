@@ -122,6 +122,40 @@ def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path):
     assert len({storm.outcome(tmp_path / operation) for operation in runs}) == 1
 
 
+def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_promised(tmp_path):
+    """Each such save has renamed its files already: the second must not push the promised one out.
+    """
+    library = storm.build_faults(tmp_path)
+    process = storm.start(tmp_path / "run", tmp_path / "kernels.db", library,
+                          "directory:3:99999:eio")
+    wait_for(tmp_path / "run/metrics.jsonl", '"kind": "step"', process)
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and "Traceback" not in errors, errors
+    promised = int(errors.split("only the checkpoint of step ")[1].split()[0])
+    assert errors.count("WARNING: not saved") >= 2
+    kept = [checkpoint.read(tmp_path / "run" / name).meta["step"]
+            for name in (checkpoint.NAME, checkpoint.PREVIOUS)]
+    assert promised in kept, kept
+
+
+def test_links_in_the_run_directory_never_lead_to_a_write_elsewhere(tmp_path):
+    mine, run_dir = tmp_path / "mine", tmp_path / "run"
+    mine.write_text("mine")
+    run_dir.mkdir()
+    (run_dir / "lock").symlink_to(mine)
+    assert f"{run_dir / 'lock'}: Too many levels of symbolic links" in refused(run_dir)
+    (run_dir / "lock").unlink()
+    (run_dir / checkpoint.TEMPORARY).symlink_to(mine)
+    process = train(run_dir, 3)
+    assert process.communicate(timeout=60) and process.returncode == 0
+    assert mine.read_text() == "mine"
+
+
 def test_a_small_storm_of_kills_changes_no_bit():
     done = subprocess.run([sys.executable, "tests/storm.py", "--kills", "12"], cwd=ROOT,
                           capture_output=True, text=True, timeout=200)
@@ -201,6 +235,27 @@ def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds(tmp_path, calm, li
     assert checkpoint.read(run_dir / checkpoint.NAME).meta["step"] <= storm.STEPS
     assert not (run_dir / checkpoint.TEMPORARY).exists()
     assert finish(run_dir, cache) == outcome
+
+
+def test_a_compiler_that_takes_for_ever_does_not_hold_a_stop_up(tmp_path, calm):
+    """SIGTERM while the compiler of the first step runs: nothing is learnt yet, so nothing is lost.
+    """
+    slow = tmp_path / "cc"
+    slow.write_text(f'#!/bin/sh\ntouch {tmp_path}/asked\nsleep 100\n')
+    slow.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seed", "train", "--profile", "seed", "--steps", "9", "--run-dir",
+         str(tmp_path / "run")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "CC": str(slow), "CACHEDB": str(tmp_path / "cold.db")},
+        start_new_session=True)
+    while not (tmp_path / "asked").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    assert process.wait(timeout=60) == 0 and time.monotonic() - asked < 10
+    os.killpg(process.pid, signal.SIGKILL)   # the compiler, which holds on
+    assert "stopped; run the same command to go on" in process.communicate()[1]
 
 
 def test_a_wall_clock_that_jumps_by_years_changes_nothing(tmp_path, calm, library, monkeypatch):

@@ -1,4 +1,5 @@
 """The governor's decisions, alone and through the real loop on a simulated board."""
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from seed.governor import FIRMWARE_S, PAUSE, RUN, SLOW, STOP, History, ceiling_m
 from seed.system_health import Health, Reading, Throttled
 from seed.training import checkpoint
 from seed.training.loop import train
+from seed.training.metrics import StatusLine
 from seed.training.signals import Requests
 from test_loop import Clock, Counter, lines, profile_of
 
@@ -77,6 +79,47 @@ def test_the_hottest_of_several_zones_counts():
     assert decisions(replace(health(), zones_c=zones))[0].action == PAUSE
 
 
+def zones(**temps) -> Health:
+    """Each by its name; None: it cannot be read."""
+    return replace(health(), zones_c={name: Reading(temp, "" if temp is not None else "gone")
+                                      for name, temp in temps.items()})
+
+
+def test_nonsense_of_one_zone_hides_no_other():
+    assert [d.action for d in decisions(*[zones(gpu=200.0, cpu=89.0)] * 4)] == [PAUSE] * 4
+    assert decisions(zones(gpu=200.0, cpu=50.0))[0].action == RUN   # it never said anything else
+
+
+def test_a_zone_that_is_lost_beside_a_cool_one_is_not_taken_for_cool():
+    looks = [zones(cpu=60.0, nvme=45.0), *[zones(cpu=None, nvme=45.0)] * 4,
+             zones(nvme=45.0), zones(cpu=61.0, nvme=45.0)]
+    found = decisions(*looks)
+    assert [d.action for d in found] == [RUN, RUN, RUN, SLOW, SLOW, SLOW, RUN]
+    assert found[4].reason == "temperature unknown: cpu: gone"
+    assert found[5].reason == "temperature unknown: cpu: it is gone"
+    hot = decisions(*looks[:4], zones(cpu=None, nvme=79.0))[-1]
+    assert hot.action == SLOW and hot.duty == pytest.approx(0.6)   # the lower of both
+
+
+def test_a_frozen_zone_counts_as_lost_only_if_it_ever_moved():
+    step = CONFIG.frozen_s / 2
+    still = [zones(cpu=60.0, acpi=27.8 + (i == 0 and moves)) for moves in (0, 1) for i in range(5)]
+    for i, one in enumerate(still):
+        still[i] = replace(one, zones_c={**one.zones_c, "cpu": Reading(60.0 + i)})
+    assert [d.action for d in decisions(*still[:5], seconds=step)] == [RUN] * 5
+    assert [d.action for d in decisions(*still[5:], seconds=step)] == [RUN] * 4 + [SLOW]
+
+
+def test_a_pause_lasts_when_its_sensor_is_lost_until_any_board_has_cooled():
+    found = decisions(health(82), *[health(None)] * 12, seconds=30)
+    assert [d.action for d in found] == [PAUSE] * 13
+    assert "goes on 300 s after that" in found[5].reason
+    found = decisions(health(82), *[health(None)] * 15, health(78), health(69), seconds=30)
+    assert [d.action for d in found[12:]] == [PAUSE, SLOW, SLOW, SLOW, SLOW, RUN]
+    back = decisions(health(82), *[health(None)] * 4, health(78), health(69), seconds=30)
+    assert [d.action for d in back[5:]] == [PAUSE, RUN]   # the pause has not ended meanwhile
+
+
 def test_the_firmware_s_own_bits_slow_a_board_that_seems_cool():
     for bits, says in ((1 << 2, "throttled"), (1 << 3, "soft temperature limit")):
         decision = decisions(health(60, bits))[0]
@@ -98,6 +141,11 @@ def test_under_voltage_saves_when_it_begins_and_now_and_then_while_it_lasts():
     assert [d.save for d in again] == [True, False, False, True, False]
 
 
+def test_under_voltage_that_flickers_saves_once_a_minute():
+    found = decisions(*[health(60, i % 2) for i in range(600)])
+    assert sum(d.save for d in found) == 10
+
+
 def test_memory_pressure_saves_and_stops():
     for one, says in ((health(rss=7000.0), "over the ceiling of 6144 MB"),
                       (health(left=150.0), "only 150 MB"),
@@ -112,7 +160,11 @@ class Board:
 
     def __init__(self, clock: Clock, hot: float, idle=45.0, tau=40.0, start=50.0):
         self.clock, self.hot, self.idle, self.tau, self.temp = clock, hot, idle, tau, start
-        self.seen, self.worked = [], 0.0
+        self.seen, self.waited_s = [], 0.0
+
+    def wait(self, seconds: float) -> None:
+        self.pass_time(seconds, self.idle)
+        self.waited_s += seconds
 
     def pass_time(self, seconds: float, target: float) -> None:
         self.temp = target + (self.temp - target) * np.exp(-seconds / self.tau)
@@ -139,7 +191,7 @@ def run(tmp_path, board: Board, steps=600, **more):
     worker = Worker(board)
     result = train(profile_of(f"train.steps={steps}", "train.eval_every_minutes=0"), tmp_path,
                    worker, Requests(), clock=board.clock, look=more.get("look", board.look),
-                   wait=lambda seconds: board.pass_time(seconds, board.idle))
+                   wait=board.wait)
     return result, worker
 
 
@@ -234,11 +286,65 @@ def test_a_board_that_is_too_hot_even_at_rest_waits_until_it_is_told_to_stop(tmp
     assert [row["action"] for row in lines(tmp_path, "governor")] == [PAUSE]
 
 
+class Examined(Worker):
+    """As on a small board: a forward pass takes a second, and warms it too."""
+
+    def forward(self, t, tokens):
+        self.board.pass_time(1.0, self.board.hot)
+        return super().forward(t, tokens)
+
+
+@pytest.mark.parametrize("look, least_s", [(lambda board: board.look(), 60),
+                                           (lambda board: health(60, int(board.clock.now) % 4), 0)],
+                         ids=["heat", "flickering under-voltage"])
+def test_an_examination_goes_on_through_pauses_and_saves(tmp_path, look, least_s):
+    """Begun anew after each of them it would never end."""
+    board = Board(Clock(), hot=120.0, start=79.0)
+    worker = Examined(board)
+    limit = 3000.0
+
+    def seen() -> Health:
+        assert board.clock.now < limit
+        return look(board)
+    result = train(profile_of("train.steps=20", "curriculum.holdout_items=64"), tmp_path, worker,
+                   Requests(), clock=board.clock, look=seen, wait=board.wait)
+    assert result.finished and result.scores
+    paused = [row for row in lines(tmp_path, "governor") if row["step"] == 20]
+    assert len(paused) >= 1 and board.clock.now > least_s
+    assert len(lines(tmp_path, "save")) <= 3 + board.clock.now / 60
+
+
+def test_a_slowed_run_is_slowed_in_its_examination_too(tmp_path):
+    board = Board(Clock(), hot=60.0)
+    worker = Examined(board)
+    train(profile_of("train.steps=4"), tmp_path, worker, Requests(), clock=board.clock,
+          look=lambda: health(77.5), wait=board.wait)
+    assert board.clock.now > 15 and board.waited_s == pytest.approx(board.clock.now / 4, abs=1)
+
+
+def test_a_paused_run_saves_when_it_is_asked_or_due_and_says_that_it_waits(tmp_path):
+    board, requests, asked = Board(Clock(), hot=95.0, idle=85.0, start=50.0), Requests(), []
+
+    def wait(seconds):
+        board.pass_time(seconds, board.idle)
+        if board.clock.now > 400 and not asked:
+            asked.append(requests.save.set())
+        if board.clock.now > 800:
+            requests.stop.set()
+    out = io.StringIO()
+    result = train(profile_of("train.steps=500", "train.save_every_minutes=3"), tmp_path,
+                   Worker(board), requests, clock=board.clock, look=board.look, wait=wait,
+                   status=StatusLine(board.clock, out))
+    assert not result.finished and 0 < result.step < 500
+    assert [row["step"] for row in lines(tmp_path, "save")] == [0, result.step, result.step]
+    assert f"step {result.step}  paused, 8" in out.getvalue()
+
+
 def test_memory_pressure_in_the_loop_saves_and_the_next_run_goes_on(tmp_path):
     board = Board(Clock(), hot=60.0)
     looks = iter([health()] * 5 + [health(rss=9000.0)])
     result, _ = run(tmp_path, board, 40, look=lambda: next(looks))
-    assert not result.finished and 0 < result.step < 40
+    assert not result.finished and result.retry and 0 < result.step < 40
     assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == result.step
     assert run(tmp_path, board, 40)[0].step == 40
 

@@ -7,6 +7,7 @@ import pytest
 from seed.config import ConfigError, load_profile
 from seed.training import checkpoint
 from seed.training.loop import Diverged, train
+from seed.training.metrics import Metrics
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.training.signals import Requests
 from seed.training.step import StepResult
@@ -185,6 +186,40 @@ def test_a_request_to_save_saves_and_goes_on(tmp_path):
     requests.save.set()
     run(tmp_path, Counter(Clock()), "train.steps=3", requests=requests)
     assert [row["step"] for row in lines(tmp_path, "save")] == [0, 0, 3]
+
+
+def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
+    """It was saved before the examination of its step, and killed after it."""
+    learner, requests = Counter(Clock()), Requests()
+    step = learner.step
+
+    def saving_then_crashing(*batch):
+        if learner.calls == 3:
+            requests.save.set()
+        if learner.calls == 4:
+            raise KeyboardInterrupt
+        return step(*batch)
+    learner.step = saving_then_crashing
+    options = ("train.steps=6", "curriculum.exam_every=4", "curriculum.exam_items=1")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, learner, *options, requests=requests)
+    assert [row["step"] for row in lines(tmp_path, "exam")] == [4]
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 4
+    run(tmp_path, Counter(Clock()), *options)
+    assert [row["step"] for row in lines(tmp_path, "exam")] == [4]
+
+
+def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp_path, monkeypatch):
+    said = []
+    found = Metrics(tmp_path / "gone/metrics.jsonl", 0, said.append)
+    monkeypatch.setattr("seed.training.metrics.MOST_PENDING", 100)
+    for i in range(50):
+        found.write("step", i, loss=1.0)
+    assert len(said) == 1 and "No such file or directory" in said[0]
+    assert 100 < len(found.pending) < 200
+    (tmp_path / "gone").mkdir()
+    found.write("step", 50)
+    assert not found.pending and (tmp_path / "gone/metrics.jsonl").read_text().count("\n") == 3
 
 
 def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from seed.config import ConfigError, load_profile
+from seed.exit_codes import BAD_INPUT, RETRY
 from seed.training import checkpoint
-from seed.training.memory import check_fits, estimate_mb
+from seed.training.memory import NoRoom, check_fits, estimate_mb
 from test_governor import health
 
 
@@ -62,10 +63,21 @@ def test_what_cannot_fit_is_refused_before_it_starts_with_the_arithmetic(tmp_pat
 def test_the_board_s_free_memory_and_a_cgroup_count_as_well():
     toy = load_profile("toy")
     assert "ceiling is 6144 MB" in check_fits(toy, 2, health(left=8000.0))
-    with pytest.raises(ConfigError, match="100 MB of the board's memory may be taken"):
+    with pytest.raises(NoRoom, match="100 MB of the board's memory may be taken: end other"):
         check_fits(toy, 2, health(left=300.0))
     with pytest.raises(ConfigError, match="the ceiling is 190 MB"):
         check_fits(toy, 2, health(cgroup=200.0))
+
+
+def test_a_board_that_has_no_memory_left_now_is_to_be_tried_again_later(tmp_path):
+    """A service manager starts it again, which it does not after bad input."""
+    done = subprocess.run(
+        [sys.executable, "-m", "seed", "train", "--steps", "3", "--run-dir", str(tmp_path),
+         "--set", "governor.min_available_mb=1e6"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == RETRY and done.stderr.count("\n") == 1
+    assert "of the board's memory may be taken: end other programs, or use a smaller" in done.stderr
+    unit = (Path(__file__).parent.parent / "bin/seed-brain.service").read_text()
+    assert "Restart=on-failure" in unit and f"RestartPreventExitStatus={BAD_INPUT}\n" in unit
 
 
 GROWING = """
@@ -89,7 +101,7 @@ def test_a_run_that_grows_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peak = peak_mb(process)
     errors = process.communicate()[1]
-    assert process.returncode == 0, errors
+    assert process.returncode == RETRY, errors
     assert "over the ceiling of 300 MB" in errors and "run the same command to go on" in errors
     assert 300 < peak < 370
     saved = checkpoint.read(tmp_path / checkpoint.NAME).meta["step"]

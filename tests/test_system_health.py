@@ -1,4 +1,9 @@
 """Readings come from the files of an injected root; what is missing or broken is None."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from seed import system_health
@@ -77,6 +82,35 @@ def test_everything_a_pi_shows_is_read(board):
     assert found.mem_available_mb == Reading(4.0) and found.swap_used_mb == Reading(1.0)
     assert found.cgroup_limit_mb == Reading(100.0), "the smallest on the way up"
     assert found.disk_free_mb.value > 0 and found.inodes_free.value > 0
+
+
+def test_without_the_firmware_s_bits_its_alarm_of_under_voltage_is_read(board):
+    (board / "sys/devices/platform/soc/soc:firmware/get_throttled").unlink()
+    system_health._throttle_nodes.cache_clear()
+    assert system_health.throttled(board).reason == "no get_throttled and no rpi_volt in sysfs"
+    write(board, "sys/class/hwmon/hwmon0/name", "cpu_thermal\n")
+    write(board, "sys/class/hwmon/hwmon3/name", "rpi_volt\n")
+    assert "in0_lcrit_alarm" in system_health.throttled(board).reason
+    for alarm in (True, False):
+        write(board, "sys/class/hwmon/hwmon3/in0_lcrit_alarm", f"{alarm:d}\n")
+        bits = system_health.throttled(board)
+        assert bits.under_voltage is alarm and bits.throttled is None and not bits.since_boot
+
+
+def test_what_is_swapped_out_is_held_as_well(board):
+    write(board, "proc/8/status", "VmRSS: 1024 kB\nVmHWM: 3072 kB\nVmSwap: 2048 kB\n")
+    assert system_health.tree_mb(board, 7)[0] == Reading(1.0 + 3.0)
+
+
+def test_the_command_prints_every_reading_and_the_verdict():
+    done = subprocess.run([sys.executable, "-m", "seed", "health"], capture_output=True, text=True)
+    said = json.loads(subprocess.run([sys.executable, "-m", "seed", "health", "--json"],
+                                     capture_output=True, text=True).stdout)
+    assert done.returncode == 0 and said["verdict"]["action"] in done.stdout
+    found = system_health.read(Path("."))
+    for name in found.readings():
+        assert f"\n{name} " in done.stdout
+    assert said["rss_mb"]["value"] > 5 and said["enforcement"][0] in done.stdout
 
 
 def test_no_broken_file_raises_and_every_unknown_has_its_reason(board):

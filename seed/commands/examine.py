@@ -4,8 +4,10 @@ import dataclasses
 import json
 import sys
 
-from seed.commands.start import FAILED, load_brain, prepare_brain
+from seed import atomic_file
+from seed.commands.start import load_brain, prepare_brain
 from seed.config import ConfigError
+from seed.exit_codes import FAILED
 
 ASKED, TALKED = 16, 2000   # questions a task about consistency; bytes that it tells itself
 
@@ -78,7 +80,7 @@ def run_generate(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     from seed.export.graph import Options
-    from seed.export.translate import Source, publish, translate
+    from seed.export.translate import Source, translate
     from seed.export.verify import FAULTLESS, table
     from seed.training.checkpoint import NAME
     if not 0 <= args.prefill <= 64 or args.prefill == 1:
@@ -87,7 +89,7 @@ def run_export(args: argparse.Namespace) -> int:
     options = Options(args.target, args.weights, args.explicit_state, args.prefill)
     out = args.out or args.run_dir / "brain.tflite"
     if args.no_verify:
-        publish(out, translate(source, options, None))
+        atomic_file.write(out, translate(source, options, None))
         print(f"{out}: {out.stat().st_size} bytes, not verified")
         return 0
     report = prove(args, source, translate(source, options, None))
@@ -95,7 +97,7 @@ def run_export(args: argparse.Namespace) -> int:
         print(f"seed: {out} was not written: its logits differ from the reference by "
               f"{report.reference.relative:.1e} of their range", file=sys.stderr)
         return FAILED
-    publish(out, translate(source, options, report.holdout))
+    atomic_file.write(out, translate(source, options, report.holdout))
     facts = dataclasses.asdict(report)
     print(json.dumps(facts) if args.json else f"{out}\n{table(report)}")
     return 0

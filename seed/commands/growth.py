@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from seed import atomic_file
 from seed.commands.examine import run_eval
 from seed.commands.learn import report, train_brain
-from seed.commands.size import LIMIT, climb, search_of, write
+from seed.commands.size import LIMIT, climb, search_of
 from seed.commands.start import DEFAULT, newest, prepare, profile_of, say
 from seed.config import ConfigError, Profile, from_dict, load_profile, to_toml
 
@@ -24,7 +25,7 @@ def run_grow(args: argparse.Namespace) -> int:
     from seed.training.grow import in_shape_of
     from seed.training.lock import locked
     with locked(args.run_dir):
-        small = from_dict(newest(args.run_dir).meta["profile"])
+        small = from_dict(newest(args.run_dir, repair=True).meta["profile"])
         large = (_next(args.run_dir, small) if args.to == AUTO else
                  in_shape_of(small, load_profile(args.to)))
         counts = _become(args.run_dir, small, large)
@@ -53,7 +54,7 @@ def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
     from seed.training.grow import grow_brain
     from seed.training.metrics import Metrics, read
     from seed.wavecore.layout import count_params
-    brain = newest(run_dir)
+    brain = newest(run_dir, repair=True)
     grown = grow_brain(brain, large)
     counts = [count_params(profile.model) for profile in (small, large)]
     step, path = brain.meta["step"], run_dir / "metrics.jsonl"
@@ -77,13 +78,14 @@ def run_ascend(args: argparse.Namespace) -> int:
         began = time.monotonic() - _seconds(args.run_dir / SEARCHED)
 
         def remember() -> None:
-            write(args.run_dir / SEARCHED, json.dumps(time.monotonic() - began))
+            atomic_file.write(args.run_dir / SEARCHED,
+                              json.dumps(time.monotonic() - began).encode())
         climb(args, search, remember)   # what is known is not tried again
         spent_s = time.monotonic() - began
     from seed.curriculum import school
     from seed.training import checkpoint
     from seed.training.ascent import Plateau, may_grow, next_size, rung_of
-    from seed.training.memory import check_fits
+    from seed.training.memory import NoRoom, check_fits
     from seed.training.signals import Requests, release
     from seed.system_health import read
     from seed.wavecore.layout import count_params
@@ -107,7 +109,7 @@ def run_ascend(args: argparse.Namespace) -> int:
         if size:
             try:
                 check_fits(size, args.threads, read(args.run_dir))
-            except ConfigError as error:
+            except (ConfigError, NoRoom) as error:
                 say(f"it does not grow: {error}")
                 return None
         return size
@@ -126,7 +128,8 @@ def run_ascend(args: argparse.Namespace) -> int:
         return _grow(args.run_dir, profile, larger(meta["step"], meta["elapsed_s"]))
     if not result.finished:
         return report(args, result)
-    write(args.run_dir / BRAIN, to_toml(dataclasses.replace(profile, name="brain")))
+    atomic_file.write(args.run_dir / BRAIN, to_toml(
+        dataclasses.replace(profile, name="brain")).encode())
     args.html, args.items = args.run_dir / REPORT, None
     return run_eval(args)
 

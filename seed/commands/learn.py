@@ -8,6 +8,7 @@ from typing import Any
 
 from seed.commands.start import newest, prepare_brain, profile_of, say
 from seed.config import ConfigError, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.exit_codes import RETRY
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -65,7 +66,7 @@ def run_adapt(args: argparse.Namespace) -> int:
             return 0
         if not args.data:
             raise ConfigError("--data is missing: name a file of recorded examples")
-        brain = newest(args.run_dir)
+        brain = newest(args.run_dir, repair=True)
         if adapt.is_published(args.run_dir, brain):
             adapt.clear(args.run_dir)
             print("this adaptation had ended already")
@@ -135,7 +136,7 @@ def report(args: argparse.Namespace, result) -> int:
     from seed.training.evaluate import table
     if not result.finished:
         say(f"stopped at step {result.step}; run the same command to go on")
-        return 0
+        return RETRY if result.retry else 0
     scores = result.scores or []
     if args.json:
         print(json.dumps({"step": result.step, "scores": [s.to_dict() for s in scores]}))

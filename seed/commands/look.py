@@ -5,8 +5,9 @@ import importlib.util
 import json
 import sys
 
-from seed.commands.start import FAILED, prepare, profile_of, say
+from seed.commands.start import prepare, profile_of, say
 from seed.config import ConfigError, from_dict
+from seed.exit_codes import FAILED
 
 
 def run_items(args: argparse.Namespace) -> int:

@@ -2,11 +2,10 @@
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seed import atomic_file
 from seed.commands.start import DEFAULT, prepare, say
 from seed.config import ConfigError, Profile, load_profile, to_toml
 
@@ -79,20 +78,14 @@ def climb(args: argparse.Namespace, search: "Search",
         say(_line(search, i))
         tried()
     chosen = search.chosen
-    write(args.run_dir / LADDER_NAME, json.dumps([_row(search, i) for i in sorted(search.probes)]))
+    atomic_file.write(args.run_dir / LADDER_NAME, json.dumps(
+        [_row(search, i) for i in sorted(search.probes)]).encode())
     if chosen is None:
         (args.run_dir / LIMIT).unlink(missing_ok=True)
         raise ConfigError(f"no rung is stable: {search.ladder[0]}: {search.verdicts()[0]}; allow "
                           f"more with --memory or a lower --tokens-per-s")
-    write(args.run_dir / LIMIT, to_toml(
-        dataclasses.replace(search.profiles[chosen], name="limit")))
-
-
-def write(path: Path, text: str) -> None:
-    """A whole file, or the one that was there before."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    atomic_file.write(args.run_dir / LIMIT, to_toml(
+        dataclasses.replace(search.profiles[chosen], name="limit")).encode())
 
 
 def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Rung"]) -> list["Rung"]:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from seed.config import ConfigError, Profile, from_dict, load_profile, overridden
 
-BAD_INPUT, FAILED = 2, 1   # exit codes
-DEFAULT = "toy"            # profile
+DEFAULT = "toy"   # profile
 
 
 def say(text: str) -> None:
@@ -48,14 +47,19 @@ def prepare_brain(args: argparse.Namespace) -> None:
     """The same, with a cache of compiled kernels beside the brain."""
     prepare(args.threads)
     if "CACHEDB" not in os.environ:
+        from seed.wavecore.compiler import cpu
         args.run_dir.mkdir(parents=True, exist_ok=True)
-        os.environ["CACHEDB"] = str((args.run_dir / "kernels.db").resolve())
+        cache = args.run_dir / f"kernels.{cpu().replace(' ', '.')}.db"   # never another CPU's code
+        os.environ["CACHEDB"] = str(cache.resolve())
 
 
-def newest(run_dir: Path):
-    """The newest brain of a run directory. Raises ConfigError if there is none."""
+def newest(run_dir: Path, repair: bool = False):
+    """The newest brain of a run directory. Raises ConfigError if there is none.
+
+    `repair`: for whoever holds the lock and is going to save.
+    """
     from seed.training import checkpoint
-    brain = checkpoint.read_newest(run_dir, say)
+    brain = (checkpoint.recover if repair else checkpoint.read_newest)(run_dir, say)
     if brain is None:
         raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")
     return brain

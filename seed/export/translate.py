@@ -2,7 +2,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +60,3 @@ def translate(source: Source, options: Options, scores: list[dict[str, Any]] | N
     data = model.tobytes()
     assert data[4:8] == MAGIC
     return seal(data)
-
-
-def publish(path: Path, data: bytes) -> None:
-    """Writes the file whole or not at all. Raises OSError."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

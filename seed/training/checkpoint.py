@@ -7,6 +7,7 @@ and never unpickled. A checksum in the header covers every byte of the file, its
 import hashlib
 import json
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,6 +23,7 @@ from seed.system_health import MB, meminfo_mb
 FORMAT = 3
 NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
                              ".checkpoint.partial")
+DAMAGED = "checkpoint.damaged.safetensors"   # one that could not be read, out of the way
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
 MAX_HEADER = 4 * 2 ** 20   # bytes; the largest brain's header has under 1 MB
 COUNTS, PLAN_KEYS, MOST = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}, 10 ** 9
@@ -37,21 +39,24 @@ class Checkpoint(NamedTuple):
     meta: dict[str, Any]
 
 
-def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
-    """Replaces the newest generation; returns the bytes written. Raises OSError, nothing lost.
+def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any],
+         keep_newest: bool = True) -> int:
+    """Replaces the newest generation, which becomes the previous one unless told otherwise; returns
+    the bytes written. Raises OSError, nothing lost.
 
     The float32 tensors are written from where they are: a save takes no memory of their size.
     """
     head, parts = _encode(tensors, meta)
     temporary, newest = run_dir / TEMPORARY, run_dir / NAME
+    temporary.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             size = _write(descriptor, [memoryview(head), *parts])
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if newest.exists():
+        if keep_newest and newest.exists():
             os.replace(newest, run_dir / PREVIOUS)
         os.replace(temporary, newest)
     except OSError:
@@ -114,14 +119,21 @@ def _is_whole(data: memoryview) -> bool:
 def read_meta(path: Path) -> dict[str, Any]:
     """What a checkpoint says of itself; its tensors are not read, nor its checksum proved."""
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             return _meta(path, file)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
 
 
+def _open(path: Path) -> BinaryIO:
+    """For reading; a pipe in a file's place does not make it wait."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
 def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
     """Reads and checks the header, at most MAX_HEADER bytes whatever it claims."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise CheckpointError(f"{path} is not a file")
     start = file.read(8)
     size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 0 < size <= MAX_HEADER:
@@ -165,7 +177,7 @@ def read(path: Path) -> Checkpoint:
     Never takes more memory than half of what is available, whatever the file's size.
     """
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             meta = _meta(path, file)
             size = os.fstat(file.fileno()).st_size
             available = meminfo_mb("MemAvailable").value
@@ -205,6 +217,21 @@ def read_newest(run_dir: Path, warn) -> Checkpoint | None:
     if refused:
         raise CheckpointError(f"{refused[0]}; no other generation is left: use another --run-dir")
     return None
+
+
+def recover(run_dir: Path, warn) -> Checkpoint | None:
+    """As read_newest, for whoever is going to save: the generation that is read becomes the newest,
+    and a newer one that was refused is put aside. Else the next save would put that in the place
+    of the good one. Raises OSError too."""
+    refused: list[str] = []
+    found = read_newest(run_dir, refused.append)
+    if refused:
+        os.replace(run_dir / NAME, run_dir / DAMAGED)
+        for text in refused:
+            warn(f"{text}; the other is kept as {DAMAGED}")
+    if found and not (run_dir / NAME).exists():
+        os.replace(run_dir / PREVIOUS, run_dir / NAME)
+    return found
 
 
 def check_tensors(tensors: dict[str, np.ndarray], expected: dict[str, np.ndarray],

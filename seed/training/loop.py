@@ -12,7 +12,7 @@ from seed.config import ConfigError, Profile, from_dict
 from seed.curriculum import school as schools
 from seed.curriculum.lessons import Batch, Curriculum, TaughtBatch
 from seed.curriculum.task import Item
-from seed.governor import PAUSE, RUN, STOP, Decision
+from seed.governor import RUN, STOP, Decision
 from seed.system_health import Health
 from seed.teacher.desk import Desk
 from seed.training import checkpoint
@@ -49,9 +49,10 @@ class Learner(Protocol):
 
 class Result(NamedTuple):
     step: int
-    finished: bool               # False: stopped by a signal, to be resumed
+    finished: bool               # False: stopped, to be resumed
     scores: list[Score] | None   # of the holdout, when finished
     enough: bool = False         # stopped because whoever was asked has seen enough
+    retry: bool = False          # stopped for want of memory: it may go on when there is more
 
 
 # What a resumed run may change: nothing of it is arithmetic.
@@ -100,7 +101,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
     skipped, skipped_in_a_row, rollbacks = 0, 0, 0
 
-    found = checkpoint.read_newest(run_dir, status.say)
+    found = checkpoint.recover(run_dir, status.say)
     if found:
         _check_same(profile, found.meta)
         checkpoint.check_tensors(found.tensors, learner.state_dict(), "checkpoint")
@@ -112,13 +113,13 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if config.steps and plan.total_steps != config.steps:
             plan = Plan()  # a run that is given a new end is planned anew
         status.say(f"going on from step {step} of {run_dir}")
-    metrics = Metrics(run_dir / "metrics.jsonl", step)
+    again = ["selfplay", *(["exam"] if school.examined_at < step else [])]
+    metrics = Metrics(run_dir / "metrics.jsonl", step, status.say, again)
     started = last_eval = clock()
     saving = Saving(run_dir, config, clock, status.say, step)
     pace = Pace(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
                 wait or requests.stop.wait)
     told = Decision(RUN, 1.0, False, "")
-    urgent: Decision | None = None   # what an examination has to make way for
     step_at_start, loss_average = step, 0.0
     steady = (step, started)   # when the first step of this process had ended: it compiles
 
@@ -136,26 +137,44 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 "elapsed_s": elapsed() if by_time else 0.0, "plan": asdict(plan),
                 "rollbacks": rollbacks, "school": school.to_dict()}
 
+    def mark() -> None:
+        """Whether nothing would be lost now."""
+        (requests.safe.set if step == saving.saved_step else requests.safe.clear)()
+
     def save() -> bool:
+        metrics.sync()  # what a checkpoint counts on is on the disk before it
         size = saving.save(learner.state_dict(), meta())
         if size is not None:
             metrics.write("save", step, bytes=size)
+        mark()
         return size is not None
 
-    def stopped() -> bool:
-        notify("WATCHDOG=1")
-        return requests.stop.is_set()
-
-    def disturbed() -> bool:
-        """Whether an examination must end: it may take long, so the board is looked at."""
-        nonlocal urgent
-        decision = pace.look()
-        if decision and (decision.action in (PAUSE, STOP) or decision.save):
-            urgent = decision
-        return stopped() or urgent is not None
+    def attend() -> bool:
+        """Between two pieces of work: does what the board and signals ask for, and waits while it
+        is too hot. Whether the run has to stop."""
+        nonlocal told
+        pace.rest()
+        while True:
+            notify("WATCHDOG=1")
+            decision = pace.look()
+            if decision and (decision.action, decision.save) != (told.action, told.save):
+                metrics.write("governor", step, **decision._asdict())
+                status.say(f"{decision.action}: {decision.reason or 'all is well'}")
+                told = decision
+            if requests.stop.is_set() or pace.decision.action == STOP:
+                return True
+            urgent = decision is not None and decision.save
+            if requests.save.is_set() or step > saving.saved_step and (urgent or saving.due()):
+                requests.save.clear()
+                save()
+            if not pace.paused:
+                return False
+            status.show(f"step {step}  paused, {pace.decision.reason}  "
+                        f"waited {duration(pace.waited_s)}")
+            pace.wait(max(0.1, profile.governor.look_every_s))
 
     def examine(items: Sequence[Item]) -> list[Score] | None:
-        return evaluate(items, curriculum, learner.forward, config.seq_len, disturbed)
+        return evaluate(items, curriculum, learner.forward, config.seq_len, attend)
 
     def examine_holdout() -> list[Score] | None:
         scores = examine(holdout)
@@ -183,46 +202,30 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     holdout = curriculum.holdout(profile.curriculum.holdout_items)
     if not found:  # so that there is always a generation to go back to
         metrics.write("save", 0, bytes=saving.begin(learner.state_dict(), meta()))
+    saving.announce(sum(array.nbytes for array in learner.state_dict().values()))
     notify("READY=1")
     while True:
         plan = replan(config, plan, step, elapsed(), step_s())
         done = plan.total_steps is not None and step >= plan.total_steps
-        if stopped() and not done:
+        unsaved = done and step > saving.saved_step and not save()
+        if attend():
             notify("STOPPING=1")
             if step > saving.saved_step and not save():
                 raise saving.unsaved()
-            return Result(step, False, None)
-        decision, urgent = urgent or pace.look(), None
-        if decision and (decision.action, decision.save) != (told.action, told.save):
-            metrics.write("governor", step, **decision._asdict())
-            status.say(f"{decision.action}: {decision.reason or 'all is well'}")
-            told = decision
-        saved = save() if decision and decision.save else True
-        if decision and decision.action == STOP:
-            if not saved:
-                raise saving.unsaved()
-            return Result(step, False, None)
-        if pace.paused and not requests.stop.is_set():
-            pace.wait(max(0.1, profile.governor.look_every_s))
+            return Result(step, False, None, retry=not requests.stop.is_set())
+        if unsaved:
+            pace.wait(RETRY_S)
             continue
-
         if done:
-            while step > saving.saved_step and not save():
-                if requests.stop.is_set():
-                    raise saving.unsaved()
-                pace.wait(RETRY_S)
             scores = examine_holdout()
-            if scores is None and not requests.stop.is_set():
-                continue
-            return Result(step, scores is not None, scores)
-        if requests.save.is_set() or saving.due():
-            requests.save.clear()
-            save()
+            if scores is None:
+                continue  # it has to stop
+            return Result(step, True, scores)
         if config.eval_every_minutes and clock() - last_eval > config.eval_every_minutes * 60:
             scores = examine_holdout()
             last_eval = clock()
             if scores is None:
-                continue  # stopped meanwhile
+                continue
             mean = sum(s.accuracy for s in scores) / len(scores)
             status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
                        f"{len(scores)} levels")
@@ -241,7 +244,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 status.say(moved)
 
         if play.is_due(step):
-            for won in lessons(play.play, step, config.seed, learner.rollout):
+            played = lessons(play.play, step, config.seed, learner.rollout, attend)
+            if played is None:
+                continue
+            for won in played:
                 metrics.write("selfplay", step, task=won.task, level=won.level, rate=won.rate,
                               agreement=won.agreement, entropy=won.entropy, ended=won.ended)
         if desk and desk.is_due(step):
@@ -253,8 +259,8 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         before = clock()
         result = learner.step(batch, lr)
         took_s = clock() - before
-        pace.rest(took_s)
         step += 1
+        mark()
         if step == step_at_start + 1:
             steady = (step, clock())
         if result.skipped:
@@ -284,7 +290,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
 def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
              allowed: int) -> dict[str, Any]:
     """Loads the last good checkpoint; returns its metadata. Raises Diverged."""
-    found = checkpoint.read_newest(run_dir, status.say)
+    found = checkpoint.recover(run_dir, status.say)
     if found is None or rollbacks >= allowed:
         raise Diverged(f"loss or gradient is not finite at step {step} after {rollbacks} ways "
                        f"back: use a lower train.lr")

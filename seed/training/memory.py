@@ -10,6 +10,10 @@ COMPILER_MB = 105.0   # one clang at work
 FLOAT_MB = 4 / MB
 
 
+class NoRoom(RuntimeError):
+    """The board's memory is taken by others; the message is one line with the arithmetic."""
+
+
 def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
     """MB of the process tree at its peak, by what holds them; they add up.
 
@@ -36,16 +40,19 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
 
 
 def check_fits(profile: Profile, threads: int, health: Health) -> str:
-    """A line with the estimate. Raises ConfigError with the arithmetic if it cannot fit."""
+    """A line with the estimate. Raises ConfigError with the arithmetic if it can never fit, NoRoom
+    if it does not now."""
     parts = estimate_mb(profile, threads)
     total, room = sum(parts.values()), ceiling_mb(profile.governor, health)
-    limit, remedy = f"the ceiling is {room:.0f} MB", ", or more --memory"
+    limit = f"the ceiling is {room:.0f} MB"
+    sums = " + ".join(f"{name} {mb:.0f}" for name, mb in parts.items())
+    needs = f"this run needs about {total:.0f} MB ({sums})"
+    smaller = "use a smaller train.batch_size, train.seq_len or model"
+    if total > room:
+        raise ConfigError(f"{needs}, {limit}: {smaller}, or more --memory")
     if health.mem_available_mb.value is not None:
         free = health.mem_available_mb.value - profile.governor.min_available_mb
-        if free < room:
-            room, limit, remedy = free, f"{free:.0f} MB of the board's memory may be taken", ""
-    if total > room:
-        sums = " + ".join(f"{name} {mb:.0f}" for name, mb in parts.items())
-        raise ConfigError(f"this run needs about {total:.0f} MB ({sums}), {limit}: use a smaller "
-                          f"train.batch_size, train.seq_len or model{remedy}")
+        limit = f"{free:.0f} MB of the board's memory may be taken" if free < room else limit
+        if total > free:
+            raise NoRoom(f"{needs}, {limit}: end other programs, or {smaller}")
     return f"memory: about {total:.0f} MB at its peak; {limit}"

@@ -2,9 +2,13 @@
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from seed import atomic_file
+
+MOST_PENDING = 4 * 2 ** 20   # characters of lines that wait for the disk
 PLAIN_EVERY_S = 10.0  # between status lines when the output is not a terminal
 LIVE_EVERY_S = 0.2
 
@@ -12,30 +16,45 @@ LIVE_EVERY_S = 0.2
 class Metrics:
     """Appends JSON lines, each with its step. Lines past the resumed step are cut first.
 
-    Lines that the file system refuses are kept and written with a later one.
+    Lines that the file system refuses are kept, as long as they take little memory, and written
+    with a later one.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, step: int, warn: Callable[[str], None] = lambda text: None,
+                 again: Sequence[str] = ()):
+        """`warn` is told when lines are refused; `again`: kinds of lines of this very step that are
+        going to be written again. Raises OSError if the old ones cannot be cut."""
         if path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
-            kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
+            kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) < step or
+                           _step_of(line) == step and json.loads(line).get("kind") not in again)
             if kept != text:
-                partial = path.with_suffix(".partial")
-                partial.write_text(kept, encoding="utf-8")
-                os.replace(partial, path)
-        self.path, self.pending = path, ""
+                atomic_file.write(path, kept.encode())
+        self.path, self.pending, self.warn, self.refused = path, "", warn, False
         self.size = path.stat().st_size if path.exists() else 0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
+        if len(self.pending) < MOST_PENDING:
+            self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
         data = self.pending.encode()
         try:
             with open(self.path, "ab") as file:
                 file.truncate(self.size)  # drops what a failed write has left
                 file.write(data)
-        except OSError:
+        except OSError as error:
+            if not self.refused:
+                self.warn(f"WARNING: nothing is logged: {error.strerror} in {self.path}")
+            self.refused = True
             return
-        self.size, self.pending = self.size + len(data), ""
+        self.size, self.pending, self.refused = self.size + len(data), "", False
+
+    def sync(self) -> None:
+        """What was written is on the disk when it returns, if the disk can."""
+        try:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+        except OSError:
+            pass  # a write says so
 
 
 def read(path: Path, kind: str) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ class Pace:
     def __init__(self, config: GovernorConfig, look: Callable[[], Health],
                  clock: Callable[[], float], wait: Callable[[float], object]):
         self.config, self._look, self._clock, self._wait = config, look, clock, wait
-        self.history = History(changed_s=clock())
+        self.history = History()
         self.decision = Decision(RUN, 1.0, False, "")
         self.waited_s = 0.0
-        self._next_look = clock()
+        self._next_look = self._worked_from = clock()
 
     def look(self) -> Decision | None:
         """A decision if it is time for one."""
@@ -30,12 +30,14 @@ class Pace:
     def paused(self) -> bool:
         return self.decision.action == PAUSE
 
-    def rest(self, step_s: float) -> None:
-        """Waits after a step of `step_s` seconds so that training gets `duty` of the time."""
-        if self.decision.duty < 1:
-            self.wait(step_s * (1 / self.decision.duty - 1))
+    def rest(self) -> None:
+        """Waits after work so that it gets `duty` of the time since the last wait or rest."""
+        if self.decision.duty < 1 and not self.paused:
+            self.wait((self._clock() - self._worked_from) * (1 / self.decision.duty - 1))
+        self._worked_from = self._clock()
 
     def wait(self, seconds: float) -> None:
         started = self._clock()
         self._wait(seconds)
-        self.waited_s += self._clock() - started
+        self._worked_from = self._clock()
+        self.waited_s += self._worked_from - started

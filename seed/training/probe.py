@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import ConfigError, GovernorConfig, Profile, to_toml
+from seed.exit_codes import RETRY
 from seed.governor import UNKNOWN
 from seed.training import metrics
 
@@ -129,10 +130,10 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
             _kill(process)
         errors.seek(0)
         last = (errors.read().strip().splitlines() or [""])[-1]
-    if not ended and process.returncode:
+    if not ended and process.returncode not in (0, RETRY):
         ended = _fault(process.returncode, last, folder)
     elif not ended and not told:
-        ended = STOPPED + _governed(folder)
+        ended = last.removeprefix("seed: ") if NEEDS in last else STOPPED + _governed(folder)
     swap_after = system_health.swap_used_mb().value or 0.0
     found = _found(looks, folder)
     shutil.rmtree(folder, ignore_errors=True)

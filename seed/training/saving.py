@@ -43,11 +43,14 @@ class Saving:
         """
         size = checkpoint.save(self.run_dir, tensors, meta)
         self._written(size)
-        pause = self._next - self._clock()
+        return size
+
+    def announce(self, size: int) -> None:
+        """Says what checkpoints of that size will write a day."""
+        pause = max(self.every_s, size / (self.budget * GB) * DAY_S)
         self._say(f"a checkpoint has {size / 1e6:.1f} MB, one is written every {duration(pause)}: "
                   f"{size / GB * DAY_S / max(pause, 1e-9):.1f} GB a day of at most "
                   f"{self.budget:g} (train.write_gb_per_day)")
-        return size
 
     def _written(self, size: int) -> None:
         now = self._clock()
@@ -57,7 +60,7 @@ class Saving:
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int | None:
         """Bytes written, or None if that failed and the grace is not over. Raises Unsaved."""
         try:
-            size = checkpoint.save(self.run_dir, tensors, meta)
+            size = checkpoint.save(self.run_dir, tensors, meta, self._newest_is_safe())
         except OSError as error:
             self._failed(error)
             return None
@@ -67,6 +70,16 @@ class Saving:
         self.failing_since = None
         self.saved_step = meta["step"]
         return size
+
+    def _newest_is_safe(self) -> bool:
+        """Whether the newest file is to be kept. Not after a save that failed in its last steps:
+        then the one before is what was promised, and must not make way for it."""
+        if self.failing_since is None:
+            return True
+        try:
+            return checkpoint.read_meta(self.run_dir / checkpoint.NAME)["step"] == self.saved_step
+        except checkpoint.CheckpointError:
+            return False
 
     def _failed(self, error: OSError) -> None:
         now = self._clock()

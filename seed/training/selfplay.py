@@ -100,8 +100,10 @@ class Selfplay:
                 level += 1
         return min(level, self.config.tasks[task.name])
 
-    def play(self, step: int, seed: int, rollout: Rollout) -> list[Round]:
-        """The rounds of this step, on disk when it returns; none if the disk refuses them.
+    def play(self, step: int, seed: int, rollout: Rollout,
+             stopped: Callable[[], bool] = lambda: False) -> list[Round] | None:
+        """The rounds of this step, on disk when it returns; none if the disk refuses them. None if
+        `stopped`, which is asked before each rollout, became true.
 
         Raises ConfigError for a task that is at fault.
         """
@@ -110,8 +112,12 @@ class Selfplay:
             task = self.curriculum.tasks[name]
             level = self.frontier(task)
             prompts = self._prompts(task, level, seed, step * len(self.config.tasks) + i)
-            votes = [rollout(prompts, self.config.longest, self.config.temperature, seed, index)
-                     for index in self._indices(step, i)]
+            votes = []
+            for index in self._indices(step, i):
+                if stopped():
+                    return None
+                votes.append(rollout(prompts, self.config.longest, self.config.temperature, seed,
+                                     index))
             played.append(self._judge(step, task, level, prompts, votes))
         if not self.journal.append(played, [done.to_object() for done in played]):
             return []

@@ -6,17 +6,26 @@ to the whole process group, does not kill it.
 """
 import os
 import signal
+import sys
 import threading
+import time
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+DEADLINE_S = 8.0
 
 
 class Requests:
-    """What signals have asked for. Watch before any other thread starts: all inherit the block."""
+    """What signals have asked for. Watch before any other thread starts: all inherit the block.
+
+    `safe` is for the run to clear while something would be lost by its end. A run that is asked to
+    stop and does not, because a compiler keeps it, is ended after DEADLINE_S as soon as it is safe.
+    """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.save = threading.Event()
+        self.safe = threading.Event()
+        self.safe.set()
 
     def watch(self) -> "Requests":
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
@@ -32,6 +41,13 @@ class Requests:
                 os._exit(130)
             else:
                 self.stop.set()
+                threading.Thread(target=self._insist, daemon=True, name="deadline").start()
+
+    def _insist(self) -> None:
+        time.sleep(DEADLINE_S)
+        self.safe.wait()
+        print("stopped; run the same command to go on", file=sys.stderr, flush=True)
+        os._exit(0)
 
 
 def release() -> None:
