@@ -24,8 +24,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", required=True)
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
+    def add(name: str, text: str, shaped: bool = True) -> argparse.ArgumentParser:
+        """`shaped`: by a profile; what runs a brain takes it as it is."""
         command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--json", action="store_true", help="print JSON")
+        if not shaped:
+            return command
         command.add_argument("--profile", help="shipped profile or a .toml file (default: that of "
                                                "the run directory's brain, or toy)")
         command.add_argument("--set", action="append", default=[], metavar="a.b=value",
@@ -34,8 +38,13 @@ def parser() -> argparse.ArgumentParser:
                              dest="tasks", help="add a task: path.py:ClassName, lessons.jsonl or "
                                                 "notes.txt")
         command.add_argument("--seed", type=int, help="train.seed")
-        command.add_argument("--json", action="store_true", help="print JSON")
         return command
+
+    def add_prompt(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--prompt", required=True)
+        command.add_argument("--max-bytes", type=int, default=128)
+        command.add_argument("--temperature", type=float, default=0.0)
+        command.add_argument("--seed", type=int, default=0, help="of the draws")
 
     def add_brain(command: argparse.ArgumentParser) -> None:
         command.add_argument("--run-dir", type=Path, default=Path("runs/default"),
@@ -74,11 +83,13 @@ def parser() -> argparse.ArgumentParser:
     ascend.add_argument("--bytes-per-parameter", type=float, default=60.0,
                         help="that a larger brain must have the time to read (an hour's seed: 90)")
     add_limits(ascend, 20.0)
-    grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.")
+    grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.",
+               shaped=False)
     grow.add_argument("--to", required=True, metavar="PROFILE|auto",
                       help="whose shape it gets; auto: the next size up to the limit of seed scale")
     add_brain(grow)
-    adapt = add("adapt", "Teach a brain a new rule from recorded examples, or undo that.")
+    adapt = add("adapt", "Teach a brain a new rule from recorded examples, or undo that.",
+                shaped=False)
     adapt.add_argument("--data", metavar="FILE", help="lessons.jsonl, notes.txt or path.py:Class")
     adapt.add_argument("--minutes", type=float, default=2.0)
     adapt.add_argument("--steps", type=int, help="optimizer steps instead")
@@ -88,17 +99,16 @@ def parser() -> argparse.ArgumentParser:
                        help="in less memory: matrices stay; norms, gates and the head are moved")
     adapt.add_argument("--undo", action="store_true", help="bring back the brain of before")
     add_brain(adapt)
-    evaluate = add("eval", "Examine a brain on items it was never trained on.")
+    evaluate = add("eval", "Examine a brain on items it was never trained on.", shaped=False)
     evaluate.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     evaluate.add_argument("--items", type=int, metavar="N",
                           help="items a task and level (default: the profile's holdout_items)")
     add_brain(evaluate)
-    generate = add("generate", "Let a brain answer a prompt.")
-    generate.add_argument("--prompt", required=True)
-    generate.add_argument("--max-bytes", type=int, default=128)
-    generate.add_argument("--temperature", type=float, default=0.0)
+    generate = add("generate", "Let a brain answer a prompt.", shaped=False)
+    add_prompt(generate)
     add_brain(generate)
-    export = add("export", "Write a brain as a TFLite file, and prove it against the trainer.")
+    export = add("export", "Write a brain as a TFLite file, and prove it against the trainer.",
+                 shaped=False)
     export.add_argument("--out", type=Path, help="default: brain.tflite in the run directory")
     kind = export.add_mutually_exclusive_group()
     for name in ("int8", "float16"):
@@ -112,11 +122,9 @@ def parser() -> argparse.ArgumentParser:
                         help="add a signature that reads T bytes at once")
     export.add_argument("--no-verify", action="store_true", help="do not run the file")
     add_brain(export)
-    run = add("run", "Let an exported brain answer a prompt.")
+    run = add("run", "Let an exported brain answer a prompt.", shaped=False)
     run.add_argument("file", type=Path)
-    run.add_argument("--prompt", required=True)
-    run.add_argument("--max-bytes", type=int, default=128)
-    run.add_argument("--temperature", type=float, default=0.0)
+    add_prompt(run)
     add_brain(add("info", "Describe a profile or a brain."))
     health = add("health", "Read the board's sensors, and say what the governor makes of them.")
     health.add_argument("--run-dir", type=Path, default=Path("."), help="whose disk is looked at")
@@ -145,7 +153,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        print(f"seed: {error.filename or args.run_dir}: {error.strerror}", file=sys.stderr)
+        where = error.filename or getattr(args, "run_dir", args.command)
+        print(f"seed: {where}: {error.strerror}", file=sys.stderr)
     except (ValueError, RuntimeError) as error:  # by name: their modules are not imported yet
         if type(error).__name__ not in (*FAULTS, *FAILURES):
             raise

@@ -8,8 +8,11 @@ It needs numpy, and ai-edge-litert or tflite-runtime (Python 3.11 and numpy belo
     print(brain.generate("12+30="))
 """
 import hashlib
+import importlib.metadata
 import json
 import os
+import re
+import stat
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +21,8 @@ from typing import Any
 import numpy as np
 
 MAGIC, MARK, DIGITS = b"TFL3", b'{"blake2b":"', 32   # the description begins with its checksum
+FORMAT = 1       # of the description
+MOST = 2 ** 31   # bytes of a file, as a flatbuffer has them
 TIMED = 10_000   # steps whose times are kept
 GENERATE = 5   # Stream.GENERATE of seed/rng.py: the same draws as the trainer's
 
@@ -41,15 +46,33 @@ def _digest(data: bytes, at: int) -> bytes:
 
 def describe(data: bytes, name: str) -> dict[str, Any]:
     """What a file says of itself. Raises BrainError unless every byte is as it was written."""
-    if data[4:8] != MAGIC:
-        raise BrainError(f"{name} is not a TFLite file: export a brain with python -m seed export")
     at = data.find(MARK) + len(MARK)
     if at < len(MARK):
         raise BrainError(f"{name} is not a brain of seed: export one with python -m seed export")
     if data[at:at + DIGITS] != _digest(data, at):
         raise BrainError(f"{name} is damaged: its checksum is wrong, copy it again")
     text = data[at - len(MARK):].decode("utf-8", errors="replace")
-    return json.JSONDecoder().raw_decode(text)[0]
+    found = json.JSONDecoder().raw_decode(text)[0]
+    if found.get("format") != FORMAT:
+        raise BrainError(f"{name} is of another version of seed: export it again with this one")
+    return found
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    """A regular file whose first bytes are those of a TFLite file. Raises BrainError."""
+    name = os.fspath(path)
+    try:
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise BrainError(f"{name} is not a file: name an exported brain")
+            start = file.read(8)
+            if start[4:] != MAGIC or about.st_size > MOST:
+                raise BrainError(f"{name} is not a TFLite file: export a brain with python -m seed "
+                                 f"export")
+            return start + file.read()
+    except OSError as error:
+        raise BrainError(f"{name}: {error.strerror}: name an exported brain") from None
 
 
 def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
@@ -77,38 +100,55 @@ def _find_interpreter() -> tuple[Any, str]:
     return interpreter.Interpreter, "tflite-runtime"
 
 
+def _check_version(package: str, oldest: str, name: str) -> None:
+    """Raises BrainError for an older runtime, which may run a file slowly or wrongly."""
+    try:
+        installed = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return  # copied into an image without its metadata
+    now, least = ([int(n) for n in re.findall(r"\d+", text)[:3]] for text in (installed, oldest))
+    if now < least:
+        raise BrainError(f"{name} needs {package} {oldest} or newer, this is {installed}: pip "
+                         f"install --upgrade {package}")
+
+
 class Brain:
     """A brain with its state. `threads` above 1 never make a step faster.
 
-    Raises BrainError for a file that is damaged, foreign or meant for another runtime, and OSError.
+    Raises BrainError for a file that cannot be read, is damaged, foreign or meant for another
+    runtime or a newer one.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
-        name = os.fspath(path)
-        with open(path, "rb") as file:
-            data = file.read()
+        if threads < 1:
+            raise BrainError(f"threads is {threads}: use at least 1")
+        name, data = os.fspath(path), _read(path)
         self.description = describe(data, name)
         make, self.runtime = _find_interpreter()
         if self.runtime not in self.description["runtimes"]:
             raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
                              f"{self.runtime}: export with --target portable")
+        oldest = self.description["runtimes"][self.runtime]
+        _check_version(self.runtime, oldest, name)
         try:
             self.interpreter = make(model_content=data, num_threads=threads)
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            wanted = self.description["runtimes"][self.runtime]
             raise BrainError(f"{name}: {' '.join(str(error).split())}; use {self.runtime} "
-                             f"{wanted} or newer") from None
-        missing = {"step"} - self.interpreter.get_signature_list().keys()
-        if missing:
-            raise BrainError(f"{name} has no signature {missing.pop()!r}: export it again")
+                             f"{oldest} or newer") from None
+        prefill, explicit = self.description["prefill"], self.description["explicit_state"]
+        wanted = ["step", *([] if explicit else ["reset"]),
+                  *([f"prefill_{prefill}"] if prefill else [])]
+        for signature in wanted:
+            if signature not in self.interpreter.get_signature_list():
+                raise BrainError(f"{name} has no signature {signature!r}: export it again")
         self.vocabulary = self.description["vocabulary"]
         self.seconds: deque[float] = deque(maxlen=TIMED)   # of the last steps
         tensors = {t["name"]: t["index"] for t in self.interpreter.get_input_details()}
         outputs = {t["name"]: t["index"] for t in self.interpreter.get_output_details()}
         self._token, self._logits = tensors["token"], outputs["logits"]
-        self._prefill = self.description["prefill"]
-        self._shapes = self.description["states"] if self.description["explicit_state"] else {}
+        self._prefill = prefill
+        self._shapes = self.description["states"] if explicit else {}
         self._states = {key: (tensors[key], outputs[f"{key}_out"]) for key in self._shapes}
         self.reset()
 
@@ -121,7 +161,9 @@ class Brain:
             self.interpreter.set_tensor(into, np.full(state["shape"], state["start"], np.float32))
 
     def step(self, byte: int) -> np.ndarray:
-        """Logits (v,) float32 after one more byte."""
+        """Logits (v,) float32 after one more byte. Raises BrainError if it is none."""
+        if not 0 <= byte < 256:
+            raise BrainError(f"{byte} is not a byte: use 0 to 255")
         started = time.perf_counter()
         self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
         self.interpreter.invoke()
@@ -166,11 +208,11 @@ class Brain:
             yield byte
             logits = self.step(byte)
 
-    def generate(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0,
-                 seed: int = 0) -> str:
-        """Text until the end of the answer, from a fresh state."""
+    def generate(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
+                 temperature: float = 0.0, seed: int = 0) -> str:
+        """Text until `stop`, the end of the answer unless given, from a fresh state."""
         self.reset()
-        answer = bytes(self.generate_bytes(prompt.encode(), max_bytes, None, temperature, seed))
+        answer = bytes(self.generate_bytes(prompt.encode(), max_bytes, stop, temperature, seed))
         return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
 
     def latency_us(self) -> tuple[float, float]:

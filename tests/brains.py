@@ -46,6 +46,10 @@ def untrained(run_dir: Path, name: str, *overrides: str) -> Path:
     return save(run_dir, profile, weights(profile))
 
 
+def source_of(path: Path) -> Source:
+    return Source(checkpoint.read(path))
+
+
 def some_bytes(n: int, seed: int = 0) -> list[int]:
     rng = dice(seed, Stream.SAMPLE, 0)
     return [int(rng.random() * 256) for _ in range(n)]
@@ -59,7 +63,7 @@ def expect(path: Path, source: Source, n: int) -> Path:
 
 
 def main(folder: Path) -> None:
-    source = Source(untrained(folder, "toy"))
+    source = source_of(untrained(folder, "toy"))
     expect(folder / "expected.npz", source, 200)
     for target, kind in (("portable", "float32"), ("portable", "int8"), ("litert", "float32"),
                          ("litert", "int8")):

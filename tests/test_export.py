@@ -2,8 +2,10 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,10 @@ from seed.config import load_profile
 from seed.export.graph import Options
 from seed.export.reference import Reference
 from seed.export.translate import Source, translate
-from seed.export.verify import free_run, plan_of
-from seed.runtime import Brain, BrainError, describe
+from seed.export.verify import Agreement, Plan, Report, fault, free_run, plan_of
+from seed.runtime import Brain, BrainError, describe, seal
 from seed.system_health import rss_mb
-from seed.training.checkpoint import NAME
+from seed.training.checkpoint import NAME, PREVIOUS
 from seed.wavecore.decode import Decoder
 from seed.wavecore.model import WaveCore
 
@@ -26,12 +28,17 @@ ROOT = Path(__file__).parent.parent
 OLD = ROOT / ".venv-tflite/bin/python"   # Python 3.11, numpy 1.26, tflite-runtime 2.14
 SMALL = ("model.n_layers=3", "model.d_model=32", "model.d_ff=48", "model.sliding_window=9",
          "model.head_dim=32")
-LOOKUPS = {"GATHER", "EMBEDDING_LOOKUP", "CAST", "DEQUANTIZE"}
+# What is outside of the partition: the embedding's lookup, and what makes its row float32.
+LOOKUP = {("portable", "float32"): {"GATHER": 1}, ("litert", "float32"): {"GATHER": 1},
+          ("portable", "float16"): {"DEQUANTIZE": 1, "GATHER": 1},
+          ("litert", "float16"): {"DEQUANTIZE": 1, "GATHER": 1},
+          ("portable", "int8"): {"CAST": 1, "GATHER": 2},
+          ("litert", "int8"): {"EMBEDDING_LOOKUP": 1}}
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Source:
-    return Source(brains.untrained(tmp_path_factory.mktemp("source"), "toy", *SMALL))
+    return brains.source_of(brains.untrained(tmp_path_factory.mktemp("source"), "toy", *SMALL))
 
 
 def exported(source: Source, folder: Path, **options) -> Path:
@@ -78,7 +85,7 @@ def test_heads_as_long_training_leaves_them_keep_their_digits(tmp_path, target):
         if key.endswith("dt_bias"):
             params[key][:] = -11.0
     brains.save(tmp_path / "run", profile, params)
-    source = Source(tmp_path / "run" / NAME)
+    source = brains.source_of(tmp_path / "run" / NAME)
     brain = Brain(exported(source, tmp_path, target=target))
     agreement = free_run(brain, [reference_of(source).step], 400)[0]
     assert agreement.agreed == 400 and agreement.relative < 1e-5, agreement
@@ -86,12 +93,12 @@ def test_heads_as_long_training_leaves_them_keep_their_digits(tmp_path, target):
 
 @pytest.mark.parametrize("name", ["toy", "fast", "mid", "slow", "seed"])
 def test_every_profile_is_one_partition_with_only_the_lookup_outside(tmp_path, name):
-    source = Source(brains.untrained(tmp_path, name))
+    source = brains.source_of(brains.untrained(tmp_path, name))
     for target in ("portable", "litert"):
         for weights in ("float32", "float16", "int8"):
             brain = Brain(exported(source, tmp_path, target=target, weights=weights))
             plan = plan_of(brain.interpreter)
-            assert plan.partitions == 1 and set(plan.outside) <= LOOKUPS, (target, weights, plan)
+            assert plan.partitions == 1 and plan.outside == LOOKUP[target, weights], plan
             assert np.isfinite(brain.step(65)).all()
 
 
@@ -119,7 +126,7 @@ def test_prefill_equals_single_steps_and_both_go_on_alike(source, tmp_path, targ
 @pytest.mark.long
 @pytest.mark.parametrize("target", ["portable", "litert"])
 def test_a_hundred_thousand_steps_do_not_drift_or_grow(tmp_path, target):
-    source = Source(brains.untrained(tmp_path, "toy"))
+    source = brains.source_of(brains.untrained(tmp_path, "toy"))
     brain, reference = Brain(exported(source, tmp_path, target=target)), reference_of(source)
     free_run(brain, [reference.step], 1000)
     before, reference = rss_mb(), reference_of(source)
@@ -137,10 +144,32 @@ def test_reset_forgets_everything(source, tmp_path):
     assert not np.array_equal(first[0], brain.step(ord("a")))
 
 
+BYTES = """
+import hashlib, sys
+import brains
+from seed.export.graph import Options
+from seed.export.translate import translate
+source = brains.source_of(brains.Path(sys.argv[1]))
+for target in ("portable", "litert"):
+    for weights in ("float32", "float16", "int8"):
+        print(hashlib.sha256(translate(source, Options(target, weights, False, 3), [])).hexdigest())
+"""
+
+
+def test_the_bytes_are_the_same_on_a_cpu_with_fewer_instructions(tmp_path):
+    path = brains.untrained(tmp_path, "toy", *SMALL)
+    found = [subprocess.run([sys.executable, "-W", "ignore", "-c", BYTES, str(path)], text=True,
+                            capture_output=True, cwd=ROOT / "tests", env={**os.environ, **more})
+             for more in ({}, {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX X86_V3 "
+                               "X86_V4 ASIMDHP ASIMDDP SVE"})]
+    assert found[0].stdout.count("\n") == 6, found[0].stderr
+    assert found[0].stdout == found[1].stdout
+
+
 def test_the_same_checkpoint_gives_the_same_bytes_and_is_not_changed(tmp_path):
     path = brains.untrained(tmp_path, "fast")
     before = hashlib.sha256(path.read_bytes()).hexdigest()
-    files = [translate(Source(path), Options(), None) for _ in range(2)]
+    files = [translate(brains.source_of(path), Options(), None) for _ in range(2)]
     assert files[0] == files[1]
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
     said = describe(files[0], "file")
@@ -176,7 +205,8 @@ def test_a_portable_file_does_the_same_in_tflite_runtime_2_14(source, tmp_path, 
     assert (old["runtime"], new["runtime"]) == ("tflite-runtime", "ai-edge-litert")
     assert old["text"] == new["text"]
     for found in (old, new):
-        assert found["partitions"] == 1 and set(found["outside"]) <= LOOKUPS
+        assert found["partitions"] == 1 and found["outside"] == LOOKUP["portable", weights]
+        assert found["agreed"] == 500 or weights != "float32"
         assert found["relative"] < {"float32": 1e-5, "float16": 0.02, "int8": 0.4}[weights]
 
 
@@ -221,6 +251,80 @@ def test_a_mutated_or_foreign_file_never_reaches_the_interpreter(source, tmp_pat
         assert "\n" not in str(error.value)
 
 
+def of_another_version(data: bytes) -> bytes:
+    return seal(data.replace(b'"format":1', b'"format":9', 1))
+
+
+def without_reset(data: bytes) -> bytes:
+    return seal(data.replace(b"reset", b"rexet"))
+
+
+@pytest.mark.parametrize("change, says", [
+    (of_another_version, "another version of seed"), (without_reset, "no signature 'reset'")])
+def test_a_whole_file_that_is_not_ours_to_run_is_named(source, tmp_path, change, says):
+    path = exported(source, tmp_path)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(BrainError, match=says):
+        Brain(path)
+
+
+def test_what_is_not_a_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", "/proc/self/mem", tmp_path, tmp_path / "pipe", tmp_path / "none"):
+        with pytest.raises(BrainError, match=str(path)):
+            Brain(path)
+
+
+def test_an_older_runtime_is_refused(source, tmp_path, monkeypatch):
+    path = exported(source, tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.1.5")
+    with pytest.raises(BrainError, match="needs ai-edge-litert 2.1.6 or newer, this is 2.1.5: pip"):
+        Brain(path)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.10.0rc1")
+    Brain(path)
+
+
+def test_wrong_calls_raise_one_kind_of_error(source, tmp_path):
+    path = exported(source, tmp_path)
+    brain = Brain(path)
+    for wrong in (lambda: brain.step(256), lambda: brain.step(-1), lambda: brain.prefill(b""),
+                  lambda: Brain(path, threads=0), lambda: Brain(path).latency_us()):
+        with pytest.raises(BrainError):
+            wrong()
+    assert len(brain.generate("12+30=", 9, stop=ord("\n")).encode()) <= 9 * 3
+
+
+def report_of(**changes) -> Report:
+    fine = Agreement(1000, 1e-6, 10.0, 1000)
+    scores = [{"task": "copy", "level": 1, "correct": 90, "count": 100}]
+    return replace(Report("ai-edge-litert", fine, fine, scores, scores, Plan(9, 8, 1), 30.0, 50.0),
+                   **changes)
+
+
+def test_what_makes_a_file_unfit_is_found():
+    off = Agreement(1000, 0.01, 10.0, 999)
+    assert fault(report_of(), "float32") == ""
+    assert "the reference's by 1.0e-03" in fault(report_of(reference=off), "float32")
+    assert "the trainer's by 1.0e-03" in fault(report_of(trainer=off), "float32")
+    assert fault(report_of(reference=off, trainer=off), "int8") == ""
+    worse = [{"task": "copy", "level": 1, "correct": 84, "count": 100}]
+    assert "6.0 points less of the holdout" in fault(report_of(holdout=worse), "int8")
+    nothing = Agreement()
+    nothing.see(np.full(256, np.nan), np.arange(256.0))
+    assert nothing.relative == float("inf") and fault(report_of(trainer=nothing), "int8")
+
+
+def test_a_brain_that_is_not_finite_is_never_written(tmp_path):
+    profile = load_profile("toy", [*SMALL, "curriculum.holdout_items=1"])
+    params = brains.weights(profile)
+    params["norm_f"][:] = np.nan
+    brains.save(tmp_path, profile, params)
+    done = subprocess.run([sys.executable, "-m", "seed", "export", "--run-dir", str(tmp_path)],
+                          capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1 and "was not written: its logits differ" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "brain.tflite").exists()
+
+
 @pytest.mark.parametrize("data, says", [
     (b"", "not a TFLite file"), (b"PK\3\4" + b"x" * 99, "not a TFLite file"),
     (b"\x1c\0\0\0TFL3" + b"\0" * 200, "not a brain of seed")])
@@ -251,12 +355,28 @@ def test_the_command_exports_verifies_and_chats(tmp_path):
         seed("generate", *where, *chat).stdout)
     quick = seed("export", *where, "--no-verify", "--int8")
     assert quick.returncode == 0 and "not verified" in quick.stdout
+    facts = seed("export", *where, "--no-verify", "--json", "--out", out)
+    assert json.loads(facts.stdout) == {"size": Path(out).stat().st_size, "verified": False}
+    brain, ask = tmp_path / NAME, ["run", out, "--prompt"]
+    before = brain.read_bytes()
     for bad, says in ((["export", *where, "--prefill", "1"], "--prefill is 1"),
-                      (["run", out, "--prompt", "x", "--temperature=-1"], "--temperature is -1"),
-                      (["run", out, "--prompt", "x", "--max-bytes", "0"], "--max-bytes is 0"),
-                      (["export", "--run-dir", out + "/none"], "checkpoint.safetensors: ")):
+                      ([*ask, "x", "--temperature=-1"], "--temperature is -1"),
+                      ([*ask, "x", "--max-bytes", "0"], "--max-bytes is 0"),
+                      ([*ask, "x", "--seed=-1"], "--seed is -1"),
+                      ([*ask, b"\xff"], "--prompt is not UTF-8"),
+                      (["export", *where, "--out", str(brain)], "is no TFLite file"),
+                      (["export", *where, "--out", out + "/x/y"], "is no directory: make it"),
+                      (["export", "--run-dir", out + "/none"], "has no brain: train one")):
         done = seed(*bad)
-        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, (
+            bad, done.stderr)
+    assert brain.read_bytes() == before and seed("export", *where, "--set", "a=1").returncode == 2
+    shutil.copy(brain, tmp_path / PREVIOUS)
+    brain.write_bytes(before[:-9])
+    fallen = seed("export", *where, "--no-verify")
+    assert fallen.returncode == 0 and f"going on from {PREVIOUS}" in fallen.stderr
+    assert describe((tmp_path / "brain.tflite").read_bytes(), "")["checkpoint_sha256"] == (
+        hashlib.sha256(before).hexdigest())
 
 
 def test_the_writer_says_what_an_independent_reader_reads(source, tmp_path):

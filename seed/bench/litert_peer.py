@@ -10,11 +10,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from seed.config import ModelConfig
+from seed.export.reference import Reference
 from seed.export.translate import Source
+from seed.training.checkpoint import read
 
 UNIT_EPS = 1e-6
 
@@ -107,6 +110,17 @@ def states(config: ModelConfig) -> tuple[torch.Tensor, ...]:
         else tuple(found)
 
 
+def check(step: Step, source: Source, steps: int = 50) -> None:
+    """That the peer is the same brain. Raises ValueError."""
+    held, reference = states(source.profile.model), Reference(source.profile.model, source.params)
+    for byte in range(steps):
+        logits, *held = step(torch.tensor([byte], dtype=torch.int32), *held)
+        expected = reference.step(byte)
+        off = float(abs(logits[0].detach().numpy() - expected).max() / np.ptp(expected))
+        if not off < 1e-4:
+            raise ValueError(f"the peer's logits differ by {off:.1e} of their range")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
@@ -114,9 +128,10 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true")
     args = parser.parse_args()
     import litert_torch
-    source = Source(args.checkpoint)
+    source = Source(read(args.checkpoint))
     config = source.profile.model
     step = Step(config, source.params).eval()
+    check(step, source)
     sample = (torch.zeros(1, dtype=torch.int32), *states(config))
     converted = litert_torch.convert(step, sample)
     if not args.int8:

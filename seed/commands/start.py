@@ -67,9 +67,9 @@ def newest(run_dir: Path, repair: bool = False):
 
 def load_brain(args: argparse.Namespace):
     """The newest brain of the run directory: its profile, model and step."""
+    found = newest(args.run_dir)
     prepare_brain(args)
     from seed.wavecore.model import WaveCore, init_params
-    found = newest(args.run_dir)
     profile = from_dict(found.meta["profile"])
     names = init_params(profile.model, 0)
     model = WaveCore(profile.model, {k: a for k, a in found.tensors.items() if k in names},

@@ -164,7 +164,8 @@ class Layers:
         bias = np.concatenate([np.zeros(h), -w("dt_bias")])
         gates = o.fixed(u, np.concatenate([beta_rows, -dt_rows]), bias)     # (1, t, 1, 2h)
         beta = o.mul(o.unary("LOGISTIC", o.slice(gates, 3, 0, h)), o.constant(c.beta_max))
-        rate = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(np.exp(w("A_log"))))
+        a = np.array([math.exp(log) for log in w("A_log")])   # numpy's differs between CPUs
+        rate = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a))
         decay = o.exp(rate)                                                 # (1, t, 1, h)
         recur = self._recur_by_head if o.target == LITERT else self._recur_by_row
         outputs = []

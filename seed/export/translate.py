@@ -1,8 +1,6 @@
 """From a checkpoint to the bytes of a TFLite file. The same checkpoint gives the same bytes."""
 import dataclasses
-import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import seed
@@ -10,8 +8,8 @@ from seed.config import ModelConfig, Profile, from_dict
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
 from seed.export.graph import Options, build, start_of, state_shapes
 from seed.export.operations import LITERT
-from seed.runtime import DIGITS, MAGIC, seal
-from seed.training.checkpoint import CheckpointError, read
+from seed.runtime import DIGITS, FORMAT, MAGIC, seal
+from seed.training.checkpoint import Checkpoint, CheckpointError
 from seed.wavecore.layout import blocks
 
 METADATA = "seed"
@@ -19,20 +17,23 @@ RUNTIMES = {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"}   # oldest th
 
 
 class Source:
-    """A checkpoint that is to be exported: its profile and its weights, without the moments."""
+    """A checkpoint that is to be exported: its profile and its weights, without the moments.
 
-    def __init__(self, path: Path):
-        found = read(path)
+    Raises CheckpointError if a weight is missing.
+    """
+
+    def __init__(self, found: Checkpoint):
         self.profile: Profile = from_dict(found.meta["profile"])
         self.step: int = found.meta["step"]
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.sha256 = found.sha256
         self.params = {}
         for block in blocks(self.profile.model):
             for array in block.arrays:
                 key = block.key(array)
                 tensor = found.tensors.get(key)
                 if tensor is None or tensor.shape != array.shape:
-                    raise CheckpointError(f"{path}: {key} is missing or misshaped")
+                    raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: train "
+                                          f"on, or use another --run-dir")
                 self.params[key] = tensor
 
 
@@ -49,7 +50,8 @@ def translate(source: Source, options: Options, scores: list[dict[str, Any]] | N
     runtimes = {name: oldest for name, oldest in RUNTIMES.items()
                 if options.target != LITERT or name == "ai-edge-litert"}
     description = {
-        "blake2b": "0" * DIGITS, "made_by": f"seed {seed.__version__}", "runtimes": runtimes,
+        "blake2b": "0" * DIGITS, "format": FORMAT, "made_by": f"seed {seed.__version__}",
+        "runtimes": runtimes,
         **dataclasses.asdict(options), "profile": profile.to_dict(), "step": source.step,
         "states": _states(profile.model, options.target),
         "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},

@@ -13,7 +13,9 @@ from seed.export.reference import Reference
 from seed.runtime import Brain, choose
 
 Step = Callable[[int], np.ndarray]       # a byte to the logits (v,) after it
-FAULTLESS = 1e-4   # of the logits' range: float32 weights that differ by more are a fault of ours
+# Of the logits' range, by the kind of weights: more is a fault of ours.
+FAULTLESS = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
+MOST_LOST = 0.05   # of the holdout: narrow weights that cost more are not worth it
 BOOKKEEPING = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")   # of states, in whatever runtime
 
 
@@ -27,7 +29,8 @@ class Agreement:
 
     def see(self, found: np.ndarray, expected: np.ndarray) -> None:
         self.steps += 1
-        self.delta = max(self.delta, float(np.abs(found - expected).max()))
+        delta = float(np.abs(found - expected).max())
+        self.delta = max(self.delta, delta if np.isfinite(delta) else float("inf"))
         self.spread = max(self.spread, float(np.ptp(expected)))
         self.agreed += int(found.argmax() == expected.argmax())
 
@@ -48,7 +51,8 @@ class Plan:
 
 
 def free_run(brain: Brain, judges: Sequence[Step], steps: int, seed: int = 0) -> list[Agreement]:
-    """Lets the brain talk to itself at temperature 1, and compares it to each judge."""
+    """Lets the brain talk to itself at temperature 1, and compares it to each judge. Ends with the
+    first logits that are not finite."""
     rng, found = np.random.default_rng(seed), [Agreement() for _ in judges]
     brain.reset()
     byte = int(rng.integers(256))
@@ -56,8 +60,16 @@ def free_run(brain: Brain, judges: Sequence[Step], steps: int, seed: int = 0) ->
         logits = brain.step(byte)
         for judge, agreement in zip(judges, found, strict=True):
             agreement.see(logits, judge(byte))
+        if not np.isfinite(logits).all():
+            break
         byte = choose(logits, 1.0, rng)
     return found
+
+
+def replays(brain: Brain, other: Brain, steps: int = 100) -> bool:
+    """Whether two files say exactly the same."""
+    other.reset()
+    return free_run(brain, [other.step], steps)[0].delta == 0
 
 
 def exact_match(brain: Brain, items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -107,9 +119,9 @@ class Report:
     holdout: list[dict[str, Any]]       # of the file, by task and level
     checkpoint: list[dict[str, Any]]    # of the trainer on the same items
     plan: Plan
-    size: int
     p50_us: float
     p99_us: float
+    size: int = 0                       # bytes of the file that was written
 
 
 def exact(scores: list[dict[str, Any]]) -> float:
@@ -118,7 +130,7 @@ def exact(scores: list[dict[str, Any]]) -> float:
 
 
 def verify(brain: Brain, reference: Reference, trainer: Step, items: Sequence[Item],
-           checkpoint: list[dict[str, Any]], size: int, steps: int = 1000) -> Report:
+           checkpoint: list[dict[str, Any]], steps: int = 1000) -> Report:
     """Runs everything; nothing is written. `checkpoint`: what the trainer scores on the items."""
     reference.reset()
     judged, trained = free_run(brain, [reference.step, trainer], steps)
@@ -128,7 +140,18 @@ def verify(brain: Brain, reference: Reference, trainer: Step, items: Sequence[It
         brain.step(i % 256)
     p50, p99 = brain.latency_us()
     return Report(brain.runtime, judged, trained, exact_match(brain, items), checkpoint,
-                  plan_of(brain.interpreter), size, p50, p99)
+                  plan_of(brain.interpreter), p50, p99)
+
+
+def fault(report: Report, weights: str) -> str:
+    """Why a file must not be used, or nothing."""
+    for name, agreement in (("reference", report.reference), ("trainer", report.trainer)):
+        if not agreement.relative <= FAULTLESS[weights]:
+            return f"its logits differ from the {name}'s by {agreement.relative:.1e} of their range"
+    lost = exact(report.checkpoint) - exact(report.holdout)
+    if lost > MOST_LOST:
+        return f"it has {100 * lost:.1f} points less of the holdout right than the checkpoint"
+    return ""
 
 
 def table(report: Report) -> str:

@@ -37,6 +37,7 @@ class CheckpointError(ValueError):
 class Checkpoint(NamedTuple):
     tensors: dict[str, np.ndarray]
     meta: dict[str, Any]
+    sha256: str = ""       # of the file that was read
 
 
 def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any],
@@ -194,7 +195,7 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
     if not _is_whole(memoryview(data)):
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
-    return Checkpoint(tensors, meta)
+    return Checkpoint(tensors, meta, hashlib.sha256(data).hexdigest())
 
 
 def read_newest(run_dir: Path, warn) -> Checkpoint | None:
