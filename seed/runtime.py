@@ -83,7 +83,7 @@ def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> 
     return int(rng.choice(p.size, p=p / p.sum()))
 
 
-def _find_interpreter() -> tuple[Any, str]:
+def find_interpreter() -> tuple[Any, str]:
     """The class of the runtime at hand and its name."""
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -124,7 +124,7 @@ class Brain:
             raise BrainError(f"threads is {threads}: use at least 1")
         name, data = os.fspath(path), _read(path)
         self.description = describe(data, name)
-        make, self.runtime = _find_interpreter()
+        make, self.runtime = find_interpreter()
         if self.runtime not in self.description["runtimes"]:
             raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
                              f"{self.runtime}: export with --target portable")

@@ -3,16 +3,19 @@
 `python tests/brains.py FOLDER` writes exported files there, and what they should say.
 """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from seed.config import Profile, load_profile
 from seed.curriculum.school import School
+from seed.curriculum.task import Item
 from seed.export.graph import Options
 from seed.export.reference import Reference
 from seed.export.translate import Source, translate
 from seed.rng import Stream, dice, stream
+from seed.runtime import choose
 from seed.training import checkpoint
 from seed.wavecore.layout import blocks
 
@@ -55,10 +58,15 @@ def some_bytes(n: int, seed: int = 0) -> list[int]:
     return [int(rng.random() * 256) for _ in range(n)]
 
 
-def expect(path: Path, source: Source, n: int) -> Path:
-    """Writes n bytes and the reference's logits after each."""
-    reference, tokens = Reference(source.profile.model, source.params), some_bytes(n, 1)
-    np.savez(path, bytes=tokens, logits=np.stack([reference.step(byte) for byte in tokens]))
+def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Path:
+    """Writes n bytes that the reference says to itself and its logits after each, and questions."""
+    reference, tokens, logits = Reference(source.profile.model, source.params), some_bytes(1), []
+    rng = stream(0, Stream.SAMPLE, 1)
+    for _ in range(n):
+        logits.append(reference.step(tokens[-1]))
+        tokens.append(choose(logits[-1], 1.0, rng))
+    np.savez(path, bytes=tokens[:-1], logits=np.stack(logits), prompts=[i.prompt for i in items],
+             answers=[i.answer for i in items])
     return path
 
 

@@ -23,7 +23,7 @@ def judge(path: str, expected: str) -> dict:
         agreement.see(brain.step(byte), logits)
     plan = plan_of(brain.interpreter)
     items = [Item("", 1, prompt, answer) for prompt, answer in zip(
-        found.get("prompts", ()), found.get("answers", ()), strict=True)]
+        found["prompts"].tolist(), found["answers"].tolist(), strict=True)]
     right = sum(level["correct"] for level in exact_match(brain, items))
     brain.reset()
     return {"runtime": brain.runtime, "weights": brain.description["weights"],

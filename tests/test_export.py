@@ -14,9 +14,10 @@ from tinygrad import Tensor
 
 import brains
 from seed.config import load_profile
+from seed.curriculum.lessons import Curriculum
 from seed.export.graph import Options
 from seed.export.reference import Reference
-from seed.export.translate import Source, translate
+from seed.export.translate import RUNTIMES, Source, translate
 from seed.export.verify import Agreement, Plan, Report, fault, free_run, plan_of
 from seed.runtime import Brain, BrainError, describe, seal
 from seed.system_health import rss_mb
@@ -185,7 +186,7 @@ def old_python() -> str:
 
 def judged(python: str, path: Path, expected: Path, **more: str) -> dict:
     done = subprocess.run([python, str(ROOT / "tests/judge.py"), str(path), str(expected)],
-                          capture_output=True, text=True, timeout=200,
+                          capture_output=True, text=True, timeout=900,
                           env={**os.environ, "PYTHONPATH": str(ROOT), **more})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -197,9 +198,12 @@ def expected(source, tmp_path_factory) -> Path:
     return brains.expect(tmp_path_factory.mktemp("expected") / "expected.npz", source, 500)
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
-def test_a_portable_file_does_the_same_in_tflite_runtime_2_14(source, tmp_path, expected, weights):
-    path = exported(source, tmp_path, weights=weights)
+@pytest.mark.parametrize("weights, more", [
+    ("float32", {}), ("float16", {}), ("int8", {}),
+    ("float32", {"explicit_state": True, "prefill": 4})], ids=str)
+def test_a_portable_file_does_the_same_in_tflite_runtime_2_14(source, tmp_path, expected, weights,
+                                                              more):
+    path = exported(source, tmp_path, weights=weights, **more)
     old = judged(old_python(), path, expected)
     new = judged(sys.executable, path, expected)
     assert (old["runtime"], new["runtime"]) == ("tflite-runtime", "ai-edge-litert")
@@ -208,6 +212,43 @@ def test_a_portable_file_does_the_same_in_tflite_runtime_2_14(source, tmp_path, 
         assert found["partitions"] == 1 and found["outside"] == LOOKUP["portable", weights]
         assert found["agreed"] == 500 or weights != "float32"
         assert found["relative"] < {"float32": 1e-5, "float16": 0.02, "int8": 0.4}[weights]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["toy", "fast", "mid", "slow", "seed"])
+def test_a_trained_brain_is_the_same_in_both_runtimes_and_int8_costs_less_than_a_point(
+        tmp_path, name):
+    """After a minute and a half of training: 10,000 steps that it says to itself, its holdout."""
+    subprocess.run([sys.executable, "-m", "seed", "train", "--profile", name, "--minutes", "1.5",
+                    "--run-dir", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    source = brains.source_of(tmp_path / NAME)
+    curriculum = Curriculum(source.profile.curriculum, source.profile.identity,
+                            source.profile.train.seed)
+    items = list(dict.fromkeys(curriculum.holdout(source.profile.curriculum.holdout_items)))
+    expected = brains.expect(tmp_path / "expected.npz", source, 10_000, items)
+    right = {}
+    for target, python in (("portable", sys.executable), ("portable", old_python()),
+                           ("litert", sys.executable)):
+        for weights in ("float32", "int8"):
+            path = exported(source, tmp_path, target=target, weights=weights)
+            found = judged(python, path, expected)
+            right[target, python, weights] = found["right"] / len(items)
+            print(name, target, {**found, "text": ""})
+            assert found["outside"] == LOOKUP[target, weights] and found["steps"] == 10_000
+        lost = right[target, python, "float32"] - right[target, python, "int8"]
+        assert lost <= 0.01, right
+
+
+@pytest.mark.long
+def test_the_oldest_litert_that_files_name_runs_them(source, tmp_path, expected):
+    """Installed from the package index."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv/bin/python")
+    subprocess.run([python, "-m", "pip", "install", "-q",
+                    f"ai-edge-litert=={RUNTIMES['ai-edge-litert']}"], check=True)
+    for (target, weights), outside in LOOKUP.items():
+        found = judged(python, exported(source, tmp_path, target=target, weights=weights), expected)
+        assert found["outside"] == outside
 
 
 def test_a_file_for_litert_is_refused_by_tflite_runtime(source, tmp_path):
@@ -236,7 +277,7 @@ def test_runtime_py_alone_says_what_the_trainer_says(source, tmp_path):
 
 def test_a_mutated_or_foreign_file_never_reaches_the_interpreter(source, tmp_path, monkeypatch):
     """10,000 files: cut, flipped, doubled; the interpreter would crash on many of them."""
-    monkeypatch.setattr("seed.runtime._find_interpreter", lambda: pytest.fail("it was asked"))
+    monkeypatch.setattr("seed.runtime.find_interpreter", lambda: pytest.fail("it was asked"))
     whole, path = exported(source, tmp_path).read_bytes(), tmp_path / "mutated.tflite"
     rng = brains.stream(0, brains.Stream.SAMPLE, 9)
     for i in range(10_000):

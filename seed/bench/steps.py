@@ -14,6 +14,8 @@ from statistics import median
 
 import numpy as np
 
+from seed.runtime import find_interpreter
+
 TURNS, STEPS, UNTIMED = 20, 200, 20
 
 
@@ -26,9 +28,9 @@ class Contender:
     """A file, whoever wrote it."""
 
     def __init__(self, path: Path):
-        from ai_edge_litert.interpreter import Interpreter
+        make, self.runtime = find_interpreter()
         self.name, self.size = path.name, path.stat().st_size
-        self.interpreter = Interpreter(model_path=str(path), num_threads=1)
+        self.interpreter = make(model_path=str(path), num_threads=1)
         self.interpreter.allocate_tensors()
         if "reset" in self.interpreter.get_signature_list():
             self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
@@ -54,16 +56,16 @@ class Contender:
         for into, out in self.states:
             self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
 
-    def turn(self, run) -> float:
-        """Median microseconds of one turn."""
+    def turn(self, run) -> list[float]:
+        """Microseconds of each of one turn's steps."""
         for _ in range(UNTIMED):
             run()
         times = []
         for _ in range(STEPS):
             started = time.perf_counter_ns()
             run()
-            times.append(time.perf_counter_ns() - started)
-        return median(times) / 1e3
+            times.append((time.perf_counter_ns() - started) / 1e3)
+        return times
 
 
 def main() -> None:
@@ -72,16 +74,20 @@ def main() -> None:
     contenders = [Contender(path) for path in parser.parse_args().files]
     calls: dict[Contender, list[float]] = {c: [] for c in contenders}
     steps: dict[Contender, list[float]] = {c: [] for c in contenders}
+    every: dict[Contender, list[float]] = {c: [] for c in contenders}
     for _ in range(TURNS):
         for c in contenders:
-            calls[c].append(c.turn(c.call))
-            steps[c].append(c.turn(c.step))
-    print(f"{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}{'x last':>8}{'bytes':>12}")
+            calls[c].append(median(c.turn(c.call)))
+            times = c.turn(c.step)
+            steps[c].append(median(times))
+            every[c] += times
+    print(f"{contenders[0].runtime}\n{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}"
+          f"{'x last':>8}{'p99 us':>8}{'bytes':>12}")
     last = contenders[-1]
     for c in contenders:
         ratios = [median(a / b for a, b in zip(found[c], found[last])) for found in (calls, steps)]
         print(f"{c.name:<24}{median(calls[c]):>9.1f}{ratios[0]:>8.2f}{median(steps[c]):>9.1f}"
-              f"{ratios[1]:>8.2f}{c.size:>12,}")
+              f"{ratios[1]:>8.2f}{np.percentile(every[c], 99):>8.1f}{c.size:>12,}")
 
 
 if __name__ == "__main__":
