@@ -36,7 +36,8 @@ def peak_mb(process: subprocess.Popen) -> float:
 
 
 @pytest.mark.parametrize("profile, overrides", [
-    ("fast", []), ("toy", ["train.grad_accum_steps=3"]), ("seed", ["train.batch_size=20"])])
+    ("fast", []), ("toy", ["train.grad_accum_steps=3"]), ("seed", ["train.batch_size=20"]),
+    ("seed", ["curriculum.exam_every=2", "selfplay.every=2"])])
 def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profile, overrides):
     options = [f"--set={text}" for text in (*overrides, "curriculum.holdout_items=4")]
     process = subprocess.Popen(

@@ -18,7 +18,8 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
     """MB of the process tree at its peak, by what holds them; they add up.
 
     The peak is in the first evaluation: its last row length is compiled, with all buffers of a step
-    and of the shorter lengths alive; or runs, if that takes more than the compiler.
+    and of the shorter lengths alive; or runs, if that takes more than the compiler. Self-play is
+    compiled after it.
     """
     model, train = profile.model, profile.train
     weights = footprint.packed_size(model)
@@ -34,6 +35,7 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
         rows = profile.distill.batches * train.batch_size * train.grad_accum_steps * train.seq_len
         floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top) // 4
     if profile.selfplay.tasks:
+        floats["evaluation"] += last
         floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.rollouts, 1, threads))
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()}}
