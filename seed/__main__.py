@@ -149,6 +149,9 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except (ConfigError, CompilerError) as error:
         print(f"seed: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("seed: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # who read has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

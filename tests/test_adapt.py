@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from seed.config import ConfigError, load_profile
+from seed.config import ConfigError, from_dict, load_profile
 from seed.training import adapt, checkpoint
 from test_carve import parent_in
 
@@ -53,12 +53,13 @@ def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
     parent = checkpoint.read(brain / "brain" / adapt.BEFORE)
     assert any((after.tensors[key] != parent.tensors[key]).any() for key in parent.tensors)
     assert after.meta["profile"] == parent.meta["profile"]
-    assert not (brain / "brain" / adapt.FOLDER).exists()
+    assert [p.name for p in (brain / "brain" / adapt.FOLDER).iterdir()] == [adapt.OF]
     undone = run(brain, "--undo")
     assert undone.returncode == 0 and bits(brain) == before
     assert not (brain / "brain" / adapt.BEFORE).exists()
     again = run(brain, "--undo")
     assert again.returncode == 2 and "nothing to undo" in again.stderr
+    assert not (brain / "brain" / adapt.FOLDER).exists()
 
 
 def test_a_sparse_adaptation_leaves_every_matrix_as_it_was(brain):
@@ -90,20 +91,39 @@ def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
     assert all((killed.tensors[key] == whole.tensors[key]).all() for key in whole.tensors)
 
 
-def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkeypatch):
+@pytest.mark.parametrize("cleared", [False, True])
+def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkeypatch, cleared):
     """Else the brain of before would be overwritten by the adapted one."""
     before = bits(brain)
+    run_dir, data = brain / "brain", str(brain / "rule.jsonl")
+    found = checkpoint.read(run_dir / checkpoint.NAME)
+    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, 2e-4)
+    folder = adapt.enter(run_dir, adapt.recipe(profile, data))
+    (folder / "metrics.jsonl").write_text("")
+    if not cleared:
+        monkeypatch.setattr(adapt, "clear", lambda run_dir: None)
+    adapt.publish(run_dir, found, {"norm_f": found.tensors["norm_f"] * 2})
+    adapted = bits(brain)
+    done = run(brain, *learn(brain))
+    assert done.returncode == 0 and json.loads(done.stdout) == {"ended": "already"}
+    assert bits(brain) == adapted and (run_dir / adapt.BEFORE).read_bytes() == before
+    with open(data, "a", encoding="utf-8") as file:
+        file.write('{"prompt": "after z?", "answer": "a"}\n')
+    done = run(brain, *learn(brain))   # other examples: an adaptation of the adapted brain
+    assert done.returncode == 0 and json.loads(done.stdout)["step"] == 30, done.stderr
+    assert (run_dir / adapt.BEFORE).read_bytes() == adapted
+
+
+def test_undo_never_discards_what_was_learnt_since(brain):
+    assert run(brain, *learn(brain, 3)).returncode == 0
     run_dir = brain / "brain"
     found = checkpoint.read(run_dir / checkpoint.NAME)
-    profile = adapt.profile_for(load_profile("toy", ["curriculum.tasks={copy=1.0}"]),
-                                str(brain / "rule.jsonl"), 0.3, 0.0, 30, 1e-3)
-    adapt.enter(run_dir, profile)
-    monkeypatch.setattr(adapt, "clear", lambda run_dir: None)
-    adapt.publish(run_dir, found, {"norm_f": found.tensors["norm_f"] * 2})
-    done = run(brain, *learn(brain))
-    assert done.returncode == 0 and "had ended already" in done.stdout
-    assert (run_dir / adapt.BEFORE).read_bytes() == before
-    assert not (run_dir / adapt.FOLDER).exists()
+    later = {key: value for key, value in found.meta.items() if key != "adapted"}
+    checkpoint.save(run_dir, found.tensors, {**later, "step": 9})   # as training or growth does
+    before = bits(brain)
+    done = run(brain, "--undo")
+    assert done.returncode == 2 and "has learnt on since its adaptation" in done.stderr
+    assert bits(brain) == before and (run_dir / adapt.BEFORE).exists()
 
 
 def test_another_brain_or_another_recipe_begins_anew(brain):
@@ -112,11 +132,16 @@ def test_another_brain_or_another_recipe_begins_anew(brain):
 
     def enter(lr: float) -> bool:
         """Whether what was in the directory is still there."""
-        folder = adapt.enter(run_dir, adapt.profile_for(parent, "rule.jsonl", 0.3, 0.0, 30, lr))
+        data = str(brain / "rule.jsonl")
+        folder = adapt.enter(run_dir, adapt.recipe(
+            adapt.profile_for(parent, data, 0.3, 0.0, 30, lr), data))
         kept = (folder / "mark").exists()
         (folder / "mark").touch()
         return kept
     assert [enter(1e-3), enter(1e-3), enter(2e-3), enter(2e-3)] == [False, True, False, True]
+    with open(brain / "rule.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"prompt": "after z?", "answer": "a"}\n')
+    assert [enter(2e-3), enter(2e-3)] == [False, True]
     found = checkpoint.read(run_dir / checkpoint.NAME)
     checkpoint.save(run_dir, found.tensors, {**found.meta, "step": 1})
     assert not enter(2e-3)
@@ -124,11 +149,12 @@ def test_another_brain_or_another_recipe_begins_anew(brain):
 
 def test_the_new_rule_has_its_share_of_the_lessons_and_nobody_else_teaches():
     parent = load_profile("toy", ["selfplay.tasks={parity=4}", "teacher.tasks={add=1.0}",
-                                  "teacher.kind=mock"])
+                                  "teacher.kind=mock", "distill.source=gone"])
     profile = adapt.profile_for(parent, "rule.jsonl", 0.25, 1.0, 0, 1e-3)
     tasks = profile.curriculum.tasks
     assert tasks["rule.jsonl"] / sum(tasks.values()) == pytest.approx(0.25)
     assert not profile.selfplay.tasks and not profile.teacher.kind
+    assert not profile.distill.source
     with pytest.raises(ConfigError, match="--share is 1: use more than 0"):
         adapt.profile_for(parent, "rule.jsonl", 1, 1.0, 0, 1e-3)
 

@@ -90,6 +90,9 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
     assert new_rules.main(["--run-dir", str(path.parent), "--out", str(tmp_path / "rules"),
                            "--examples=20", "--seeds=2", "--threads=1", "--steps=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    with pytest.raises(SystemExit):
+        new_rules.main(["--run-dir", str(path.parent), "--out", str(path.parent)])
+    assert "is there: use another, or remove it" in capsys.readouterr().err
     assert [line.split()[:3] for line in lines[1:]] == [
         [rule, seed, "0.0"] for rule in ("12&34", "12@34", "12%34") for seed in ("0", "1")]
     assert path.read_bytes() == before

@@ -95,6 +95,9 @@ def right(question) -> Said:
 @pytest.mark.parametrize("say, reason", [
     (lambda q: Said(q, "", "lines", None), "lines"),
     (lambda q: Said(q, q.answer.decode(), "", -0.6), "unsure"),
+    (lambda q: Said(q, q.answer.decode(), "", None), "unsure"),
+    (lambda q: Said(q, q.answer.decode(), "", float("nan")), "unsure"),
+    (lambda q: Said(q, q.answer.decode(), "", 3.0), "unsure"),
     (lambda q: Said(q, 40 * "1", "", -0.1), "long")])
 def test_what_is_not_learnt_is_counted_by_its_reason(tmp_path, say, reason):
     asked = []
@@ -124,11 +127,81 @@ def test_a_run_that_goes_on_hears_the_same_at_the_same_steps(tmp_path):
     assert oracle_desk(tmp_path, right).lessons == new.lessons
 
 
-def test_a_disk_that_refuses_costs_the_answers_and_nothing_else(tmp_path):
+def test_a_mock_that_is_asked_again_after_an_interruption_says_the_same(tmp_path):
+    """The probe is held again, and takes no question from the lessons."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = desk_of(tmp_path / "whole", "teacher.quality=0.8")
+    for step in (0, 10, 20, 30):
+        whole.collect(step)
+    for steps in ((0, 10), (20,), (30,)):
+        desk = desk_of(tmp_path / "parts", "teacher.quality=0.8")
+        for step in steps:
+            desk.collect(step)
+    assert desk.lessons == whole.lessons and len(whole.lessons) > 40
+
+
+def test_a_kept_lesson_that_was_changed_ends_what_is_believed_of_the_file(tmp_path):
+    for line in ('{"step": 5, "task": "add", "level": 1, "prompt": "1+1=", "answer": "3"}',
+                 '{"step": "x", "task": "add", "level": 1, "prompt": "1+1=", "answer": "2"}',
+                 '{"step": 5, "task": "none", "level": 1, "prompt": "1+1=", "answer": "2"}',
+                 "[" * 100_000):
+        good = '{"step": 1, "task": "add", "level": 1, "prompt": "1+2=", "answer": "3"}'
+        (tmp_path / NAME).write_text(f"{good}\n{line}\n{good}\n")
+        assert len(desk_of(tmp_path).lessons) == 1, line[:80]
+
+
+def test_a_task_that_cannot_read_an_answer_holds_it_wrong(tmp_path):
+    """The user's own rule reads numbers; the teacher says something else of the same characters."""
+    (tmp_path / "less.py").write_text("""
+class Less:
+    levels = 1
+    def chance(self, level):
+        return 0.1
+    def generate(self, rng, level):
+        number = int(rng.random() * 100000) - 50000
+        return f"{number} less one is~", str(number - 1)
+    def verify(self, prompt, answer):
+        return int(answer) == int(prompt.split()[0]) - 1
+""")
+    name = f"{tmp_path}/less.py:Less"
+    profile = load_profile("toy", ["curriculum.tasks={}"], [name])
+    config = load_profile("toy", [*MOCK, f'teacher.tasks={{"{name}"=1.0}}']).teacher
+    curriculum = Curriculum(profile.curriculum, {}, 0)
+    asked = []
+
+    def say(question):
+        asked.append(question)
+        return right(question) if len(asked) <= 20 else Said(question, "1-2", "", -0.1)
+    desk = Desk(config, curriculum, tmp_path, 129, Oracle(say), print)
+    assert desk.collect(0) == [] and desk.counts == {"wrong": 16}
+
+
+def test_a_teacher_s_thread_outlives_what_nobody_thought_of(tmp_path):
+    class Broken:
+        def ask(self, *args):
+            raise MemoryError
+    asked = desk_of(tmp_path).curriculum.holdout(4)[:3]
+    source = Background(Broken(), [], {item.task: form_of(["1"]) for item in asked})
+    source.begin(asked)
+    until, said = time.monotonic() + 10, []
+    while len(said) < 3 and time.monotonic() < until:
+        said += source.ready()
+    assert [one.reason for one in said] == ["broken: MemoryError"] * 3 and not source.waiting()
+
+
+def refuse(descriptor):
+    raise OSError(5, "Input/output error")
+
+
+def test_a_disk_that_refuses_costs_the_answers_and_nothing_else(tmp_path, monkeypatch):
     desk = oracle_desk(tmp_path, right)
     desk.journal.path = Path("/dev/full")
     assert desk.collect(0) == [] and desk.lessons == []
     desk.journal.path = tmp_path / NAME
+    with monkeypatch.context() as patch:   # the line is there, and its sync fails
+        patch.setattr("seed.curriculum.journal.os.fsync", refuse)
+        assert desk.collect(5) == [] and (tmp_path / NAME).stat().st_size == 0
     assert len(desk.collect(10)) == 16 == len(oracle_desk(tmp_path, right).lessons)
 
 

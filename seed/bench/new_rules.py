@@ -66,13 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seed.bench.new_rules",
                                      description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run-dir", type=Path, required=True, help="of a trained brain")
-    parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="made anew")
+    parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="a new directory")
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args, options = parser.parse_known_args(argv)   # the others are of seed adapt
     options += [f"--threads={args.threads}"]
-    shutil.rmtree(args.out, ignore_errors=True)
+    if args.out.exists():
+        parser.error(f"--out {args.out} is there: use another, or remove it")
     print(f"{'rule':<10}{'seed':>5}{'before %':>10}{'unseen %':>10}{'old tasks %':>20}")
     for sign in RULES:
         for seed in range(args.seeds):

@@ -67,13 +67,15 @@ def run_adapt(args: argparse.Namespace) -> int:
         if not args.data:
             raise ConfigError("--data is missing: name a file of recorded examples")
         brain = newest(args.run_dir, repair=True)
-        if adapt.is_published(args.run_dir, brain):
-            adapt.clear(args.run_dir)
-            print("this adaptation had ended already")
-            return 0
         parent = from_dict(brain.meta["profile"])
         profile = adapt.profile_for(parent, args.data, args.share, args.minutes, args.steps or 0,
                                     args.lr, args.sparse)
+        wanted = adapt.recipe(profile, args.data)
+        if adapt.is_published(args.run_dir, brain, wanted):
+            adapt.clear(args.run_dir)
+            print(json.dumps({"ended": "already"}) if args.json else
+                  "this adaptation has ended already: undo it, or change it, to have another")
+            return 0
         prepare_brain(args)
         from seed.curriculum.lessons import Curriculum
         from seed.training.evaluate import comparison, evaluate
@@ -81,7 +83,7 @@ def run_adapt(args: argparse.Namespace) -> int:
         from seed.wavecore.model import WaveCore, init_params
         weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
         curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
-        folder = adapt.enter(args.run_dir, profile)
+        folder = adapt.enter(args.run_dir, wanted)
         before = evaluate(curriculum.holdout(profile.curriculum.holdout_items), curriculum,
                           Forwards(WaveCore(parent.model, weights, args.threads)),
                           profile.train.seq_len) or []

@@ -1,4 +1,6 @@
 """A file of JSON lines that a run depends on: what it has won or heard beyond its lessons."""
+import contextlib
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -17,12 +19,13 @@ class Journal(Generic[Row]):
         dropped. The file itself changes with the next `append`."""
         self.path, self.rows, self.size = path, list[Row](), 0
         data = path.read_bytes() if path.exists() else b""
-        for line in data.splitlines(keepends=True):
+        for line in io.BytesIO(data):
             try:
                 row = of(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                good = line.endswith(b"\n") and kept(row)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return
-            if not line.endswith(b"\n") or not kept(row):
+            if not good:
                 return
             self.rows.append(row)
             self.size += len(line)
@@ -40,6 +43,8 @@ class Journal(Generic[Row]):
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
+            with contextlib.suppress(OSError):   # a whole line may have come through
+                os.truncate(self.path, self.size)
             return False
         self.size += len(data)
         self.rows += rows

@@ -130,9 +130,18 @@ class OwnTask(Task):
         return Item(self.name, level, prompt, answer)
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
+        """What the class says; an answer that it cannot even read is wrong. Raises TaskError if it
+        takes too long."""
+        def asked() -> bool:
+            try:
+                return bool(self.own.verify(prompt.decode(errors="replace"),
+                                            answer.decode(errors="replace")))
+            except TaskError:
+                raise
+            except Exception:
+                return False
         with _within_limit(self.name, "verify"):
-            return bool(self.own.verify(prompt.decode(errors="replace"),
-                                        answer.decode(errors="replace")))
+            return asked()
 
 
 class Corpus(Task):
@@ -143,7 +152,7 @@ class Corpus(Task):
     def __init__(self, name: str):
         self.name = name
         try:
-            lines = Path(name).read_text(encoding="utf-8").splitlines()
+            lines = Path(name).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
         read = self._pair if name.endswith(".jsonl") else self._split

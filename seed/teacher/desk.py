@@ -26,6 +26,7 @@ from seed.teacher.sources import Background, Mock, Said, Source
 NAME = "teacher.jsonl"
 KNOWN = 32  # items a level from which the form of answers is known
 QUEUE = 4   # rounds of questions that may wait
+PROBE = 1   # index of the draws of the first questions, where a step has its own
 
 
 class Lesson(NamedTuple):
@@ -39,6 +40,8 @@ class Lesson(NamedTuple):
 
 
 def _lesson(row: dict[str, Any]) -> Lesson:
+    if type(row["step"]) is not int or type(row["level"]) is not int:
+        raise ValueError("not a lesson")
     return Lesson(row["step"], Item(row["task"], row["level"], row["prompt"].encode(),
                                     row["answer"].encode()))
 
@@ -70,7 +73,7 @@ class Desk:
         """`curriculum` has the tasks whose questions are asked; `longest` is of an item, bytes."""
         self.config, self.curriculum = config, curriculum
         self.longest, self.source, self.say = longest, source, say
-        self.journal = Journal(run_dir / NAME, _lesson)
+        self.journal = Journal(run_dir / NAME, _lesson, self._stands)
         self._pool: list[Item] = []   # what has begun
         self.counts: Counter[str] = Counter()   # of replies, by what became of them
         self.probed: list[bool] = []
@@ -114,18 +117,28 @@ class Desk:
     def _ask(self, step: int) -> None:
         if self.source.waiting() > QUEUE * self.config.questions:
             return
-        rng = dice(self.curriculum.seed, Stream.TEACHER, step)
+        if not self._has_asked:
+            self._has_asked = True
+            self.source.begin(self._questions(PROBE, self.config.probe))
+        self.source.begin(self._questions(step, self.config.questions))
+
+    def _questions(self, index: int, wanted: int) -> list[Item]:
+        """The same for the same index, whether a run was interrupted or not."""
+        rng, questions = dice(self.curriculum.seed, Stream.TEACHER, index), []
         tasks = list(self.curriculum.tasks.values())
         shares = list(accumulate(self.config.tasks[task.name] for task in tasks))
-        wanted = self.config.questions + self.config.probe * (not self._has_asked)
-        self._has_asked = True
-        questions = []
         for _ in range(wanted):
             task = tasks[bisect(shares, rng.random() * shares[-1])]
             level = task.levels[int(rng.random() * len(task.levels))]
             questions.append(self.curriculum.draw(rng, task, level, holdout=False,
                                                   longest=self.longest - 1))
-        self.source.begin(questions)
+        return questions
+
+    def _stands(self, lesson: Lesson) -> bool:
+        """Whether a lesson that was kept may be learnt: the file may have been changed."""
+        task = self.curriculum.tasks.get(lesson.item.task)
+        return task is not None and (not self.config.verify or
+                                     task.verify(lesson.item.prompt, lesson.item.answer))
 
     def _probe(self, said: Said) -> None:
         """The first replies are to questions whose answers are known, and are not learnt."""
@@ -145,5 +158,5 @@ class Desk:
             return "long"
         if self.config.verify:
             return "" if task.verify(said.question.prompt, answer) else "wrong"
-        sure = said.logprob is None or said.logprob >= self.config.min_logprob
+        sure = said.logprob is not None and self.config.min_logprob <= said.logprob <= 0
         return "" if sure else "unsure"

@@ -45,8 +45,12 @@ class Endpoint:
     """`url` is the base, such as http://127.0.0.1:8080/v1; `key` is sent as a bearer token."""
 
     def __init__(self, url: str, model: str, timeout_s: float, key: str = ""):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:   # of a port or an address
+            good = False
+        if not good:
             raise ConfigError(f"teacher.url is {url!r}: use http://host:port/v1")
         self.parts, self.model, self.timeout_s, self.key = parts, model, timeout_s, key
 
@@ -98,24 +102,27 @@ def _left(deadline: float) -> float:
 
 def _received(link: socket.socket, deadline: float) -> bytes:
     """All that the server sends until it closes or its content is whole."""
-    data = bytearray()
+    data, whole = bytearray(), 0
     while True:
         link.settimeout(_left(deadline))
         part = link.recv(65536)
         data += part
         if len(data) > MOST:
             raise Fault("too long", False)
-        if not part or _is_whole(data):
+        end = b"\r\n\r\n"
+        if not whole and end in data[-len(part) - len(end):]:
+            whole = _size(bytes(data.partition(end)[0])) + len(data.partition(end)[0]) + len(end)
+        if not part or 0 < whole <= len(data):
             return bytes(data)
 
 
-def _is_whole(data: bytearray) -> bool:
-    head, end, content = data.partition(b"\r\n\r\n")
+def _size(head: bytes) -> int:
+    """Bytes of the content as the head says, more than are ever read if it does not."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            return bool(end) and len(content) >= int(value)
-    return False
+            return int(value[:12])
+    return MOST
 
 
 def _parsed(data: bytes) -> tuple[int, bytes]:
@@ -131,7 +138,8 @@ def _reply(data: bytes) -> Reply:
         text, finish = choice["message"]["content"], choice.get("finish_reason")
         tokens = (choice.get("logprobs") or {}).get("content") or []
         sure = [float(token["logprob"]) for token in tokens]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
+            RecursionError):
         raise Fault("not a chat completion", False) from None
     if not isinstance(text, str):
         raise Fault("not a chat completion", False)

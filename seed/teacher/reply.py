@@ -38,7 +38,7 @@ def parse(reply: str, prompt: str, form: Form) -> tuple[str, str]:
     said_again = _spelt(text).startswith(_spelt(prompt))
     if said_again:
         text = _after(text, _spelt(prompt))
-    elif "=" in text and "=" not in form.characters:
+    elif text.count("=") == 1 and "=" not in form.characters:
         text = text.rpartition("=")[2]
     text = _unquoted(text, stop)
     if not text:

@@ -48,7 +48,7 @@ class Mock:
             rng = random.Random(f"{self.seed} {question.prompt!r}")
             text = decode(question.answer)
             self.said.append(Said(question, text if rng.random() < self.quality else
-                                  _wrong(text, rng), "", None))
+                                  _wrong(text, rng), "", 0.0))
 
     def waiting(self) -> int:
         return 0
@@ -101,13 +101,16 @@ class Background:
         pause = LEAST_WAIT_S
         while True:
             question = self.questions.get()
-            said = self._ask(question)
-            if said is None:
-                self.wait(pause)
-                pause = min(MOST_WAIT_S, 2 * pause)
-                said = self._ask(question) or Said(question, "", "no reply", None)
-            else:
-                pause = LEAST_WAIT_S
+            try:
+                said = self._ask(question)
+                if said is None:
+                    self.wait(pause)
+                    pause = min(MOST_WAIT_S, 2 * pause)
+                    said = self._ask(question) or Said(question, "", "no reply", None)
+                else:
+                    pause = LEAST_WAIT_S
+            except Exception as error:   # whatever it is, the next question may go better
+                said = Said(question, "", f"broken: {type(error).__name__}", None)
             self.said.put(said)
 
     def _ask(self, question: Item) -> Said | None:

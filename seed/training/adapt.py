@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seed.config import ConfigError, Profile, SelfplayConfig, TeacherConfig
+from seed import atomic_file
+from seed.config import ConfigError, DistillConfig, Profile, SelfplayConfig, TeacherConfig
 from seed.curriculum.own_tasks import is_own
 from seed.training import checkpoint
 from seed.training.checkpoint import Checkpoint
@@ -39,23 +40,40 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
     return replace(
         parent,
         curriculum=replace(parent.curriculum, tasks=tasks, exam_every=0),
-        selfplay=SelfplayConfig(), teacher=TeacherConfig(),
+        selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,
                       optimizer="sparse" if sparse else parent.train.optimizer)).check()
 
 
-def enter(run_dir: Path, profile: Profile) -> Path:
-    """The directory of the adaptation; empty if the last one in it was of another brain, data or
-    recipe."""
+def recipe(profile: Profile, data: str) -> dict[str, Any]:
+    """What makes an adaptation what it is, but for the brain: options and the file's contents.
+
+    Raises OSError if it cannot be read.
+    """
+    contents = Path(data.rpartition(":")[0] if ".py:" in data else data).read_bytes()
+    return {"data": _digest(contents), **profile.to_dict()}
+
+
+def enter(run_dir: Path, wanted: dict[str, Any]) -> Path:
+    """The directory of the adaptation of such a recipe; empty if the last one in it was of another,
+    or of another brain."""
     folder = run_dir / FOLDER
-    brain = _digest((run_dir / checkpoint.NAME).read_bytes())
-    wanted = json.dumps({"brain": brain, **profile.to_dict()}, sort_keys=True)
-    if not (folder / OF).exists() or (folder / OF).read_text(encoding="utf-8") != wanted:
+    wanted = {**wanted, "brain": _digest((run_dir / checkpoint.NAME).read_bytes())}
+    if _entered(run_dir) != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        (folder / OF).write_text(wanted, encoding="utf-8")
+        atomic_file.write(folder / OF, json.dumps(wanted, sort_keys=True).encode())
     return folder
+
+
+def _entered(run_dir: Path) -> dict[str, Any]:
+    """What the adaptation in the directory is of; nothing if there is none."""
+    try:
+        found = json.loads((run_dir / FOLDER / OF).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def publish(run_dir: Path, parent: Checkpoint, weights: dict[str, Any]) -> None:
@@ -67,14 +85,19 @@ def publish(run_dir: Path, parent: Checkpoint, weights: dict[str, Any]) -> None:
 
 
 def clear(run_dir: Path) -> None:
-    """Takes the directory of an adaptation that has ended away."""
-    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
+    """Takes all of an adaptation that has ended away, but for what it was of: by that the same
+    command knows that there is nothing left to do."""
+    for path in (run_dir / FOLDER).iterdir():
+        if path.name != OF:
+            path.unlink()
 
 
-def is_published(run_dir: Path, brain: Checkpoint) -> bool:
-    """Whether the brain is what the adaptation in its directory has made: it was killed last."""
-    of = run_dir / FOLDER / OF
-    return of.exists() and brain.meta.get("adapted") == _digest(of.read_bytes())
+def is_published(run_dir: Path, brain: Checkpoint, wanted: dict[str, Any]) -> bool:
+    """Whether the brain is what an adaptation of this recipe has made of another."""
+    entered = _entered(run_dir)
+    entered.pop("brain", None)
+    return entered == wanted and brain.meta.get("adapted") == _digest(
+        (run_dir / FOLDER / OF).read_bytes())
 
 
 def _digest(data: bytes) -> str:
@@ -84,13 +107,19 @@ def _digest(data: bytes) -> str:
 def undo(run_dir: Path) -> None:
     """Brings the brain of before the last adaptation back, bit for bit.
 
-    Raises ConfigError if there is none, CheckpointError if it is damaged.
+    Raises ConfigError if there is none or if the brain has learnt on since, CheckpointError if it
+    is damaged.
     """
     if not (run_dir / BEFORE).exists():
         raise ConfigError(f"{run_dir} has no brain of before an adaptation: nothing to undo")
     checkpoint.read(run_dir / BEFORE)
+    now = checkpoint.read_newest(run_dir, lambda text: None)
+    if now and "adapted" not in now.meta:
+        raise ConfigError(f"the brain in {run_dir} has learnt on since its adaptation, and would "
+                          f"lose that: to go back all the same, rename {BEFORE} to "
+                          f"{checkpoint.NAME}")
     os.replace(run_dir / BEFORE, run_dir / checkpoint.NAME)
-    clear(run_dir)
+    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:

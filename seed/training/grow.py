@@ -35,7 +35,9 @@ def grow_brain(brain: Checkpoint, large: Profile) -> Checkpoint:
     grown = {**grow(small.model, params, large.model, small.train.seed),
              **grow_moments(small.model, brain.tensors, large.model, small.train),
              "optim.state": brain.tensors["optim.state"]}
-    return Checkpoint(grown, {**brain.meta, "profile": large.to_dict()})
+    meta = {**brain.meta, "profile": large.to_dict()}
+    meta.pop("adapted", None)   # what undoing an adaptation would bring back is of another size
+    return Checkpoint(grown, meta)
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,

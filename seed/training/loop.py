@@ -58,7 +58,7 @@ class Result(NamedTuple):
 # What a resumed run may change: nothing of it is arithmetic.
 FREE = {"train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
                   "save_grace_minutes", "write_gb_per_day"),
-        "teacher": ("url", "model", "timeout_s")}
+        "teacher": ("url", "model", "timeout_s"), "distill": ("source",)}
 
 
 def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
@@ -251,7 +251,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 metrics.write("selfplay", step, task=won.task, level=won.level, rate=won.rate,
                               agreement=won.agreement, entropy=won.entropy, ended=won.ended)
         if desk and desk.is_due(step):
-            heard = desk.collect(step)
+            heard = lessons(desk.collect, step)
             metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))
         batch: Batch | TaughtBatch = (soft(step) if soft else None) or lessons(
             curriculum.batch, school, step, rows, config.seq_len, extra(step))

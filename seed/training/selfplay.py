@@ -24,6 +24,7 @@ from seed.curriculum.task import Item, Task
 from seed.rng import Stream, dice
 
 NAME = "selfplay.jsonl"
+SHORT = 0.75   # of the usual length: a voted answer that is shorter is not learnt
 
 
 class Answer(NamedTuple):
@@ -145,9 +146,9 @@ class Selfplay:
         """Distinct questions for training, as the holdout keeps its own."""
         rng, found = dice(seed, Stream.SELFPLAY, index), dict[bytes, None]()
         for _ in range(100 * self.config.rollouts):
-            prompt = task.generate(rng, level).prompt
-            if not is_holdout(prompt) and len(prompt) < self.longest:
-                found[prompt] = None
+            item = task.generate(rng, level)
+            if not is_holdout(item.prompt) and size(item) <= self.longest:
+                found[item.prompt] = None
             if len(found) == self.config.rollouts:
                 return list(found)
         raise ConfigError(f"selfplay.rollouts is {self.config.rollouts}: {task.name} has fewer "
@@ -165,7 +166,7 @@ class Selfplay:
                 continue
             item = Item(task.name, level, prompt, found[0][0])
             right = task.verify(*item[2:]) if self.config.verify else (
-                share >= self.config.majority and len(item.answer) >= usual)
+                share >= self.config.majority and len(item.answer) >= SHORT * usual)
             if right and size(item) <= self.longest:
                 passed.append(item)
         everything = [answer for own in said for answer in own]
