@@ -1,8 +1,10 @@
 """Tasks of the user's own: what is right trains, what is wrong is named and the run stays whole."""
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,13 @@ WRONG = {
     "prompt is int": COLOURS.replace('f"colour {number}@"', "number"),
     "they are marks": COLOURS.replace('f"colour {number}@"', 'b"\\xff"'),
     "verify says False to its own": COLOURS.replace("return answer ==", "return answer !="),
+    "loading raises KeyboardInterrupt": "raise KeyboardInterrupt",
+    "loading raises Mute": "class Mute(BaseException):\n    def __str__(self): 1 / 0\nraise Mute",
+    "loading ends its process": "import os; os._exit(0)",
+    "generate at level 1 ends its process": COLOURS.replace(
+        "number = int", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n        number = "
+        "int"),
+    "verify raises KeyError": COLOURS.replace("return answer ==", "return {}[1] and answer =="),
     "give more distinct prompts": COLOURS.replace('f"colour {number}@"', '"colour 7@"').replace(
         f"{ANSWER}\n    def", '"red"\n    def')}
 
@@ -100,11 +109,103 @@ def test_what_a_users_task_does_wrong_is_said_in_one_line_with_its_name(tmp_path
     assert "\n" not in str(error.value)
 
 
-def test_a_task_that_takes_forever_is_named(tmp_path, monkeypatch):
+FOREVER = {"a loop": "while 1: pass", "in C": "sum(range(10 ** 13))",
+           "and takes no hint": "import signal\n        signal.pthread_sigmask(signal.SIG_BLOCK, "
+           "range(1, 65))\n        while 1:\n            try: 1 / 0\n            except: pass"}
+
+
+@pytest.mark.parametrize("how", FOREVER)
+def test_a_task_that_takes_forever_is_named(tmp_path, monkeypatch, how):
     monkeypatch.setattr("seed.curriculum.own_tasks.LIMIT_S", 0.2)
-    name = written(tmp_path, COLOURS.replace("number = int", "while 1: pass\n        number = int"))
+    name = written(tmp_path, COLOURS.replace("number", f"{FOREVER[how]}\n        number", 1))
+    began = time.monotonic()
     with pytest.raises(TaskError, match="lesson.py:Colours: generate at level 1 takes longer"):
         drawn(name)
+    assert time.monotonic() - began < 5
+
+
+def test_a_task_that_is_slow_each_time_is_named_before_it_has_cost_hours(tmp_path, monkeypatch):
+    monkeypatch.setattr("seed.curriculum.own_tasks.SLACK_S", 0.5)
+    slow = COLOURS.replace("number = int", "import time; time.sleep(0.2)\n        number = int")
+    with pytest.raises(TaskError, match=r"its calls take 0\.[2-9]\d s each: make it quicker"):
+        drawn(written(tmp_path, slow))
+
+
+RIGHT = {
+    "a dataclass": "from __future__ import annotations\nimport dataclasses\n"
+                   "@dataclasses.dataclass\nclass Other:\n    a: int = 1\n" + COLOURS,
+    "a neighbour": "import neighbour\n" + COLOURS,
+    "it prints": COLOURS.replace("number = int", "print('{\"value\": 1}')\n        number = int"),
+    "bytes": COLOURS.replace('f"colour {number}@", "red" if number % 2 else "blue"',
+                             'f"colour {number}@".encode(), b"red" if number % 2 else b"blue"')
+    .replace('("red" if number % 2 else "blue")', '(b"red" if number % 2 else b"blue")'),
+    "a numpy bool": "import numpy as np\n" + COLOURS.replace(
+        "return answer == (", "return np.bool_(answer == (").replace('"blue")\n', '"blue"))\n')}
+
+
+@pytest.mark.parametrize("what", RIGHT)
+def test_what_is_unusual_and_right_is_a_task(tmp_path, what):
+    (tmp_path / "neighbour.py").write_text("")
+    name = written(tmp_path, RIGHT[what])
+    items = drawn(name)
+    task = load(name)
+    task.generate(dice(0, Stream.SAMPLE, 0), 1)   # now it is known what it speaks
+    assert all(task.verify(item.prompt, item.answer) for item in items)
+    assert not task.verify(items[0].prompt, b"green") and not task.verify(b"?", b"red")
+
+
+def test_dice_that_a_class_throws_anew_are_its_own_alone(tmp_path):
+    name = written(tmp_path, COLOURS.replace("number", "rng.seed(1)\n        number", 1))
+    rng, task = dice(0, Stream.SAMPLE, 0), load(name)
+    task.generate(rng, 1)
+    after = rng.random()
+    task.generate(rng, 1)
+    assert rng.random() != after
+
+
+def test_no_process_of_a_task_is_left_when_its_run_is_killed(tmp_path):
+    """Even if the class is at work and never looks at its socket."""
+    name = written(tmp_path, COLOURS.replace("number", "while 1: pass\n        number", 1))
+    code = ("import random\nfrom seed.curriculum.own_tasks import load\n"
+            f"load({name!r}).generate(random.Random(0), 1)")
+    process = subprocess.Popen([sys.executable, "-c", code])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until, pid = time.monotonic() + 10, 0
+
+    def used() -> int:
+        """Clock ticks of the child."""
+        return int(Path(f"/proc/{pid}/stat").read_text().split()[13])
+    while not pid or used() < 30:
+        assert time.monotonic() < until
+        pid = int((children.read_text().split() or [0])[0])
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_what_a_class_prints_is_not_among_the_answers(tmp_path):
+    name = written(tmp_path, RIGHT["it prints"])
+    done = subprocess.run([sys.executable, "-m", "seed", "items", "--json", "--task", name],
+                          capture_output=True, text=True, timeout=60)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows and all(row.keys() == {"task", "level", "prompt", "answer"} for row in rows)
+    assert '{"value": 1}' in done.stderr
+
+
+def test_a_corpus_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "said.jsonl"
+    rows = [{"prompt": f"say {i}\u2028:", "answer": "yes" if i % 10 else "no"} for i in range(500)]
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(
+        json.dumps(row, ensure_ascii=False) for row in rows).encode())
+    task = load(str(path))
+    assert len(task.items) == 500 and 0.9 <= task.chance(1) < 0.96   # who always says yes
+    (tmp_path / "notes.txt").write_text("\n".join(f"{i}ööööö" for i in range(99)))
+    for item in load(str(tmp_path / "notes.txt")).items:
+        item.prompt.decode()
+        item.answer.decode()
 
 
 @pytest.mark.parametrize("text, says", [
@@ -116,6 +217,14 @@ def test_a_broken_corpus_is_named_with_its_line(tmp_path, text, says):
         load(str(tmp_path / "said.jsonl"))
     with pytest.raises(TaskError, match="No such file"):
         load(str(tmp_path / "other.jsonl"))
+
+
+def test_what_is_no_task_s_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name, says in ((str(tmp_path / "pipe.jsonl"), "is not a file"), ("a\0b.jsonl", "no file's"),
+                       (f"{tmp_path}/lesson.py", "name its class too, as in lesson.py:ClassName")):
+        with pytest.raises(TaskError, match=says):
+            load(name)
 
 
 def train(folder: Path, name: str, steps: int) -> subprocess.CompletedProcess:

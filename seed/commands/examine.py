@@ -26,8 +26,9 @@ def run_eval(args: argparse.Namespace) -> int:
     forward, t = Forwards(model), profile.train.seq_len
     n, scores = args.items or profile.curriculum.holdout_items, {}
     holdout = curriculum.holdout(n)
-    for name, items in (("holdout", holdout), ("extrapolation", curriculum.extrapolation(n)),
-                        ("selfplay", curriculum.beyond(profile.selfplay.tasks, n))):
+    played = profile.selfplay.tasks   # beyond their lessons: what is longer was learnt
+    for name, items in (("holdout", holdout), ("selfplay", curriculum.beyond(played, n)),
+                        ("extrapolation", curriculum.extrapolation(n, played))):
         scores[name] = evaluate(items, curriculum, forward, t) or []
     minds = intuition.consistency(curriculum, forward, t, min(n, ASKED))
     sure = intuition.calibration(holdout, forward, t)

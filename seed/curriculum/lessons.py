@@ -16,7 +16,7 @@ import numpy as np
 from seed.config import ConfigError, CurriculumConfig
 from seed.curriculum.own_tasks import is_own, load
 from seed.curriculum.school import School
-from seed.curriculum.task import Item, Task
+from seed.curriculum.task import Item, Task, is_holdout
 from seed.curriculum.tasks import NAMES, PLAIN
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
@@ -40,10 +40,6 @@ class TaughtBatch(NamedTuple):
     targets: np.ndarray  # (b, t) int32
     places: np.ndarray   # (b, t, k) int32, < 0 where it says nothing
     probs: np.ndarray    # (b, t, k) float32
-
-
-def is_holdout(prompt: bytes) -> bool:
-    return hashlib.blake2b(prompt, digest_size=1).digest()[0] % 8 == 0
 
 
 class Curriculum:
@@ -156,9 +152,11 @@ class Curriculum:
                     [name], self.config.exam_items * max(1, FEW_LEVELS // len(task.levels)),
                     Stream.EXAM)]
 
-    def extrapolation(self, n_per_level: int) -> list[Item]:
-        """n items a task, longer than any trained one; the same for every run seed."""
-        return self._examination(self.tasks, n_per_level, Stream.EXTRAPOLATION)
+    def extrapolation(self, n_per_level: int, played: Iterable[str] = ()) -> list[Item]:
+        """n items a task, longer than any trained one; the same for every run seed. Tasks that were
+        `played` beyond their levels have none."""
+        names = [name for name in self.tasks if name not in set(played)]
+        return self._examination(names, n_per_level, Stream.EXTRAPOLATION)
 
     def beyond(self, highest: Mapping[str, int], n_per_level: int) -> list[Item]:
         """n items a task and level after its training levels up to `highest`; for every seed."""

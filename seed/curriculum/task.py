@@ -6,6 +6,7 @@ prompts are longer than any that is trained. `chance(level)` is the accuracy of 
 ignores the prompt, on training or holdout items, whichever is higher (a holdout of few prompts has
 commoner answers), rounded up. Tasks of few answers list them, and examinations balance them.
 """
+import hashlib
 import random
 import re
 from collections.abc import Iterable
@@ -31,6 +32,11 @@ class Part(NamedTuple):
     end: int
     question: str   # closed like every prompt of its task
     answer: str
+
+
+def is_holdout(prompt: bytes) -> bool:
+    """Whether a prompt is never trained on: one of eight, by its hash, whatever the seed."""
+    return hashlib.blake2b(prompt, digest_size=1).digest()[0] % 8 == 0
 
 
 def integer(rng: random.Random, low: int, high: int) -> int:

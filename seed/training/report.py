@@ -72,7 +72,8 @@ def rounds(found: Sequence[dict[str, Any]]) -> str:
         lines.append(line([row["step"] / last for row in own], [row["rate"] for row in own], 1,
                           colour))
         legend += (f'<text x="{SIDE + 10}" y="{18 * (i + 1)}" fill="{colour}">'
-                   f'{html.escape(name[-24:])}, level {own[-1]["level"]}</text>')
+                   f'{html.escape(name[-24:])}, level '
+                   f'{html.escape(str(own[-1]["level"]))}</text>')
     return curve(*lines, legend=legend)
 
 
