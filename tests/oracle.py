@@ -18,7 +18,7 @@ def silu(x):
 def ssm(config, x, w, conv_in, ssm_in):
     b, t, _ = x.shape
     h, n, p, k = config.ssm_heads, config.d_state, config.head_dim, config.d_conv
-    proj = np.dot(rms_norm(x, w["norm"], config.norm_eps), w["in_proj"].T)
+    proj = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["in_proj"].T)
     split = h * 2 * (n + p)
     qkvz = np.reshape(proj[..., :split], (b, t, h, 2 * (n + p)))
     beta = config.beta_max * sigmoid(proj[..., split:split + h])
@@ -42,7 +42,7 @@ def attention(config, x, w, k_in, v_in, length):
     b, t, d = x.shape
     h, p, window = config.attn_heads, config.head_dim, config.sliding_window
     past = window - 1
-    qkv = np.dot(rms_norm(x, w["norm"], config.norm_eps), w["qkv_proj"].T)
+    qkv = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["qkv_proj"].T)
     k = np.concatenate([k_in, qkv[..., d:2 * d]], 1)
     v = np.concatenate([v_in, qkv[..., 2 * d:]], 1)
     angle = np.arange(past + t)[:, None] * config.rope_theta ** (-np.arange(p // 2) / (p // 2))
@@ -65,7 +65,7 @@ def attention(config, x, w, k_in, v_in, length):
 
 
 def mlp(config, x, w):
-    hidden = np.dot(rms_norm(x, w["norm"], config.norm_eps), w["in_proj"].T)
+    hidden = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["in_proj"].T)
     gate, up = hidden[..., :config.d_ff], hidden[..., config.d_ff:]
     return x + np.dot(silu(gate) * up, w["out_proj"].T)
 
@@ -85,7 +85,7 @@ def loss(config, params, tokens, targets):
             empty = np.zeros((b, past, config.d_model))
             x = attention(config, x, mixer, empty, empty, np.zeros(b, int))[0]
         x = mlp(config, x, second)
-    logits = np.dot(rms_norm(x, params["norm_f"], config.norm_eps), params["embedding"].T)
+    logits = np.dot(rms_norm(x, params["norm_f"], config.stream_eps), params["embedding"].T)
     top = np.max(logits, -1, keepdims=True)
     log_prob = logits - top - np.log(np.sum(np.exp(logits - top), -1, keepdims=True))
     rows, columns = np.nonzero(targets >= 0)

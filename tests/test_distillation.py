@@ -93,7 +93,7 @@ def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, a
         return reference.cross_entropy(scores, realized(targets), realized(inv_count), soft)
 
     def by_float64(given):
-        logits = anp.dot(oracle.rms_norm(given[0], given[1], CONFIG.norm_eps), given[2].T)
+        logits = anp.dot(oracle.rms_norm(given[0], given[1], CONFIG.stream_eps), given[2].T)
         return exact(anp.reshape(logits, (B, T, 256)), targets, inv_count, places, probs,
                      temperature, alpha)
     expected, d_expected = autograd.value_and_grad(by_float64)(

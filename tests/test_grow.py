@@ -36,6 +36,16 @@ def learnt() -> dict[str, np.ndarray]:
     return params
 
 
+@pytest.mark.parametrize("d_model", [64, 96, 512])
+def test_a_young_brain_s_small_stream_grows_as_well(d_model):
+    """The eps of its norms is not small beside it: it has to shrink with the mean over channels."""
+    small, large = SMALL, dataclasses.replace(SMALL, d_model=d_model)
+    params, tokens = init_params(small, 1), realized(batches(1)[0].tokens)
+    before = WaveCore(small, params)(tokens)[0].numpy()
+    after = WaveCore(large, grow.grow(small, params, large, seed=2))(tokens)[0].numpy()
+    assert distance(after, before) < 1e-5
+
+
 @pytest.mark.parametrize("kinds", SOME, ids="+".join)
 def test_a_grown_brain_says_the_same(kinds):
     params, tokens = learnt(), realized(batches(1)[0].tokens)

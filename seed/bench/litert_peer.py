@@ -38,8 +38,9 @@ class Step(torch.nn.Module):
     def get(self, i: int, name: str) -> torch.Tensor:
         return self.get_buffer(f"layers_{i}_{name.replace('.', '_')}")
 
-    def norm(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.config.norm_eps) * gain
+    def norm(self, x: torch.Tensor, gain: torch.Tensor, eps: float = 0.0) -> torch.Tensor:
+        eps = eps or self.config.stream_eps
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * gain
 
     def forward(self, token: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         table, gain = self.get_buffer("embedding"), self.get_buffer("norm_f")
@@ -78,7 +79,7 @@ class Step(torch.nn.Module):
             v = v - torch.bmm(k[:, None], state)[:, 0]
         state = state + k[:, :, None] * (beta * v)[:, None]
         y = torch.bmm(q[:, None], state)[:, 0]
-        y = self.norm(y, self.get(i, "mixer.out_norm")) * F.silu(heads[:, 2 * n + p:])
+        y = self.norm(y, self.get(i, "mixer.out_norm"), c.norm_eps) * F.silu(heads[:, 2 * n + p:])
         return F.linear(y.reshape(1, h * p), self.get(i, "mixer.out_proj")), window[1:], state
 
     def attention(self, i, x, keys, values, mask):

@@ -62,7 +62,8 @@ class Peer:
         return list(self.w.values())
 
     def norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.w[name], self.config.norm_eps)
+        return F.rms_norm(x, (x.shape[-1],), self.w[name], self.config.norm_eps
+                          if name.endswith("out_norm") else self.config.stream_eps)
 
     def ssm(self, x: torch.Tensor, at: str) -> torch.Tensor:
         c, w, (b, t, _) = self.config, self.w, x.shape

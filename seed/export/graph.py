@@ -127,13 +127,13 @@ class Layers:
                 x, after[f"keys_{i}"], after[f"values_{i}"] = self._attention(
                     i, x, state[f"keys_{i}"], state[f"values_{i}"], mask)
             x = self._mlp(i, x)
-        x = o.normalised(o.slice(x, 1, self.t - 1, 1), True, c.norm_eps)
+        x = o.normalised(o.slice(x, 1, self.t - 1, 1), True, c.stream_eps)
         scores = o.linear(o.mul(x, o.constant(self.params["norm_f"])), self.params["embedding"])
         return {"logits": o.reshape(scores, 1, c.vocab_size),
                 **{name: after[name] for name in state}}
 
     def _norm(self, x: Tensor) -> Tensor:
-        return self.o.normalised(x, True, self.config.norm_eps)
+        return self.o.normalised(x, True, self.config.stream_eps)
 
     def _mlp(self, i: int, x: Tensor) -> Tensor:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]

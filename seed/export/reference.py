@@ -49,8 +49,9 @@ class Reference:
         return self.params["embedding"] @ self._norm(x, "norm_f")
 
     def _norm(self, x: np.ndarray, gain: str) -> np.ndarray:
-        mean = (x * x).mean(-1, keepdims=True)
-        return x / np.sqrt(mean + self.config.norm_eps) * self.params[gain]
+        c, mean = self.config, (x * x).mean(-1, keepdims=True)
+        eps = c.norm_eps if gain.endswith("out_norm") else c.stream_eps
+        return x / np.sqrt(mean + eps) * self.params[gain]
 
     def _ssm(self, i: int, x: np.ndarray) -> np.ndarray:
         c, w = self.config, lambda name: self.params[f"layers.{i}.mixer.{name}"]

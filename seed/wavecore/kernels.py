@@ -74,7 +74,7 @@ def _empty(*shape: int) -> Tensor:
 
 def _common(config: ModelConfig, b: int, t: int, threads: int) -> dict[str, object]:
     return {"THREADS": threads, "BATCH": b, "TIME": t, "ROWS": b * t, "D_MODEL": config.d_model,
-            "NORM_EPS": f"{config.norm_eps!r}f"}
+            "NORM_EPS": f"{config.stream_eps!r}f", "OUT_NORM_EPS": f"{config.norm_eps!r}f"}
 
 
 def _weights(block: Block) -> dict[str, int]:

@@ -41,7 +41,7 @@ def ssm(config: ModelConfig, x: Tensor, w: dict[str, Tensor], conv_in: Tensor,
     """
     b, t, _ = x.shape
     h, n, p, past = config.ssm_heads, config.d_state, config.head_dim, config.d_conv - 1
-    proj = rms_norm(x, w["norm"], config.norm_eps) @ w["in_proj"].T     # (b, t, h*(2n+2p) + 2h)
+    proj = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T     # (b, t, h*(2n+2p) + 2h)
     split = h * (2 * n + 2 * p)
     qkvz = proj[..., :split].reshape(b, t, h, 2 * n + 2 * p)
     beta = proj[..., split:split + h].sigmoid() * config.beta_max       # (b, t, h)
@@ -81,7 +81,7 @@ def attention(config: ModelConfig, x: Tensor, w: dict[str, Tensor], k_in: Tensor
     """
     b, t, d = typing.cast(tuple[int, ...], x.shape)
     h, p, past = config.attn_heads, config.head_dim, config.sliding_window - 1
-    qkv = rms_norm(x, w["norm"], config.norm_eps) @ w["qkv_proj"].T     # (b, t, 3d)
+    qkv = rms_norm(x, w["norm"], config.stream_eps) @ w["qkv_proj"].T     # (b, t, 3d)
     k, v = k_in.cat(qkv[..., d:2 * d], dim=1), v_in.cat(qkv[..., 2 * d:], dim=1)  # (b, past+t, d)
     table = Tensor(rope_table(config, t))
     cos, sin = table[:, None, :p // 2], table[:, None, p // 2:]         # (past+t, 1, p/2)
@@ -103,14 +103,14 @@ def attention(config: ModelConfig, x: Tensor, w: dict[str, Tensor], k_in: Tensor
 
 def mlp(config: ModelConfig, x: Tensor, w: dict[str, Tensor]) -> Tensor:
     """SwiGLU MLP with residual (Shazeer 2002.05202): x (b, t, d) to (b, t, d)."""
-    hidden = rms_norm(x, w["norm"], config.norm_eps) @ w["in_proj"].T   # (b, t, 2f)
+    hidden = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T   # (b, t, 2f)
     gate, up = hidden[..., :config.d_ff], hidden[..., config.d_ff:]
     return x + (silu(gate) * up) @ w["out_proj"].T
 
 
 def logits(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
     """Final norm and tied head: x (b, t, d) to (b, t, v)."""
-    return rms_norm(x, gain, config.norm_eps) @ table.T
+    return rms_norm(x, gain, config.stream_eps) @ table.T
 
 
 class SoftTargets(NamedTuple):

@@ -135,7 +135,7 @@ INLINE void recur(const float *S, float *S_next, const float *qkv, float a, floa
 INLINE float output_inverse_rms(const float *y) {
     vec q = 0.f;
     for (int j = 0; j < HEAD_DIM; j += LANES) q += load(y + j) * load(y + j);
-    return 1.f / root(sum_lanes(q) * (1.f / HEAD_DIM) + NORM_EPS);
+    return 1.f / root(sum_lanes(q) * (1.f / HEAD_DIM) + OUT_NORM_EPS);
 }
 
 #ifdef FORWARD
