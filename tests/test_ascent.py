@@ -28,7 +28,7 @@ def asked(plateau: Plateau, losses, opened: int = LAST, first: int = 1) -> list[
 
 
 def test_a_brain_grows_when_its_loss_is_level_and_all_grades_are_open(tmp_path):
-    fresh = (lambda: Plateau(tmp_path / "metrics.jsonl", 2, 0, LAST))
+    fresh = (lambda: Plateau(tmp_path / "metrics.jsonl", LADDER[1], 0, LAST))
     level, falling = [1.0] * 2000, [0.99 ** (i / 10) for i in range(2000)]
     assert asked(fresh(), level) == [1000, 1250, 1500, 1750, 2000]
     assert asked(fresh(), falling) == []
@@ -49,10 +49,11 @@ def test_a_resumed_ascent_asks_the_same_of_its_metrics(tmp_path):
             if step == exam:
                 metrics.write("exam", step, opened=LAST)
             if step == grown:
-                metrics.write("grow", step, parameters=[1, 2])
-        assert len(Plateau(path, 2, 1200, LAST).losses) == counted
-        assert len(Plateau(path, 1, 1200, LAST).losses) == 1200 - exam   # killed before it grew
-        assert len(Plateau(path, 2, 1200, LAST + 1).losses) == (0 if exam else counted)
+                metrics.write("grow", step, parameters=[1, 1], size=[*LADDER[1]])
+        assert len(Plateau(path, LADDER[1], 1200, LAST).losses) == counted
+        unborn = Plateau(path, LADDER[0], 1200, LAST)   # killed before it grew
+        assert len(unborn.losses) == 1200 - exam
+        assert len(Plateau(path, LADDER[1], 1200, LAST + 1).losses) == (0 if exam else counted)
 
 
 def test_it_grows_rung_by_rung_up_to_the_limit():

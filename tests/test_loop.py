@@ -97,6 +97,14 @@ def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
     assert len(asked) == 40   # of 50 steps, until the rate falls
 
 
+def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
+    minute = ("train.steps=0", "train.minutes=1")
+    first = run(tmp_path, Counter(Clock(), seconds=0.5), *minute)
+    assert first.finished and run(tmp_path, Counter(Clock(), seconds=0.5), *minute).step == 120
+    more = run(tmp_path, Counter(Clock(), seconds=0.5), "train.steps=0", "train.minutes=3")
+    assert more.finished and more.step == 360
+
+
 def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
     learner = Counter(Clock(), bad=[3])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0")

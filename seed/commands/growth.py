@@ -22,12 +22,17 @@ AUTO = "auto"
 
 def run_grow(args: argparse.Namespace) -> int:
     prepare(args.threads)
+    from seed.system_health import read
     from seed.training.grow import in_shape_of
     from seed.training.lock import locked
+    from seed.training.memory import check_fits
+    from seed.wavecore import parts
     with locked(args.run_dir):
         small = from_dict(newest(args.run_dir, repair=True).meta["profile"])
         large = (_next(args.run_dir, small) if args.to == AUTO else
                  in_shape_of(small, load_profile(args.to)))
+        parts.check(small.model, large.model)
+        say(check_fits(large, args.threads, read(args.run_dir)))   # else it could never go on
         counts = _become(args.run_dir, small, large)
     print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
           f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
@@ -51,15 +56,18 @@ def _next(run_dir: Path, small: Profile) -> Profile:
 def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
     """In place; the brain as it was is the previous generation until the next save."""
     from seed.training import checkpoint
+    from seed.training.ascent import rung_of
     from seed.training.grow import grow_brain
     from seed.training.metrics import Metrics, read
     from seed.wavecore.layout import count_params
     brain = newest(run_dir, repair=True)
     grown = grow_brain(brain, large)
     counts = [count_params(profile.model) for profile in (small, large)]
-    step, path = brain.meta["step"], run_dir / "metrics.jsonl"
-    if (step, counts) not in [(row["step"], row["parameters"]) for row in read(path, "grow")]:
-        Metrics(path, step).write("grow", step, parameters=counts)   # else it was killed here
+    step, path, size = brain.meta["step"], run_dir / "metrics.jsonl", [*rung_of(large)]
+    if (step, size) not in [(row["step"], row.get("size")) for row in read(path, "grow")]:
+        metrics = Metrics(path, step)   # else it was killed here
+        metrics.write("grow", step, parameters=counts, size=size)
+        metrics.sync()
     checkpoint.save(run_dir, grown.tensors, grown.meta)
     return counts
 
@@ -88,7 +96,6 @@ def run_ascend(args: argparse.Namespace) -> int:
     from seed.training.memory import NoRoom, check_fits
     from seed.training.signals import Requests, release
     from seed.system_health import read
-    from seed.wavecore.layout import count_params
     args.minutes = None if args.steps else max(0.1, args.minutes - spent_s / 60)
     found = checkpoint.read_newest(args.run_dir, say)
     args.profile = None if found else args.profile or DEFAULT   # the brain's own from here on
@@ -114,7 +121,7 @@ def run_ascend(args: argparse.Namespace) -> int:
                 return None
         return size
     step, elapsed_s = (found.meta["step"], found.meta["elapsed_s"]) if found else (0, 0.0)
-    plateau = Plateau(args.run_dir / "metrics.jsonl", count_params(profile.model), step,
+    plateau = Plateau(args.run_dir / "metrics.jsonl", rung_of(profile), step,
                       school.highest(profile.curriculum, profile.curriculum.tasks))
     size = larger(step, elapsed_s)
     if found and size and may_grow(found.meta) and plateau.is_level(step):

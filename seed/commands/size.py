@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 import json
+import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,14 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
     prepare(args.threads)
     from seed import system_health
     from seed.governor import ceiling_mb
-    from seed.training.scaling import LADDER, Limits, Search
+    from seed.training.scaling import Limits, Search, ladder_of
     args.run_dir.mkdir(parents=True, exist_ok=True)
     limits = Limits(ceiling_mb(profile.governor, system_health.read(args.run_dir)),
                     args.tokens_per_s,
                     profile.governor.slow_c if profile.governor.thermal else float("inf"),
                     parameter_s)
     return Search(profile, args.threads, limits, args.run_dir, args.probe_seconds,
-                  _ladder(profile, args.overrides, LADDER))
+                  _ladder(profile, args.overrides, ladder_of(profile)))
 
 
 def climb(args: argparse.Namespace, search: "Search",
@@ -63,16 +64,22 @@ def climb(args: argparse.Namespace, search: "Search",
     """
     from seed import system_health
     from seed.training import probe
+    from seed.training.memory import NoRoom
     from seed.training.scaling import LADDER_NAME
     governor = search.profile.governor
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
     while (i := search.next_rung()) is not None:
         (args.run_dir / LIMIT).unlink(missing_ok=True)   # it was of other limits
         if governor.thermal:
             probe.cool_down(governor.resume_c)
         say(f"trying {search.ladder[i]}")
-        found = search.begin(i, system_health.boot_id()) or probe.run(
-            search.profile, search.ladder[i], args.threads, args.probe_seconds,
-            search.limits.memory_mb, args.run_dir / "probing")
+        try:
+            found = search.begin(i, system_health.boot_id()) or probe.run(
+                search.profile, search.ladder[i], args.threads, args.probe_seconds,
+                search.limits.memory_mb, args.run_dir / "probing")
+        except BaseException:   # no fall of the board
+            search.attempts.clear()
+            raise
         if not search.remember(found):
             say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
         say(_line(search, i))
@@ -82,21 +89,28 @@ def climb(args: argparse.Namespace, search: "Search",
         [_row(search, i) for i in sorted(search.probes)]).encode())
     if chosen is None:
         (args.run_dir / LIMIT).unlink(missing_ok=True)
-        raise ConfigError(f"no rung is stable: {search.ladder[0]}: {search.verdicts()[0]}; allow "
-                          f"more with --memory or a lower --tokens-per-s")
+        fault = search.verdicts()[0]
+        of_now = fault.startswith((probe.NEEDS, probe.STOPPED))
+        raise (NoRoom if of_now else ConfigError)(
+            f"no rung is stable: {search.ladder[0]}: {fault}; allow more with --memory or a lower "
+            f"--tokens-per-s")
     atomic_file.write(args.run_dir / LIMIT, to_toml(
         dataclasses.replace(search.profiles[chosen], name="limit")).encode())
 
 
 def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Rung"]) -> list["Rung"]:
-    """The ladder, but with the sizes that were set."""
+    """The ladder, but with the sizes that were set. Raises ConfigError if it has no rung."""
     keys = {text.partition("=")[0] for text in overrides}
     if "model.d_ff" in keys:
         raise ConfigError("model.d_ff cannot be set here: on the ladder it is twice the width")
     now = {"d_model": profile.model.d_model, "n_layers": profile.model.n_layers,
            "batch_size": profile.train.batch_size, "seq_len": profile.train.seq_len}
     fixed = {SIZES[key]: now[SIZES[key]] for key in keys & SIZES.keys()}
-    return list(dict.fromkeys(rung._replace(**fixed) for rung in ladder))
+    found = list(dict.fromkeys(rung._replace(**fixed) for rung in ladder))
+    if not found:
+        raise ConfigError(f"model.head_dim is {profile.model.head_dim}: no width of the ladder is "
+                          f"a multiple of it")
+    return found
 
 
 def _row(search: "Search", i: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ It grows when its loss has stopped falling while all its grades are open, into t
 the limit of its board, if the time that is left gives the larger brain enough to read. All of it
 follows from files of the run directory, so an interrupted ascent goes on with the same decisions.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from seed.config import Profile
 from seed.training import metrics
 from seed.training.cost import tokens
 from seed.training.probe import Rung
-from seed.training.scaling import LADDER
+from seed.training.scaling import ladder_of
 from seed.wavecore.layout import count_params
 
 WINDOW = 500            # steps whose mean loss is compared with that of the same number before
@@ -23,14 +23,14 @@ LOOK_EVERY = 250        # steps
 class Plateau:
     """Whether the loss has stopped falling; to be asked after every step."""
 
-    def __init__(self, path: Path, parameters: int, step: int, highest: int):
-        """`path`: the metrics of a run that is at `step`, with so many parameters, and opens grades
-        up to `highest`. Counted are the losses since it has them, and since that was opened."""
+    def __init__(self, path: Path, size: Rung, step: int, highest: int):
+        """`path`: the metrics of a run that is at `step`, is of that size, and opens grades up to
+        `highest`. Counted are the losses since it is, and since that was opened."""
         def rows(kind: str) -> list[dict[str, Any]]:
             return [row for row in metrics.read(path, kind) if row["step"] <= step]
         opened = [row["step"] for row in rows("exam") if row["opened"] >= highest]
         grown = [row["step"] for row in rows("grow")
-                 if row["parameters"][1] == parameters]   # else it was killed before it had grown
+                 if row.get("size") == [*size]]   # else it was killed before it had grown
         begins = max(opened[:1] + grown[-1:], default=0)
         self.highest = highest
         self.losses = [row["loss"] for row in rows("step") if row["step"] > begins]
@@ -64,14 +64,14 @@ def rung_of(profile: Profile) -> Rung:
 
 
 def next_size(profile: Profile, limit: Profile, steps_left: Callable[[Profile], float],
-              bytes_per_parameter: float, ladder: Sequence[Rung] = LADDER) -> Profile | None:
+              bytes_per_parameter: float) -> Profile | None:
     """The profile in the next size up to the limit, or None if there is none, or not the time.
 
     `steps_left`: how many steps of a size the rest of the run has. In them it has to read so many
     bytes for each of its parameters.
     """
     now, most = rung_of(profile), rung_of(limit)
-    for rung in ladder:
+    for rung in ladder_of(profile):
         larger = Rung(*map(min, zip(rung, most)))
         if larger == now or any(a < b for a, b in zip(larger, now)):
             continue

@@ -110,7 +110,8 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         skipped, rollbacks = found.meta["skipped"], found.meta["rollbacks"]
         lr_scale, plan = 0.5 ** rollbacks, Plan(**found.meta["plan"])
         school = schools.from_dict(found.meta["school"])
-        if config.steps and plan.total_steps != config.steps:
+        longer = config.minutes > from_dict(found.meta["profile"]).train.minutes
+        if plan.total_steps != config.steps if config.steps else longer:
             plan = Plan()  # a run that is given a new end is planned anew
         status.say(f"going on from step {step} of {run_dir}")
     again = ["selfplay", *(["exam"] if school.examined_at < step else [])]

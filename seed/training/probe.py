@@ -28,6 +28,7 @@ LOOK_S = 0.1         # between two looks at the child
 HANG_S = 300.0       # without a step, a save or an examination
 COOL_S = 900.0       # between two probes at the most
 FEW = 20             # steps below which losses and gradients tell no trend
+LONGER = 5.0         # times as long a probe may last until it has made so many
 WINDOWS = 5          # parts of a probe, equal in time, whose speeds are compared
 SETTLED_C = 1.0      # a temperature that changes by less over a probe has settled
 PR_SET_PDEATHSIG = 1
@@ -92,6 +93,7 @@ class Look(NamedTuple):
     rss_mb: float
     temp_c: float | None
     throttled: tuple[str, ...]   # by the firmware
+    swap_mb: float = 0.0         # of the whole board
 
 
 def cool_down(resume_c: float, wait_s: float = COOL_S) -> None:
@@ -134,11 +136,10 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
         ended = _fault(process.returncode, last, folder)
     elif not ended and not told:
         ended = last.removeprefix("seed: ") if NEEDS in last else STOPPED + _governed(folder)
-    swap_after = system_health.swap_used_mb().value or 0.0
     found = _found(looks, folder)
     shutil.rmtree(folder, ignore_errors=True)
     return Probe(rung, base_of(profile), threads, seconds, ceiling_mb, ended, **found,
-                 swap_mb=max(0.0, swap_after - swap_before))
+                 swap_mb=max([0.0, *(look.swap_mb - swap_before for look in looks)]))
 
 
 def _die_with_parent() -> None:
@@ -169,7 +170,7 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
     """Looks until the child ends, whether it was told to, and why it had to be killed if it was.
 
     It is told when it has trained for its time, counted from its first step and without
-    examinations, and was examined.
+    examinations, was examined, and has made enough steps to tell a trend, or is too slow for that.
     """
     began, counted = time.monotonic(), _counted(path)
     looks: list[Look] = []
@@ -186,7 +187,8 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
             made, stepped_s = steps, now
         at_s = now - apart_s
         bits = tuple(name for name, on in system_health.throttled().now().items() if on)
-        looks.append(Look(at_s, steps, rss, system_health.temp_c(), bits))
+        swap = system_health.swap_used_mb().value or 0.0   # what the child's end gives back, too
+        looks.append(Look(at_s, steps, rss, system_health.temp_c(), bits, swap))
         first_s = first_s if steps else at_s
         if now_size != size:
             moved_s, size = now, now_size
@@ -194,7 +196,9 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
             return looks, told, f"it took more than {ceiling_mb:.0f} MB"
         if now - moved_s > hang_s:
             return looks, told, f"it stood still for {now - moved_s:.0f} s"
-        if not told and exams and at_s - first_s >= seconds:
+        trained_s = at_s - first_s
+        if not told and exams and trained_s >= seconds and (
+                steps >= FEW or trained_s >= LONGER * seconds):
             process.terminate()
             told = True
     return looks, told, ""

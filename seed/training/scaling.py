@@ -15,7 +15,7 @@ from seed.config import Profile
 from seed.training.cost import Cost, tokens
 from seed.training.memory import estimate_mb
 from seed.curriculum.journal import Journal
-from seed.training.probe import LEAST, NEEDS, STOPPED, Probe, Rung, base_of
+from seed.training.probe import FEW, LEAST, NEEDS, STOPPED, Probe, Rung, base_of
 from seed.wavecore.layout import count_params
 
 NAME, LADDER_NAME, TRYING = "scale.jsonl", "ladder.json", "trying.jsonl"
@@ -34,6 +34,19 @@ LADDER = tuple(Rung(*numbers) for numbers in (
     (512, 16, 32, 256), (512, 16, 32, 320), (512, 16, 32, 384), (640, 16, 32, 384),
     (640, 16, 32, 512), (768, 16, 32, 512), (768, 20, 32, 512), (1024, 20, 32, 512),
     (1024, 24, 32, 512)))
+
+
+def ladder_of(profile: Profile, ladder: Sequence[Rung] = LADDER) -> list[Rung]:
+    """The ladder for brains of this profile: with rows no shorter than its own, of as many bytes a
+    step, and with widths that its heads divide."""
+    found = []
+    for rung in ladder:
+        seq_len = max(rung.seq_len, profile.train.seq_len)
+        rows = max(profile.train.batch_size if seq_len > rung.seq_len else 1,
+                   rung.batch_size * rung.seq_len // seq_len)
+        if rung.d_model % profile.model.head_dim == 0:
+            found.append(rung._replace(batch_size=rows, seq_len=seq_len))
+    return list(dict.fromkeys(found))
 
 
 class Limits(NamedTuple):
@@ -63,8 +76,8 @@ def faults(probe: Probe, limits: Limits, size: Size) -> str:
                      f"{limits.memory_mb:.0f}")
     elif size.estimate_mb > limits.memory_mb and not probe.ended:
         found.append(f"a run of it is refused: {size.estimate_mb:.0f} MB are expected")
-    if probe.step_s is None and not probe.ended:
-        found.append(f"only {probe.steps} steps in its time")
+    if probe.steps < FEW and not probe.ended:
+        found.append(f"only {probe.steps} steps, which tell no trend")
     if probe.step_s and size.tokens / probe.step_s < least:
         found.append(f"{size.tokens / probe.step_s:,.0f} tokens/s, {least:,.0f} are wanted")
     if probe.jitter is not None and probe.jitter > MAX_JITTER:
@@ -167,12 +180,12 @@ class Search:
     def remember(self, found: Probe) -> bool:
         """Whether a probe is on disk. What depends on the rest of the board is for this search
         alone: too little free memory, by its own word."""
-        self.attempts.clear()
         of_now = found.ended.startswith((NEEDS, STOPPED))
-        if not of_now and self.journal.append([found], [asdict(found)]):
-            return True
-        self.journal.rows.append(found)
-        return of_now
+        kept = not of_now and self.journal.append([found], [asdict(found)])
+        if not kept:
+            self.journal.rows.append(found)
+        self.attempts.clear()
+        return kept or of_now
 
     @property
     def chosen(self) -> int | None:

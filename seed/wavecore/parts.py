@@ -40,9 +40,20 @@ def check(small: ModelConfig, large: ModelConfig) -> None:
         if getattr(small, key) > getattr(large, key):
             raise ConfigError(f"model.{key} is {getattr(small, key)} in the smaller and "
                               f"{getattr(large, key)} in the larger brain: use no more there")
-    if not choices(small, large):
+    if first_layers(small, large) is None:
         raise ConfigError(f"model.pattern gives {small.layer_kinds}, which is not within "
                           f"{large.layer_kinds}: leave layers out of that")
+
+
+def first_layers(small: ModelConfig, large: ModelConfig) -> tuple[int, ...] | None:
+    """The first layers of the large model that are of the small one's kinds, in their order."""
+    found, left = [], iter(enumerate(large.layer_kinds))
+    for kind in small.layer_kinds:
+        at = next((i for i, other in left if other == kind), None)
+        if at is None:
+            return None
+        found.append(at)
+    return tuple(found)
 
 
 def choices(small: ModelConfig, large: ModelConfig) -> list[tuple[int, ...]]:
@@ -56,7 +67,9 @@ def first(small: ModelConfig, large: ModelConfig) -> Parts:
     """The first parts of each kind, and the first layers that will do."""
     kinds = small.layer_kinds
     heads = tuple(np.arange(small.ssm_heads if kind == "S" else small.attn_heads) for kind in kinds)
-    return Parts(choices(small, large)[0], np.arange(small.d_model), heads,
+    layers = first_layers(small, large)
+    assert layers is not None, "check comes first"
+    return Parts(layers, np.arange(small.d_model), heads,
                  (np.arange(small.d_ff),) * small.n_layers)
 
 
