@@ -7,7 +7,8 @@ import pytest
 
 import brains
 from seed.__main__ import main
-from seed.bench import ablate, compare, new_rules
+from seed.bench import ablate, compare, lengths, new_rules
+from seed.curriculum.task import Item
 from seed.training import checkpoint
 from seed.training.checkpoint import NAME
 
@@ -106,3 +107,10 @@ def test_a_new_rule_is_shown_by_pairs_that_are_not_asked():
                                           new_rules.examples("%", 1)[200:]))
     assert len(told) == 200 and len(asked) == 9800 and not told & asked
     assert ("49%97=", "147") in told | asked
+
+
+def test_lengths_are_classes_of_forty_bytes_and_lose_no_item():
+    items = [Item("parity", 4, n * b"1" + b"#", b"1") for n in (256, 41, 80, 81, 120)]
+    found = lengths.by_length(items)
+    assert [item.level for item in found] == [80, 80, 120, 120, 280]
+    assert {item.prompt for item in found} == {item.prompt for item in items}

@@ -1,0 +1,40 @@
+"""What a brain knows beyond its lessons, by length: `python -m seed.bench.lengths --run-dir BRAIN`
+
+The questions are of the level after a task's last, of up to 256 bytes, and never trained on.
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from seed.commands.start import load_brain
+from seed.curriculum.task import Item
+
+WIDTH = 40   # bytes of a prompt that count as one length
+
+
+def by_length(items: Sequence[Item]) -> list[Item]:
+    """The same items, shortest first; the longest length of their class stands for their level."""
+    return sorted((item._replace(level=-(-(len(item.prompt) - 1) // WIDTH) * WIDTH)
+                   for item in items), key=lambda item: (item.task, item.level))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", default=["parity", "modular", "cycle"])
+    parser.add_argument("--items", type=int, default=1280, help="of a task")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    profile, model, _ = load_brain(args)
+    from seed.curriculum.lessons import Curriculum
+    from seed.training.evaluate import evaluate, table
+    from seed.training.step import Forwards
+    curriculum = Curriculum(profile.curriculum, profile.identity, 0)
+    longer = {name: len(curriculum.tasks[name].levels) + 1 for name in args.tasks}
+    items = by_length(curriculum.beyond(longer, args.items))
+    print(table(evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or [])
+          .replace("level", "bytes"))
+
+
+if __name__ == "__main__":
+    main()
