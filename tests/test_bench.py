@@ -114,3 +114,17 @@ def test_lengths_are_classes_of_forty_bytes_and_lose_no_item():
     found = lengths.by_length(items)
     assert [item.level for item in found] == [80, 80, 120, 120, 280]
     assert {item.prompt for item in found} == {item.prompt for item in items}
+
+
+@pytest.mark.parametrize("tasks, said", [
+    ("juggling", "--tasks juggling: the brain has no longer questions of it"),
+    ("identity", "--tasks identity: the brain has no longer questions of it"),
+    (None, "has no brain: train one with --run-dir")])
+def test_lengths_refuses_what_it_cannot_ask_in_one_line(tmp_path, monkeypatch, capsys, tasks, said):
+    if tasks:
+        brains.untrained(tmp_path, "toy", *TINY)
+    monkeypatch.setattr("sys.argv", ["lengths", "--run-dir", str(tmp_path),
+                                     "--tasks", tasks or "parity"])
+    with pytest.raises(SystemExit) as stop:
+        lengths.main()
+    assert stop.value.code == 2 and said in capsys.readouterr().err

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seed.commands.start import load_brain
+from seed.config import ConfigError
 from seed.curriculum.task import Item
 
 WIDTH = 40   # bytes of a prompt that count as one length
@@ -25,11 +26,18 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1280, help="of a task")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    profile, model, _ = load_brain(args)
+    try:
+        profile, model, _ = load_brain(args)
+    except ConfigError as error:
+        parser.error(str(error))
     from seed.curriculum.lessons import Curriculum
     from seed.training.evaluate import evaluate, table
     from seed.training.step import Forwards
     curriculum = Curriculum(profile.curriculum, profile.identity, 0)
+    strange = [name for name in args.tasks
+               if name not in curriculum.tasks or not curriculum.tasks[name].extrapolates]
+    if strange:
+        parser.error(f"--tasks {strange[0]}: the brain has no longer questions of it")
     longer = {name: len(curriculum.tasks[name].levels) + 1 for name in args.tasks}
     items = by_length(curriculum.beyond(longer, args.items))
     print(table(evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or [])
