@@ -2,8 +2,8 @@
 
 Prints as JSON how far its logits are from those expected, what the delegate took, the text that it
 generates, and how many of the expected file's questions it answers. Exits with 1 unless that is
-what a file of its kind of weights must do. Needs the package on PYTHONPATH, numpy and a TFLite
-runtime.
+what a file of its kind of weights must do; of 5,000 steps one may be a tie. Needs the
+package on PYTHONPATH, numpy and a TFLite runtime.
 """
 import json
 import sys
@@ -27,15 +27,17 @@ def judge(path: str, expected: str) -> dict:
     right = sum(level["correct"] for level in exact_match(brain, items))
     brain.reset()
     return {"runtime": brain.runtime, "weights": brain.description["weights"],
-            "steps": agreement.steps, "agreed": agreement.agreed, "relative": agreement.relative,
-            "partitions": plan.partitions, "outside": plan.outside, "right": right,
-            "asked": len(items), "size": Path(path).stat().st_size,
+            "steps": agreement.steps, "agreed": agreement.agreed, "tied": agreement.tied,
+            "relative": agreement.relative, "partitions": plan.partitions, "outside": plan.outside,
+            "right": right, "asked": len(items), "size": Path(path).stat().st_size,
             "text": list(bytes(brain.generate_bytes(b"12+30=", 40, temperature=1.0, seed=3)))}
 
 
 if __name__ == "__main__":
     found = judge(*sys.argv[1:])
     print(json.dumps(found))
-    agrees = found["weights"] != "float32" or found["agreed"] == found["steps"]
+    few = found["tied"] <= found["steps"] // 5000
+    agrees = found["weights"] != "float32" or few and sum(
+        found[kind] for kind in ("agreed", "tied")) == found["steps"]
     near = found["relative"] < FAULTLESS[found["weights"]]
     sys.exit(not (found["partitions"] == 1 and near and agrees))

@@ -355,6 +355,19 @@ def test_what_makes_a_file_unfit_is_found():
     assert nothing.relative == float("inf") and fault(report_of(trainer=nothing), "int8")
 
 
+def test_only_what_the_judge_cannot_tell_apart_is_a_tie():
+    judge, agreement = np.arange(11.0), Agreement()     # a range of 10
+    near, far = judge.copy(), judge.copy()
+    near[9], far[9] = 10 - 1e-4, 10 - 3e-4              # 1e-5 and 3e-5 of it
+    flipped = judge.copy()
+    flipped[9] = 11
+    for expected, counts in ((judge, (1, 0)), (near, (1, 1)), (far, (1, 1)), (judge, (1, 1))):
+        agreement.see(flipped if counts[1] else judge, expected)
+        assert (agreement.agreed, agreement.tied) == counts
+    agreement.see(near, far)
+    assert (agreement.agreed, agreement.tied) == (2, 1)
+
+
 def test_a_brain_that_is_not_finite_is_never_written(tmp_path):
     profile = load_profile("toy", [*SMALL, "curriculum.holdout_items=1"])
     params = brains.weights(profile)

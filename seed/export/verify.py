@@ -15,6 +15,9 @@ from seed.runtime import Brain, choose
 Step = Callable[[int], np.ndarray]       # a byte to the logits (v,) after it
 # Of the logits' range, by the kind of weights: more is a fault of ours.
 FAULTLESS = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
+# Of one step's range: two best logits that the judge has this near are one to float32, whose sums
+# differ by half of it. Which of them a file takes for the likeliest says nothing about the file.
+TIED = 2e-5
 MOST_LOST = 0.05   # of the holdout: narrow weights that cost more are not worth it
 BOOKKEEPING = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")   # of states, in whatever runtime
 
@@ -26,13 +29,16 @@ class Agreement:
     delta: float = 0.0          # largest difference of a logit
     spread: float = 0.0         # largest range of the logits of one step
     agreed: int = 0             # steps with the same likeliest byte
+    tied: int = 0               # steps with another, that are a tie to the judge too
 
     def see(self, found: np.ndarray, expected: np.ndarray) -> None:
         self.steps += 1
         delta = float(np.abs(found - expected).max())
         self.delta = max(self.delta, delta if np.isfinite(delta) else float("inf"))
         self.spread = max(self.spread, float(np.ptp(expected)))
-        self.agreed += int(found.argmax() == expected.argmax())
+        gap = float(expected.max() - expected[found.argmax()])
+        self.agreed += int(gap == 0)
+        self.tied += int(0 < gap < TIED * np.ptp(expected))
 
     @property
     def relative(self) -> float:
@@ -160,9 +166,10 @@ def table(report: Report) -> str:
     outside = ", ".join(f"{n} {name}" for name, n in plan.outside.items()) or "nothing"
     lines = [f"{'runtime':<12}{report.runtime}"]
     for name, agreement in (("reference", report.reference), ("trainer", report.trainer)):
+        ties = f" (and {agreement.tied} ties)" if agreement.tied else ""
         lines.append(f"{name:<12}same likeliest byte in {agreement.agreed} of {agreement.steps} "
-                     f"steps, logits within {agreement.delta:.1e} ({agreement.relative:.1e} of "
-                     f"their range)")
+                     f"steps{ties}, logits within {agreement.delta:.1e} "
+                     f"({agreement.relative:.1e} of their range)")
     lines += [f"{'holdout':<12}{100 * exact(report.holdout):.1f} % exact, the checkpoint "
               f"{100 * exact(report.checkpoint):.1f} %",
               f"{'plan':<12}{plan.delegated} of {plan.nodes} operators in {plan.partitions} "
