@@ -76,8 +76,9 @@ def test_it_does_not_grow_into_what_the_time_cannot_feed():
 
 SIZE = {"model.d_model": 64, "train.batch_size": 1, "train.seq_len": 32}
 LESSONS = ["curriculum.tasks={copy=1.0}", "curriculum.exam_every=0", "train.lr=0",
-           "train.warmup_steps=0", "train.save_every_minutes=0.01", "train.write_gb_per_day=1e6",
-           "curriculum.holdout_items=4", *(f"{key}={value}" for key, value in SIZE.items())]
+           "train.warmup_steps=0", "train.decay_fraction=0.1", "train.save_every_minutes=0.01",
+           "train.write_gb_per_day=1e6", "curriculum.holdout_items=4",
+           *(f"{key}={value}" for key, value in SIZE.items())]
 
 
 def remembered(run_dir) -> None:
@@ -90,7 +91,8 @@ def remembered(run_dir) -> None:
 
 def ascend(run_dir, *options: str) -> list[str]:
     return [sys.executable, "-m", "seed", "ascend", "--run-dir", str(run_dir), "--threads=1",
-            "--json", "--bytes-per-parameter=0.1", *options, *(f"--set={text}" for text in LESSONS)]
+            "--json", "--bytes-per-parameter=0.02", *options,
+            *(f"--set={text}" for text in LESSONS)]
 
 
 def kill_when_grown(command: list[str], run_dir) -> None:
@@ -110,14 +112,14 @@ def test_an_ascent_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
     for run_dir in (whole, killed):
         run_dir.mkdir()
         remembered(run_dir)
-    kill_when_grown(ascend(killed, "--steps=2200"), killed)
-    ends = [subprocess.run(ascend(run_dir, "--steps=2200"), capture_output=True, text=True,
+    kill_when_grown(ascend(killed, "--steps=1300"), killed)
+    ends = [subprocess.run(ascend(run_dir, "--steps=1300"), capture_output=True, text=True,
                            timeout=200) for run_dir in (killed, whole)]
     assert [done.returncode for done in ends] == [0, 0], ends[0].stderr + ends[1].stderr
     assert (whole / checkpoint.NAME).read_bytes() == (killed / checkpoint.NAME).read_bytes()
     rows = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
     assert [row["parameters"] for row in rows if row["kind"] == "grow"] == [[234680, 334816]]
-    assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 2201))
+    assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 1301))
     brain = load_profile(str(killed / "brain.toml"))
     assert ascent.rung_of(brain) == (64, 6, 1, 32) == ascent.rung_of(
         load_profile(str(killed / "limit.toml")))

@@ -69,12 +69,12 @@ def test_accuracy_is_the_mean_over_tasks_not_over_levels():
 def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys):
     words = ["--steps", "2", "--seeds", "2", "--threads", "1", "--out", str(tmp_path),
              "--set=curriculum.tasks={copy=1.0,parity=1.0}", "--set=curriculum.holdout_items=2",
-             *(f"--set={text}" for text in TINY[:3]), "", "train.lr=1e-3 model.beta_max=1.0"]
+             *(f"--set={text}" for text in TINY[:3]), "", "train.lr=1e-3 train.warmup_steps=5"]
     assert ablate.main(words) == 0
     last = capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines()
     assert "grade 1" in last[0] and "grade 4" in last[0] and "grade 2" not in last[0]
     assert last[1].startswith("as in the profile") and last[1].split()[4] == "2"
-    assert last[2].startswith("train.lr=1e-3 model.beta_max=1.0") and len(last) == 3
+    assert last[2].startswith("train.lr=1e-3 train.warmup_steps=5") and len(last) == 3
     profiles = [checkpoint.read(path).meta["profile"] for path in tmp_path.glob(f"*/{NAME}")]
     assert sorted((p["train"]["seed"], p["train"]["lr"]) for p in profiles) == [
         (0, 1e-3), (0, 4e-3), (1, 1e-3), (1, 4e-3)]

@@ -50,7 +50,7 @@ def on_a_small_disk(tmp_path: Path, script: str, *more: str, steps: int = 1500) 
         set -u
         disk={disk} log={tmp_path}/log
         mount -t tmpfs -o size=3m,nr_inodes=24 none $disk
-        export CACHEDB={tmp_path}/kernels.db
+        export CACHEDB={os.environ["CACHEDB"]}
         until_logged() {{ for i in $(seq 600); do grep -q "$1" $log && return; sleep 0.1; done
                           echo "never logged: $1"; }}
         until_step() {{ until grep -qs "step\\": $1," $disk/metrics.jsonl; do sleep 0.1; done; }}
@@ -108,7 +108,7 @@ def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path):
     library, runs = storm.build_faults(tmp_path), {}
     for operation in storm.OPERATIONS:
         run_dir = tmp_path / operation
-        runs[operation] = storm.start(run_dir, tmp_path / f"{operation}.db", library,
+        runs[operation] = storm.start(run_dir, Path(os.environ["CACHEDB"]), library,
                                       f"{operation}:3:3:eio")
     for operation, process in runs.items():
         errors = process.communicate(timeout=100)[1]
@@ -126,15 +126,16 @@ def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_promised
     """Each such save has renamed its files already: the second must not push the promised one out.
     """
     library = storm.build_faults(tmp_path)
-    process = storm.start(tmp_path / "run", tmp_path / "kernels.db", library,
+    process = storm.start(tmp_path / "run", Path(os.environ["CACHEDB"]), library,
                           "directory:3:99999:eio")
     wait_for(tmp_path / "run/metrics.jsonl", '"kind": "step"', process)
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
+    said = ""
+    while said.count("WARNING: not saved") < 3:
         process.send_signal(signal.SIGUSR1)
-        time.sleep(0.05)
+        said += process.stderr.readline()
+        assert process.poll() is None, said
     process.send_signal(signal.SIGTERM)
-    errors = process.communicate(timeout=60)[1]
+    errors = said + process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "Traceback" not in errors, errors
     promised = int(errors.split("only the checkpoint of step ")[1].split()[0])
     assert errors.count("WARNING: not saved") >= 2
@@ -185,9 +186,10 @@ def library(tmp_path_factory) -> Path:
 def calm(tmp_path_factory) -> tuple[Path, tuple[str, str]]:
     """Kernel cache and outcome of a run that nothing disturbs."""
     folder = tmp_path_factory.mktemp("calm")
-    process = storm.start(folder / "run", folder / "kernels.db")
+    cache = Path(os.environ["CACHEDB"])
+    process = storm.start(folder / "run", cache)
     assert process.communicate(timeout=100) and process.returncode == 0
-    return folder / "kernels.db", storm.outcome(folder / "run")
+    return cache, storm.outcome(folder / "run")
 
 
 def finish(run_dir: Path, cache: Path) -> tuple[str, str]:

@@ -12,13 +12,13 @@ import pytest
 
 from seed.training.checkpoint import NAME, read_meta
 
-STEPS = 300
+STEPS = 150
 
 
 def command(run_dir: Path, *options: str, steps: int = STEPS) -> list[str]:
     return [sys.executable, "-m", "seed", "train", "--profile", "toy", "--steps", str(steps),
             "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
-            "--set", "curriculum.holdout_items=2", "--set", "curriculum.exam_every=50",
+            "--set", "curriculum.holdout_items=2", "--set", "curriculum.exam_every=25",
             "--set", "curriculum.exam_items=2", "--set", "curriculum.patience=2",
             "--set", "train.batch_size=8", *options]
 
@@ -46,11 +46,11 @@ def whole(tmp_path_factory) -> str:
     run_dir = tmp_path_factory.mktemp("whole")
     done = run(run_dir, "--threads", "1")
     assert done.returncode == 0, done.stderr
-    assert "finished at step 300" in done.stdout and "copy" in done.stdout
+    assert f"finished at step {STEPS}" in done.stdout and "copy" in done.stdout
     again = run(run_dir, "--threads", "1")
-    assert again.returncode == 0 and "finished at step 300" in again.stdout
+    assert again.returncode == 0 and f"finished at step {STEPS}" in again.stdout
     school = read_meta(run_dir / NAME)["school"]
-    assert school["opened"] > 2 and school["examined_at"] == 250
+    assert school["opened"] > 2 and school["examined_at"] == 125
     return sha256(run_dir)
 
 
@@ -62,7 +62,7 @@ def test_the_final_checkpoint_is_the_same_for_every_thread_count(whole, tmp_path
 
 
 def test_three_stops_and_resumes_end_in_the_same_bits(whole, tmp_path):
-    for stop_after in (60, 140, 220):
+    for stop_after in (30, 70, 110):
         process = subprocess.Popen(command(tmp_path, "--threads", "2"), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True)
         wait_for_steps(process, tmp_path, stop_after)
