@@ -1,6 +1,7 @@
 """Checkpoints of untrained brains whose weights are large enough for logits to mean something.
 
-`python tests/brains.py FOLDER` writes exported files there, and what they should say.
+`python tests/brains.py RUN_DIR FOLDER` writes exported files of a trained one, and what they should
+say in 10,000 steps and to two questions a level.
 """
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seed.config import Profile, load_profile
+from seed.curriculum.lessons import Curriculum
 from seed.curriculum.school import School
 from seed.curriculum.task import Item
 from seed.export.graph import Options
@@ -70,9 +72,11 @@ def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Pa
     return path
 
 
-def main(folder: Path) -> None:
-    source = source_of(untrained(folder, "toy"))
-    expect(folder / "expected.npz", source, 200)
+def main(run_dir: Path, folder: Path) -> None:
+    source = source_of(run_dir / checkpoint.NAME)
+    profile = source.profile
+    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    expect(folder / "expected.npz", source, 10_000, list(dict.fromkeys(curriculum.holdout(2))))
     for target, kind in (("portable", "float32"), ("portable", "int8"), ("litert", "float32"),
                          ("litert", "int8")):
         data = translate(source, Options(target, kind), None)
@@ -80,4 +84,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))
