@@ -94,6 +94,9 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
     with pytest.raises(SystemExit):
         new_rules.main(["--run-dir", str(path.parent), "--out", str(path.parent)])
     assert "is there: use another, or remove it" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        new_rules.main(["--run-dir", str(tmp_path), "--out", str(tmp_path / "none")])
+    assert "has no brain" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert [line.split()[:3] for line in lines[1:]] == [
         [rule, seed, "0.0"] for rule in ("12&34", "12@34", "12%34") for seed in ("0", "1")]
     assert path.read_bytes() == before

@@ -74,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options += [f"--threads={args.threads}"]
     if args.out.exists():
         parser.error(f"--out {args.out} is there: use another, or remove it")
+    if not (args.run_dir / NAME).exists():
+        parser.error(f"--run-dir {args.run_dir} has no brain ({NAME}): train one there first")
     print(f"{'rule':<10}{'seed':>5}{'before %':>10}{'unseen %':>10}{'old tasks %':>20}")
     for sign in RULES:
         for seed in range(args.seeds):
