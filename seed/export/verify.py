@@ -15,8 +15,8 @@ from seed.runtime import Brain, choose
 Step = Callable[[int], np.ndarray]       # a byte to the logits (v,) after it
 # Of the logits' range, by the kind of weights: more is a fault of ours.
 FAULTLESS = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
-# Of one step's range: two best logits that the judge has this near are one to float32, whose sums
-# differ by half of it. Which of them a file takes for the likeliest says nothing about the file.
+# Of one step's range: when the judge has its best logit this near to the byte that a file says, the
+# report calls it a tie, so that a reader can tell a close call from a fault. Nothing passes by it.
 TIED = 2e-5
 MOST_LOST = 0.05   # of the holdout: narrow weights that cost more are not worth it
 BOOKKEEPING = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")   # of states, in whatever runtime
