@@ -1,4 +1,5 @@
 import os
+import random
 import re
 import subprocess
 import sys
@@ -166,6 +167,37 @@ def test_verifiers_accept_every_item_and_refuse_a_corrupted_answer():
         assert c.tasks[task].verify(prompt, answer)
         for wrong in (answer[:-1], answer + b"1", bytes([answer[0] ^ 1]) + answer[1:]):
             assert not c.tasks[task].verify(prompt, wrong), (prompt, wrong)
+
+
+def test_questions_of_others_never_raise_and_without_an_answer_none_is_right():
+    """As a brain or a teacher may ask them: right in form, and else anything."""
+    c, items = every_item(20)
+    letters = {name: "".join(sorted({chr(byte) for item in items if item.task == name
+                                     for byte in item.prompt})) for name in c.tasks}
+    rng, asked = random.Random(1), Counter[str]()
+    for task, _, prompt, _ in items:
+        asks, text, own = c.tasks[task], prompt.decode(), letters[task]
+        for _ in range(80):
+            at = rng.randrange(len(text))
+            other = text[:at] + rng.choice(("", *own, *own)) + text[at + rng.randrange(2):]
+            if re.fullmatch(asks.form, other, re.ASCII):
+                text, answer = other, asks.solve(other)
+                asked[task] += 1
+                assert asks.verify(text.encode(), encode(answer)) == (answer != ""), text
+    assert min(asked[task] for task in c.tasks) > 1000
+
+
+@pytest.mark.parametrize("task, prompt, tempting", [
+    ("count", "1,5,2:", "-1,-4,-7"), ("next", "5,0,0;", "0"), ("next", "4,6,9;", "13"),
+    ("next", "1,7,3,50,4,9;", "5"), ("missing", "1,2,_,3,9;", "2"), ("assign", "a=b,a=", "0"),
+    ("assign", "a=b3,a=", "3"), ("nested", "(1)2+)%", "3"), ("nested", "(3)%", "3"),
+    ("story", "Ann finds 3. Ann:", "3"), ("story", "Ann has 3. Ann gives Bob 2. Bob:", "2"),
+    ("recall", "k:ab,f:", ""), ("brackets", "()|", ""), ("grid", "RR./.G.@", "S"),
+    ("add", "\u0661+2=", "3")])
+def test_a_question_that_has_no_answer_has_no_right_one(task, prompt, tempting):
+    asked = curriculum().tasks[task]
+    assert not asked.verify(prompt.encode(), tempting.encode())
+    assert not asked.verify(prompt.encode(), b"")
 
 
 def test_answers_equal_an_independent_recomputation():

@@ -13,7 +13,7 @@ class Assign(Task):
 
     Some statements say again what is known: a=3,b=a+4,b=7,c=b-a,c= is answered 4.
     """
-    name, form = "assign", r"([a-z]=[a-z0-9]+([+-][a-z0-9]+)?,)+[a-z]="
+    name, form = "assign", r"([a-z]=([a-z]|\d+)([+-]([a-z]|\d+))?,)+[a-z]="
     chances = (0.15, 0.155, 0.155)
 
     def ask(self, rng: random.Random, level: int) -> str:
@@ -60,7 +60,9 @@ class Assign(Task):
         *said, asked = prompt[:-1].split(",")
         for name, left, operator, right in re.findall(
                 r"([a-z])=(\w+)(?:([+-])(\w+))?", ",".join(said)):
-            one, other = (values.get(word, 0) if word.isalpha() else int(word or 0)
+            if any(word.isalpha() and word not in values for word in (left, right)):
+                return ""
+            one, other = (values[word] if word.isalpha() else int(word or 0)
                           for word in (left, right))
             values[name] = one - other if operator == "-" else one + other
         return str(values.get(asked, ""))

@@ -49,10 +49,12 @@ class Story(Task):
         for who, deed, other, text in re.findall(
                 r"(\w+) (has|finds|loses|gives ?)(\w*) (\d+)\.", prompt):
             number = int(text)
+            if not {who, other or who} <= owns.keys() and deed != "has":
+                return ""   # of somebody who was never told of
             owns[who] = (number if deed == "has" else
-                         owns.get(who, 0) + (number if deed == "finds" else -number))
+                         owns[who] + (number if deed == "finds" else -number))
             if other:
-                owns[other] = owns.get(other, 0) + number
+                owns[other] += number
         return str(owns.get(prompt.split(" ")[-1][:-1], ""))
 
     def parts(self, prompt: str) -> Iterator[Part]:
@@ -126,17 +128,12 @@ class Nested(Task):
         return f"({parts[0]}{'+-*'[int(rng.random() * 3)]}{parts[1]})"
 
     def solve(self, prompt: str) -> str:
-        values: list[int] = []
-        operators: list[str] = []
-        for mark in prompt[:-1]:
-            if mark.isdigit():
-                values.append(int(mark))
-            elif mark in "+-*":
-                operators.append(mark)
-            elif mark == ")" and operators and len(values) > 1:
-                right, left, operator = values.pop(), values.pop(), operators.pop()
-                values.append(calculate(left, operator, right))
-        return str(values[0] % MODULUS) if len(values) == 1 else ""
+        """Innermost brackets first, until one digit is left."""
+        said, pairs = prompt[:-1], 1
+        while pairs:
+            said, pairs = re.subn(r"\((\d)([+*-])(\d)\)", lambda found: str(
+                calculate(int(found[1]), found[2], int(found[3]))), said)
+        return said if len(said) == 1 else ""
 
     def parts(self, prompt: str) -> Iterator[Part]:
         starts: list[int] = []
@@ -170,7 +167,7 @@ class Grid(Task):
         cells = {(r, c): mark for r, row in enumerate(prompt[:-1].split("/"))
                  for c, mark in enumerate(row)}
         places = {mark: place for place, mark in cells.items()}
-        if "R" not in places or "G" not in places:
+        if prompt.count("R") != 1 or prompt.count("G") != 1:
             return ""
         distance, edge = {places["G"]: 0}, [places["G"]]
         while edge and places["R"] not in distance:

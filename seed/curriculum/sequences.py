@@ -50,8 +50,9 @@ class Count(Task):
                                     (1, 9, 1000, 5000))[level - 1])[:3]) + ":"
 
     def solve(self, prompt: str) -> str:
-        _, middle, last = map(int, prompt[:-1].split(","))
-        return joined([last + i * (last - middle) for i in (1, 2, 3)])
+        first, middle, last = map(int, prompt[:-1].split(","))
+        step = last - middle
+        return joined([last + i * step for i in (1, 2, 3)]) if middle - first == step else ""
 
 
 class Next(Task):
@@ -85,9 +86,11 @@ class Next(Task):
                     return shown[-period]
             return ""
         x = list(map(int, shown.split(",")))
-        if x[0] != x[1] and all(a * c == b * b for a, b, c in zip(x, x[1:], x[2:])):
-            return str(x[-1] * x[-1] // x[-2])
-        return str(2 * x[-2] - x[-4]) if len(x) > 3 else ""
+        if 0 not in x and x[0] != x[1] and all(a * c == b * b for a, b, c in zip(x, x[1:], x[2:])):
+            following, rest = divmod(x[-1] * x[-1], x[-2])
+            return "" if rest else str(following)
+        changes = [later - earlier for earlier, later in zip(x, x[2:])]   # of two runs in turn
+        return str(x[-2] + changes[-2]) if len(x) > 3 and changes[2:] == changes[:-2] else ""
 
 
 class Missing(Task):
@@ -109,5 +112,7 @@ class Missing(Task):
         shown = prompt[:-1].split(",")
         at = shown.index("_")
         known = {i: int(text) for i, text in enumerate(shown) if i != at}
-        change = next(known[i + 2] - known[i] for i in known if i + 2 in known)
-        return str(known[at - 2] + change if at > 1 else known[at + 2] - change)
+        changes = {known[i + 2] - known[i] for i in known if i + 2 in known}
+        found = {known[at + way] - way // 2 * change for change in changes for way in (-2, 2)
+                 if at + way in known}
+        return str(found.pop()) if len(changes) == len(found) == 1 else ""

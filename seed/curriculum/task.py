@@ -75,6 +75,7 @@ class Task:
         raise NotImplementedError
 
     def solve(self, prompt: str) -> str:
+        """The answer; nothing if the prompt, though of this form, asks nothing that has one."""
         raise NotImplementedError
 
     def parts(self, prompt: str) -> Iterable[Part]:
@@ -92,4 +93,10 @@ class Task:
     def verify(self, prompt: bytes, answer: bytes) -> bool:
         """True if `prompt` is one of this task's and `answer` (without END) is right."""
         text = prompt.decode("utf-8", errors="replace")
-        return bool(re.fullmatch(self.form, text)) and encode(self.solve(text)) == answer
+        return (answer != b"" and bool(re.fullmatch(self.form, text, re.ASCII))
+                and encode(self.solve(text)) == answer)
+
+    def opening(self, text: bytes) -> bytes:
+        """The prompt of this task with which a text begins; nothing if it does not."""
+        found = re.match(self.form, text.decode("utf-8", errors="replace"), re.ASCII)
+        return encode(found[0]) if found else b""
