@@ -221,6 +221,7 @@ class SelfplayConfig:
     every: int = 100           # steps between rounds
     rollouts: int = 64         # questions a task and round
     share: float = 0.3         # of the items of a batch, once there are any
+    propose: float = 0.0       # share of their items whose prompts are learnt, to ask itself more
     push: float = 0.9          # share of a round that has to pass before the next level is asked
     verify: bool = True        # by the task's rule; false: by vote
     votes: int = 1             # answers to each question
@@ -231,6 +232,7 @@ class SelfplayConfig:
     def check(self) -> None:
         for name, low, high in (
                 ("every", 1, 10**6), ("rollouts", 1, 4096), ("share", 0.0, 0.95),
+                ("propose", 0.0, 1.0),
                 ("push", 0.0, 1.0), ("votes", 1, 64), ("majority", 0.0, 1.0),
                 ("temperature", 0.0, 10.0), ("longest", 1, 4096)):
             _check_range("selfplay", name, getattr(self, name), low, high)

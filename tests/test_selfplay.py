@@ -181,6 +181,78 @@ def test_sampled_answers_follow_the_temperature_and_the_draws():
     assert len(set(first(1.0, 1))) > 30 and len(set(first(1e-3, 1))) == 1
 
 
+def proposing(run_dir, *overrides: str) -> Selfplay:
+    profile = load_profile("toy", ["curriculum.tasks={parity=1.0,add=1.0,copy=1.0}",
+                                   "selfplay.tasks={parity=9,add=4}", "selfplay.rollouts=8",
+                                   "selfplay.propose=0.5", *overrides])
+    curriculum = Curriculum(profile.curriculum, profile.identity, 0)
+    return Selfplay(profile.selfplay, curriculum, run_dir, 0, 129)
+
+
+def free(text: str) -> bool:
+    return not is_holdout(text.encode())
+
+
+def test_the_brain_asks_itself_what_it_says_and_learns_what_it_answers_right(tmp_path):
+    play, asked, draws = proposing(tmp_path), [], []
+    new = [f"{a}+{b}=" for a in range(100, 120) for b in (7, 8)]
+    good = (text for text in new if free(text))
+    kept = next(text for text in new if not free(text))
+    mine = [next(good), next(good), next(good)]
+    said = [mine[0] + "999", mine[1], mine[0] + "1", kept + "5", mine[2], "abc>abc", "1+", ""]
+
+    def rollout(prompts, longest, temperature, seed, index):
+        draws.append(index)
+        if set(prompts) == {bytes([END])}:
+            assert temperature == 1.0 and longest == 129
+            return [Answer(text.encode(), True, 0.5) for text in said]
+        asked.append(prompts)
+        return [Answer(b"1" if p.endswith(b"#") else
+                       b"5" if p == mine[2].encode() else
+                       str(sum(map(int, p[:-1].split(b"+")))).encode(), True, 0.1)
+                for p in prompts]
+    rounds = play.play(10, 0, rollout)
+    assert asked[2:] == [[text.encode() for text in mine]]   # none of parity's, of copy's or kept
+    assert len(set(draws)) == len(draws) == 4
+    assert [(r.task, r.level, r.asked, len(r.passed)) for r in rounds[2:]] == [
+        ("parity", 0, 0, 0), ("add", 0, 3, 2)]
+    assert {item.prompt.decode() for item in play.won["add", 0]} == set(mine[:2])
+    again = proposing(tmp_path, "selfplay.every=10")
+    assert again.rounds == [] and again.frontier(again.curriculum.tasks["add"]) == 4
+    play.play(20, 0, rollout)
+    assert asked[-1] == [mine[2].encode()]   # what was won is not new
+    assert not {*draws[:4]} & {*draws[4:]}
+
+
+def test_prompts_are_learnt_of_a_share_of_what_plays_and_then_without_parts(tmp_path):
+    play = proposing(tmp_path)
+    curriculum = play.curriculum
+    plain = curriculum.batch(School(6, 6), 5, 16, 128)
+    batch = curriculum.batch(School(6, 6), 5, 16, 128, (), play.teaches_to_ask)
+    assert (batch.tokens == plain.tokens).all()
+    counts: dict[tuple[str, bool], int] = {}
+    for tokens, targets in zip(batch.tokens, batch.targets):
+        following = np.append(tokens[1:], 255)
+        starts = [0, *(np.flatnonzero(tokens == END) + 1)]
+        for start, end in zip(starts, starts[1:]):
+            text = bytes(tokens[start:end].astype(np.uint8))
+            task = next(t for t in curriculum.tasks.values() if t.opening(text))
+            prompt = task.opening(text)
+            whole = play.teaches_to_ask(Item(task.name, 1, prompt, text[len(prompt):]))
+            counts[task.name, whole] = counts.get((task.name, whole), 0) + 1
+            inside = slice(start, start + len(prompt) - 1)
+            if whole:
+                assert (targets[inside] == following[inside]).all()
+                assert start == 0 or targets[start - 1] == prompt[0]
+            elif task.name != "parity":
+                assert (targets[inside] == -1).all()
+    assert not counts.get(("copy", True)) and counts["copy", False] > 5
+    for name in ("add", "parity"):
+        assert 0.3 < counts[name, True] / (counts[name, True] + counts[name, False]) < 0.7
+    assert not any(proposing(tmp_path, "selfplay.propose=0.0").teaches_to_ask(item)
+                   for item in curriculum.holdout(5))
+
+
 def kill_when(command: list[str], path: Path, lines: int) -> None:
     """Runs a command until a file has so many lines, and kills all of it."""
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -197,6 +269,7 @@ def command(run_dir, steps: int) -> list[str]:
     return [sys.executable, "-m", "seed", "train", "--profile", "fast", f"--steps={steps}",
             "--run-dir", str(run_dir), "--threads=1", "--set=curriculum.tasks={parity=1.0}",
             "--set=selfplay.tasks={parity=4}", "--set=selfplay.every=4",
+            "--set=selfplay.propose=0.3",
             "--set=selfplay.rollouts=32", "--set=train.batch_size=2", "--set=train.lr=0.01",
             "--set=curriculum.holdout_items=4", "--set=train.save_every_minutes=0.002",
             "--set=train.write_gb_per_day=1e6", "--set=train.seq_len=280",
@@ -207,9 +280,9 @@ def test_a_killed_run_with_selfplay_goes_on_to_the_same_bits(tmp_path):
     whole = subprocess.run(command(tmp_path / "whole", 120), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     rounds = [json.loads(line) for line in (tmp_path / "whole" / NAME).read_text().splitlines()]
-    assert [row["step"] for row in rounds] == list(range(4, 120, 4))
+    assert [row["step"] for row in rounds] == [step for step in range(4, 120, 4) for _ in range(2)]
     assert sum(len(row["passed"]) for row in rounds) > 20
-    for rounds_before in (3, 11, 20):
+    for rounds_before in (6, 22, 40):
         kill_when(command(tmp_path / "killed", 120), tmp_path / "killed" / NAME, rounds_before)
     subprocess.run(command(tmp_path / "killed", 120), capture_output=True, check=True)
     for name in (checkpoint.NAME, NAME):
@@ -218,6 +291,8 @@ def test_a_killed_run_with_selfplay_goes_on_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("overrides, says", [
     (["selfplay.tasks={copy=4}"], "selfplay.tasks.copy is not among the lessons"),
+    (["selfplay.propose=0.1"], "selfplay.propose: .*addition.py:Addition does not say what its "),
+    (["selfplay.propose=1.5"], "selfplay.propose is 1.5: use 0.0 to 1.0"),
     (["selfplay.verify=false"], "selfplay.verify is false: use at least 2 votes"),
     (["selfplay.share=1.0"], "selfplay.share is 1.0: use 0.0 to 0.95")])
 def test_bad_input_to_selfplay_is_one_line(tmp_path, overrides, says):

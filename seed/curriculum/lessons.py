@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import random
 from bisect import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -90,14 +90,16 @@ class Curriculum:
                 * school.need(self.config, task, level) for task, level in self._lessons]
 
     def batch(self, school: School, step: int, batch_size: int, seq_len: int,
-              extra: Sequence[tuple[float, Sequence[Item]]] = ()) -> Batch:
+              extra: Sequence[tuple[float, Sequence[Item]]] = (),
+              whole: Callable[[Item], bool] = lambda item: False) -> Batch:
         """Rows packed with whole items; a pure function of all that is given and the seed.
 
         Of each pair in `extra` the first is the share that its items have, as soon as there are
         any. Items are drawn until their bytes would fill the rows, and packed the longest first,
         each into the row that it fills best; what finds no room is dropped. In its row an item
-        stands in the order of the draw. Items that outgrow a row are not drawn. Raises ConfigError
-        if nothing else is left of a task and level, or if nothing is open.
+        stands in the order of the draw. Of an item that is `whole` the prompt is learnt as well,
+        instead of its parts. Items that outgrow a row are not drawn. Raises ConfigError if nothing
+        else is left of a task and level, or if nothing is open.
         """
         pools = [(share, own) for share, own in extra if own and share]
         extras = list(accumulate(share for share, _ in pools))
@@ -118,19 +120,21 @@ class Curriculum:
                 items.append(self.draw(rng, task, level, holdout=False, longest=seq_len))
             used += size(items[-1])
         rows = _pack(items, batch_size, seq_len + 1)
-        batch = _lay_out(rows, seq_len)
+        batch = _lay_out(rows, seq_len, whole)
         if self.config.parts:
-            self._add_parts(rows, batch.targets)
+            self._add_parts(rows, batch.targets, whole)
         return batch
 
-    def _add_parts(self, rows: Sequence[Sequence[Item]], targets: np.ndarray) -> None:
+    def _add_parts(self, rows: Sequence[Sequence[Item]], targets: np.ndarray,
+                   whole: Callable[[Item], bool]) -> None:
         """Sets the targets inside the prompts: answers to their parts, unless the holdout asks
         them."""
         for row, own in zip(rows, targets):
             start = 0
             for item in row:
                 task = self.tasks.get(item.task)
-                parts = task.parts(decode(item.prompt)) if task and item.level in task.levels else (
+                parts = task.parts(decode(item.prompt)) if (
+                    task and item.level in task.levels and not whole(item)) else (
                     ())  # what is extra tells its answer alone
                 for end, question, answer in parts:
                     if is_holdout(encode(question)):
@@ -226,7 +230,8 @@ def _pack(items: Sequence[Item], n_rows: int, length: int) -> list[list[Item]]:
     return [[items[i] for i in sorted(row)] for row in rows]
 
 
-def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int) -> Batch:
+def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
+             whole: Callable[[Item], bool] = lambda item: False) -> Batch:
     """Items back to back in each row; seq_len + 1 bytes a row make seq_len (input, next) pairs."""
     flat = bytearray()
     learnt = bytearray()
@@ -235,7 +240,8 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int) -> Batch:
         for item in row:
             flat += item.prompt + item.answer
             flat.append(END)
-            learnt += bytes(len(item.prompt)) + b"\x01" * (len(item.answer) + 1)
+            learnt += (b"\x01" if whole(item) else b"\0") * len(item.prompt)
+            learnt += b"\x01" * (len(item.answer) + 1)
         room = seq_len + 1 - (len(flat) - start)
         flat += bytes((PAD,)) * room
         learnt += bytes(room)

@@ -255,7 +255,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             heard = lessons(desk.collect, step)
             metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))
         batch: Batch | TaughtBatch = (soft(step) if soft else None) or lessons(
-            curriculum.batch, school, step, rows, config.seq_len, extra(step))
+            curriculum.batch, school, step, rows, config.seq_len, extra(step), play.teaches_to_ask)
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch, lr)

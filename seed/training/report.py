@@ -67,13 +67,16 @@ def school(exams: Sequence[dict[str, Any]]) -> str:
 def rounds(found: Sequence[dict[str, Any]]) -> str:
     """Of each task that plays: the share of its rounds that passed, against steps."""
     last, lines, legend = max(row["step"] for row in found), [], ""
-    for i, name in enumerate(dict.fromkeys(row["task"] for row in found)):
-        own, colour = [row for row in found if row["task"] == name], COLOURS[i % len(COLOURS)]
+    for i, (name, of_itself) in enumerate(dict.fromkeys(
+            (row["task"], row["level"] == 0) for row in found)):
+        own = [row for row in found if (row["task"], row["level"] == 0) == (name, of_itself)]
+        colour = COLOURS[i % len(COLOURS)]
         lines.append(line([row["step"] / last for row in own], [row["rate"] for row in own], 1,
                           colour))
         legend += (f'<text x="{SIDE + 10}" y="{18 * (i + 1)}" fill="{colour}">'
-                   f'{html.escape(name[-24:])}, level '
-                   f'{html.escape(str(own[-1]["level"]))}</text>')
+                   f'{html.escape(name[-24:])}, '
+                   f'{"its own" if of_itself else html.escape("level " + str(own[-1]["level"]))}'
+                   f'</text>')
     return curve(*lines, legend=legend)
 
 

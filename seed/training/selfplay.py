@@ -8,9 +8,14 @@ passes, the frontier moves on (Lee et al. 2502.01612, section 3). An answer pass
 - by vote: enough of several sampled answers are the same, and it is not shorter than is usual in
   the round (section 6: short answers are the common mistake, and votes agree on them).
 
-The rounds are in selfplay.jsonl, one line a task and round. A run that goes on drops what lies
-after its checkpoint, and plays it again to the same bits.
+With selfplay.propose the brain learns the prompts of some lessons too, and asks itself: at a round
+it says what comes into its mind, and what is a new question of a task that plays, and not one that
+examinations keep, is put to it as those of the frontier are. In the rounds these are level 0.
+
+The rounds are in selfplay.jsonl, one line a task and round, or two. A run that goes on drops what
+lies after its checkpoint, and plays it again to the same bits.
 """
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +25,14 @@ from typing import Any, NamedTuple
 from seed.config import ConfigError, SelfplayConfig
 from seed.curriculum.journal import Journal
 from seed.curriculum.lessons import Curriculum, is_holdout, size
+from seed.curriculum.own_tasks import Corpus, OwnTask
 from seed.curriculum.task import Item, Task
+from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
 
 NAME = "selfplay.jsonl"
 SHORT = 0.75   # of the usual length: a voted answer that is shorter is not learnt
+OWN = 0        # the level of what the brain has asked itself
 
 
 class Answer(NamedTuple):
@@ -42,7 +50,7 @@ class Round(NamedTuple):
     """One task's questions of one step."""
     step: int
     task: str
-    level: int
+    level: int                # OWN: asked by the brain
     asked: int
     agreement: float          # mean share of the votes that the commonest answer has
     entropy: float
@@ -51,7 +59,7 @@ class Round(NamedTuple):
 
     @property
     def rate(self) -> float:
-        return len(self.passed) / self.asked
+        return len(self.passed) / max(1, self.asked)
 
     def to_object(self) -> dict[str, Any]:
         """As a line of the file has it."""
@@ -80,6 +88,11 @@ class Selfplay:
                 raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
                                   f"share in curriculum.tasks, or take it out")
         self.config, self.curriculum, self.longest = config, curriculum, longest
+        self._tasks = [curriculum.tasks[name] for name in config.tasks]
+        for task in self._tasks if config.propose else ():
+            if isinstance(task, (OwnTask, Corpus)):
+                raise ConfigError(f"selfplay.propose: {task.name} does not say what its prompts "
+                                  f"look like: take it out of selfplay.tasks, or use propose = 0")
         self.journal = Journal(run_dir / NAME, _round, lambda done: done.step < step)
         self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
         self._keep(self.rounds)
@@ -108,17 +121,26 @@ class Selfplay:
 
         Raises ConfigError for a task that is at fault.
         """
-        played = []
-        for i, name in enumerate(self.config.tasks):
-            task = self.curriculum.tasks[name]
+        questions = []
+        for i, task in enumerate(self._tasks):
             level = self.frontier(task)
-            prompts = self._prompts(task, level, seed, step * len(self.config.tasks) + i)
+            questions.append((task, level, self._prompts(task, level, seed,
+                                                         step * len(self._tasks) + i)))
+        draws = iter(self._draws(step))
+        if self.config.propose:
+            if stopped():
+                return None
+            said = rollout([bytes([END])] * self.config.rollouts, self.longest, 1.0, seed,
+                           next(draws))
+            questions += [(task, OWN, self._proposals(task, said)) for task in self._tasks]
+        played = []
+        for task, level, prompts in questions:
             votes = []
-            for index in self._indices(step, i):
+            for _ in range(self.config.votes if prompts else 0):
                 if stopped():
                     return None
                 votes.append(rollout(prompts, self.config.longest, self.config.temperature, seed,
-                                     index))
+                                     next(draws)))
             played.append(self._judge(step, task, level, prompts, votes))
         if not self.journal.append(played, [done.to_object() for done in played]):
             return []
@@ -137,10 +159,24 @@ class Selfplay:
         return [(self.config.share * weight / sum(weights), items)
                 for weight, items in zip(weights, self.won.values())]
 
-    def _indices(self, step: int, task: int) -> list[int]:
-        """Of the draws of each vote: no two of a run are the same."""
-        first = (step * len(self.config.tasks) + task) * self.config.votes
-        return list(range(first, first + self.config.votes))
+    def teaches_to_ask(self, item: Item) -> bool:
+        """Whether an item's prompt is learnt as well: chosen by its hash, the same in every run."""
+        if item.task not in self.config.tasks or not self.config.propose:
+            return False
+        digest = hashlib.blake2b(item.prompt, digest_size=4, person=b"propose").digest()
+        return int.from_bytes(digest, "little") < self.config.propose * 2 ** 32
+
+    def _draws(self, step: int) -> range:
+        """The indices of a round's draws: no two of a run are the same."""
+        most = 2 * len(self._tasks) * self.config.votes + 1
+        return range(step * most, (step + 1) * most)
+
+    def _proposals(self, task: Task, said: Sequence[Answer]) -> list[bytes]:
+        """The new questions of a task among texts that the brain has said of itself."""
+        old = {item.prompt for item in self.won.get((task.name, OWN), ())}
+        found = dict.fromkeys(task.opening(answer.text) for answer in said)
+        return [prompt for prompt in found
+                if prompt and prompt not in old and not is_holdout(prompt)]
 
     def _prompts(self, task: Task, level: int, seed: int, index: int) -> list[bytes]:
         """Distinct questions for training, as the holdout keeps its own."""
@@ -156,6 +192,8 @@ class Selfplay:
 
     def _judge(self, step: int, task: Task, level: int, prompts: Sequence[bytes],
                votes: Sequence[Sequence[Answer]]) -> Round:
+        if not prompts:
+            return Round(step, task.name, level, 0, 0.0, 0.0, 0, ())
         said = list(zip(*votes, strict=True))   # of each prompt
         common = [Counter(a.text for a in own if a.ended).most_common(1) for own in said]
         shares = [found[0][1] / len(own) if found else 0.0 for found, own in zip(common, said)]
