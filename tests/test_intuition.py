@@ -12,7 +12,7 @@ import brains
 from seed.config import load_profile
 from seed.curriculum.lessons import Curriculum
 from seed.curriculum.vocab import END
-from seed.training.evaluate import agreement, evaluate
+from seed.training.evaluate import Score, agreement, evaluate, table
 from seed.training.intuition import answers, calibration, consistency, stability
 from seed.training.report import page
 from seed.training.step import Forwards
@@ -179,3 +179,12 @@ def test_a_page_shows_names_as_text():
     assert not {"<b>", "<i>", "<u>", "<s>"} & set(re.findall("<.>", text)) and "&lt;b&gt;" in text
     assert "no speed. &lt;s&gt;" in text and "9,000 tokens/s. stable" in text
     assert "step 250: 334,816 parameters" in text
+
+
+def test_a_table_has_a_line_for_each_task_and_for_each_level_if_wanted():
+    scores = [Score("add", 1, 3, 4, 0.1), Score("add", 2, 1, 4, 0.1), Score("copy", 1, 4, 4, 0.0)]
+    full, short = ([line.split()[:3] for line in table(scores, levels).splitlines()[1:]]
+                   for levels in (True, False))
+    assert full == [["add", "1", "75.0"], ["add", "2", "25.0"], ["add", "all", "50.0"],
+                    ["copy", "1", "100.0"]]
+    assert short == full[2:]

@@ -1,4 +1,5 @@
 """The loop's decisions, with a stand-in learner and a clock that the test moves."""
+import io
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from seed.config import ConfigError, load_profile
 from seed.training import checkpoint
 from seed.training.loop import Diverged, train
-from seed.training.metrics import Metrics
+from seed.training.metrics import Metrics, StatusLine, duration
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.training.signals import Requests
 from seed.training.step import StepResult
@@ -70,6 +71,24 @@ def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint
     assert learner.rates == pytest.approx([0.01] * 8 + [0.01, 0.005])
     assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 10
     assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 11))
+
+
+def test_what_is_left_is_told_by_the_speed_without_the_first_step_which_compiles(tmp_path):
+    clock, told = Clock(), io.StringIO()
+    learner = Counter(clock, seconds=1.0)
+    learn = learner.step
+
+    def step(batch, lr):
+        clock.now += 0 if learner.calls else 600
+        return learn(batch, lr)
+    learner.step = step
+    run(tmp_path, learner, "train.steps=100", "curriculum.exam_every=0",
+        status=StatusLine(clock, told))
+    shown = [line for line in told.getvalue().splitlines() if "tokens/s" in line]
+    assert len(shown) > 5 and "left" not in shown[0]
+    for line in shown[1:]:
+        number = int(line.split("/")[0].split()[1])
+        assert f"  {duration(100 - number)} left" in line
 
 
 def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):

@@ -143,5 +143,5 @@ def report(args: argparse.Namespace, result) -> int:
     if args.json:
         print(json.dumps({"step": result.step, "scores": [s.to_dict() for s in scores]}))
     else:
-        print(f"finished at step {result.step}\n{table(scores)}")
+        print(f"finished at step {result.step}\n{table(scores, levels=False)}")
     return 0

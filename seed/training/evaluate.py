@@ -97,12 +97,12 @@ def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
             for name in dict.fromkeys(s.task for s in scores)}
 
 
-def table(scores: Sequence[Score]) -> str:
-    """One line a task and level, and one a task."""
+def table(scores: Sequence[Score], levels: bool = True) -> str:
+    """One line a task, and before it one for each of its `levels`."""
     lines = [f"{'task':<14}{'level':>6}{'exact %':>9}{'95 % interval':>16}{'chance %':>10}{'n':>6}"]
     for name in dict.fromkeys(s.task for s in scores):
         own = [s for s in scores if s.task == name]
-        lines += [_line(s, str(s.level)) for s in own]
+        lines += [_line(s, str(s.level)) for s in own if levels or len(own) == 1]
         if len(own) > 1:
             count = sum(s.count for s in own)
             chance = sum(s.chance * s.count for s in own) / count

@@ -278,8 +278,12 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         loss_average = 0.95 * loss_average + 0.05 * result.loss if loss_average else result.loss
         rate = rows * config.seq_len / max(1e-9, took_s)
         metrics.write("step", step, loss=result.loss, grad_norm=result.grad_norm, lr=lr)
-        shown = _describe(step, plan, config.minutes, elapsed(), clock() - started,
-                          step - step_at_start, loss_average, rate, skipped, pace,
+        each_s, left_s = step_s(), None
+        if not plan.total_steps:
+            left_s = config.minutes * 60 - elapsed()
+        elif each_s is not None:
+            left_s = (plan.total_steps - step) * each_s
+        shown = _describe(step, plan, left_s, loss_average, rate, skipped, pace,
                           min(school.grade, schools.LAST))
         if status.show(shown):
             notify(f"STATUS={shown}")
@@ -300,16 +304,12 @@ def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rol
     return found.meta
 
 
-def _describe(step: int, plan: Plan, minutes: float, elapsed_s: float, run_s: float, run_steps: int,
-              loss: float, rate: float, skipped: int, pace: Pace, grade: int) -> str:
-    if plan.total_steps:
-        left = (plan.total_steps - step) * run_s / max(1, run_steps)
-    else:
-        left = minutes * 60 - elapsed_s
+def _describe(step: int, plan: Plan, left_s: float | None, loss: float, rate: float, skipped: int,
+              pace: Pace, grade: int) -> str:
     temp, rss = system_health.temp_c(), system_health.rss_mb()
     parts = [f"step {step}" + (f"/{plan.total_steps}" if plan.total_steps else ""),
              f"grade {grade}", f"loss {loss:.4f}", f"{rate:,.0f} tokens/s",
-             f"{duration(max(0.0, left))} left",
+             *([] if left_s is None else [f"{duration(max(0.0, left_s))} left"]),
              f"{rss:.0f} MB" if rss is not None else "memory unknown",
              f"{temp:.0f} C" if temp is not None else "no thermal sensor"]
     if skipped:
