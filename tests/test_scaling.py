@@ -337,6 +337,13 @@ def test_a_ceiling_is_found_by_trying_and_the_profile_is_written(tmp_path):
         assert row["predicted_mb"] == pytest.approx(row["peak_mb"], rel=0.15)
     limit = load_profile(str(tmp_path / "limit.toml"))
     assert f"{limit.model.d_model}x{limit.model.n_layers}, 2x32" == found["chosen"]
+    again = [part for part in scale(tmp_path, "--memory=0.19") if part != "--json"]
+    said = subprocess.run(again, capture_output=True, text=True, timeout=60).stdout
+    for row in found["ladder"]:
+        for what, unit in (("mb", "MB"), ("tokens_s", "tokens/s")):
+            measured, value = row[{"mb": "peak_mb"}.get(what, what)], row[f"predicted_{what}"]
+            error = 100 * (value / measured - 1)
+            assert f" {measured:,.0f} {unit} (predicted {value:,.0f}, {error:+.0f} %)" in said
 
 
 def test_a_child_that_is_killed_takes_too_much_or_stands_still_is_a_result(tmp_path):

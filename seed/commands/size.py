@@ -133,12 +133,19 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
+def _predicted(value: float | None, measured: float | None) -> str:
+    """With its error, in percent of what was measured."""
+    error = f", {100 * (value / measured - 1):+.0f} %" if value and measured else ""
+    return f"predicted {_number(value)}{error}"
+
+
 def _line(search: "Search", i: int) -> str:
     row = _row(search, i)
+    memory = _predicted(row["predicted_mb"], row["peak_mb"])
+    speed = _predicted(row["predicted_tokens_s"], row["tokens_s"])
     return (f"{row['rung']:<16}{row['parameters']:>12,} parameters  "
-            f"{_number(row['peak_mb']):>6} MB (predicted {_number(row['predicted_mb'])})  "
-            f"{_number(row['tokens_s']):>7} tokens/s (predicted "
-            f"{_number(row['predicted_tokens_s'])})  {row['fault'] or 'stable'}")
+            f"{_number(row['peak_mb']):>6} MB ({memory})  {_number(row['tokens_s']):>7} tokens/s "
+            f"({speed})  {row['fault'] or 'stable'}")
 
 
 def _predict(args: argparse.Namespace, search: "Search") -> int:
