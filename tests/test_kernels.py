@@ -51,6 +51,7 @@ def random_case(kind: str, config: ModelConfig, b: int, t: int):
     if kind == "ssm":
         h, n, p = config.ssm_heads, config.d_state, config.head_dim
         states = [normal(b, config.d_conv - 1, h, 2 * n + p), normal(b, h, n, p)]
+        weights["in_proj"][-2 * h:-h] *= 10   # beta reaches 0 and its most
     if kind == "attention":
         past = config.sliding_window - 1
         length = np.array([(5, 0, past)[i % 3] for i in range(b)], np.int32)
@@ -166,6 +167,23 @@ def test_the_whole_model_equals_the_float64_oracle():
     assert abs(loss.item() - expected) < 1e-5 * expected
     for key, d in d_expected.items():
         assert distance(found[key], d) < TOLERANCE, key
+
+
+def test_a_state_that_is_only_reflected_keeps_its_length():
+    """beta is 2 and nothing is forgotten or written: 250 reflections, none of them almost one."""
+    config = config_of(32)
+    block, weights, x, dy, (conv_in, ssm_in) = random_case("ssm", config, 1, 250)
+    h, n, p = config.ssm_heads, config.d_state, config.head_dim
+    x[..., 0] = 8.0
+    weights["norm"][:] = 1.0
+    weights["in_proj"][:-2 * h].reshape(h, 2 * n + 2 * p, -1)[:, 2 * n:2 * n + p] = 0   # v
+    weights["in_proj"][-2 * h:] = 0
+    weights["in_proj"][-2 * h:, 0] = np.repeat([1.0, -6.0], h)     # beta and dt
+    conv_in[..., 2 * n:] = 0
+    after = by_kernel("ssm", config, block, weights, x, dy, [conv_in, ssm_in])[0][2].numpy()
+    lengths = [np.square(s.astype(np.float64)).sum((2, 3)) ** 0.5 for s in (ssm_in, after)]
+    assert distance(after, ssm_in) > 0.5
+    assert np.abs(lengths[1] / lengths[0] - 1).max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["ssm", "attention", "mlp"])

@@ -73,7 +73,7 @@ class Step(torch.nn.Module):
         k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + UNIT_EPS)
         decay = torch.exp(-F.softplus(dt + self.get(i, "mixer.dt_bias"))
                           * torch.exp(self.get(i, "mixer.A_log")))[:, None, None]
-        beta = (c.beta_max * torch.sigmoid(beta))[:, None]
+        beta = (c.beta_max * (1.1 * torch.sigmoid(beta) - 0.05).clamp(0, 1))[:, None]
         state = state * decay                                              # (h, n, p)
         if c.transition == "delta":
             v = v - torch.bmm(k[:, None], state)[:, 0]

@@ -10,8 +10,10 @@ import numpy as np
 
 from seed.export.flatbuffer import TYPES, Graph, Tensor
 from seed.export.quantize import rows_to_int8
+from seed.export.reference import STRETCH
 
 VALID = 1                # padding
+RELU = 1                 # activation
 PORTABLE, LITERT = "portable", "litert"
 FEW = 4                  # tensors that one concatenation of 2.14's XNNPACK takes
 LOG1P = (2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)   # -log(1 - s) is 2 atanh(s / (2 - s)), to 2e-6
@@ -175,6 +177,13 @@ class Operations:
         """(1, h, m, k) times (1, h, k, n); for LiteRT only."""
         return self.graph.add("BATCH_MATMUL", [a, b], [(*a.shape[:-1], b.shape[-1])], adj_x=False,
                               adj_y=False)[0]
+
+    def reaching(self, x: Tensor, most: float) -> Tensor:
+        """most times a sigmoid stretched about 1/2 and cut to 0..1."""
+        stretched = self.mul(self.unary("LOGISTIC", x), self.constant(most * STRETCH))
+        above = self.graph.add("SUB", [stretched, self.constant(most * (STRETCH - 1) / 2)],
+                               [x.shape], activation=RELU)[0]
+        return self.binary("MINIMUM", above, self.constant(most))
 
     def log_sigmoid(self, x: Tensor) -> Tensor:
         """log(sigmoid(x)) = min(x, 0) + log(1 - s), s = sigmoid(-|x|), which is -softplus(-x).

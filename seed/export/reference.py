@@ -8,6 +8,7 @@ import numpy as np
 from seed.config import ModelConfig
 
 UNIT_EPS = 1e-6
+STRETCH = 1.1  # of the sigmoid that beta is; what goes beyond 0 and 1 is cut
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -64,7 +65,8 @@ class Reference:
         mixed = silu((window * w("conv1d")).sum(0))
         q, k, v = unit(mixed[:, :n]), unit(mixed[:, n:2 * n]), mixed[:, 2 * n:]
         decay = np.exp(-np.logaddexp(0, dt + w("dt_bias")) * np.exp(w("A_log")))[:, None, None]
-        strength = (c.beta_max * sigmoid(beta))[:, None, None]
+        share = np.clip(STRETCH * sigmoid(beta) - (STRETCH - 1) / 2, 0, 1)
+        strength = (c.beta_max * share)[:, None, None]
         S = self.ssm[i]
         if c.transition == "delta":   # S (I - beta k k^T)
             S = S - strength * (S @ k[:, :, None]) * k[:, None, :]

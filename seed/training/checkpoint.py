@@ -20,7 +20,7 @@ from seed.config import ConfigError, from_dict
 from seed.curriculum import school
 from seed.system_health import MB, meminfo_mb
 
-FORMAT = 3
+FORMAT = 4
 NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
                              ".checkpoint.partial")
 DAMAGED = "checkpoint.damaged.safetensors"   # one that could not be read, out of the way

@@ -87,7 +87,7 @@ class Ssm:
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
         d, e, h = config.d_model, config.d_inner, config.ssm_heads
         n, p, rows, proj = config.d_state, config.head_dim, b * t, round_up(proj_columns(config))
-        private = 6 * round_up(t)  # gates_t of ssm.c
+        private = 7 * round_up(t)  # gates_t of ssm.c
         self.shape, self.weights = (rows, d), block.size
         self.conv_shape = (b, config.d_conv - 1, h, 2 * n + p)
         self.ssm_shape = (b, h, n, p)

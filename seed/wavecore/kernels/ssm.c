@@ -6,6 +6,9 @@
  * which is S_t = a_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T of the gated delta rule (Yang et
  * al. 2412.06464, eq. 10), transposed: S is held as (D_STATE, HEAD_DIM) so that a row is contiguous.
  * DELTA = 0 leaves Mamba-2's diagonal transition (Dao & Gu 2405.21060).
+ * beta_t = BETA_MAX times a sigmoid stretched by a tenth and cut to 0..1: at 2 it reflects along k_t and
+ * keeps the state's length, however long the text; a plain sigmoid comes near, and what is missing grows
+ * with every byte. Its derivative is that without the cut.
  *
  * Shapes: x, y (ROWS, D_MODEL); proj (ROWS, PROJ), of which head h owns the columns q k v z from
  * h * HEAD_PROJ and one beta and one dt column behind all heads; conv state (BATCH, D_CONV-1, HEADS,
@@ -22,9 +25,11 @@
 #define CHUNKS ((TIME + CHUNK - 1) / CHUNK)
 #define PAST (D_CONV - 1)
 #define UNIT_EPS 1e-6f
+#define STRETCH 1.1f /* of the sigmoid that beta_t is; what goes beyond 0 and 1 is cut */
 
 typedef struct {
     float beta[TIME_PADDED], decay[TIME_PADDED]; /* beta_t and a_t */
+    float beta_slope[TIME_PADDED];               /* derivative of beta_t, as if it were not cut */
     float rate[TIME_PADDED], slope[TIME_PADDED]; /* softplus(dt + dt_bias) and its derivative */
     float d_beta[TIME_PADDED], d_decay[TIME_PADDED];
 } gates_t;
@@ -45,7 +50,10 @@ INLINE void read_gates(gates_t *g, const float *proj, const float *w, int h) {
     float A = exp1(w[W_A_LOG + h]), bias = w[W_DT_BIAS + h];
     for (int t = 0; t < TIME_PADDED; t += LANES) {
         vec dt = load(g->decay + t) + bias, rate = softplus(dt);
-        store(g->beta + t, BETA_MAX * sigmoid(load(g->beta + t)));
+        vec share = sigmoid(load(g->beta + t)), open = STRETCH * share - 0.5f * (STRETCH - 1.f);
+        open = open > 0.f ? open : (vec)0.f;
+        store(g->beta + t, BETA_MAX * (open < 1.f ? open : (vec)1.f));
+        store(g->beta_slope + t, BETA_MAX * STRETCH * share * (1.f - share));
         store(g->rate + t, rate);
         store(g->slope + t, sigmoid(dt));
         store(g->decay + t, vexp(-rate * A));
@@ -364,8 +372,8 @@ NOINLINE void scan_backward(const float *proj, const float *d_out, const float *
     float A = exp1(w[W_A_LOG + h]);
     vec d_A_log = 0.f, d_dt_bias = 0.f;
     for (int t = 0; t < TIME_PADDED; t += LANES) {
-        vec beta = load(g->beta + t), d_rate = -load(g->d_decay + t) * load(g->decay + t) * A;
-        store(g->d_beta + t, load(g->d_beta + t) * beta * (1.f - beta * (1.f / BETA_MAX)));
+        vec d_rate = -load(g->d_decay + t) * load(g->decay + t) * A;
+        store(g->d_beta + t, load(g->d_beta + t) * load(g->beta_slope + t));
         d_A_log += d_rate * load(g->rate + t);
         d_rate *= load(g->slope + t);
         d_dt_bias += d_rate;
