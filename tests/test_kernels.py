@@ -186,6 +186,14 @@ def test_a_state_that_is_only_reflected_keeps_its_length():
     assert np.abs(lengths[1] / lengths[0] - 1).max() < 1e-4
 
 
+def test_a_gate_that_is_not_a_number_is_not_cut_to_one():
+    config = config_of(32)
+    block, weights, x, dy, states = random_case("ssm", config, 1, 20)
+    weights["in_proj"][-2 * config.ssm_heads] = np.nan       # beta of the first head
+    y = by_kernel("ssm", config, block, weights, x, dy, states)[0][0].numpy()
+    assert np.isnan(y).all()
+
+
 @pytest.mark.parametrize("kind", ["ssm", "attention", "mlp"])
 def test_the_thread_count_changes_no_bit(kind):
     config = config_of(64)

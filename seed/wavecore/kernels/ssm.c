@@ -51,8 +51,8 @@ INLINE void read_gates(gates_t *g, const float *proj, const float *w, int h) {
     for (int t = 0; t < TIME_PADDED; t += LANES) {
         vec dt = load(g->decay + t) + bias, rate = softplus(dt);
         vec share = sigmoid(load(g->beta + t)), open = STRETCH * share - 0.5f * (STRETCH - 1.f);
-        open = open > 0.f ? open : (vec)0.f;
-        store(g->beta + t, BETA_MAX * (open < 1.f ? open : (vec)1.f));
+        open = open < 0.f ? (vec)0.f : open;   /* what is not a number stays so */
+        store(g->beta + t, BETA_MAX * (open > 1.f ? (vec)1.f : open));
         store(g->beta_slope + t, BETA_MAX * STRETCH * share * (1.f - share));
         store(g->rate + t, rate);
         store(g->slope + t, sigmoid(dt));
