@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seed import __version__
 from seed.config import ConfigError
-from seed.exit_codes import BAD_INPUT, FAILED, RETRY
+from seed.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, RETRY
 
 FAULTS = ("CheckpointError", "ParameterError", "BrainError")   # of what was given
 FAILURES = {"Diverged": FAILED, "Unsaved": FAILED, "NoRoom": RETRY}   # of a run
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"seed: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("seed: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # who read has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

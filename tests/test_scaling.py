@@ -175,14 +175,27 @@ def test_swap_that_a_child_gives_back_at_its_end_is_seen(tmp_path, monkeypatch):
 def test_a_search_that_is_stopped_says_so_in_a_line_and_nothing_fell(tmp_path, how):
     process = subprocess.Popen(scale(tmp_path, "--probe-seconds=60"), stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, text=True)
-    while not (tmp_path / "probing/profile.toml").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    assert (tmp_path / scaling.TRYING).exists()
-    process.send_signal(how)
-    said = process.communicate(timeout=30)[1]
+    try:
+        while not (tmp_path / "probing/profile.toml").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        assert (tmp_path / scaling.TRYING).exists()
+        process.send_signal(how)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130 and said.endswith("seed: interrupted\n")
     assert "Traceback" not in said and not (tmp_path / scaling.TRYING).exists()
+
+
+def test_a_search_is_stopped_while_it_waits_for_a_cool_board_too(monkeypatch):
+    monkeypatch.setattr("seed.system_health.temp_c", lambda: 85.0)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        probe.cool_down(70.0, lambda: time.monotonic() - began > 0.5, wait_s=20.0)
+    assert time.monotonic() - began < 10
+    probe.cool_down(70.0, lambda: False, wait_s=0.5)   # but not for ever
 
 
 def test_a_board_whose_memory_is_taken_is_to_be_searched_again_later(tmp_path):

@@ -80,6 +80,8 @@ def run_ascend(args: argparse.Namespace) -> int:
     if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps is {args.steps}: use at least 1")
     from seed.training.lock import locked
+    from seed.training.signals import Requests, release
+    requests = Requests().watch()
     with locked(args.run_dir):
         search = search_of(args, 0.0 if args.steps else
                            args.bytes_per_parameter / (60 * args.minutes))
@@ -88,13 +90,12 @@ def run_ascend(args: argparse.Namespace) -> int:
         def remember() -> None:
             atomic_file.write(args.run_dir / SEARCHED,
                               json.dumps(time.monotonic() - began).encode())
-        climb(args, search, remember)   # what is known is not tried again
+        climb(args, search, requests, remember)   # what is known is not tried again
         spent_s = time.monotonic() - began
     from seed.curriculum import school
     from seed.training import checkpoint
     from seed.training.ascent import Plateau, may_grow, next_size, rung_of
     from seed.training.memory import NoRoom, check_fits
-    from seed.training.signals import Requests, release
     from seed.system_health import read
     args.minutes = None if args.steps else max(0.1, args.minutes - spent_s / 60)
     found = checkpoint.read_newest(args.run_dir, say)
@@ -124,9 +125,10 @@ def run_ascend(args: argparse.Namespace) -> int:
     plateau = Plateau(args.run_dir / "metrics.jsonl", rung_of(profile), step,
                       school.highest(profile.curriculum, profile.curriculum.tasks))
     size = larger(step, elapsed_s)
-    if found and size and may_grow(found.meta) and plateau.is_level(step):
+    if (found and size and may_grow(found.meta) and plateau.is_level(step)
+            and not requests.stop.is_set()):
+        release()
         return _grow(args.run_dir, profile, size)   # it was killed on its way to that
-    requests = Requests().watch()
     result = train_brain(args, profile, args.run_dir, enough=plateau if size else None,
                          requests=requests)
     release()

@@ -2,17 +2,18 @@
 import argparse
 import dataclasses
 import json
-import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seed import atomic_file
 from seed.commands.start import DEFAULT, prepare, say
 from seed.config import ConfigError, Profile, load_profile, to_toml
+from seed.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from seed.training.probe import Rung
     from seed.training.scaling import Search
+    from seed.training.signals import Requests
 
 LIMIT = "limit.toml"
 SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
@@ -23,9 +24,11 @@ def run_scale(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _predict(args, search_of(args))
     from seed.training.lock import locked
+    from seed.training.signals import Requests
+    requests = Requests(code=INTERRUPTED).watch()
     with locked(args.run_dir):
         search = search_of(args)
-        climb(args, search)
+        climb(args, search, requests)
     return _conclude(args, search)
 
 
@@ -56,27 +59,26 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
                   _ladder(profile, args.overrides, ladder_of(profile)))
 
 
-def climb(args: argparse.Namespace, search: "Search",
+def climb(args: argparse.Namespace, search: "Search", requests: "Requests",
           tried: Callable[[], None] = lambda: None) -> None:
     """Tries rungs until the limit is known, and writes its profile; calls `tried` after each.
 
-    Raises ConfigError if none is stable.
+    Raises ConfigError if none is stable, KeyboardInterrupt when it is asked to stop.
     """
     from seed import system_health
     from seed.training import probe
     from seed.training.memory import NoRoom
     from seed.training.scaling import LADDER_NAME
     governor = search.profile.governor
-    signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
     while (i := search.next_rung()) is not None:
         (args.run_dir / LIMIT).unlink(missing_ok=True)   # it was of other limits
         if governor.thermal:
-            probe.cool_down(governor.resume_c)
+            probe.cool_down(governor.resume_c, requests.stop.is_set)
         say(f"trying {search.ladder[i]}")
         try:
             found = search.begin(i, system_health.boot_id()) or probe.run(
                 search.profile, search.ladder[i], args.threads, args.probe_seconds,
-                search.limits.memory_mb, args.run_dir / "probing")
+                search.limits.memory_mb, args.run_dir / "probing", asked=requests.stop.is_set)
         except BaseException:   # no fall of the board
             search.attempts.clear()
             raise

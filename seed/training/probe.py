@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median, pstdev
@@ -96,18 +96,24 @@ class Look(NamedTuple):
     swap_mb: float = 0.0         # of the whole board
 
 
-def cool_down(resume_c: float, wait_s: float = COOL_S) -> None:
-    """Waits, but not for ever, until the board is cool: a hot rung is not the next one's fault."""
+def cool_down(resume_c: float, asked: Callable[[], bool], wait_s: float = COOL_S) -> None:
+    """Waits, but not for ever, until the board is cool: a hot rung is not the next one's fault.
+
+    Raises KeyboardInterrupt when the search is `asked` to stop.
+    """
     until = time.monotonic() + wait_s
     while (system_health.temp_c() or -1e9) > resume_c and time.monotonic() < until:
+        if asked():
+            raise KeyboardInterrupt
         time.sleep(1)
 
 
 def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: float,
-        folder: Path, hang_s: float = HANG_S) -> Probe:
+        folder: Path, hang_s: float = HANG_S, asked: Callable[[], bool] = lambda: False) -> Probe:
     """Tries a rung of the profile for so many seconds of training, in a fresh folder.
 
-    Raises ConfigError if the child refuses its input or cannot write: that says nothing of a rung.
+    Raises ConfigError if the child refuses its input or cannot write: that says nothing of a rung;
+    KeyboardInterrupt when the search is `asked` to stop.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -127,7 +133,7 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
             env={**os.environ, "CACHEDB": str(folder.resolve() / "kernels.db")})  # all is compiled
         try:
             looks, told, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, seconds,
-                                        hang_s)
+                                        hang_s, asked)
         finally:
             _kill(process)
         errors.seek(0)
@@ -166,7 +172,7 @@ def _fault(code: int, last: str, folder: Path) -> str:
 
 
 def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: float,
-           hang_s: float) -> tuple[list[Look], bool, str]:
+           hang_s: float, asked: Callable[[], bool]) -> tuple[list[Look], bool, str]:
     """Looks until the child ends, whether it was told to, and why it had to be killed if it was.
 
     It is told when it has trained for its time, counted from its first step and without
@@ -177,6 +183,8 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
     first_s, moved_s, stepped_s, apart_s = 0.0, 0.0, 0.0, 0.0
     made, held, size, told = 0, 0, 0, False
     while process.poll() is None:
+        if asked():
+            raise KeyboardInterrupt
         time.sleep(LOOK_S)
         steps, exams, now_size = next(counted)
         rss = system_health.tree_mb(pid=process.pid)[0].value or 0.0

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+from seed.exit_codes import INTERRUPTED
+
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 DEADLINE_S = 8.0
 
@@ -18,10 +20,12 @@ class Requests:
     """What signals have asked for. Watch before any other thread starts: all inherit the block.
 
     `safe` is for the run to clear while something would be lost by its end. A run that is asked to
-    stop and does not, because a compiler keeps it, is ended after DEADLINE_S as soon as it is safe.
+    stop and does not, because a compiler keeps it, is ended after DEADLINE_S as soon as it is safe,
+    with `code`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
         self.stop = threading.Event()
         self.save = threading.Event()
         self.safe = threading.Event()
@@ -38,7 +42,7 @@ class Requests:
             if received == signal.SIGUSR1:
                 self.save.set()
             elif received == signal.SIGINT and self.stop.is_set():
-                os._exit(130)
+                os._exit(INTERRUPTED)
             else:
                 self.stop.set()
                 threading.Thread(target=self._insist, daemon=True, name="deadline").start()
@@ -47,7 +51,7 @@ class Requests:
         time.sleep(DEADLINE_S)
         self.safe.wait()
         print("stopped; run the same command to go on", file=sys.stderr, flush=True)
-        os._exit(0)
+        os._exit(self.code)
 
 
 def release() -> None:
