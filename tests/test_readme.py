@@ -11,7 +11,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
             for line in block.splitlines()]
 SHORTER = (("--minutes 3", "--minutes 0.1"),
-           *((f"--steps {n}", "--steps 3") for n in (16000, 3000, 6000, 4000, 400)),
+           *((f"--steps {n}", "--steps 3") for n in (16000, 2000, 3000, 6000, 4000, 400)),
+           ("--seeds 3", "--seeds 1"),
            ("--out runs/carved", "--out runs/carved --set distill.batches=2"),
            ("--tokens-per-s 2000", "--probe-seconds 3 --threads 1 --set model.d_model=64 "
             "--set model.n_layers=4 --set train.batch_size=2"),
