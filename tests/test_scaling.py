@@ -412,6 +412,36 @@ def test_heat_that_rises_is_a_fault_before_it_is_too_hot(tmp_path):
     assert 55 < row["hottest_c"] < row["settles_c"] and row["settles_c"] > 75
 
 
+LATE = """
+import os, subprocess, sys, time
+from pathlib import Path
+from seed.training import probe
+def late(parent):
+    Path(sys.argv[1]).write_text(str(os.getpid()))
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    probe._die_with(parent)
+subprocess.Popen(["sleep", "60"], preexec_fn=lambda parent=os.getpid(): late(parent))
+"""
+
+
+def test_a_search_killed_while_a_probe_begins_leaves_nothing_running(tmp_path):
+    """Killed after the fork, before the child has asked to end with it."""
+    said = tmp_path / "pid"
+    process = subprocess.Popen([sys.executable, "-c", LATE, str(said)], cwd=ROOT)
+    until = time.monotonic() + 60
+    while not (said.exists() and said.read_text()):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    child = Path("/proc", said.read_text())
+    until = time.monotonic() + 5
+    while child.exists() and ") Z " not in (child / "stat").read_text():
+        assert time.monotonic() < until, "the probe outlives its search"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("options, says", [
     (["--probe-seconds=0"], "--probe-seconds is 0.0: use 1 to 86400"),
     (["--set", "model.d_ff=64"], "model.d_ff cannot be set here"),

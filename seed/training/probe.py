@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, pstdev
 from typing import Any, NamedTuple
@@ -129,7 +130,8 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
         process = subprocess.Popen(
             [sys.executable, "-m", "seed", "train", "--profile", str(folder / "profile.toml"),
              "--run-dir", str(folder), "--threads", str(threads), "--json"], stderr=errors,
-            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
+            stdout=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=partial(_die_with, os.getpid()),
             env={**os.environ, "CACHEDB": str(folder.resolve() / "kernels.db")})  # all is compiled
         try:
             looks, told, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, seconds,
@@ -148,9 +150,11 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
                  swap_mb=max([0.0, *(look.swap_mb - swap_before for look in looks)]))
 
 
-def _die_with_parent() -> None:
-    """Of the child: a search that is killed leaves nothing running behind."""
+def _die_with(parent: int) -> None:
+    """Of the child: a search that is killed, be it before this, leaves nothing running behind."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kill(process: subprocess.Popen) -> None:
