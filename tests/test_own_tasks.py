@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seed.config import ConfigError, load_profile
+from seed.curriculum import own_child
 from seed.curriculum.lessons import Curriculum, is_holdout
 from seed.curriculum.own_tasks import TaskError, load
 from seed.rng import Stream, dice
@@ -184,6 +186,20 @@ def test_no_process_of_a_task_is_left_when_its_run_is_killed(tmp_path):
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_a_task_whose_run_ended_before_it_began_does_not_begin(tmp_path):
+    (tmp_path / "hangs.py").write_text("while 1: pass")
+    here, other = socket.socketpair()
+    with here, other:
+        here.sendall(b'{"do": "load", "doing": "loading"}\n')
+        child = subprocess.Popen([sys.executable, own_child.__file__, str(other.fileno()), "-1",
+                                  str(tmp_path / "hangs.py"), "Hangs", "9", ""],
+                                 pass_fds=[other.fileno()])
+        try:
+            assert child.wait(10) == 0
+        finally:
+            child.kill()
 
 
 def test_what_a_class_prints_is_not_among_the_answers(tmp_path):

@@ -366,15 +366,23 @@ def test_a_child_that_is_killed_takes_too_much_or_stands_still_is_a_result(tmp_p
     assert found.ended == "it stood still for 0 s" and found.steps == 0
     found = probe.run(profile, rung, 1, 30.0, 100.0, tmp_path / "large")
     assert found.ended == "it took more than 100 MB" and 100 < found.peak_mb < 200
-    slow = load_profile("toy", ["train.grad_accum_steps=64", "curriculum.tasks={copy=1.0}"])
-    found = probe.run(slow, rung, 1, 0.5, 1000.0, tmp_path / "slow")
-    assert not found.ended and found.steps >= probe.FEW and found.losses   # it was given longer
     with open(tmp_path / "killer", "w") as script:
         script.write("until kill -9 $(pgrep -f 'run-dir '$1); do sleep 0.1; done\n")
     killer = subprocess.Popen(["sh", str(tmp_path / "killer"), str(tmp_path / "killed")])
     found = probe.run(profile, rung, 1, 30.0, 1000.0, tmp_path / "killed")
     killer.wait()
     assert found.ended == "killed by SIGKILL, as when memory is out"
+
+
+def test_a_probe_too_slow_for_a_trend_lasts_longer_but_not_for_ever(tmp_path, monkeypatch):
+    rung = LADDER[0]._replace(batch_size=2, seq_len=32)
+    slow = load_profile("toy", ["train.grad_accum_steps=64", "curriculum.tasks={copy=1.0}"])
+    monkeypatch.setattr(probe, "LONGER", 1.0)
+    found = probe.run(slow, rung, 1, 0.1, 1000.0, tmp_path / "short")
+    assert not found.ended and 0 < found.steps < probe.FEW and not found.losses
+    monkeypatch.setattr(probe, "LONGER", 500.0)   # on whatever machine
+    found = probe.run(slow, rung, 1, 0.2, 1000.0, tmp_path / "long")
+    assert not found.ended and found.steps >= probe.FEW and found.losses
 
 
 def test_a_fault_of_the_lessons_ends_the_search_and_is_no_result(tmp_path):

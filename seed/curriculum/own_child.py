@@ -1,10 +1,11 @@
 """Runs a user's class in a process of its own: whatever it does, the run is not harmed.
 
-    python own_child.py FD PATH CLASS LONGEST MARKS
+    python own_child.py FD PARENT PATH CLASS LONGEST MARKS
 
-LONGEST is the most bytes of a text, MARKS in hexadecimal the bytes that it must not hold. Requests
-and replies are JSON lines on the socket FD; bytes are written as latin-1. A reply is {"value": ...}
-or {"fault": "one line"}. Needs the standard library alone.
+PARENT is the process that it must not outlive, LONGEST the most bytes of a text, MARKS in
+hexadecimal the bytes that it must not hold. Requests and replies are JSON lines on the socket FD;
+bytes are written as latin-1. A reply is {"value": ...} or {"fault": "one line"}. Needs the standard
+library alone.
 """
 import ctypes
 import importlib.util
@@ -121,8 +122,10 @@ class Child:
         return data
 
 
-def main(descriptor: str, path: str, wanted: str, longest: str, marks: str) -> None:
+def main(descriptor: str, parent: str, path: str, wanted: str, longest: str, marks: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):   # it has ended before that
+        return
     os.dup2(2, 1)   # what the class prints is no reply
     child = Child(path, wanted, int(longest), bytes.fromhex(marks))
     with socket.socket(fileno=int(descriptor)) as link:

@@ -7,6 +7,7 @@ ends its process. A class runs in a process of its own (own_child.py), so that n
 holds up or ends a run.
 """
 import json
+import os
 import random
 import socket
 import subprocess
@@ -61,9 +62,9 @@ class OwnTask(Task):
         self._link, other = socket.socketpair()
         with other:
             process = subprocess.Popen(
-                [sys.executable, "-P", own_child.__file__, str(other.fileno()), path, wanted,
-                 str(LONGEST), bytes([END, PAD]).hex()], pass_fds=[other.fileno()],
-                stdin=subprocess.DEVNULL)
+                [sys.executable, "-P", own_child.__file__, str(other.fileno()),
+                 str(os.getpid()), path, wanted, str(LONGEST), bytes([END, PAD]).hex()],
+                pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
         self._end = weakref.finalize(self, _end, process, self._link)
         self._calls, self._spent_s = 0, 0.0
         self.chances = tuple(self._ask("loading", LOAD_S, do="load"))
