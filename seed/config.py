@@ -227,6 +227,7 @@ class SelfplayConfig:
     votes: int = 1             # answers to each question
     majority: float = 0.8      # share of the votes that passes
     temperature: float = 0.0   # of the answers; with votes, above 0
+    max_entropy: float = 1.0   # nats a byte: an answer over which it was more at a loss is dropped
     longest: int = 64          # bytes of an answer
 
     def check(self) -> None:
@@ -234,7 +235,7 @@ class SelfplayConfig:
                 ("every", 1, 10**6), ("rollouts", 1, 4096), ("share", 0.0, 0.95),
                 ("propose", 0.0, 1.0),
                 ("push", 0.0, 1.0), ("votes", 1, 64), ("majority", 0.0, 1.0),
-                ("temperature", 0.0, 10.0), ("longest", 1, 4096)):
+                ("temperature", 0.0, 10.0), ("max_entropy", 0.0, 10.0), ("longest", 1, 4096)):
             _check_range("selfplay", name, getattr(self, name), low, high)
         for name, level in self.tasks.items():
             _check_range("selfplay.tasks", name, level, 1, 1000)

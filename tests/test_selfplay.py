@@ -47,7 +47,7 @@ def knows(share: float):
     """A rollout that is right for the first `share` of the prompts and else one digit off."""
     def rollout(prompts, longest, temperature, seed, index):
         n = round(share * len(prompts))
-        return [Answer(right(p) if i < n else b"9" * len(right(p)), True, 0.1)
+        return [Answer(right(p) if i < n else b"9" * len(right(p)), True, 0.1, 1.0)
                 for i, p in enumerate(prompts)]
     return rollout
 
@@ -63,8 +63,21 @@ def test_only_right_answers_to_training_questions_of_the_frontier_pass(tmp_path)
 
 def test_an_answer_without_an_end_does_not_pass(tmp_path):
     round_, = play_of(tmp_path).play(10, 0, lambda prompts, *_: [
-        Answer(right(p), False, 0.1) for p in prompts])
+        Answer(right(p), False, 0.1, 1.0) for p in prompts])
     assert not round_.passed and round_.ended == 0
+
+
+@pytest.mark.parametrize("verify", ["", "selfplay.verify=false"])
+def test_an_answer_said_in_doubt_or_with_unusual_states_does_not_pass(tmp_path, verify):
+    play = play_of(tmp_path, "selfplay.votes=2", "selfplay.temperature=1.0",
+                   "selfplay.max_entropy=0.5", *verify.split())
+    unsteady = {0: (0.6, 1.0), 1: (0.1, 4.1), 2: (0.1, float("nan")), 3: (float("nan"), 1.0)}
+    round_, = play.play(10, 0, lambda prompts, *_: [
+        Answer(right(p), True, *unsteady.get(i, (0.5, 4.0 if i == 4 else 1.0)))
+        for i, p in enumerate(prompts)])
+    asked = play._prompts(play.curriculum.tasks[TASK], 7, 0, 10)
+    assert [item.prompt for item in round_.passed] == asked[4:]
+    assert (round_.ended, round_.steady) == (16, 8)
 
 
 def test_the_frontier_moves_when_enough_passes_and_no_further_than_told(tmp_path):
@@ -105,7 +118,7 @@ def test_by_vote_what_most_say_passes_unless_it_is_short(tmp_path):
         said = [b"12345678"] * len(prompts)
         said[1] = b"12345678" if len(calls) <= 3 else b"87654321"
         said[2] = b"1"
-        return [Answer(text, True, 0.1) for text in said]
+        return [Answer(text, True, 0.1, 1.0) for text in said]
     round_, = play.play(10, 0, rollout)
     assert len(set(calls)) == 5
     asked = play._prompts(play.curriculum.tasks[TASK], 7, 0, 10)
@@ -163,10 +176,15 @@ def test_many_answers_at_once_equal_one_at_a_time():
     rollouts = Rollouts(model, 8)
     for _ in range(2):   # from a fresh state each time
         said = rollouts.answer(prompts, 9, stop, 0.0, rng)
-        assert [text for text, _, _ in said] == [
+        assert [text for text, *_ in said] == [
             bytes(Decoder(model).generate(p, 9, stop)) for p in prompts]
-        assert [ended for _, ended, _ in said] == [len(text) < 9 for text, _, _ in said]
+        assert [ended for _, ended, *_ in said] == [len(text) < 9 for text, *_ in said]
     assert said[2][:2] == (b"", True)
+    for prompt, (text, ended, _, peak) in zip(prompts, said):
+        alone = Decoder(model)
+        alone.prefill(prompt + text[:len(text) if ended else -1])   # the last byte was not read
+        assert peak == pytest.approx(max(np.abs(s.numpy()).max() for layer in alone.state
+                                         for s in layer if s.dtype.name == "float"), rel=1e-5)
 
 
 def test_sampled_answers_follow_the_temperature_and_the_draws():
@@ -176,7 +194,7 @@ def test_sampled_answers_follow_the_temperature_and_the_draws():
 
     def first(temperature: float, index: int) -> list[bytes]:
         said = rollouts.answer([b"a"] * 64, 1, 256, temperature, stream(0, Stream.ROLLOUT, index))
-        return [text for text, _, _ in said]
+        return [text for text, *_ in said]
     assert first(1.0, 1) == first(1.0, 1) != first(1.0, 2)
     assert len(set(first(1.0, 1))) > 30 and len(set(first(1e-3, 1))) == 1
 
@@ -205,11 +223,11 @@ def test_the_brain_asks_itself_what_it_says_and_learns_what_it_answers_right(tmp
         draws.append(index)
         if set(prompts) == {bytes([END])}:
             assert temperature == 1.0 and longest == 129
-            return [Answer(text.encode(), True, 0.5) for text in said]
+            return [Answer(text.encode(), True, 0.5, 1.0) for text in said]
         asked.append(prompts)
         return [Answer(b"1" if p.endswith(b"#") else
                        b"5" if p == mine[2].encode() else
-                       str(sum(map(int, p[:-1].split(b"+")))).encode(), True, 0.1)
+                       str(sum(map(int, p[:-1].split(b"+")))).encode(), True, 0.1, 1.0)
                 for p in prompts]
     rounds = play.play(10, 0, rollout)
     assert asked[2:] == [[text.encode() for text in mine]]   # none of parity's, of copy's or kept

@@ -250,7 +250,8 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 continue
             for won in played:
                 metrics.write("selfplay", step, task=won.task, level=won.level, rate=won.rate,
-                              agreement=won.agreement, entropy=won.entropy, ended=won.ended)
+                              agreement=won.agreement, entropy=won.entropy, ended=won.ended,
+                              steady=won.steady)
         if desk and desk.is_due(step):
             heard = lessons(desk.collect, step)
             metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))

@@ -6,7 +6,10 @@ passes, the frontier moves on (Lee et al. 2502.01612, section 3). An answer pass
 
 - by rule: the task verifies it; or, with selfplay.verify = false,
 - by vote: enough of several sampled answers are the same, and it is not shorter than is usual in
-  the round (section 6: short answers are the common mistake, and votes agree on them).
+  the round (section 6: short answers are the common mistake, and votes agree on them);
+
+and either way only if it was said steadily: it came to an end, the brain was not at a loss over its
+bytes (selfplay.max_entropy), and its states are no larger than is usual in the round.
 
 With selfplay.propose the brain learns the prompts of some lessons too, and asks itself: at a round
 it says what comes into its mind, and what is a new question of a task that plays, and not one that
@@ -32,6 +35,7 @@ from seed.rng import Stream, dice
 
 NAME = "selfplay.jsonl"
 SHORT = 0.75   # of the usual length: a voted answer that is shorter is not learnt
+WILD = 4.0     # times the usual magnitude of the states: an answer that leaves more is not learnt
 OWN = 0        # the level of what the brain has asked itself
 
 
@@ -40,6 +44,7 @@ class Answer(NamedTuple):
     text: bytes
     ended: bool       # by END, not by its length
     entropy: float    # mean over its bytes, nats
+    peak: float       # the largest magnitude in the states that it leaves
 
 
 # (prompts, longest answer, temperature, seed and index of the draws) -> answers
@@ -55,6 +60,7 @@ class Round(NamedTuple):
     agreement: float          # mean share of the votes that the commonest answer has
     entropy: float
     ended: int                # answers that came to an end
+    steady: int               # of them, those said without doubt and with usual states
     passed: tuple[Item, ...]
 
     @property
@@ -71,7 +77,7 @@ class Round(NamedTuple):
 def _round(row: dict[str, Any]) -> Round:
     items = tuple(Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
                   for pair in row["passed"])
-    return Round(**{**row, "passed": items})
+    return Round(**{"steady": row["ended"], **row, "passed": items})   # it was not told before
 
 
 class Selfplay:
@@ -193,9 +199,15 @@ class Selfplay:
     def _judge(self, step: int, task: Task, level: int, prompts: Sequence[bytes],
                votes: Sequence[Sequence[Answer]]) -> Round:
         if not prompts:
-            return Round(step, task.name, level, 0, 0.0, 0.0, 0, ())
+            return Round(step, task.name, level, 0, 0.0, 0.0, 0, 0, ())
+        everything = [answer for vote in votes for answer in vote]
+        usual_peak = median(answer.peak for answer in everything)
+
+        def steady(answer: Answer) -> bool:
+            return (answer.ended and answer.entropy <= self.config.max_entropy and
+                    answer.peak <= WILD * usual_peak)
         said = list(zip(*votes, strict=True))   # of each prompt
-        common = [Counter(a.text for a in own if a.ended).most_common(1) for own in said]
+        common = [Counter(a.text for a in own if steady(a)).most_common(1) for own in said]
         shares = [found[0][1] / len(own) if found else 0.0 for found, own in zip(common, said)]
         usual = median(len(found[0][0]) for found in common if found) if any(common) else 0
         passed = []
@@ -207,7 +219,6 @@ class Selfplay:
                 share >= self.config.majority and len(item.answer) >= SHORT * usual)
             if right and size(item) <= self.longest:
                 passed.append(item)
-        everything = [answer for own in said for answer in own]
         return Round(step, task.name, level, len(prompts), sum(shares) / len(shares),
                      sum(a.entropy for a in everything) / len(everything),
-                     sum(a.ended for a in everything), tuple(passed))
+                     sum(a.ended for a in everything), sum(map(steady, everything)), tuple(passed))

@@ -97,9 +97,10 @@ class Rollouts:
         return read(logits)[:, 0]
 
     def answer(self, prompts: Sequence[bytes], longest: int, stop: int, temperature: float,
-               rng: np.random.Generator) -> list[tuple[bytes, bool, float]]:
+               rng: np.random.Generator) -> list[tuple[bytes, bool, float, float]]:
         """Of each prompt: the answer without `stop`, whether `stop` ended it and not its length,
-        and the mean entropy of its bytes in nats. At most `rows` prompts of at least one byte.
+        the mean entropy of its bytes in nats, and the largest magnitude in the states that it
+        leaves. At most `rows` prompts of at least one byte.
 
         temperature 0 takes the likeliest byte; else softmax(logits / temperature) is drawn from.
         """
@@ -107,7 +108,8 @@ class Rollouts:
             for s in layer:
                 read(s)[...] = 0
         lengths = np.array([len(p) for p in prompts])
-        texts, entropies = [bytearray() for _ in prompts], np.zeros(len(prompts))
+        texts = [bytearray() for _ in prompts]
+        entropies, peaks = np.zeros((2, len(prompts)))
         ended, over = np.zeros((2, len(prompts)), bool)
         tokens, at = np.zeros(self.rows, np.int64), 0
         while not over.all():
@@ -124,11 +126,18 @@ class Rollouts:
             noise = rng.gumbel(size=logits.shape) if temperature else 0.0
             chosen = (logits / (temperature or 1.0) + noise).argmax(-1)
             entropies[says] -= (p * np.log(np.maximum(p, 1e-300))).sum(-1)[says]
-            for row in np.flatnonzero(says):
+            for row in np.flatnonzero(says).tolist():
                 ended[row] = chosen[row] == stop
                 if not ended[row]:
                     texts[row].append(int(chosen[row]))
                 over[row] = ended[row] or len(texts[row]) >= longest
+                if over[row]:
+                    peaks[row] = self._peak(row)
                 tokens[row] = chosen[row]
-        return [(bytes(text), bool(end), float(entropy / (len(text) + end)))
-                for text, end, entropy in zip(texts, ended, entropies)]
+        return [(bytes(text), bool(end), float(entropy / (len(text) + end)), float(peak))
+                for text, end, entropy, peak in zip(texts, ended, entropies, peaks)]
+
+    def _peak(self, row: int) -> float:
+        """Of all that is carried, apart from counts; NaN if any of it is."""
+        return float(np.max([np.abs(read(s)[row]).max() for layer in self.state for s in layer
+                             if s.dtype.name == "float"]))
