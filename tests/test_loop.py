@@ -9,6 +9,7 @@ from seed.config import ConfigError, load_profile
 from seed.training import checkpoint
 from seed.training.loop import Diverged, train
 from seed.training.metrics import Metrics, StatusLine, duration
+from seed.training.selfplay import Answer
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.training.signals import Requests
 from seed.training.step import StepResult
@@ -255,6 +256,23 @@ def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
     with pytest.raises(ConfigError, match="train.lr is 0.5"):
         run(tmp_path, Counter(Clock()), "train.steps=2", "train.lr=0.5")
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
+
+
+def test_a_trained_brain_takes_up_self_play_and_says_so(tmp_path):
+    class Player(Counter):
+        def rollout(self, prompts, longest, temperature, seed, index):
+            return [Answer(b"1", True, 0.0, 1.0) for _ in prompts]
+    run(tmp_path, Player(Clock()), "train.steps=20")
+    said = io.StringIO()
+    clock = Clock()
+    run(tmp_path, Player(clock), "train.steps=50", "selfplay.tasks={parity=4}", "selfplay.every=10",
+        "selfplay.rollouts=4", status=StatusLine(clock, said))
+    assert "selfplay.tasks is {'parity': 4} from step 20 on, and was {}" in said.getvalue()
+    assert "selfplay.every is 10 from step 20 on, and was 100" in said.getvalue()
+    assert [row["step"] for row in lines(tmp_path, "selfplay")] == [20, 30, 40]
+    run(tmp_path, Player(clock), "train.steps=70", status=StatusLine(clock, said))
+    assert "selfplay.tasks is {} from step 50 on, and was {'parity': 4}" in said.getvalue()
+    assert [row["step"] for row in lines(tmp_path, "selfplay")] == [20, 30, 40]
 
 
 def test_no_end_is_refused(tmp_path):

@@ -57,14 +57,19 @@ class Result(NamedTuple):
 
 # What a resumed run may change: nothing of it is arithmetic.
 FREE = {"train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
-                  "save_grace_minutes", "write_gb_per_day"),
-        "teacher": ("url", "model", "timeout_s"), "distill": ("source",)}
+                  "save_grace_minutes", "write_gb_per_day"), "distill": ("source",)}
+LATER = ("selfplay", "teacher")   # what it may take up, change or drop: the steps to come differ
 
 
-def _check_same(profile: Profile, meta: dict[str, Any]) -> None:
+def _check_same(profile: Profile, meta: dict[str, Any], say: Callable[[str], None]) -> None:
     """Raises ConfigError naming the first key in which a resumed run differs from its start."""
     now, then = profile.to_dict(), from_dict(meta["profile"]).to_dict()
-    for table in ("model", "curriculum", "train", "identity", "distill", "selfplay", "teacher"):
+    for table in LATER:
+        for key, value in now[table].items():
+            if value != then[table][key]:
+                say(f"{table}.{key} is {value!r} from step {meta['step']} on, and was "
+                    f"{then[table][key]!r}")
+    for table in ("model", "curriculum", "train", "identity", "distill"):
         for key in {**now[table], **then[table]}:
             if now[table].get(key) != then[table].get(key) and key not in FREE.get(table, ()):
                 raise ConfigError(f"{table}.{key} is {now[table].get(key)!r}, the run directory "
@@ -103,7 +108,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
 
     found = checkpoint.recover(run_dir, status.say)
     if found:
-        _check_same(profile, found.meta)
+        _check_same(profile, found.meta, status.say)
         checkpoint.check_tensors(found.tensors, learner.state_dict(), "checkpoint")
         learner.load_state_dict(found.tensors)
         step, elapsed_before = found.meta["step"], found.meta["elapsed_s"]
