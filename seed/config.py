@@ -192,6 +192,7 @@ class TeacherConfig:
     every: int = 20            # steps between rounds
     questions: int = 16        # of a round
     probe: int = 20            # questions with a known answer that it is tried by
+    propose: float = 0.0       # share of the questions that it makes up itself, like some of a task
     min_right: float = 0.5     # share of them below which it is refused
     verify: bool = True        # learn only what the task's rule holds right
     min_logprob: float = -0.5  # without the rule: mean of a reply's tokens, nats
@@ -202,11 +203,15 @@ class TeacherConfig:
     def check(self) -> None:
         for name, low, high in (
                 ("share", 0.0, 0.95), ("every", 1, 10**6), ("questions", 1, 4096),
-                ("probe", 1, 1000), ("min_right", 0.0, 1.0), ("min_logprob", -100.0, 0.0),
+                ("probe", 1, 1000), ("propose", 0.0, 1.0), ("min_right", 0.0, 1.0),
+                ("min_logprob", -100.0, 0.0),
                 ("shots", 0, 64), ("timeout_s", 0.1, 600.0), ("quality", 0.0, 1.0)):
             _check_range("teacher", name, getattr(self, name), low, high)
         if self.kind not in ("", "endpoint", "mock"):
             raise ConfigError(f"teacher.kind is {self.kind!r}: use 'endpoint', or '' for none")
+        if self.kind == "mock" and self.propose:
+            raise ConfigError("teacher.propose is for an endpoint: the mock makes up "
+                              "nothing, use 0")
         for name, share in self.tasks.items():
             _check_range("teacher.tasks", name, share, 0.0, 1e6)
         if self.kind and not any(self.tasks.values()):

@@ -15,6 +15,7 @@ import sys
 import time
 import weakref
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def load(name: str) -> Task:
     if "\0" in name:
         raise TaskError(f"{name!r} is no file's name")
     return Corpus(name) if ".py:" not in name else OwnTask(name)
+
+
+def check_forms(tasks: Iterable[Task], key: str, of: str) -> None:
+    """Raises ConfigError unless each can tell its questions from other texts, as `key` needs."""
+    for task in tasks:
+        if isinstance(task, (OwnTask, Corpus)):
+            raise ConfigError(f"{key}: {task.name} does not say what its prompts look like: take "
+                              f"it out of {of}, or use 0")
 
 
 class OwnTask(Task):

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 from seed.config import Profile, TeacherConfig
 from seed.curriculum.journal import Journal
-from seed.curriculum.lessons import Curriculum, size
+from seed.curriculum.lessons import Curriculum, is_holdout, size
+from seed.curriculum.own_tasks import check_forms
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import decode, encode
 from seed.rng import Stream, dice
 from seed.teacher.endpoint import Endpoint
 from seed.teacher.reply import form_of
-from seed.teacher.sources import Background, Mock, Said, Source
+from seed.teacher.sources import MADE_UP, Background, Invitation, Mock, Said, Source
 
 NAME = "teacher.jsonl"
 KNOWN = 32  # items a level from which the form of answers is known
@@ -56,6 +57,8 @@ def open_desk(profile: Profile, run_dir: Path, say: Callable[[str], None]) -> "D
         return Desk(config, curriculum, run_dir, profile.train.seq_len + 1,
                     Mock(config.quality, seed), say)
     rng, tasks = dice(seed, Stream.TEACHER, 0), curriculum.tasks.values()
+    if config.propose:
+        check_forms(tasks, "teacher.propose", "teacher.tasks")
     known = {task.name: [curriculum.draw(rng, task, level, holdout=False)
                          for level in task.levels for _ in range(KNOWN)] for task in tasks}
     forms = {name: form_of(decode(item.answer) for item in items) for name, items in known.items()}
@@ -101,14 +104,15 @@ class Desk:
     def collect(self, step: int) -> list[Item]:
         """The lessons that begin at this step, on disk when it returns; asks new questions."""
         self._ask(step)
-        found = []
+        found, known = [], {lesson.item.prompt for lesson in self.lessons}
         for said in self.source.ready():
             if len(self.probed) < self.config.probe:
                 self._probe(said)
             elif not self.refused:
-                reason = self._doubt(said)
+                reason = self._doubt(said, known)
                 self.counts[reason or "accepted"] += 1
                 if not reason:
+                    known.add(said.question.prompt)
                     found.append(said.question._replace(level=0, answer=encode(said.answer)))
         new = [Lesson(step, item) for item in found]
         kept = new and self.journal.append(new, [lesson.to_object() for lesson in new])
@@ -119,26 +123,30 @@ class Desk:
             return
         if not self._has_asked:
             self._has_asked = True
-            self.source.begin(self._questions(PROBE, self.config.probe))
-        self.source.begin(self._questions(step, self.config.questions))
+            self.source.begin(self._questions(PROBE, self.config.probe, 0.0))
+        self.source.begin(self._questions(step, self.config.questions, self.config.propose))
 
-    def _questions(self, index: int, wanted: int) -> list[Item]:
+    def _questions(self, index: int, wanted: int, made_up: float) -> list[Item | Invitation]:
         """The same for the same index, whether a run was interrupted or not."""
-        rng, questions = dice(self.curriculum.seed, Stream.TEACHER, index), []
+        rng = dice(self.curriculum.seed, Stream.TEACHER, index)
+        questions: list[Item | Invitation] = []
         tasks = list(self.curriculum.tasks.values())
         shares = list(accumulate(self.config.tasks[task.name] for task in tasks))
         for _ in range(wanted):
             task = tasks[bisect(shares, rng.random() * shares[-1])]
             level = task.levels[int(rng.random() * len(task.levels))]
-            questions.append(self.curriculum.draw(rng, task, level, holdout=False,
-                                                  longest=self.longest - 1))
+            invites = made_up and rng.random() < made_up
+            items = [self.curriculum.draw(rng, task, level, holdout=False, longest=self.longest - 1)
+                     for _ in range(max(1, self.config.shots) if invites else 1)]
+            questions.append(Invitation(task, tuple(decode(item.prompt) for item in items))
+                             if invites else items[0])
         return questions
 
     def _stands(self, lesson: Lesson) -> bool:
         """Whether a lesson that was kept may be learnt: the file may have been changed."""
         task = self.curriculum.tasks.get(lesson.item.task)
-        return task is not None and (not self.config.verify or
-                                     task.verify(lesson.item.prompt, lesson.item.answer))
+        return task is not None and not is_holdout(lesson.item.prompt) and (
+            not self.config.verify or task.verify(lesson.item.prompt, lesson.item.answer))
 
     def _probe(self, said: Said) -> None:
         """The first replies are to questions whose answers are known, and are not learnt."""
@@ -149,13 +157,18 @@ class Desk:
             self.say(f"the teacher has {right} of {self.config.probe} right" + (
                 f": refused, it needs {100 * self.config.min_right:.0f} %" if self.refused else ""))
 
-    def _doubt(self, said: Said) -> str:
-        """Why a reply is not learnt; empty if it is."""
+    def _doubt(self, said: Said, known: set[bytes]) -> str:
+        """Why a reply is not learnt; empty if it is. `known` are prompts that are learnt."""
         if said.reason:
             return said.reason
         task, answer = self.curriculum.tasks[said.question.task], encode(said.answer)
         if size(said.question._replace(answer=answer)) > self.longest:
             return "long"
+        if said.question.level == MADE_UP:
+            if is_holdout(said.question.prompt):
+                return "kept"
+            if said.question.prompt in known:
+                return "known"
         if self.config.verify:
             return "" if task.verify(said.question.prompt, answer) else "wrong"
         sure = said.logprob is not None and self.config.min_logprob <= said.logprob <= 0

@@ -54,7 +54,8 @@ class Endpoint:
             raise ConfigError(f"teacher.url is {url!r}: use http://host:port/v1")
         self.parts, self.model, self.timeout_s, self.key = parts, model, timeout_s, key
 
-    def ask(self, shots: Sequence[tuple[str, str]], prompt: str, most_tokens: int) -> Reply:
+    def ask(self, shots: Sequence[tuple[str, str]], prompt: str, most_tokens: int,
+            temperature: float = 0.0) -> Reply:
         """The model's reply to `prompt` after some questions and answers. Raises Fault."""
         messages = []
         for question, answer in shots:
@@ -62,7 +63,8 @@ class Endpoint:
                          {"role": "assistant", "content": answer}]
         body = json.dumps({
             "model": self.model, "messages": [*messages, {"role": "user", "content": prompt}],
-            "temperature": 0, "max_tokens": most_tokens, "stop": ["\n"],   # some never end a turn
+            "temperature": temperature, "max_tokens": most_tokens,
+            "stop": ["\n"],   # some never end a turn
             "logprobs": True}).encode()
         deadline = time.monotonic() + self.timeout_s
         try:

@@ -2,11 +2,15 @@
 
 A reply is one line: the answer alone, or after a label ("Answer: 42"), in quotes, with a full stop,
 after the question said again ("12 + 30 = 42"). What is left must look like the answers that are
-known: no longer than twice the longest, of their characters only. All else is prose.
+known: no longer than twice the longest, of their characters only. All else is prose. A question is
+what the form of its task takes, at the start of one line.
 """
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from seed.curriculum.task import Task
+from seed.curriculum.vocab import encode
 
 LABEL = re.compile(r"(?:the )?(?:answer|result)(?: is)?\s*[:=]?\s+|(?:answer|result|a)\s*[:=]\s*",
                    re.IGNORECASE)
@@ -48,6 +52,15 @@ def parse(reply: str, prompt: str, form: Form) -> tuple[str, str]:
     if set(text) - form.characters:
         return "", "form"
     return text, ""
+
+
+def parse_question(reply: str, task: Task) -> bytes:
+    """The question of the task with which a reply of one line begins; nothing if it does not.
+
+    What follows it, such as an answer of the model's own, is not believed.
+    """
+    lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
+    return task.opening(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
 
 
 def _spelt(text: str) -> str:

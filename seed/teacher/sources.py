@@ -6,25 +6,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from seed.curriculum.task import Item
+from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import decode
 from seed.teacher.endpoint import Endpoint, Fault
-from seed.teacher.reply import Form, parse
+from seed.teacher.reply import Form, parse, parse_question
 
 LEAST_WAIT_S, MOST_WAIT_S = 1.0, 60.0   # after a fault; doubled each time
 TOKENS_EACH = 2                         # asked for a byte of the longest answer
+ANOTHER = "Another question?"
+MADE_UP = 0                             # the level of a question that a teacher has made up
+
+
+class Invitation(NamedTuple):
+    """To make up a question like some of a task, and to answer it."""
+    task: Task
+    shown: tuple[str, ...]   # prompts
 
 
 class Said(NamedTuple):
     """What came back of a question; `answer` is empty if `reason` tells why there is none."""
-    question: Item            # with the answer that is known, or none
+    question: Item            # with the answer that is known; none is of one that was MADE_UP
     answer: str
     reason: str
     logprob: float | None
 
 
 class Source(Protocol):
-    def begin(self, questions: Sequence[Item]) -> None:
+    def begin(self, questions: Sequence[Item | Invitation]) -> None:
         """Takes questions to be answered."""
 
     def waiting(self) -> int:
@@ -43,8 +51,10 @@ class Mock:
     def __init__(self, quality: float, seed: int):
         self.quality, self.seed, self.said = quality, seed, list[Said]()
 
-    def begin(self, questions: Sequence[Item]) -> None:
+    def begin(self, questions: Sequence[Item | Invitation]) -> None:
         for question in questions:
+            if isinstance(question, Invitation):
+                raise ValueError("the mock makes up nothing")
             rng = random.Random(f"{self.seed} {question.prompt!r}")
             text = decode(question.answer)
             self.said.append(Said(question, text if rng.random() < self.quality else
@@ -77,12 +87,12 @@ class Background:
     def __init__(self, endpoint: Endpoint, shots: Sequence[tuple[str, str]],
                  forms: Mapping[str, Form], wait: Callable[[float], object] = time.sleep):
         self.endpoint, self.shots, self.forms, self.wait = endpoint, shots, forms, wait
-        self.questions: queue.Queue[Item] = queue.Queue()
+        self.questions: queue.Queue[Item | Invitation] = queue.Queue()
         self.said: queue.Queue[Said] = queue.Queue()
         self.asked = self.answered = 0
         threading.Thread(target=self._work, daemon=True, name="teacher").start()
 
-    def begin(self, questions: Sequence[Item]) -> None:
+    def begin(self, questions: Sequence[Item | Invitation]) -> None:
         self.asked += len(questions)
         for question in questions:
             self.questions.put(question)
@@ -106,18 +116,35 @@ class Background:
                 if said is None:
                     self.wait(pause)
                     pause = min(MOST_WAIT_S, 2 * pause)
-                    said = self._ask(question) or Said(question, "", "no reply", None)
+                    said = self._ask(question) or Said(_blank(question), "", "no reply", None)
                 else:
                     pause = LEAST_WAIT_S
             except Exception as error:   # whatever it is, the next question may go better
-                said = Said(question, "", f"broken: {type(error).__name__}", None)
+                said = Said(_blank(question), "", f"broken: {type(error).__name__}", None)
             self.said.put(said)
 
-    def _ask(self, question: Item) -> Said | None:
+    def _ask(self, question: Item | Invitation) -> Said | None:
         """None if asking again may help."""
-        prompt, form = decode(question.prompt), self.forms[question.task]
+        item = _blank(question)
         try:
+            if isinstance(question, Invitation):
+                item = item._replace(prompt=self._make_up(question))
+                if not item.prompt:
+                    return Said(item, "", "no question", None)
+            prompt, form = decode(item.prompt), self.forms[item.task]
             reply = self.endpoint.ask(self.shots, prompt, TOKENS_EACH * form.longest)
         except Fault as fault:
-            return None if fault.again else Said(question, "", str(fault), None)
-        return Said(question, *parse(reply.text, prompt, form), reply.logprob)
+            return None if fault.again else Said(item, "", str(fault), None)
+        return Said(item, *parse(reply.text, prompt, form), reply.logprob)
+
+    def _make_up(self, invited: Invitation) -> bytes:
+        """A question, or nothing. At temperature 1: else it would be the same one each time."""
+        reply = self.endpoint.ask([(ANOTHER, text) for text in invited.shown], ANOTHER,
+                                  TOKENS_EACH * max(map(len, invited.shown)), 1.0)
+        return parse_question(reply.text, invited.task)
+
+
+def _blank(question: Item | Invitation) -> Item:
+    """A question as it is; of an invitation, one that is not known yet."""
+    return Item(question.task.name, MADE_UP, b"", b"") if isinstance(question, Invitation) \
+        else question

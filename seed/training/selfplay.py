@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from seed.config import ConfigError, SelfplayConfig
 from seed.curriculum.journal import Journal
 from seed.curriculum.lessons import Curriculum, is_holdout, size
-from seed.curriculum.own_tasks import Corpus, OwnTask
+from seed.curriculum.own_tasks import check_forms
 from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
@@ -95,10 +95,8 @@ class Selfplay:
                                   f"share in curriculum.tasks, or take it out")
         self.config, self.curriculum, self.longest = config, curriculum, longest
         self._tasks = [curriculum.tasks[name] for name in config.tasks]
-        for task in self._tasks if config.propose else ():
-            if isinstance(task, (OwnTask, Corpus)):
-                raise ConfigError(f"selfplay.propose: {task.name} does not say what its prompts "
-                                  f"look like: take it out of selfplay.tasks, or use propose = 0")
+        if config.propose:
+            check_forms(self._tasks, "selfplay.propose", "selfplay.tasks")
         self.journal = Journal(run_dir / NAME, _round, lambda done: done.step < step)
         self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
         self._keep(self.rounds)
