@@ -9,8 +9,8 @@ from seed.config import ConfigError, load_profile
 from seed.training import checkpoint
 from seed.training.loop import Diverged, train
 from seed.training.metrics import Metrics, StatusLine, duration
-from seed.training.selfplay import Answer
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
+from seed.training.selfplay import Answer
 from seed.training.signals import Requests
 from seed.training.step import StepResult
 

@@ -89,9 +89,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
     given. `soft` gives the batch of a step in which a parent teaches, and nothing where the school
     does; at `desk` a teacher answers. `enough` is told step, loss and opened grade after each step
-    until the rate falls, and may end the run. Bits depend on (profile, step) and on what a teacher
-    has said, not on when it was saved, evaluated, paused or interrupted; after a way back they
-    depend on the last save too.
+    until the rate falls, and may end the run. Bits depend on (profile, step), on what a teacher
+    has said and on the step at which a table of LATER was changed, not on when it was saved,
+    evaluated, paused or interrupted; after a way back they depend on the last save too.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
     saving fails for longer than the grace or when it is the last chance.
