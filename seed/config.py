@@ -188,7 +188,7 @@ class TeacherConfig:
     url: str = ""              # of the server, such as http://127.0.0.1:8080/v1
     model: str = ""            # its name for the model
     tasks: dict[str, float] = field(default_factory=dict)   # whose questions are asked, and shares
-    share: float = 0.3         # of the items of a batch, once there are any
+    share: float = 0.3         # of the items of a batch, once there are a thousand lessons
     every: int = 20            # steps between rounds
     questions: int = 16        # of a round
     probe: int = 20            # questions with a known answer that it is tried by

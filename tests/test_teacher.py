@@ -219,6 +219,15 @@ def test_what_a_teacher_says_has_its_share_and_tells_its_answer_alone(tmp_path):
                 assert targets[at] in (ord("0"), ord("1")) and targets[at - 1] < 0
 
 
+def test_few_lessons_have_little_of_the_share(tmp_path):
+    desk = desk_of(tmp_path, "teacher.quality=1.0", "teacher.questions=500", "teacher.share=0.4")
+    assert sum(share for share, _ in desk.taught(0)) == 0.0
+    for step, share in ((0, 0.2), (10, 0.4), (20, 0.4)):
+        desk.collect(step)
+        assert desk.taught(step) == [(pytest.approx(share), desk.pool(step))]
+    assert len(desk.pool(20)) == 1500
+
+
 def background(server: Server, timeout_s: float = 0.5) -> Background:
     forms = {"add": form_of(["0123456789"])}
     return Background(Endpoint(server.url, "", timeout_s), [("1+1=", "2")], forms, lambda s: None)

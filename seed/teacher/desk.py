@@ -7,7 +7,7 @@ it again at the same steps, whether the teacher is there or not, so its bits are
 """
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -28,6 +28,7 @@ NAME = "teacher.jsonl"
 KNOWN = 32  # items a level from which the form of answers is known
 QUEUE = 4   # rounds of questions that may wait
 PROBE = 1   # index of the draws of the first questions, where a step has its own
+MANY = 1000  # lessons from which on they have their whole share: few would be learnt by heart
 
 
 class Lesson(NamedTuple):
@@ -95,6 +96,11 @@ class Desk:
         while len(self._pool) < len(self.lessons) and self.lessons[len(self._pool)].step <= step:
             self._pool.append(self.lessons[len(self._pool)].item)
         return self._pool
+
+    def taught(self, step: int) -> list[tuple[float, Sequence[Item]]]:
+        """The pool of a step and its share of the lessons, which grows with it."""
+        pool = self.pool(step)
+        return [(self.config.share * min(1.0, len(pool) / MANY), pool)]
 
     def is_due(self, step: int) -> bool:
         """Whether new lessons may begin at this step: never where others have begun already."""

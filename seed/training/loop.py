@@ -200,8 +200,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         return Selfplay(profile.selfplay, curriculum, run_dir, step, config.seq_len + 1)
 
     def extra(step: int) -> list[tuple[float, Sequence[Item]]]:
-        told = [(profile.teacher.share, desk.pool(step))] if desk else []
-        return [*play.lessons(), *told]
+        return [*play.lessons(), *(desk.taught(step) if desk else ())]
 
     play = enter_play(step)
     exams: dict[int, list[Item]] = {}   # the examination of all that is open up to this grade
