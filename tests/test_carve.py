@@ -1,4 +1,5 @@
 """A child that is cut out of its parent, and learns from it."""
+import dataclasses
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from seed.config import ConfigError, ModelConfig, load_profile
-from seed.training import carve, checkpoint, distill, grow
+from seed.training import carve, checkpoint, distill, grow, refit
 from seed.training.learner import Learner
 from seed.wavecore import parts
 from seed.wavecore.model import WaveCore, init_params
@@ -26,7 +27,24 @@ def batches(n: int = 4):
     return carve.lessons(load_profile("toy", LESSONS), n)
 
 
-def test_what_does_nothing_is_what_is_cut():
+def turned(params):
+    """The same brain with the axes of its stream in other directions: a norm's gains are alike."""
+    axes = np.linalg.qr(np.random.default_rng(3).standard_normal((64, 64)))[0].astype(np.float32)
+    found = {}
+    for key, array in params.items():
+        name = key.rpartition(".")[2]
+        if name in ("norm", "norm_f"):
+            array = np.full_like(array, array.min())   # that of a channel that is in use
+        if name in ("in_proj", "qkv_proj", "embedding"):
+            array = array @ axes
+        elif name == "out_proj":
+            array = axes.T @ array
+        found[key] = np.ascontiguousarray(array)
+    return found
+
+
+@pytest.mark.parametrize("turn", [dict, turned])
+def test_what_does_nothing_is_what_is_cut(turn):
     """A small brain grown into a large one, with all parts shuffled, is found again."""
     small = init_params(SMALL, 1)
     small["embedding"] *= 40   # so that the norms' eps is nothing beside it
@@ -36,12 +54,33 @@ def test_what_does_nothing_is_what_is_cut():
         return np.sort(rng.permutation(of)[:n])
     heads = tuple(some(4, 2) if kind == "S" else some(2, 1) for kind in SMALL.layer_kinds)
     hidden = parts.Parts((0, 3, 4), some(64, 32), heads, tuple(some(64, 32) for _ in range(3)))
-    params = grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden)
+    params = turn(grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden))
     tokens = realized(batches(1)[0].tokens)
     whole = WaveCore(LARGE, params)(tokens)[0].numpy()
     assert distance(whole, WaveCore(SMALL, small)(tokens)[0].numpy()) < 1e-5
     cut = carve.carve(LARGE, params, SMALL, batches(), threads=1)
     assert distance(WaveCore(SMALL, cut)(tokens)[0].numpy(), whole) < 1e-4
+
+
+def test_what_is_left_takes_over_what_is_gone(monkeypatch):
+    """The first layer sees what the second does, which alone says something of it, and is gone."""
+    monkeypatch.setattr(refit, "RIDGE", 1e-9)   # so that nothing is in the way of the squares
+    config = ModelConfig(d_model=32, d_ff=32, n_layers=2, pattern="S")
+    params = init_params(config, 5)
+    params["embedding"] *= 40
+    for key in ("norm", "in_proj", "out_proj"):
+        params[f"layers.1.mlp.{key}"] = params[f"layers.0.mlp.{key}"] * 3
+    for key in ("layers.0.mixer", "layers.1.mixer", "layers.0.mlp"):
+        params[f"{key}.out_proj"] = np.zeros_like(params[f"{key}.out_proj"])
+    params["layers.0.mlp.norm"], params["layers.0.mlp.in_proj"] = (
+        params[f"layers.1.mlp.{key}"] for key in ("norm", "in_proj"))
+    alone = dataclasses.replace(config, n_layers=1)
+    left = {key: array for key, array in params.items() if not key.startswith("layers.1.")}
+    fitted = refit.refit(alone, left, WaveCore(config, params), (0,), batches(), None)
+    tokens = realized(batches()[3].tokens)
+    whole, *cut = (WaveCore(of, named)(tokens)[0].numpy() for of, named in (
+        (config, params), (alone, left), (alone, fitted)))
+    assert distance(cut[0], whole) > 1 and distance(cut[1], whole) < 1e-3
 
 
 def test_a_child_of_the_parent_s_own_shape_is_the_parent():

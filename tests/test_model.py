@@ -68,6 +68,18 @@ def test_prefill_then_steps_equals_one_forward_at_every_split():
         assert np.abs(np.concatenate(parts, 1) - whole).max() < 1e-5 * np.abs(whole).max()
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_blocks_one_after_the_other_are_the_model(fast):
+    model, tokens = WaveCore(SMALL, init_params(SMALL, 4), kernels=fast), tokens_of(2, 12)
+    named = model.state_dict()
+    x = Tensor(named["embedding"][tokens]).realize()
+    for i in range(SMALL.n_layers):
+        x = model.block(i, "mlp", model.block(i, "mixer", x))
+    gain, table = (Tensor(named[key].copy()).realize() for key in ("norm_f", "embedding"))
+    found, expected = reference.logits(SMALL, x, gain, table).numpy(), logits_of(model, tokens)[0]
+    assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+
+
 def test_the_key_at_window_minus_one_matters_and_at_window_does_not():
     config = ModelConfig(d_model=32, d_ff=48, n_layers=1, pattern="A", sliding_window=5)
     model = WaveCore(config, init_params(config, 4), threads=1)

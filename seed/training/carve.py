@@ -1,8 +1,9 @@
-"""A smaller brain cut out of a larger one: the layers, channels, heads and units that matter most.
+"""A smaller brain cut out of a larger one: the layers, heads and units that matter most.
 
 The importance of a structure is the squared first-order change of the loss if it were taken away,
-(sum of gradient * weight)^2, averaged over batches (Molchanov et al. 1906.10771, equation 8). A
-child learns from its parent afterwards; what is cut out only has to be a good start.
+(sum of gradient * weight)^2, averaged over batches (Molchanov et al. 1906.10771, equation 8).
+Layers are compared by the loss itself. Channels are not chosen: the stream is narrowed to its
+principal axes (refit.py). A child learns from its parent afterwards; this has to be a good start.
 """
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,10 +14,12 @@ from tinygrad import Tensor
 from seed.config import ModelConfig, Profile
 from seed.curriculum import school
 from seed.curriculum.lessons import Batch, Curriculum
+from seed.training import refit
 from seed.wavecore import parts
 from seed.wavecore.model import WaveCore
 
-BATCHES = 16   # over which importance is measured
+BATCHES = 16   # over which importance is measured, and projections are fitted
+TRIED = 32     # choices of layers whose loss is measured
 Named = dict[str, np.ndarray]
 
 
@@ -24,19 +27,24 @@ def carve(parent: ModelConfig, params: Named, child: ModelConfig, batches: Seque
           threads: int) -> Named:
     """The child's named arrays, out of the parent's. Raises ConfigError if it does not fit."""
     parts.check(child, parent)
+    if child == parent:
+        return dict(params)
     removals = [_times_gradient(parent, params, batch, threads) for batch in batches]
-    layers = _best_layers(parent, child, removals)
-    channels = _best(_channels(parent, removals), child.d_model)
+    layers = _best_layers(parent, params, child, removals, batches[0], threads)
     heads, units = [], []
     for kind, i in zip(child.layer_kinds, layers):
         n, of = ((child.ssm_heads, parent.ssm_heads) if kind == "S" else
                  (child.attn_heads, parent.attn_heads))
         heads.append(_heads(removals, f"layers.{i}.mixer", of, n))
         units.append(_heads(removals, f"layers.{i}.mlp", parent.d_ff, child.d_ff))
-    chosen = parts.Parts(layers, channels, tuple(heads), tuple(units))
-    params = _with_gains_for(parent, params, channels)
-    return {place.small: np.ascontiguousarray(params[place.large][place.at])
-            for place in parts.places(child, parent, chosen)}
+    chosen = parts.Parts(layers, np.arange(parent.d_model), tuple(heads), tuple(units))
+    found = {place.small: np.ascontiguousarray(params[place.large][place.at])
+             for place in parts.places(child, parent, chosen)}
+    whole, axes = WaveCore(parent, params, threads), None
+    if child.d_model < parent.d_model:
+        axes = refit.principal_axes(whole, batches, child.d_model)
+        found = refit.narrow(found, axes, layers)
+    return refit.refit(child, found, whole, layers, batches, axes)
 
 
 def lessons(profile: Profile, n: int = BATCHES) -> list[Batch]:
@@ -48,12 +56,17 @@ def lessons(profile: Profile, n: int = BATCHES) -> list[Batch]:
             for i in range(n)]
 
 
-def _times_gradient(config: ModelConfig, params: Named, batch: Batch, threads: int) -> Named:
-    """gradient * weight of every number: what the loss would gain if it were 0, to first order."""
+def _loss(config: ModelConfig, params: Named, batch: Batch,
+          threads: int) -> tuple[WaveCore, Tensor]:
     model = WaveCore(config, params, threads)
     inv_count = np.array([1 / max(1, int((batch.targets >= 0).sum()))], np.float32)
     tokens, targets, count = (Tensor(a).realize() for a in (batch.tokens, batch.targets, inv_count))
-    loss, _ = model.loss(tokens, targets, count)
+    return model, model.loss(tokens, targets, count)[0]
+
+
+def _times_gradient(config: ModelConfig, params: Named, batch: Batch, threads: int) -> Named:
+    """gradient * weight of every number: what the loss would gain if it were 0, to first order."""
+    model, loss = _loss(config, params, batch, threads)
     grads = loss.gradient(*model.packed.values())
     Tensor.realize(*grads)
     return {key: array * params[key] for block, g in zip(model.blocks, grads)
@@ -69,37 +82,23 @@ def _best(importance: np.ndarray, n: int) -> np.ndarray:
     return np.sort(np.argsort(-importance, kind="stable")[:n])
 
 
-def _best_layers(parent: ModelConfig, child: ModelConfig,
-                 removals: Sequence[Named]) -> tuple[int, ...]:
-    """A layer is taken away with its two projections out: nothing of it then reaches the rest."""
-    def leaves(found: Named) -> np.ndarray:
-        return np.array([found[f"layers.{i}.mixer.out_proj"].sum() +
-                         found[f"layers.{i}.mlp.out_proj"].sum() for i in range(parent.n_layers)])
-    worth = _importance(removals, leaves)
-    return max(parts.choices(child, parent), key=lambda chosen: worth[list(chosen)].sum())
+def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
+                 removals: Sequence[Named], batch: Batch, threads: int) -> tuple[int, ...]:
+    """Of the most promising choices, the one whose layers alone have the least loss.
 
-
-def _channels(config: ModelConfig, removals: Sequence[Named]) -> np.ndarray:
-    """A channel of the residual stream is taken away with all that writes into it."""
-    def writes(found: Named) -> np.ndarray:
-        out = [found[f"layers.{i}.{part}.out_proj"].sum(1) for i in range(config.n_layers)
-               for part in ("mixer", "mlp")]
-        return found["embedding"].sum(0) + sum(out)
-    return _importance(removals, writes)
-
-
-def _with_gains_for(config: ModelConfig, params: Named, channels: np.ndarray) -> Named:
-    """The gains of all norms over channels, so that what is left is as large as it was.
-
-    How much of the stream's energy is left is taken from the weights that write into it.
+    A layer is taken away with its two projections out: nothing of it then reaches the rest.
     """
-    energy = np.square(params["embedding"]).mean(0)
-    for i in range(config.n_layers):
-        for part in ("mixer", "mlp"):
-            energy = energy + np.square(params[f"layers.{i}.{part}.out_proj"]).sum(1)
-    left = energy[channels].sum() / energy.sum() * config.d_model / len(channels)
-    return {key: array * np.float32(np.sqrt(left)) if key.endswith(("norm_f", ".norm")) else array
-            for key, array in params.items()}
+    def out(i: int) -> list[str]:
+        return [f"layers.{i}.{part}.out_proj" for part in ("mixer", "mlp")]
+
+    def loss_of(chosen: tuple[int, ...]) -> float:
+        gone = {key: np.zeros_like(params[key]) for i in range(parent.n_layers) if i not in chosen
+                for key in out(i)}
+        return _loss(parent, params | gone, batch, threads)[1].item()
+    worth = _importance(removals, lambda found: np.array(
+        [sum(found[key].sum() for key in out(i)) for i in range(parent.n_layers)]))
+    choices = sorted(parts.choices(child, parent), key=lambda chosen: -worth[list(chosen)].sum())
+    return min(choices[:TRIED], key=loss_of)
 
 
 def _heads(removals: Sequence[Named], key: str, of: int, n: int) -> np.ndarray:

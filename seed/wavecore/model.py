@@ -20,6 +20,7 @@ from seed.rng import Stream, stream
 from seed.wavecore import kernels, layout, reference
 
 
+MIXERS = {"S": "ssm", "A": "attention"}
 FEW_ROWS = 32   # b * t up to which a team of threads costs more than it brings
 
 
@@ -97,15 +98,18 @@ class WaveCore:
 
     def init_state(self, b: int) -> State:
         """The state before the first byte."""
+        return [self._init_state(kind, b) for kind in self.config.layer_kinds]
+
+    def _init_state(self, kind: str, b: int) -> SSMState | AttnState:
         c = self.config
 
         def zeros(*shape: int, dtype: type = np.float32) -> Tensor:
             return Tensor(np.zeros(shape, dtype)).realize()
-        return [SSMState(zeros(b, c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
-                         zeros(b, c.ssm_heads, c.d_state, c.head_dim)) if kind == "S" else
-                AttnState(zeros(b, c.sliding_window - 1, c.d_model),
-                          zeros(b, c.sliding_window - 1, c.d_model), zeros(b, dtype=np.int32))
-                for kind in c.layer_kinds]
+        if kind == "S":
+            return SSMState(zeros(b, c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
+                            zeros(b, c.ssm_heads, c.d_state, c.head_dim))
+        return AttnState(zeros(b, c.sliding_window - 1, c.d_model),
+                         zeros(b, c.sliding_window - 1, c.d_model), zeros(b, dtype=np.int32))
 
     def __call__(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """tokens (b, t) int32 to logits (b, t, v) and the state after them."""
@@ -131,6 +135,17 @@ class WaveCore:
         loss = self._bound("head", *_shape(tokens)).loss
         return loss(x, gain, table, targets.reshape(-1), inv_count, soft), state
 
+    def block(self, i: int, part: str, x: Tensor) -> Tensor:
+        """x (b, t, d) with what the "mixer" or the "mlp" of layer i adds, from the first byte on.
+        """
+        b, t = _shape(x[..., 0])
+        rows = x.reshape(b * t, -1) if self.kernels else x
+        if part == "mlp":
+            return self._apply("mlp", f"layers.{i}.mlp", b, t, rows).reshape(x.shape)
+        kind = self.config.layer_kinds[i]
+        return self._apply(MIXERS[kind], f"layers.{i}.mixer", b, t, rows,
+                           *self._init_state(kind, b))[0].reshape(x.shape)
+
     def _head_weights(self) -> tuple[Tensor, Tensor]:
         shape = (self.config.vocab_size, self.config.d_model)
         return self.packed["norm_f"], self.packed["embedding"].reshape(shape)
@@ -143,8 +158,7 @@ class WaveCore:
         x = self._bound("embedding", b, t)(tokens.reshape(-1), table) if self.kernels \
             else table[tokens]
         for i, (kind, before) in enumerate(zip(self.config.layer_kinds, state, strict=True)):
-            mixer = "ssm" if kind == "S" else "attention"
-            x, *after = self._apply(mixer, f"layers.{i}.mixer", b, t, x, *before)
+            x, *after = self._apply(MIXERS[kind], f"layers.{i}.mixer", b, t, x, *before)
             out.append((SSMState if kind == "S" else AttnState)(*(s.detach() for s in after)))
             x = self._apply("mlp", f"layers.{i}.mlp", b, t, x)
         return x, out
