@@ -114,6 +114,39 @@ def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkey
     assert (run_dir / adapt.BEFORE).read_bytes() == adapted
 
 
+def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_killed(
+        brain, monkeypatch):
+    assert run(brain, *learn(brain, 3)).returncode == 0
+    run_dir, data = brain / "brain", str(brain / "rule.jsonl")
+    before, adapted = (run_dir / adapt.BEFORE).read_bytes(), bits(brain)
+    found = checkpoint.read(run_dir / checkpoint.NAME)
+    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 4, 2e-4)
+    adapt.enter(run_dir, adapt.recipe(profile, data))
+    save = checkpoint.save
+
+    def fails(*args):
+        raise OSError("No space left on device")
+
+    def is_killed(*args):
+        save(*args)
+        raise KeyboardInterrupt
+    for what, error in ((fails, OSError), (is_killed, KeyboardInterrupt)):
+        monkeypatch.setattr(checkpoint, "save", what)
+        with pytest.raises(error):
+            adapt.publish(run_dir, found, {"norm_f": found.tensors["norm_f"] * 2})
+        adapt.settle(run_dir)
+        assert not (run_dir / adapt.STAGED).exists()
+        assert (run_dir / adapt.BEFORE).read_bytes() == (before if what is fails else adapted)
+    adapt.undo(run_dir)
+    assert bits(brain) == adapted
+
+
+def test_a_brain_that_knows_nothing_but_a_file_is_adapted_with_that_file(brain):
+    profile = load_profile("toy", ["curriculum.tasks={}"], [f"{brain}/rule.jsonl"])
+    found = adapt.profile_for(profile, f"{brain}/rule.jsonl", 0.3, 2.0, 4, 2e-4)
+    assert found.curriculum.tasks == {f"{brain}/rule.jsonl": 1.0}
+
+
 def test_undo_never_discards_what_was_learnt_since(brain):
     assert run(brain, *learn(brain, 3)).returncode == 0
     run_dir = brain / "brain"

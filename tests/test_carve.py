@@ -178,6 +178,37 @@ def test_a_damaged_or_foreign_file_is_made_again_and_a_stop_leaves_nothing(tmp_p
     assert (child / distill.NAME).read_bytes() != whole
 
 
+def test_a_disk_that_refuses_the_parents_word_is_one_line(tmp_path):
+    """A real limit of the size of files, over which writing fails."""
+    parent_in(tmp_path / "parent")
+    limited = ["prlimit", "--fsize=8000000", *command(tmp_path, "child", 3),
+               "--set=distill.batches=6000"]   # 60 numbers of bytes for each of 64
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.returncode == 2 and "parent.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [p for p in (tmp_path / "child").iterdir() if "parent" in p.name]
+
+
+def test_a_directory_with_the_child_of_another_parent_is_refused(tmp_path):
+    for name in ("parent", "other"):
+        parent_in(tmp_path / name)
+    assert subprocess.run(command(tmp_path, "child", 3), capture_output=True).returncode == 0
+    before = (tmp_path / "child" / checkpoint.NAME).read_bytes()
+    again = command(tmp_path, "child", 3)
+    again[again.index("--run-dir") + 1] = str(tmp_path / "other")
+    done = subprocess.run(again, capture_output=True, text=True)
+    assert done.returncode == 2 and "was carved from" in done.stderr
+    assert (tmp_path / "child" / checkpoint.NAME).read_bytes() == before
+
+
+def test_a_parent_that_does_not_fit_is_not_read(tmp_path):
+    parent_in(tmp_path / "parent", "train.batch_size=64", "train.seq_len=256")
+    done = subprocess.run([*command(tmp_path, "child", 3), "--set=governor.memory_mb=220"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and "the parent is read as it was trained: this" in done.stderr
+    assert not (tmp_path / "child" / checkpoint.NAME).exists()
+
+
 def command(tmp_path, out: str, steps: int) -> list[str]:
     return [sys.executable, "-m", "seed", "carve", "--run-dir", str(tmp_path / "parent"), "--out",
             str(tmp_path / out), "--profile", "fast", f"--steps={steps}", "--json", "--threads=1",

@@ -200,6 +200,12 @@ def test_a_question_that_has_no_answer_has_no_right_one(task, prompt, tempting):
     assert not asked.verify(prompt.encode(), b"")
 
 
+def test_numbers_that_python_does_not_read_have_no_right_answer():
+    asked = curriculum().tasks["add"]
+    assert not asked.verify(b"1" * 4301 + b"+1=", b"1" * 4300 + b"2")
+    assert asked.verify(b"1" * 4300 + b"+1=", b"1" * 4299 + b"2")
+
+
 def test_answers_equal_an_independent_recomputation():
     for item in every_item()[1]:
         assert item.answer == encode(recompute(item.task, item.prompt)), item

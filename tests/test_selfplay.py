@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,26 @@ def test_each_level_that_was_won_has_the_same_part_of_the_lessons(tmp_path):
         (pytest.approx(0.24), 14), (pytest.approx(0.06), 2)]
     play.play(40, 0, knows(0.75))
     assert [share for share, _ in play.lessons()] == [0.15, 0.15]
+
+
+def test_what_was_won_by_vote_is_judged_once_the_rule_is_asked(tmp_path):
+    play = play_of(tmp_path, "selfplay.verify=false", "selfplay.votes=2",
+                   "selfplay.temperature=1.0")
+    play.play(10, 0, knows(0.5))
+    assert [len(items) for _, items in play.lessons()] == [8]
+    (_, items), = play_of(tmp_path, "selfplay.verify=true", step=20).lessons()
+    assert len(items) == 4 and all(item.answer == right(item.prompt) for item in items)
+    assert play_of(tmp_path, "selfplay.tasks={}", step=20).lessons() == []
+
+
+def test_a_level_that_a_task_has_not_is_refused_before_it_is_asked(tmp_path):
+    for task, most in (("parity", 4), ("identity", 1)):
+        profile = load_profile("toy", [f"selfplay.tasks={{{task}={most}}}"])
+        curriculum = Curriculum(profile.curriculum, profile.identity, 0)
+        Selfplay(profile.selfplay, curriculum, tmp_path, 0, 129)
+        more = replace(profile.selfplay, tasks={task: most + 1})
+        with pytest.raises(ConfigError, match=f"tasks.{task} is {most + 1}: .* {most} levels"):
+            Selfplay(more, curriculum, tmp_path, 0, 129)
 
 
 def test_rounds_come_every_so_many_steps_and_none_twice(tmp_path):

@@ -2,12 +2,14 @@
 import argparse
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seed.commands.start import newest, prepare_brain, profile_of, say
-from seed.config import ConfigError, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.config import (ConfigError, DistillConfig, Profile, SelfplayConfig, TeacherConfig,
+                         from_dict)
 from seed.exit_codes import RETRY
 
 
@@ -26,9 +28,10 @@ def run_carve(args: argparse.Namespace) -> int:
     profile = profile_of(args)
     profile = dataclasses.replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
-        distill=dataclasses.replace(profile.distill, source=str(args.run_dir)),
+        distill=dataclasses.replace(profile.distill, source=str(args.run_dir.resolve())),
         selfplay=SelfplayConfig(), teacher=TeacherConfig())  # the parent alone teaches
     parts.check(profile.model, parent.config)
+    _check_carving(args, profile, parent.profile)
     result = train_brain(args, profile, args.out, lambda: carve.carve(
         parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads))
     if not result.finished:
@@ -56,10 +59,31 @@ def run_carve(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_carving(args: argparse.Namespace, child: Profile, parent: Profile) -> None:
+    """Raises ConfigError if --out is of another parent, or if there is no memory to read this one
+    as it was trained; NoRoom if there is none now."""
+    from seed import system_health
+    from seed.training import checkpoint
+    from seed.training.memory import NoRoom, check_fits
+    found = checkpoint.read_newest(args.out, say)
+    if found:
+        other = from_dict(found.meta["profile"]).distill.source
+        if other != child.distill.source:
+            raise ConfigError(f"{args.out} has a brain that was carved from {other or 'no other'}: "
+                              f"use another --out")
+    alone = dataclasses.replace(parent, governor=child.governor, distill=DistillConfig(),
+                                selfplay=SelfplayConfig())
+    try:
+        check_fits(alone, args.threads, system_health.read(args.run_dir))
+    except (ConfigError, NoRoom) as error:
+        raise type(error)(f"the parent is read as it was trained: {error}") from None
+
+
 def run_adapt(args: argparse.Namespace) -> int:
     from seed.training import adapt, checkpoint
     from seed.training.lock import locked
     with locked(args.run_dir):
+        adapt.settle(args.run_dir)
         if args.undo:
             adapt.undo(args.run_dir)
             print("the brain is as it was before the last adaptation")
@@ -119,6 +143,7 @@ def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
     from seed.training.lock import locked
     from seed.training.loop import Result, train
     from seed.training.memory import check_fits
+    from seed.training.pace import Pace
     with locked(run_dir):
         Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
         say(check_fits(profile, args.threads, system_health.read(run_dir)))
@@ -126,9 +151,12 @@ def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
         if weights and not (run_dir / checkpoint.NAME).exists():
             learner.model.load_state_dict(weights())
         if profile.distill.source:
-            soft = distill.prepare(profile, run_dir, args.threads, say, requests.stop.is_set)
+            pace = Pace(profile.governor, lambda: system_health.read(run_dir), time.monotonic,
+                        requests.stop.wait)
+            soft = distill.prepare(profile, run_dir, args.threads, say,
+                                   lambda: not pace.goes_on(requests.stop.is_set))
             if not soft:
-                return Result(0, False, None)
+                return Result(0, False, None, retry=not requests.stop.is_set())
         return train(profile, run_dir, learner, requests, soft=soft.batch if soft else None,
                      desk=open_desk(profile, run_dir, say), enough=enough)
 

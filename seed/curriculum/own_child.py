@@ -60,7 +60,7 @@ class Child:
     def __init__(self, path: str, wanted: str, longest: int, marks: bytes):
         self.path, self.wanted, self.longest, self.marks = path, wanted, longest, marks
         self.own: Any = None
-        self.bytes = False   # whether it speaks bytes; else it speaks text
+        self.bytes: bool | None = None   # whether it speaks bytes or text; told by its first item
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         calls: dict[str, Callable[[], Any]] = {
@@ -101,6 +101,8 @@ class Child:
 
     def verify(self, prompt: str, answer: str) -> bool:
         """An answer of somebody else, which is wrong if the class cannot even read it."""
+        if self.bytes is None:
+            self.generate(1, 0)
         pair = [text.encode("latin-1") for text in (prompt, answer)]
         try:
             return bool(self.own.verify(*(one if self.bytes else one.decode(errors="replace")

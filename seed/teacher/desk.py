@@ -25,6 +25,7 @@ from seed.teacher.reply import form_of
 from seed.teacher.sources import MADE_UP, Background, Invitation, Mock, Said, Source
 
 NAME = "teacher.jsonl"
+BYTES = "surrogateescape"   # a user's class may speak bytes that are no text
 KNOWN = 32  # items a level from which the form of answers is known
 QUEUE = 4   # rounds of questions that may wait
 PROBE = 1   # index of the draws of the first questions, where a step has its own
@@ -38,14 +39,16 @@ class Lesson(NamedTuple):
     def to_object(self) -> dict[str, Any]:
         """As a line of the file has it."""
         return {"step": self.step, "task": self.item.task, "level": self.item.level,
-                "prompt": self.item.prompt.decode(), "answer": self.item.answer.decode()}
+                "prompt": self.item.prompt.decode("utf-8", BYTES),
+                "answer": self.item.answer.decode("utf-8", BYTES)}
 
 
 def _lesson(row: dict[str, Any]) -> Lesson:
     if type(row["step"]) is not int or type(row["level"]) is not int:
         raise ValueError("not a lesson")
-    return Lesson(row["step"], Item(row["task"], row["level"], row["prompt"].encode(),
-                                    row["answer"].encode()))
+    return Lesson(row["step"], Item(row["task"], row["level"],
+                                    row["prompt"].encode("utf-8", BYTES),
+                                    row["answer"].encode("utf-8", BYTES)))
 
 
 def open_desk(profile: Profile, run_dir: Path, say: Callable[[str], None]) -> "Desk | None":
@@ -77,8 +80,10 @@ class Desk:
         """`curriculum` has the tasks whose questions are asked; `longest` is of an item, bytes."""
         self.config, self.curriculum = config, curriculum
         self.longest, self.source, self.say = longest, source, say
-        self.journal = Journal(run_dir / NAME, _lesson, self._stands)
+        self.journal = Journal(run_dir / NAME, _lesson)
+        self._fallen = {i for i, row in enumerate(self.lessons) if not self._stands(row)}
         self._pool: list[Item] = []   # what has begun
+        self._begun = 0               # lessons, those that have fallen with them
         self.counts: Counter[str] = Counter()   # of replies, by what became of them
         self.probed: list[bool] = []
         self.refused = False
@@ -91,10 +96,13 @@ class Desk:
     def pool(self, step: int) -> list[Item]:
         """What is learnt at a step. Its level is 0, none of the lessons': its answer alone is told.
         """
-        while self._pool and self.lessons[len(self._pool) - 1].step > step:
-            self._pool.pop()
-        while len(self._pool) < len(self.lessons) and self.lessons[len(self._pool)].step <= step:
-            self._pool.append(self.lessons[len(self._pool)].item)
+        if self._begun and self.lessons[self._begun - 1].step > step:   # back to an older brain
+            self._pool.clear()
+            self._begun = 0
+        while self._begun < len(self.lessons) and self.lessons[self._begun].step <= step:
+            if self._begun not in self._fallen:
+                self._pool.append(self.lessons[self._begun].item)
+            self._begun += 1
         return self._pool
 
     def taught(self, step: int) -> list[tuple[float, Sequence[Item]]]:
@@ -149,7 +157,7 @@ class Desk:
         return questions
 
     def _stands(self, lesson: Lesson) -> bool:
-        """Whether a lesson that was kept may be learnt: the file may have been changed."""
+        """Whether a lesson of the file may be learnt: it may have been changed, or the profile."""
         task = self.curriculum.tasks.get(lesson.item.task)
         return task is not None and not is_holdout(lesson.item.prompt) and (
             not self.config.verify or task.verify(lesson.item.prompt, lesson.item.answer))

@@ -20,6 +20,7 @@ from seed.training.checkpoint import Checkpoint
 
 FOLDER, OF = "adapting", "of.json"
 BEFORE, PARTIAL = "checkpoint.before.safetensors", ".checkpoint.undo"
+STAGED = ".checkpoint.staged"   # what is BEFORE as soon as the adapted brain is in its place
 WARMUP_STEPS = 20
 
 
@@ -36,7 +37,7 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
     if not 0 < share < 1:
         raise ConfigError(f"--share is {share}: use more than 0 and less than 1")
     old = {name: own for name, own in parent.curriculum.tasks.items() if name != data}
-    tasks = {**old, data: share / (1 - share) * sum(old.values())}
+    tasks = {**old, data: share / (1 - share) * sum(old.values()) or 1.0}
     return replace(
         parent,
         curriculum=replace(parent.curriculum, tasks=tasks, exam_every=0),
@@ -78,10 +79,23 @@ def _entered(run_dir: Path) -> dict[str, Any]:
 
 def publish(run_dir: Path, parent: Checkpoint, weights: dict[str, Any]) -> None:
     """Puts the adapted weights in the place of the brain's. Raises OSError, nothing lost."""
-    _copy(run_dir / checkpoint.NAME, run_dir / BEFORE)
+    _copy(run_dir / checkpoint.NAME, run_dir / STAGED)
     meta = {**parent.meta, "adapted": _digest((run_dir / FOLDER / OF).read_bytes())}
     checkpoint.save(run_dir, {**parent.tensors, **weights}, meta)
+    os.replace(run_dir / STAGED, run_dir / BEFORE)
     clear(run_dir)
+
+
+def settle(run_dir: Path) -> None:
+    """Ends what a killed `publish` has begun, or takes it back: `undo` has the brain that was
+    there before the one that is there now."""
+    if (run_dir / STAGED).exists():
+        now = checkpoint.read_newest(run_dir, lambda text: None)
+        of = run_dir / FOLDER / OF
+        if now and of.exists() and now.meta.get("adapted") == _digest(of.read_bytes()):
+            os.replace(run_dir / STAGED, run_dir / BEFORE)
+        else:
+            (run_dir / STAGED).unlink()
 
 
 def clear(run_dir: Path) -> None:

@@ -65,12 +65,13 @@ def _loss(config: ModelConfig, params: Named, batch: Batch,
 
 
 def _times_gradient(config: ModelConfig, params: Named, batch: Batch, threads: int) -> Named:
-    """gradient * weight of every number: what the loss would gain if it were 0, to first order."""
+    """gradient * weight, summed for each column of the projections out: what the loss would gain
+    without that column, to first order."""
     model, loss = _loss(config, params, batch, threads)
     grads = loss.gradient(*model.packed.values())
     Tensor.realize(*grads)
-    return {key: array * params[key] for block, g in zip(model.blocks, grads)
-            for key, array in block.unpack(g.numpy()).items()}
+    return {key: (array * params[key]).sum(0) for block, g in zip(model.blocks, grads)
+            for key, array in block.unpack(g.numpy()).items() if key.endswith("out_proj")}
 
 
 def _importance(removals: Sequence[Named], sums: Callable[[Named], np.ndarray]) -> np.ndarray:
@@ -104,5 +105,5 @@ def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
 def _heads(removals: Sequence[Named], key: str, of: int, n: int) -> np.ndarray:
     """The n of all heads or units whose columns of the projection out matter most."""
     def columns(found: Named) -> np.ndarray:
-        return found[f"{key}.out_proj"].sum(0).reshape(of, -1).sum(1)
+        return found[f"{key}.out_proj"].reshape(of, -1).sum(1)
     return _best(_importance(removals, columns), n)

@@ -5,7 +5,6 @@ child goes over the batches in turn, with fresh lessons of its own school betwee
 """
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from seed import atomic_file
 from seed.config import ConfigError, DistillConfig, ModelConfig, Profile, from_dict
 from seed.curriculum import school
 from seed.curriculum.lessons import Curriculum, TaughtBatch
@@ -22,7 +22,7 @@ from seed.training import checkpoint
 from seed.training.step import Forward
 from seed.wavecore.model import WaveCore, init_params
 
-NAME, TEMPORARY = "parent.safetensors", ".parent.partial"
+NAME = "parent.safetensors"
 SIZES = {"tokens": np.uint8, "targets": np.int16, "places": np.int16, "probs": np.float32}
 
 
@@ -143,12 +143,5 @@ def _head(arrays: dict[str, np.ndarray], made_for: str) -> str:
 
 
 def _write(run_dir: Path, arrays: dict[str, np.ndarray], made_for: str) -> None:
-    temporary = run_dir / TEMPORARY
-    try:
-        safetensors.numpy.save_file(arrays, temporary, {"seed": _head(arrays, made_for)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, run_dir / NAME)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    data = safetensors.numpy.save(arrays, {"seed": _head(arrays, made_for)})
+    atomic_file.write(run_dir / NAME, data)

@@ -2,7 +2,7 @@
 from collections.abc import Callable
 
 from seed.config import GovernorConfig
-from seed.governor import PAUSE, RUN, Decision, History, decide
+from seed.governor import PAUSE, RUN, STOP, Decision, History, decide
 from seed.system_health import Health
 
 
@@ -35,6 +35,18 @@ class Pace:
         if self.decision.duty < 1 and not self.paused:
             self.wait((self._clock() - self._worked_from) * (1 / self.decision.duty - 1))
         self._worked_from = self._clock()
+
+    def goes_on(self, stopped: Callable[[], bool]) -> bool:
+        """Between two pieces of work that have nothing to save: waits while the board is too hot.
+        False if the work has to end."""
+        self.rest()
+        while True:
+            self.look()
+            if stopped() or self.decision.action == STOP:
+                return False
+            if not self.paused:
+                return True
+            self.wait(max(0.1, self.config.look_every_s))
 
     def wait(self, seconds: float) -> None:
         started = self._clock()

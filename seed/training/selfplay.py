@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from seed.config import ConfigError, SelfplayConfig
 from seed.curriculum.journal import Journal
 from seed.curriculum.lessons import Curriculum, is_holdout, size
-from seed.curriculum.own_tasks import check_forms
+from seed.curriculum.own_tasks import OwnTask, check_forms
 from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
@@ -87,19 +87,25 @@ class Selfplay:
                  longest: int):
         """`longest`: bytes of an item that still fits into a row.
 
-        Raises ConfigError if a task that is to play is not taught.
+        Raises ConfigError if a task that is to play is not taught, or has not so many levels.
         """
-        for name in config.tasks:
+        for name, level in config.tasks.items():
             if name not in curriculum.tasks:
                 raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
                                   f"share in curriculum.tasks, or take it out")
+            task = curriculum.tasks[name]
+            most = len(task.levels) + task.extrapolates
+            if level > most and not isinstance(task, OwnTask):
+                raise ConfigError(f"selfplay.tasks.{name} is {level}: the task has {most} levels, "
+                                  f"use no more")
         self.config, self.curriculum, self.longest = config, curriculum, longest
         self._tasks = [curriculum.tasks[name] for name in config.tasks]
         if config.propose:
             check_forms(self._tasks, "selfplay.propose", "selfplay.tasks")
         self.journal = Journal(run_dir / NAME, _round, lambda done: done.step < step)
         self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
-        self._keep(self.rounds)
+        self._keep([done._replace(passed=tuple(filter(self._stands, done.passed)))
+                    for done in self.rounds if done.task in config.tasks])
 
     @property
     def rounds(self) -> list[Round]:
@@ -155,6 +161,10 @@ class Selfplay:
         for done in rounds:
             if done.passed:
                 self.won.setdefault((done.task, done.level), []).extend(done.passed)
+
+    def _stands(self, item: Item) -> bool:
+        """Whether what was won may be learnt: the rule may not have been asked then."""
+        return not self.config.verify or self.curriculum.tasks[item.task].verify(*item[2:])
 
     def lessons(self) -> list[tuple[float, Sequence[Item]]]:
         """What was won, and its shares: the same for each task and level that has passed as often
