@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
-from seed.config import load_profile
+from seed.config import load_profile, to_toml
 from seed.curriculum.school import LAST
 from seed.training import ascent, checkpoint, scaling
 from seed.training.ascent import Plateau, next_size
@@ -129,6 +129,17 @@ def test_an_ascent_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
     assert "1 steps were not finite" in page
 
 
+def test_an_ascent_by_time_that_has_ended_does_not_go_on(tmp_path):
+    remembered(tmp_path)
+    said = []
+    for _ in range(4):
+        done = subprocess.run(ascend(tmp_path, "--minutes=0.15", "--bytes-per-parameter=0.001"),
+                              capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        said.append((tmp_path / checkpoint.NAME).read_bytes())
+    assert len(set(said)) == 1
+
+
 def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
     """But for the probe that it was in."""
     process = subprocess.Popen(ascend(tmp_path, "--minutes=60", "--probe-seconds=1"),
@@ -142,6 +153,17 @@ def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
     process.wait()
     assert probes.read_text().count("\n") == 1 and not (tmp_path / "limit.toml").exists()
     assert 1 < json.loads(searched.read_text()) < 90
+
+
+def test_a_brain_whose_mlp_no_rung_has_does_not_begin_to_ascend(tmp_path):
+    remembered(tmp_path)
+    wide = load_profile("toy", LESSONS)
+    (tmp_path / "wide.toml").write_text(to_toml(replace(
+        wide, model=replace(wide.model, d_ff=256))))
+    done = subprocess.run(ascend(tmp_path, "--steps=10", f"--profile={tmp_path}/wide.toml"),
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and "model.d_ff is 256: what grows has" in done.stderr
+    assert not (tmp_path / checkpoint.NAME).exists()
 
 
 @pytest.mark.parametrize("options, says", [

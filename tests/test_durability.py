@@ -122,6 +122,16 @@ def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path):
     assert len({storm.outcome(tmp_path / operation) for operation in runs}) == 1
 
 
+def test_a_full_disk_behind_its_messages_does_not_end_a_run(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "seed", "train", "--run-dir", str(tmp_path), "--threads=1",
+             "--steps=4", "--json", "--set=train.batch_size=2", "--set=train.seq_len=32",
+             "--set=curriculum.tasks={copy=1.0}"], stdout=subprocess.PIPE, stderr=full, timeout=100)
+    assert done.returncode == 0 and json.loads(done.stdout)["step"] == 4
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 4
+
+
 def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_promised(tmp_path):
     """Each such save has renamed its files already: the second must not push the promised one out.
     """

@@ -149,6 +149,15 @@ def test_a_checkpoint_has_as_many_bytes_as_predicted(tmp_path):
     assert checkpoint_bytes(TOY) == pytest.approx(size, rel=0.02)
 
 
+def test_a_rung_is_never_smaller_in_anything_than_the_one_before():
+    for options in (["train.batch_size=48", "train.seq_len=192"], ["model.head_dim=128",
+                    "model.d_model=256"], ["train.batch_size=100", "train.seq_len=300"]):
+        profile = load_profile("toy", options)
+        rungs = scaling.ladder_of(profile)
+        assert all(a <= b for one, other in zip(rungs, rungs[1:]) for a, b in zip(one, other))
+        assert rungs[0] != rungs[-1] and probe.base_of(profile)
+
+
 def test_the_ladder_of_a_profile_has_its_rows_and_heads():
     assert scaling.ladder_of(TOY) == list(LADDER)
     long = scaling.ladder_of(load_profile("seed"))

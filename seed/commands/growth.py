@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from seed import atomic_file
 from seed.commands.examine import run_eval
@@ -91,19 +92,21 @@ def run_ascend(args: argparse.Namespace) -> int:
             atomic_file.write(args.run_dir / SEARCHED,
                               json.dumps(time.monotonic() - began).encode())
         climb(args, search, requests, remember)   # what is known is not tried again
-        spent_s = time.monotonic() - began
+        spent_s = _seconds(args.run_dir / SEARCHED)   # the same for every process from here on
     from seed.curriculum import school
-    from seed.training import checkpoint
     from seed.training.ascent import Plateau, may_grow, next_size, rung_of
     from seed.training.memory import NoRoom, check_fits
     from seed.system_health import read
     args.minutes = None if args.steps else max(0.1, args.minutes - spent_s / 60)
-    found = checkpoint.read_newest(args.run_dir, say)
+    found = _meta(args.run_dir)
     args.profile = None if found else args.profile or DEFAULT   # the brain's own from here on
     profile, limit = profile_of(args), load_profile(str(args.run_dir / LIMIT))
     if not found and any(a > b for a, b in zip(rung_of(profile), rung_of(limit))):
         raise ConfigError(f"{profile.name} is {rung_of(profile)}, larger than the limit, which is "
                           f"{rung_of(limit)}: begin with a smaller --profile")
+    if profile.model.d_ff > 2 * profile.model.d_model:
+        raise ConfigError(f"model.d_ff is {profile.model.d_ff}: what grows has at most twice its "
+                          f"model.d_model, which is {profile.model.d_model}")
 
     def larger(step: int, elapsed_s: float) -> Profile | None:
         """What the brain would grow into now."""
@@ -121,11 +124,11 @@ def run_ascend(args: argparse.Namespace) -> int:
                 say(f"it does not grow: {error}")
                 return None
         return size
-    step, elapsed_s = (found.meta["step"], found.meta["elapsed_s"]) if found else (0, 0.0)
+    step, elapsed_s = (found["step"], found["elapsed_s"]) if found else (0, 0.0)
     plateau = Plateau(args.run_dir / "metrics.jsonl", rung_of(profile), step,
                       school.highest(profile.curriculum, profile.curriculum.tasks))
     size = larger(step, elapsed_s)
-    if (found and size and may_grow(found.meta) and plateau.is_level(step)
+    if (found and size and may_grow(found) and plateau.is_level(step)
             and not requests.stop.is_set()):
         release()
         return _grow(args.run_dir, profile, size)   # it was killed on its way to that
@@ -152,6 +155,13 @@ def _grow(run_dir: Path, profile: Profile, size: Profile | None) -> int:
         say(f"the loss is level: {before:,} parameters become {after:,}")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "seed", *sys.argv[1:]])
+
+
+def _meta(run_dir: Path) -> dict[str, Any] | None:
+    """Of the newest brain, if there is one; its arrays would be held beside the learner's."""
+    from seed.training import checkpoint
+    found = checkpoint.read_newest(run_dir, say)
+    return found.meta if found else None
 
 
 def _seconds(path: Path) -> float:

@@ -1,5 +1,6 @@
 """What commands begin with: a profile, the compiler, a brain."""
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ DEFAULT = "toy"   # profile
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr)
+    with contextlib.suppress(OSError):   # a file of a full disk may be behind it
+        print(text, file=sys.stderr, flush=True)
 
 
 def profile_of(args: argparse.Namespace) -> Profile:

@@ -2,7 +2,8 @@
 
 It grows when its loss has stopped falling while all its grades are open, into the next rung within
 the limit of its board, if the time that is left gives the larger brain enough to read. All of it
-follows from files of the run directory, so an interrupted ascent goes on with the same decisions.
+follows from files of the run directory, so an interrupted ascent goes on with the same decisions,
+unless other programs hold the memory that the larger brain needs.
 """
 from collections.abc import Callable
 from pathlib import Path

@@ -175,16 +175,18 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
 def read(path: Path) -> Checkpoint:
     """A checkpoint file. Raises CheckpointError for anything but a whole file of this format.
 
-    Never takes more memory than half of what is available, whatever the file's size.
+    Never takes much more memory than half of what is available, whatever the file's size: the bytes
+    and the arrays are held together.
     """
     try:
         with _open(path) as file:
             meta = _meta(path, file)
             size = os.fstat(file.fileno()).st_size
             available = meminfo_mb("MemAvailable").value
-            if available is not None and size > available * MB / 2:
-                raise CheckpointError(f"{path} has {size / MB:.0f} MB, more than half of the "
-                                      f"memory available: it is not a brain of this board")
+            if available is not None and 2 * size > available * MB / 2:
+                raise CheckpointError(f"{path} has {size / MB:.0f} MB, to read it takes more than "
+                                      f"half of the memory available: it is not a brain of this "
+                                      f"board")
             file.seek(0)
             data = file.read()
     except OSError as error:

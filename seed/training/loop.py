@@ -111,6 +111,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         _check_same(profile, found.meta, status.say)
         checkpoint.check_tensors(found.tensors, learner.state_dict(), "checkpoint")
         learner.load_state_dict(found.tensors)
+        found = found._replace(tensors={})   # it is held no longer than that
         step, elapsed_before = found.meta["step"], found.meta["elapsed_s"]
         skipped, rollbacks = found.meta["skipped"], found.meta["rollbacks"]
         lr_scale, plan = 0.5 ** rollbacks, Plan(**found.meta["plan"])

@@ -1,4 +1,5 @@
 """What a run reports: metrics.jsonl, and one live status line."""
+import contextlib
 import json
 import os
 import sys
@@ -94,14 +95,18 @@ class StatusLine:
         if now - self.last < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
             return False
         self.last = now
-        self.out.write(f"\r\x1b[K{text}" if self.live else text + "\n")
-        self.out.flush()
+        self._write(f"\r\x1b[K{text}" if self.live else text + "\n")
         return True
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.out.write(f"\r\x1b[K{text}\n" if self.live else text + "\n")
-        self.out.flush()
+        self._write(f"\r\x1b[K{text}\n" if self.live else text + "\n")
+
+    def _write(self, text: str) -> None:
+        """Lost if it is refused: a file of a full disk may be behind it, and the run goes on."""
+        with contextlib.suppress(OSError):
+            self.out.write(text)
+            self.out.flush()
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ Whatever happens to it is what is found out, never a fault of the search.
 """
 import ctypes
 import hashlib
+import math
 import os
 import shutil
 import signal
@@ -81,7 +82,8 @@ class Probe:
 
 def base_of(profile: Profile) -> str:
     """What tells profiles apart that differ in more than their size and their time."""
-    own = Rung(*LEAST).of(profile)
+    width = profile.model.head_dim * math.ceil(LEAST[0] / profile.model.head_dim)
+    own = Rung(width, *LEAST[1:]).of(profile)
     own = replace(own, name="", governor=GovernorConfig(),
                   train=replace(own.train, minutes=0.0, steps=0))
     return hashlib.blake2b(to_toml(own).encode(), digest_size=8).hexdigest()
