@@ -79,16 +79,29 @@ def outcome(run_dir: Path) -> tuple[str, str]:
             hashlib.sha256(steps.encode()).hexdigest())
 
 
-def wait_a_moment(process: subprocess.Popen, run_dir: Path, dice: random.Random) -> None:
-    """Half of the moments are in the process's start, the others after a first logged step."""
+def wait_a_moment(process: subprocess.Popen, run_dir: Path, dice: random.Random) -> bool:
+    """Half of the moments are in the process's start, the others after a first logged step. False
+    if that does not come."""
     if dice.random() < 0.5:
         time.sleep(dice.uniform(0.0, 1.0))
-        return
-    log = run_dir / "metrics.jsonl"
+        return True
+    log, until = run_dir / "metrics.jsonl", time.monotonic() + HANG_S
     size = log.stat().st_size if log.exists() else 0
     while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
+        if time.monotonic() > until:
+            return False
         time.sleep(0.005)
     time.sleep(dice.uniform(0.0, 0.5))
+    return True
+
+
+def errors_of(process: subprocess.Popen) -> str | None:
+    """What it says until it ends; None, and it is killed, if it hangs."""
+    try:
+        return process.communicate(timeout=HANG_S)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return None
 
 
 def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
@@ -96,9 +109,9 @@ def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
     dice, library, cache = random.Random(seed), build_faults(folder), folder / "kernels.db"
     calm = folder / "calm"
     peace = start(calm, cache, grows=grows)
-    errors = peace.communicate()[1]
-    if peace.returncode:
-        return f"the undisturbed run failed: {errors.splitlines()[-1:]}"
+    errors = errors_of(peace)
+    if errors is None or peace.returncode:
+        return f"the undisturbed run failed: {(errors or 'it hung').splitlines()[-1:]}"
     expected = outcome(calm)
     struck: Counter = Counter()
     failed = 0
@@ -115,13 +128,10 @@ def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
         first = dice.randint(2, 4)   # a run that cannot save its first checkpoint is refused
         process = start(run_dir, cache, library,
                         f"{moment[0]}:{first}:{first}:{moment[1]}" if moment else "", grows)
-        if disturbed and not moment:
-            wait_a_moment(process, run_dir, dice)
+        if disturbed and not moment and wait_a_moment(process, run_dir, dice):
             process.kill()
-        try:
-            errors = process.communicate(timeout=HANG_S)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
+        errors = errors_of(process)
+        if errors is None:
             return f"after {sum(struck.values())} kills a process hung; its run is in {run_dir}"
         if moment and moment[1] in ("eio", "enospc"):
             failed += errors.count("WARNING: not saved")
