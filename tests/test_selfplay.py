@@ -222,7 +222,7 @@ def test_sampled_answers_follow_the_temperature_and_the_draws():
 
 def proposing(run_dir, *overrides: str) -> Selfplay:
     profile = load_profile("toy", ["curriculum.tasks={parity=1.0,add=1.0,copy=1.0}",
-                                   "selfplay.tasks={parity=9,add=4}", "selfplay.rollouts=8",
+                                   "selfplay.tasks={parity=4,add=4}", "selfplay.rollouts=8",
                                    "selfplay.propose=0.5", *overrides])
     curriculum = Curriculum(profile.curriculum, profile.identity, 0)
     return Selfplay(profile.selfplay, curriculum, run_dir, 0, 129)
