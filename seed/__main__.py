@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     adapt.add_argument("--minutes", type=float, default=2.0)
     adapt.add_argument("--steps", type=int, help="optimizer steps instead")
     adapt.add_argument("--share", type=float, default=0.3, help="of the lessons, that is new")
-    adapt.add_argument("--lr", type=float, default=2e-4, help="at d_model 64")
+    adapt.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
     adapt.add_argument("--sparse", action="store_true",
                        help="in less memory: matrices stay; norms, gates and the head are moved")
     adapt.add_argument("--undo", action="store_true", help="bring back the brain of before")
