@@ -12,6 +12,8 @@ from seed.config import ConfigError, from_dict, load_profile
 from seed.training import adapt, checkpoint
 from test_carve import parent_in
 
+LR = 5e-4
+
 
 @pytest.fixture
 def brain(tmp_path):
@@ -37,7 +39,7 @@ def bits(folder) -> bytes:
 
 
 def learn(folder, steps: int = 30) -> list[str]:
-    return ["--data", str(folder / "rule.jsonl"), f"--steps={steps}"]
+    return ["--data", str(folder / "rule.jsonl"), f"--steps={steps}", f"--lr={LR}"]
 
 
 def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
@@ -97,7 +99,7 @@ def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkey
     before = bits(brain)
     run_dir, data = brain / "brain", str(brain / "rule.jsonl")
     found = checkpoint.read(run_dir / checkpoint.NAME)
-    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, 2e-4)
+    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, LR)
     folder = adapt.enter(run_dir, adapt.recipe(profile, data))
     (folder / "metrics.jsonl").write_text("")
     if not cleared:
@@ -120,7 +122,7 @@ def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_ki
     run_dir, data = brain / "brain", str(brain / "rule.jsonl")
     before, adapted = (run_dir / adapt.BEFORE).read_bytes(), bits(brain)
     found = checkpoint.read(run_dir / checkpoint.NAME)
-    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 4, 2e-4)
+    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 4, LR)
     adapt.enter(run_dir, adapt.recipe(profile, data))
     save = checkpoint.save
 
@@ -143,7 +145,7 @@ def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_ki
 
 def test_a_brain_that_knows_nothing_but_a_file_is_adapted_with_that_file(brain):
     profile = load_profile("toy", ["curriculum.tasks={}"], [f"{brain}/rule.jsonl"])
-    found = adapt.profile_for(profile, f"{brain}/rule.jsonl", 0.3, 2.0, 4, 2e-4)
+    found = adapt.profile_for(profile, f"{brain}/rule.jsonl", 0.3, 2.0, 4, LR)
     assert found.curriculum.tasks == {f"{brain}/rule.jsonl": 1.0}
 
 
