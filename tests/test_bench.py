@@ -7,9 +7,10 @@ import pytest
 
 import brains
 from seed.__main__ import main
-from seed.bench import ablate, compare, lengths, new_rules
+from seed.bench import ablate, compare, growth, lengths, new_rules
+from seed.config import load_profile, to_toml
 from seed.curriculum.task import Item
-from seed.training import checkpoint
+from seed.training import checkpoint, metrics
 from seed.training.checkpoint import NAME
 
 TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",
@@ -82,6 +83,33 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
     assert ablate.main(words) == 0
     assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
+    """Both by time, and neither is trained again."""
+    lessons = ["curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2"]
+    shapes = {"small": (32, 1, 32), "large": (64, 3, 64)}
+    for name, (d_model, n_layers, d_ff) in shapes.items():
+        (tmp_path / f"{name}.toml").write_text(to_toml(load_profile("toy", [
+            *TINY[3:], *lessons, f"model.d_model={d_model}", f"model.n_layers={n_layers}",
+            f"model.d_ff={d_ff}", "train.decay_fraction=0.4"])))
+    words = ["--minutes=0.2", "--at=0.2", "--seeds", "3", "--threads=1",
+             f"--profile={tmp_path}/large.toml", f"--small={tmp_path}/small.toml",
+             f"--out={tmp_path}/out"]
+    assert growth.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["3", "grown"], ["3", "scratch"]]
+    found = [checkpoint.read(tmp_path / f"out/{kind}-3/{NAME}").meta for kind in
+             ("grown", "scratch")]
+    for meta, line in zip(found, lines[1:]):
+        assert [meta["profile"]["model"][key] for key in growth.SHAPE] == [64, 3, 64]
+        assert meta["profile"]["train"]["decay_fraction"] == 0.4 and meta["plan"]["decay_start"]
+        assert 2.4 < meta["elapsed_s"] < 20.0 and line.split()[2] == f"{meta['step']:,}"
+        assert 0.0 < float(line.split()[3]) < 8.0
+    growths = [metrics.read(tmp_path / f"out/{kind}-3/metrics.jsonl", "grow") for kind in
+               ("grown", "scratch")]
+    assert len(growths[0]) == 1 and growths[1] == []
+    assert growth.main(words) == 0 and capsys.readouterr().out.splitlines() == lines
 
 
 def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):

@@ -94,6 +94,14 @@ def test_calibration_compares_confidence_with_being_right(sure, error):
     found = calibration(lessons.holdout(2), Oracle(lessons, sure), T)
     assert sum(found.count) > 100 and found.error == pytest.approx(error, abs=1e-4)
     assert found.accuracy[np.argmax(found.count)] == 1.0
+    assert found.loss == pytest.approx(np.log1p(255 * np.exp(-sure)), abs=1e-6)
+
+
+def test_the_loss_of_who_is_surely_wrong_is_how_sure_it_is():
+    lessons = curriculum()
+    asked, oracle = lessons.holdout(2), Oracle(lessons, 20.0)
+    found = calibration(asked, lambda t, tokens: np.roll(oracle(t, tokens), 1, -1), T)
+    assert found.loss == pytest.approx(20.0, abs=1e-3) and not any(found.accuracy)
 
 
 class Talker:
@@ -174,7 +182,7 @@ def test_a_page_shows_names_as_text():
                              "tokens_s": fast, "fault": fault}
                             for fast, fault in ((None, "<s>"), (9000.0, ""))],
                  "calibration": {"count": [1], "confidence": [1.0], "accuracy": [1.0],
-                                 "error": 0.0},
+                                 "error": 0.0, "loss": 0.0},
                  "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})
     assert not {"<b>", "<i>", "<u>", "<s>"} & set(re.findall("<.>", text)) and "&lt;b&gt;" in text
     assert "no speed. &lt;s&gt;" in text and "9,000 tokens/s. stable" in text

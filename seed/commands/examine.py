@@ -54,7 +54,8 @@ def run_eval(args: argparse.Namespace) -> int:
         print(f"\n{name}\n{table(own)}")
     print(f"\nthe same answer after every history: {sum(m.same for m in minds)} of "
           f"{sum(m.asked for m in minds)} questions, right {sum(m.right for m in minds)}\n"
-          f"calibration error {100 * sure.error:.1f} %\n{free.steps} bytes to itself: states "
+          f"holdout loss {sure.loss:.4f} nats a byte, calibration error {100 * sure.error:.1f} %\n"
+          f"{free.steps} bytes to itself: states "
           f"{'finite' if free.finite else 'NOT FINITE'}, {100 * free.repetition:.1f} % repeated")
     return 0
 

@@ -15,6 +15,7 @@ from seed.training.evaluate import ROWS, Forward
 
 HISTORIES = (0, 1, 3)   # items that came before the question
 BINS = 10               # of confidence
+LEAST_P = 1e-30         # of a right byte, so that no loss is infinite
 GRAM = 8                # bytes of the pieces whose repetition is counted
 
 
@@ -101,6 +102,7 @@ class Calibration:
     count: list[int]
     confidence: list[float]   # mean of each bin; 0 where it is empty
     accuracy: list[float]
+    loss: float               # mean cross-entropy of the right bytes, in nats
 
     @property
     def error(self) -> float:
@@ -112,7 +114,7 @@ class Calibration:
 
 def calibration(items: Sequence[Item], forward: Forward, seq_len: int) -> Calibration:
     """Over all answer bytes of the items, with the true bytes before them given."""
-    sure, right = [], []
+    sure, right, told = [], [], []
     fitting = [item for item in items if len(item.prompt) + len(item.answer) <= seq_len]
     for first in range(0, len(fitting), ROWS):
         part = fitting[first:first + ROWS]
@@ -123,14 +125,17 @@ def calibration(items: Sequence[Item], forward: Forward, seq_len: int) -> Calibr
         learnt = targets != IGNORE
         chosen = logits[learnt].astype(np.float64)                       # (answer bytes, v)
         p = np.exp(chosen - chosen.max(-1, keepdims=True))
-        sure.append((p / p.sum(-1, keepdims=True)).max(-1))
+        p /= p.sum(-1, keepdims=True)
+        sure.append(p.max(-1))
         right.append(chosen.argmax(-1) == targets[learnt])
+        told.append(p[np.arange(len(p)), targets[learnt]])
     confidence, hit = np.concatenate(sure), np.concatenate(right)
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(place, minlength=BINS)
     means = [np.bincount(place, values, BINS) / np.maximum(1, count)
              for values in (confidence, hit.astype(np.float64))]
-    return Calibration(count.tolist(), means[0].tolist(), means[1].tolist())
+    loss = -np.log(np.maximum(np.concatenate(told), LEAST_P)).mean()
+    return Calibration(count.tolist(), means[0].tolist(), means[1].tolist(), float(loss))
 
 
 @dataclass

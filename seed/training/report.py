@@ -158,7 +158,7 @@ def page(found: dict[str, Any]) -> str:
     used = [i for i, n in enumerate(sure["count"]) if n]
     parts += [f"<h2>As right as it is sure</h2><p class=note>Share of right answer bytes against "
               f"the probability given to them; expected calibration error "
-              f"{100 * sure['error']:.1f} %.</p>",
+              f"{100 * sure['error']:.1f} %, loss {sure['loss']:.4f} nats a byte.</p>",
               curve(line([sure["confidence"][i] for i in used],
                          [sure["accuracy"][i] for i in used], 1), diagonal=True)]
     free = found["stability"]
