@@ -46,8 +46,10 @@ def train_for(seconds: float, run_dir: Path, options: Sequence[str]) -> None:
                                 *options], stdout=subprocess.DEVNULL)
     while process.poll() is None and len(metrics.read(path, "step")) == before:
         time.sleep(0.1)
-    time.sleep(max(0.0, seconds))
-    process.terminate()
+    try:
+        process.wait(max(0.0, seconds))   # one that fails is not waited for
+    except subprocess.TimeoutExpired:
+        process.terminate()
     if process.wait():
         sys.exit(process.returncode)
     if not may_grow(checkpoint.read(run_dir / checkpoint.NAME).meta):
