@@ -135,8 +135,24 @@ def test_a_brain_grows_by_itself_up_to_the_limit_of_its_directory(tmp_path):
         "before": 234680, "after": 334816}, grown.stderr
     profile = from_dict(checkpoint.read(tmp_path / "brain" / checkpoint.NAME).meta["profile"])
     assert profile.model.n_layers == 6 and profile.curriculum.tasks == {"copy": 1.0, "parity": 1.0}
+    files = [tmp_path / "brain" / name for name in (checkpoint.NAME, checkpoint.PREVIOUS)]
+    before = [file.read_bytes() for file in files]
+    again = seed(*auto)   # as after a kill at its very end
+    assert json.loads(again.stdout) == {"before": 334816, "after": 334816}, again.stderr
+    assert "it has grown at step 0 already: train it" in again.stderr
+    assert [file.read_bytes() for file in files] == before
+    (tmp_path / "brain/metrics.jsonl").unlink()
     again = seed(*auto)
     assert again.returncode == 2 and "as large as the limit" in again.stderr
+
+
+def test_a_brain_that_the_limit_was_not_found_for_is_told_so(tmp_path):
+    parent_in(tmp_path / "brain", "train.seq_len=64")
+    (tmp_path / "brain/limit.toml").write_text(to_toml(load_profile("toy", [
+        "model.n_layers=6", "train.seq_len=32"])))
+    done = seed("grow", "--to", "auto", "--run-dir", str(tmp_path / "brain"))
+    assert done.returncode == 2 and "64, and the limit in" in done.stderr, done.stderr
+    assert "64x6, 16x32: find its own with python -m seed scale" in done.stderr
 
 
 @pytest.mark.parametrize("options, says", [

@@ -21,6 +21,7 @@ from seed.training.memory import estimate_mb
 from seed.training.probe import Look, Probe, Rung, settles, speed
 from seed.training.scaling import LADDER, Limits, Search, Size, faults, next_rung
 from seed.wavecore import parts
+from test_carve import parent_in
 
 ROOT = Path(__file__).parent.parent
 TOY = load_profile("toy")
@@ -417,6 +418,58 @@ def test_a_full_disk_ends_the_search_and_is_no_result(tmp_path):
                            *scale(tmp_path)], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 2 and "No space left on device" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / scaling.NAME).exists()
+
+
+FILLED = """
+import sys, threading, time
+from contextlib import suppress
+from pathlib import Path
+from seed.config import load_profile
+from seed.training import probe
+folder = Path(sys.argv[1]) / "probing"
+
+def fill():
+    metrics = folder / "metrics.jsonl"
+    while not metrics.exists() or '"step"' not in metrics.read_text():
+        time.sleep(0.02)
+    with open(folder.parent / "other", "wb", buffering=0) as other, suppress(OSError):
+        while other.write(bytes(4096)):
+            pass
+
+threading.Thread(target=fill, daemon=True).start()
+small = load_profile("toy", ["curriculum.tasks={copy=1.0}"])
+print(probe.run(small, probe.Rung(64, 4, 2, 32), 1, 60.0, 1000.0, folder, hang_s=4.0))
+"""
+
+
+def test_a_disk_that_others_fill_meanwhile_is_no_result(tmp_path):
+    """The child goes on without a line of metrics, as if it stood still."""
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", FULL.replace("300k", "30m"), "sh",
+                           str(tmp_path), sys.executable, "-c", FILLED, str(tmp_path)],
+                          capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.stdout == "" and done.stderr.endswith("failed: No space left on device\n")
+
+
+def test_a_child_that_is_stopped_with_its_search_is_no_result(tmp_path):
+    """By one signal to the whole group, whoever of them ends first."""
+    metrics = tmp_path / "probing/metrics.jsonl"
+
+    def stopped() -> bool:
+        if metrics.exists() and '"step"' in metrics.read_text():
+            for pid in children(os.getpid()):
+                os.kill(pid, signal.SIGTERM)
+        return not children(os.getpid())
+    with pytest.raises(KeyboardInterrupt):
+        probe.run(load_profile("toy"), LADDER[0], 1, 60.0, 1000.0, tmp_path / "probing",
+                  asked=stopped)
+
+
+def test_a_brain_s_own_sizes_are_searched(tmp_path):
+    parent_in(tmp_path / "brain", "train.batch_size=8", "train.seq_len=256")
+    done = subprocess.run([sys.executable, "-m", "seed", "scale", "--dry-run", "--json",
+                           "--run-dir", str(tmp_path / "brain")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ladder"][0]["rung"] == "64x4, 8x256"
 
 
 HEAT = """

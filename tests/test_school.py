@@ -94,6 +94,13 @@ def test_grades_without_lessons_are_skipped_and_a_task_of_ones_own_is_never_wait
     assert (school.grade, said) == (LAST + 1, "")
 
 
+def test_the_grade_opened_last_has_a_task_with_a_share():
+    shares = {"copy": 1.0, "parity": 1.0, "grid": 0.0, "a.py:Own": 1.0}
+    assert schools.highest(CurriculumConfig(tasks=shares)) == 4
+    assert schools.highest(CurriculumConfig(tasks={**shares, "grid": 0.1})) == LAST
+    assert schools.highest(CurriculumConfig(tasks=shares, exam_every=0)) == LAST
+
+
 def test_a_longer_level_of_a_stepwise_task_is_studied_as_far_as_the_one_below_is_known():
     parity = TASKS["parity"]
     for first, second, needs in (((0.5, 0.5, 0.5), 0.1, (1.1, 0.1, 0.1)),

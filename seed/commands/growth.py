@@ -28,30 +28,54 @@ def run_grow(args: argparse.Namespace) -> int:
     from seed.training.lock import locked
     from seed.training.memory import check_fits
     from seed.wavecore import parts
+    from seed.wavecore.layout import count_params
     with locked(args.run_dir):
-        small = from_dict(newest(args.run_dir, repair=True).meta["profile"])
-        large = (_next(args.run_dir, small) if args.to == AUTO else
+        meta = newest(args.run_dir, repair=True).meta
+        small = from_dict(meta["profile"])
+        large = (_next(args.run_dir, small, meta["step"]) if args.to == AUTO else
                  in_shape_of(small, load_profile(args.to)))
         parts.check(small.model, large.model)
         say(check_fits(large, args.threads, read(args.run_dir)))   # else it could never go on
-        counts = _become(args.run_dir, small, large)
+        counts = (_become(args.run_dir, small, large) if large != small else
+                  2 * [count_params(small.model)])   # as when it was killed at its very end
     print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
           f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
           f"--run-dir {args.run_dir}, --minutes or --steps")
     return 0
 
 
-def _next(run_dir: Path, small: Profile) -> Profile:
-    """The next size up to the limit that was found in this directory."""
-    from seed.training.ascent import next_size
+def _next(run_dir: Path, small: Profile, step: int) -> Profile:
+    """The next size up to the limit that was found in this directory; what has grown at this step
+    stays as it is."""
+    from seed.training.ascent import next_size, rung_of
     if not (run_dir / LIMIT).exists():
         raise ConfigError(f"{run_dir / LIMIT} is not there: find the limit with python -m seed "
                           f"scale --run-dir {run_dir}, or grow to a named profile")
-    large = next_size(small, load_profile(str(run_dir / LIMIT)), lambda size: math.inf, 0.0)
+    if (step, [*rung_of(small)]) in _grown(run_dir):
+        say(f"it has grown at step {step} already: train it, or grow it to a named profile")
+        return small
+    limit = load_profile(str(run_dir / LIMIT))
+    if _exceeds(small, limit):
+        raise ConfigError(f"the brain is {rung_of(small)}, and the limit in {run_dir / LIMIT} is "
+                          f"{rung_of(limit)}: find its own with python -m seed scale --run-dir "
+                          f"{run_dir}, or grow to a named profile")
+    large = next_size(small, limit, lambda size: math.inf, 0.0)
     if large is None:
         raise ConfigError(f"the brain is as large as the limit in {run_dir / LIMIT}: find another "
                           f"with python -m seed scale, or grow to a named profile")
     return large
+
+
+def _exceeds(profile: Profile, limit: Profile) -> bool:
+    """Whether it is larger in anything."""
+    from seed.training.ascent import rung_of
+    return any(a > b for a, b in zip(rung_of(profile), rung_of(limit)))
+
+
+def _grown(run_dir: Path) -> list[tuple[int, list[int] | None]]:
+    """At which steps it was about to grow, and to what."""
+    from seed.training.metrics import read
+    return [(row["step"], row.get("size")) for row in read(run_dir / "metrics.jsonl", "grow")]
 
 
 def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
@@ -59,13 +83,13 @@ def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
     from seed.training import checkpoint
     from seed.training.ascent import rung_of
     from seed.training.grow import grow_brain
-    from seed.training.metrics import Metrics, read
+    from seed.training.metrics import Metrics
     from seed.wavecore.layout import count_params
     brain = newest(run_dir, repair=True)
     grown = grow_brain(brain, large)
     counts = [count_params(profile.model) for profile in (small, large)]
     step, path, size = brain.meta["step"], run_dir / "metrics.jsonl", [*rung_of(large)]
-    if (step, size) not in [(row["step"], row.get("size")) for row in read(path, "grow")]:
+    if (step, size) not in _grown(run_dir):
         metrics = Metrics(path, step)   # else it was killed here
         metrics.write("grow", step, parameters=counts, size=size)
         metrics.sync()
@@ -83,6 +107,7 @@ def run_ascend(args: argparse.Namespace) -> int:
     from seed.training.lock import locked
     from seed.training.signals import Requests, release
     requests = Requests().watch()
+    args.profile = args.profile or DEFAULT   # of the search: the brain's own changes as it grows
     with locked(args.run_dir):
         search = search_of(args, 0.0 if args.steps else
                            args.bytes_per_parameter / (60 * args.minutes))
@@ -99,11 +124,13 @@ def run_ascend(args: argparse.Namespace) -> int:
     from seed.system_health import read
     args.minutes = None if args.steps else max(0.1, args.minutes - spent_s / 60)
     found = _meta(args.run_dir)
-    args.profile = None if found else args.profile or DEFAULT   # the brain's own from here on
+    args.profile = None if found else args.profile   # the brain's own from here on
     profile, limit = profile_of(args), load_profile(str(args.run_dir / LIMIT))
-    if not found and any(a > b for a, b in zip(rung_of(profile), rung_of(limit))):
-        raise ConfigError(f"{profile.name} is {rung_of(profile)}, larger than the limit, which is "
-                          f"{rung_of(limit)}: begin with a smaller --profile")
+    if _exceeds(profile, limit):
+        what = f"{profile.name} is {rung_of(profile)}, larger than the limit, {rung_of(limit)}"
+        if not found:
+            raise ConfigError(f"{what}: begin with a smaller --profile")
+        say(f"it does not grow: {what}; name the --profile that it began with")
     if profile.model.d_ff > 2 * profile.model.d_model:
         raise ConfigError(f"model.d_ff is {profile.model.d_ff}: what grows has at most twice its "
                           f"model.d_model, which is {profile.model.d_model}")
@@ -126,7 +153,7 @@ def run_ascend(args: argparse.Namespace) -> int:
         return size
     step, elapsed_s = (found["step"], found["elapsed_s"]) if found else (0, 0.0)
     plateau = Plateau(args.run_dir / "metrics.jsonl", rung_of(profile), step,
-                      school.highest(profile.curriculum, profile.curriculum.tasks))
+                      school.highest(profile.curriculum))
     size = larger(step, elapsed_s)
     if (found and size and may_grow(found) and plateau.is_level(step)
             and not requests.stop.is_set()):

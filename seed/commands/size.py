@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seed import atomic_file
-from seed.commands.start import DEFAULT, prepare, say
-from seed.config import ConfigError, Profile, load_profile, to_toml
+from seed.commands.start import prepare, profile_of, say
+from seed.config import ConfigError, Profile, to_toml
 from seed.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -40,12 +40,7 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}: use {low:g} to {high:g}")
-    overrides = list(args.overrides)
-    if args.memory is not None:
-        overrides.append(f"governor.memory_mb={1024 * args.memory}")
-    if args.seed is not None:
-        overrides.append(f"train.seed={args.seed}")
-    profile = load_profile(args.profile or DEFAULT, overrides, args.tasks)
+    profile = profile_of(args)
     prepare(args.threads)
     from seed import system_health
     from seed.governor import ceiling_mb

@@ -69,9 +69,9 @@ def enter(config: CurriculumConfig, tasks: Collection[str]) -> School:
     return School(first, first)
 
 
-def highest(config: CurriculumConfig, tasks: Collection[str]) -> int:
-    """The grade that is opened last."""
-    taught = [grade_of(task) for task in tasks if grade_of(task)]
+def highest(config: CurriculumConfig) -> int:
+    """The grade that is opened last, of the tasks that have a share."""
+    taught = [grade_of(task) for task, share in config.tasks.items() if share and grade_of(task)]
     return max(taught) if config.exam_every and taught else LAST
 
 

@@ -5,6 +5,7 @@ It is told to stop after its time, or killed when it takes more than the ceiling
 Whatever happens to it is what is found out, never a fault of the search.
 """
 import ctypes
+import errno
 import hashlib
 import math
 import os
@@ -27,6 +28,7 @@ from seed.governor import UNKNOWN
 from seed.training import metrics
 
 LOOK_S = 0.1         # between two looks at the child
+FULL_MB = 1.0        # what is left of a disk that is full
 HANG_S = 300.0       # without a step, a save or an examination
 COOL_S = 900.0       # between two probes at the most
 FEW = 20             # steps below which losses and gradients tell no trend
@@ -38,6 +40,7 @@ NO_MEMORY = ("MemoryError", "Unable to allocate", "Cannot allocate memory",
              "died with <Signals.SIGKILL")
 LEAST = (64, 4, 16, 128)
 STOPPED = "it stopped itself: "
+STILL = "it stood still"
 NEEDS = "this run needs about"   # a run says so that is refused because of its memory
 
 
@@ -145,7 +148,12 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
     if not ended and process.returncode not in (0, RETRY):
         ended = _fault(process.returncode, last, folder)
     elif not ended and not told:
+        if asked():   # whoever stops the search has stopped the child too, and it was faster
+            raise KeyboardInterrupt
         ended = last.removeprefix("seed: ") if NEEDS in last else STOPPED + _governed(folder)
+    free_mb = system_health.free_space(folder)[0].value
+    if ended.startswith(STILL) and free_mb is not None and free_mb < FULL_MB:
+        raise ConfigError(f"the probe in {folder} failed: {os.strerror(errno.ENOSPC)}")
     found = _found(looks, folder)
     shutil.rmtree(folder, ignore_errors=True)
     return Probe(rung, base_of(profile), threads, seconds, ceiling_mb, ended, **found,
@@ -209,7 +217,7 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
         if _held(looks[-2:]) > ceiling_mb:
             return looks, told, f"it took more than {ceiling_mb:.0f} MB"
         if now - moved_s > hang_s:
-            return looks, told, f"it stood still for {now - moved_s:.0f} s"
+            return looks, told, f"{STILL} for {now - moved_s:.0f} s"
         trained_s = at_s - first_s
         if not told and exams and trained_s >= seconds and (
                 steps >= FEW or trained_s >= LONGER * seconds):

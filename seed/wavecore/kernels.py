@@ -12,11 +12,12 @@ from tinygrad import Tensor, dtypes
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import loader
+from seed.wavecore import kernel_cache, loader
 from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import Block, moments, proj_columns, round_up
 from seed.wavecore.reference import SoftTargets, rope_table
 
+kernel_cache.install()
 loader.install()
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
