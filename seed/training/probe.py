@@ -32,8 +32,9 @@ FULL_MB = 1.0        # what is left of a disk that is full
 HANG_S = 300.0       # without a step, a save or an examination
 COOL_S = 900.0       # between two probes at the most
 FEW = 20             # steps below which losses and gradients tell no trend
-LONGER = 5.0         # times as long a probe may last until it has made so many
+LONGER = 5.0         # times as long a probe may last until it tells trend and temperature
 WINDOWS = 5          # parts of a probe, equal in time, whose speeds are compared
+MARGIN_C = 2.0       # below the temperature from which a run is slowed
 SETTLED_C = 1.0      # a temperature that changes by less over a probe has settled
 PR_SET_PDEATHSIG = 1
 NO_MEMORY = ("MemoryError", "Unable to allocate", "Cannot allocate memory",
@@ -140,7 +141,8 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
             env={**os.environ, "CACHEDB": str(folder.resolve() / "kernels.db")})  # all is compiled
         try:
             looks, told, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, seconds,
-                                        hang_s, asked)
+                                        hang_s, asked, child.governor.slow_c - MARGIN_C
+                                        if child.governor.thermal else math.inf)
         finally:
             _kill(process)
         errors.seek(0)
@@ -186,11 +188,13 @@ def _fault(code: int, last: str, folder: Path) -> str:
 
 
 def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: float,
-           hang_s: float, asked: Callable[[], bool]) -> tuple[list[Look], bool, str]:
+           hang_s: float, asked: Callable[[], bool],
+           warm_c: float) -> tuple[list[Look], bool, str]:
     """Looks until the child ends, whether it was told to, and why it had to be killed if it was.
 
     It is told when it has trained for its time, counted from its first step and without
-    examinations, was examined, and has made enough steps to tell a trend, or is too slow for that.
+    examinations, was examined, and has made enough steps to tell a trend and is not on its way to
+    `warm_c`, or is too slow for that.
     """
     began, counted = time.monotonic(), _counted(path)
     looks: list[Look] = []
@@ -220,7 +224,7 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
             return looks, told, f"{STILL} for {now - moved_s:.0f} s"
         trained_s = at_s - first_s
         if not told and exams and trained_s >= seconds and (
-                steps >= FEW or trained_s >= LONGER * seconds):
+                steps >= FEW and not _heats(looks, warm_c) or trained_s >= LONGER * seconds):
             process.terminate()
             told = True
     return looks, told, ""
@@ -246,6 +250,18 @@ def _counted(path: Path) -> Iterator[tuple[int, int, int]]:
         yield steps, exams, size
 
 
+def _warmth(looks: Sequence[Look]) -> list[float]:
+    """Temperatures at work: compiling heats less."""
+    at_work = [look for look in looks if look.steps] or looks
+    return [look.temp_c for look in at_work if look.temp_c is not None]
+
+
+def _heats(looks: Sequence[Look], warm_c: float) -> bool:
+    """Whether it seems to be on its way to that temperature, and has not been there."""
+    warm = _warmth(looks)
+    return max(warm, default=warm_c) < warm_c <= (settles(warm) or 0.0)
+
+
 def _governed(folder: Path) -> str:
     """What the governor did last, and why."""
     told = metrics.read(folder / "metrics.jsonl", "governor")
@@ -256,7 +272,7 @@ def _found(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = metrics.read(folder / "metrics.jsonl", "step")
     losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
     quarter, half, tells = len(rows) // 4, len(rows) // 2, len(rows) >= FEW
-    warm = [look.temp_c for look in looks if look.temp_c is not None]
+    warm = _warmth(looks)
     reported = list(dict.fromkeys(name for look in looks for name in look.throttled))
     if any(row["action"] != "run" and not row["reason"].startswith(UNKNOWN)
            for row in metrics.read(folder / "metrics.jsonl", "governor")):

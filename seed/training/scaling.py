@@ -15,7 +15,7 @@ from seed.config import Profile
 from seed.training.cost import Cost, tokens
 from seed.training.memory import estimate_mb
 from seed.curriculum.journal import Journal
-from seed.training.probe import FEW, LEAST, NEEDS, STOPPED, Probe, Rung, base_of
+from seed.training.probe import FEW, LEAST, MARGIN_C, NEEDS, STOPPED, Probe, Rung, base_of
 from seed.wavecore.layout import count_params
 
 NAME, LADDER_NAME, TRYING = "scale.jsonl", "ladder.json", "trying.jsonl"
@@ -82,7 +82,7 @@ def faults(probe: Probe, limits: Limits, size: Size) -> str:
         found.append(f"{size.tokens / probe.step_s:,.0f} tokens/s, {least:,.0f} are wanted")
     if probe.jitter is not None and probe.jitter > MAX_JITTER:
         found.append(f"its speed varies by {100 * probe.jitter:.0f} %")
-    if probe.settles_c is not None and probe.settles_c >= limits.slow_c:
+    if probe.settles_c is not None and probe.settles_c >= limits.slow_c - MARGIN_C:
         found.append(f"it would settle at {probe.settles_c:.0f} C")
     if probe.throttled:
         found.append(probe.throttled)
