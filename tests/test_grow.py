@@ -80,6 +80,44 @@ def test_what_is_new_learns_and_what_was_learnt_stays():
         assert slow or (array != grown[key]).mean() > 0.9, key
 
 
+def test_new_units_and_heads_are_put_together_from_learnt_ones():
+    large = larger(("width", "units"))
+    grown = grow.grow(SMALL, learnt(), large, seed=2)
+    h, n, p = large.ssm_heads, large.d_state, large.head_dim
+    gates, values = grown["layers.0.mlp.in_proj"].reshape(2, 64, 64)
+    assert_made_of(32, gates, values)
+    heads = grown["layers.0.mixer.in_proj"][:h * 2 * (n + p)].reshape(h, 2 * (n + p), 64)
+    assert_made_of(2, heads[:, :2 * n], heads[:, 2 * n:])
+    asks = originals(2, heads[:, :2 * n])
+    conv = grown["layers.0.mixer.conv1d"].swapaxes(0, 1)
+    assert_made_of(2, conv[..., :2 * n], conv[..., 2 * n:])
+    assert originals(2, conv[..., :2 * n]) == asks
+    for rows in (*grown["layers.0.mixer.in_proj"][h * 2 * (n + p):].reshape(2, h, 64),
+                 grown["layers.0.mixer.dt_bias"]):
+        assert originals(2, rows) == asks
+    q, k, v = grown["layers.2.mixer.qkv_proj"].reshape(3, 2, p, 64)
+    assert originals(1, q) == originals(1, k) == originals(1, v) == [0]   # there was only one
+
+
+def originals(old: int, rows: np.ndarray) -> list[int]:
+    """For each new one, which of the old ones it equals."""
+    return [next(i for i in range(old) if np.array_equal(row, rows[i])) for row in rows[old:]]
+
+
+def assert_made_of(old: int, one: np.ndarray, other: np.ndarray) -> None:
+    """The new ones take each half once from each old one, and no two from the same."""
+    asking, writing = originals(old, one), originals(old, other)
+    assert sorted(asking) == sorted(writing) == list(range(old))
+    assert all(a != b for a, b in zip(asking, writing))
+
+
+def test_pairs_differ_until_there_are_no_more():
+    new, one, other = grow._pairs(np.array([3, 5, 9]), 12, np.random.default_rng(0))
+    assert list(new) == [0, 1, 2, 4, 6, 7, 8, 10, 11]
+    assert len(set(zip(one, other))) == 9 and set(one) == set(other) == {3, 5, 9}
+    assert all(one[:6] != other[:6])
+
+
 def test_moments_follow_their_weights():
     large = larger(KINDS)
     rng = np.random.default_rng(0)

@@ -4,12 +4,17 @@ New channels stay silent until something is written into them; new heads and uni
 of a new layer, write nothing until their projection out has been learnt (Chen et al. 1511.05641;
 Chen et al. 2110.07143). New rows of a state begin almost at zero: at zero they would have no
 gradient, for what is read is the product of two of them.
+
+What new heads and units compute is put together from halves of learnt ones. Fresh ones are far
+quieter, and Muon gives columns of one matrix their shares by how loud their inputs are: those of
+fresh units learnt almost nothing, and the units decayed.
 """
 from dataclasses import replace
 
 import numpy as np
 
 from seed.config import ModelConfig, Profile, TrainConfig, from_dict
+from seed.rng import Stream, stream
 from seed.training.checkpoint import Checkpoint
 from seed.wavecore import layout, parts
 from seed.wavecore.model import init_params
@@ -55,6 +60,7 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
     _hush_new_states(small, large, grown, chosen)
     for place in parts.places(small, large, chosen):
         grown[place.large][place.at] = params[place.small] * _gain(small, large, place.large)
+    _recombine(large, grown, chosen, stream(seed, Stream.INIT, 1))
     return grown
 
 
@@ -92,3 +98,37 @@ def _hush_new_states(small: ModelConfig, large: ModelConfig, grown: Named, chose
             own = np.concatenate([new, n + new])
             rows = (heads[:, None] * 2 * (n + p) + own).reshape(-1)
             grown[f"layers.{layer}.mixer.in_proj"][rows] *= np.float32(ALMOST)
+
+
+def _recombine(large: ModelConfig, grown: Named, chosen: Parts, rng: np.random.Generator) -> None:
+    """Gives new units one old unit's gate and another's value, new heads of old layers what one old
+    head asks, keeps and forgets by and what another one writes.
+    """
+    n, p = large.d_state, large.head_dim
+    for layer, heads, units in zip(chosen.layers, chosen.heads, chosen.units):
+        mixer = f"layers.{layer}.mixer"
+        values = grown[f"layers.{layer}.mlp.in_proj"].reshape(2, large.d_ff, large.d_model)
+        new, one, other = _pairs(units, large.d_ff, rng)
+        values[0, new], values[1, new] = values[0, one], values[1, other]
+        if large.layer_kinds[layer] == "A":
+            qkv = grown[f"{mixer}.qkv_proj"].reshape(3, large.attn_heads, p, large.d_model)
+            new, one, other = _pairs(heads, large.attn_heads, rng)
+            qkv[:2, new], qkv[2, new] = qkv[:2, one], qkv[2, other]
+            continue
+        h = large.ssm_heads
+        new, one, other = _pairs(heads, h, rng)
+        qkvz, gates = np.split(grown[f"{mixer}.in_proj"], [h * 2 * (n + p)])
+        for array in (qkvz.reshape(h, 2 * (n + p), large.d_model),
+                      grown[f"{mixer}.conv1d"].transpose(1, 2, 0)):
+            array[new, :2 * n], array[new, 2 * n:] = array[one, :2 * n], array[other, 2 * n:]
+        for array in (*gates.reshape(2, h, large.d_model), grown[f"{mixer}.A_log"],
+                      grown[f"{mixer}.dt_bias"]):
+            array[new] = array[one]
+
+
+def _pairs(old: np.ndarray, size: int,
+           rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The new ones of so many, and for each two old ones, in other pairs as long as there are."""
+    new, order = np.setdiff1d(np.arange(size), old), rng.permutation(old)
+    k = np.arange(len(new))
+    return new, order[k % len(old)], order[(k + 1 + k // len(old)) % len(old)]
