@@ -117,6 +117,24 @@ def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
     assert len(asked) == 40   # of 50 steps, until the rate falls
 
 
+def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
+    """Else an ascent would grow at another step because a save has failed."""
+    obstacle, waits = tmp_path / checkpoint.TEMPORARY, []
+
+    def enough(step: int, *told) -> bool:
+        if step == 30:
+            obstacle.mkdir()
+        return step == 30
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            obstacle.rmdir()
+    result = run(tmp_path, Counter(Clock()), "train.steps=60", enough=enough, wait=wait)
+    assert (result.step, result.finished, result.enough) == (30, False, True) and len(waits) == 3
+    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 30
+
+
 def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
     minute = ("train.steps=0", "train.minutes=1")
     first = run(tmp_path, Counter(Clock(), seconds=0.5), *minute)
