@@ -107,9 +107,9 @@ def _recombine(large: ModelConfig, grown: Named, chosen: Parts, rng: np.random.G
     n, p = large.d_state, large.head_dim
     for layer, heads, units in zip(chosen.layers, chosen.heads, chosen.units):
         mixer = f"layers.{layer}.mixer"
-        values = grown[f"layers.{layer}.mlp.in_proj"].reshape(2, large.d_ff, large.d_model)
+        halves = grown[f"layers.{layer}.mlp.in_proj"].reshape(2, large.d_ff, large.d_model)
         new, one, other = _pairs(units, large.d_ff, rng)
-        values[0, new], values[1, new] = values[0, one], values[1, other]
+        halves[0, new], halves[1, new] = halves[0, one], halves[1, other]
         if large.layer_kinds[layer] == "A":
             qkv = grown[f"{mixer}.qkv_proj"].reshape(3, large.attn_heads, p, large.d_model)
             new, one, other = _pairs(heads, large.attn_heads, rng)

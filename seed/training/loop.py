@@ -210,11 +210,11 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         metrics.write("save", 0, bytes=saving.begin(learner.state_dict(), meta()))
     saving.announce(sum(array.nbytes for array in learner.state_dict().values()))
     notify("READY=1")
-    level = False   # whether whoever was asked has seen enough: the run ends when that is saved
+    seen_enough = False   # whoever was asked; the run ends when that is saved
     while True:
-        plan = plan if level else replan(config, plan, step, elapsed(), step_s())
+        plan = plan if seen_enough else replan(config, plan, step, elapsed(), step_s())
         done = plan.total_steps is not None and step >= plan.total_steps
-        unsaved = (done or level) and step > saving.saved_step and not save()
+        unsaved = (done or seen_enough) and step > saving.saved_step and not save()
         if attend():
             notify("STOPPING=1")
             if step > saving.saved_step and not save():
@@ -223,7 +223,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if unsaved:
             pace.wait(RETRY_S)
             continue
-        if level:
+        if seen_enough:
             return Result(step, False, None, enough=True)
         if done:
             scores = examine_holdout()
@@ -297,7 +297,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if status.show(shown):
             notify(f"STATUS={shown}")
         falls = plan.decay_start is not None and step >= plan.decay_start
-        level = bool(enough and not falls and enough(step, result.loss, school.opened))
+        seen_enough = bool(enough and not falls and enough(step, result.loss, school.opened))
 
 
 def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
