@@ -67,6 +67,14 @@ def test_it_grows_rung_by_rung_up_to_the_limit():
     assert profile.curriculum == TOY.curriculum and profile.model.d_ff == 256
 
 
+def test_a_size_of_one_s_own_leaves_no_rung_out():
+    own = Rung(64, 8, 33, 128).of(load_profile("toy", ["train.batch_size=33"]))
+    limit = Rung(128, 8, 33, 128).of(own)
+    grown = next_size(own, limit, ENDLESS, 60)
+    assert grown and ascent.rung_of(grown) == (96, 8, 33, 128)
+    assert next_size(limit, own, ENDLESS, 60) is None   # beyond its limit
+
+
 def test_it_does_not_grow_into_what_the_time_cannot_feed():
     limit, now = LADDER[3].of(TOY), LADDER[0].of(TOY)
     need = 60 * 334_816 / 2048            # steps of the next rung

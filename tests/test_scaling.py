@@ -99,6 +99,17 @@ def test_a_temperature_s_end_is_seen_from_its_beginning(end, tau):
     assert settles(trace) == pytest.approx(end, abs=3)
 
 
+@pytest.mark.parametrize("end, tau, longer", [
+    (74.0, 60.0, True), (74.0, 180.0, True), (74.0, 300.0, True), (90.0, 180.0, True),
+    (90.0, 300.0, True), (60.0, 8.0, False), (68.0, 4.0, False)])
+def test_a_board_that_may_get_too_hot_is_watched_for_longer(end, tau, longer):
+    """Read to half a degree, as on a Pi, and seen for a minute."""
+    seen = [round(2 * (end - 30 * exp(-i / 10 / tau))) / 2 for i in range(600)]
+    assert probe.may_reach(73.0, seen, 60.0) == longer
+    assert not probe.may_reach(73.0, [*seen, 73.0], 60.0)   # it has been there
+    assert not probe.may_reach(73.0, [], 60.0)
+
+
 def test_a_temperature_that_does_not_slow_down_is_taken_far_and_a_level_one_nowhere():
     assert settles([50 + i / 4 for i in range(60)]) > 120
     assert settles([60.0, 60.4] * 30) == pytest.approx(60.2)
@@ -168,6 +179,8 @@ def test_the_ladder_of_a_profile_has_its_rows_and_heads():
     assert sizes == sorted(sizes) and len(long) > 20
     for small, large in zip(long, long[1:]):
         assert all(a <= b for a, b in zip(small, large))
+    many = scaling.ladder_of(load_profile("toy", ["train.batch_size=33"]))
+    assert many[0] == Rung(64, 4, 33, 128) and all(rung.batch_size >= 33 for rung in many)
     wide = scaling.ladder_of(load_profile("toy", ["model.head_dim=64"]))
     assert wide and all(rung.d_model % 64 == 0 for rung in wide)
 
@@ -213,6 +226,24 @@ def test_a_board_whose_memory_is_taken_is_to_be_searched_again_later(tmp_path):
     done = subprocess.run(scale(tmp_path, "--set", "governor.min_available_mb=1e6"),
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == RETRY and "this run needs about" in done.stderr, done.stderr
+
+
+CGROUP = """
+mount -t tmpfs none /sys/fs/cgroup
+echo 157286400 >/sys/fs/cgroup/memory.max
+"$@"
+"""
+
+
+def test_what_the_board_can_never_give_is_a_result_and_is_not_tried_again(tmp_path):
+    """On a real limit file of a name space of its own, of 150 MB."""
+    search = ["unshare", "-rm", "sh", "-c", CGROUP, "sh", *scale(tmp_path)]
+    said = [subprocess.run(search, capture_output=True, text=True, timeout=60, cwd=ROOT)
+            for _ in range(2)]
+    for done in said:
+        assert done.returncode == 2 and "it is refused: this run needs about" in done.stderr
+    assert "trying 64x4" in said[0].stderr and "trying" not in said[1].stderr
+    assert (tmp_path / scaling.NAME).read_text().count("\n") == 1
 
 
 def test_probes_are_remembered_and_judged_again_by_other_limits(tmp_path):
@@ -410,6 +441,14 @@ def test_a_probe_too_slow_for_a_trend_lasts_longer_but_not_for_ever(tmp_path, mo
     monkeypatch.setattr(probe, "LONGER", 500.0)   # on whatever machine
     found = probe.run(slow, rung, 1, 0.2, 1000.0, tmp_path / "long")
     assert not found.ended and found.steps >= probe.FEW and found.losses
+
+
+def test_a_carved_brain_s_parent_is_not_asked_by_a_probe(tmp_path):
+    """It is large and slow, and may not be there any more."""
+    child = load_profile("toy", ["curriculum.tasks={copy=1.0}", "distill.source=gone"])
+    found = probe.run(child, LADDER[0]._replace(batch_size=2, seq_len=32), 1, 1.0, 1000.0,
+                      tmp_path / "carved")
+    assert found.ended == "" and found.steps > scaling.FEW
 
 
 def test_a_fault_of_the_lessons_ends_the_search_and_is_no_result(tmp_path):

@@ -7,14 +7,18 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from seed import atomic_file
-from seed.commands.examine import run_eval
 from seed.commands.learn import report, train_brain
 from seed.commands.size import LIMIT, climb, search_of
 from seed.commands.start import DEFAULT, newest, prepare, profile_of, say
 from seed.config import ConfigError, Profile, from_dict, load_profile, to_toml
+from seed.training.lock import locked
+
+if TYPE_CHECKING:
+    from seed.training.scaling import Search
+    from seed.training.signals import Requests
 
 SEARCHED = "searched_s.json"   # how long an ascent has looked for its limit
 BRAIN, REPORT = "brain.toml", "report.html"
@@ -25,7 +29,6 @@ def run_grow(args: argparse.Namespace) -> int:
     prepare(args.threads)
     from seed.system_health import read
     from seed.training.grow import in_shape_of
-    from seed.training.lock import locked
     from seed.training.memory import check_fits
     from seed.wavecore import parts
     from seed.wavecore.layout import count_params
@@ -40,7 +43,7 @@ def run_grow(args: argparse.Namespace) -> int:
                   2 * [count_params(small.model)])   # as when it was killed at its very end
     print(json.dumps({"before": counts[0], "after": counts[1]}) if args.json else
           f"{counts[0]:,} parameters have become {counts[1]:,}; go on with: python -m seed train "
-          f"--run-dir {args.run_dir}, --minutes or --steps")
+          f"--run-dir {args.run_dir} --threads {args.threads}, --minutes or --steps")
     return 0
 
 
@@ -99,25 +102,15 @@ def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
 
 def run_ascend(args: argparse.Namespace) -> int:
     """One stage; the next begins in a new process in the place of this one, with nothing left of
-    the smaller brain's buffers."""
+    the smaller brain's buffers. So do growth and the examination at the end."""
     if not 0.1 <= args.minutes <= 1e6:
         raise ConfigError(f"--minutes is {args.minutes}: use 0.1 to 1000000")
     if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps is {args.steps}: use at least 1")
-    from seed.training.lock import locked
     from seed.training.signals import Requests, release
     requests = Requests().watch()
     args.profile = args.profile or DEFAULT   # of the search: the brain's own changes as it grows
-    with locked(args.run_dir):
-        search = search_of(args, 0.0 if args.steps else
-                           args.bytes_per_parameter / (60 * args.minutes))
-        began = time.monotonic() - _seconds(args.run_dir / SEARCHED)
-
-        def remember() -> None:
-            atomic_file.write(args.run_dir / SEARCHED,
-                              json.dumps(time.monotonic() - began).encode())
-        climb(args, search, requests, remember)   # what is known is not tried again
-        spent_s = _seconds(args.run_dir / SEARCHED)   # the same for every process from here on
+    search, spent_s = _search(args, requests)
     from seed.curriculum import school
     from seed.training.ascent import Plateau, may_grow, next_size, rung_of
     from seed.training.memory import NoRoom, check_fits
@@ -126,14 +119,7 @@ def run_ascend(args: argparse.Namespace) -> int:
     found = _meta(args.run_dir)
     args.profile = None if found else args.profile   # the brain's own from here on
     profile, limit = profile_of(args), load_profile(str(args.run_dir / LIMIT))
-    if _exceeds(profile, limit):
-        what = f"{profile.name} is {rung_of(profile)}, larger than the limit, {rung_of(limit)}"
-        if not found:
-            raise ConfigError(f"{what}: begin with a smaller --profile")
-        say(f"it does not grow: {what}; name the --profile that it began with")
-    if profile.model.d_ff > 2 * profile.model.d_model:
-        raise ConfigError(f"model.d_ff is {profile.model.d_ff}: what grows has at most twice its "
-                          f"model.d_model, which is {profile.model.d_model}")
+    _check_below(profile, limit, new=not found)
 
     def larger(step: int, elapsed_s: float) -> Profile | None:
         """What the brain would grow into now."""
@@ -155,33 +141,58 @@ def run_ascend(args: argparse.Namespace) -> int:
     plateau = Plateau(args.run_dir / "metrics.jsonl", rung_of(profile), step,
                       school.highest(profile.curriculum))
     size = larger(step, elapsed_s)
-    if (found and size and may_grow(found) and plateau.is_level(step)
-            and not requests.stop.is_set()):
+    if found and size and may_grow(found) and plateau.is_level(step):
         release()
-        return _grow(args.run_dir, profile, size)   # it was killed on its way to that
+        if not requests.stop.is_set():
+            with locked(args.run_dir):
+                before, after = _become(args.run_dir, profile, size)
+            say(f"the loss is level: {before:,} parameters become {after:,}")
+            _go_on_as(*sys.argv[1:])
     result = train_brain(args, profile, args.run_dir, enough=plateau if size else None,
                          requests=requests)
     release()
     if result.enough and not requests.stop.is_set():
-        meta = newest(args.run_dir).meta
-        return _grow(args.run_dir, profile, larger(meta["step"], meta["elapsed_s"]))
+        _go_on_as(*sys.argv[1:])   # there it grows, if there is the time and the memory
     if not result.finished:
         return report(args, result)
     atomic_file.write(args.run_dir / BRAIN, to_toml(
         dataclasses.replace(profile, name="brain")).encode())
-    args.html, args.items = args.run_dir / REPORT, None
-    return run_eval(args)
+    _go_on_as("eval", f"--run-dir={args.run_dir}", f"--threads={args.threads}",
+              f"--html={args.run_dir / REPORT}", *(["--json"] if args.json else []))
 
 
-def _grow(run_dir: Path, profile: Profile, size: Profile | None) -> int:
-    """Into `size`, and on in a new process; without one the brain stays as it is and goes on."""
-    from seed.training.lock import locked
-    if size:
-        with locked(run_dir):
-            before, after = _become(run_dir, profile, size)
-        say(f"the loss is level: {before:,} parameters become {after:,}")
+def _search(args: argparse.Namespace, requests: "Requests") -> tuple["Search", float]:
+    """The limit, and how many seconds all of an ascent's processes have looked for it."""
+    with locked(args.run_dir):
+        search = search_of(args, 0.0 if args.steps else
+                           args.bytes_per_parameter / (60 * args.minutes))
+        began = time.monotonic() - _seconds(args.run_dir / SEARCHED)
+
+        def remember() -> None:
+            atomic_file.write(args.run_dir / SEARCHED,
+                              json.dumps(time.monotonic() - began).encode())
+        climb(args, search, requests, remember)   # what is known is not tried again
+        return search, _seconds(args.run_dir / SEARCHED)   # the same for every later process
+
+
+def _check_below(profile: Profile, limit: Profile, new: bool) -> None:
+    """Raises ConfigError if a brain that is to be `new` cannot grow up to the limit; says it of
+    one that there is."""
+    from seed.training.ascent import rung_of
+    if _exceeds(profile, limit):
+        what = f"{profile.name} is {rung_of(profile)}, larger than the limit, {rung_of(limit)}"
+        if new:
+            raise ConfigError(f"{what}: begin with a smaller --profile")
+        say(f"it does not grow: {what}; name the --profile that it began with")
+    if profile.model.d_ff > 2 * profile.model.d_model:
+        raise ConfigError(f"model.d_ff is {profile.model.d_ff}: what grows has at most twice its "
+                          f"model.d_model, which is {profile.model.d_model}")
+
+
+def _go_on_as(*arguments: str) -> NoReturn:
+    """Another command of seed, in the place of this one."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "seed", *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-m", "seed", *arguments])
 
 
 def _meta(run_dir: Path) -> dict[str, Any] | None:

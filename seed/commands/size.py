@@ -175,5 +175,6 @@ def _conclude(args: argparse.Namespace, search: "Search") -> int:
     print(f"the largest stable brain is {search.ladder[chosen]}" + (
         f"; {search.ladder[chosen + 1]} is not: {above}" if above else
         ": the ladder ends here") + f"\ntrain it: python -m seed train --profile "
-          f"{args.run_dir / LIMIT} --minutes 60 --run-dir {args.run_dir / 'brain'}")
+          f"{args.run_dir / LIMIT} --threads {args.threads} --minutes 60 --run-dir "
+          f"{args.run_dir / 'brain'}")
     return 0

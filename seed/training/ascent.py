@@ -73,9 +73,9 @@ def next_size(profile: Profile, limit: Profile, steps_left: Callable[[Profile], 
     """
     now, most = rung_of(profile), rung_of(limit)
     for rung in ladder_of(profile):
-        larger = Rung(*map(min, zip(rung, most)))
+        larger = Rung(*(min(max(a, own), end) for a, own, end in zip(rung, now, most)))
         if larger == now or any(a < b for a, b in zip(larger, now)):
-            continue
+            continue   # in no more than the limit, and it may be beyond that
         grown = larger.of(profile)
         read = steps_left(grown) * tokens(grown)
         return grown if read >= bytes_per_parameter * count_params(grown.model) else None

@@ -22,7 +22,7 @@ from statistics import mean, median, pstdev
 from typing import Any, NamedTuple
 
 from seed import system_health
-from seed.config import ConfigError, GovernorConfig, Profile, to_toml
+from seed.config import ConfigError, DistillConfig, GovernorConfig, Profile, to_toml
 from seed.exit_codes import RETRY
 from seed.governor import UNKNOWN
 from seed.training import metrics
@@ -35,6 +35,7 @@ FEW = 20             # steps below which losses and gradients tell no trend
 LONGER = 5.0         # times as long a probe may last until it tells trend and temperature
 WINDOWS = 5          # parts of a probe, equal in time, whose speeds are compared
 MARGIN_C = 2.0       # below the temperature from which a run is slowed
+BOARD_S = 300.0      # time constant of a board with a heat sink, at the most
 SETTLED_C = 1.0      # a temperature that changes by less over a probe has settled
 PR_SET_PDEATHSIG = 1
 NO_MEMORY = ("MemoryError", "Unable to allocate", "Cannot allocate memory",
@@ -129,6 +130,7 @@ def run(profile: Profile, rung: Rung, threads: int, seconds: float, ceiling_mb: 
                                          save_every_minutes=seconds / 240,
                                          eval_every_minutes=seconds / 120),
                     curriculum=replace(child.curriculum, holdout_items=1),
+                    distill=DistillConfig(),   # what a parent says is read for minutes at first
                     governor=replace(child.governor, memory_mb=1e6)).check()
     (folder / "profile.toml").write_text(to_toml(child), encoding="utf-8")
     swap_before = system_health.swap_used_mb().value or 0.0
@@ -182,9 +184,12 @@ def _fault(code: int, last: str, folder: Path) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (", as when memory is out" if name == "SIGKILL" else "")
-    if "not finite" in last or NEEDS in last or any(text in last for text in NO_MEMORY):
-        return last.removeprefix("seed: ")
-    raise ConfigError(f"the probe in {folder} failed: {last.removeprefix('seed: ') or 'silently'}")
+    text = last.removeprefix("seed: ")
+    if NEEDS in last:   # more than the board may ever give, not only now
+        return f"it is refused: {text}"
+    if "not finite" in last or any(part in last for part in NO_MEMORY):
+        return text
+    raise ConfigError(f"the probe in {folder} failed: {text or 'silently'}")
 
 
 def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: float,
@@ -193,8 +198,8 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
     """Looks until the child ends, whether it was told to, and why it had to be killed if it was.
 
     It is told when it has trained for its time, counted from its first step and without
-    examinations, was examined, and has made enough steps to tell a trend and is not on its way to
-    `warm_c`, or is too slow for that.
+    examinations, was examined, has made enough steps to tell a trend and will not get as warm as
+    `warm_c`; or has been given LONGER times that.
     """
     began, counted = time.monotonic(), _counted(path)
     looks: list[Look] = []
@@ -224,7 +229,8 @@ def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: fl
             return looks, told, f"{STILL} for {now - moved_s:.0f} s"
         trained_s = at_s - first_s
         if not told and exams and trained_s >= seconds and (
-                steps >= FEW and not _heats(looks, warm_c) or trained_s >= LONGER * seconds):
+                steps >= FEW and not may_reach(warm_c, _warmth(looks), trained_s)
+                or trained_s >= LONGER * seconds):
             process.terminate()
             told = True
     return looks, told, ""
@@ -256,10 +262,15 @@ def _warmth(looks: Sequence[Look]) -> list[float]:
     return [look.temp_c for look in at_work if look.temp_c is not None]
 
 
-def _heats(looks: Sequence[Look], warm_c: float) -> bool:
-    """Whether it seems to be on its way to that temperature, and has not been there."""
-    warm = _warmth(looks)
-    return max(warm, default=warm_c) < warm_c <= (settles(warm) or 0.0)
+def may_reach(warm_c: float, temps: Sequence[float], seconds: float) -> bool:
+    """Whether a temperature, seen for so long, may still get there: if it has not been there, and
+    its end is that far away, or would be if it rose as now for BOARD_S."""
+    if max(temps, default=warm_c) >= warm_c:
+        return False
+    n = max(1, len(temps) // 5)
+    middle, end = mean(temps[2 * n:3 * n] or temps[:1]), mean(temps[-n:])
+    rises = max(0.0, end - middle) / (0.4 * seconds)   # from the third fifth to the last
+    return max(end + rises * BOARD_S, settles(temps) or 0.0) >= warm_c
 
 
 def _governed(folder: Path) -> str:

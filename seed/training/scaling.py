@@ -37,13 +37,12 @@ LADDER = tuple(Rung(*numbers) for numbers in (
 
 
 def ladder_of(profile: Profile, ladder: Sequence[Rung] = LADDER) -> list[Rung]:
-    """The ladder for brains of this profile: with rows no shorter than its own, of as many bytes a
-    step, and with widths that its heads divide."""
-    found, rows = [], 1
+    """The ladder for brains of this profile: with rows no shorter and no fewer than its own, of as
+    many bytes a step at the least, and with widths that its heads divide."""
+    found, rows = [], profile.train.batch_size
     for rung in ladder:
         seq_len = max(rung.seq_len, profile.train.seq_len)
-        rows = max(rows, profile.train.batch_size if seq_len > rung.seq_len else 1,
-                   rung.batch_size * rung.seq_len // seq_len)   # never fewer than of a smaller one
+        rows = max(rows, rung.batch_size * rung.seq_len // seq_len)   # never fewer than before
         if rung.d_model % profile.model.head_dim == 0:
             found.append(rung._replace(batch_size=rows, seq_len=seq_len))
     return list(dict.fromkeys(found))
