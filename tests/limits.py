@@ -26,10 +26,9 @@ from seed.config import GovernorConfig, Profile, load_profile, to_toml
 from seed.governor import UNKNOWN
 from seed.training import metrics, scaling
 from seed.training.cost import tokens
-from seed.training.probe import MARGIN_C, NEEDS, Rung
+from seed.training.probe import LOOK_S, MARGIN_C, NEEDS, Rung
 from seed.training.scaling import MARGIN
 
-EVERY_S = 0.5
 OFF = {"mb": 0.15, "tokens_s": 0.25}
 SPEED_S = 120.0            # that a speed is measured for
 SLOW_C = GovernorConfig().slow_c
@@ -54,13 +53,13 @@ def looks(process: subprocess.Popen, zone: Path | None) -> Iterator[float]:
     that is being forked is counted twice. Meanwhile the zone gets warm."""
     before_mb, now_c = 0.0, COLD_C
     while process.poll() is None:
-        time.sleep(EVERY_S)
+        time.sleep(LOOK_S)
         held_mb = system_health.tree_mb(pid=process.pid)[0].value or 0.0
         yield min(before_mb, held_mb)
         before_mb = held_mb
         if zone:
             end_c = COLD_C + C_OF_MB * largest_mb(process.pid)
-            now_c = end_c + (now_c - end_c) * exp(-EVERY_S / TAU_S)
+            now_c = end_c + (now_c - end_c) * exp(-LOOK_S / TAU_S)
             warm(zone, now_c)
 
 
