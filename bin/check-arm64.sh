@@ -72,7 +72,7 @@ CC=$arm/bin/cc "$arm/bin/python" "${train[@]}" --run-dir "$work/arm" >/dev/null
 import sys
 from pathlib import Path
 import numpy as np
-from seed.training import checkpoint
+from seed.storage import checkpoint
 a, b = (checkpoint.read(Path(sys.argv[1]) / side / checkpoint.NAME).tensors for side in ("host", "arm"))
 differ = {key: float(np.abs(a[key] - b[key]).max()) for key in a if not np.array_equal(a[key], b[key])}
 print(f"arm64: {len(a) - len(differ)} of {len(a)} tensors are equal bit for bit after 20 steps")
@@ -80,17 +80,17 @@ if differ:
     sys.exit(f"arm64: different: {dict(sorted(differ.items(), key=lambda d: -d[1])[:5])}")
 PY
 "$host" -m seed train --profile toy --minutes 1.5 --run-dir "$work/trained" >/dev/null
-PYTHONPATH=tests "$host" tests/brains.py "$work/trained" "$work"
+"$host" -m tests.support.brains "$work/trained" "$work"
 for file in "$work"/*.tflite; do
     for packages in packages packages-old; do
         sed "s#$arm/packages#$arm/$packages#" "$arm/bin/python" >"$arm/bin/python-$packages"
         chmod +x "$arm/bin/python-$packages"
         [[ $packages$file == *old*litert* ]] && continue
         printf 'arm64: %s: ' "$(basename "$file")"
-        "$arm/bin/python-$packages" tests/judge.py "$file" "$work/expected.npz" 2>"$work/errors" ||
+        "$arm/bin/python-$packages" tests/support/judge.py "$file" "$work/expected.npz" 2>"$work/errors" ||
             { cat "$work/errors" >&2; exit 1; }
     done
 done
 CC=$arm/bin/cc CACHEDB=$work/tests.db exec "$arm/bin/python" -m pytest -q -p no:cacheprovider \
-    tests/test_kernels.py tests/test_model.py tests/test_checkpoint.py \
+    tests/wavecore/test_fast.py tests/wavecore/test_model.py tests/storage/test_checkpoint.py \
     -k 'not oracle or (64 and not 16)'

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || { echo 'seed: run bin/test.sh first, it makes .venv' >&2; exit 2; }
-exec .venv/bin/python tests/limits.py "$@"
+exec .venv/bin/python -m tests.soak.limits "$@"

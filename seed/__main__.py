@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 from seed import __version__
-from seed.config import ConfigError
-from seed.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, RETRY
+from seed.errors import BAD_INPUT, FAILED, INTERRUPTED
 
-FAULTS = ("CheckpointError", "ParameterError", "BrainError")   # of what was given
-FAILURES = {"Diverged": FAILED, "Unsaved": FAILED, "NoRoom": RETRY}   # of a run
 ROOMS = {"learn": ("train", "carve", "adapt"), "size": ("scale",),
          "growth": ("grow", "ascend"),
          "examine": ("eval", "generate", "export", "run"),
@@ -140,15 +137,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from seed.wavecore.compiler import CompilerError
     module = next(room for room, names in ROOMS.items() if args.command in names)
     run = getattr(importlib.import_module(f"seed.commands.{module}"), f"run_{args.command}")
     try:
         code = run(args)
         sys.stdout.flush()
         return code
-    except (ConfigError, CompilerError) as error:
-        print(f"seed: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("seed: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -158,12 +152,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         where = error.filename or getattr(args, "run_dir", args.command)
         print(f"seed: {where}: {error.strerror}", file=sys.stderr)
-    except (ValueError, RuntimeError) as error:  # by name: their modules are not imported yet
-        if type(error).__name__ not in (*FAULTS, *FAILURES):
+        return BAD_INPUT
+    except Exception as error:
+        code = getattr(error, "exit_code", None)   # of a SeedError, or of runtime.BrainError
+        if code is None:
             raise
         print(f"seed: {error}", file=sys.stderr)
-        return FAILURES.get(type(error).__name__, BAD_INPUT)
-    return BAD_INPUT
+        return code
 
 
 if __name__ == "__main__":

@@ -13,10 +13,7 @@ import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-
-
-class ConfigError(ValueError):
-    """A profile or an override is wrong; the message is one line with the fix."""
+from seed.errors import ConfigError
 
 
 LANES = 16  # floats of one kernel vector; every width below is a multiple of it
@@ -96,19 +93,19 @@ class CurriculumConfig:
     """
     tasks: dict[str, float] = field(default_factory=dict)
     holdout_items: int = 64   # items a task and level in one evaluation
-    exam_every: int = 250     # steps between the school's examinations; 0: no school, all is open
-    exam_items: int = 16      # items a task and level in one examination
+    eval_every_steps: int = 250     # steps between the school's examinations; 0: no school, all is open
+    eval_items: int = 16      # items a task and level in one examination
     pass_mark: float = 0.9    # accuracy that passes a task
     keep_mark: float = 0.8    # below it a passed task is passed no longer
-    patience: int = 1         # examinations after which the next grade opens in any case
-    parts: bool = True        # learn the answers to parts of a prompt too, after their bytes
-    replay: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown
+    patience_evals: int = 1         # examinations after which the next grade opens in any case
+    intermediate_targets: bool = True        # learn the answers to parts of a prompt too, after their bytes
+    replay_weight: float = 0.2       # how often a lesson comes that is wholly known; 1 more if unknown
 
     def check(self) -> None:
         for name, low, high in (
-                ("holdout_items", 1, 100_000), ("exam_every", 0, 10**9), ("exam_items", 1, 10_000),
-                ("pass_mark", 0.0, 1.0), ("keep_mark", 0.0, 1.0), ("patience", 1, 10**9),
-                ("replay", 1e-6, 1e6)):
+                ("holdout_items", 1, 100_000), ("eval_every_steps", 0, 10**9), ("eval_items", 1, 10_000),
+                ("pass_mark", 0.0, 1.0), ("keep_mark", 0.0, 1.0), ("patience_evals", 1, 10**9),
+                ("replay_weight", 1e-6, 1e6)):
             _check_range("curriculum", name, getattr(self, name), low, high)
         if self.keep_mark > self.pass_mark:
             raise ConfigError(f"curriculum.keep_mark is {self.keep_mark}: use at most pass_mark "
@@ -144,7 +141,7 @@ class TrainConfig:
     save_every_minutes: float = 1.0
     save_grace_minutes: float = 30.0  # how long a run goes on while it cannot save
     write_gb_per_day: float = 10.0    # budget of periodic saves: cards wear by what is written
-    max_bad_steps: int = 3       # non-finite steps in a row before the run goes back
+    max_nonfinite_steps: int = 3       # non-finite steps in a row before the run goes back
     max_rollbacks: int = 3       # times it goes back, each at half the rate, before it stops
 
     def check(self) -> None:
@@ -156,7 +153,7 @@ class TrainConfig:
                 ("beta1", 0.0, 0.9999), ("beta2", 0.0, 0.99999),
                 ("eps", 1e-12, 1e-2), ("grad_clip", 1e-6, 1e6), ("eval_every_minutes", 0.0, 1e6),
                 ("save_every_minutes", 0.0, 1e6), ("save_grace_minutes", 0.0, 1e6),
-                ("write_gb_per_day", 1e-3, 1e6), ("max_bad_steps", 1, 1000),
+                ("write_gb_per_day", 1e-3, 1e6), ("max_nonfinite_steps", 1, 1000),
                 ("max_rollbacks", 0, 1000)):
             _check_range("train", name, getattr(self, name), low, high)
         if self.optimizer not in ("muon", "adamw", "sparse"):
@@ -167,17 +164,17 @@ class TrainConfig:
 @dataclass(frozen=True)
 class DistillConfig:
     """A parent brain, and how much its word counts (Hinton et al. 1503.02531)."""
-    source: str = ""           # the parent's run directory; empty: there is none
+    parent: str = ""           # the parent's run directory; empty: there is none
     batches: int = 1000        # that the parent reads, once; the run then goes over them in turn
-    top: int = 8               # likeliest bytes that are kept of each; all others count as one
+    top_k: int = 8               # likeliest bytes that are kept of each; all others count as one
     temperature: float = 2.0
     alpha: float = 0.9         # the parent's share of the loss
-    share: float = 0.5         # of the steps, in which it teaches; in the others the school does
+    data_fraction: float = 0.5         # of the steps, in which it teaches; in the others the school does
 
     def check(self) -> None:
-        for name, low, high in (("batches", 1, 100_000), ("top", 1, 256),
+        for name, low, high in (("batches", 1, 100_000), ("top_k", 1, 256),
                                 ("temperature", 0.1, 100.0), ("alpha", 0.0, 1.0),
-                                ("share", 0.0, 1.0)):
+                                ("data_fraction", 0.0, 1.0)):
             _check_range("distill", name, getattr(self, name), low, high)
 
 
@@ -188,29 +185,29 @@ class TeacherConfig:
     url: str = ""              # of the server, such as http://127.0.0.1:8080/v1
     model: str = ""            # its name for the model
     tasks: dict[str, float] = field(default_factory=dict)   # whose questions are asked, and shares
-    share: float = 0.3         # of the items of a batch, once there are a thousand lessons
-    every: int = 20            # steps between rounds
+    data_fraction: float = 0.3         # of the items of a batch, once there are a thousand lessons
+    every_steps: int = 20            # steps between rounds
     questions: int = 16        # of a round
-    probe: int = 20            # questions with a known answer that it is tried by
-    propose: float = 0.0       # share of the questions that it makes up itself, like some of a task
-    min_right: float = 0.5     # share of them below which it is refused
+    probe_questions: int = 20            # questions with a known answer that it is tried by
+    propose_fraction: float = 0.0       # share of the questions that it makes up itself, like some of a task
+    min_accuracy: float = 0.5     # share of them below which it is refused
     verify: bool = True        # learn only what the task's rule holds right
     min_logprob: float = -0.5  # without the rule: mean of a reply's tokens, nats
     shots: int = 8             # questions and answers that are shown first
     timeout_s: float = 10.0    # of one question
-    quality: float = 0.9       # of the mock: share of its answers that are right
+    mock_accuracy: float = 0.9       # of the mock: share of its answers that are right
 
     def check(self) -> None:
         for name, low, high in (
-                ("share", 0.0, 0.95), ("every", 1, 10**6), ("questions", 1, 4096),
-                ("probe", 1, 1000), ("propose", 0.0, 1.0), ("min_right", 0.0, 1.0),
+                ("data_fraction", 0.0, 0.95), ("every_steps", 1, 10**6), ("questions", 1, 4096),
+                ("probe_questions", 1, 1000), ("propose_fraction", 0.0, 1.0), ("min_accuracy", 0.0, 1.0),
                 ("min_logprob", -100.0, 0.0),
-                ("shots", 0, 64), ("timeout_s", 0.1, 600.0), ("quality", 0.0, 1.0)):
+                ("shots", 0, 64), ("timeout_s", 0.1, 600.0), ("mock_accuracy", 0.0, 1.0)):
             _check_range("teacher", name, getattr(self, name), low, high)
         if self.kind not in ("", "endpoint", "mock"):
             raise ConfigError(f"teacher.kind is {self.kind!r}: use 'endpoint', or '' for none")
-        if self.kind == "mock" and self.propose:
-            raise ConfigError("teacher.propose is for an endpoint: the mock makes up "
+        if self.kind == "mock" and self.propose_fraction:
+            raise ConfigError("teacher.propose_fraction is for an endpoint: the mock makes up "
                               "nothing, use 0")
         for name, share in self.tasks.items():
             _check_range("teacher.tasks", name, share, 0.0, 1e6)
@@ -223,24 +220,24 @@ class TeacherConfig:
 class SelfplayConfig:
     """Questions beyond the lessons, whose answers are learnt if they pass."""
     tasks: dict[str, int] = field(default_factory=dict)   # of each that plays, the highest level
-    every: int = 100           # steps between rounds
-    rollouts: int = 64         # questions a task and round
-    share: float = 0.3         # of the items of a batch, once there are any
-    propose: float = 0.0       # share of their items whose prompts are learnt, to ask itself more
-    push: float = 0.9          # share of a round that has to pass before the next level is asked
+    every_steps: int = 100           # steps between rounds
+    questions: int = 64         # questions a task and round
+    data_fraction: float = 0.3         # of the items of a batch, once there are any
+    propose_fraction: float = 0.0       # share of their items whose prompts are learnt, to ask itself more
+    promote_at: float = 0.9          # share of a round that has to pass before the next level is asked
     verify: bool = True        # by the task's rule; false: by vote
     votes: int = 1             # answers to each question
     majority: float = 0.8      # share of the votes that passes
     temperature: float = 0.0   # of the answers; with votes, above 0
     max_entropy: float = 1.0   # nats a byte: an answer over which it was more at a loss is dropped
-    longest: int = 64          # bytes of an answer
+    max_answer_bytes: int = 64          # bytes of an answer
 
     def check(self) -> None:
         for name, low, high in (
-                ("every", 1, 10**6), ("rollouts", 1, 4096), ("share", 0.0, 0.95),
-                ("propose", 0.0, 1.0),
-                ("push", 0.0, 1.0), ("votes", 1, 64), ("majority", 0.0, 1.0),
-                ("temperature", 0.0, 10.0), ("max_entropy", 0.0, 10.0), ("longest", 1, 4096)):
+                ("every_steps", 1, 10**6), ("questions", 1, 4096), ("data_fraction", 0.0, 0.95),
+                ("propose_fraction", 0.0, 1.0),
+                ("promote_at", 0.0, 1.0), ("votes", 1, 64), ("majority", 0.0, 1.0),
+                ("temperature", 0.0, 10.0), ("max_entropy", 0.0, 10.0), ("max_answer_bytes", 1, 4096)):
             _check_range("selfplay", name, getattr(self, name), low, high)
         for name, level in self.tasks.items():
             _check_range("selfplay.tasks", name, level, 1, 1000)
@@ -259,7 +256,7 @@ class GovernorConfig:
     slow_duty: float = 0.5
     unknown_duty: float = 0.7      # with no believable temperature
     frozen_s: float = 900.0        # a sensor that says the same for longer is not believed
-    look_every_s: float = 1.0
+    poll_every_s: float = 1.0
     memory_mb: float = 6144.0      # ceiling on the process tree
     min_available_mb: float = 200.0
 
@@ -267,7 +264,7 @@ class GovernorConfig:
         for name, low, high in (
                 ("slow_c", 0.0, 120.0), ("pause_c", 0.0, 120.0), ("resume_c", 0.0, 120.0),
                 ("slow_duty", 0.01, 1.0), ("unknown_duty", 0.01, 1.0), ("frozen_s", 1.0, 1e6),
-                ("look_every_s", 0.0, 60.0), ("memory_mb", 1.0, 1e6),
+                ("poll_every_s", 0.0, 60.0), ("memory_mb", 1.0, 1e6),
                 ("min_available_mb", 0.0, 1e6)):
             _check_range("governor", name, getattr(self, name), low, high)
         if not self.resume_c < self.slow_c < self.pause_c:
@@ -295,9 +292,9 @@ class Profile:
         self.distill.check()
         self.selfplay.check()
         self.teacher.check()
-        if self.selfplay.share + self.teacher.share > 0.95:
-            raise ConfigError(f"selfplay.share and teacher.share are {self.selfplay.share} and "
-                              f"{self.teacher.share}: use at most 0.95 for both, lessons come too")
+        if self.selfplay.data_fraction + self.teacher.data_fraction > 0.95:
+            raise ConfigError(f"selfplay.data_fraction and teacher.data_fraction are {self.selfplay.data_fraction} and "
+                              f"{self.teacher.data_fraction}: use at most 0.95 for both, lessons come too")
         return self
 
     def to_dict(self) -> dict:

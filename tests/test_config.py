@@ -1,7 +1,8 @@
 """A profile's mistakes are refused by name, with the nearest valid choice."""
 import pytest
 
-from seed.config import ConfigError, from_dict, load_profile
+from seed.config import from_dict, load_profile
+from seed.errors import ConfigError
 
 
 def test_a_profile_survives_the_trip_through_a_plain_dict():

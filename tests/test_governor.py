@@ -8,12 +8,12 @@ import pytest
 from seed.config import GovernorConfig
 from seed.governor import FIRMWARE_S, PAUSE, RUN, SLOW, STOP, History, ceiling_mb, decide
 from seed.system_health import Health, Reading, Throttled
-from seed.training import checkpoint
+from seed.storage import checkpoint
 from seed.training.loop import train
-from seed.training.metrics import StatusLine
-from seed.training.pace import Pace
-from seed.training.signals import Requests
-from test_loop import Clock, Counter, lines, profile_of
+from seed.storage.metrics import StatusLine
+from seed.training.throttle import Throttle
+from seed.training.stop_signals import StopSignals
+from tests.training.test_loop import Clock, Counter, lines, profile_of
 
 CONFIG = GovernorConfig()
 
@@ -191,7 +191,7 @@ class Worker(Counter):
 def run(tmp_path, board: Board, steps=600, **more):
     worker = Worker(board)
     result = train(profile_of(f"train.steps={steps}", "train.eval_every_minutes=0"), tmp_path,
-                   worker, Requests(), clock=board.clock, look=more.get("look", board.look),
+                   worker, StopSignals(), clock=board.clock, look=more.get("look", board.look),
                    wait=board.wait)
     return result, worker
 
@@ -275,7 +275,7 @@ def test_a_slowed_run_trains_for_its_share_of_the_time(tmp_path):
 
 
 def test_a_board_that_is_too_hot_even_at_rest_waits_until_it_is_told_to_stop(tmp_path):
-    board, requests = Board(Clock(), hot=95.0, idle=82.0, start=85.0), Requests()
+    board, requests = Board(Clock(), hot=95.0, idle=82.0, start=85.0), StopSignals()
 
     def wait(seconds):
         board.pass_time(seconds, board.idle)
@@ -308,7 +308,7 @@ def test_an_examination_goes_on_through_pauses_and_saves(tmp_path, look, least_s
         assert board.clock.now < limit
         return look(board)
     result = train(profile_of("train.steps=20", "curriculum.holdout_items=64"), tmp_path, worker,
-                   Requests(), clock=board.clock, look=seen, wait=board.wait)
+                   StopSignals(), clock=board.clock, look=seen, wait=board.wait)
     assert result.finished and result.scores
     paused = [row for row in lines(tmp_path, "governor") if row["step"] == 20]
     assert len(paused) >= 1 and board.clock.now > least_s
@@ -318,13 +318,13 @@ def test_an_examination_goes_on_through_pauses_and_saves(tmp_path, look, least_s
 def test_a_slowed_run_is_slowed_in_its_examination_too(tmp_path):
     board = Board(Clock(), hot=60.0)
     worker = Examined(board)
-    train(profile_of("train.steps=4"), tmp_path, worker, Requests(), clock=board.clock,
+    train(profile_of("train.steps=4"), tmp_path, worker, StopSignals(), clock=board.clock,
           look=lambda: health(77.5), wait=board.wait)
     assert board.clock.now > 15 and board.waited_s == pytest.approx(board.clock.now / 4, abs=1)
 
 
 def test_a_paused_run_saves_when_it_is_asked_or_due_and_says_that_it_waits(tmp_path):
-    board, requests, asked = Board(Clock(), hot=95.0, idle=85.0, start=50.0), Requests(), []
+    board, requests, asked = Board(Clock(), hot=95.0, idle=85.0, start=50.0), StopSignals(), []
 
     def wait(seconds):
         board.pass_time(seconds, board.idle)
@@ -365,11 +365,11 @@ def test_work_without_anything_to_save_waits_while_the_board_is_hot_and_ends_whe
     def wait(seconds: float) -> None:
         slept.append(seconds)
         clock.now += seconds
-    pace = Pace(CONFIG, lambda: health(next(temps, 50.0)), clock, wait)
+    pace = Throttle(CONFIG, lambda: health(next(temps, 50.0)), clock, wait)
     assert pace.goes_on(lambda: False) and not slept
     clock.now += 60
     assert pace.goes_on(lambda: False) and len(slept) >= 2 and pace.decision.action == RUN
     clock.now += 60
     assert not pace.goes_on(lambda: True)
-    full = Pace(CONFIG, lambda: health(rss=9000.0), clock, wait)
+    full = Throttle(CONFIG, lambda: health(rss=9000.0), clock, wait)
     assert not full.goes_on(lambda: False) and full.decision.action == STOP

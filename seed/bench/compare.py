@@ -14,16 +14,13 @@ import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from seed.errors import BenchError
 
 STEPS = 6          # of one turn
 PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
 WIDTHS = (64, 128, 256)
 PEERS = ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile")
 SAME_LOSS = 1e-4   # relative difference of the first loss on the same architecture and weights
-
-
-class BenchError(RuntimeError):
-    """A contender did not run, or does not compute the same; the message is one line."""
 
 
 @dataclass

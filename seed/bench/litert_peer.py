@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from seed.config import ModelConfig
 from seed.export.reference import Reference
-from seed.export.translate import Source
-from seed.training.checkpoint import read
+from seed.export.build import Source
+from seed.storage.checkpoint import read
 
 UNIT_EPS = 1e-6
 

@@ -18,7 +18,7 @@ def unit(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
 
 
-def reaching(x: torch.Tensor) -> torch.Tensor:
+def rectified_sigmoid(x: torch.Tensor) -> torch.Tensor:
     """Sigmoid stretched about 1/2 and cut to 0..1, with a gradient straight through the cut."""
     stretched = torch.sigmoid(x) * 1.1 - 0.05
     return stretched + (stretched.clamp(0, 1) - stretched).detach()
@@ -83,7 +83,7 @@ class Peer:
         qkv = F.silu(F.conv1d(F.pad(raw, (c.d_conv - 1, 0)), kernel, groups=h * channels))
         q, k, v = qkv.transpose(1, 2).reshape(b, t, h, channels).split([n, n, p], -1)
         log_decay = -F.softplus(dt + w[f"{at}.dt_bias"]) * w[f"{at}.A_log"].exp()
-        y = gated_delta(unit(q), unit(k), v, c.beta_max * reaching(beta), log_decay,
+        y = gated_delta(unit(q), unit(k), v, c.beta_max * rectified_sigmoid(beta), log_decay,
                         c.transition == "delta")
         out = self.norm(y, f"{at}.out_norm") * F.silu(qkvz[..., channels:])
         return x + F.linear(out.reshape(b, t, h * p), w[f"{at}.out_proj"])

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from seed.config import Profile, load_profile
-from seed.curriculum.lessons import Batch
+from seed.curriculum.dataset import Batch
 from seed.system_health import peak_rss_mb
 
 LR = 1e-3

@@ -5,10 +5,10 @@ import json
 import sys
 from pathlib import Path
 
-from seed import atomic_file
+from seed.storage import atomic_file
 from seed.commands.start import load_brain, newest, prepare_brain
-from seed.config import ConfigError
-from seed.exit_codes import FAILED
+from seed.errors import ConfigError
+from seed.errors import FAILED
 
 ASKED, TALKED = 16, 2000   # questions a task about consistency; bytes that it tells itself
 
@@ -17,12 +17,14 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.items is not None and not 1 <= args.items <= 100_000:
         raise ConfigError(f"--items is {args.items}: use 1 to 100000")
     profile, model, step = load_brain(args)
-    from seed.curriculum.lessons import Curriculum
-    from seed.training import intuition, metrics, report, scaling
-    from seed.training.evaluate import evaluate, table
+    from seed.curriculum.dataset import Dataset
+    from seed.evaluation import reliability, html_report
+    from seed.storage import metrics
+    from seed.resize import size_search
+    from seed.evaluation.exact_match import evaluate, table
     from seed.training.step import Forwards
     from seed.wavecore.decode import Decoder
-    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     forward, t = Forwards(model), profile.train.seq_len
     n, scores = args.items or profile.curriculum.holdout_items, {}
     holdout = curriculum.holdout(n)
@@ -30,9 +32,9 @@ def run_eval(args: argparse.Namespace) -> int:
     for name, items in (("holdout", holdout), ("selfplay", curriculum.beyond(played, n)),
                         ("extrapolation", curriculum.extrapolation(n, played))):
         scores[name] = evaluate(items, curriculum, forward, t) or []
-    minds = intuition.consistency(curriculum, forward, t, min(n, ASKED))
-    sure = intuition.calibration(holdout, forward, t)
-    free = intuition.stability(Decoder(model), TALKED)
+    minds = reliability.consistency(curriculum, forward, t, min(n, ASKED))
+    sure = reliability.calibration(holdout, forward, t)
+    free = reliability.stability(Decoder(model), TALKED)
     found = {"profile": profile.name, "step": step,
              **{name: [s.to_dict() for s in own] for name, own in scores.items()},
              "consistency": [dataclasses.asdict(mind) for mind in minds],
@@ -41,11 +43,11 @@ def run_eval(args: argparse.Namespace) -> int:
              "school": metrics.read(args.run_dir / "metrics.jsonl", "exam"),
              "losses": metrics.loss_curve(args.run_dir / "metrics.jsonl"),
              "growth": metrics.read(args.run_dir / "metrics.jsonl", "grow"),
-             "ladder": scaling.read_ladder(args.run_dir),
+             "ladder": size_search.read_ladder(args.run_dir),
              "rounds": metrics.read(args.run_dir / "metrics.jsonl", "selfplay"),
              "teacher": metrics.read(args.run_dir / "metrics.jsonl", "teacher")}
     if args.html:
-        args.html.write_text(report.page(found), encoding="utf-8")
+        args.html.write_text(html_report.page(found), encoding="utf-8")
     if args.json:
         print(json.dumps(found))
         return 0
@@ -87,7 +89,7 @@ def run_generate(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     from seed.export.graph import Options
-    from seed.export.translate import Source, translate
+    from seed.export.build import Source, translate
     from seed.export.verify import fault, table
     if not 0 <= args.prefill <= 64 or args.prefill == 1:
         raise ConfigError(f"--prefill is {args.prefill}: use 2 to 64, or 0 for none")
@@ -126,17 +128,17 @@ def check_out(out: Path) -> None:
 def prove(args: argparse.Namespace, source, options):
     """A file's bytes, and what came out when they ran beside the trainer's own model."""
     prepare_brain(args)
-    from seed.curriculum.lessons import Curriculum
+    from seed.curriculum.dataset import Dataset
     from seed.export.reference import Reference
-    from seed.export.translate import translate
+    from seed.export.build import translate
     from seed.export.verify import replays, verify
-    from seed.training.evaluate import evaluate
+    from seed.evaluation.exact_match import evaluate
     from seed.training.step import Forwards
     from seed.wavecore.decode import Decoder
     from seed.wavecore.model import WaveCore
     profile = source.profile
     model = WaveCore(profile.model, source.params, args.threads)
-    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     items = curriculum.holdout(profile.curriculum.holdout_items)
     scores = evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or []
     decoder, brain = Decoder(model), opened(translate(source, options, []))

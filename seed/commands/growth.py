@@ -1,4 +1,4 @@
-"""grow and ascend: a brain becomes larger."""
+"""grow and train_growing: a brain becomes larger."""
 import argparse
 import dataclasses
 import json
@@ -9,18 +9,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from seed import atomic_file
+from seed.storage import atomic_file
 from seed.commands.learn import report, train_brain
 from seed.commands.size import LIMIT, climb, search_of
 from seed.commands.start import DEFAULT, newest, prepare, profile_of, say
-from seed.config import ConfigError, Profile, from_dict, load_profile, to_toml
-from seed.training.lock import locked
+from seed.config import Profile, from_dict, load_profile, to_toml
+from seed.errors import ConfigError
+from seed.storage.lock import locked
 
 if TYPE_CHECKING:
-    from seed.training.scaling import Search
-    from seed.training.signals import Requests
+    from seed.resize.size_search import Search
+    from seed.training.stop_signals import StopSignals
 
-SEARCHED = "searched_s.json"   # how long an ascent has looked for its limit
+SEARCHED = "searched_s.json"   # how long an growth has looked for its limit
 BRAIN, REPORT = "brain.toml", "report.html"
 AUTO = "auto"
 
@@ -28,16 +29,16 @@ AUTO = "auto"
 def run_grow(args: argparse.Namespace) -> int:
     prepare(args.threads)
     from seed.system_health import read
-    from seed.training.grow import in_shape_of
-    from seed.training.memory import check_fits
-    from seed.wavecore import parts
+    from seed.resize.grow import in_shape_of
+    from seed.training.memory_estimate import check_fits
+    from seed.wavecore import submodel
     from seed.wavecore.layout import count_params
     with locked(args.run_dir):
         meta = newest(args.run_dir, repair=True).meta
         small = from_dict(meta["profile"])
         large = (_next(args.run_dir, small, meta["step"]) if args.to == AUTO else
                  in_shape_of(small, load_profile(args.to)))
-        parts.check(small.model, large.model)
+        submodel.check(small.model, large.model)
         say(check_fits(large, args.threads, read(args.run_dir)))   # else it could never go on
         counts = (_become(args.run_dir, small, large) if large != small else
                   2 * [count_params(small.model)])   # as when it was killed at its very end
@@ -50,17 +51,17 @@ def run_grow(args: argparse.Namespace) -> int:
 def _next(run_dir: Path, small: Profile, step: int) -> Profile:
     """The next size up to the limit that was found in this directory; what has grown at this step
     stays as it is."""
-    from seed.training.ascent import next_size, rung_of
+    from seed.resize.growth_schedule import next_size, size_of
     if not (run_dir / LIMIT).exists():
         raise ConfigError(f"{run_dir / LIMIT} is not there: find the limit with python -m seed "
                           f"scale --run-dir {run_dir}, or grow to a named profile")
-    if (step, [*rung_of(small)]) in _grown(run_dir):
+    if (step, [*size_of(small)]) in _grown(run_dir):
         say(f"it has grown at step {step} already: train it, or grow it to a named profile")
         return small
     limit = load_profile(str(run_dir / LIMIT))
     if _exceeds(small, limit):
-        raise ConfigError(f"the brain is {rung_of(small)}, and the limit in {run_dir / LIMIT} is "
-                          f"{rung_of(limit)}: find its own with python -m seed scale --run-dir "
+        raise ConfigError(f"the brain is {size_of(small)}, and the limit in {run_dir / LIMIT} is "
+                          f"{size_of(limit)}: find its own with python -m seed scale --run-dir "
                           f"{run_dir}, or grow to a named profile")
     large = next_size(small, limit, lambda size: math.inf, 0.0)
     if large is None:
@@ -71,27 +72,27 @@ def _next(run_dir: Path, small: Profile, step: int) -> Profile:
 
 def _exceeds(profile: Profile, limit: Profile) -> bool:
     """Whether it is larger in anything."""
-    from seed.training.ascent import rung_of
-    return any(a > b for a, b in zip(rung_of(profile), rung_of(limit)))
+    from seed.resize.growth_schedule import size_of
+    return any(a > b for a, b in zip(size_of(profile), size_of(limit)))
 
 
 def _grown(run_dir: Path) -> list[tuple[int, list[int] | None]]:
     """At which steps it was about to grow, and to what."""
-    from seed.training.metrics import read
+    from seed.storage.metrics import read
     return [(row["step"], row.get("size")) for row in read(run_dir / "metrics.jsonl", "grow")]
 
 
 def _become(run_dir: Path, small: Profile, large: Profile) -> list[int]:
     """In place; the brain as it was is the previous generation until the next save."""
-    from seed.training import checkpoint
-    from seed.training.ascent import rung_of
-    from seed.training.grow import grow_brain
-    from seed.training.metrics import Metrics
+    from seed.storage import checkpoint
+    from seed.resize.growth_schedule import size_of
+    from seed.resize.grow import grow_brain
+    from seed.storage.metrics import Metrics
     from seed.wavecore.layout import count_params
     brain = newest(run_dir, repair=True)
     grown = grow_brain(brain, large)
     counts = [count_params(profile.model) for profile in (small, large)]
-    step, path, size = brain.meta["step"], run_dir / "metrics.jsonl", [*rung_of(large)]
+    step, path, size = brain.meta["step"], run_dir / "metrics.jsonl", [*size_of(large)]
     if (step, size) not in _grown(run_dir):
         metrics = Metrics(path, step)   # else it was killed here
         metrics.write("grow", step, parameters=counts, size=size)
@@ -107,13 +108,14 @@ def run_ascend(args: argparse.Namespace) -> int:
         raise ConfigError(f"--minutes is {args.minutes}: use 0.1 to 1000000")
     if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps is {args.steps}: use at least 1")
-    from seed.training.signals import Requests, release
-    requests = Requests().watch()
+    from seed.training.stop_signals import StopSignals, release
+    requests = StopSignals().watch()
     args.profile = args.profile or DEFAULT   # of the search: the brain's own changes as it grows
     search, spent_s = _search(args, requests)
-    from seed.curriculum import school
-    from seed.training.ascent import Plateau, may_grow, next_size, rung_of
-    from seed.training.memory import NoRoom, check_fits
+    from seed.curriculum import state
+    from seed.resize.growth_schedule import Plateau, may_grow, next_size, size_of
+    from seed.training.memory_estimate import check_fits
+    from seed.errors import NotEnoughMemory
     from seed.system_health import read
     args.minutes = None if args.steps else max(0.1, args.minutes - spent_s / 60)
     found = _meta(args.run_dir)
@@ -133,13 +135,13 @@ def run_ascend(args: argparse.Namespace) -> int:
         if size:
             try:
                 check_fits(size, args.threads, read(args.run_dir))
-            except (ConfigError, NoRoom) as error:
+            except (ConfigError, NotEnoughMemory) as error:
                 say(f"it does not grow: {error}")
                 return None
         return size
     step, elapsed_s = (found["step"], found["elapsed_s"]) if found else (0, 0.0)
-    plateau = Plateau(args.run_dir / "metrics.jsonl", rung_of(profile), step,
-                      school.highest(profile.curriculum))
+    plateau = Plateau(args.run_dir / "metrics.jsonl", size_of(profile), step,
+                      state.highest(profile.curriculum))
     size = larger(step, elapsed_s)
     if found and size and may_grow(found) and plateau.is_level(step):
         release()
@@ -161,8 +163,8 @@ def run_ascend(args: argparse.Namespace) -> int:
               f"--html={args.run_dir / REPORT}", *(["--json"] if args.json else []))
 
 
-def _search(args: argparse.Namespace, requests: "Requests") -> tuple["Search", float]:
-    """The limit, and how many seconds all of an ascent's processes have looked for it."""
+def _search(args: argparse.Namespace, requests: "StopSignals") -> tuple["Search", float]:
+    """The limit, and how many seconds all of an growth's processes have looked for it."""
     with locked(args.run_dir):
         search = search_of(args, 0.0 if args.steps else
                            args.bytes_per_parameter / (60 * args.minutes))
@@ -178,9 +180,9 @@ def _search(args: argparse.Namespace, requests: "Requests") -> tuple["Search", f
 def _check_below(profile: Profile, limit: Profile, new: bool) -> None:
     """Raises ConfigError if a brain that is to be `new` cannot grow up to the limit; says it of
     one that there is."""
-    from seed.training.ascent import rung_of
+    from seed.resize.growth_schedule import size_of
     if _exceeds(profile, limit):
-        what = f"{profile.name} is {rung_of(profile)}, larger than the limit, {rung_of(limit)}"
+        what = f"{profile.name} is {size_of(profile)}, larger than the limit, {size_of(limit)}"
         if new:
             raise ConfigError(f"{what}: begin with a smaller --profile")
         say(f"it does not grow: {what}; name the --profile that it began with")
@@ -197,7 +199,7 @@ def _go_on_as(*arguments: str) -> NoReturn:
 
 def _meta(run_dir: Path) -> dict[str, Any] | None:
     """Of the newest brain, if there is one; its arrays would be held beside the learner's."""
-    from seed.training import checkpoint
+    from seed.storage import checkpoint
     found = checkpoint.read_newest(run_dir, say)
     return found.meta if found else None
 

@@ -1,4 +1,4 @@
-"""train, carve and adapt."""
+"""train, shrink and adapt."""
 import argparse
 import dataclasses
 import json
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from seed.commands.start import newest, prepare_brain, profile_of, say
-from seed.config import (ConfigError, DistillConfig, Profile, SelfplayConfig, TeacherConfig,
-                         from_dict)
-from seed.exit_codes import RETRY
+from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.errors import ConfigError
+from seed.errors import RETRY_LATER
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -19,30 +19,31 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_carve(args: argparse.Namespace) -> int:
     prepare_brain(args)
-    from seed.training import carve, checkpoint
-    from seed.training.distill import read_parent
-    from seed.wavecore import parts
+    from seed.resize import shrink
+    from seed.storage import checkpoint
+    from seed.practice.distill import read_parent
+    from seed.wavecore import submodel
     if args.out.resolve() == args.run_dir.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
     parent = read_parent(args.run_dir, say)
     profile = profile_of(args)
     profile = dataclasses.replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
-        distill=dataclasses.replace(profile.distill, source=str(args.run_dir.resolve())),
+        distill=dataclasses.replace(profile.distill, parent=str(args.run_dir.resolve())),
         selfplay=SelfplayConfig(), teacher=TeacherConfig())  # the parent alone teaches
-    parts.check(profile.model, parent.config)
+    submodel.check(profile.model, parent.config)
     _check_carving(args, profile, parent.profile)
-    result = train_brain(args, profile, args.out, lambda: carve.carve(
-        parent.config, parent.params, profile.model, carve.lessons(parent.profile), args.threads))
+    result = train_brain(args, profile, args.out, lambda: shrink.shrink(
+        parent.config, parent.params, profile.model, shrink.lessons(parent.profile), args.threads))
     if not result.finished:
         return report(args, result)
-    from seed.curriculum.lessons import Curriculum
-    from seed.training.evaluate import agreement, comparison, evaluate
+    from seed.curriculum.dataset import Dataset
+    from seed.evaluation.exact_match import agreement, comparison, evaluate
     from seed.training.step import Forwards
     from seed.wavecore.model import WaveCore, init_params
     found, t = checkpoint.read(args.out / checkpoint.NAME).tensors, profile.train.seq_len
     child = {key: found[key] for key in init_params(profile.model, 0)}
-    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     items = curriculum.holdout(profile.curriculum.holdout_items)
     brains = [Forwards(WaveCore(config, params, args.threads))
               for config, params in ((parent.config, parent.params), (profile.model, child))]
@@ -61,27 +62,29 @@ def run_carve(args: argparse.Namespace) -> int:
 
 def _check_carving(args: argparse.Namespace, child: Profile, parent: Profile) -> None:
     """Raises ConfigError if --out is of another parent, or if there is no memory to read this one
-    as it was trained; NoRoom if there is none now."""
+    as it was trained; NotEnoughMemory if there is none now."""
     from seed import system_health
-    from seed.training import checkpoint
-    from seed.training.memory import NoRoom, check_fits
+    from seed.storage import checkpoint
+    from seed.training.memory_estimate import check_fits
+    from seed.errors import NotEnoughMemory
     found = checkpoint.read_newest(args.out, say)
     if found:
-        other = from_dict(found.meta["profile"]).distill.source
-        if other != child.distill.source:
+        other = from_dict(found.meta["profile"]).distill.parent
+        if other != child.distill.parent:
             raise ConfigError(f"{args.out} has a brain that was carved from {other or 'no other'}: "
                               f"use another --out")
     alone = dataclasses.replace(parent, governor=child.governor, distill=DistillConfig(),
                                 selfplay=SelfplayConfig())
     try:
         check_fits(alone, args.threads, system_health.read(args.run_dir))
-    except (ConfigError, NoRoom) as error:
+    except (ConfigError, NotEnoughMemory) as error:
         raise type(error)(f"the parent is read as it was trained: {error}") from None
 
 
 def run_adapt(args: argparse.Namespace) -> int:
-    from seed.training import adapt, checkpoint
-    from seed.training.lock import locked
+    from seed.training import adapt
+    from seed.storage import checkpoint
+    from seed.storage.lock import locked
     with locked(args.run_dir):
         adapt.settle(args.run_dir)
         if args.undo:
@@ -101,12 +104,12 @@ def run_adapt(args: argparse.Namespace) -> int:
                   "this adaptation has ended already: undo it, or change it, to have another")
             return 0
         prepare_brain(args)
-        from seed.curriculum.lessons import Curriculum
-        from seed.training.evaluate import comparison, evaluate
+        from seed.curriculum.dataset import Dataset
+        from seed.evaluation.exact_match import comparison, evaluate
         from seed.training.step import Forwards
         from seed.wavecore.model import WaveCore, init_params
         weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
-        curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+        curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
         folder = adapt.enter(args.run_dir, wanted)
         before = evaluate(curriculum.holdout(profile.curriculum.holdout_items), curriculum,
                           Forwards(WaveCore(parent.model, weights, args.threads)),
@@ -132,41 +135,42 @@ def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
 
     `requests`: of signals, where somebody watches them already.
     """
-    from seed.training.signals import Requests
-    requests = requests or Requests().watch()
+    from seed.training.stop_signals import StopSignals
+    requests = requests or StopSignals().watch()
     prepare_brain(args)
     from seed import system_health
-    from seed.curriculum.lessons import Curriculum
-    from seed.teacher.desk import open_desk
-    from seed.training import checkpoint, distill
+    from seed.curriculum.dataset import Dataset
+    from seed.practice.teacher import open_teacher
+    from seed.storage import checkpoint
+    from seed.practice import distill
     from seed.training.learner import Learner
-    from seed.training.lock import locked
+    from seed.storage.lock import locked
     from seed.training.loop import Result, train
-    from seed.training.memory import check_fits
-    from seed.training.pace import Pace
+    from seed.training.memory_estimate import check_fits
+    from seed.training.throttle import Throttle
     with locked(run_dir):
-        Curriculum(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
+        Dataset(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
         say(check_fits(profile, args.threads, system_health.read(run_dir)))
         learner, soft = Learner(profile, args.threads), None
         if weights and not (run_dir / checkpoint.NAME).exists():
             learner.model.load_state_dict(weights())
-        if profile.distill.source:
-            pace = Pace(profile.governor, lambda: system_health.read(run_dir), time.monotonic,
-                        requests.stop.wait)
+        if profile.distill.parent:
+            pace = Throttle(profile.governor, lambda: system_health.read(run_dir), time.monotonic,
+                            requests.stop.wait)
             soft = distill.prepare(profile, run_dir, args.threads, say,
                                    lambda: not pace.goes_on(requests.stop.is_set))
             if not soft:
                 return Result(0, False, None, retry=not requests.stop.is_set())
         return train(profile, run_dir, learner, requests, soft=soft.batch if soft else None,
-                     desk=open_desk(profile, run_dir, say), enough=enough)
+                     desk=open_teacher(profile, run_dir, say), enough=enough)
 
 
 def report(args: argparse.Namespace, result) -> int:
     """Says where a run has ended."""
-    from seed.training.evaluate import table
+    from seed.evaluation.exact_match import table
     if not result.finished:
         say(f"stopped at step {result.step}; run the same command to go on")
-        return RETRY if result.retry else 0
+        return RETRY_LATER if result.retry else 0
     scores = result.scores or []
     if args.json:
         print(json.dumps({"step": result.step, "scores": [s.to_dict() for s in scores]}))

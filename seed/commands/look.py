@@ -6,14 +6,15 @@ import json
 import sys
 
 from seed.commands.start import prepare, profile_of, say
-from seed.config import ConfigError, from_dict
-from seed.exit_codes import FAILED
+from seed.config import from_dict
+from seed.errors import ConfigError
+from seed.errors import FAILED
 
 
 def run_items(args: argparse.Namespace) -> int:
-    from seed.curriculum.lessons import Curriculum, samples
+    from seed.curriculum.dataset import Dataset, samples
     profile = profile_of(args)
-    curriculum = Curriculum(profile.curriculum, profile.identity, profile.train.seed)
+    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     for item in samples(curriculum, args.count):
         prompt, answer = (part.decode(errors="replace") for part in (item.prompt, item.answer))
         row = {"task": item.task, "level": item.level, "prompt": prompt, "answer": answer}
@@ -23,7 +24,7 @@ def run_items(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from seed.training import checkpoint
+    from seed.storage import checkpoint
     from seed.wavecore.layout import count_params
     found = checkpoint.read_newest(args.run_dir, say)
     profile = from_dict(found.meta["profile"]) if found else profile_of(args)
@@ -73,7 +74,8 @@ def run_bench(args: argparse.Namespace) -> int:
     if args.peer and importlib.util.find_spec("torch") is None:
         raise ConfigError("--peer torch needs PyTorch: pip install 'seed-brain[peer]'")
     prepare(args.threads)
-    from seed.bench.compare import BenchError, bench, table
+    from seed.bench.compare import bench, table
+    from seed.errors import BenchError
     try:
         report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
     except BenchError as error:

@@ -5,15 +5,16 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seed import atomic_file
+from seed.storage import atomic_file
 from seed.commands.start import prepare, profile_of, say
-from seed.config import ConfigError, Profile, to_toml
-from seed.exit_codes import INTERRUPTED
+from seed.config import Profile, to_toml
+from seed.errors import ConfigError
+from seed.errors import INTERRUPTED
 
 if TYPE_CHECKING:
-    from seed.training.probe import Rung
-    from seed.training.scaling import Search
-    from seed.training.signals import Requests
+    from seed.resize.trial import Size
+    from seed.resize.size_search import Search
+    from seed.training.stop_signals import StopSignals
 
 LIMIT = "limit.toml"
 SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
@@ -23,9 +24,9 @@ SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
 def run_scale(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _predict(args, search_of(args))
-    from seed.training.lock import locked
-    from seed.training.signals import Requests
-    requests = Requests(code=INTERRUPTED).watch()
+    from seed.storage.lock import locked
+    from seed.training.stop_signals import StopSignals
+    requests = StopSignals(code=INTERRUPTED).watch()
     with locked(args.run_dir):
         search = search_of(args)
         climb(args, search, requests)
@@ -44,7 +45,7 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
     prepare(args.threads)
     from seed import system_health
     from seed.governor import ceiling_mb
-    from seed.training.scaling import Limits, Search, ladder_of
+    from seed.resize.size_search import Limits, Search, ladder_of
     args.run_dir.mkdir(parents=True, exist_ok=True)
     limits = Limits(ceiling_mb(profile.governor, system_health.read(args.run_dir)),
                     args.tokens_per_s,
@@ -54,56 +55,56 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
                   _ladder(profile, args.overrides, ladder_of(profile)))
 
 
-def climb(args: argparse.Namespace, search: "Search", requests: "Requests",
+def climb(args: argparse.Namespace, search: "Search", requests: "StopSignals",
           tried: Callable[[], None] = lambda: None) -> None:
-    """Tries rungs until the limit is known, and writes its profile; calls `tried` after each.
+    """Tries sizes until the limit is known, and writes its profile; calls `tried` after each.
 
     Raises ConfigError if none is stable, KeyboardInterrupt when it is asked to stop.
     """
     from seed import system_health
-    from seed.training import probe
-    from seed.training.memory import NoRoom
-    from seed.training.scaling import LADDER_NAME
+    from seed.resize import trial
+    from seed.errors import NotEnoughMemory
+    from seed.resize.size_search import LADDER_NAME
     governor = search.profile.governor
-    while (i := search.next_rung()) is not None:
+    while (i := search.next_size_to_try()) is not None:
         (args.run_dir / LIMIT).unlink(missing_ok=True)   # it was of other limits
         if governor.thermal:
-            probe.cool_down(governor.resume_c, requests.stop.is_set)
+            trial.cool_down(governor.resume_c, requests.stop.is_set)
         say(f"trying {search.ladder[i]}")
         try:
-            found = search.begin(i, system_health.boot_id()) or probe.run(
+            found = search.begin(i, system_health.boot_id()) or trial.run(
                 search.profile, search.ladder[i], args.threads, args.probe_seconds,
                 search.limits.memory_mb, args.run_dir / "probing", asked=requests.stop.is_set)
         except BaseException:   # no fall of the board
             search.attempts.clear()
             raise
         if not search.remember(found):
-            say(f"WARNING: {args.run_dir} refuses the probe: it is not remembered")
+            say(f"WARNING: {args.run_dir} refuses the trial: it is not remembered")
         say(_line(search, i))
         tried()
     chosen = search.chosen
     atomic_file.write(args.run_dir / LADDER_NAME, json.dumps(
-        [_row(search, i) for i in sorted(search.probes)]).encode())
+        [_row(search, i) for i in sorted(search.trials)]).encode())
     if chosen is None:
         (args.run_dir / LIMIT).unlink(missing_ok=True)
         fault = search.verdicts()[0]
-        of_now = fault.startswith((probe.NEEDS, probe.STOPPED))
-        raise (NoRoom if of_now else ConfigError)(
-            f"no rung is stable: {search.ladder[0]}: {fault}; allow more with --memory or a lower "
+        of_now = fault.startswith((trial.NEEDS, trial.STOPPED))
+        raise (NotEnoughMemory if of_now else ConfigError)(
+            f"no size is stable: {search.ladder[0]}: {fault}; allow more with --memory or a lower "
             f"--tokens-per-s")
     atomic_file.write(args.run_dir / LIMIT, to_toml(
         dataclasses.replace(search.profiles[chosen], name="limit")).encode())
 
 
-def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Rung"]) -> list["Rung"]:
-    """The ladder, but with the sizes that were set. Raises ConfigError if it has no rung."""
+def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Size"]) -> list["Size"]:
+    """The ladder, but with the sizes that were set. Raises ConfigError if it has no size."""
     keys = {text.partition("=")[0] for text in overrides}
     if "model.d_ff" in keys:
         raise ConfigError("model.d_ff cannot be set here: on the ladder it is twice the width")
     now = {"d_model": profile.model.d_model, "n_layers": profile.model.n_layers,
            "batch_size": profile.train.batch_size, "seq_len": profile.train.seq_len}
     fixed = {SIZES[key]: now[SIZES[key]] for key in keys & SIZES.keys()}
-    found = list(dict.fromkeys(rung._replace(**fixed) for rung in ladder))
+    found = list(dict.fromkeys(size._replace(**fixed) for size in ladder))
     if not found:
         raise ConfigError(f"model.head_dim is {profile.model.head_dim}: no width of the ladder is "
                           f"a multiple of it")
@@ -111,16 +112,16 @@ def _ladder(profile: Profile, overrides: Sequence[str], ladder: Sequence["Rung"]
 
 
 def _row(search: "Search", i: int) -> dict[str, Any]:
-    """What is predicted for a rung, from the others, and what was measured."""
-    from seed.training.cost import checkpoint_bytes, written_gb_a_day
-    profile, size, probe = search.profiles[i], search.sizes[i], search.probes.get(i)
+    """What is predicted for a size, from the others, and what was measured."""
+    from seed.resize.cost_model import checkpoint_bytes, written_gb_a_day
+    profile, size, trial = search.profiles[i], search.sizes[i], search.trials.get(i)
     cost = search.cost(without=i)
     step_s = cost.step_s(profile)
-    return {"rung": str(search.ladder[i]), "parameters": size.parameters,
-            "predicted_mb": cost.memory_mb(profile), "peak_mb": probe.peak_mb if probe else None,
+    return {"size": str(search.ladder[i]), "parameters": size.parameters,
+            "predicted_mb": cost.memory_mb(profile), "peak_mb": trial.peak_mb if trial else None,
             "predicted_tokens_s": size.tokens / step_s if step_s else None,
-            "tokens_s": size.tokens / probe.step_s if probe and probe.step_s else None,
-            "settles_c": probe.settles_c if probe else None,
+            "tokens_s": size.tokens / trial.step_s if trial and trial.step_s else None,
+            "settles_c": trial.settles_c if trial else None,
             "checkpoint_mb": checkpoint_bytes(profile) / 1e6,
             "written_gb_a_day": written_gb_a_day(profile),
             "fault": search.verdicts().get(i)}
@@ -140,13 +141,13 @@ def _line(search: "Search", i: int) -> str:
     row = _row(search, i)
     memory = _predicted(row["predicted_mb"], row["peak_mb"])
     speed = _predicted(row["predicted_tokens_s"], row["tokens_s"])
-    return (f"{row['rung']:<16}{row['parameters']:>12,} parameters  "
+    return (f"{row['size']:<16}{row['parameters']:>12,} parameters  "
             f"{_number(row['peak_mb']):>6} MB ({memory})  {_number(row['tokens_s']):>7} tokens/s "
             f"({speed})  {row['fault'] or 'stable'}")
 
 
 def _predict(args: argparse.Namespace, search: "Search") -> int:
-    """What each rung would cost; time is known as soon as one was probed."""
+    """What each size would cost; time is known as soon as one was probed."""
     rows = [_row(search, i) for i in range(len(search.ladder))]
     if args.json:
         print(json.dumps({"ladder": rows}))
@@ -155,23 +156,23 @@ def _predict(args: argparse.Namespace, search: "Search") -> int:
           f"{'minutes':>9}{'save MB':>9}{'GB a day':>10}")
     for row in rows:
         rate = row["predicted_tokens_s"]
-        print(f"{row['rung']:<24}{row['parameters']:>12,}{row['predicted_mb']:>8,.0f}"
+        print(f"{row['size']:<24}{row['parameters']:>12,}{row['predicted_mb']:>8,.0f}"
               f"{_number(rate):>10}{_number(args.tokens / rate / 60 if rate else None):>9}"
               f"{row['checkpoint_mb']:>9.1f}{row['written_gb_a_day']:>10.1f}")
     print(f"minutes: for {args.tokens:,.0f} tokens" + (
-        "" if search.probes else "; time is known as soon as one rung was probed: leave out "
+        "" if search.trials else "; time is known as soon as one size was probed: leave out "
                                  "--dry-run"))
     return 0
 
 
 def _conclude(args: argparse.Namespace, search: "Search") -> int:
-    rows, chosen = [_row(search, i) for i in sorted(search.probes)], search.chosen
+    rows, chosen = [_row(search, i) for i in sorted(search.trials)], search.chosen
     assert chosen is not None
     if args.json:
         print(json.dumps({"chosen": str(search.ladder[chosen]), "ladder": rows}))
         return 0
     above = search.verdicts().get(chosen + 1)
-    print("\n".join(_line(search, i) for i in sorted(search.probes)))
+    print("\n".join(_line(search, i) for i in sorted(search.trials)))
     print(f"the largest stable brain is {search.ladder[chosen]}" + (
         f"; {search.ladder[chosen + 1]} is not: {above}" if above else
         ": the ladder ends here") + f"\ntrain it: python -m seed train --profile "

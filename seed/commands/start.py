@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from seed.config import ConfigError, Profile, from_dict, load_profile, overridden
+from seed.config import Profile, from_dict, load_profile, overridden
+from seed.errors import ConfigError
 
 DEFAULT = "toy"   # profile
 
@@ -28,7 +29,7 @@ def profile_of(args: argparse.Namespace) -> Profile:
     if getattr(args, "no_thermal", False):
         overrides.append("governor.thermal=false")
     if args.profile is None and getattr(args, "run_dir", None):
-        from seed.training import checkpoint
+        from seed.storage import checkpoint
         found = checkpoint.read_newest(args.run_dir, say)
         if found:
             return overridden(found.meta["profile"], overrides, args.tasks)
@@ -60,7 +61,7 @@ def newest(run_dir: Path, repair: bool = False):
 
     `repair`: for whoever holds the lock and is going to save.
     """
-    from seed.training import checkpoint
+    from seed.storage import checkpoint
     brain = (checkpoint.recover if repair else checkpoint.read_newest)(run_dir, say)
     if brain is None:
         raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")

@@ -163,7 +163,7 @@ class Layers:
         gate = o.silu(o.linear(u, heads[:, 2 * n + p:].reshape(e, -1)))     # (1, t, 1, e)
         bias = np.concatenate([np.zeros(h), -w("dt_bias")])
         gates = o.fixed(u, np.concatenate([beta_rows, -dt_rows]), bias)     # (1, t, 1, 2h)
-        beta = o.reaching(o.slice(gates, 3, 0, h), c.beta_max)
+        beta = o.rectified_sigmoid(o.slice(gates, 3, 0, h), c.beta_max)
         a = np.array([math.exp(log) for log in w("A_log")])   # numpy's differs between CPUs
         rate = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a))
         decay = o.exp(rate)                                                 # (1, t, 1, h)

@@ -178,7 +178,7 @@ class Operations:
         return self.graph.add("BATCH_MATMUL", [a, b], [(*a.shape[:-1], b.shape[-1])], adj_x=False,
                               adj_y=False)[0]
 
-    def reaching(self, x: Tensor, most: float) -> Tensor:
+    def rectified_sigmoid(self, x: Tensor, most: float) -> Tensor:
         """most times a sigmoid stretched about 1/2 and cut to 0..1."""
         stretched = self.mul(self.unary("LOGISTIC", x), self.constant(most * STRETCH))
         above = self.graph.add("SUB", [stretched, self.constant(most * (STRETCH - 1) / 2)],

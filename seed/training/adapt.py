@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seed import atomic_file
-from seed.config import ConfigError, DistillConfig, Profile, SelfplayConfig, TeacherConfig
-from seed.curriculum.own_tasks import is_own
-from seed.training import checkpoint
-from seed.training.checkpoint import Checkpoint
+from seed.storage import atomic_file
+from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig
+from seed.errors import ConfigError
+from seed.curriculum.user_tasks import is_user_task
+from seed.storage import checkpoint
+from seed.storage.checkpoint import Checkpoint
 
 FOLDER, OF = "adapting", "of.json"
 BEFORE, PARTIAL = "checkpoint.before.safetensors", ".checkpoint.undo"
@@ -32,7 +33,7 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
 
     Raises ConfigError if data is not a task of the user's own or share is not within 0 and 1.
     """
-    if not is_own(data):
+    if not is_user_task(data):
         raise ConfigError(f"--data is {data!r}: use lessons.jsonl, notes.txt or path.py:ClassName")
     if not 0 < share < 1:
         raise ConfigError(f"--share is {share}: use more than 0 and less than 1")
@@ -40,7 +41,7 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
     tasks = {**old, data: share / (1 - share) * sum(old.values()) or 1.0}
     return replace(
         parent,
-        curriculum=replace(parent.curriculum, tasks=tasks, exam_every=0),
+        curriculum=replace(parent.curriculum, tasks=tasks, eval_every_steps=0),
         selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,

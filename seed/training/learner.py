@@ -4,11 +4,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from seed.config import Profile
-from seed.curriculum.lessons import Batch, TaughtBatch
+from seed.curriculum.dataset import Batch, TaughtBatch
 from seed.curriculum.vocab import END
 from seed.rng import Stream, stream
 from seed.training.optim import Optimizer
-from seed.training.selfplay import Answer
+from seed.practice.selfplay import Answer
 from seed.training.step import Forwards, StepResult, TrainStep
 from seed.wavecore.decode import Rollouts
 from seed.wavecore.model import WaveCore, init_params
@@ -23,7 +23,7 @@ class Learner:
         self.optim = Optimizer(self.model, config)
         self.step_graph = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                                     config.grad_accum_steps,
-                                    profile.distill if profile.distill.source else None)
+                                    profile.distill if profile.distill.parent else None)
         self.forward = Forwards(self.model)
         self._rollouts: Rollouts | None = None
 

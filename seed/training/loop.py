@@ -8,31 +8,29 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from seed import system_health
-from seed.config import ConfigError, Profile, from_dict
-from seed.curriculum import school as schools
-from seed.curriculum.lessons import Batch, Curriculum, TaughtBatch
+from seed.config import Profile, from_dict
+from seed.errors import ConfigError
+from seed.curriculum import state
+from seed.curriculum.dataset import Batch, Dataset, TaughtBatch
 from seed.curriculum.task import Item
 from seed.governor import RUN, STOP, Decision
 from seed.system_health import Health
-from seed.teacher.desk import Desk
-from seed.training import checkpoint
-from seed.training.evaluate import Score, by_task, evaluate
-from seed.training.metrics import Metrics, StatusLine, duration
-from seed.training.pace import Pace
-from seed.training.selfplay import Answer, Selfplay
-from seed.training.saving import RETRY_S, Saving
+from seed.practice.teacher import Teacher
+from seed.storage import checkpoint
+from seed.evaluation.exact_match import Score, by_task, evaluate
+from seed.storage.metrics import Metrics, StatusLine, duration
+from seed.training.throttle import Throttle
+from seed.practice.selfplay import Answer, Selfplay
+from seed.storage.checkpointer import RETRY_S, Checkpointer
 from seed.training.schedule import Plan, lr_at, replan
-from seed.training.service import notify
-from seed.training.signals import Requests
+from seed.training.systemd import notify
+from seed.training.stop_signals import StopSignals
+from seed.errors import Diverged
 
 
 FEW_STEPS = 5   # by which the speed of a process is known
 
 Lessons = TypeVar("Lessons")   # a batch, or the items of an examination
-
-
-class Diverged(RuntimeError):
-    """Training stays non-finite after every allowed way back."""
 
 
 class Learner(Protocol):
@@ -57,7 +55,7 @@ class Result(NamedTuple):
 
 # What a resumed run may change: nothing of it is arithmetic.
 FREE = {"train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
-                  "save_grace_minutes", "write_gb_per_day"), "distill": ("source",)}
+                  "save_grace_minutes", "write_gb_per_day"), "distill": ("parent",)}
 LATER = ("selfplay", "teacher")   # what it may take up, change or drop: the steps to come differ
 
 
@@ -77,12 +75,12 @@ def _check_same(profile: Profile, meta: dict[str, Any], say: Callable[[str], Non
                                   f"another --run-dir")
 
 
-def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
+def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSignals,
           clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
           look: Callable[[], Health] | None = None,
           wait: Callable[[float], object] | None = None,
           soft: Callable[[int], TaughtBatch | None] | None = None,
-          desk: Desk | None = None,
+          desk: Teacher | None = None,
           enough: Callable[[int, float, int], bool] | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
@@ -93,14 +91,14 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     has said and on the step at which a table of LATER was changed, not on when it was saved,
     evaluated, paused or interrupted; after a way back they depend on the last save too.
 
-    Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and Unsaved if
+    Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails, and SaveFailed if
     saving fails for longer than the grace or when it is the last chance.
     """
     config, status = profile.train, status or StatusLine(clock)
     if not config.steps and not config.minutes:
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
-    curriculum = Curriculum(profile.curriculum, profile.identity, config.seed)
-    school = schools.enter(profile.curriculum, curriculum.tasks)
+    curriculum = Dataset(profile.curriculum, profile.identity, config.seed)
+    school = state.enter(profile.curriculum, curriculum.tasks)
     curriculum.check(config.seq_len)
     rows = config.batch_size * config.grad_accum_steps
     step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
@@ -115,7 +113,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         step, elapsed_before = found.meta["step"], found.meta["elapsed_s"]
         skipped, rollbacks = found.meta["skipped"], found.meta["rollbacks"]
         lr_scale, plan = 0.5 ** rollbacks, Plan(**found.meta["plan"])
-        school = schools.from_dict(found.meta["school"])
+        school = state.from_dict(found.meta["school"])
         longer = config.minutes > from_dict(found.meta["profile"]).train.minutes
         if plan.total_steps != config.steps if config.steps else longer:
             plan = Plan()  # a run that is given a new end is planned anew
@@ -123,9 +121,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
     again = ["selfplay", *(["exam"] if school.examined_at < step else [])]
     metrics = Metrics(run_dir / "metrics.jsonl", step, status.say, again)
     started = last_eval = clock()
-    saving = Saving(run_dir, config, clock, status.say, step)
-    pace = Pace(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
-                wait or requests.stop.wait)
+    saving = Checkpointer(run_dir, config, clock, status.say, step)
+    pace = Throttle(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
+                    wait or requests.stop.wait)
     told = Decision(RUN, 1.0, False, "")
     step_at_start, loss_average = step, 0.0
     steady = (step, started)   # when the first step of this process had ended: it compiles
@@ -178,7 +176,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
                 return False
             status.show(f"step {step}  paused, {pace.decision.reason}  "
                         f"waited {duration(pace.waited_s)}")
-            pace.wait(max(0.1, profile.governor.look_every_s))
+            pace.wait(max(0.1, profile.governor.poll_every_s))
 
     def examine(items: Sequence[Item]) -> list[Score] | None:
         return evaluate(items, curriculum, learner.forward, config.seq_len, attend)
@@ -239,16 +237,16 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
             status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
                        f"{len(scores)} levels")
 
-        if schools.is_due(school, profile.curriculum, step):
+        if state.is_due(school, profile.curriculum, step):
             if school.opened not in exams:
                 exams = {school.opened: lessons(curriculum.exam, school)}
             scores = examine(exams[school.opened])
             if scores is None:
                 continue
-            school, moved = schools.after_exam(school, profile.curriculum, curriculum.tasks,
-                                               by_task(scores), step)
+            school, moved = state.update(school, profile.curriculum, curriculum.tasks,
+                                         by_task(scores), step)
             metrics.write("exam", step, moved=moved, **school.to_dict())
-            status.say(f"step {step}  {schools.describe(school)}")
+            status.say(f"step {step}  {state.describe(school)}")
             if moved:
                 status.say(moved)
 
@@ -276,9 +274,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         if result.skipped:
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
             metrics.write("skip", step, loss=repr(result.loss), in_a_row=skipped_in_a_row)
-            if skipped_in_a_row >= config.max_bad_steps:
-                last = _go_back(run_dir, learner, status, step, rollbacks, config.max_rollbacks)
-                step, school = last["step"], schools.from_dict(last["school"])
+            if skipped_in_a_row >= config.max_nonfinite_steps:
+                last = _rollback(run_dir, learner, status, step, rollbacks, config.max_rollbacks)
+                step, school = last["step"], state.from_dict(last["school"])
                 play = enter_play(step)
                 rollbacks += 1
                 lr_scale, skipped_in_a_row = 0.5 ** rollbacks, 0
@@ -293,15 +291,15 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: Requests,
         elif each_s is not None:
             left_s = (plan.total_steps - step) * each_s
         shown = _describe(step, plan, left_s, loss_average, rate, skipped, pace,
-                          min(school.grade, schools.LAST))
+                          min(school.grade, state.LAST))
         if status.show(shown):
             notify(f"STATUS={shown}")
         falls = plan.decay_start is not None and step >= plan.decay_start
         seen_enough = bool(enough and not falls and enough(step, result.loss, school.opened))
 
 
-def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
-             allowed: int) -> dict[str, Any]:
+def _rollback(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
+              allowed: int) -> dict[str, Any]:
     """Loads the last good checkpoint; returns its metadata. Raises Diverged."""
     found = checkpoint.recover(run_dir, status.say)
     if found is None or rollbacks >= allowed:
@@ -313,7 +311,7 @@ def _go_back(run_dir: Path, learner: Learner, status: StatusLine, step: int, rol
 
 
 def _describe(step: int, plan: Plan, left_s: float | None, loss: float, rate: float, skipped: int,
-              pace: Pace, grade: int) -> str:
+              pace: Throttle, grade: int) -> str:
     temp, rss = system_health.temp_c(), system_health.rss_mb()
     parts = [f"step {step}" + (f"/{plan.total_steps}" if plan.total_steps else ""),
              f"grade {grade}", f"loss {loss:.4f}", f"{rate:,.0f} tokens/s",

@@ -3,7 +3,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.config import TrainConfig
-from seed.wavecore import kernels
+from seed.wavecore import fast
 from seed.wavecore.model import WaveCore, read, write
 
 LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
@@ -26,13 +26,13 @@ class Optimizer:
 
     def __init__(self, model: WaveCore, config: TrainConfig):
         self.model = model
-        self.kernels = kernels.Optimizer(model.blocks, config, LR_WIDTH / model.config.d_model,
-                                         model.threads)
+        self.kernels = fast.Optimizer(model.blocks, config, LR_WIDTH / model.config.d_model,
+                                      model.threads)
         self.moments = {}
         for letter, blocks in (("m", self.kernels.first), ("v", self.kernels.second)):
             size = sum(block.size for block in blocks)
             self.moments[letter] = blocks, Tensor(np.zeros(size, np.float32)).realize()
-        state = np.zeros(kernels.Optimizer.STATE_SIZE, np.float32)
+        state = np.zeros(fast.Optimizer.STATE_SIZE, np.float32)
         state[1:3] = 1.0  # powers of the betas before the first step
         self.state = Tensor(state).realize()
         self.lr = Tensor(np.zeros(1, np.float32)).realize()

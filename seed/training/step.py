@@ -5,8 +5,8 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.config import DistillConfig
-from seed.curriculum.lessons import Batch, TaughtBatch
-from seed.training.evaluate import ROWS
+from seed.curriculum.dataset import Batch, TaughtBatch
+from seed.evaluation.exact_match import ROWS
 from seed.training.optim import Optimizer
 from seed.wavecore.model import WaveCore, capture, read, write
 from seed.wavecore.reference import SoftTargets
@@ -27,7 +27,7 @@ class TrainStep:
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
                  grad_accum_steps: int = 1, distill: DistillConfig | None = None):
         self.optim, self.micro = optim, grad_accum_steps
-        shape, top = (batch_size, seq_len), (distill.top,) if distill else ()
+        shape, top = (batch_size, seq_len), (distill.top_k,) if distill else ()
         self.inputs = [(_buffer(shape, np.int32), _buffer(shape, np.int32))
                        for _ in range(grad_accum_steps)]
         self.said = [(_buffer(shape + top, np.int32), _buffer(shape + top, np.float32))

@@ -7,10 +7,7 @@ import platform
 import re
 import shutil
 from pathlib import Path
-
-
-class CompilerError(RuntimeError):
-    """No clang on this machine; the message is one line that says what to install."""
+from seed.errors import CompilerError
 
 
 def find_compiler() -> str:

@@ -2,7 +2,7 @@
 from typing import Any, NamedTuple
 
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import kernels, layout
+from seed.wavecore import fast, layout
 from seed.wavecore.model import kernels_of
 
 
@@ -20,7 +20,7 @@ def packed_size(config: ModelConfig) -> int:
 
 def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
     """Floats of the moments, and of an update's scratch."""
-    found = kernels.Optimizer(layout.blocks(config), recipe, 1.0, threads)
+    found = fast.Optimizer(layout.blocks(config), recipe, 1.0, threads)
     moments = sum(block.size for block in (*found.first, *found.second))
     return moments, found.scratch
 

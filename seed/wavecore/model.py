@@ -17,7 +17,8 @@ from tinygrad.device import Buffer
 
 from seed.config import ModelConfig
 from seed.rng import Stream, stream
-from seed.wavecore import kernels, layout, reference
+from seed.wavecore import fast, layout, reference
+from seed.errors import ParameterError
 
 
 MIXERS = {"S": "ssm", "A": "attention"}
@@ -38,10 +39,6 @@ class AttnState(NamedTuple):
 
 
 State = list[SSMState | AttnState]
-
-
-class ParameterError(ValueError):
-    """A named parameter is missing, unexpected, misshaped or mistyped; the message names it."""
 
 
 def init_params(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
@@ -179,11 +176,11 @@ class WaveCore:
 @functools.cache
 def kernels_of(config: ModelConfig, kind: str, b: int, t: int, threads: int) -> typing.Any:
     """The kernels of a kind for one shape: all blocks of the kind share them."""
-    make = {"ssm": kernels.Ssm, "attention": kernels.Attention, "mlp": kernels.Mlp}
+    make = {"ssm": fast.Ssm, "attention": fast.Attention, "mlp": fast.Mlp}
     if kind in make:
         block = getattr(layout, f"{kind}_block")(config, kind)
         return make[kind](config, block, b, t, threads)
-    return (kernels.Embedding if kind == "embedding" else kernels.Head)(config, b, t, threads)
+    return (fast.Embedding if kind == "embedding" else fast.Head)(config, b, t, threads)
 
 
 def _shape(tokens: Tensor) -> tuple[int, int]:

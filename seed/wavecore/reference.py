@@ -29,7 +29,7 @@ def softplus(x: Tensor) -> Tensor:
     return x.maximum(0) + ((-x.abs()).exp() + 1).log()
 
 
-def reaching(x: Tensor) -> Tensor:
+def rectified_sigmoid(x: Tensor) -> Tensor:
     """Sigmoid stretched about 1/2 and cut to 0..1, so that it reaches both.
 
     Its derivative is that of the stretched one everywhere (straight through the cut, Bengio et al.
@@ -55,7 +55,7 @@ def ssm(config: ModelConfig, x: Tensor, w: dict[str, Tensor], conv_in: Tensor,
     proj = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T     # (b, t, h*(2n+2p) + 2h)
     split = h * (2 * n + 2 * p)
     qkvz = proj[..., :split].reshape(b, t, h, 2 * n + 2 * p)
-    beta = reaching(proj[..., split:split + h]) * config.beta_max       # (b, t, h)
+    beta = rectified_sigmoid(proj[..., split:split + h]) * config.beta_max       # (b, t, h)
     dt = softplus(proj[..., split + h:] + w["dt_bias"])                 # (b, t, h)
     a = (-dt * w["A_log"].exp()).exp()
     raw = conv_in.cat(qkvz[..., :2 * n + p], dim=1)                     # (b, past+t, h, 2n+p)

@@ -1,0 +1,47 @@
+"""Every error that ends a command, each with its exit code. A message is one line:
+`what happened: why; what to do`."""
+FAILED = 1          # a run that had begun could not go on
+BAD_INPUT = 2       # a person has to mend what was given
+RETRY_LATER = 75    # not enough memory right now (EX_TEMPFAIL of sysexits.h)
+INTERRUPTED = 130   # by SIGINT, as a shell counts; a search for a size by SIGTERM too
+
+
+class SeedError(Exception):
+    """The message is one line for a person; `exit_code` is what the command ends with."""
+    exit_code = BAD_INPUT
+
+
+class ConfigError(SeedError, ValueError):
+    """A profile, an option or a file that was named is wrong."""
+
+
+class CheckpointError(SeedError, ValueError):
+    """A checkpoint cannot be used."""
+
+
+class ParameterError(SeedError, ValueError):
+    """A named parameter is missing, unexpected, misshaped or mistyped."""
+
+
+class CompilerError(SeedError, RuntimeError):
+    """No C compiler on this machine."""
+
+
+class NotEnoughMemory(SeedError, RuntimeError):
+    """Other programs hold the memory that is needed; the same command may succeed later."""
+    exit_code = RETRY_LATER
+
+
+class Diverged(SeedError, RuntimeError):
+    """Training stays non-finite after every allowed rollback."""
+    exit_code = FAILED
+
+
+class SaveFailed(SeedError, RuntimeError):
+    """What was learnt cannot be saved."""
+    exit_code = FAILED
+
+
+class BenchError(SeedError, RuntimeError):
+    """A contender of a benchmark ended or answered wrongly."""
+    exit_code = FAILED

@@ -1,0 +1,115 @@
+"""Choices by experiment: `python -m seed.experiments.ablate --profile toy --steps 4000 VARIANT...`
+
+Trains every variant of a profile with several seeds, one by one, and compares what they know:
+
+    python -m seed.experiments.ablate --steps 4000 --seeds 3 "" "model.beta_max=1.0" "train.lr=1e-3"
+
+A variant is overrides `a.b=value` with spaces between; an empty one is the profile itself. What
+--set says holds for all. What has been trained is kept under --out, so that the same command goes
+on after an interruption.
+"""
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import seed
+from seed.curriculum.state import LAST, grade_of
+from seed.storage import metrics
+
+FRESH = 200   # last training steps whose mean loss is given: their items were never seen before
+
+
+class Trained(NamedTuple):
+    """One run: exact match in 0..1 of every holdout and extrapolation level, and its last loss."""
+    holdout: list[dict[str, Any]]
+    extrapolation: list[dict[str, Any]]
+    loss: float
+
+
+def accuracy(scores: Sequence[dict[str, Any]], grade: int | None = None) -> float:
+    """Mean over the tasks (of a grade) of the mean over their levels; nan without any."""
+    tasks = {s["task"] for s in scores if grade in (None, grade_of(s["task"]))}
+    means = [mean(s["accuracy"] for s in scores if s["task"] == task) for task in sorted(tasks)]
+    return mean(means) if means else float("nan")
+
+
+def run(command: str, run_dir: Path, options: Sequence[str]) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-m", "seed", command, "--run-dir", str(run_dir),
+                           "--json", *options], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def train(run_dir: Path, options: Sequence[str], variant: str, threads: int) -> Trained:
+    sets = [part for text in variant.split() for part in ("--set", text)]
+    own = ["--threads", str(threads)]
+    run("train", run_dir, [*options, *sets, *own])
+    found = run("eval", run_dir, own)
+    losses = [line["loss"] for line in metrics.read(run_dir / "metrics.jsonl", "step")]
+    return Trained(found["holdout"], found["extrapolation"], mean(losses[-FRESH:]))
+
+
+def version() -> str:
+    """Of the code: what another version has trained is not compared."""
+    digest = hashlib.blake2b(digest_size=4)
+    for path in sorted(Path(seed.__file__).parent.rglob("*.[pch]*")):
+        if "__pycache__" not in path.parts:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def table(results: dict[str, list[Trained]]) -> str:
+    """A line a variant: means over its seeds, and of the holdout its least and most."""
+    grades = [g for g in range(1, LAST + 1)
+              if any(grade_of(s["task"]) == g for own in results.values() for s in own[0].holdout)]
+    width = max(len(name) for name in [*results, "variant", "as in the profile"])
+    lines = [f"{'variant':<{width}}  seeds    loss  holdout %   least -  most"
+             + "".join(f"   grade {g}" for g in grades) + "   longer"]
+    for name, own in results.items():
+        known = [100 * accuracy(one.holdout) for one in own]
+        lines.append(
+            f"{name or 'as in the profile':<{width}}{len(own):>7}{mean(o.loss for o in own):>8.4f}"
+            f"{mean(known):>11.1f}{min(known):>8.1f} -{max(known):>6.1f}" + "".join(
+                f"{100 * mean(accuracy(one.holdout, g) for one in own):>10.1f}" for g in grades)
+            + f"{100 * mean(accuracy(one.extrapolation) for one in own):>9.1f}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="seed.experiments.ablate",
+                                     description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("variants", nargs="+", metavar="VARIANT")
+    parser.add_argument("--profile", default="toy")
+    parser.add_argument("--set", action="append", default=[], dest="overrides",
+                        metavar="a.b=value", help="for every variant")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int)
+    length.add_argument("--minutes", type=float, help="equal time instead of equal steps")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablate"))
+    args = parser.parse_args(argv)
+    end = f"--steps={args.steps}" if args.steps else f"--minutes={args.minutes}"
+    results: dict[str, list[Trained]] = {}
+    for number in range(args.seeds):
+        for variant in args.variants:
+            place = re.sub(r"[^\w.=-]+", "_", " ".join(
+                [args.profile, end[2:], *args.overrides, variant, str(number), version()]))
+            options = ["--profile", args.profile, end, f"--seed={number}",
+                       *(f"--set={text}" for text in args.overrides)]
+            results.setdefault(variant, []).append(
+                train(args.out / place, options, variant, args.threads))
+            print(f"{table(results)}\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

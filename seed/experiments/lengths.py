@@ -1,0 +1,48 @@
+"""What a brain knows beyond its lessons, by length: `python -m seed.experiments.lengths --run-dir BRAIN`
+
+The questions are of the level after a task's last, of up to 256 bytes, and never trained on.
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from seed.commands.start import load_brain
+from seed.errors import ConfigError
+from seed.curriculum.task import Item
+
+WIDTH = 40   # bytes of a prompt that count as one length
+
+
+def by_length(items: Sequence[Item]) -> list[Item]:
+    """The same items, shortest first; the longest length of their class stands for their level."""
+    return sorted((item._replace(level=-(-(len(item.prompt) - 1) // WIDTH) * WIDTH)
+                   for item in items), key=lambda item: (item.task, item.level))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", default=["parity", "modular", "cycle"])
+    parser.add_argument("--items", type=int, default=1280, help="of a task")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    try:
+        profile, model, _ = load_brain(args)
+    except ConfigError as error:
+        parser.error(str(error))
+    from seed.curriculum.dataset import Dataset
+    from seed.evaluation.exact_match import evaluate, table
+    from seed.training.step import Forwards
+    curriculum = Dataset(profile.curriculum, profile.identity, 0)
+    strange = [name for name in args.tasks
+               if name not in curriculum.tasks or not curriculum.tasks[name].extrapolates]
+    if strange:
+        parser.error(f"--tasks {strange[0]}: the brain has no longer questions of it")
+    longer = {name: len(curriculum.tasks[name].levels) + 1 for name in args.tasks}
+    items = by_length(curriculum.beyond(longer, args.items))
+    print(table(evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or [])
+          .replace("level", "bytes"))
+
+
+if __name__ == "__main__":
+    main()

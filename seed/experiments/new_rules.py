@@ -1,0 +1,98 @@
+"""New rules from few examples: `python -m seed.experiments.new_rules --run-dir BRAIN`
+
+For each rule, which no lesson has, a copy of the brain is adapted to recorded examples with numbers
+below 100, and examined on a thousand of the other pairs of numbers; the old tasks are examined on
+their holdout before and after. The brain itself stays as it is.
+"""
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+from seed.commands.start import load_brain
+from seed.curriculum.task import Item
+from seed.storage.checkpoint import NAME
+
+UNSEEN = 1000
+RULES: dict[str, Callable[[int, int], str]] = {   # by the sign between two numbers
+    "&": lambda a, b: str(a + b),       # an addition that is written otherwise
+    "@": lambda a, b: str(max(a, b)),   # an operator that says what compare knows
+    "%": lambda a, b: str(a + b + 1)}   # another sum
+
+
+def examples(sign: str, seed: int) -> list[tuple[str, str]]:
+    """Prompts and answers of all pairs of numbers below 100, in random order."""
+    pairs = [(a, b) for a in range(100) for b in range(100)]
+    random.Random(seed).shuffle(pairs)
+    return [(f"{a}{sign}{b}=", RULES[sign](a, b)) for a, b in pairs]
+
+
+def exam(run_dir: Path, threads: int, data: Path, asked: Sequence[tuple[str, str]]) -> float:
+    """Share of the prompts that are answered exactly."""
+    profile, model, _ = load_brain(argparse.Namespace(run_dir=run_dir, threads=threads))
+    from seed.curriculum.dataset import Dataset
+    from seed.evaluation.exact_match import evaluate
+    from seed.training.step import Forwards
+    alone = replace(profile.curriculum, tasks={str(data): 1.0})
+    curriculum = Dataset(alone, profile.identity, 0)
+    items = [Item(str(data), 1, prompt.encode(), answer.encode()) for prompt, answer in asked]
+    score, = evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or []
+    return score.accuracy
+
+
+def adapt(run_dir: Path, data: Path, options: Sequence[str]) -> tuple[float, float]:
+    """Exact match of the old tasks before and after, mean of the tasks' means over their levels."""
+    done = subprocess.run([sys.executable, "-m", "seed", "adapt", "--run-dir", str(run_dir),
+                           "--data", str(data), "--json", *options], stdout=subprocess.PIPE,
+                          text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found = json.loads(done.stdout)
+
+    def known(scores: list[dict]) -> float:
+        names = {s["task"] for s in scores} - {str(data)}
+        return mean(mean(s["accuracy"] for s in scores if s["task"] == name)
+                    for name in sorted(names))
+    return known(found["before"]), known(found["after"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="seed.experiments.new_rules",
+                                     description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run-dir", type=Path, required=True, help="of a trained brain")
+    parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="a new directory")
+    parser.add_argument("--examples", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    args, options = parser.parse_known_args(argv)   # the others are of seed adapt
+    options += [f"--threads={args.threads}"]
+    if args.out.exists():
+        parser.error(f"--out {args.out} is there: use another, or remove it")
+    if not (args.run_dir / NAME).exists():
+        parser.error(f"--run-dir {args.run_dir} has no brain ({NAME}): train one there first")
+    print(f"{'rule':<10}{'seed':>5}{'before %':>10}{'unseen %':>10}{'old tasks %':>20}")
+    for sign in RULES:
+        for seed in range(args.seeds):
+            folder = args.out / f"{ord(sign)}-{seed}"
+            folder.mkdir(parents=True)
+            shutil.copyfile(args.run_dir / NAME, folder / NAME)
+            found, data = examples(sign, seed), folder / "rule.jsonl"
+            told, unseen = found[:args.examples], found[args.examples:][:UNSEEN]
+            data.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n"
+                                    for p, a in told), encoding="utf-8")
+            first = exam(folder, args.threads, data, unseen)
+            old = adapt(folder, data, options)
+            after = exam(folder, args.threads, data, unseen)
+            print(f"{'12' + sign + '34':<10}{seed:>5}{100 * first:>10.1f}{100 * after:>10.1f}"
+                  f"{100 * old[0]:>11.2f} -> {100 * old[1]:>5.2f}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

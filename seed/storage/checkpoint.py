@@ -1,0 +1,249 @@
+"""One safetensors file holds all a run needs: weights, moments and, as JSON, everything else.
+
+A save writes a temporary file, syncs it, keeps the last file as the previous generation, renames
+and syncs the directory: at any instant one whole generation is in place. Files are read strictly
+and never unpickled. A checksum in the header covers every byte of the file, itself read as zeros.
+"""
+import hashlib
+import json
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from seed.config import from_dict
+from seed.errors import ConfigError
+from seed.curriculum import state
+from seed.system_health import MB, meminfo_mb
+from seed.errors import CheckpointError
+
+FORMAT = 4
+NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
+                             ".checkpoint.partial")
+DAMAGED = "checkpoint.damaged.safetensors"   # one that could not be read, out of the way
+CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
+MAX_HEADER = 4 * 2 ** 20   # bytes; the largest brain's header has under 1 MB
+COUNTS, PLAN_KEYS, MOST = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}, 10 ** 9
+MAX_BUFFERS = 512          # of one write, below every system's limit
+
+
+class Checkpoint(NamedTuple):
+    tensors: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    sha256: str = ""       # of the file that was read
+
+
+def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any],
+         keep_newest: bool = True) -> int:
+    """Replaces the newest generation, which becomes the previous one unless told otherwise; returns
+    the bytes written. Raises OSError, nothing lost.
+
+    The float32 tensors are written from where they are: a save takes no memory of their size.
+    """
+    head, parts = _encode(tensors, meta)
+    temporary, newest = run_dir / TEMPORARY, run_dir / NAME
+    temporary.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            size = _write(descriptor, [memoryview(head), *parts])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if keep_newest and newest.exists():
+            os.replace(newest, run_dir / PREVIOUS)
+        os.replace(temporary, newest)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(run_dir, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return size
+
+
+def _encode(tensors: dict[str, np.ndarray],
+            meta: dict[str, Any]) -> tuple[bytes, list[memoryview]]:
+    """The file's header with its checksum, and the tensors' own bytes in the file's order."""
+    text = json.dumps({**meta, "blake2b": ZEROS.decode(), "format": FORMAT}, sort_keys=True,
+                      separators=(",", ":"))
+    fields: dict[str, Any] = {"__metadata__": {"seed": text}}
+    parts, at = [], 0
+    for key in sorted(tensors):
+        array = np.ascontiguousarray(tensors[key])
+        fields[key] = {"dtype": "F32", "shape": array.shape,
+                       "data_offsets": [at, at + array.nbytes]}
+        parts.append(array.reshape(-1).view(np.uint8).data)
+        at += array.nbytes
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    body += b" " * (-len(body) % 8)
+    head = struct.pack("<Q", len(body)) + body
+    start = head.index(CHECKSUM) + len(CHECKSUM)
+    return head[:start] + _digest(head, *parts) + head[start + len(ZEROS):], parts
+
+
+def _write(descriptor: int, parts: list[memoryview]) -> int:
+    """Writes all parts one after another; returns their bytes."""
+    total = sum(part.nbytes for part in parts)
+    while parts:
+        written = os.writev(descriptor, parts[:MAX_BUFFERS])
+        while parts and written >= parts[0].nbytes:
+            written -= parts.pop(0).nbytes
+        if written:
+            parts[0] = parts[0][written:]
+    return total
+
+
+def _digest(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(digest_size=len(ZEROS) // 2)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest().encode()
+
+
+def _is_whole(data: memoryview) -> bool:
+    """Whether the checksum is that of the file with zeros in its place."""
+    at = bytes(data[:8 + MAX_HEADER]).find(CHECKSUM) + len(CHECKSUM)
+    end = at + len(ZEROS)
+    return bytes(data[at:end]) == _digest(data[:at], ZEROS, data[end:])
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; its tensors are not read, nor its checksum proved."""
+    try:
+        with _open(path) as file:
+            return _meta(path, file)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    """For reading; a pipe in a file's place does not make it wait."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """Reads and checks the header, at most MAX_HEADER bytes whatever it claims."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise CheckpointError(f"{path} is not a file")
+    start = file.read(8)
+    size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if not 0 < size <= MAX_HEADER:
+        raise CheckpointError(f"{path} is not a whole safetensors file: its header is said to "
+                              f"have {size} bytes")
+    try:
+        meta = json.loads(json.loads(file.read(size))["__metadata__"]["seed"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise CheckpointError(f"{path} is not a checkpoint of seed: no 'seed' metadata") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has another format than {FORMAT}: use the version of seed "
+                              f"that wrote it")
+    _check_meta(path, meta)
+    return meta
+
+
+def _check_meta(path: Path, meta: dict[str, Any]) -> None:
+    plan, elapsed_s = meta.get("plan"), meta.get("elapsed_s")
+    ends = plan if isinstance(plan, dict) and plan.keys() == PLAN_KEYS else {"plan": -1}
+    counts = {**{key: meta.get(key) for key in COUNTS},
+              **{key: value for key, value in ends.items() if value is not None}}
+    for key, value in counts.items():
+        if type(value) is not int or not 0 <= value <= MOST:
+            raise CheckpointError(f"{path}: its {key} is {str(value)[:40]!r}, not a count")
+    if not isinstance(elapsed_s, (int, float)) or not 0 <= elapsed_s <= MOST:
+        raise CheckpointError(f"{path}: its elapsed_s is {str(elapsed_s)[:40]!r}, not a time")
+    try:
+        from_dict(meta.get("profile"))
+        pupil = state.from_dict(meta.get("school"))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: in its profile, {error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if pupil.examined_at > meta["step"]:
+        raise CheckpointError(f"{path}: its school was examined after step {meta['step']}")
+
+
+def read(path: Path) -> Checkpoint:
+    """A checkpoint file. Raises CheckpointError for anything but a whole file of this format.
+
+    Never takes much more memory than half of what is available, whatever the file's size: the bytes
+    and the arrays are held together.
+    """
+    try:
+        with _open(path) as file:
+            meta = _meta(path, file)
+            size = os.fstat(file.fileno()).st_size
+            available = meminfo_mb("MemAvailable").value
+            if available is not None and 2 * size > available * MB / 2:
+                raise CheckpointError(f"{path} has {size / MB:.0f} MB, to read it takes more than "
+                                      f"half of the memory available: it is not a brain of this "
+                                      f"board")
+            file.seek(0)
+            data = file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+    if not _is_whole(memoryview(data)):
+        raise CheckpointError(f"{path} is damaged: its checksum is wrong")
+    return Checkpoint(tensors, meta, hashlib.sha256(data).hexdigest())
+
+
+def read_newest(run_dir: Path, warn) -> Checkpoint | None:
+    """The newest usable generation, or None in a fresh directory.
+
+    `warn(text)` is told why a newer one was refused. Raises CheckpointError if all are unusable.
+    """
+    refused: list[CheckpointError] = []
+    for name in (NAME, PREVIOUS):
+        if not (run_dir / name).exists():
+            continue
+        try:
+            found = read(run_dir / name)
+        except CheckpointError as error:
+            refused.append(error)
+            continue
+        for fault in refused:
+            warn(f"{fault}; going on from {name}")
+        return found
+    if refused:
+        raise CheckpointError(f"{refused[0]}; no other generation is left: use another --run-dir")
+    return None
+
+
+def recover(run_dir: Path, warn) -> Checkpoint | None:
+    """As read_newest, for whoever is going to save: the generation that is read becomes the newest,
+    and a newer one that was refused is put aside. Else the next save would put that in the place
+    of the good one. Raises OSError too."""
+    refused: list[str] = []
+    found = read_newest(run_dir, refused.append)
+    if refused:
+        os.replace(run_dir / NAME, run_dir / DAMAGED)
+        for text in refused:
+            warn(f"{text}; the other is kept as {DAMAGED}")
+    if found and not (run_dir / NAME).exists():
+        os.replace(run_dir / PREVIOUS, run_dir / NAME)
+    return found
+
+
+def check_tensors(tensors: dict[str, np.ndarray], expected: dict[str, np.ndarray],
+                  source: str) -> None:
+    """Raises CheckpointError unless names, shapes and types are exactly the expected ones."""
+    for key in sorted(expected.keys() - tensors.keys()):
+        raise CheckpointError(f"{source}: {key} is missing")
+    for key in sorted(tensors.keys() - expected.keys()):
+        raise CheckpointError(f"{source}: {key} is not expected")
+    for key, want in expected.items():
+        found = tensors[key]
+        if found.shape != want.shape or found.dtype != want.dtype:
+            raise CheckpointError(f"{source}: {key} is {found.dtype} {found.shape}, expected "
+                                  f"{want.dtype} {want.shape}")

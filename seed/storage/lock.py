@@ -1,0 +1,32 @@
+"""One trainer at a time in a run directory. The kernel drops the lock when its holder dies."""
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from seed.errors import ConfigError
+
+NAME = "lock"
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Holds the lock. Raises ConfigError if another process has it, OSError if there is no file, or
+    a link in its place."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / NAME
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    os.close(opener(str(path), os.O_RDONLY | os.O_CREAT))
+    # Not for writing: that would keep a file system from being made read-only.
+    with open(path, encoding="utf-8", opener=opener) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{run_dir} is in use by process {file.read().strip() or 'unknown'}: "
+                              f"stop it, or use another --run-dir") from None
+        with open(path, "w", encoding="utf-8", opener=opener) as own:
+            own.write(f"{os.getpid()}\n")
+        yield

@@ -1,1 +1,0 @@
-"""Those who answer questions for a brain that learns: asked, doubted, and remembered."""

@@ -1,0 +1,58 @@
+"""How much memory a run will take, known before its first step from shapes alone."""
+from seed.config import Profile
+from seed.errors import ConfigError
+from seed.governor import ceiling_mb
+from seed.system_health import MB, Health
+from seed.evaluation.exact_match import BUCKETS, ROWS
+from seed.wavecore import footprint
+from seed.errors import NotEnoughMemory
+
+PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the lessons
+COMPILER_MB = 105.0   # one clang at work
+FLOAT_MB = 4 / MB
+
+
+def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
+    """MB of the process tree at its peak, by what holds them; they add up.
+
+    The peak is in the first evaluation: its last row length is compiled, with all buffers of a step
+    and of the shorter lengths alive; or runs, if that takes more than the compiler. Self-play is
+    compiled after it.
+    """
+    model, train = profile.model, profile.train
+    weights = footprint.packed_size(model)
+    step = footprint.training(model, train.batch_size, train.seq_len, threads)
+    moments, update = footprint.optimizer(model, train, threads)
+    lengths = {t for t in BUCKETS if t < train.seq_len} | {train.seq_len}
+    *shorter, last = (sum(footprint.forward(model, ROWS, t, threads)) for t in sorted(lengths))
+    gradients = weights if train.grad_accum_steps == 1 else 3 * weights
+    floats = {"weights": weights, "moments": moments, "gradients": gradients,
+              "activations": step.activations, "scratch": max(step.scratch, update),
+              "evaluation": sum(shorter)}
+    if profile.distill.parent:  # the arrays, and the file while it is read
+        rows = profile.distill.batches * train.batch_size * train.grad_accum_steps * train.seq_len
+        floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top_k) // 4
+    if profile.selfplay.tasks:
+        floats["evaluation"] += last
+        floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.questions, 1, threads))
+    return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
+            **{name: count * FLOAT_MB for name, count in floats.items()}}
+
+
+def check_fits(profile: Profile, threads: int, health: Health) -> str:
+    """A line with the estimate. Raises ConfigError with the arithmetic if it can never fit, NotEnoughMemory
+    if it does not now."""
+    parts = estimate_mb(profile, threads)
+    total, room = sum(parts.values()), ceiling_mb(profile.governor, health)
+    limit = f"the ceiling is {room:.0f} MB"
+    sums = " + ".join(f"{name} {mb:.0f}" for name, mb in parts.items())
+    needs = f"this run needs about {total:.0f} MB ({sums})"
+    smaller = "use a smaller train.batch_size, train.seq_len or model"
+    if total > room:
+        raise ConfigError(f"{needs}, {limit}: {smaller}, or more --memory")
+    if health.mem_available_mb.value is not None:
+        free = health.mem_available_mb.value - profile.governor.min_available_mb
+        limit = f"{free:.0f} MB of the board's memory may be taken" if free < room else limit
+        if total > free:
+            raise NotEnoughMemory(f"{needs}, {limit}: end other programs, or {smaller}")
+    return f"memory: about {total:.0f} MB at its peak; {limit}"

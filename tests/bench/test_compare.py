@@ -1,0 +1,162 @@
+"""The benchmark's arithmetic, and what it says when a contender cannot run."""
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from tests.support import brains
+from seed.__main__ import main
+from seed.experiments import ablate, growth, lengths, new_rules
+from seed.bench import compare
+from seed.config import load_profile, to_toml
+from seed.curriculum.task import Item
+from seed.storage import checkpoint, metrics
+from seed.storage.checkpoint import NAME
+
+TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",
+        "train.seq_len=16"]
+
+
+def contender(name: str, turns: list[float]) -> compare.Contender:
+    return compare.Contender(name, [], None, turns=turns)
+
+
+def test_ratios_are_paired_turn_by_turn():
+    found = compare.ratios(contender("peer", [2.0, 9.0, 4.0]), contender("seed", [1.0, 3.0, 4.0]))
+    assert found == (2.0, 1.0, 3.0)
+
+
+def test_a_contender_that_dies_is_named_with_its_last_words():
+    with pytest.raises(compare.BenchError, match="nobody did not run: KeyError: 'nobody'"):
+        compare.measure(["nobody"], "toy", TINY, 1, 1)
+
+
+def test_two_real_contenders_take_their_turns():
+    found = compare.measure(["seed", "matmul"], "toy", TINY, 2, 2)
+    for one in found.values():
+        assert len(one.turns) == 2 and min(one.turns) > 0
+        assert 0 < one.warm_s and 0 < one.cold_s and 10 < one.peak_rss_mb < 1000
+    assert found["matmul"].cold_s < found["seed"].cold_s
+
+
+def test_another_loss_on_the_same_architecture_is_refused(monkeypatch):
+    losses = {"seed": 5.0, "torch eager": 5.01}
+    monkeypatch.setattr(compare, "measure", lambda names, *rest: {
+        name: compare.Contender(name, [], None, loss=losses.get(name, 5.0), turns=[1.0])
+        for name in names})
+    with pytest.raises(compare.BenchError, match="torch eager starts at loss 5.01, seed at 5.0"):
+        compare.bench("toy", [], 1, True, 1)
+    losses["torch eager"] = 5.0001
+    report = compare.bench("toy", [], 1, True, 1)
+    assert [c["ratio"] for c in report["contenders"]] == [1.0] * 5
+    assert json.dumps(report) and "mamba2 compile" in compare.table(report)
+
+
+def test_a_peer_that_is_not_installed_is_refused_with_the_fix(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["bench", "--peer", "torch"]) == 2
+    assert capsys.readouterr().err == \
+        "seed: --peer torch needs PyTorch: pip install 'seed-brain[peer]'\n"
+
+
+def test_accuracy_is_the_mean_over_tasks_not_over_levels():
+    scores = [{"task": "copy", "accuracy": 1.0}, {"task": "copy", "accuracy": 0.5},
+              {"task": "parity", "accuracy": 0.25}]
+    assert ablate.accuracy(scores) == 0.5
+    assert ablate.accuracy(scores, 1) == 0.75 and ablate.accuracy(scores, 4) == 0.25
+    assert np.isnan(ablate.accuracy(scores, 2))
+
+
+def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys):
+    words = ["--steps", "2", "--seeds", "2", "--threads", "1", "--out", str(tmp_path),
+             "--set=curriculum.tasks={copy=1.0,parity=1.0}", "--set=curriculum.holdout_items=2",
+             *(f"--set={text}" for text in TINY[:3]), "", "train.lr=1e-3 train.warmup_steps=5"]
+    assert ablate.main(words) == 0
+    last = capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines()
+    assert "grade 1" in last[0] and "grade 4" in last[0] and "grade 2" not in last[0]
+    assert last[1].startswith("as in the profile") and last[1].split()[4] == "2"
+    assert last[2].startswith("train.lr=1e-3 train.warmup_steps=5") and len(last) == 3
+    profiles = [checkpoint.read(path).meta["profile"] for path in tmp_path.glob(f"*/{NAME}")]
+    assert sorted((p["train"]["seed"], p["train"]["lr"]) for p in profiles) == [
+        (0, 1e-3), (0, 4e-3), (1, 1e-3), (1, 4e-3)]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{NAME}")}
+    assert ablate.main(words) == 0
+    assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
+    """Both by time, and neither is trained again."""
+    lessons = ["curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2"]
+    shapes = {"small": (32, 1, 32), "large": (64, 3, 64)}
+    for name, (d_model, n_layers, d_ff) in shapes.items():
+        (tmp_path / f"{name}.toml").write_text(to_toml(load_profile("toy", [
+            *TINY[3:], *lessons, f"model.d_model={d_model}", f"model.n_layers={n_layers}",
+            f"model.d_ff={d_ff}", "train.decay_fraction=0.4"])))
+    words = ["--minutes=0.2", "--at=0.2", "--seeds", "3", "--threads=1",
+             f"--profile={tmp_path}/large.toml", f"--small={tmp_path}/small.toml",
+             f"--out={tmp_path}/out"]
+    assert growth.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["3", "grown"], ["3", "scratch"]]
+    found = [checkpoint.read(tmp_path / f"out/{kind}-3/{NAME}").meta for kind in
+             ("grown", "scratch")]
+    for meta, line in zip(found, lines[1:]):
+        assert [meta["profile"]["model"][key] for key in growth.SHAPE] == [64, 3, 64]
+        assert meta["profile"]["train"]["decay_fraction"] == 0.4 and meta["plan"]["decay_start"]
+        assert 2.4 < meta["elapsed_s"] < 20.0 and line.split()[2] == f"{meta['step']:,}"
+        assert 0.0 < float(line.split()[3]) < 8.0
+    growths = [metrics.read(tmp_path / f"out/{kind}-3/metrics.jsonl", "grow") for kind in
+               ("grown", "scratch")]
+    assert len(growths[0]) == 1 and growths[1] == []
+    assert growth.main(words) == 0 and capsys.readouterr().out.splitlines() == lines
+
+
+def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
+    path = brains.untrained(tmp_path / "brain", "fast", *TINY[:3],
+                            "curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2")
+    before = path.read_bytes()
+    assert new_rules.main(["--run-dir", str(path.parent), "--out", str(tmp_path / "rules"),
+                           "--examples=20", "--seeds=2", "--threads=1", "--steps=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    with pytest.raises(SystemExit):
+        new_rules.main(["--run-dir", str(path.parent), "--out", str(path.parent)])
+    assert "is there: use another, or remove it" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        new_rules.main(["--run-dir", str(tmp_path), "--out", str(tmp_path / "none")])
+    assert "has no brain" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        [rule, seed, "0.0"] for rule in ("12&34", "12@34", "12%34") for seed in ("0", "1")]
+    assert path.read_bytes() == before
+    for copy in tmp_path.glob("rules/*"):
+        told = [json.loads(line) for line in (copy / "rule.jsonl").read_text().splitlines()]
+        assert len(told) == 20 and checkpoint.read(copy / NAME).meta["adapted"]
+
+
+def test_a_new_rule_is_shown_by_pairs_that_are_not_asked():
+    told, asked = (set(part) for part in (new_rules.examples("%", 1)[:200],
+                                          new_rules.examples("%", 1)[200:]))
+    assert len(told) == 200 and len(asked) == 9800 and not told & asked
+    assert ("49%97=", "147") in told | asked
+
+
+def test_lengths_are_classes_of_forty_bytes_and_lose_no_item():
+    items = [Item("parity", 4, n * b"1" + b"#", b"1") for n in (256, 41, 80, 81, 120)]
+    found = lengths.by_length(items)
+    assert [item.level for item in found] == [80, 80, 120, 120, 280]
+    assert {item.prompt for item in found} == {item.prompt for item in items}
+
+
+@pytest.mark.parametrize("tasks, said", [
+    ("juggling", "--tasks juggling: the brain has no longer questions of it"),
+    ("identity", "--tasks identity: the brain has no longer questions of it"),
+    (None, "has no brain: train one with --run-dir")])
+def test_lengths_refuses_what_it_cannot_ask_in_one_line(tmp_path, monkeypatch, capsys, tasks, said):
+    if tasks:
+        brains.untrained(tmp_path, "toy", *TINY)
+    monkeypatch.setattr("sys.argv", ["lengths", "--run-dir", str(tmp_path),
+                                     "--tasks", tasks or "parity"])
+    with pytest.raises(SystemExit) as stop:
+        lengths.main()
+    assert stop.value.code == 2 and said in capsys.readouterr().err

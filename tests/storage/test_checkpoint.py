@@ -1,0 +1,140 @@
+"""A checkpoint is whole or refused by name; one generation always survives."""
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from seed.curriculum.state import CurriculumState
+from seed.storage import checkpoint
+from seed.storage.checkpoint import DAMAGED, NAME, PREVIOUS
+from seed.errors import CheckpointError
+
+META = {"profile": {"curriculum": {"tasks": {"copy": 1.0}}}, "step": 1, "skipped": 0,
+        "rollbacks": 0, "elapsed_s": 0.0, "plan": {"decay_start": None, "total_steps": 9},
+        "school": CurriculumState(2, 3, 1, 1, ("copy",), {"copy": (1.0, 0.5, 1 / 3)}).to_dict()}
+TENSORS = {"a": np.arange(5, dtype=np.float32), "b": np.ones((2, 3), np.float32)}
+
+
+def no_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_what_is_saved_is_read_back_and_the_bytes_are_always_the_same(tmp_path):
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 7})
+    first = (tmp_path / NAME).read_bytes()
+    found = checkpoint.read_newest(tmp_path, no_warning)
+    assert found.meta["step"] == 7
+    assert found.tensors.keys() == TENSORS.keys()
+    assert all(np.array_equal(found.tensors[k], TENSORS[k]) for k in TENSORS)
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 7})
+    assert (tmp_path / NAME).read_bytes() == first
+    assert (tmp_path / PREVIOUS).read_bytes() == first
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([NAME, PREVIOUS])
+
+
+def test_an_empty_directory_has_no_checkpoint(tmp_path):
+    assert checkpoint.read_newest(tmp_path, no_warning) is None
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: b"", lambda data: data[:7], lambda data: data[:len(data) // 2],
+    lambda data: data[:-1], lambda data: data + b"x", lambda data: b"\xff" * len(data),
+    lambda data: pickle.dumps({"a": 1}), lambda data: b"PK\x03\x04" + data],
+    ids=["empty", "short", "half", "last byte gone", "trailing byte", "ones", "pickle", "zip"])
+def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 1})
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 2})
+    newest = tmp_path / NAME
+    newest.write_bytes(damage(newest.read_bytes()))
+    said = []
+    assert checkpoint.read_newest(tmp_path, said.append).meta["step"] == 1
+    assert len(said) == 1 and NAME in said[0] and "\n" not in said[0]
+    (tmp_path / PREVIOUS).unlink()
+    with pytest.raises(CheckpointError, match="no other generation"):
+        checkpoint.read_newest(tmp_path, said.append)
+
+
+@pytest.mark.parametrize("fails", ["", "previous", "newest", "directory"])
+def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypatch, fails):
+    """The next save used to put the damaged file in the place of the good one."""
+    for step in (1, 2):
+        checkpoint.save(tmp_path, TENSORS, META | {"step": step})
+    (tmp_path / NAME).write_bytes(b"damaged")
+    said = []
+    assert checkpoint.recover(tmp_path, said.append).meta["step"] == 1
+    assert len(said) == 1 and DAMAGED in said[0]
+    assert (tmp_path / DAMAGED).read_bytes() == b"damaged"
+
+    def failing(call, at):
+        def replaced(*args):
+            if at in str(args[-1]):
+                raise OSError(5, "Input/output error")
+            return call(*args)
+        return replaced
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", failing(os.replace, {
+            "previous": PREVIOUS, "newest": NAME}.get(fails, "nothing")))
+        if fails == "directory":
+            sync = os.fsync
+            patch.setattr(checkpoint.os, "fsync", lambda one: sync(one) if os.path.isfile(
+                f"/proc/self/fd/{one}") else failing(sync, "")(one))
+        if fails:
+            with pytest.raises(OSError):
+                checkpoint.save(tmp_path, TENSORS, META | {"step": 3})
+        else:
+            checkpoint.save(tmp_path, TENSORS, META | {"step": 3})
+    found = checkpoint.recover(tmp_path, said.append)
+    assert found.meta["step"] == (1 if fails in ("previous", "newest") else 3)
+    assert len(said) == 1 and not (tmp_path / checkpoint.TEMPORARY).exists()
+    checkpoint.save(tmp_path, TENSORS, META | {"step": 4})
+    assert checkpoint.read(tmp_path / PREVIOUS).meta["step"] == found.meta["step"]
+
+
+def test_a_pipe_a_folder_and_a_link_in_a_checkpoint_s_place_are_named_or_left_alone(tmp_path):
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(CheckpointError, match=f"{NAME} is not a file"):
+        checkpoint.read(tmp_path / NAME)
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(CheckpointError, match=f"{NAME}: Is a directory"):
+        checkpoint.read_meta(tmp_path / NAME)
+    (tmp_path / NAME).rmdir()
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / checkpoint.TEMPORARY).symlink_to(tmp_path / "mine")
+    checkpoint.save(tmp_path, TENSORS, META)
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / NAME).is_symlink()
+
+
+def test_every_flipped_bit_is_seen(tmp_path):
+    checkpoint.save(tmp_path, TENSORS, META | {"note": "blake2b"})
+    path = tmp_path / NAME
+    data = path.read_bytes()
+    assert checkpoint.read(path).meta["step"] == 1
+    for i in range(len(data)):
+        for bit in (1, 64):
+            path.write_bytes(data[:i] + bytes([data[i] ^ bit]) + data[i + 1:])
+            with pytest.raises(CheckpointError, match=NAME):
+                checkpoint.read(path)
+
+
+def test_a_file_of_another_project_is_refused(tmp_path):
+    import safetensors.numpy
+    (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS))
+    with pytest.raises(CheckpointError, match="not a checkpoint of seed"):
+        checkpoint.read(tmp_path / NAME)
+    (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS, {"seed": '{"format": 99}'}))
+    with pytest.raises(CheckpointError, match="another format"):
+        checkpoint.read(tmp_path / NAME)
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda t: t.pop("b"), "b is missing"),
+    (lambda t: t.update(c=np.zeros(1, np.float32)), "c is not expected"),
+    (lambda t: t.update(a=np.zeros(6, np.float32)), r"a is float32 \(6,\), expected .* \(5,\)"),
+    (lambda t: t.update(a=np.zeros(5)), r"a is float64 \(5,\), expected float32 \(5,\)")])
+def test_missing_extra_misshaped_and_mistyped_tensors_are_named(change, says):
+    tensors = dict(TENSORS)
+    change(tensors)
+    with pytest.raises(CheckpointError, match=says):
+        checkpoint.check_tensors(tensors, TENSORS, "here")

@@ -1,0 +1,87 @@
+"""Checkpoints of untrained brains whose weights are large enough for logits to mean something.
+
+`python -m tests.support.brains RUN_DIR FOLDER` writes exported files of a trained one, and what they should
+say in 10,000 steps and to two questions a level.
+"""
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seed.config import Profile, load_profile
+from seed.curriculum.dataset import Dataset
+from seed.curriculum.state import CurriculumState
+from seed.curriculum.task import Item
+from seed.export.graph import Options
+from seed.export.reference import Reference
+from seed.export.build import Source, translate
+from seed.rng import Stream, dice, stream
+from seed.runtime import choose
+from seed.storage import checkpoint
+from seed.wavecore.layout import blocks
+
+
+def weights(profile: Profile, seed: int = 0) -> dict[str, np.ndarray]:
+    """Named arrays such as training might leave them."""
+    rng, found = stream(seed, Stream.INIT, 1), {}
+    for block in blocks(profile.model):
+        for array in block.arrays:
+            scale = 0.5 if block.kind == "embedding" else 1.5 / np.sqrt(array.shape[-1])
+            values = rng.standard_normal(array.shape) * (scale if len(array.shape) > 1 else 0.1)
+            if array.name in ("norm", "out_norm", ""):
+                values = values + (0.0 if block.kind == "embedding" else 1.0)
+            if array.name == "dt_bias":
+                values = values - 4.0
+            found[block.key(array)] = values.astype(np.float32)
+    return found
+
+
+def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path:
+    """A checkpoint of these weights alone."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(run_dir, params, {
+        "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0, "elapsed_s": 0.0,
+        "plan": {"decay_start": None, "total_steps": None}, "school": CurriculumState().to_dict()})
+    return run_dir / checkpoint.NAME
+
+
+def untrained(run_dir: Path, name: str, *overrides: str) -> Path:
+    profile = load_profile(name, overrides)
+    return save(run_dir, profile, weights(profile))
+
+
+def source_of(path: Path) -> Source:
+    return Source(checkpoint.read(path))
+
+
+def some_bytes(n: int, seed: int = 0) -> list[int]:
+    rng = dice(seed, Stream.SAMPLE, 0)
+    return [int(rng.random() * 256) for _ in range(n)]
+
+
+def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Path:
+    """Writes n bytes that the reference says to itself and its logits after each, and questions."""
+    reference, tokens, logits = Reference(source.profile.model, source.params), some_bytes(1), []
+    rng = stream(0, Stream.SAMPLE, 1)
+    for _ in range(n):
+        logits.append(reference.step(tokens[-1]))
+        tokens.append(choose(logits[-1], 1.0, rng))
+    np.savez(path, bytes=tokens[:-1], logits=np.stack(logits), prompts=[i.prompt for i in items],
+             answers=[i.answer for i in items])
+    return path
+
+
+def main(run_dir: Path, folder: Path) -> None:
+    source = source_of(run_dir / checkpoint.NAME)
+    profile = source.profile
+    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    expect(folder / "expected.npz", source, 10_000, list(dict.fromkeys(curriculum.holdout(2))))
+    for target, kind in (("portable", "float32"), ("portable", "int8"), ("litert", "float32"),
+                         ("litert", "int8")):
+        data = translate(source, Options(target, kind), None)
+        (folder / f"{target}-{kind}.tflite").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""The blocks once more, in float64 numpy with derivatives by the autograd library: an oracle that
+shares no code with the product. Equations: the headers of seed/wavecore/csrc/*.c."""
+import autograd.numpy as np
+import numpy
+from autograd.extend import defvjp, primitive
+
+
+def rms_norm(x, gain, eps):
+    return x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * gain
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@primitive
+def cut(x):
+    return numpy.clip(x, 0, 1)
+
+
+defvjp(cut, lambda answer, x: lambda gradient: gradient)   # straight through
+
+
+def rectified_sigmoid(x):
+    return cut(0.5 + 1.1 * (sigmoid(x) - 0.5))
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def ssm(config, x, w, conv_in, ssm_in):
+    b, t, _ = x.shape
+    h, n, p, k = config.ssm_heads, config.d_state, config.head_dim, config.d_conv
+    proj = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["in_proj"].T)
+    split = h * 2 * (n + p)
+    qkvz = np.reshape(proj[..., :split], (b, t, h, 2 * (n + p)))
+    beta = config.beta_max * rectified_sigmoid(proj[..., split:split + h])
+    decay = np.exp(-np.log1p(np.exp(proj[..., split + h:] + w["dt_bias"])) * np.exp(w["A_log"]))
+    raw = np.concatenate([conv_in, qkvz[..., :2 * n + p]], 1)
+    qkv = silu(sum(raw[:, i:i + t] * w["conv1d"][i] for i in range(k)))
+    q, key = (z / np.sqrt(np.sum(z * z, -1, keepdims=True) + 1e-6)
+              for z in (qkv[..., :n], qkv[..., n:2 * n]))
+    v, S, ys = qkv[..., 2 * n:], ssm_in, []
+    for i in range(t):
+        a, kt = decay[:, i, :, None], key[:, i]
+        old = np.einsum("bhnp,bhn->bhp", S, kt) if config.transition == "delta" else 0.0
+        u = beta[:, i, :, None] * (v[:, i] - a * old)
+        S = a[..., None] * S + kt[..., None] * u[:, :, None]
+        ys.append(np.einsum("bhnp,bhn->bhp", S, q[:, i]))
+    out = rms_norm(np.stack(ys, 1), w["out_norm"], config.norm_eps) * silu(qkvz[..., 2 * n + p:])
+    return x + np.dot(np.reshape(out, (b, t, h * p)), w["out_proj"].T), raw[:, t:], S
+
+
+def attention(config, x, w, k_in, v_in, length):
+    b, t, d = x.shape
+    h, p, window = config.attn_heads, config.head_dim, config.sliding_window
+    past = window - 1
+    qkv = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["qkv_proj"].T)
+    k = np.concatenate([k_in, qkv[..., d:2 * d]], 1)
+    v = np.concatenate([v_in, qkv[..., 2 * d:]], 1)
+    angle = np.arange(past + t)[:, None] * config.rope_theta ** (-np.arange(p // 2) / (p // 2))
+    turn = np.exp(1j * angle)[:, None]  # a half of a head is the real part, the other the imaginary
+
+    def rotate(z, turn):
+        z = np.reshape(z, (b, -1, h, 2, p // 2))
+        c = (z[..., 0, :] + 1j * z[..., 1, :]) * turn
+        return np.concatenate([np.real(c), np.imag(c)], -1)
+
+    scores = np.einsum("bihp,bjhp->bhij", rotate(qkv[..., :d], turn[past:]), rotate(k, turn))
+    i, j = past + np.arange(t)[:, None], np.arange(past + t)
+    seen = ((j <= i) & (j > i - window))[None] & (j >= past - length[:, None])[:, None]
+    scores = np.where(seen[:, None], scores / np.sqrt(p), -1e30)
+    e = np.exp(scores - np.max(scores, -1, keepdims=True))
+    prob = e / np.sum(e, -1, keepdims=True)
+    out = np.einsum("bhij,bjhp->bihp", prob, np.reshape(v, (b, -1, h, p)))
+    return (x + np.dot(np.reshape(out, (b, t, d)), w["out_proj"].T), k[:, t:], v[:, t:],
+            np.minimum(length + t, past))
+
+
+def mlp(config, x, w):
+    hidden = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["in_proj"].T)
+    gate, up = hidden[..., :config.d_ff], hidden[..., config.d_ff:]
+    return x + np.dot(silu(gate) * up, w["out_proj"].T)
+
+
+def loss(config, params, tokens, targets):
+    """Mean cross-entropy of the whole model from a fresh state, over targets >= 0."""
+    b, past = tokens.shape[0], config.sliding_window - 1
+    x = params["embedding"][tokens]
+    for i, kind in enumerate(config.layer_kinds):
+        mixer, second = ({key.removeprefix(f"layers.{i}.{part}."): a for key, a in params.items()
+                          if key.startswith(f"layers.{i}.{part}.")} for part in ("mixer", "mlp"))
+        if kind == "S":
+            channels = 2 * config.d_state + config.head_dim
+            x = ssm(config, x, mixer, np.zeros((b, config.d_conv - 1, config.ssm_heads, channels)),
+                    np.zeros((b, config.ssm_heads, config.d_state, config.head_dim)))[0]
+        else:
+            empty = np.zeros((b, past, config.d_model))
+            x = attention(config, x, mixer, empty, empty, np.zeros(b, int))[0]
+        x = mlp(config, x, second)
+    logits = np.dot(rms_norm(x, params["norm_f"], config.stream_eps), params["embedding"].T)
+    top = np.max(logits, -1, keepdims=True)
+    log_prob = logits - top - np.log(np.sum(np.exp(logits - top), -1, keepdims=True))
+    rows, columns = np.nonzero(targets >= 0)
+    return -np.mean(log_prob[rows, columns, targets[rows, columns]])

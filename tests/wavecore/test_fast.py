@@ -1,0 +1,222 @@
+"""Each kernel equals its plain-operations specification and a float64 oracle: values, carried state
+and every gradient, at every awkward size."""
+import itertools
+
+import autograd
+import numpy as np
+import pytest
+from tinygrad import Tensor
+
+from tests.support import oracle
+from seed.config import ModelConfig
+from seed.wavecore import fast, layout, reference
+
+TOLERANCE = 2e-4  # relative L2, float32
+
+BLOCKS = {"ssm": (layout.ssm_block, fast.Ssm, reference.ssm),
+          "attention": (layout.attention_block, fast.Attention, reference.attention),
+          "mlp": (layout.mlp_block, fast.Mlp, reference.mlp)}
+
+
+def config_of(d_model: int, transition: str = "delta") -> ModelConfig:
+    config = ModelConfig(d_model=d_model, d_ff=2 * d_model, transition=transition)
+    config.check()
+    return config
+
+
+def realized(array: np.ndarray) -> Tensor:
+    return Tensor(np.ascontiguousarray(array)).realize()
+
+
+def as_array(value) -> np.ndarray:
+    return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def distance(found, expected) -> float:
+    found, expected = as_array(found).reshape(-1), as_array(expected).reshape(-1)
+    return float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) + 1e-12))
+
+
+def random_case(kind: str, config: ModelConfig, b: int, t: int):
+    """Block, named weights, input, incoming gradient and carried states, all away from zero."""
+    rng = np.random.default_rng((config.d_model, b, t))
+    block = BLOCKS[kind][0](config, "block")
+
+    def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
+        return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+    weights = {a.name: normal(*a.shape, scale=0.5 / np.sqrt(a.shape[-1]) if a.matrices else 0.5)
+               + np.float32("norm" in a.name) for a in block.arrays}
+    states = []
+    if kind == "ssm":
+        h, n, p = config.ssm_heads, config.d_state, config.head_dim
+        states = [normal(b, config.d_conv - 1, h, 2 * n + p), normal(b, h, n, p)]
+        weights["in_proj"][-2 * h:-h] *= 10   # beta reaches 0 and its most
+    if kind == "attention":
+        past = config.sliding_window - 1
+        length = np.array([(5, 0, past)[i % 3] for i in range(b)], np.int32)
+        states = [normal(b, past, config.d_model), normal(b, past, config.d_model), length]
+    return block, weights, normal(b, t, config.d_model), normal(b, t, config.d_model), states
+
+
+def by_plain_operations(kind, config, block, weights, x, dy, states):
+    """Outputs, gradients of x and the float states, gradients of the weights."""
+    w = {name: realized(a) for name, a in weights.items()}
+    x, states = realized(x), [realized(s) for s in states]
+    out = BLOCKS[kind][2](config, x, w, *states)
+    out = out if isinstance(out, tuple) else (out,)
+    learnt = [s for s in states if s.dtype.name == "float"]
+    grads = (out[0] * realized(dy)).sum().gradient(x, *learnt, *w.values())
+    Tensor.realize(*out, *grads)
+    n = 1 + len(learnt)
+    return out, grads[:n], dict(zip(w, grads[n:]))
+
+
+def by_oracle(kind, config, block, weights, x, dy, states):
+    """The same in float64."""
+    run = getattr(oracle, kind)
+    floats = [s.astype(np.float64) for s in states if s.dtype == np.float32]
+    rest = states[len(floats):]
+    w = {name: a.astype(np.float64) for name, a in weights.items()}
+    out = run(config, x.astype(np.float64), w, *floats, *rest)
+
+    def objective(inputs):
+        x, w, *floats = inputs
+        out = run(config, x, w, *floats, *rest)
+        return (dy * (out[0] if isinstance(out, tuple) else out)).sum()
+    dx, dw, *d_states = autograd.grad(objective)((x.astype(np.float64), w, *floats))
+    return out if isinstance(out, tuple) else (out,), [dx, *d_states], dw
+
+
+def by_kernel(kind, config, block, weights, x, dy, states, threads=2):
+    b, t, d = x.shape
+    run = BLOCKS[kind][1](config, block, b, t, threads)
+    w = realized(block.pack({f"block.{name}": a for name, a in weights.items()}))
+    x, states = realized(x.reshape(b * t, d)), [realized(s) for s in states]
+    out = run(x, w, *states)
+    out = out if isinstance(out, tuple) else (out,)
+    learnt = [s for s in states if s.dtype.name == "float"]
+    grads = (out[0] * realized(dy.reshape(b * t, d))).sum().gradient(x, w, *learnt)
+    Tensor.realize(*out, *grads)
+    d_weights = {key.removeprefix("block."): a
+                 for key, a in block.unpack(grads[1].numpy()).items()}
+    return out, [grads[0], *grads[2:]], d_weights
+
+
+def assert_equal(found, expected, tolerance: float = TOLERANCE) -> None:
+    for kind, (some, others) in enumerate(zip(found[:2], expected[:2])):
+        for i, (one, other) in enumerate(zip(some, others, strict=True)):
+            assert distance(one, other) < tolerance, (("output", "gradient")[kind], i)
+    for name, other in expected[2].items():
+        assert distance(found[2][name], other) < tolerance, name
+
+
+@pytest.mark.parametrize("kind, d_model, b, t, transition", [
+    ("mlp", 32, 1, 1, "delta"), ("mlp", 64, 3, 65, "delta"),
+    ("attention", 32, 1, 1, "delta"), ("attention", 64, 3, 130, "delta"),
+    ("ssm", 32, 1, 1, "delta"), ("ssm", 64, 3, 2, "delta"), ("ssm", 64, 2, 5, "diagonal"),
+])
+def test_a_kernel_equals_its_specification(kind, d_model, b, t, transition):
+    config = config_of(d_model, transition)
+    case = random_case(kind, config, b, t)
+    assert_equal(by_kernel(kind, config, *case), by_plain_operations(kind, config, *case))
+
+
+WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)
+KINDS = (("ssm", "delta"), ("ssm", "diagonal"), ("attention", "delta"), ("mlp", "delta"))
+GRID = list(itertools.product(KINDS, WIDTHS, TIMES, BATCHES))
+# Every width, time and batch of every kind, and most pairs of them, in a twentieth of the time.
+SAMPLE = [(kind, WIDTHS[i], TIMES[(i + j) % 6], BATCHES[(i + j + k) % 3])
+          for k, kind in enumerate(KINDS) for i in range(8) for j in (3 * k,)]
+
+
+@pytest.mark.parametrize("kind, d_model, t, b", SAMPLE)
+def test_a_kernel_equals_the_float64_oracle(kind, d_model, t, b):
+    check_against_oracle(*kind, d_model, t, b)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind, d_model, t, b", GRID)
+def test_a_kernel_equals_the_float64_oracle_everywhere(kind, d_model, t, b):
+    check_against_oracle(*kind, d_model, t, b)
+
+
+def check_against_oracle(kind: str, transition: str, d_model: int, t: int, b: int) -> None:
+    config = config_of(d_model, transition)
+    case = random_case(kind, config, b, t)
+    assert_equal(by_kernel(kind, config, *case), by_oracle(kind, config, *case))
+
+
+def test_the_whole_model_equals_the_float64_oracle():
+    from seed.wavecore.model import WaveCore, init_params
+    config = ModelConfig(n_layers=4)
+    params = init_params(config, 0)
+    rng = np.random.default_rng(0)
+    tokens, targets = rng.integers(0, 256, (2, 3, 65)).astype(np.int32)
+    targets[1, 20:] = -1
+    model = WaveCore(config, params, threads=2)
+    inv_count = np.array([1 / (targets >= 0).sum()], np.float32)
+    loss, _ = model.loss(realized(tokens), realized(targets), realized(inv_count))
+    grads = loss.gradient(*model.packed.values())
+    Tensor.realize(loss, *grads)
+    found = {key: a for block, g in zip(model.blocks, grads)
+             for key, a in block.unpack(g.numpy()).items()}
+    exact = {key: a.astype(np.float64) for key, a in params.items()}
+    expected, d_expected = autograd.value_and_grad(
+        lambda p: oracle.loss(config, p, tokens, targets))(exact)
+    assert abs(loss.item() - expected) < 1e-5 * expected
+    for key, d in d_expected.items():
+        assert distance(found[key], d) < TOLERANCE, key
+
+
+def test_a_state_that_is_only_reflected_keeps_its_length():
+    """beta is 2 and nothing is forgotten or written: 250 reflections, none of them almost one."""
+    config = config_of(32)
+    block, weights, x, dy, (conv_in, ssm_in) = random_case("ssm", config, 1, 250)
+    h, n, p = config.ssm_heads, config.d_state, config.head_dim
+    x[..., 0] = 8.0
+    weights["norm"][:] = 1.0
+    weights["in_proj"][:-2 * h].reshape(h, 2 * n + 2 * p, -1)[:, 2 * n:2 * n + p] = 0   # v
+    weights["in_proj"][-2 * h:] = 0
+    weights["in_proj"][-2 * h:, 0] = np.repeat([1.0, -6.0], h)     # beta and dt
+    conv_in[..., 2 * n:] = 0
+    after = by_kernel("ssm", config, block, weights, x, dy, [conv_in, ssm_in])[0][2].numpy()
+    lengths = [np.square(s.astype(np.float64)).sum((2, 3)) ** 0.5 for s in (ssm_in, after)]
+    assert distance(after, ssm_in) > 0.5
+    assert np.abs(lengths[1] / lengths[0] - 1).max() < 1e-4
+
+
+def test_a_gate_that_is_not_a_number_is_not_cut_to_one():
+    config = config_of(32)
+    block, weights, x, dy, states = random_case("ssm", config, 1, 20)
+    weights["in_proj"][-2 * config.ssm_heads] = np.nan       # beta of the first head
+    y = by_kernel("ssm", config, block, weights, x, dy, states)[0][0].numpy()
+    assert np.isnan(y).all()
+
+
+@pytest.mark.parametrize("kind", ["ssm", "attention", "mlp"])
+def test_the_thread_count_changes_no_bit(kind):
+    config = config_of(64)
+    case = random_case(kind, config, 3, 65)
+    runs = [by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)]
+    for out, d_inputs, d_weights in runs[1:]:
+        for found, expected in zip([*out, *d_inputs], [*runs[0][0], *runs[0][1]], strict=True):
+            assert np.array_equal(found.numpy(), expected.numpy())
+        for name in d_weights:
+            assert np.array_equal(d_weights[name], runs[0][2][name]), name
+
+
+@pytest.mark.parametrize("kind", ["ssm", "attention"])
+def test_a_split_sequence_with_carried_state_equals_the_whole(kind):
+    config = config_of(64)
+    block, weights, x, dy, states = random_case(kind, config, 2, 37)
+    whole = by_kernel(kind, config, block, weights, x, dy, states)[0]
+    for cut in (1, 16, 36):
+        first = by_kernel(kind, config, block, weights, x[:, :cut], dy[:, :cut], states)[0]
+        carried = [s.numpy() for s in first[1:]]
+        last = by_kernel(kind, config, block, weights, x[:, cut:], dy[:, cut:], carried)[0]
+        joined = np.concatenate([o.numpy().reshape(2, -1, config.d_model)
+                                 for o in (first[0], last[0])], 1)
+        assert distance(joined, whole[0]) < 1e-5
+        for found, expected in zip(last[1:], whole[1:], strict=True):
+            assert distance(found, expected) < 1e-5
