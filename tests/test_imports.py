@@ -1,36 +1,80 @@
-"""Imports point down: what a robot or a checker needs never pulls in tinygrad."""
+"""Imports point down, and what a robot or a checker needs never pulls in tinygrad."""
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
+SEED = ROOT / "seed"
+# From top to bottom: a room imports only rooms below it. `root` is the files beside the rooms.
+ROOMS = ("commands", "experiments", "bench", "export", "resize", "training", "practice",
+         "evaluation", "wavecore", "storage", "curriculum", "root")
+LEVEL = {room: level for level, room in enumerate(ROOMS)}
+ENTRY = ("__main__.py", "__init__.py")   # the command line above all rooms; the version
+WITHOUT_TINYGRAD = ("seed.config", "seed.rng", "seed.runtime", "seed.system_health",
+                    "seed.governor", "seed.curriculum.dataset", "seed.storage", "seed.export",
+                    "seed.export.build", "seed.export.verify", "seed.evaluation.exact_match",
+                    "seed.training.loop", "seed.__main__")
 
 
-@pytest.mark.parametrize("module", [
-    "seed.config", "seed.rng", "seed.curriculum.dataset", "seed.system_health", "seed.__main__",
-    "seed.storage.checkpoint", "seed.evaluation.exact_match", "seed.training.loop",
-    "seed.export.build", "seed.export.verify", "seed.runtime"])
-def test_the_module_imports_without_tinygrad(module):
-    code = f"import sys, {module}; sys.exit('tinygrad' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SEED).parts
+    return parts[0] if len(parts) > 1 else "root"
 
 
-EXPORT = """
-import sys
-import seed.export.build
-loaded = {name.split(".")[0] for name in sys.modules}
-sys.exit(bool(loaded & {"ai_edge_litert", "tflite_runtime", "tinygrad", "torch"}))
+def imported_modules(path: Path) -> set[str]:
+    """Of seed, in any scope of the file."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+            assert node.level == 0, f"{path}: relative import"
+    return {name for name in modules if name.split(".")[0] == "seed"}
+
+
+def edges() -> dict[tuple[str, str], list[str]]:
+    """(importing room, imported room) -> where."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in SEED.rglob("*.py"):
+        if path.parent == SEED and path.name in ENTRY:
+            continue
+        for name in imported_modules(path):
+            second = name.split(".")[1] if "." in name else ""
+            target = second if second in LEVEL else "root"
+            found.setdefault((room_of(path), target), []).append(f"{path.name}: {name}")
+    return found
+
+
+def test_every_room_is_in_the_order():
+    rooms = {path.name for path in SEED.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms == set(ROOMS) - {"root"}
+
+
+def test_imports_point_down():
+    upward = {edge: places for edge, places in edges().items()
+              if LEVEL[edge[0]] > LEVEL[edge[1]]}
+    assert not upward
+
+
+def test_the_runtime_imports_nothing_of_ours():
+    assert not imported_modules(SEED / "runtime.py")
+
+
+def test_what_a_robot_or_a_checker_needs_imports_without_tinygrad():
+    code = f"""
+import importlib, sys
+for name in {WITHOUT_TINYGRAD}:
+    importlib.import_module(name)
+    if "tinygrad" in sys.modules:
+        sys.exit(name)
 """
-ALONE = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("alone", "seed/runtime.py")
-spec.loader.exec_module(importlib.util.module_from_spec(spec))
-sys.exit(any(name.split(".")[0] in ("seed", "tinygrad") for name in sys.modules))
-"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("code", [EXPORT, ALONE], ids=["export", "runtime"])
-def test_export_needs_no_runtime_and_the_runtime_nothing_of_ours(code):
+def test_the_exporter_imports_without_a_tflite_runtime():
+    code = ("import sys, seed.export.build; sys.exit(bool({name.split('.')[0] for name in "
+            "sys.modules} & {'ai_edge_litert', 'tflite_runtime', 'torch'}))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
