@@ -22,10 +22,10 @@ def run_eval(args: argparse.Namespace) -> int:
     from seed.storage import metrics
     from seed.resize import size_search
     from seed.evaluation.exact_match import evaluate, table
-    from seed.training.step import Forwards
+    from seed.evaluation.forward_pass import ForwardByLength
     from seed.wavecore.decode import Decoder
     curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    forward, t = Forwards(model), profile.train.seq_len
+    forward, t = ForwardByLength(model), profile.train.seq_len
     n, scores = args.items or profile.curriculum.holdout_items, {}
     holdout = curriculum.holdout(n)
     played = profile.selfplay.tasks   # beyond their lessons: what is longer was learnt
@@ -133,14 +133,14 @@ def prove(args: argparse.Namespace, source, options):
     from seed.export.build import translate
     from seed.export.verify import replays, verify
     from seed.evaluation.exact_match import evaluate
-    from seed.training.step import Forwards
+    from seed.evaluation.forward_pass import ForwardByLength
     from seed.wavecore.decode import Decoder
     from seed.wavecore.model import WaveCore
     profile = source.profile
     model = WaveCore(profile.model, source.params, args.threads)
     curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     items = curriculum.holdout(profile.curriculum.holdout_items)
-    scores = evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or []
+    scores = evaluate(items, curriculum, ForwardByLength(model), profile.train.seq_len) or []
     decoder, brain = Decoder(model), opened(translate(source, options, []))
     report = verify(brain, Reference(profile.model, source.params),
                     lambda byte: decoder.prefill(bytes([byte])), items,

@@ -39,13 +39,13 @@ def run_carve(args: argparse.Namespace) -> int:
         return report(args, result)
     from seed.curriculum.dataset import Dataset
     from seed.evaluation.exact_match import agreement, comparison, evaluate
-    from seed.training.step import Forwards
+    from seed.evaluation.forward_pass import ForwardByLength
     from seed.wavecore.model import WaveCore, init_params
     found, t = checkpoint.read(args.out / checkpoint.NAME).tensors, profile.train.seq_len
     child = {key: found[key] for key in init_params(profile.model, 0)}
     curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     items = curriculum.holdout(profile.curriculum.holdout_items)
-    brains = [Forwards(WaveCore(config, params, args.threads))
+    brains = [ForwardByLength(WaveCore(config, params, args.threads))
               for config, params in ((parent.config, parent.params), (profile.model, child))]
     before, after = evaluate(items, curriculum, brains[0], t) or [], result.scores or []
     same = agreement(items, brains[0], brains[1], t)
@@ -106,13 +106,13 @@ def run_adapt(args: argparse.Namespace) -> int:
         prepare_brain(args)
         from seed.curriculum.dataset import Dataset
         from seed.evaluation.exact_match import comparison, evaluate
-        from seed.training.step import Forwards
+        from seed.evaluation.forward_pass import ForwardByLength
         from seed.wavecore.model import WaveCore, init_params
         weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
         curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
         folder = adapt.enter(args.run_dir, wanted)
         before = evaluate(curriculum.holdout(profile.curriculum.holdout_items), curriculum,
-                          Forwards(WaveCore(parent.model, weights, args.threads)),
+                          ForwardByLength(WaveCore(parent.model, weights, args.threads)),
                           profile.train.seq_len) or []
         result = train_brain(args, profile, folder, lambda: weights)
         if not result.finished:

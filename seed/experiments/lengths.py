@@ -32,7 +32,7 @@ def main() -> None:
         parser.error(str(error))
     from seed.curriculum.dataset import Dataset
     from seed.evaluation.exact_match import evaluate, table
-    from seed.training.step import Forwards
+    from seed.evaluation.forward_pass import ForwardByLength
     curriculum = Dataset(profile.curriculum, profile.identity, 0)
     strange = [name for name in args.tasks
                if name not in curriculum.tasks or not curriculum.tasks[name].extrapolates]
@@ -40,7 +40,7 @@ def main() -> None:
         parser.error(f"--tasks {strange[0]}: the brain has no longer questions of it")
     longer = {name: len(curriculum.tasks[name].levels) + 1 for name in args.tasks}
     items = by_length(curriculum.beyond(longer, args.items))
-    print(table(evaluate(items, curriculum, Forwards(model), profile.train.seq_len) or [])
+    print(table(evaluate(items, curriculum, ForwardByLength(model), profile.train.seq_len) or [])
           .replace("level", "bytes"))
 
 

@@ -20,7 +20,7 @@ from seed.errors import ConfigError
 from seed.curriculum import state
 from seed.curriculum.dataset import Dataset, TaughtBatch
 from seed.storage import checkpoint
-from seed.training.step import Forward
+from seed.evaluation.forward_pass import CapturedForward
 from seed.wavecore.model import WaveCore, init_params
 
 NAME = "parent.safetensors"
@@ -108,7 +108,7 @@ def _ask(parent: Parent, profile: Profile, threads: int, say: Callable[[str], No
     curriculum = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
                          profile.train.seed)
     everything = state.enter(curriculum.config, curriculum.tasks)
-    forward = Forward(WaveCore(parent.config, parent.params, threads), rows, seq_len)
+    forward = CapturedForward(WaveCore(parent.config, parent.params, threads), rows, seq_len)
     for i in range(n):
         if stopped():
             return None

@@ -7,9 +7,10 @@ from seed.config import Profile
 from seed.curriculum.dataset import Batch, TaughtBatch
 from seed.curriculum.vocab import END
 from seed.rng import Stream, stream
+from seed.evaluation.forward_pass import ForwardByLength
 from seed.training.optim import Optimizer
 from seed.practice.selfplay import Answer
-from seed.training.step import Forwards, StepResult, TrainStep
+from seed.training.step import StepResult, TrainStep
 from seed.wavecore.decode import Rollouts
 from seed.wavecore.model import WaveCore, init_params
 
@@ -24,7 +25,7 @@ class Learner:
         self.step_graph = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                                     config.grad_accum_steps,
                                     profile.distill if profile.distill.parent else None)
-        self.forward = Forwards(self.model)
+        self.forward = ForwardByLength(self.model)
         self._rollouts: Rollouts | None = None
 
     def step(self, batch: Batch | TaughtBatch, lr: float) -> StepResult:

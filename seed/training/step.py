@@ -1,4 +1,4 @@
-"""The two captured graphs: one optimizer step, and one forward pass for evaluation."""
+"""One optimizer step, captured once as a graph."""
 from typing import NamedTuple
 
 import numpy as np
@@ -6,7 +6,6 @@ from tinygrad import Tensor
 
 from seed.config import DistillConfig
 from seed.curriculum.dataset import Batch, TaughtBatch
-from seed.evaluation.exact_match import ROWS
 from seed.training.optim import Optimizer
 from seed.wavecore.model import WaveCore, capture, read, write
 from seed.wavecore.reference import SoftTargets
@@ -70,33 +69,6 @@ class TrainStep:
         write(self.optim.lr, np.array([lr], np.float32))
         loss = float(read(self._step())[0])
         return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
-
-
-class Forward:
-    """Logits of (b, t) tokens from a fresh state, captured once."""
-
-    def __init__(self, model: WaveCore, batch_size: int, seq_len: int):
-        self.tokens = _buffer((batch_size, seq_len), np.int32)
-        self._forward = capture(lambda: model(self.tokens)[0].realize())
-
-    def run(self, tokens: np.ndarray) -> np.ndarray:
-        """tokens (b, t) int32 to logits (b, t, v) float32."""
-        write(self.tokens, tokens)
-        return self._forward().numpy()
-
-
-class Forwards:
-    """The forward passes of an evaluation: one captured graph for each row length."""
-
-    def __init__(self, model: WaveCore):
-        self.model = model
-        self.graphs: dict[int, Forward] = {}
-
-    def __call__(self, t: int, tokens: np.ndarray) -> np.ndarray:
-        """tokens (ROWS, t) int32 to logits (ROWS, t, v)."""
-        if t not in self.graphs:
-            self.graphs[t] = Forward(self.model, ROWS, t)
-        return self.graphs[t].run(tokens)
 
 
 def _buffer(shape: tuple[int, ...], dtype: type) -> Tensor:

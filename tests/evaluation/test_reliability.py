@@ -15,7 +15,7 @@ from seed.curriculum.vocab import END
 from seed.evaluation.exact_match import Score, agreement, evaluate, table
 from seed.evaluation.reliability import answers, calibration, consistency, stability
 from seed.evaluation.html_report import page
-from seed.training.step import Forwards
+from seed.evaluation.forward_pass import ForwardByLength
 from seed.wavecore.model import WaveCore, init_params
 
 T = 96
@@ -130,7 +130,7 @@ def test_an_untrained_brain_is_at_chance_in_every_task_and_level():
     items = lessons.holdout(64) + lessons.extrapolation(32)
     assert len(items) > 4000
     for params in (init_params(profile.model, 0), brains.weights(profile)):
-        scores = evaluate(items, lessons, Forwards(WaveCore(profile.model, params, 2)), 128)
+        scores = evaluate(items, lessons, ForwardByLength(WaveCore(profile.model, params, 2)), 128)
         assert len(scores) == len({(i.task, i.level) for i in items})
         for score in scores:
             assert score.interval[0] <= score.chance, score

@@ -5,7 +5,8 @@ import pytest
 from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
 from seed.training.optim import Optimizer
-from seed.training.step import Forward, TrainStep
+from seed.evaluation.forward_pass import CapturedForward
+from seed.training.step import TrainStep
 from seed.wavecore.model import WaveCore, init_params
 
 STEPS, LONGEST, ROWS = 900, 40, 32
@@ -23,7 +24,7 @@ def parity_rows(rng: np.random.Generator, low: int, high: int, t: int):
     return bits + np.int32(48), targets + (targets >= 0) * np.int32(48)
 
 
-def accuracy(forward: Forward, rng, low: int, high: int) -> float:
+def accuracy(forward: CapturedForward, rng, low: int, high: int) -> float:
     """Share of rows whose parity after a random number of bits in [low, high] is right."""
     hits = []
     for _ in range(8):
@@ -53,9 +54,9 @@ def rng() -> np.random.Generator:
 
 def test_parity_is_learnt_and_generalises_to_three_times_the_length(rng):
     model = train(2.0)
-    assert accuracy(Forward(model, ROWS, LONGEST + 1), rng, 1, LONGEST) >= 0.99
-    assert accuracy(Forward(model, ROWS, 129), rng, 41, 128) >= 0.95
+    assert accuracy(CapturedForward(model, ROWS, LONGEST + 1), rng, 1, LONGEST) >= 0.99
+    assert accuracy(CapturedForward(model, ROWS, 129), rng, 41, 128) >= 0.95
 
 
 def test_with_positive_eigenvalues_parity_stays_near_chance_beyond_its_length(rng):
-    assert accuracy(Forward(train(1.0), ROWS, 129), rng, 65, 128) < 0.65
+    assert accuracy(CapturedForward(train(1.0), ROWS, 129), rng, 65, 128) < 0.65
