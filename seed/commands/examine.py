@@ -24,15 +24,15 @@ def run_eval(args: argparse.Namespace) -> int:
     from seed.evaluation.exact_match import evaluate, table
     from seed.evaluation.forward_pass import ForwardByLength
     from seed.wavecore.decode import Decoder
-    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     forward, t = ForwardByLength(model), profile.train.seq_len
     n, scores = args.items or profile.curriculum.holdout_items, {}
-    holdout = curriculum.holdout(n)
+    holdout = dataset.holdout(n)
     played = profile.selfplay.tasks   # beyond their lessons: what is longer was learnt
-    for name, items in (("holdout", holdout), ("selfplay", curriculum.beyond(played, n)),
-                        ("extrapolation", curriculum.extrapolation(n, played))):
-        scores[name] = evaluate(items, curriculum, forward, t) or []
-    minds = reliability.consistency(curriculum, forward, t, min(n, ASKED))
+    for name, items in (("holdout", holdout), ("selfplay", dataset.beyond(played, n)),
+                        ("extrapolation", dataset.extrapolation(n, played))):
+        scores[name] = evaluate(items, dataset, forward, t) or []
+    minds = reliability.consistency(dataset, forward, t, min(n, ASKED))
     sure = reliability.calibration(holdout, forward, t)
     free = reliability.stability(Decoder(model), TALKED)
     found = {"profile": profile.name, "step": step,
@@ -40,7 +40,7 @@ def run_eval(args: argparse.Namespace) -> int:
              "consistency": [dataclasses.asdict(mind) for mind in minds],
              "calibration": {**dataclasses.asdict(sure), "error": sure.error},
              "stability": dataclasses.asdict(free),
-             "school": metrics.read(args.run_dir / "metrics.jsonl", "exam"),
+             "curriculum": metrics.read(args.run_dir / "metrics.jsonl", "curriculum"),
              "losses": metrics.loss_curve(args.run_dir / "metrics.jsonl"),
              "growth": metrics.read(args.run_dir / "metrics.jsonl", "grow"),
              "ladder": size_search.read_ladder(args.run_dir),
@@ -138,9 +138,9 @@ def prove(args: argparse.Namespace, source, options):
     from seed.wavecore.model import WaveCore
     profile = source.profile
     model = WaveCore(profile.model, source.params, args.threads)
-    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    items = curriculum.holdout(profile.curriculum.holdout_items)
-    scores = evaluate(items, curriculum, ForwardByLength(model), profile.train.seq_len) or []
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    items = dataset.holdout(profile.curriculum.holdout_items)
+    scores = evaluate(items, dataset, ForwardByLength(model), profile.train.seq_len) or []
     decoder, brain = Decoder(model), opened(translate(source, options, []))
     report = verify(brain, Reference(profile.model, source.params),
                     lambda byte: decoder.prefill(bytes([byte])), items,

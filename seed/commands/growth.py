@@ -112,7 +112,7 @@ def run_ascend(args: argparse.Namespace) -> int:
     requests = StopSignals().watch()
     args.profile = args.profile or DEFAULT   # of the search: the brain's own changes as it grows
     search, spent_s = _search(args, requests)
-    from seed.curriculum import state
+    from seed.curriculum.state import highest_grade
     from seed.resize.growth_schedule import Plateau, may_grow, next_size, size_of
     from seed.training.memory_estimate import check_fits
     from seed.errors import NotEnoughMemory
@@ -141,7 +141,7 @@ def run_ascend(args: argparse.Namespace) -> int:
         return size
     step, elapsed_s = (found["step"], found["elapsed_s"]) if found else (0, 0.0)
     plateau = Plateau(args.run_dir / "metrics.jsonl", size_of(profile), step,
-                      state.highest(profile.curriculum))
+                      highest_grade(profile.curriculum))
     size = larger(step, elapsed_s)
     if found and size and may_grow(found) and plateau.is_level(step):
         release()

@@ -43,11 +43,11 @@ def run_carve(args: argparse.Namespace) -> int:
     from seed.wavecore.model import WaveCore, init_params
     found, t = checkpoint.read(args.out / checkpoint.NAME).tensors, profile.train.seq_len
     child = {key: found[key] for key in init_params(profile.model, 0)}
-    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    items = curriculum.holdout(profile.curriculum.holdout_items)
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    items = dataset.holdout(profile.curriculum.holdout_items)
     brains = [ForwardByLength(WaveCore(config, params, args.threads))
               for config, params in ((parent.config, parent.params), (profile.model, child))]
-    before, after = evaluate(items, curriculum, brains[0], t) or [], result.scores or []
+    before, after = evaluate(items, dataset, brains[0], t) or [], result.scores or []
     same = agreement(items, brains[0], brains[1], t)
     if args.json:
         print(json.dumps({"step": result.step, "agreement": same,
@@ -109,9 +109,9 @@ def run_adapt(args: argparse.Namespace) -> int:
         from seed.evaluation.forward_pass import ForwardByLength
         from seed.wavecore.model import WaveCore, init_params
         weights = {key: brain.tensors[key] for key in init_params(parent.model, 0)}
-        curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+        dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
         folder = adapt.enter(args.run_dir, wanted)
-        before = evaluate(curriculum.holdout(profile.curriculum.holdout_items), curriculum,
+        before = evaluate(dataset.holdout(profile.curriculum.holdout_items), dataset,
                           ForwardByLength(WaveCore(parent.model, weights, args.threads)),
                           profile.train.seq_len) or []
         result = train_brain(args, profile, folder, lambda: weights)

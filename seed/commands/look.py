@@ -14,8 +14,8 @@ from seed.errors import FAILED
 def run_items(args: argparse.Namespace) -> int:
     from seed.curriculum.dataset import Dataset, samples
     profile = profile_of(args)
-    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    for item in samples(curriculum, args.count):
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    for item in samples(dataset, args.count):
         prompt, answer = (part.decode(errors="replace") for part in (item.prompt, item.answer))
         row = {"task": item.task, "level": item.level, "prompt": prompt, "answer": answer}
         print(json.dumps(row) if args.json else

@@ -24,7 +24,7 @@ from seed.curriculum.words import Identity
 from seed.rng import Stream, dice
 
 IGNORE = -1  # a target that is not learnt
-FEW_LEVELS = 3    # a task with fewer is asked more in an examination of the school
+FEW_LEVELS = 3    # a task with fewer is asked more in an examination of the curriculum
 ATTEMPTS = 100_000  # to draw an item of one side of the split
 
 
@@ -35,12 +35,12 @@ class Batch(NamedTuple):
     targets: np.ndarray  # (b, t) int32
 
 
-class TaughtBatch(NamedTuple):
+class SoftTargetBatch(NamedTuple):
     """A batch with what a parent expects of each byte, as `reference.SoftTargets` has it."""
     tokens: np.ndarray   # (b, t) int32
     targets: np.ndarray  # (b, t) int32
-    places: np.ndarray   # (b, t, k) int32, < 0 where it says nothing
-    probs: np.ndarray    # (b, t, k) float32
+    topk_ids: np.ndarray   # (b, t, k) int32, < 0 where it says nothing
+    topk_probs: np.ndarray    # (b, t, k) float32
 
 
 class Dataset:
@@ -60,7 +60,7 @@ class Dataset:
             name: Identity(identity) if name == Identity.name else
             PLAIN[name]() if name in PLAIN else load(name) for name in names}
         self.seed, self.config = seed, config
-        self._lessons = [(task, level) for task in self.tasks.values() for level in task.levels]
+        self.levels = [(task, level) for task in self.tasks.values() for level in task.levels]
 
     def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
              answer: bytes | None = None, longest: int | None = None) -> Item:
@@ -82,15 +82,16 @@ class Dataset:
     def check(self, seq_len: int) -> None:
         """Raises ConfigError unless every task and level has an item that fits into a row."""
         rng = dice(self.seed, Stream.SAMPLE, 0)
-        for task, level in self._lessons:
+        for task, level in self.levels:
             self.draw(rng, task, level, holdout=False, longest=seq_len)
 
-    def mixture(self, school: CurriculumState) -> list[float]:
+    def mixture(self, curriculum: CurriculumState) -> list[float]:
         """The weight of each task and level, in their order: a task's share, as it is needed."""
         return [self.config.tasks[task.name] / len(task.levels)
-                * school.sampling_weight(self.config, task, level) for task, level in self._lessons]
+                * curriculum.sampling_weight(self.config, task, level)
+                for task, level in self.levels]
 
-    def batch(self, school: CurriculumState, step: int, batch_size: int, seq_len: int,
+    def batch(self, curriculum: CurriculumState, step: int, batch_size: int, seq_len: int,
               extra: Sequence[tuple[float, Sequence[Item]]] = (),
               whole: Callable[[Item], bool] = lambda item: False) -> Batch:
         """Rows packed with whole items; a pure function of all that is given and the seed.
@@ -105,9 +106,9 @@ class Dataset:
         pools = [(share, own) for share, own in extra if own and share]
         extras = list(accumulate(share for share, _ in pools))
         rng = dice(self.seed, Stream.BATCH, step)
-        shares = list(accumulate(self.mixture(school)))
+        shares = list(accumulate(self.mixture(curriculum)))
         if not shares[-1]:
-            raise ConfigError(f"curriculum.tasks has nothing of grade {school.opened} or below: "
+            raise ConfigError(f"curriculum.tasks has nothing of grade {curriculum.unlocked} or below: "
                               f"use the profile with which the run was started")
         items: list[Item] = []
         used = 0
@@ -117,7 +118,7 @@ class Dataset:
                 own = pools[which][1]
                 items.append(own[int(rng.random() * len(own))])
             else:
-                task, level = self._lessons[bisect(shares, rng.random() * shares[-1])]
+                task, level = self.levels[bisect(shares, rng.random() * shares[-1])]
                 items.append(self.draw(rng, task, level, holdout=False, longest=seq_len))
             used += size(items[-1])
         rows = _pack(items, batch_size, seq_len + 1)
@@ -150,9 +151,9 @@ class Dataset:
         """n items a task and training level, never trained on; the same for every run seed."""
         return self._examination(self.tasks, n_per_level, Stream.HOLDOUT)
 
-    def exam(self, school: CurriculumState) -> list[Item]:
-        """What the school asks of all that it has opened; never trained on either."""
-        return [item for name, task in self.tasks.items() if school.is_open(name)
+    def evaluation_items(self, curriculum: CurriculumState) -> list[Item]:
+        """What the curriculum asks of all that it has opened; never trained on either."""
+        return [item for name, task in self.tasks.items() if curriculum.is_unlocked(name)
                 for item in self._examination(
                     [name], self.config.eval_items * max(1, FEW_LEVELS // len(task.levels)),
                     Stream.EXAM)]
@@ -262,11 +263,11 @@ def pack_one_per_row(items: Sequence[Item], seq_len: int) -> Batch:
     return _lay_out([[item] for item in items], seq_len)
 
 
-def samples(curriculum: Dataset, n: int) -> list[Item]:
+def samples(dataset: Dataset, n: int) -> list[Item]:
     """n training items of each task and level, for a person to read."""
     items = []
-    for name, task in curriculum.tasks.items():
-        rng = dice(curriculum.seed, Stream.SAMPLE, _number(name))
+    for name, task in dataset.tasks.items():
+        rng = dice(dataset.seed, Stream.SAMPLE, _number(name))
         for level in task.levels:
-            items += [curriculum.draw(rng, task, level, holdout=False) for _ in range(n)]
+            items += [dataset.draw(rng, task, level, holdout=False) for _ in range(n)]
     return items

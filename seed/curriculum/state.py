@@ -1,10 +1,10 @@
-"""The school: which grades are open, what has been passed, and so how often each lesson comes.
+"""The curriculum: which grades are unlocked, which tasks are passed, and how often each is trained.
 
-A task is passed when it is answered well enough on items never trained on, and lost when it falls
-below a lower mark. The next grade opens when all that is open is passed, or when patience ends. A
-lesson comes the more often the less it is known, so a lost task comes back, and a known one stays
-as replay. The state is plain data and goes into the checkpoint: all that the school decides follows
-from it and from the profile.
+A task is passed when its accuracy on items that are never trained on reaches `pass_mark`, and has
+regressed when it then falls below `keep_mark`. The next grade unlocks when every unlocked task is
+passed, or when patience ends. Tasks are sampled more often the less they are known, so a regressed
+task returns and a known one stays as replay. The state is plain data in the checkpoint: everything
+that the curriculum decides follows from it and from the profile.
 """
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,123 +15,126 @@ from seed.curriculum.task import Task
 from seed.curriculum.tasks import GRADE_OF, GRADES
 
 LAST = len(GRADES)
-Accuracy = Mapping[str, Sequence[float]]   # of a task: exact match in 0..1, one for each level
+Accuracy = Mapping[str, Sequence[float]]   # by task: exact match in 0..1 of each level
+
+
+def grade_of(task: str) -> int:
+    """User tasks belong to no grade: 0, which is always unlocked and never waited for."""
+    return GRADE_OF.get(task, 0)
+
+
+def highest_grade(config: CurriculumConfig) -> int:
+    """The grade that unlocks last, of the tasks with a weight."""
+    grades = [grade_of(task) for task, weight in config.tasks.items() if weight and grade_of(task)]
+    return max(grades) if config.eval_every_steps and grades else LAST
 
 
 @dataclass(frozen=True)
 class CurriculumState:
-    """Up to `opened` there are lessons; `grade` is the lowest with a task that is not passed.
+    """Tasks of grades up to `unlocked` are trained; `grade` is the lowest that is not passed.
 
-    LAST + 1: all grades are passed.
+    `grade` is LAST + 1 when all are passed.
     """
     grade: int = 1
-    opened: int = 1
-    exams: int = 0         # since the last grade was opened
-    examined_at: int = 0   # step of the last one
+    unlocked: int = 1
+    evals_since_unlock: int = 0
+    evaluated_at: int = 0   # step of the last evaluation
     passed: tuple[str, ...] = ()
-    accuracy: Accuracy = field(default_factory=dict)   # of the last examination
+    accuracy: Accuracy = field(default_factory=dict)   # of the last evaluation
+
+    @classmethod
+    def initial(cls, config: CurriculumConfig, tasks: Collection[str]) -> "CurriculumState":
+        """Before the first step: the lowest grade that has a task; all grades without evaluations.
+        """
+        grades = [grade_of(task) for task in tasks if grade_of(task)]
+        first = min(grades) if config.eval_every_steps and grades else LAST
+        return cls(first, first)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "CurriculumState":
+        """The inverse of `to_dict`. Raises ValueError for anything that it did not write."""
+        try:
+            if data.keys() != cls().to_dict().keys() or type(data["passed"]) not in (list, tuple):
+                raise TypeError
+            state = cls(**data)
+            counts = (state.grade, state.unlocked, state.evals_since_unlock, state.evaluated_at)
+            accuracy = {task: tuple(levels) for task, levels in state.accuracy.items()}
+            valid = (all(type(x) is int and x >= 0 for x in counts)
+                     and 1 <= state.unlocked <= LAST and 1 <= state.grade <= LAST + 1
+                     and (state.grade <= state.unlocked or state.grade == LAST + 1)
+                     and set(state.passed) <= accuracy.keys() and all(accuracy.values())
+                     and all(type(x) in (int, float) and 0 <= x <= 1
+                             for levels in accuracy.values() for x in levels))
+        except (TypeError, AttributeError):
+            valid = False
+        if not valid:
+            raise ValueError("the curriculum state is invalid")
+        return cls(*counts, tuple(state.passed), accuracy)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def is_open(self, task: str) -> bool:
-        return grade_of(task) <= self.opened
+    def is_unlocked(self, task: str) -> bool:
+        return grade_of(task) <= self.unlocked
+
+    def is_due(self, config: CurriculumConfig, step: int) -> bool:
+        """Whether an evaluation belongs to this step and has not been done."""
+        return (config.eval_every_steps > 0 and step % config.eval_every_steps == 0
+                and step > self.evaluated_at)
 
     def sampling_weight(self, config: CurriculumConfig, task: Task, level: int) -> float:
-        """How often a lesson of this task and level comes, beside its share.
+        """How often items of this task and level are drawn, beside the task's weight in the profile.
 
-        The less is known above chance the more often, and `replay` at the least. In a stepwise task
-        this is so as far as the level below is known.
+        `replay_weight` plus what is not yet known above chance. A level of a stepwise task counts
+        as far as the level below it is known.
         """
         if not config.eval_every_steps:
             return 1.0
-        if not self.is_open(task.name):
+        if not self.is_unlocked(task.name):
             return 0.0
         below = self._known(task, level - 1) if task.stepwise and level > 1 else 1.0
         return config.replay_weight + below * (1 - self._known(task, level))
 
     def _known(self, task: Task, level: int) -> float:
-        """0 at chance or without an examination, 1 if every answer was right."""
-        own, chance = self.accuracy.get(task.name, ()), task.chance(level)
-        accuracy = own[level - 1] if level <= len(own) else 0.0
+        """0 at chance or before an evaluation, 1 if every answer was right."""
+        levels, chance = self.accuracy.get(task.name, ()), task.chance(level)
+        accuracy = levels[level - 1] if level <= len(levels) else 0.0
         return max(0.0, accuracy - chance) / (1 - chance) if chance < 1 else accuracy
 
+    def update(self, config: CurriculumConfig, tasks: Collection[str], accuracy: Accuracy,
+               step: int) -> tuple["CurriculumState", str]:
+        """The state after an evaluation at `step`; a line if a grade unlocked or a task regressed.
 
-def grade_of(task: str) -> int:
-    """Tasks of the user's own belong to no grade: 0, always open and never waited for."""
-    return GRADE_OF.get(task, 0)
+        `tasks` are all in the dataset, `accuracy` has the unlocked ones. Patience ends after
+        `patience_evals` evaluations, so that one hard task does not keep the others locked.
+        """
+        means = {task: _mean(levels) for task, levels in accuracy.items()}
+        passed = {task for task, mean in means.items()
+                  if mean >= (config.keep_mark if task in self.passed else config.pass_mark)}
+        grades = {grade_of(task) for task in tasks} - {0}
+        not_passed = {grade_of(task) for task in tasks if task not in passed} & grades
+        locked = {grade for grade in grades if grade > self.unlocked}
+        unlocked, evals = self.unlocked, self.evals_since_unlock + 1
+        events = [f"{task} regressed to {100 * means.get(task, 0):.0f} %" for task in self.passed
+                  if task not in passed]
+        if locked and (evals >= config.patience_evals
+                       or all(grade > unlocked for grade in not_passed)):
+            unlocked, evals = min(locked), 0
+            events.append(f"grade {unlocked} unlocked")
+        grade = min(not_passed, default=LAST + 1)
+        after = CurriculumState(grade, unlocked, evals, step, tuple(sorted(passed)), dict(accuracy))
+        return after, "; ".join(events)
 
-
-def enter(config: CurriculumConfig, tasks: Collection[str]) -> CurriculumState:
-    """The school before the first step: in the lowest grade that is taught, or all open at once."""
-    taught = [grade_of(task) for task in tasks if grade_of(task)]
-    first = min(taught) if config.eval_every_steps and taught else LAST
-    return CurriculumState(first, first)
-
-
-def highest(config: CurriculumConfig) -> int:
-    """The grade that is opened last, of the tasks that have a share."""
-    taught = [grade_of(task) for task, share in config.tasks.items() if share and grade_of(task)]
-    return max(taught) if config.eval_every_steps and taught else LAST
-
-
-def is_due(school: CurriculumState, config: CurriculumConfig, step: int) -> bool:
-    """Whether an examination belongs to this step and has not been held."""
-    return bool(config.eval_every_steps) and step % config.eval_every_steps == 0 and step > school.examined_at
-
-
-def describe(school: CurriculumState) -> str:
-    """The grade, and the mean accuracy of the tasks of each grade that was examined."""
-    means: dict[int, list[float]] = {}
-    for task, own in school.accuracy.items():
-        means.setdefault(grade_of(task), []).append(sum(own) / len(own))
-    name = f"grade {school.grade}" if school.grade <= LAST else "all grades passed"
-    found = ", ".join(f"{grade}: {100 * sum(own) / len(own):.0f}"
-                      for grade, own in sorted(means.items()) if grade)
-    return f"{name}; exact % of grade {found}" if found else name
-
-
-def update(school: CurriculumState, config: CurriculumConfig, tasks: Collection[str],
-           accuracy: Accuracy, step: int) -> tuple[CurriculumState, str]:
-    """The school after an examination at `step`, and a line if a grade was opened or a task lost.
-
-    `tasks` are all that are taught, `accuracy` is of those that are open. The next grade opens when
-    each open task has reached `pass_mark`, or after `patience` examinations: one hard task does not
-    keep others from being begun. A passed task below `keep_mark` is passed no longer.
-    """
-    means = {task: sum(own) / len(own) for task, own in accuracy.items()}
-    passed = {task for task, mean in means.items()
-              if mean >= (config.keep_mark if task in school.passed else config.pass_mark)}
-    taught = {grade_of(task) for task in tasks} - {0}
-    wanting = {grade_of(task) for task in tasks if task not in passed} & taught
-    unopened = {grade for grade in taught if grade > school.opened}
-    opened, exams = school.opened, school.exams + 1
-    said = [f"{task} is lost: {100 * means.get(task, 0):.0f} %" for task in school.passed
-            if task not in passed]
-    if unopened and (exams >= config.patience_evals or not any(g <= opened for g in wanting)):
-        opened, exams = min(unopened), 0
-        said.append(f"grade {opened} opens")
-    grade = min(wanting, default=LAST + 1)
-    after = CurriculumState(grade, opened, exams, step, tuple(sorted(passed)), dict(accuracy))
-    return after, "; ".join(said)
+    def describe(self) -> str:
+        """The grade, and the mean accuracy of each grade that was evaluated."""
+        means: dict[int, list[float]] = {}
+        for task, levels in self.accuracy.items():
+            means.setdefault(grade_of(task), []).append(_mean(levels))
+        name = f"in grade {self.grade}" if self.grade <= LAST else "all grades passed"
+        rows = [f"grade {grade} accuracy {100 * _mean(tasks):.0f} %"
+                for grade, tasks in sorted(means.items()) if grade]
+        return f"{name}; {', '.join(rows)}" if rows else name
 
 
-def from_dict(data: Any) -> CurriculumState:
-    """The inverse of `to_dict`. Raises ValueError for anything that it did not write."""
-    try:
-        if data.keys() != CurriculumState().to_dict().keys() or type(data["passed"]) not in (list, tuple):
-            raise TypeError
-        school = CurriculumState(**data)
-        counts = (school.grade, school.opened, school.exams, school.examined_at)
-        known = {task: tuple(own) for task, own in school.accuracy.items()}
-        good = (all(type(x) is int and x >= 0 for x in counts)
-                and 1 <= school.opened <= LAST and 1 <= school.grade <= LAST + 1
-                and (school.grade <= school.opened or school.grade == LAST + 1)
-                and set(school.passed) <= known.keys() and all(known.values())
-                and all(type(x) in (int, float) and 0 <= x <= 1
-                        for own in known.values() for x in own))
-    except (TypeError, AttributeError):
-        good = False
-    if not good:
-        raise ValueError("its school is not one of seed's")
-    return CurriculumState(*counts, tuple(school.passed), known)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

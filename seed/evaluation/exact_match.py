@@ -68,7 +68,7 @@ def _guesses(items: Sequence[Item], forward: Forward, seq_len: int,
                 yield item, target[learnt], own[learnt]
 
 
-def evaluate(items: Sequence[Item], curriculum: Dataset, forward: Forward, seq_len: int,
+def evaluate(items: Sequence[Item], dataset: Dataset, forward: Forward, seq_len: int,
              stopped: Callable[[], bool] = lambda: False) -> list[Score] | None:
     """Scores in the order of the items' tasks and levels; None if `stopped` became true."""
     distinct = list(dict.fromkeys(items))
@@ -79,7 +79,7 @@ def evaluate(items: Sequence[Item], curriculum: Dataset, forward: Forward, seq_l
     groups: dict[tuple[str, int], list[bool]] = {}
     for item in distinct:
         groups.setdefault((item.task, item.level), []).append(right[item])
-    return [Score(task, level, sum(hits), len(hits), curriculum.tasks[task].chance(level))
+    return [Score(task, level, sum(hits), len(hits), dataset.tasks[task].chance(level))
             for (task, level), hits in groups.items()]
 
 

@@ -138,9 +138,9 @@ def page(found: dict[str, Any]) -> str:
         parts += [f"<h2>Loss</h2><p class=note>Mean over parts of the run, up to step "
                   f"{found['losses'][-1][0]}; red: the brain grew.</p>",
                   losses(found["losses"], found["growth"])]
-    if found["school"]:
-        parts += [f"<h2>CurriculumState</h2><p class=note>Accuracy in the school's own examinations, up to "
-                  f"step {found['school'][-1]['step']}.</p>", school(found["school"])]
+    if found["curriculum"]:
+        parts += [f"<h2>Curriculum</h2><p class=note>Accuracy in the school's own examinations, up to "
+                  f"step {found['curriculum'][-1]['step']}.</p>", school(found["curriculum"])]
     if found["rounds"]:
         parts += [f"<h2>Self-play</h2><p class=note>Share of the answers that passed, up to step "
                   f"{found['rounds'][-1]['step']}.</p>", rounds(found["rounds"])]

@@ -53,21 +53,21 @@ class Consistency:
     right: int = 0   # the right one after every history
 
 
-def consistency(curriculum: Dataset, forward: Forward, seq_len: int,
+def consistency(dataset: Dataset, forward: Forward, seq_len: int,
                 n_per_task: int) -> list[Consistency]:
     """Asks holdout items alone, after another lesson and after several of any tasks.
 
     Items that leave no room for a history in a row are not asked.
     """
-    rng = dice(curriculum.seed, Stream.CONTEXT, 0)
-    tasks, found = list(curriculum.tasks.values()), []
+    rng = dice(dataset.seed, Stream.CONTEXT, 0)
+    tasks, found = list(dataset.tasks.values()), []
     for task in tasks:
         items: list[Item] = []
         texts: list[bytes] = []
         for _ in range(n_per_task):
-            item = curriculum.draw(rng, task, len(task.chances), holdout=True)
+            item = dataset.draw(rng, task, len(task.chances), holdout=True)
             room = seq_len - len(item.prompt) - len(item.answer) - 1
-            histories = [_history(curriculum, rng, item, count, room) for count in HISTORIES]
+            histories = [_history(dataset, rng, item, count, room) for count in HISTORIES]
             if all(history or not count for history, count in zip(histories, HISTORIES)):
                 items.append(item)
                 texts += [history + item.prompt for history in histories]
@@ -83,13 +83,13 @@ def consistency(curriculum: Dataset, forward: Forward, seq_len: int,
     return found
 
 
-def _history(curriculum: Dataset, rng: random.Random, item: Item, count: int,
+def _history(dataset: Dataset, rng: random.Random, item: Item, count: int,
              room: int) -> bytes:
     """Up to `count` easy lessons of any tasks, other than the item, in at most `room` bytes."""
-    tasks, history = list(curriculum.tasks.values()), b""
+    tasks, history = list(dataset.tasks.values()), b""
     for _ in range(count):
         other = tasks[int(rng.random() * len(tasks))]
-        before = curriculum.draw(rng, other, 1, holdout=False)
+        before = dataset.draw(rng, other, 1, holdout=False)
         lesson = before.prompt + before.answer + bytes([END])
         if before.prompt != item.prompt and len(history) + len(lesson) <= room:
             history += lesson

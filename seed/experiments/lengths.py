@@ -33,14 +33,14 @@ def main() -> None:
     from seed.curriculum.dataset import Dataset
     from seed.evaluation.exact_match import evaluate, table
     from seed.evaluation.forward_pass import ForwardByLength
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
     strange = [name for name in args.tasks
-               if name not in curriculum.tasks or not curriculum.tasks[name].extrapolates]
+               if name not in dataset.tasks or not dataset.tasks[name].extrapolates]
     if strange:
         parser.error(f"--tasks {strange[0]}: the brain has no longer questions of it")
-    longer = {name: len(curriculum.tasks[name].levels) + 1 for name in args.tasks}
-    items = by_length(curriculum.beyond(longer, args.items))
-    print(table(evaluate(items, curriculum, ForwardByLength(model), profile.train.seq_len) or [])
+    longer = {name: len(dataset.tasks[name].levels) + 1 for name in args.tasks}
+    items = by_length(dataset.beyond(longer, args.items))
+    print(table(evaluate(items, dataset, ForwardByLength(model), profile.train.seq_len) or [])
           .replace("level", "bytes"))
 
 

@@ -40,9 +40,9 @@ def exam(run_dir: Path, threads: int, data: Path, asked: Sequence[tuple[str, str
     from seed.evaluation.exact_match import evaluate
     from seed.evaluation.forward_pass import ForwardByLength
     alone = replace(profile.curriculum, tasks={str(data): 1.0})
-    curriculum = Dataset(alone, profile.identity, 0)
+    dataset = Dataset(alone, profile.identity, 0)
     items = [Item(str(data), 1, prompt.encode(), answer.encode()) for prompt, answer in asked]
-    score, = evaluate(items, curriculum, ForwardByLength(model), profile.train.seq_len) or []
+    score, = evaluate(items, dataset, ForwardByLength(model), profile.train.seq_len) or []
     return score.accuracy
 
 

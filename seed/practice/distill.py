@@ -1,7 +1,7 @@
 """Lessons with what a parent brain expects of every byte that is learnt, on disk.
 
 The parent reads each batch once; then neither its weights nor its run directory are needed. The
-child goes over the batches in turn, with fresh lessons of its own school between them.
+child goes over the batches in turn, with fresh lessons of its own curriculum between them.
 """
 import hashlib
 import json
@@ -17,14 +17,14 @@ from safetensors import SafetensorError
 from seed.storage import atomic_file
 from seed.config import DistillConfig, ModelConfig, Profile, from_dict
 from seed.errors import ConfigError
-from seed.curriculum import state
-from seed.curriculum.dataset import Dataset, TaughtBatch
+from seed.curriculum.state import CurriculumState
+from seed.curriculum.dataset import Dataset, SoftTargetBatch
 from seed.storage import checkpoint
 from seed.evaluation.forward_pass import CapturedForward
 from seed.wavecore.model import WaveCore, init_params
 
 NAME = "parent.safetensors"
-SIZES = {"tokens": np.uint8, "targets": np.int16, "places": np.int16, "probs": np.float32}
+SIZES = {"tokens": np.uint8, "targets": np.int16, "topk_ids": np.int16, "topk_probs": np.float32}
 
 
 class Parent(NamedTuple):
@@ -52,15 +52,15 @@ class SoftLessons:
     def __init__(self, arrays: dict[str, np.ndarray], share: float):
         self.arrays, self.share = arrays, share
 
-    def batch(self, step: int) -> TaughtBatch | None:
-        """None where the school teaches."""
+    def batch(self, step: int) -> SoftTargetBatch | None:
+        """None where the curriculum teaches."""
         before = int(step * self.share)
         if int((step + 1) * self.share) == before:
             return None
         i = before % len(self.arrays["tokens"])
-        tokens, targets, places = (self.arrays[name][i].astype(np.int32)
-                                   for name in ("tokens", "targets", "places"))
-        return TaughtBatch(tokens, targets, places, self.arrays["probs"][i])
+        tokens, targets, topk_ids = (self.arrays[name][i].astype(np.int32)
+                                   for name in ("tokens", "targets", "topk_ids"))
+        return SoftTargetBatch(tokens, targets, topk_ids, self.arrays["topk_probs"][i])
 
 
 def prepare(profile: Profile, run_dir: Path, threads: int, say: Callable[[str], None],
@@ -94,8 +94,8 @@ def expects(logits: np.ndarray, distill: DistillConfig) -> tuple[np.ndarray, np.
     z = logits / np.float32(distill.temperature)
     p = np.exp(z - z.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    places = np.argpartition(p, -distill.top_k, -1)[..., -distill.top_k:].astype(np.int32)
-    return places, np.take_along_axis(p, places, -1)
+    topk_ids = np.argpartition(p, -distill.top_k, -1)[..., -distill.top_k:].astype(np.int32)
+    return topk_ids, np.take_along_axis(p, topk_ids, -1)
 
 
 def _ask(parent: Parent, profile: Profile, threads: int, say: Callable[[str], None],
@@ -103,19 +103,19 @@ def _ask(parent: Parent, profile: Profile, threads: int, say: Callable[[str], No
     """What the parent expects; it says nothing (-1) of bytes that are not learnt."""
     rows, seq_len = _rows(profile)
     n, top = profile.distill.batches, profile.distill.top_k
-    arrays = {name: np.zeros((n, rows, seq_len, *([top] * (name in ("places", "probs")))), dtype)
+    arrays = {name: np.zeros((n, rows, seq_len, *([top] * (name in ("topk_ids", "topk_probs")))), dtype)
               for name, dtype in SIZES.items()}
-    curriculum = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
+    dataset = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
                          profile.train.seed)
-    everything = state.enter(curriculum.config, curriculum.tasks)
+    everything = CurriculumState.initial(dataset.config, dataset.tasks)
     forward = CapturedForward(WaveCore(parent.config, parent.params, threads), rows, seq_len)
     for i in range(n):
         if stopped():
             return None
-        batch = curriculum.batch(everything, i, rows, seq_len)
-        places, probs = expects(forward.run(batch.tokens), profile.distill)
-        places[batch.targets < 0] = -1
-        for name, values in zip(SIZES, (batch.tokens, batch.targets, places, probs)):
+        batch = dataset.batch(everything, i, rows, seq_len)
+        topk_ids, topk_probs = expects(forward.run(batch.tokens), profile.distill)
+        topk_ids[batch.targets < 0] = -1
+        for name, values in zip(SIZES, (batch.tokens, batch.targets, topk_ids, topk_probs)):
             arrays[name][i] = values
         if (i + 1) % max(1, n // 10) == 0:
             say(f"the parent has read {i + 1} of {n} batches")

@@ -84,23 +84,23 @@ def _round(row: dict[str, Any]) -> Round:
 class Selfplay:
     """The rounds of a run up to its step, and the next one."""
 
-    def __init__(self, config: SelfplayConfig, curriculum: Dataset, run_dir: Path, step: int,
+    def __init__(self, config: SelfplayConfig, dataset: Dataset, run_dir: Path, step: int,
                  longest: int):
         """`longest`: bytes of an item that still fits into a row.
 
         Raises ConfigError if a task that is to play is not taught, or has not so many levels.
         """
         for name, level in config.tasks.items():
-            if name not in curriculum.tasks:
+            if name not in dataset.tasks:
                 raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
                                   f"share in curriculum.tasks, or take it out")
-            task = curriculum.tasks[name]
+            task = dataset.tasks[name]
             most = len(task.levels) + task.extrapolates
             if level > most and not isinstance(task, UserTask):
                 raise ConfigError(f"selfplay.tasks.{name} is {level}: the task has {most} levels, "
                                   f"use no more")
-        self.config, self.curriculum, self.longest = config, curriculum, longest
-        self._tasks = [curriculum.tasks[name] for name in config.tasks]
+        self.config, self.dataset, self.longest = config, dataset, longest
+        self._tasks = [dataset.tasks[name] for name in config.tasks]
         if config.propose_fraction:
             check_forms(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
         self.journal = JsonlLog(run_dir / NAME, _round, lambda done: done.step < step)
@@ -165,7 +165,7 @@ class Selfplay:
 
     def _stands(self, item: Item) -> bool:
         """Whether what was won may be learnt: the rule may not have been asked then."""
-        return not self.config.verify or self.curriculum.tasks[item.task].verify(*item[2:])
+        return not self.config.verify or self.dataset.tasks[item.task].verify(*item[2:])
 
     def lessons(self) -> list[tuple[float, Sequence[Item]]]:
         """What was won, and its shares: the same for each task and level that has passed as often

@@ -56,30 +56,30 @@ def open_teacher(profile: Profile, run_dir: Path, say: Callable[[str], None]) ->
     config, seed = profile.teacher, profile.train.seed
     if not config.kind:
         return None
-    curriculum = Dataset(replace(profile.curriculum, tasks=config.tasks), profile.identity, seed)
+    dataset = Dataset(replace(profile.curriculum, tasks=config.tasks), profile.identity, seed)
     if config.kind == "mock":
-        return Teacher(config, curriculum, run_dir, profile.train.seq_len + 1,
+        return Teacher(config, dataset, run_dir, profile.train.seq_len + 1,
                        Mock(config.mock_accuracy, seed), say)
-    rng, tasks = dice(seed, Stream.TEACHER, 0), curriculum.tasks.values()
+    rng, tasks = dice(seed, Stream.TEACHER, 0), dataset.tasks.values()
     if config.propose_fraction:
         check_forms(tasks, "teacher.propose_fraction", "teacher.tasks")
-    known = {task.name: [curriculum.draw(rng, task, level, holdout=False)
+    known = {task.name: [dataset.draw(rng, task, level, holdout=False)
                          for level in task.levels for _ in range(KNOWN)] for task in tasks}
     forms = {name: answer_format(decode(item.answer) for item in items)
              for name, items in known.items()}
     shown = [items[i] for i in range(KNOWN) for items in known.values()][:config.shots]
     source = Background(Endpoint(config.url, config.model, config.timeout_s),
                         [(decode(item.prompt), decode(item.answer)) for item in shown], forms)
-    return Teacher(config, curriculum, run_dir, profile.train.seq_len + 1, source, say)
+    return Teacher(config, dataset, run_dir, profile.train.seq_len + 1, source, say)
 
 
 class Teacher:
     """The lessons of a run up to a step, and those that come."""
 
-    def __init__(self, config: TeacherConfig, curriculum: Dataset, run_dir: Path, longest: int,
+    def __init__(self, config: TeacherConfig, dataset: Dataset, run_dir: Path, longest: int,
                  source: Backend, say: Callable[[str], None]):
-        """`curriculum` has the tasks whose questions are asked; `longest` is of an item, bytes."""
-        self.config, self.curriculum = config, curriculum
+        """`dataset` has the tasks whose questions are asked; `longest` is of an item, bytes."""
+        self.config, self.dataset = config, dataset
         self.longest, self.source, self.say = longest, source, say
         self.journal = JsonlLog(run_dir / NAME, _lesson)
         self._fallen = {i for i, row in enumerate(self.lessons) if not self._stands(row)}
@@ -144,15 +144,15 @@ class Teacher:
 
     def _questions(self, index: int, wanted: int, made_up: float) -> list[Item | ProposalRequest]:
         """The same for the same index, whether a run was interrupted or not."""
-        rng = dice(self.curriculum.seed, Stream.TEACHER, index)
+        rng = dice(self.dataset.seed, Stream.TEACHER, index)
         questions: list[Item | ProposalRequest] = []
-        tasks = list(self.curriculum.tasks.values())
+        tasks = list(self.dataset.tasks.values())
         shares = list(accumulate(self.config.tasks[task.name] for task in tasks))
         for _ in range(wanted):
             task = tasks[bisect(shares, rng.random() * shares[-1])]
             level = task.levels[int(rng.random() * len(task.levels))]
             invites = made_up and rng.random() < made_up
-            items = [self.curriculum.draw(rng, task, level, holdout=False, longest=self.longest - 1)
+            items = [self.dataset.draw(rng, task, level, holdout=False, longest=self.longest - 1)
                      for _ in range(max(1, self.config.shots) if invites else 1)]
             questions.append(ProposalRequest(task, tuple(decode(item.prompt) for item in items))
                              if invites else items[0])
@@ -160,7 +160,7 @@ class Teacher:
 
     def _stands(self, lesson: Lesson) -> bool:
         """Whether a lesson of the file may be learnt: it may have been changed, or the profile."""
-        task = self.curriculum.tasks.get(lesson.item.task)
+        task = self.dataset.tasks.get(lesson.item.task)
         return task is not None and not is_holdout(lesson.item.prompt) and (
             not self.config.verify or task.verify(lesson.item.prompt, lesson.item.answer))
 
@@ -177,7 +177,7 @@ class Teacher:
         """Why a reply is not learnt; empty if it is. `known` are prompts that are learnt."""
         if said.reason:
             return said.reason
-        task, answer = self.curriculum.tasks[said.question.task], encode(said.answer)
+        task, answer = self.dataset.tasks[said.question.task], encode(said.answer)
         if size(said.question._replace(answer=answer)) > self.longest:
             return "long"
         if said.question.level == PROPOSED:

@@ -26,20 +26,20 @@ class Plateau:
 
     def __init__(self, path: Path, size: Size, step: int, highest: int):
         """`path`: the metrics of a run that is at `step`, is of that size, and opens grades up to
-        `highest`. Counted are the losses since it is, and since that was opened."""
+        `highest`. Counted are the losses since it is, and since that was unlocked."""
         def rows(kind: str) -> list[dict[str, Any]]:
             return [row for row in metrics.read(path, kind) if row["step"] <= step]
-        opened = [row["step"] for row in rows("exam") if row["opened"] >= highest]
+        unlocked = [row["step"] for row in rows("curriculum") if row["unlocked"] >= highest]
         grown = [row["step"] for row in rows("grow")
                  if row.get("size") == [*size]]   # else it was killed before it had grown
-        begins = max(opened[:1] + grown[-1:], default=0)
+        begins = max(unlocked[:1] + grown[-1:], default=0)
         self.highest = highest
         self.losses = [row["loss"] for row in rows("step") if row["step"] > begins]
-        if rows("exam") and not opened:
+        if rows("curriculum") and not unlocked:
             self.losses = []
 
-    def __call__(self, step: int, loss: float, opened: int) -> bool:
-        if opened < self.highest:
+    def __call__(self, step: int, loss: float, unlocked: int) -> bool:
+        if unlocked < self.highest:
             self.losses = []
             return False
         self.losses.append(loss)

@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.config import ModelConfig, Profile
-from seed.curriculum import state
+from seed.curriculum.state import CurriculumState
 from seed.curriculum.dataset import Batch, Dataset
 from seed.resize import reconstruct
 from seed.wavecore import submodel
@@ -49,10 +49,10 @@ def shrink(parent: ModelConfig, params: Named, child: ModelConfig, batches: Sequ
 
 def lessons(profile: Profile, n: int = BATCHES) -> list[Batch]:
     """Batches of all grades alike, as the parent knew them."""
-    curriculum = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
+    dataset = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
                          profile.train.seed)
-    everything = state.enter(curriculum.config, curriculum.tasks)
-    return [curriculum.batch(everything, i, profile.train.batch_size, profile.train.seq_len)
+    everything = CurriculumState.initial(dataset.config, dataset.tasks)
+    return [dataset.batch(everything, i, profile.train.batch_size, profile.train.seq_len)
             for i in range(n)]
 
 

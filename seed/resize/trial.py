@@ -252,7 +252,7 @@ def _counted(path: Path) -> Iterator[tuple[int, int, int]]:
                 data = file.read()
             data = data[:data.rfind(b"\n") + 1]
             steps += data.count(b'"kind": "step"')
-            exams += data.count(b'"kind": "eval"') + data.count(b'"kind": "exam"')
+            exams += data.count(b'"kind": "eval"') + data.count(b'"kind": "curriculum"')
             size += len(data)
         yield steps, exams, size
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from seed.config import from_dict
 from seed.errors import ConfigError
-from seed.curriculum import state
+from seed.curriculum.state import CurriculumState
 from seed.system_health import MB, meminfo_mb
 from seed.errors import CheckpointError
 
@@ -161,13 +161,13 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: its elapsed_s is {str(elapsed_s)[:40]!r}, not a time")
     try:
         from_dict(meta.get("profile"))
-        pupil = state.from_dict(meta.get("school"))
+        curriculum = CurriculumState.from_dict(meta.get("curriculum"))
     except ConfigError as error:
         raise CheckpointError(f"{path}: in its profile, {error}") from None
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if pupil.examined_at > meta["step"]:
-        raise CheckpointError(f"{path}: its school was examined after step {meta['step']}")
+    if curriculum.evaluated_at > meta["step"]:
+        raise CheckpointError(f"{path}: its curriculum was evaluated after step {meta['step']}")
 
 
 def read(path: Path) -> Checkpoint:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seed.config import Profile
-from seed.curriculum.dataset import Batch, TaughtBatch
+from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.curriculum.vocab import END
 from seed.rng import Stream, stream
 from seed.evaluation.forward_pass import ForwardByLength
@@ -28,7 +28,7 @@ class Learner:
         self.forward = ForwardByLength(self.model)
         self._rollouts: Rollouts | None = None
 
-    def step(self, batch: Batch | TaughtBatch, lr: float) -> StepResult:
+    def step(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
         """One optimizer step."""
         return self.step_graph.run(batch, lr)
 

@@ -10,8 +10,8 @@ import numpy as np
 from seed import system_health
 from seed.config import Profile, from_dict
 from seed.errors import ConfigError
-from seed.curriculum import state
-from seed.curriculum.dataset import Batch, Dataset, TaughtBatch
+from seed.curriculum.state import LAST, CurriculumState
+from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
 from seed.curriculum.task import Item
 from seed.governor import RUN, STOP, Decision
 from seed.system_health import Health
@@ -35,7 +35,7 @@ Lessons = TypeVar("Lessons")   # a batch, or the items of an examination
 
 class Learner(Protocol):
     """What the loop trains; `seed.training.learner.Learner` is the real one."""
-    def step(self, batch: Batch | TaughtBatch, lr: float) -> Any: ...
+    def step(self, batch: Batch | SoftTargetBatch, lr: float) -> Any: ...
     def forward(self, t: int, tokens: np.ndarray) -> np.ndarray: ...
 
     def rollout(self, prompts: Sequence[bytes], longest: int, temperature: float, seed: int,
@@ -79,14 +79,14 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
           clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
           look: Callable[[], Health] | None = None,
           wait: Callable[[float], object] | None = None,
-          soft: Callable[[int], TaughtBatch | None] | None = None,
+          soft: Callable[[int], SoftTargetBatch | None] | None = None,
           desk: Teacher | None = None,
           enough: Callable[[int, float, int], bool] | None = None) -> Result:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
     `look` reads the sensors and `wait` sleeps until told to stop; both are the real ones unless
-    given. `soft` gives the batch of a step in which a parent teaches, and nothing where the school
-    does; at `desk` a teacher answers. `enough` is told step, loss and opened grade after each step
+    given. `soft` gives the batch of a step in which a parent teaches, and None where the
+    curriculum does; at `desk` a teacher answers. `enough` is told step, loss and opened grade after each step
     until the rate falls, and may end the run. Bits depend on (profile, step), on what a teacher
     has said and on the step at which a table of LATER was changed, not on when it was saved,
     evaluated, paused or interrupted; after a way back they depend on the last save too.
@@ -97,9 +97,9 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
     config, status = profile.train, status or StatusLine(clock)
     if not config.steps and not config.minutes:
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
-    curriculum = Dataset(profile.curriculum, profile.identity, config.seed)
-    school = state.enter(profile.curriculum, curriculum.tasks)
-    curriculum.check(config.seq_len)
+    dataset = Dataset(profile.curriculum, profile.identity, config.seed)
+    curriculum = CurriculumState.initial(profile.curriculum, dataset.tasks)
+    dataset.check(config.seq_len)
     rows = config.batch_size * config.grad_accum_steps
     step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
     skipped, skipped_in_a_row, rollbacks = 0, 0, 0
@@ -113,12 +113,12 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
         step, elapsed_before = found.meta["step"], found.meta["elapsed_s"]
         skipped, rollbacks = found.meta["skipped"], found.meta["rollbacks"]
         lr_scale, plan = 0.5 ** rollbacks, Plan(**found.meta["plan"])
-        school = state.from_dict(found.meta["school"])
+        curriculum = CurriculumState.from_dict(found.meta["curriculum"])
         longer = config.minutes > from_dict(found.meta["profile"]).train.minutes
         if plan.total_steps != config.steps if config.steps else longer:
             plan = Plan()  # a run that is given a new end is planned anew
         status.say(f"going on from step {step} of {run_dir}")
-    again = ["selfplay", *(["exam"] if school.examined_at < step else [])]
+    again = ["selfplay", *(["curriculum"] if curriculum.evaluated_at < step else [])]
     metrics = Metrics(run_dir / "metrics.jsonl", step, status.say, again)
     started = last_eval = clock()
     saving = Checkpointer(run_dir, config, clock, status.say, step)
@@ -140,7 +140,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
         by_time = config.steps == 0  # else nothing of the clock goes into the file
         return {"profile": profile.to_dict(), "step": step, "skipped": skipped,
                 "elapsed_s": elapsed() if by_time else 0.0, "plan": asdict(plan),
-                "rollbacks": rollbacks, "school": school.to_dict()}
+                "rollbacks": rollbacks, "curriculum": curriculum.to_dict()}
 
     def mark() -> None:
         """Whether nothing would be lost now."""
@@ -179,7 +179,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
             pace.wait(max(0.1, profile.governor.poll_every_s))
 
     def examine(items: Sequence[Item]) -> list[Score] | None:
-        return evaluate(items, curriculum, learner.forward, config.seq_len, attend)
+        return evaluate(items, dataset, learner.forward, config.seq_len, attend)
 
     def examine_holdout() -> list[Score] | None:
         scores = examine(holdout)
@@ -196,14 +196,14 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
             raise
 
     def enter_play(step: int) -> Selfplay:
-        return Selfplay(profile.selfplay, curriculum, run_dir, step, config.seq_len + 1)
+        return Selfplay(profile.selfplay, dataset, run_dir, step, config.seq_len + 1)
 
     def extra(step: int) -> list[tuple[float, Sequence[Item]]]:
         return [*play.lessons(), *(desk.taught(step) if desk else ())]
 
     play = enter_play(step)
     exams: dict[int, list[Item]] = {}   # the examination of all that is open up to this grade
-    holdout = curriculum.holdout(profile.curriculum.holdout_items)
+    holdout = dataset.holdout(profile.curriculum.holdout_items)
     if not found:  # so that there is always a generation to go back to
         metrics.write("save", 0, bytes=saving.begin(learner.state_dict(), meta()))
     saving.announce(sum(array.nbytes for array in learner.state_dict().values()))
@@ -237,16 +237,16 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
             status.say(f"step {step}  holdout {100 * mean:.1f} % exact, mean of "
                        f"{len(scores)} levels")
 
-        if state.is_due(school, profile.curriculum, step):
-            if school.opened not in exams:
-                exams = {school.opened: lessons(curriculum.exam, school)}
-            scores = examine(exams[school.opened])
+        if curriculum.is_due(profile.curriculum, step):
+            if curriculum.unlocked not in exams:
+                exams = {curriculum.unlocked: lessons(dataset.evaluation_items, curriculum)}
+            scores = examine(exams[curriculum.unlocked])
             if scores is None:
                 continue
-            school, moved = state.update(school, profile.curriculum, curriculum.tasks,
-                                         by_task(scores), step)
-            metrics.write("exam", step, moved=moved, **school.to_dict())
-            status.say(f"step {step}  {state.describe(school)}")
+            curriculum, moved = curriculum.update(profile.curriculum, dataset.tasks,
+                                                  by_task(scores), step)
+            metrics.write("curriculum", step, moved=moved, **curriculum.to_dict())
+            status.say(f"step {step}  {curriculum.describe()}")
             if moved:
                 status.say(moved)
 
@@ -261,8 +261,8 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
         if desk and desk.is_due(step):
             heard = lessons(desk.collect, step)
             metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))
-        batch: Batch | TaughtBatch = (soft(step) if soft else None) or lessons(
-            curriculum.batch, school, step, rows, config.seq_len, extra(step), play.teaches_to_ask)
+        batch: Batch | SoftTargetBatch = (soft(step) if soft else None) or lessons(
+            dataset.batch, curriculum, step, rows, config.seq_len, extra(step), play.teaches_to_ask)
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch, lr)
@@ -276,7 +276,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
             metrics.write("skip", step, loss=repr(result.loss), in_a_row=skipped_in_a_row)
             if skipped_in_a_row >= config.max_nonfinite_steps:
                 last = _rollback(run_dir, learner, status, step, rollbacks, config.max_rollbacks)
-                step, school = last["step"], state.from_dict(last["school"])
+                step, curriculum = last["step"], CurriculumState.from_dict(last["curriculum"])
                 play = enter_play(step)
                 rollbacks += 1
                 lr_scale, skipped_in_a_row = 0.5 ** rollbacks, 0
@@ -291,11 +291,11 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
         elif each_s is not None:
             left_s = (plan.total_steps - step) * each_s
         shown = _describe(step, plan, left_s, loss_average, rate, skipped, pace,
-                          min(school.grade, state.LAST))
+                          min(curriculum.grade, LAST))
         if status.show(shown):
             notify(f"STATUS={shown}")
         falls = plan.decay_start is not None and step >= plan.decay_start
-        seen_enough = bool(enough and not falls and enough(step, result.loss, school.opened))
+        seen_enough = bool(enough and not falls and enough(step, result.loss, curriculum.unlocked))
 
 
 def _rollback(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,

@@ -5,7 +5,7 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.config import DistillConfig
-from seed.curriculum.dataset import Batch, TaughtBatch
+from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.training.optim import Optimizer
 from seed.wavecore.model import WaveCore, capture, read, write
 from seed.wavecore.reference import SoftTargets
@@ -50,21 +50,21 @@ class TrainStep:
             return total.realize(*optim.step(grads, total))
         self._step = capture(step)
 
-    def run(self, batch: Batch | TaughtBatch, lr: float) -> StepResult:
+    def run(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
         """A batch of grad_accum_steps * b rows; targets < 0 are learnt only if a teacher speaks."""
         b = batch.tokens.shape[0] // self.micro
         learnt = batch.targets >= 0
         for i, buffers in enumerate(self.inputs):
             for buffer, values in zip(buffers, (batch.tokens, batch.targets)):
                 write(buffer, values[i * b:(i + 1) * b])
-        if isinstance(batch, TaughtBatch):
-            learnt = learnt | (batch.places[..., 0] >= 0)
+        if isinstance(batch, SoftTargetBatch):
+            learnt = learnt | (batch.topk_ids[..., 0] >= 0)
             for i, buffers in enumerate(self.said):
-                for buffer, values in zip(buffers, (batch.places, batch.probs)):
+                for buffer, values in zip(buffers, (batch.topk_ids, batch.topk_probs)):
                     write(buffer, values[i * b:(i + 1) * b])
         else:
-            for places, _ in self.said:
-                read(places).fill(-1)   # nobody has said anything
+            for topk_ids, _ in self.said:
+                read(topk_ids).fill(-1)   # nobody has said anything
         write(self.inv_count, np.array([1 / max(1, int(learnt.sum()))], np.float32))
         write(self.optim.lr, np.array([lr], np.float32))
         loss = float(read(self._step())[0])

@@ -245,9 +245,9 @@ class Head:
              inv_count: Tensor, soft: SoftTargets | None = None) -> Tensor:
         launch, inputs = self.launch_forward, [x, gain, table, targets, inv_count]
         if soft:
-            top = typing.cast(int, soft.places.shape[-1])
+            top = typing.cast(int, soft.topk_ids.shape[-1])
             launch = self.launch_soft(top, soft.temperature, soft.alpha)
-            inputs += [soft.places.reshape(-1, top), soft.probs.reshape(-1, top)]
+            inputs += [soft.topk_ids.reshape(-1, top), soft.topk_probs.reshape(-1, top)]
         return Tensor.custom_kernel(
             _empty(1), _empty(*self.logits_shape), _empty(self.forward_scratch), *inputs,
             fxn=launch, grad_fxn=self._gradient)[0].reshape(())

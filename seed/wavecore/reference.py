@@ -127,12 +127,12 @@ def logits(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Tenso
 class SoftTargets(NamedTuple):
     """What a teacher expects of each byte: its likeliest few, and all others as one.
 
-    Where places[..., 0] < 0 it says nothing. `temperature` T divides the logits of teacher and
+    Where topk_ids[..., 0] < 0 it says nothing. `temperature` T divides the logits of teacher and
     student; the loss is (1 - alpha) of the hard one and alpha T^2 of the soft one, so that
     gradients keep their size at every T (Hinton et al. 1503.02531, section 2.1).
     """
-    places: Tensor       # (b, t, k) int32, distinct; < 0 is unused
-    probs: Tensor        # (b, t, k), softmax(teacher's logits / T) there
+    topk_ids: Tensor     # (b, t, k) int32, distinct; < 0 is unused
+    topk_probs: Tensor   # (b, t, k), softmax(teacher's logits / T) there
     temperature: float
     alpha: float
 
@@ -148,9 +148,9 @@ def cross_entropy(scores: Tensor, targets: Tensor, inv_count: Tensor,
     hard = -(scores.log_softmax(-1) * chosen).sum(-1)                   # (b, t)
     if soft is None:
         return hard.sum() * inv_count.reshape(())
-    said = soft.places[..., :1].squeeze(-1) >= 0                        # (b, t)
-    named = bytes_ == soft.places[..., None]                            # (b, t, k, v)
-    probs = (named * soft.probs[..., None]).sum(-2)                     # (b, t, v)
+    said = soft.topk_ids[..., :1].squeeze(-1) >= 0                      # (b, t)
+    named = bytes_ == soft.topk_ids[..., None]                          # (b, t, k, v)
+    probs = (named * soft.topk_probs[..., None]).sum(-2)                # (b, t, v)
     others = (1 - probs.sum(-1)).maximum(0)                             # (b, t)
     log_p = (scores / soft.temperature).log_softmax(-1)
     log_others = (log_p.exp() * named.any(-2).logical_not()).sum(-1).maximum(TINY).log()

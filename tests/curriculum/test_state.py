@@ -1,181 +1,172 @@
-"""The school moves on when a grade is passed, goes back when it is lost, and forgets no lesson."""
+"""The curriculum unlocks the next grade when one is passed and returns to a task that regressed."""
 import json
 
 import pytest
 
 from seed.config import CurriculumConfig
-from seed.curriculum import state
 from seed.curriculum.dataset import Dataset
-from seed.curriculum.state import LAST, CurriculumState, update, enter, from_dict
-from seed.curriculum.tasks import GRADES, NAMES
-from seed.curriculum.words import Identity
+from seed.curriculum.state import LAST, CurriculumState, grade_of, highest_grade
+from seed.curriculum.tasks import NAMES
 
 CONFIG = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), pass_mark=0.95, keep_mark=0.85,
                           patience_evals=3, replay_weight=0.1)
-TASKS = Dataset(CONFIG, {"who": "me", "where": "here"}, 0).tasks
-LEVELS = {task.name: 1 if task is Identity else len(task.chances)
-          for grade in GRADES for task in grade}
+DATASET = Dataset(CONFIG, {"who": "me", "where": "here"}, 0)
+TASKS = DATASET.tasks
 
 
-def marks(opened: int, **means: float) -> dict[str, tuple[float, ...]]:
-    """What an examination of the opened grades finds: 1.0, but for the tasks that are named."""
-    return {name: (means.get(name, 1.0),) * LEVELS[name]
-            for name in NAMES if state.grade_of(name) <= opened}
+def accuracy_of(unlocked: int, **means: float) -> dict[str, tuple[float, ...]]:
+    """Of each unlocked task: 1.0, but for those that are named."""
+    return {name: (means.get(name, 1.0),) * len(TASKS[name].levels)
+            for name in NAMES if grade_of(name) <= unlocked}
 
 
-def sit(school: CurriculumState, **means: float) -> tuple[CurriculumState, str]:
-    return update(school, CONFIG, NAMES, marks(school.opened, **means),
-                  school.examined_at + 250)
+def evaluated(state: CurriculumState, **means: float) -> tuple[CurriculumState, str]:
+    return state.update(CONFIG, NAMES, accuracy_of(state.unlocked, **means),
+                        state.evaluated_at + 250)
 
 
-def test_a_pupil_who_knows_everything_passes_a_grade_at_each_examination():
-    school, grades = enter(CONFIG, NAMES), []
-    while school.grade <= LAST:
-        grades.append((school.grade, school.opened))
-        school, said = sit(school)
-        assert said == (f"grade {school.opened} opens" if grades[-1][1] < LAST else "")
+def test_a_brain_that_knows_everything_passes_a_grade_at_each_evaluation():
+    state, grades = CurriculumState.initial(CONFIG, NAMES), []
+    while state.grade <= LAST:
+        grades.append((state.grade, state.unlocked))
+        state, event = evaluated(state)
+        assert event == (f"grade {state.unlocked} unlocked" if grades[-1][1] < LAST else "")
     assert grades == [(n, n) for n in range(1, LAST + 1)]
-    assert school.opened == LAST and set(school.passed) == set(NAMES)
-    assert sit(school) == (CurriculumState(LAST + 1, LAST, 2, school.examined_at + 250, school.passed,
-                                           school.accuracy), "")
+    assert state.unlocked == LAST and set(state.passed) == set(NAMES)
+    assert evaluated(state) == (CurriculumState(LAST + 1, LAST, 2, state.evaluated_at + 250,
+                                                state.passed, state.accuracy), "")
 
 
-def test_one_task_below_the_mark_keeps_the_next_grade_closed_until_patience_ends():
-    school = enter(CONFIG, NAMES)
-    for exam in range(1, CONFIG.patience_evals):
-        school, said = sit(school, repeat=0.94)
-        assert (school.opened, school.exams, said) == (1, exam, "")
-    school, said = sit(school, repeat=0.94)
-    assert (school.grade, school.opened, school.exams, said) == (1, 2, 0, "grade 2 opens")
-    assert "repeat" not in school.passed
-    assert school.sampling_weight(CONFIG, TASKS["repeat"], 1) == pytest.approx(0.1 + 0.06, abs=1e-3)
-    school, said = sit(school)
-    assert (school.grade, school.opened, said) == (3, 3, "grade 3 opens")
+def test_one_task_below_the_pass_mark_keeps_the_next_grade_locked_until_patience_ends():
+    state = CurriculumState.initial(CONFIG, NAMES)
+    for evaluation in range(1, CONFIG.patience_evals):
+        state, event = evaluated(state, repeat=0.94)
+        assert (state.unlocked, state.evals_since_unlock, event) == (1, evaluation, "")
+    state, event = evaluated(state, repeat=0.94)
+    assert (state.grade, state.unlocked, state.evals_since_unlock) == (1, 2, 0)
+    assert event == "grade 2 unlocked" and "repeat" not in state.passed
+    assert state.sampling_weight(CONFIG, TASKS["repeat"], 1) == pytest.approx(0.1 + 0.06, abs=1e-3)
+    state, event = evaluated(state)
+    assert (state.grade, state.unlocked, event) == (3, 3, "grade 3 unlocked")
 
 
-def test_a_lost_task_brings_its_grade_and_its_lessons_back():
-    school = CurriculumState(4, 4, 0, 1000, tuple(sorted(n for n in NAMES if state.grade_of(n) < 4)),
-                             marks(4, parity=0.5))
-    held, said = sit(school, count=0.86, parity=0.5)
-    assert held.grade == 4 and not said    # above the keep mark: replay is enough
-    back, said = sit(school, count=0.84, parity=0.5)
-    assert (back.grade, back.opened, said) == (2, 4, "count is lost: 84 %")
-    assert "count" not in back.passed
-    for lesson, weight in (("count", 0.1 + 0.16), ("copy", 0.1), ("parity", 1.1), ("assign", 0.0)):
-        assert back.sampling_weight(CONFIG, TASKS[lesson], 1) == pytest.approx(weight, abs=0.01)
-    still, _ = sit(back, count=0.94, parity=0.5)
-    assert still.grade == 2    # what is lost has to reach the pass mark again
-    again, _ = sit(still, parity=0.5)
-    assert again.grade == 4 and "count" in again.passed
+def test_a_task_that_regressed_brings_its_grade_and_its_items_back():
+    passed = tuple(sorted(name for name in NAMES if grade_of(name) < 4))
+    state = CurriculumState(4, 4, 0, 1000, passed, accuracy_of(4, parity=0.5))
+    above_keep_mark, event = evaluated(state, count=0.86, parity=0.5)
+    assert above_keep_mark.grade == 4 and not event    # replay is enough
+    regressed, event = evaluated(state, count=0.84, parity=0.5)
+    assert (regressed.grade, regressed.unlocked) == (2, 4)
+    assert event == "count regressed to 84 %" and "count" not in regressed.passed
+    for task, weight in (("count", 0.1 + 0.16), ("copy", 0.1), ("parity", 1.1), ("assign", 0.0)):
+        assert regressed.sampling_weight(CONFIG, TASKS[task], 1) == pytest.approx(weight, abs=0.01)
+    below_pass_mark, _ = evaluated(regressed, count=0.94, parity=0.5)
+    assert below_pass_mark.grade == 2    # a regressed task has to reach the pass mark again
+    passed_again, _ = evaluated(below_pass_mark, parity=0.5)
+    assert passed_again.grade == 4 and "count" in passed_again.passed
 
 
 def test_the_grade_is_the_lowest_with_a_task_that_is_not_passed():
-    school, _ = sit(CurriculumState(LAST, LAST), parity=0.5, grid=0.5)
-    assert school.grade == 4
-    assert sit(school, grid=0.5)[0].grade == LAST
-    assert sit(school)[0].grade == LAST + 1
+    state, _ = evaluated(CurriculumState(LAST, LAST), parity=0.5, grid=0.5)
+    assert state.grade == 4
+    assert evaluated(state, grid=0.5)[0].grade == LAST
+    assert evaluated(state)[0].grade == LAST + 1
 
 
-def test_a_task_that_was_never_passed_cannot_be_lost():
-    school = CurriculumState(3, 3, 0, 750, ("copy", "identity"), {})
-    school, said = sit(school, repeat=0.2, add=0.1)
-    assert school.grade == 1 and not said
+def test_a_task_that_was_never_passed_cannot_regress():
+    state, event = evaluated(CurriculumState(3, 3, 0, 750, ("copy", "identity"), {}),
+                             repeat=0.2, add=0.1)
+    assert state.grade == 1 and not event
 
 
-def test_grades_without_lessons_are_skipped_and_a_task_of_ones_own_is_never_waited_for():
-    assert enter(CONFIG, ["parity", "a.py:Own"]) == CurriculumState(4, 4)
-    tasks = ["copy", "grid", "a.py:Own"]
-    school = enter(CONFIG, tasks)
-    own = {"copy": (1.0,), "a.py:Own": (0.0,)}
-    school, said = update(school, CONFIG, tasks, own, 250)
-    assert (school.grade, school.opened, said) == (LAST, LAST, f"grade {LAST} opens")
-    assert school.is_open("a.py:Own")
-    school, said = update(school, CONFIG, tasks, {**own, "grid": (1.0,)}, 500)
-    assert (school.grade, said) == (LAST + 1, "")
+def test_grades_without_tasks_are_skipped_and_a_user_task_is_never_waited_for():
+    assert CurriculumState.initial(CONFIG, ["parity", "a.py:Mine"]) == CurriculumState(4, 4)
+    tasks, accuracy = ["copy", "grid", "a.py:Mine"], {"copy": (1.0,), "a.py:Mine": (0.0,)}
+    state, event = CurriculumState.initial(CONFIG, tasks).update(CONFIG, tasks, accuracy, 250)
+    assert (state.grade, state.unlocked, event) == (LAST, LAST, f"grade {LAST} unlocked")
+    assert state.is_unlocked("a.py:Mine")
+    state, event = state.update(CONFIG, tasks, {**accuracy, "grid": (1.0,)}, 500)
+    assert (state.grade, event) == (LAST + 1, "")
 
 
-def test_the_grade_opened_last_has_a_task_with_a_share():
-    shares = {"copy": 1.0, "parity": 1.0, "grid": 0.0, "a.py:Own": 1.0}
-    assert state.highest(CurriculumConfig(tasks=shares)) == 4
-    assert state.highest(CurriculumConfig(tasks={**shares, "grid": 0.1})) == LAST
-    assert state.highest(CurriculumConfig(tasks=shares, eval_every_steps=0)) == LAST
+def test_the_highest_grade_has_a_task_with_a_weight():
+    weights = {"copy": 1.0, "parity": 1.0, "grid": 0.0, "a.py:Mine": 1.0}
+    assert highest_grade(CurriculumConfig(tasks=weights)) == 4
+    assert highest_grade(CurriculumConfig(tasks={**weights, "grid": 0.1})) == LAST
+    assert highest_grade(CurriculumConfig(tasks=weights, eval_every_steps=0)) == LAST
 
 
-def test_a_longer_level_of_a_stepwise_task_is_studied_as_far_as_the_one_below_is_known():
-    parity = TASKS["parity"]
-    for first, second, needs in (((0.5, 0.5, 0.5), 0.1, (1.1, 0.1, 0.1)),
-                                 ((0.75, 0.5, 0.5), 0.6, (0.6, 0.6, 0.1)),
-                                 ((1.0, 0.75, 0.5), 0.6, (0.1, 0.6, 0.6))):
-        school = CurriculumState(4, 4, accuracy={"parity": first})
-        found = [school.sampling_weight(CONFIG, parity, level) for level in (1, 2, 3)]
-        assert found == pytest.approx(needs) and found[1] == pytest.approx(second)
-    fresh = CurriculumState(4, 4)
-    assert [fresh.sampling_weight(CONFIG, parity, n) for n in (1, 2)] == pytest.approx([1.1, 0.1])
-    runs = [CurriculumState(2, 2).sampling_weight(CONFIG, TASKS["count"], level)
-            for level in (1, 2)]
-    assert runs == pytest.approx([1.1, 1.1])
+@pytest.mark.parametrize("accuracy, weights", [((0.5, 0.5, 0.5), (1.1, 0.1, 0.1)),
+                                               ((0.75, 0.5, 0.5), (0.6, 0.6, 0.1)),
+                                               ((1.0, 0.75, 0.5), (0.1, 0.6, 0.6)),
+                                               ((), (1.1, 0.1, 0.1))])
+def test_a_level_of_a_stepwise_task_is_sampled_as_far_as_the_level_below_is_known(accuracy,
+                                                                                   weights):
+    state = CurriculumState(4, 4, accuracy={"parity": accuracy} if accuracy else {})
+    assert [state.sampling_weight(CONFIG, TASKS["parity"], level)
+            for level in (1, 2, 3)] == pytest.approx(weights)
 
 
-def test_without_examinations_all_is_open_and_shares_alone_decide():
+def test_levels_of_other_tasks_do_not_wait_for_each_other():
+    assert [CurriculumState(2, 2).sampling_weight(CONFIG, TASKS["count"], level)
+            for level in (1, 2)] == pytest.approx([1.1, 1.1])
+
+
+def weights_by_task(dataset: Dataset, state: CurriculumState) -> dict[str, float]:
+    weights = dict.fromkeys(NAMES, 0.0)
+    for (task, _), weight in zip(dataset.levels, dataset.mixture(state), strict=True):
+        weights[task.name] += weight
+    return weights
+
+
+def test_without_evaluations_all_is_unlocked_and_the_profile_s_weights_alone_decide():
     config = CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0), eval_every_steps=0)
-    school = enter(config, NAMES)
-    lessons = Dataset(config, {"who": "me"}, 0)
-    weights = lessons.mixture(school)
-    assert len(weights) == sum(LEVELS.values())
-    assert not state.is_due(school, config, 250)
-    assert {round(w * LEVELS[task.name], 9) for w, (task, _) in zip(weights, lessons._lessons)} == {
-        1.0}
+    state = CurriculumState.initial(config, NAMES)
+    assert not state.is_due(config, 250)
+    assert weights_by_task(Dataset(config, {"who": "me"}, 0), state) == pytest.approx(
+        dict.fromkeys(NAMES, 1.0))
 
 
-def shares_of(school: CurriculumState) -> dict[str, float]:
-    """Weight of each task in the lessons."""
-    lessons = Dataset(CONFIG, {"who": "me"}, 0)
-    shares = dict.fromkeys(NAMES, 0.0)
-    for (task, _), weight in zip(lessons._lessons, lessons.mixture(school)):
-        shares[task.name] += weight
-    return shares
-
-
-def test_lessons_come_only_from_open_grades_and_more_often_where_they_are_needed():
-    shares = shares_of(CurriculumState(2, 2, 0, 250, ("copy",), marks(2, count=0.0, next=0.5)))
-    assert shares["copy"] == pytest.approx(0.1) and shares["repeat"] == pytest.approx(0.1)
-    assert [shares[name] for name in ("count", "next", "missing")] == pytest.approx(
+def test_items_are_of_unlocked_grades_and_more_often_of_what_is_less_known():
+    weights = weights_by_task(DATASET, CurriculumState(
+        2, 2, 0, 250, ("copy",), accuracy_of(2, count=0.0, next=0.5)))
+    assert weights["copy"] == pytest.approx(0.1) and weights["repeat"] == pytest.approx(0.1)
+    assert [weights[name] for name in ("count", "next", "missing")] == pytest.approx(
         [1.1, 0.6, 0.1], abs=0.02)
-    assert all(not share for name, share in shares.items() if state.grade_of(name) > 2)
+    assert all(weight == 0 for name, weight in weights.items() if grade_of(name) > 2)
 
 
-def test_an_examination_asks_all_that_is_open_and_nothing_else():
-    lessons = Dataset(CONFIG, {"who": "me"}, 0)
-    items = lessons.exam(CurriculumState(2, 3))
-    assert {item.task for item in items} == {n for n in NAMES if state.grade_of(n) <= 3}
-    assert items == lessons.exam(CurriculumState(2, 3)) != lessons.holdout(CONFIG.eval_items)
+def test_an_evaluation_covers_all_that_is_unlocked_and_nothing_else():
+    items = DATASET.evaluation_items(CurriculumState(2, 3))
+    assert {item.task for item in items} == {name for name in NAMES if grade_of(name) <= 3}
+    assert items == DATASET.evaluation_items(CurriculumState(2, 3))
+    assert items != DATASET.holdout(CONFIG.eval_items)
 
 
-def test_a_line_says_how_much_of_each_grade_is_known():
-    assert state.describe(CurriculumState()) == "grade 1"
-    school, _ = sit(CurriculumState(2, 2), copy=0.4, count=0.25, next=0.5)
-    assert state.describe(school) == "grade 1; exact % of grade 1: 80, 2: 58"
-    assert state.describe(sit(CurriculumState(LAST, LAST))[
-                          0]).startswith("all grades passed; exact % of")
+def test_a_line_states_the_accuracy_of_each_grade():
+    assert CurriculumState().describe() == "in grade 1"
+    state, _ = evaluated(CurriculumState(2, 2), copy=0.4, count=0.25, next=0.5)
+    assert state.describe() == "in grade 1; grade 1 accuracy 80 %, grade 2 accuracy 58 %"
+    assert evaluated(CurriculumState(LAST, LAST))[0].describe().startswith(
+        "all grades passed; grade 1 accuracy 100 %")
 
 
-def test_an_examination_is_due_once_at_its_step():
-    school = CurriculumState(examined_at=250)
-    assert [step for step in range(1001) if state.is_due(school, CONFIG, step)] == [
-        500, 750, 1000]
+def test_an_evaluation_is_due_once_at_its_step():
+    state = CurriculumState(evaluated_at=250)
+    assert [step for step in range(1001) if state.is_due(CONFIG, step)] == [500, 750, 1000]
 
 
-def test_the_state_survives_json_and_anything_else_is_refused():
-    school = CurriculumState(2, 3, 1, 500, ("copy",), {"copy": (1.0, 0.5, 1 / 3)})
-    assert from_dict(json.loads(json.dumps(school.to_dict()))) == school
-    good = school.to_dict()
-    for key, value in (("grade", 0), ("grade", LAST + 2), ("opened", True), ("exams", -1),
-                       ("passed", [1]), ("passed", None), ("accuracy", {"copy": [1.5]}),
-                       ("accuracy", {"copy": ["1"]}), ("accuracy", []), ("examined_at", 0.5),
-                       ("passed", "copy"), ("passed", ["nosuch"]), ("accuracy", {"copy": []}),
-                       ("grade", 4)):
-        with pytest.raises(ValueError, match="school"):
-            from_dict({**good, key: value})
+def test_the_state_survives_json_and_anything_else_is_rejected():
+    state = CurriculumState(2, 3, 1, 500, ("copy",), {"copy": (1.0, 0.5, 1 / 3)})
+    assert CurriculumState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+    good = state.to_dict()
+    for key, value in (("grade", 0), ("grade", LAST + 2), ("unlocked", True),
+                       ("evals_since_unlock", -1), ("passed", [1]), ("passed", None),
+                       ("accuracy", {"copy": [1.5]}), ("accuracy", {"copy": ["1"]}),
+                       ("accuracy", []), ("evaluated_at", 0.5), ("passed", "copy"),
+                       ("passed", ["nosuch"]), ("accuracy", {"copy": []}), ("grade", 4)):
+        with pytest.raises(ValueError, match="curriculum state"):
+            CurriculumState.from_dict({**good, key: value})
     for junk in (None, [], {}, {"grade": 1}, {**good, "more": 1}):
-        with pytest.raises(ValueError, match="school"):
-            from_dict(junk)
+        with pytest.raises(ValueError, match="curriculum state"):
+            CurriculumState.from_dict(junk)

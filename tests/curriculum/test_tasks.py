@@ -23,7 +23,7 @@ OPEN = CurriculumState(LAST, LAST)
 TABLE = {"who are you": "I am Seed.", "what for": "To learn.", "where": "Here."}
 
 
-def curriculum(seed=0, parts=False, **tasks):
+def dataset(seed=0, parts=False, **tasks):
     config = CurriculumConfig(tasks=tasks or dict.fromkeys(NAMES, 1.0), intermediate_targets=parts)
     return Dataset(config, TABLE, seed)
 
@@ -154,7 +154,7 @@ def recompute(task, prompt):
 
 
 def every_item(n=40):
-    c = curriculum()
+    c = dataset()
     return c, samples(c, n) + c.holdout(n) + c.extrapolation(n)
 
 
@@ -196,13 +196,13 @@ def test_questions_of_others_never_raise_and_without_an_answer_none_is_right():
     ("recall", "k:ab,f:", ""), ("brackets", "()|", ""), ("grid", "RR./.G.@", "S"),
     ("add", "\u0661+2=", "3")])
 def test_a_question_that_has_no_answer_has_no_right_one(task, prompt, tempting):
-    asked = curriculum().tasks[task]
+    asked = dataset().tasks[task]
     assert not asked.verify(prompt.encode(), tempting.encode())
     assert not asked.verify(prompt.encode(), b"")
 
 
 def test_numbers_that_python_does_not_read_have_no_right_answer():
-    asked = curriculum().tasks["add"]
+    asked = dataset().tasks["add"]
     assert not asked.verify(b"1" * 4301 + b"+1=", b"1" * 4300 + b"2")
     assert asked.verify(b"1" * 4300 + b"+1=", b"1" * 4299 + b"2")
 
@@ -220,24 +220,24 @@ def test_a_prompt_belongs_to_exactly_one_task():
 
 
 def test_holdout_and_training_share_no_prompt_for_any_seed():
-    held = {i.prompt for seed in (0, 1) for i in curriculum(seed).holdout(33)}
-    held |= {i.prompt for i in curriculum().extrapolation(33)}
+    held = {i.prompt for seed in (0, 1) for i in dataset(seed).holdout(33)}
+    held |= {i.prompt for i in dataset().extrapolation(33)}
     for seed in (0, 1, 42, 43):
-        seen = {p for s in range(40) for p, _ in unpack(curriculum(seed).batch(OPEN, s, 5, 127))}
+        seen = {p for s in range(40) for p, _ in unpack(dataset(seed).batch(OPEN, s, 5, 127))}
         assert not seen & held and not any(map(is_holdout, seen))
 
 
 def test_examinations_do_not_depend_on_the_run_seed_or_the_other_tasks():
-    assert curriculum(1).holdout(7) == curriculum(2).holdout(7)
-    alone = curriculum(3, parity=1.0, copy=0.0)
+    assert dataset(1).holdout(7) == dataset(2).holdout(7)
+    alone = dataset(3, parity=1.0, copy=0.0)
     assert list(alone.tasks) == ["parity"]
     for name in ("holdout", "extrapolation"):
-        mixed = getattr(curriculum(), name)(7)
+        mixed = getattr(dataset(), name)(7)
         assert getattr(alone, name)(7) == [i for i in mixed if i.task == "parity"]
 
 
 def test_extrapolation_prompts_are_longer_than_any_trained_one():
-    c = curriculum()
+    c = dataset()
     longest = Counter()
     for item in samples(c, 400):
         longest[item.task] = max(longest[item.task], len(item.prompt))
@@ -247,18 +247,18 @@ def test_extrapolation_prompts_are_longer_than_any_trained_one():
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step():
-    c = curriculum(5)
+    c = dataset(5)
     first = c.batch(OPEN, 3, 4, 128)
     c.batch(OPEN, 9, 4, 128)
-    again = curriculum(5).batch(OPEN, 3, 4, 128)
+    again = dataset(5).batch(OPEN, 3, 4, 128)
     assert all(np.array_equal(a, b) and a.dtype == np.int32 for a, b in zip(first, again))
-    for other in (c.batch(OPEN, 4, 4, 128), curriculum(6).batch(OPEN, 3, 4, 128)):
+    for other in (c.batch(OPEN, 4, 4, 128), dataset(6).batch(OPEN, 3, 4, 128)):
         assert not np.array_equal(first.tokens, other.tokens)
 
 
 @pytest.mark.parametrize("rows, seq_len", [(1, 113), (3, 129), (16, 128)])
 def test_rows_hold_whole_items_whose_answers_are_the_targets(rows, seq_len):
-    c = curriculum()
+    c = dataset()
     batch = c.batch(OPEN, 0, rows, seq_len)
     assert batch.tokens.shape == batch.targets.shape == (rows, seq_len)
     pairs = unpack(batch)
@@ -281,7 +281,7 @@ def test_rows_are_full_and_hold_the_tasks_in_their_shares():
 
 
 def test_parts_of_prompts_are_answered_where_they_end_but_for_those_of_the_holdout():
-    whole, with_parts = curriculum(), curriculum(parts=True)
+    whole, with_parts = dataset(), dataset(parts=True)
     taught = Counter()
     for step in range(20):
         plain, batch = (c.batch(OPEN, step, 16, 128) for c in (whole, with_parts))
@@ -306,7 +306,7 @@ def test_parts_of_prompts_are_answered_where_they_end_but_for_those_of_the_holdo
 
 
 def test_evaluation_rows_hold_one_item_each():
-    items = curriculum().holdout(2)
+    items = dataset().holdout(2)
     assert unpack(pack_one_per_row(items, 129)) == [(i.prompt, i.answer) for i in items]
     with pytest.raises(ConfigError, match="train.seq_len is 3: an item of copy needs 7"):
         pack_one_per_row([Item("copy", 1, b"abc>", b"abc")], 3)
@@ -314,7 +314,7 @@ def test_evaluation_rows_hold_one_item_each():
 
 @pytest.mark.parametrize("n", [16, 64, 400])
 def test_no_constant_answer_beats_the_chance_level(n):
-    c = curriculum()
+    c = dataset()
     groups = {}
     for item in c.holdout(n) + samples(c, n):
         groups.setdefault((item.task, item.level, is_holdout(item.prompt)), []).append(item.answer)
@@ -331,20 +331,20 @@ def test_no_constant_answer_beats_the_chance_level(n):
 def test_examinations_ask_distinct_items_and_every_answer_of_few():
     table = {f"question {i}": f"answer {i}" for i in range(40)}
     c = Dataset(CurriculumConfig(tasks=dict.fromkeys(NAMES, 1.0)), table, 0)
-    for items in (c.holdout(16), c.exam(OPEN), c.extrapolation(16)):
+    for items in (c.holdout(16), c.evaluation_items(OPEN), c.extrapolation(16)):
         assert len(set(items)) == len(items)
-    asked = {item.answer for item in c.exam(OPEN) if item.task == "identity"}
+    asked = {item.answer for item in c.evaluation_items(OPEN) if item.task == "identity"}
     assert asked == set(c.tasks["identity"].answers)
 
 
 def test_long_strings_change_up_to_their_end():
-    for item in curriculum().extrapolation(100):
+    for item in dataset().extrapolation(100):
         if item.task in ("parity", "cycle", "modular"):
             assert len(set(item.prompt[-16:])) > 2, item
 
 
 def test_the_readme_answers_its_own_prompts():
-    c = curriculum()
+    c = dataset()
     text = (Path(__file__).parents[2] / "README.md").read_text()
     rows = re.findall(r"^\| *\d* *\| ([a-z_, ]+) \| (`.*?`) \| ", text[text.index("## Lessons"):],
                       re.MULTILINE)
@@ -361,7 +361,7 @@ def test_the_readme_answers_its_own_prompts():
 
 
 def test_an_item_that_outgrows_a_row_is_not_drawn_and_a_row_for_none_is_refused_at_once():
-    c = curriculum(recall=1.0)
+    c = dataset(recall=1.0)
     assert max(len(p + a) for p, a in unpack(c.batch(OPEN, 0, 8, 40))) <= 40
     with pytest.raises(ConfigError, match="train.seq_len is 12: an item of recall needs"):
         c.check(12)
@@ -371,11 +371,11 @@ def test_an_item_that_outgrows_a_row_is_not_drawn_and_a_row_for_none_is_refused_
 
 def test_wrong_configs_are_refused_with_the_fix():
     with pytest.raises(ConfigError, match="curriculum.tasks.substract is unknown; .* subtract"):
-        curriculum(substract=1.0)
+        dataset(substract=1.0)
     with pytest.raises(ConfigError, match="identity is empty"):
         Dataset(CurriculumConfig(tasks={"identity": 1.0}), {}, 0)
     with pytest.raises(ConfigError, match="train.seq_len is 2: .* use at least"):
-        curriculum(copy=1.0).batch(OPEN, 0, 1, 2)
+        dataset(copy=1.0).batch(OPEN, 0, 1, 2)
 
 
 def test_text_survives_the_vocabulary():
@@ -389,12 +389,12 @@ def test_the_curriculum_never_imports_tinygrad():
 
 @pytest.mark.long
 def test_ten_million_training_items_of_five_seeds_hold_none_that_is_examined():
-    lessons = curriculum()
+    lessons = dataset()
     kept = {item.prompt for n in (16, 64, 1000) for item in (
-        *lessons.holdout(n), *lessons.extrapolation(n))} | {i.prompt for i in lessons.exam(OPEN)}
+        *lessons.holdout(n), *lessons.extrapolation(n))} | {i.prompt for i in lessons.evaluation_items(OPEN)}
     assert len(kept) > 50_000 and all(map(is_holdout, kept))
     for seed in range(5):
-        lessons, seen, step = curriculum(seed), 0, 0
+        lessons, seen, step = dataset(seed), 0, 0
         while seen < 2_000_000:
             prompts = [prompt for prompt, _ in unpack(lessons.batch(OPEN, step, 512, 128))]
             assert not kept.intersection(prompts) and not any(map(is_holdout, prompts))

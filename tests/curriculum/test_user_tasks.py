@@ -39,9 +39,9 @@ def written(folder: Path, text: str = COLOURS) -> str:
 
 
 def drawn(name: str, n: int = 40, holdout: bool = False) -> list:
-    curriculum = Dataset(load_profile("toy", (), [name]).curriculum, {"who": "me"}, 0)
+    dataset = Dataset(load_profile("toy", (), [name]).curriculum, {"who": "me"}, 0)
     rng = dice(0, Stream.SAMPLE, 0)
-    return [curriculum.draw(rng, curriculum.tasks[name], 1, holdout) for _ in range(n)]
+    return [dataset.draw(rng, dataset.tasks[name], 1, holdout) for _ in range(n)]
 
 
 def test_a_class_in_a_file_is_a_task_like_any_other(tmp_path):
@@ -53,9 +53,9 @@ def test_a_class_in_a_file_is_a_task_like_any_other(tmp_path):
     assert not task.verify(items[0].prompt, b"green")
     profile = load_profile("toy", (), [f"{name}=2.5"])
     assert profile.curriculum.tasks[name] == 2.5
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
-    assert {item.level for item in curriculum.holdout(5) if item.task == name} == {1, 2}
-    assert not [item for item in curriculum.extrapolation(5) if item.task == name]
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
+    assert {item.level for item in dataset.holdout(5) if item.task == name} == {1, 2}
+    assert not [item for item in dataset.extrapolation(5) if item.task == name]
 
 
 def test_the_lesson_of_the_readme_works(tmp_path):

@@ -21,7 +21,7 @@ from seed.wavecore.model import WaveCore, init_params
 T = 96
 
 
-def curriculum() -> Dataset:
+def dataset() -> Dataset:
     profile = load_profile("toy", ["curriculum.tasks.boolean=0", "curriculum.tasks.repeat=0"])
     return Dataset(profile.curriculum, profile.identity, 0)
 
@@ -54,13 +54,13 @@ class Oracle:
 
 
 def test_answers_are_what_greedy_generation_gives():
-    lessons = curriculum()
+    lessons = dataset()
     found = answers(Oracle(lessons), [b"12+30=", b"1011#", b"abc>"], [9, 9, 2], T)
     assert found == [b"42", b"1", b"ab"]
 
 
 def test_who_knows_is_of_one_mind_and_who_is_distracted_is_not():
-    lessons = curriculum()
+    lessons = dataset()
     for forgets in (False, True):
         found = consistency(lessons, Oracle(lessons, forgets=forgets), T, 3)
         assert [c.task for c in found] == list(lessons.tasks)
@@ -72,7 +72,7 @@ def test_who_knows_is_of_one_mind_and_who_is_distracted_is_not():
 
 
 def test_two_brains_agree_where_they_say_the_same_right_or_wrong():
-    lessons = curriculum()
+    lessons = dataset()
     items = [item for item in lessons.holdout(4) if item.task in ("parity", "compare")]
 
     class Stubborn(Oracle):
@@ -90,7 +90,7 @@ def test_two_brains_agree_where_they_say_the_same_right_or_wrong():
 @pytest.mark.parametrize("sure, error", [(20.0, 0.0), (np.log(255.0), 0.5)])
 def test_calibration_compares_confidence_with_being_right(sure, error):
     """Always right: at a logit of 20 it says so, at log 255 it claims only one half."""
-    lessons = curriculum()
+    lessons = dataset()
     found = calibration(lessons.holdout(2), Oracle(lessons, sure), T)
     assert sum(found.count) > 100 and found.error == pytest.approx(error, abs=1e-4)
     assert found.accuracy[np.argmax(found.count)] == 1.0
@@ -98,7 +98,7 @@ def test_calibration_compares_confidence_with_being_right(sure, error):
 
 
 def test_the_loss_of_who_is_surely_wrong_is_how_sure_it_is():
-    lessons = curriculum()
+    lessons = dataset()
     asked, oracle = lessons.holdout(2), Oracle(lessons, 20.0)
     found = calibration(asked, lambda t, tokens: np.roll(oracle(t, tokens), 1, -1), T)
     assert found.loss == pytest.approx(20.0, abs=1e-3) and not any(found.accuracy)
@@ -140,7 +140,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
     brains.untrained(tmp_path, "fast", "curriculum.holdout_items=2", "train.seq_len=64",
                      "curriculum.tasks.recall=0", "curriculum.tasks.story=0")
 
-    exams = [{"kind": "exam", "step": step, "accuracy": {"copy": [step / 500], "add": [0.5]}}
+    exams = [{"kind": "curriculum", "step": step, "accuracy": {"copy": [step / 500], "add": [0.5]}}
              for step in (250, 500)]
     played = [{"kind": "selfplay", "step": step, "task": "add_long", "level": 4, "rate": 0.25,
                "agreement": 1.0, "entropy": 0.1, "ended": 64} for step in (100, 200)]
@@ -156,7 +156,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
     found = json.loads(evaluate("--json"))
     assert found["step"] == 7 and found["holdout"] and found["extrapolation"]
     assert found["stability"]["steps"] == 2000 and found["stability"]["finite"]
-    assert (found["school"], found["rounds"], found["teacher"]) == (exams, played, heard)
+    assert (found["curriculum"], found["rounds"], found["teacher"]) == (exams, played, heard)
     assert "calibration error" in evaluate("--html", str(tmp_path / "report.html"))
     text = (tmp_path / "report.html").read_text()
     assert text == page(found)
@@ -175,7 +175,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
 def test_a_page_shows_names_as_text():
     score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
     text = page({"profile": "<i>", "step": 1, "holdout": [score], "extrapolation": [],
-                 "school": [], "rounds": [], "teacher": [], "consistency": [],
+                 "curriculum": [], "rounds": [], "teacher": [], "consistency": [],
                  "losses": [[250, 2.0], [500, 1.0]],
                  "growth": [{"step": 250, "parameters": [234680, 334816]}],
                  "ladder": [{"rung": "<u>", "peak_mb": 250.0, "predicted_mb": 240.0,

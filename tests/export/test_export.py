@@ -222,9 +222,9 @@ def test_a_trained_brain_is_the_same_in_both_runtimes_and_int8_costs_less_than_a
     subprocess.run([sys.executable, "-m", "seed", "train", "--profile", name, "--minutes", "1.5",
                     "--run-dir", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     source = brains.source_of(tmp_path / NAME)
-    curriculum = Dataset(source.profile.curriculum, source.profile.identity,
+    dataset = Dataset(source.profile.curriculum, source.profile.identity,
                          source.profile.train.seed)
-    items = list(dict.fromkeys(curriculum.holdout(source.profile.curriculum.holdout_items)))
+    items = list(dict.fromkeys(dataset.holdout(source.profile.curriculum.holdout_items)))
     expected = brains.expect(tmp_path / "expected.npz", source, 10_000, items)
     right = {}
     for target, python in (("portable", sys.executable), ("portable", old_python()),

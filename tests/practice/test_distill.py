@@ -36,21 +36,21 @@ def word_of(teacher: WaveCore, tokens: np.ndarray, top: int,
     z = teacher(realized(tokens))[0].numpy().astype(np.float64) / temperature
     p = np.exp(z - z.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    places = np.argsort(-p, -1)[..., :top].astype(np.int32)
-    return places, np.take_along_axis(p, places, -1).astype(np.float32)
+    topk_ids = np.argsort(-p, -1)[..., :top].astype(np.int32)
+    return topk_ids, np.take_along_axis(p, topk_ids, -1).astype(np.float32)
 
 
-def learn(model: WaveCore, tokens, targets, inv_count, places, probs, temperature: float,
+def learn(model: WaveCore, tokens, targets, inv_count, topk_ids, topk_probs, temperature: float,
           alpha: float) -> tuple[float, dict[str, np.ndarray]]:
     """Loss, and gradients by block."""
-    soft = SoftTargets(realized(places), realized(probs), temperature, alpha)
+    soft = SoftTargets(realized(topk_ids), realized(topk_probs), temperature, alpha)
     loss, _ = model.loss(realized(tokens), realized(targets), realized(inv_count), soft=soft)
     grads = loss.gradient(*model.packed.values())
     Tensor.realize(loss, *grads)
     return loss.item(), {block.name: g.numpy() for block, g in zip(model.blocks, grads)}
 
 
-def exact(logits, targets, inv_count, places, probs, temperature, alpha):
+def exact(logits, targets, inv_count, topk_ids, topk_probs, temperature, alpha):
     """The loss in float64, from the definition."""
     def log_softmax(z):
         z = z - anp.max(z, -1, keepdims=True)
@@ -58,11 +58,11 @@ def exact(logits, targets, inv_count, places, probs, temperature, alpha):
     hard_log, soft_log, total = log_softmax(logits), log_softmax(logits / temperature), 0.0
     for i, j in np.ndindex(*targets.shape):
         hard = -hard_log[i, j, targets[i, j]] if targets[i, j] >= 0 else 0.0
-        used = places[i, j] >= 0
+        used = topk_ids[i, j] >= 0
         if not used[0]:
             total = total + hard
             continue
-        named, q = places[i, j][used], probs[i, j][used].astype(np.float64)
+        named, q = topk_ids[i, j][used], topk_probs[i, j][used].astype(np.float64)
         others = np.setdiff1d(np.arange(256), named)
         soft = -anp.sum(q * soft_log[i, j][named])
         if 1 - q.sum() > 1e-7:
@@ -75,14 +75,14 @@ def exact(logits, targets, inv_count, places, probs, temperature, alpha):
                                                      (256, 3.0, 0.9)])
 def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, alpha):
     tokens, targets, inv_count = lessons()
-    places, probs = word_of(brain(1), tokens, top, temperature)
-    places[0, ::2] = -1                       # nothing said
+    topk_ids, topk_probs = word_of(brain(1), tokens, top, temperature)
+    topk_ids[0, ::2] = -1                       # nothing said
     if top > 1:
-        places[1, ::3, top // 2:] = -1        # fewer said
+        topk_ids[1, ::3, top // 2:] = -1        # fewer said
     rng = np.random.default_rng(2)
     arrays = [rng.standard_normal((B * T, 32)).astype(np.float32), np.ones(32, np.float32),
               rng.standard_normal((256, 32)).astype(np.float32)]
-    soft = SoftTargets(realized(places), realized(probs), temperature, alpha)
+    soft = SoftTargets(realized(topk_ids), realized(topk_probs), temperature, alpha)
 
     def by_kernel(x, gain, table):
         return fast.Head(CONFIG, B, T, 2).loss(x, gain, table, realized(targets.reshape(-1)),
@@ -94,7 +94,7 @@ def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, a
 
     def by_float64(given):
         logits = anp.dot(oracle.rms_norm(given[0], given[1], CONFIG.stream_eps), given[2].T)
-        return exact(anp.reshape(logits, (B, T, 256)), targets, inv_count, places, probs,
+        return exact(anp.reshape(logits, (B, T, 256)), targets, inv_count, topk_ids, topk_probs,
                      temperature, alpha)
     expected, d_expected = autograd.value_and_grad(by_float64)(
         [a.astype(np.float64) for a in arrays])
@@ -110,10 +110,10 @@ def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, a
 
 def test_one_hot_targets_at_temperature_1_are_cross_entropy():
     tokens, targets, inv_count = lessons()
-    places, probs = targets[..., None].copy(), np.ones((B, T, 1), np.float32)
-    soft, d_soft = learn(brain(0), tokens, targets, inv_count, places, probs, 1.0, 1.0)
-    nothing = np.full_like(places, -1)
-    hard, d_hard = learn(brain(0), tokens, targets, inv_count, nothing, probs, 1.0, 1.0)
+    topk_ids, topk_probs = targets[..., None].copy(), np.ones((B, T, 1), np.float32)
+    soft, d_soft = learn(brain(0), tokens, targets, inv_count, topk_ids, topk_probs, 1.0, 1.0)
+    nothing = np.full_like(topk_ids, -1)
+    hard, d_hard = learn(brain(0), tokens, targets, inv_count, nothing, topk_probs, 1.0, 1.0)
     assert abs(soft / hard - 1) < 1e-6
     for name, d in d_hard.items():
         assert np.linalg.norm(d) > 1e-3 and distance(d_soft[name], d) < 1e-5, name

@@ -33,8 +33,8 @@ def profile_of(*overrides: str):
 
 def play_of(run_dir, *overrides: str, step: int = 0) -> Selfplay:
     profile = profile_of(*overrides)
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
-    return Selfplay(profile.selfplay, curriculum, run_dir, step, 129)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
+    return Selfplay(profile.selfplay, dataset, run_dir, step, 129)
 
 
 def right(prompt: bytes) -> bytes:
@@ -77,7 +77,7 @@ def test_an_answer_said_in_doubt_or_with_unusual_states_does_not_pass(tmp_path, 
     round_, = play.play(10, 0, lambda prompts, *_: [
         Answer(right(p), True, *unsteady.get(i, (0.5, 4.0 if i == 4 else 1.0)))
         for i, p in enumerate(prompts)])
-    asked = play._prompts(play.curriculum.tasks[TASK], 7, 0, 10)
+    asked = play._prompts(play.dataset.tasks[TASK], 7, 0, 10)
     assert [item.prompt for item in round_.passed] == asked[4:]
     assert (round_.ended, round_.steady) == (16, 8)
 
@@ -114,11 +114,11 @@ def test_what_was_won_by_vote_is_judged_once_the_rule_is_asked(tmp_path):
 def test_a_level_that_a_task_has_not_is_refused_before_it_is_asked(tmp_path):
     for task, most in (("parity", 4), ("identity", 1)):
         profile = load_profile("toy", [f"selfplay.tasks={{{task}={most}}}"])
-        curriculum = Dataset(profile.curriculum, profile.identity, 0)
-        Selfplay(profile.selfplay, curriculum, tmp_path, 0, 129)
+        dataset = Dataset(profile.curriculum, profile.identity, 0)
+        Selfplay(profile.selfplay, dataset, tmp_path, 0, 129)
         more = replace(profile.selfplay, tasks={task: most + 1})
         with pytest.raises(ConfigError, match=f"tasks.{task} is {most + 1}: .* {most} levels"):
-            Selfplay(more, curriculum, tmp_path, 0, 129)
+            Selfplay(more, dataset, tmp_path, 0, 129)
 
 
 def test_rounds_come_every_so_many_steps_and_none_twice(tmp_path):
@@ -143,7 +143,7 @@ def test_by_vote_what_most_say_passes_unless_it_is_short(tmp_path):
         return [Answer(text, True, 0.1, 1.0) for text in said]
     round_, = play.play(10, 0, rollout)
     assert len(set(calls)) == 5
-    asked = play._prompts(play.curriculum.tasks[TASK], 7, 0, 10)
+    asked = play._prompts(play.dataset.tasks[TASK], 7, 0, 10)
     assert [item.prompt for item in round_.passed] == [asked[0], *asked[3:]]
     assert round_.agreement == pytest.approx((7 + 0.6) / 8)
 
@@ -176,12 +176,12 @@ def test_a_disk_that_refuses_costs_the_round_and_nothing_else(tmp_path):
 def test_what_was_won_has_its_share_of_the_lessons_and_no_parts_are_told(tmp_path):
     profile = load_profile(
         "toy", ["curriculum.tasks={parity=1.0}", "curriculum.eval_every_steps=0"])
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
     long = Item("parity", 4, b"10" * 25 + b"#", b"1")
-    plain = curriculum.batch(CurriculumState(6, 6), 5, 16, 128)
-    mixed = curriculum.batch(CurriculumState(6, 6), 5, 16, 128, [(0.5, [long])])
-    only = curriculum.batch(CurriculumState(6, 6), 5, 16, 128, [(1.0, [long])])
-    assert (curriculum.batch(CurriculumState(6, 6), 5, 16,
+    plain = dataset.batch(CurriculumState(6, 6), 5, 16, 128)
+    mixed = dataset.batch(CurriculumState(6, 6), 5, 16, 128, [(0.5, [long])])
+    only = dataset.batch(CurriculumState(6, 6), 5, 16, 128, [(1.0, [long])])
+    assert (dataset.batch(CurriculumState(6, 6), 5, 16,
             128, [(0.5, [])]).tokens == plain.tokens).all()
     assert b"10" * 25 + b"#1" in mixed.tokens[0].astype(np.uint8).tobytes() or \
         (mixed.tokens != plain.tokens).any()
@@ -227,8 +227,8 @@ def proposing(run_dir, *overrides: str) -> Selfplay:
     profile = load_profile("toy", ["curriculum.tasks={parity=1.0,add=1.0,copy=1.0}",
                                    "selfplay.tasks={parity=4,add=4}", "selfplay.questions=8",
                                    "selfplay.propose_fraction=0.5", *overrides])
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
-    return Selfplay(profile.selfplay, curriculum, run_dir, 0, 129)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
+    return Selfplay(profile.selfplay, dataset, run_dir, 0, 129)
 
 
 def free(text: str) -> bool:
@@ -260,7 +260,7 @@ def test_the_brain_asks_itself_what_it_says_and_learns_what_it_answers_right(tmp
         ("parity", 0, 0, 0), ("add", 0, 3, 2)]
     assert {item.prompt.decode() for item in play.won["add", 0]} == set(mine[:2])
     again = proposing(tmp_path, "selfplay.every_steps=10")
-    assert again.rounds == [] and again.frontier(again.curriculum.tasks["add"]) == 4
+    assert again.rounds == [] and again.frontier(again.dataset.tasks["add"]) == 4
     play.play(20, 0, rollout)
     assert asked[-1] == [mine[2].encode()]   # what was won is not new
     assert not {*draws[:4]} & {*draws[4:]}
@@ -268,9 +268,9 @@ def test_the_brain_asks_itself_what_it_says_and_learns_what_it_answers_right(tmp
 
 def test_prompts_are_learnt_of_a_share_of_what_plays_and_then_without_parts(tmp_path):
     play = proposing(tmp_path)
-    curriculum = play.curriculum
-    plain = curriculum.batch(CurriculumState(6, 6), 5, 16, 128)
-    batch = curriculum.batch(CurriculumState(6, 6), 5, 16, 128, (), play.teaches_to_ask)
+    dataset = play.dataset
+    plain = dataset.batch(CurriculumState(6, 6), 5, 16, 128)
+    batch = dataset.batch(CurriculumState(6, 6), 5, 16, 128, (), play.teaches_to_ask)
     assert (batch.tokens == plain.tokens).all()
     counts: dict[tuple[str, bool], int] = {}
     for tokens, targets in zip(batch.tokens, batch.targets):
@@ -278,7 +278,7 @@ def test_prompts_are_learnt_of_a_share_of_what_plays_and_then_without_parts(tmp_
         starts = [0, *(np.flatnonzero(tokens == END) + 1)]
         for start, end in zip(starts, starts[1:]):
             text = bytes(tokens[start:end].astype(np.uint8))
-            task = next(t for t in curriculum.tasks.values() if t.opening(text))
+            task = next(t for t in dataset.tasks.values() if t.opening(text))
             prompt = task.opening(text)
             whole = play.teaches_to_ask(Item(task.name, 1, prompt, text[len(prompt):]))
             counts[task.name, whole] = counts.get((task.name, whole), 0) + 1
@@ -292,7 +292,7 @@ def test_prompts_are_learnt_of_a_share_of_what_plays_and_then_without_parts(tmp_
     for name in ("add", "parity"):
         assert 0.3 < counts[name, True] / (counts[name, True] + counts[name, False]) < 0.7
     assert not any(proposing(tmp_path, "selfplay.propose_fraction=0.0").teaches_to_ask(item)
-                   for item in curriculum.holdout(5))
+                   for item in dataset.holdout(5))
 
 
 def kill_when(command: list[str], path: Path, lines: int) -> None:

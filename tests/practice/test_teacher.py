@@ -32,7 +32,7 @@ def desk_of(run_dir, *overrides: str, said: list[str] | None = None) -> Teacher:
 
 
 def is_right(desk: Teacher, item) -> bool:
-    return desk.curriculum.tasks[item.task].verify(item.prompt, item.answer)
+    return desk.dataset.tasks[item.task].verify(item.prompt, item.answer)
 
 
 def test_only_right_answers_of_a_probed_teacher_are_learnt(tmp_path):
@@ -85,9 +85,9 @@ class Oracle:
 
 def oracle_desk(run_dir, say, *overrides: str) -> Teacher:
     profile = load_profile("toy", ["curriculum.tasks={copy=1.0,add=1.0}", *overrides])
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
     config = load_profile("toy", [*MOCK, "teacher.tasks={copy=1.0,add=1.0}", *overrides]).teacher
-    return Teacher(config, curriculum, run_dir, 40, Oracle(say), print)
+    return Teacher(config, dataset, run_dir, 40, Oracle(say), print)
 
 
 def right(question) -> Reply:
@@ -206,13 +206,13 @@ class Less:
     name = f"{tmp_path}/less.py:Less"
     profile = load_profile("toy", ["curriculum.tasks={}"], [name])
     config = load_profile("toy", [*MOCK, f'teacher.tasks={{"{name}"=1.0}}']).teacher
-    curriculum = Dataset(profile.curriculum, {}, 0)
+    dataset = Dataset(profile.curriculum, {}, 0)
     asked = []
 
     def say(question):
         asked.append(question)
         return right(question) if len(asked) <= 20 else Reply(question, "1-2", "", -0.1)
-    desk = Teacher(config, curriculum, tmp_path, 129, Oracle(say), print)
+    desk = Teacher(config, dataset, tmp_path, 129, Oracle(say), print)
     assert desk.collect(0) == [] and desk.counts == {"wrong": 16}
 
 
@@ -247,8 +247,8 @@ def test_a_disk_that_refuses_costs_the_answers_and_nothing_else(tmp_path, monkey
 def test_what_a_teacher_says_has_its_share_and_tells_its_answer_alone(tmp_path):
     desk = desk_of(tmp_path, "teacher.tasks={parity=1.0}", "teacher.mock_accuracy=1.0")
     desk.collect(0)
-    curriculum = Dataset(load_profile("toy", MOCK).curriculum, {}, 0)
-    batch = curriculum.batch(CurriculumState(1, 1), 3, 16, 128, [(0.9, desk.pool(0))])
+    dataset = Dataset(load_profile("toy", MOCK).curriculum, {}, 0)
+    batch = dataset.batch(CurriculumState(1, 1), 3, 16, 128, [(0.9, desk.pool(0))])
     learnt = batch.targets[batch.targets >= 0]
     assert ((learnt == ord("0")) | (learnt == ord("1"))).sum() > 50
     for tokens, targets in zip(batch.tokens, batch.targets):
@@ -284,10 +284,10 @@ def replies_of(source: Background, questions) -> list[Reply]:
 
 def questions(n: int) -> list:
     profile = load_profile("toy", ["curriculum.tasks={add=1.0}"])
-    curriculum = Dataset(profile.curriculum, profile.identity, 0)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
     from seed.rng import Stream, dice
     rng = dice(0, Stream.SAMPLE, 0)
-    return [curriculum.draw(rng, curriculum.tasks["add"], 2, False) for _ in range(n)]
+    return [dataset.draw(rng, dataset.tasks["add"], 2, False) for _ in range(n)]
 
 
 def test_a_real_server_s_answers_come_back_beside_their_questions():

@@ -23,9 +23,9 @@ TOY = load_profile("toy")
 ENDLESS = (lambda profile: float("inf"))   # steps that are left
 
 
-def asked(plateau: Plateau, losses, opened: int = LAST, first: int = 1) -> list[int]:
+def asked(plateau: Plateau, losses, unlocked: int = LAST, first: int = 1) -> list[int]:
     """The steps at which it has said yes."""
-    return [step for step, loss in enumerate(losses, first) if plateau(step, loss, opened)]
+    return [step for step, loss in enumerate(losses, first) if plateau(step, loss, unlocked)]
 
 
 def test_a_brain_grows_when_its_loss_is_level_and_all_grades_are_open(tmp_path):
@@ -34,7 +34,7 @@ def test_a_brain_grows_when_its_loss_is_level_and_all_grades_are_open(tmp_path):
     assert asked(fresh(), level) == [1000, 1250, 1500, 1750, 2000]
     assert asked(fresh(), falling) == []
     assert asked(fresh(), falling[:1000] + [falling[999]] * 1000) == [2000]
-    assert asked(fresh(), level, opened=LAST - 1) == []
+    assert asked(fresh(), level, unlocked=LAST - 1) == []
     one = fresh()
     assert asked(one, level[:900], LAST - 1) == [] and asked(one, level[:1100], first=901) == [2000]
 
@@ -48,7 +48,7 @@ def test_a_resumed_ascent_asks_the_same_of_its_metrics(tmp_path):
         for step in range(1, 1501):   # 300 after the last save
             metrics.write("step", step, loss=1.0)
             if step == exam:
-                metrics.write("exam", step, opened=LAST)
+                metrics.write("curriculum", step, unlocked=LAST)
             if step == grown:
                 metrics.write("grow", step, parameters=[1, 1], size=[*LADDER[1]])
         assert len(Plateau(path, LADDER[1], 1200, LAST).losses) == counted

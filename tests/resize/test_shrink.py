@@ -108,11 +108,11 @@ def parent_in(run_dir, *overrides: str):
     run_dir.mkdir()
     checkpoint.save(run_dir, Learner(profile, 1).state_dict(), {
         "profile": profile.to_dict(), "step": 0, "skipped": 0, "elapsed_s": 0.0, "rollbacks": 0,
-        "plan": {"decay_start": None, "total_steps": None}, "school": START})
+        "plan": {"decay_start": None, "total_steps": None}, "curriculum": START})
     return profile
 
 
-START = {"grade": 1, "opened": 1, "exams": 0, "examined_at": 0, "passed": [], "accuracy": {}}
+START = {"grade": 1, "unlocked": 1, "evals_since_unlock": 0, "evaluated_at": 0, "passed": [], "accuracy": {}}
 
 
 def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tmp_path):
@@ -129,11 +129,11 @@ def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tm
         p = np.exp(z - z.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         learnt = batch.targets >= 0
-        assert learnt.any() and (batch.places[~learnt] == -1).all()
+        assert learnt.any() and (batch.topk_ids[~learnt] == -1).all()
         likeliest = np.sort(p[learnt], -1)[:, :-5:-1]
-        assert np.allclose(np.sort(batch.probs[learnt], -1)[:, ::-1], likeliest, atol=1e-6)
-        assert np.allclose(np.take_along_axis(p[learnt], batch.places[learnt].astype(int), -1),
-                           batch.probs[learnt], atol=1e-6)
+        assert np.allclose(np.sort(batch.topk_probs[learnt], -1)[:, ::-1], likeliest, atol=1e-6)
+        assert np.allclose(np.take_along_axis(p[learnt], batch.topk_ids[learnt].astype(int), -1),
+                           batch.topk_probs[learnt], atol=1e-6)
     assert np.array_equal(said.batch(3).tokens, said.batch(0).tokens)
     shutil.rmtree(tmp_path / "parent")
     again = distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)

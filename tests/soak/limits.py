@@ -125,7 +125,7 @@ def train(folder: Path, profile: Profile, case: str, options: list[str], zone: P
     for held_mb in looks(process, zone):
         text = record.read_text() if record.exists() else ""
         before, steps = steps, text.count('"kind": "step"')
-        if '"kind": "exam"' in text and steps > before:
+        if '"kind": "curriculum"' in text and steps > before:
             began = began or (time.monotonic(), steps)
             seconds = time.monotonic() - began[0]
             rate = (steps - began[1]) * tokens(profile) / seconds if seconds > SPEED_S else None

@@ -74,7 +74,7 @@ def outcome(run_dir: Path) -> tuple[str, str]:
     kinds = [json.loads(row)["kind"] for row in rows]
     last = dict.fromkeys(row for row, kind in zip(rows, kinds) if kind == "eval")
     steps = "\n".join([*(row for row, kind in zip(rows, kinds) if kind in
-                         ("step", "skip", "exam", "grow")), *last])
+                         ("step", "skip", "curriculum", "grow")), *last])
     return (hashlib.sha256((run_dir / CHECKPOINT).read_bytes()).hexdigest(),
             hashlib.sha256(steps.encode()).hexdigest())
 

@@ -42,7 +42,7 @@ def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path
     run_dir.mkdir(parents=True, exist_ok=True)
     checkpoint.save(run_dir, params, {
         "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0, "elapsed_s": 0.0,
-        "plan": {"decay_start": None, "total_steps": None}, "school": CurriculumState().to_dict()})
+        "plan": {"decay_start": None, "total_steps": None}, "curriculum": CurriculumState().to_dict()})
     return run_dir / checkpoint.NAME
 
 
@@ -75,8 +75,8 @@ def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Pa
 def main(run_dir: Path, folder: Path) -> None:
     source = source_of(run_dir / checkpoint.NAME)
     profile = source.profile
-    curriculum = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    expect(folder / "expected.npz", source, 10_000, list(dict.fromkeys(curriculum.holdout(2))))
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    expect(folder / "expected.npz", source, 10_000, list(dict.fromkeys(dataset.holdout(2))))
     for target, kind in (("portable", "float32"), ("portable", "int8"), ("litert", "float32"),
                          ("litert", "int8")):
         data = translate(source, Options(target, kind), None)

@@ -251,10 +251,10 @@ def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
     options = ("train.steps=6", "curriculum.eval_every_steps=4", "curriculum.eval_items=1")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, learner, *options, requests=requests)
-    assert [row["step"] for row in lines(tmp_path, "exam")] == [4]
+    assert [row["step"] for row in lines(tmp_path, "curriculum")] == [4]
     assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 4
     run(tmp_path, Counter(Clock()), *options)
-    assert [row["step"] for row in lines(tmp_path, "exam")] == [4]
+    assert [row["step"] for row in lines(tmp_path, "curriculum")] == [4]
 
 
 def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp_path, monkeypatch):

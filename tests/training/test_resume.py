@@ -49,8 +49,8 @@ def whole(tmp_path_factory) -> str:
     assert f"finished at step {STEPS}" in done.stdout and "copy" in done.stdout
     again = run(run_dir, "--threads", "1")
     assert again.returncode == 0 and f"finished at step {STEPS}" in again.stdout
-    school = read_meta(run_dir / NAME)["school"]
-    assert school["opened"] > 2 and school["examined_at"] == 125
+    curriculum = read_meta(run_dir / NAME)["curriculum"]
+    assert curriculum["unlocked"] > 2 and curriculum["evaluated_at"] == 125
     return sha256(run_dir)
 
 
