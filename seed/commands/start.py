@@ -1,7 +1,6 @@
 """What commands begin with: a profile, the compiler, a brain."""
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -36,24 +35,17 @@ def profile_of(args: argparse.Namespace) -> Profile:
     return load_profile(args.profile or DEFAULT, overrides, args.tasks)
 
 
-def prepare(threads: int) -> None:
-    """Before tinygrad is imported: device and compiler."""
-    from seed.wavecore.compiler import find_compiler
+def prepare(threads: int, cache_dir: Path | None = None) -> None:
+    """Checks --threads and prepares tinygrad."""
     if not 1 <= threads <= 64:
         raise ConfigError(f"--threads is {threads}: use 1 to 64")
-    os.environ.setdefault("DEV", "CPU")
-    os.environ["PARALLEL"] = "0"  # a pool of compiling processes costs memory and unblocks signals
-    os.environ["CC"] = find_compiler()
+    from seed.wavecore.tinygrad_seam import install
+    install(cache_dir)
 
 
 def prepare_brain(args: argparse.Namespace) -> None:
     """The same, with a cache of compiled kernels beside the brain."""
-    prepare(args.threads)
-    if "CACHEDB" not in os.environ:
-        from seed.wavecore.compiler import cpu
-        args.run_dir.mkdir(parents=True, exist_ok=True)
-        cache = args.run_dir / f"kernels.{cpu().replace(' ', '.')}.db"   # never another CPU's code
-        os.environ["CACHEDB"] = str(cache.resolve())
+    prepare(args.threads, args.run_dir)
 
 
 def newest(run_dir: Path, repair: bool = False):

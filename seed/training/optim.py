@@ -4,7 +4,8 @@ from tinygrad import Tensor
 
 from seed.config import TrainConfig
 from seed.wavecore import fast
-from seed.wavecore.model import WaveCore, read, write
+from seed.wavecore.model import WaveCore
+from seed.wavecore.tinygrad_seam import buffer_view, copy_into
 
 LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
 GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of update.h
@@ -45,17 +46,17 @@ class Optimizer:
 
     def grad_norm(self) -> float:
         """Global norm of the last step's gradient, before clipping."""
-        return float(read(self.state)[GRAD_NORM])
+        return float(buffer_view(self.state)[GRAD_NORM])
 
     def skipped(self) -> bool:
         """Whether the last step was dropped."""
-        return bool(read(self.state)[SKIPPED])
+        return bool(buffer_view(self.state)[SKIPPED])
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Named moments and the state themselves, not copies; the inverse of load_state_dict."""
-        named = {"optim.state": read(self.state)}
+        named = {"optim.state": buffer_view(self.state)}
         for letter, (blocks, tensor) in self.moments.items():
-            flat, at = read(tensor), 0
+            flat, at = buffer_view(tensor), 0
             for block in blocks:
                 named |= {f"{letter}.{key}": array
                           for key, array in block.unpack(flat[at:at + block.size]).items()}
@@ -64,7 +65,7 @@ class Optimizer:
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named moments in place; the caller has checked names and shapes."""
-        write(self.state, named["optim.state"])
+        copy_into(self.state, named["optim.state"])
         for letter, (blocks, tensor) in self.moments.items():
             own = {key[2:]: a for key, a in named.items() if key.startswith(f"{letter}.")}
-            write(tensor, np.concatenate([block.pack(own) for block in blocks]))
+            copy_into(tensor, np.concatenate([block.pack(own) for block in blocks]))

@@ -7,8 +7,9 @@ from tinygrad import Tensor
 from seed.config import DistillConfig
 from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.training.optim import Optimizer
-from seed.wavecore.model import WaveCore, capture, read, write
+from seed.wavecore.model import WaveCore
 from seed.wavecore.reference import SoftTargets
+from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
 
 
 class StepResult(NamedTuple):
@@ -56,18 +57,18 @@ class TrainStep:
         learnt = batch.targets >= 0
         for i, buffers in enumerate(self.inputs):
             for buffer, values in zip(buffers, (batch.tokens, batch.targets)):
-                write(buffer, values[i * b:(i + 1) * b])
+                copy_into(buffer, values[i * b:(i + 1) * b])
         if isinstance(batch, SoftTargetBatch):
             learnt = learnt | (batch.topk_ids[..., 0] >= 0)
             for i, buffers in enumerate(self.said):
                 for buffer, values in zip(buffers, (batch.topk_ids, batch.topk_probs)):
-                    write(buffer, values[i * b:(i + 1) * b])
+                    copy_into(buffer, values[i * b:(i + 1) * b])
         else:
             for topk_ids, _ in self.said:
-                read(topk_ids).fill(-1)   # nobody has said anything
-        write(self.inv_count, np.array([1 / max(1, int(learnt.sum()))], np.float32))
-        write(self.optim.lr, np.array([lr], np.float32))
-        loss = float(read(self._step())[0])
+                buffer_view(topk_ids).fill(-1)   # nobody has said anything
+        copy_into(self.inv_count, np.array([1 / max(1, int(learnt.sum()))], np.float32))
+        copy_into(self.optim.lr, np.array([lr], np.float32))
+        loss = float(buffer_view(self._step())[0])
         return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
 
 

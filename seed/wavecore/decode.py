@@ -6,7 +6,8 @@ from tinygrad import Tensor
 
 from seed.rng import Stream, stream
 from seed.runtime import choose
-from seed.wavecore.model import State, WaveCore, capture, read, write
+from seed.wavecore.model import State, WaveCore
+from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
 
 PREFILL = 32  # bytes of one prefill call; the rest goes byte by byte
 
@@ -30,22 +31,22 @@ class Decoder:
 
     def _feed(self, tokens: np.ndarray) -> np.ndarray:
         t = tokens.size
-        write(self._inputs[t], tokens.astype(np.int32))
+        copy_into(self._inputs[t], tokens.astype(np.int32))
         logits, *after = self._graphs[t]()
         before = [s for layer in self.state for s in layer]
         for old, new in zip(before, after, strict=True):
-            write(old, read(new))
-        return read(logits)[0, -1].copy()
+            copy_into(old, buffer_view(new))
+        return buffer_view(logits)[0, -1].copy()
 
     def reset(self) -> None:
         """Back to the state before the first byte."""
         for layer in self.state:
             for s in layer:
-                write(s, np.zeros(s.shape, np.int32 if s.dtype.name == "int" else np.float32))
+                copy_into(s, np.zeros(s.shape, np.int32 if s.dtype.name == "int" else np.float32))
 
     def state_rms(self) -> float:
         """Root mean square of all that is carried, apart from counts."""
-        flat = np.concatenate([read(s).ravel() for layer in self.state for s in layer
+        flat = np.concatenate([buffer_view(s).ravel() for layer in self.state for s in layer
                                if s.dtype.name == "float"])
         return float(np.sqrt(np.square(flat, dtype=np.float64).mean()))
 
@@ -90,11 +91,11 @@ class Rollouts:
 
     def _feed(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (rows,) to logits (rows, v)."""
-        write(self._tokens, tokens.astype(np.int32).reshape(-1, 1))
+        copy_into(self._tokens, tokens.astype(np.int32).reshape(-1, 1))
         logits, *after = self._step()
         for old, new in zip([s for layer in self.state for s in layer], after, strict=True):
-            write(old, read(new))
-        return read(logits)[:, 0]
+            copy_into(old, buffer_view(new))
+        return buffer_view(logits)[:, 0]
 
     def answer(self, prompts: Sequence[bytes], longest: int, stop: int, temperature: float,
                rng: np.random.Generator) -> list[tuple[bytes, bool, float, float]]:
@@ -106,7 +107,7 @@ class Rollouts:
         """
         for layer in self.state:
             for s in layer:
-                read(s)[...] = 0
+                buffer_view(s)[...] = 0
         lengths = np.array([len(p) for p in prompts])
         texts = [bytearray() for _ in prompts]
         entropies, peaks = np.zeros((2, len(prompts)))
@@ -139,5 +140,5 @@ class Rollouts:
 
     def _peak(self, row: int) -> float:
         """Of all that is carried, apart from counts; NaN if any of it is."""
-        return float(np.max([np.abs(read(s)[row]).max() for layer in self.state for s in layer
-                             if s.dtype.name == "float"]))
+        return float(np.max([np.abs(buffer_view(s)[row]).max()
+                             for layer in self.state for s in layer if s.dtype.name == "float"]))

@@ -9,16 +9,13 @@ import typing
 from importlib import resources
 
 from tinygrad import Tensor, dtypes
-from tinygrad.uop.ops import KernelInfo, Ops, UOp
+from tinygrad.uop.ops import UOp
 
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import kernel_cache, loader
 from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import Block, moments, proj_columns, round_up
 from seed.wavecore.reference import SoftTargets, rope_table
-
-kernel_cache.install()
-loader.install()
+from seed.wavecore.tinygrad_seam import LaunchFn, launcher
 
 ROW_TILE = 96   # ROW_TILE of gemm.h
 CHUNK = 16      # CHUNK of ssm.c
@@ -59,14 +56,8 @@ def source(file: str, defines: dict[str, object]) -> tuple[str, str]:
     return name, "".join([*head, *map(_text, (*headers, file))])
 
 
-def _launcher(file: str, defines: dict[str, object]):
-    name, text = source(file, defines)
-
-    def launch(*buffers: UOp) -> UOp:
-        sink = UOp.sink(*[b.base for b in buffers], arg=KernelInfo(name=name))
-        linear = UOp(Ops.LINEAR, src=(*sink.src, sink))
-        return UOp(Ops.PROGRAM, src=(sink, linear, UOp(Ops.SOURCE, arg=text)))
-    return launch
+def _launcher(file: str, defines: dict[str, object]) -> LaunchFn:
+    return launcher(*source(file, defines))
 
 
 def _empty(*shape: int) -> Tensor:

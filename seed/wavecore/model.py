@@ -8,17 +8,16 @@ n d_state, p head_dim, w sliding_window, v vocab_size.
 """
 import functools
 import typing
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from tinygrad import Tensor, TinyJit
-from tinygrad.device import Buffer
+from tinygrad import Tensor
 
 from seed.config import ModelConfig
 from seed.rng import Stream, stream
-from seed.wavecore import fast, layout, reference
 from seed.errors import ParameterError
+from seed.wavecore import fast, layout, reference
+from seed.wavecore.tinygrad_seam import buffer_view, copy_into, install
 
 
 MIXERS = {"S": "ssm", "A": "attention"}
@@ -73,6 +72,7 @@ class WaveCore:
 
     def __init__(self, config: ModelConfig, params: dict[str, np.ndarray], threads: int = 1,
                  kernels: bool = True):
+        install()   # without the patches a kernel may jump to a wrong place
         self.config, self.threads, self.kernels = config, threads, kernels
         self.blocks = layout.blocks(config)
         self.packed: dict[str, Tensor] = {
@@ -85,13 +85,13 @@ class WaveCore:
         They are the weights themselves: copy what must outlast the next step.
         """
         return {key: array for block in self.blocks
-                for key, array in block.unpack(read(self.packed[block.name])).items()}
+                for key, array in block.unpack(buffer_view(self.packed[block.name])).items()}
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named arrays in place. Raises ParameterError, before any change, if they differ."""
         check_names(self.blocks, named)
         for block in self.blocks:
-            write(self.packed[block.name], block.pack(named))
+            copy_into(self.packed[block.name], block.pack(named))
 
     def init_state(self, b: int) -> State:
         """The state before the first byte."""
@@ -201,25 +201,3 @@ def check_names(blocks: list[layout.Block], named: dict[str, np.ndarray]) -> Non
             raise ParameterError(f"{key} has shape {named[key].shape}, this model needs {shape}")
         if named[key].dtype != np.float32:
             raise ParameterError(f"{key} is {named[key].dtype}, this model needs float32")
-
-
-def capture(run: Callable[[], typing.Any]) -> Callable[[], typing.Any]:
-    """The graph of `run`, captured at its first call.
-
-    TinyJit would run it once before, uncaptured, with every intermediate buffer alive at once.
-    """
-    graph = TinyJit(run)
-    graph.cnt = 1
-    return graph
-
-
-def read(tensor: Tensor) -> np.ndarray:
-    """The buffer of a realized tensor itself, without a copy: valid until it is next computed."""
-    buffer = typing.cast(Buffer, tensor.uop.base.buffer)
-    view = buffer.ensure_allocated().as_memoryview(force_zero_copy=True)
-    return np.frombuffer(view, dtype=tensor.dtype.fmt).reshape(tensor.shape)
-
-
-def write(tensor: Tensor, values: np.ndarray) -> None:
-    """Copies values into the buffer of a realized tensor, so that captured graphs see them."""
-    np.copyto(read(tensor), values.reshape(tensor.shape), casting="no")

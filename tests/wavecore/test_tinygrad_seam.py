@@ -1,0 +1,214 @@
+"""Every internal of tinygrad that the seam relies on is there, and the seam does what it says."""
+import configparser
+import ctypes
+import inspect
+import os
+import sqlite3
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tinygrad import Tensor, TinyJit, device, dtypes, helpers
+from tinygrad.device import Buffer
+from tinygrad.runtime.ops_cpu import MAX_ARGS, CPUProgram
+from tinygrad.runtime.support.compiler_cpu import ClangCompiler
+from tinygrad.runtime.support.elf import jit_loader
+from tinygrad.uop.ops import KernelInfo, Ops, UOp
+
+from seed.wavecore import fast, tinygrad_seam
+from seed.wavecore.tinygrad_seam import (FarCalls, buffer_view, capture, copy_into, install, launch,
+                                         launcher)
+
+ROOT = Path(__file__).parents[2]
+
+
+def parameters_of(function) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_tinygrad_is_the_version_that_the_seam_was_written_for():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert f"tinygrad=={metadata.version('tinygrad')}" in setup["options"]["install_requires"]
+
+
+def test_the_settings_are_where_install_writes_them():
+    assert helpers.DEV.device == "CPU" and helpers.PARALLEL.value == 0
+    assert helpers.CACHEDB == os.environ["CACHEDB"]
+    assert isinstance(helpers._db_connection, sqlite3.Connection | None)
+    assert isinstance(helpers._db_tables, set)
+    assert parameters_of(helpers.getenv.__wrapped__) == ["key", "default"]
+    assert "getenv(\"CC\"" in inspect.getsource(ClangCompiler.compile)
+
+
+def test_the_patched_functions_have_the_arguments_of_the_patches():
+    assert device.diskcache_get.__wrapped__ is helpers.diskcache_get
+    assert device.diskcache_put.__wrapped__ is helpers.diskcache_put
+    assert parameters_of(CPUProgram._load) == ["program", "lib", "base"]
+    assert parameters_of(jit_loader) == ["obj", "base", "link_libs"]
+    for library in (CPUProgram.libm, CPUProgram.rt_lib):
+        assert isinstance(library, ctypes.CDLL)
+
+
+def test_a_graph_is_captured_at_its_first_call_because_its_count_is_one():
+    assert TinyJit(lambda: None).cnt == 0
+    runs, x = [], Tensor([1.0, 2.0]).realize()
+
+    def double() -> Tensor:
+        runs.append(1)
+        return (x * 2).realize()
+    graph = capture(double)
+    results = []
+    for value in (1.0, 3.0):
+        copy_into(x, np.array([value, 0], np.float32))
+        results.append(graph().numpy().tolist())
+    assert results == [[2, 0], [6, 0]] and len(runs) == 1
+
+
+def test_a_view_of_a_buffer_is_the_memory_itself():
+    x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3)).realize()
+    assert isinstance(x.uop.base.buffer, Buffer) and x.dtype.fmt == "f"
+    view = buffer_view(x)
+    view[1, 2] = 9
+    assert x.numpy()[1, 2] == 9 and view.shape == (2, 3)
+    with pytest.raises(TypeError):
+        copy_into(x, np.zeros((2, 3)))   # float64
+
+
+def test_a_c_kernel_is_launched_and_its_gradient_reaches_the_inputs():
+    assert parameters_of(UOp.custom_kernel) == ["srcs", "fxn", "grad_fxn"]
+    assert KernelInfo(name="k").name == "k" and {Ops.LINEAR, Ops.PROGRAM, Ops.SOURCE} < set(Ops)
+    text = "void {0}(float *y, float *x) {{ for (int i = 0; i < 16; i++) y[i] = {1} * x[i]; }}"
+    twice, thrice = (launcher(name, text.format(name, factor))
+                     for name, factor in (("twice", 2), ("thrice", 3)))
+
+    def empty() -> Tensor:
+        return Tensor.empty(16, dtype=dtypes.float)
+
+    def gradient(dy: Tensor, outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+        assert len(outputs) == len(inputs) == 1
+        return launch([empty()], [dy], thrice)
+    x = Tensor(np.arange(16, dtype=np.float32)).realize()
+    y, = launch([empty()], [x], twice, gradient)
+    dx, = y.sum().gradient(x)
+    assert np.array_equal(y.numpy(), np.arange(16) * 2) and (dx.numpy() == 3).all()
+
+
+def test_an_optimizer_launch_has_no_more_arguments_than_tinygrad_takes():
+    assert 2 * fast.GROUP_SIZE + 4 <= MAX_ARGS
+
+
+def test_importing_the_seam_changes_nothing_and_install_works_before_and_after_tinygrad(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+import tinygrad.device, seed.wavecore.model
+from tinygrad import helpers
+assert "CC" not in os.environ and not helpers.DEV.device
+assert not hasattr(tinygrad.device.diskcache_get, "__wrapped__")
+from seed.wavecore.tinygrad_seam import install
+for folder in sys.argv[1:]:
+    install(Path(folder))
+    print((tinygrad.Tensor([1.0, 2.0]).contiguous() * (3 + len(folder))).sum().item() > 0)
+    print(*(path.name.split(".")[0] for path in Path(folder).glob("*.db")))
+"""
+    env = {key: value for key, value in os.environ.items()
+           if key not in ("CC", "DEV", "PARALLEL", "CACHEDB")}
+    folders = [str(tmp_path / name) for name in ("a", "bb")]
+    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True,
+                          cwd=ROOT, env=env)
+    assert done.stdout.split() == ["True", "kernels"] * 2, done.stderr
+
+
+COMPUTE = """
+from tinygrad import Tensor
+from seed.wavecore.tinygrad_seam import install
+install()
+print((Tensor([1.0, 2.0]).contiguous() * 3).sum().item())
+"""
+FULL_DISK = """
+import os, sqlite3
+filler = open(os.path.join(os.path.dirname(os.environ["CACHEDB"]), "filler"), "wb", buffering=0)
+{compute}
+try:
+    while filler.write(bytes(4096)):
+        pass
+except OSError:
+    pass
+print((Tensor([1.0, 2.0]).contiguous() * 5).sum().item())
+os.truncate(filler.name, 0)
+second_connection = sqlite3.connect(os.environ["CACHEDB"], timeout=0.5)
+second_connection.execute("BEGIN IMMEDIATE")
+second_connection.close()
+print((Tensor([1.0, 2.0]).contiguous() * 7).sum().item())
+"""
+MOUNT = 'mount -t tmpfs -o size=2m none "$1"; shift; exec "$@"'
+
+
+def run(tmp_path: Path, command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120,
+                          env={**os.environ, "CACHEDB": str(tmp_path / "fast.db")})
+
+
+@pytest.mark.parametrize("damage", [b"not a database" * 500, b"SQLite format 3\0" + bytes(5000)])
+def test_a_damaged_kernel_cache_is_ignored(tmp_path, damage):
+    (tmp_path / "fast.db").write_bytes(damage)
+    done = run(tmp_path, [sys.executable, "-c", COMPUTE])
+    assert (done.returncode, done.stdout) == (0, "9.0\n"), done.stderr
+
+
+def test_a_disk_that_fills_up_costs_only_the_cache_and_leaves_no_lock(tmp_path):
+    script = FULL_DISK.format(compute=COMPUTE)
+    done = run(tmp_path, ["unshare", "-rm", "sh", "-c", MOUNT, "sh", str(tmp_path),
+                          sys.executable, "-c", script])
+    assert (done.returncode, done.stdout) == (0, "9.0\n15.0\n21.0\n"), done.stderr
+
+
+FAR_AWAY = """
+import ctypes, mmap
+import numpy as np
+from tinygrad import Tensor
+from seed.config import ModelConfig
+from seed.wavecore.model import WaveCore, init_params
+
+def address(region):
+    return ctypes.addressof(ctypes.c_char.from_buffer(region))
+
+def reserve(size):
+    region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # NORESERVE
+    regions.append(region)
+    return address(region)
+
+regions = []
+config = ModelConfig(d_model=32, n_layers=2, pattern="SA", d_ff=64)
+params = init_params(config, 0)
+if {far}:
+    wall = reserve(4 << 30)
+    while reserve(4096) > wall:   # whatever is left beside the libraries
+        pass
+model = WaveCore(config, params, threads=2)
+logits, _ = model(Tensor(np.arange(40, dtype=np.int32).reshape(2, 20)))
+print(np.abs(logits.numpy()).sum())
+"""
+
+
+def test_a_kernel_four_gigabytes_from_the_c_library_starts_its_threads():
+    near, far = (subprocess.run([sys.executable, "-c", FAR_AWAY.format(far=far)],
+                                capture_output=True, text=True) for far in (False, True))
+    assert (near.returncode, far.returncode) == (0, 0), far.stderr
+    assert float(near.stdout) > 0 and near.stdout == far.stdout
+
+
+def test_a_symbol_that_no_library_has_is_an_error():
+    with pytest.raises(AttributeError, match="seed_has_no_such_function"):
+        getattr(FarCalls([], 1 << 40), "seed_has_no_such_function")
+
+
+def test_install_may_be_called_again():
+    before = device.diskcache_get, CPUProgram._load
+    install()
+    assert (device.diskcache_get, CPUProgram._load) == before
+    assert CPUProgram._load is tinygrad_seam.load_with_far_calls or os.uname().machine != "x86_64"
