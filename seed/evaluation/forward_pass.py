@@ -3,7 +3,8 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.evaluation.exact_match import ROWS
-from seed.wavecore.model import WaveCore, capture, write
+from seed.wavecore.model import WaveCore
+from seed.wavecore.tinygrad_seam import capture, copy_into
 
 
 class CapturedForward:
@@ -15,7 +16,7 @@ class CapturedForward:
 
     def run(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) int32 to logits (b, t, v) float32."""
-        write(self.tokens, tokens)
+        copy_into(self.tokens, tokens)
         return self._forward().numpy()
 
 
