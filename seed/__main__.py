@@ -5,14 +5,23 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seed import __version__
 from seed.errors import BAD_INPUT, FAILED, INTERRUPTED
+
+if TYPE_CHECKING:
+    from seed.storage import RunDir
 
 ROOMS = {"learn": ("train", "carve", "adapt"), "size": ("scale",),
          "growth": ("grow", "ascend"),
          "examine": ("eval", "generate", "export", "run"),
          "look": ("items", "info", "health", "bench")}
+
+
+def run_dir(text: str) -> "RunDir":
+    from seed.storage import RunDir
+    return RunDir(Path(text))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", type=int, default=0, help="of the draws")
 
     def add_brain(command: argparse.ArgumentParser) -> None:
-        command.add_argument("--run-dir", type=Path, default=Path("runs/default"),
+        command.add_argument("--run-dir", type=run_dir, default="runs/default",
                              help="where the brain, its metrics and the kernel cache are kept")
         command.add_argument("--threads", type=int, default=os.cpu_count() or 1)
 
@@ -57,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add_brain(train)
     carve = add("carve", "Cut a smaller brain out of a trained one, which then teaches it.")
     carve.set_defaults(profile="fast")
-    carve.add_argument("--out", type=Path, required=True, help="the child's run directory")
+    carve.add_argument("--out", type=run_dir, required=True, help="the child's run directory")
     carve.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
     carve.add_argument("--steps", type=int, help="optimizer steps instead")
     add_brain(carve)
@@ -124,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     add_prompt(run)
     add_brain(add("info", "Describe a profile or a brain."))
     health = add("health", "Read the board's sensors, and say what the governor makes of them.")
-    health.add_argument("--run-dir", type=Path, default=Path("."), help="whose disk is looked at")
+    health.add_argument("--run-dir", type=run_dir, default=".", help="whose disk is looked at")
     items = add("items", "Print lessons as the brain sees them.")
     items.add_argument("--count", type=int, default=1, help="items of each task and level")
     bench = add("bench", "Time a training step, alone or beside a peer, in one run.")

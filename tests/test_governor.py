@@ -7,6 +7,7 @@ import pytest
 
 from seed.config import GovernorConfig
 from seed.governor import FIRMWARE_S, PAUSE, RUN, SLOW, STOP, History, ceiling_mb, decide
+from seed.storage import RunDir
 from seed.system_health import Health, Reading, Throttled
 from seed.storage import checkpoint
 from seed.training.loop import train
@@ -190,8 +191,8 @@ class Worker(Counter):
 
 def run(tmp_path, board: Board, steps=600, **more):
     worker = Worker(board)
-    result = train(profile_of(f"train.steps={steps}", "train.eval_every_minutes=0"), tmp_path,
-                   worker, StopSignals(), clock=board.clock, look=more.get("look", board.look),
+    result = train(profile_of(f"train.steps={steps}", "train.eval_every_minutes=0"),
+                   RunDir(tmp_path), worker, StopSignals(), clock=board.clock, look=more.get("look", board.look),
                    wait=board.wait)
     return result, worker
 
@@ -211,7 +212,7 @@ def test_a_bare_board_in_the_loop_stays_below_the_pause_threshold_and_learns_the
     run(tmp_path / "cool", cool)
     assert not lines(tmp_path / "cool", "governor")
     assert hot.clock.now > 1.1 * cool.clock.now
-    names = [folder / checkpoint.NAME for folder in (tmp_path / "hot", tmp_path / "cool")]
+    names = [RunDir(folder).checkpoint for folder in (tmp_path / "hot", tmp_path / "cool")]
     assert names[0].read_bytes() == names[1].read_bytes()
 
 
@@ -256,7 +257,7 @@ def test_a_trace_through_the_loop_keeps_its_limits_and_the_bits(tmp_path, trace)
     result, _ = run(tmp_path / "trace", board, 2400, look=look)
     assert result.finished
     run(tmp_path / "cool", Board(Clock(), hot=60.0), 2400)
-    files = [tmp_path / name / checkpoint.NAME for name in ("trace", "cool")]
+    files = [RunDir(tmp_path / name).checkpoint for name in ("trace", "cool")]
     assert files[0].read_bytes() == files[1].read_bytes()
     changes = lines(tmp_path / "trace", "governor")
     assert any(says in row["reason"] for row in changes), changes
@@ -281,7 +282,7 @@ def test_a_board_that_is_too_hot_even_at_rest_waits_until_it_is_told_to_stop(tmp
         board.pass_time(seconds, board.idle)
         if board.clock.now > 300:
             requests.stop.set()
-    result = train(profile_of("train.steps=50"), tmp_path, Worker(board), requests,
+    result = train(profile_of("train.steps=50"), RunDir(tmp_path), Worker(board), requests,
                    clock=board.clock, look=board.look, wait=wait)
     assert result.step == 0 and not result.finished
     assert [row["action"] for row in lines(tmp_path, "governor")] == [PAUSE]
@@ -307,8 +308,8 @@ def test_an_examination_goes_on_through_pauses_and_saves(tmp_path, look, least_s
     def seen() -> Health:
         assert board.clock.now < limit
         return look(board)
-    result = train(profile_of("train.steps=20", "curriculum.holdout_items=64"), tmp_path, worker,
-                   StopSignals(), clock=board.clock, look=seen, wait=board.wait)
+    result = train(profile_of("train.steps=20", "curriculum.holdout_items=64"),
+                   RunDir(tmp_path), worker, StopSignals(), clock=board.clock, look=seen, wait=board.wait)
     assert result.finished and result.scores
     paused = [row for row in lines(tmp_path, "governor") if row["step"] == 20]
     assert len(paused) >= 1 and board.clock.now > least_s
@@ -318,7 +319,7 @@ def test_an_examination_goes_on_through_pauses_and_saves(tmp_path, look, least_s
 def test_a_slowed_run_is_slowed_in_its_examination_too(tmp_path):
     board = Board(Clock(), hot=60.0)
     worker = Examined(board)
-    train(profile_of("train.steps=4"), tmp_path, worker, StopSignals(), clock=board.clock,
+    train(profile_of("train.steps=4"), RunDir(tmp_path), worker, StopSignals(), clock=board.clock,
           look=lambda: health(77.5), wait=board.wait)
     assert board.clock.now > 15 and board.waited_s == pytest.approx(board.clock.now / 4, abs=1)
 
@@ -333,7 +334,7 @@ def test_a_paused_run_saves_when_it_is_asked_or_due_and_says_that_it_waits(tmp_p
         if board.clock.now > 800:
             requests.stop.set()
     out = io.StringIO()
-    result = train(profile_of("train.steps=500", "train.save_every_minutes=3"), tmp_path,
+    result = train(profile_of("train.steps=500", "train.save_every_minutes=3"), RunDir(tmp_path),
                    Worker(board), requests, clock=board.clock, look=board.look, wait=wait,
                    status=StatusLine(board.clock, out))
     assert not result.finished and 0 < result.step < 500
@@ -346,7 +347,7 @@ def test_memory_pressure_in_the_loop_saves_and_the_next_run_goes_on(tmp_path):
     looks = iter([health()] * 5 + [health(rss=9000.0)])
     result, _ = run(tmp_path, board, 40, look=lambda: next(looks))
     assert not result.finished and result.retry and 0 < result.step < 40
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == result.step
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == result.step
     assert run(tmp_path, board, 40)[0].step == 40
 
 

@@ -40,12 +40,12 @@ def run_eval(args: argparse.Namespace) -> int:
              "consistency": [dataclasses.asdict(mind) for mind in minds],
              "calibration": {**dataclasses.asdict(sure), "error": sure.error},
              "stability": dataclasses.asdict(free),
-             "curriculum": metrics.read(args.run_dir / "metrics.jsonl", "curriculum"),
-             "losses": metrics.loss_curve(args.run_dir / "metrics.jsonl"),
-             "growth": metrics.read(args.run_dir / "metrics.jsonl", "grow"),
+             "curriculum": metrics.read(args.run_dir.metrics, "curriculum"),
+             "losses": metrics.loss_curve(args.run_dir.metrics),
+             "growth": metrics.read(args.run_dir.metrics, "grow"),
              "ladder": size_search.read_ladder(args.run_dir),
-             "rounds": metrics.read(args.run_dir / "metrics.jsonl", "selfplay"),
-             "teacher": metrics.read(args.run_dir / "metrics.jsonl", "teacher")}
+             "rounds": metrics.read(args.run_dir.metrics, "selfplay"),
+             "teacher": metrics.read(args.run_dir.metrics, "teacher")}
     if args.html:
         args.html.write_text(html_report.page(found), encoding="utf-8")
     if args.json:
@@ -95,7 +95,7 @@ def run_export(args: argparse.Namespace) -> int:
         raise ConfigError(f"--prefill is {args.prefill}: use 2 to 64, or 0 for none")
     source = Source(newest(args.run_dir))
     options = Options(args.target, args.weights, args.explicit_state, args.prefill)
-    out = args.out or args.run_dir / "brain.tflite"
+    out = args.out or args.run_dir.exported_brain
     check_out(out)
     if args.no_verify:
         data = translate(source, options, None)

@@ -4,13 +4,13 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from seed.commands.start import newest, prepare_brain, profile_of, say
 from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
 from seed.errors import ConfigError
 from seed.errors import RETRY_LATER
+from seed.storage.run_dir import RunDir
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -23,13 +23,13 @@ def run_carve(args: argparse.Namespace) -> int:
     from seed.storage import checkpoint
     from seed.practice.distill import read_parent
     from seed.wavecore import submodel
-    if args.out.resolve() == args.run_dir.resolve():
+    if args.out.path.resolve() == args.run_dir.path.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
     parent = read_parent(args.run_dir, say)
     profile = profile_of(args)
     profile = dataclasses.replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
-        distill=dataclasses.replace(profile.distill, parent=str(args.run_dir.resolve())),
+        distill=dataclasses.replace(profile.distill, parent=str(args.run_dir.path.resolve())),
         selfplay=SelfplayConfig(), teacher=TeacherConfig())  # the parent alone teaches
     submodel.check(profile.model, parent.config)
     _check_carving(args, profile, parent.profile)
@@ -41,7 +41,7 @@ def run_carve(args: argparse.Namespace) -> int:
     from seed.evaluation.exact_match import agreement, comparison, evaluate
     from seed.evaluation.forward_pass import ForwardByLength
     from seed.wavecore.model import WaveCore, init_params
-    found, t = checkpoint.read(args.out / checkpoint.NAME).tensors, profile.train.seq_len
+    found, t = checkpoint.read(args.out.checkpoint).tensors, profile.train.seq_len
     child = {key: found[key] for key in init_params(profile.model, 0)}
     dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     items = dataset.holdout(profile.curriculum.holdout_items)
@@ -64,10 +64,9 @@ def _check_carving(args: argparse.Namespace, child: Profile, parent: Profile) ->
     """Raises ConfigError if --out is of another parent, or if there is no memory to read this one
     as it was trained; NotEnoughMemory if there is none now."""
     from seed import system_health
-    from seed.storage import checkpoint
     from seed.training.memory_estimate import check_fits
     from seed.errors import NotEnoughMemory
-    found = checkpoint.read_newest(args.out, say)
+    found = args.out.load_newest(say)
     if found:
         other = from_dict(found.meta["profile"]).distill.parent
         if other != child.distill.parent:
@@ -76,7 +75,7 @@ def _check_carving(args: argparse.Namespace, child: Profile, parent: Profile) ->
     alone = dataclasses.replace(parent, governor=child.governor, distill=DistillConfig(),
                                 selfplay=SelfplayConfig())
     try:
-        check_fits(alone, args.threads, system_health.read(args.run_dir))
+        check_fits(alone, args.threads, system_health.read(args.run_dir.path))
     except (ConfigError, NotEnoughMemory) as error:
         raise type(error)(f"the parent is read as it was trained: {error}") from None
 
@@ -84,8 +83,7 @@ def _check_carving(args: argparse.Namespace, child: Profile, parent: Profile) ->
 def run_adapt(args: argparse.Namespace) -> int:
     from seed.training import adapt
     from seed.storage import checkpoint
-    from seed.storage.lock import locked
-    with locked(args.run_dir):
+    with args.run_dir.locked():
         adapt.settle(args.run_dir)
         if args.undo:
             adapt.undo(args.run_dir)
@@ -117,7 +115,7 @@ def run_adapt(args: argparse.Namespace) -> int:
         result = train_brain(args, profile, folder, lambda: weights)
         if not result.finished:
             return report(args, result)
-        adapted = checkpoint.read(folder / checkpoint.NAME).tensors
+        adapted = checkpoint.read(folder.checkpoint).tensors
         adapt.publish(args.run_dir, brain, {key: adapted[key] for key in weights})
     after = result.scores or []
     if args.json:
@@ -128,7 +126,7 @@ def run_adapt(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
+def train_brain(args: argparse.Namespace, profile: Profile, run_dir: RunDir,
                 weights: Callable[[], dict[str, Any]] | None = None,
                 enough: Callable[[int, float, int], bool] | None = None, requests=None):
     """Trains, or goes on; a fresh brain starts from `weights` if there are any.
@@ -141,22 +139,20 @@ def train_brain(args: argparse.Namespace, profile: Profile, run_dir: Path,
     from seed import system_health
     from seed.curriculum.dataset import Dataset
     from seed.practice.teacher import open_teacher
-    from seed.storage import checkpoint
     from seed.practice import distill
     from seed.training.learner import Learner
-    from seed.storage.lock import locked
     from seed.training.loop import Result, train
     from seed.training.memory_estimate import check_fits
     from seed.training.throttle import Throttle
-    with locked(run_dir):
+    with run_dir.locked():
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
-        say(check_fits(profile, args.threads, system_health.read(run_dir)))
+        say(check_fits(profile, args.threads, system_health.read(run_dir.path)))
         learner, soft = Learner(profile, args.threads), None
-        if weights and not (run_dir / checkpoint.NAME).exists():
+        if weights and not run_dir.checkpoint.exists():
             learner.model.load_state_dict(weights())
         if profile.distill.parent:
-            pace = Throttle(profile.governor, lambda: system_health.read(run_dir), time.monotonic,
-                            requests.stop.wait)
+            pace = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
+                            time.monotonic, requests.stop.wait)
             soft = distill.prepare(profile, run_dir, args.threads, say,
                                    lambda: not pace.goes_on(requests.stop.is_set))
             if not soft:

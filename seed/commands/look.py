@@ -24,9 +24,8 @@ def run_items(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from seed.storage import checkpoint
     from seed.wavecore.layout import count_params
-    found = checkpoint.read_newest(args.run_dir, say)
+    found = args.run_dir.load_newest(say)
     profile = from_dict(found.meta["profile"]) if found else profile_of(args)
     facts = {"profile": profile.name, "parameters": count_params(profile.model),
              "layers": profile.model.layer_kinds, "step": found.meta["step"] if found else None,
@@ -41,7 +40,7 @@ def run_info(args: argparse.Namespace) -> int:
 def run_health(args: argparse.Namespace) -> int:
     from seed import governor, system_health
     config = profile_of(args).governor
-    health = system_health.read(args.run_dir)
+    health = system_health.read(args.run_dir.path)
     decision = governor.decide(config, governor.History(), health, 0.0)[0]
     ceiling = governor.ceiling_mb(config, health)
     limit = health.cgroup_limit_mb.value

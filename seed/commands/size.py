@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from seed.resize.size_search import Search
     from seed.training.stop_signals import StopSignals
 
-LIMIT = "limit.toml"
 SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
          "train.batch_size": "batch_size", "train.seq_len": "seq_len"}
 
@@ -24,10 +23,9 @@ SIZES = {"model.d_model": "d_model", "model.n_layers": "n_layers",
 def run_scale(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _predict(args, search_of(args))
-    from seed.storage.lock import locked
     from seed.training.stop_signals import StopSignals
     requests = StopSignals(code=INTERRUPTED).watch()
-    with locked(args.run_dir):
+    with args.run_dir.locked():
         search = search_of(args)
         climb(args, search, requests)
     return _conclude(args, search)
@@ -46,8 +44,8 @@ def search_of(args: argparse.Namespace, parameter_s: float = 0.0) -> "Search":
     from seed import system_health
     from seed.governor import ceiling_mb
     from seed.resize.size_search import Limits, Search, ladder_of
-    args.run_dir.mkdir(parents=True, exist_ok=True)
-    limits = Limits(ceiling_mb(profile.governor, system_health.read(args.run_dir)),
+    args.run_dir.path.mkdir(parents=True, exist_ok=True)
+    limits = Limits(ceiling_mb(profile.governor, system_health.read(args.run_dir.path)),
                     args.tokens_per_s,
                     profile.governor.slow_c if profile.governor.thermal else float("inf"),
                     parameter_s)
@@ -64,17 +62,16 @@ def climb(args: argparse.Namespace, search: "Search", requests: "StopSignals",
     from seed import system_health
     from seed.resize import trial
     from seed.errors import NotEnoughMemory
-    from seed.resize.size_search import LADDER_NAME
     governor = search.profile.governor
     while (i := search.next_size_to_try()) is not None:
-        (args.run_dir / LIMIT).unlink(missing_ok=True)   # it was of other limits
+        args.run_dir.limit_profile.unlink(missing_ok=True)   # it was of other limits
         if governor.thermal:
             trial.cool_down(governor.resume_c, requests.stop.is_set)
         say(f"trying {search.ladder[i]}")
         try:
             found = search.begin(i, system_health.boot_id()) or trial.run(
                 search.profile, search.ladder[i], args.threads, args.probe_seconds,
-                search.limits.memory_mb, args.run_dir / "probing", asked=requests.stop.is_set)
+                search.limits.memory_mb, args.run_dir.trial, asked=requests.stop.is_set)
         except BaseException:   # no fall of the board
             search.attempts.clear()
             raise
@@ -83,16 +80,16 @@ def climb(args: argparse.Namespace, search: "Search", requests: "StopSignals",
         say(_line(search, i))
         tried()
     chosen = search.chosen
-    atomic_file.write(args.run_dir / LADDER_NAME, json.dumps(
+    atomic_file.write(args.run_dir.ladder, json.dumps(
         [_row(search, i) for i in sorted(search.trials)]).encode())
     if chosen is None:
-        (args.run_dir / LIMIT).unlink(missing_ok=True)
+        args.run_dir.limit_profile.unlink(missing_ok=True)
         fault = search.verdicts()[0]
         of_now = fault.startswith((trial.NEEDS, trial.STOPPED))
         raise (NotEnoughMemory if of_now else ConfigError)(
             f"no size is stable: {search.ladder[0]}: {fault}; allow more with --memory or a lower "
             f"--tokens-per-s")
-    atomic_file.write(args.run_dir / LIMIT, to_toml(
+    atomic_file.write(args.run_dir.limit_profile, to_toml(
         dataclasses.replace(search.profiles[chosen], name="limit")).encode())
 
 
@@ -176,6 +173,6 @@ def _conclude(args: argparse.Namespace, search: "Search") -> int:
     print(f"the largest stable brain is {search.ladder[chosen]}" + (
         f"; {search.ladder[chosen + 1]} is not: {above}" if above else
         ": the ladder ends here") + f"\ntrain it: python -m seed train --profile "
-          f"{args.run_dir / LIMIT} --threads {args.threads} --minutes 60 --run-dir "
-          f"{args.run_dir / 'brain'}")
+          f"{args.run_dir.limit_profile} --threads {args.threads} --minutes 60 --run-dir "
+          f"{args.run_dir.path / 'brain'}")
     return 0

@@ -2,10 +2,13 @@
 import argparse
 import contextlib
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seed.config import Profile, from_dict, load_profile, overridden
 from seed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seed.storage import RunDir
 
 DEFAULT = "toy"   # profile
 
@@ -28,19 +31,19 @@ def profile_of(args: argparse.Namespace) -> Profile:
     if getattr(args, "no_thermal", False):
         overrides.append("governor.thermal=false")
     if args.profile is None and getattr(args, "run_dir", None):
-        from seed.storage import checkpoint
-        found = checkpoint.read_newest(args.run_dir, say)
+        found = args.run_dir.load_newest(say)
         if found:
             return overridden(found.meta["profile"], overrides, args.tasks)
     return load_profile(args.profile or DEFAULT, overrides, args.tasks)
 
 
-def prepare(threads: int, cache_dir: Path | None = None) -> None:
+def prepare(threads: int, run_dir: "RunDir | None" = None) -> None:
     """Checks --threads and prepares tinygrad."""
     if not 1 <= threads <= 64:
         raise ConfigError(f"--threads is {threads}: use 1 to 64")
+    from seed.wavecore.compiler import cpu
     from seed.wavecore.tinygrad_seam import install
-    install(cache_dir)
+    install(run_dir.kernel_cache(cpu()) if run_dir else None)
 
 
 def prepare_brain(args: argparse.Namespace) -> None:
@@ -48,13 +51,12 @@ def prepare_brain(args: argparse.Namespace) -> None:
     prepare(args.threads, args.run_dir)
 
 
-def newest(run_dir: Path, repair: bool = False):
+def newest(run_dir: "RunDir", repair: bool = False):
     """The newest brain of a run directory. Raises ConfigError if there is none.
 
     `repair`: for whoever holds the lock and is going to save.
     """
-    from seed.storage import checkpoint
-    brain = (checkpoint.recover if repair else checkpoint.read_newest)(run_dir, say)
+    brain = run_dir.recover(say) if repair else run_dir.load_newest(say)
     if brain is None:
         raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")
     return brain

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import seed
 from seed.curriculum.state import LAST, grade_of
-from seed.storage import metrics
+from seed.storage import RunDir, metrics
 
 FRESH = 200   # last training steps whose mean loss is given: their items were never seen before
 
@@ -40,7 +40,7 @@ def accuracy(scores: Sequence[dict[str, Any]], grade: int | None = None) -> floa
     return mean(means) if means else float("nan")
 
 
-def run(command: str, run_dir: Path, options: Sequence[str]) -> dict[str, Any]:
+def run(command: str, run_dir: RunDir, options: Sequence[str]) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "seed", command, "--run-dir", str(run_dir),
                            "--json", *options], stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -48,12 +48,12 @@ def run(command: str, run_dir: Path, options: Sequence[str]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def train(run_dir: Path, options: Sequence[str], variant: str, threads: int) -> Trained:
+def train(run_dir: RunDir, options: Sequence[str], variant: str, threads: int) -> Trained:
     sets = [part for text in variant.split() for part in ("--set", text)]
     own = ["--threads", str(threads)]
     run("train", run_dir, [*options, *sets, *own])
     found = run("eval", run_dir, own)
-    losses = [line["loss"] for line in metrics.read(run_dir / "metrics.jsonl", "step")]
+    losses = [line["loss"] for line in metrics.read(run_dir.metrics, "step")]
     return Trained(found["holdout"], found["extrapolation"], mean(losses[-FRESH:]))
 
 
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options = ["--profile", args.profile, end, f"--seed={number}",
                        *(f"--set={text}" for text in args.overrides)]
             results.setdefault(variant, []).append(
-                train(args.out / place, options, variant, args.threads))
+                train(RunDir(args.out / place), options, variant, args.threads))
             print(f"{table(results)}\n", flush=True)
     return 0
 

@@ -15,21 +15,21 @@ from pathlib import Path
 
 from seed.experiments.ablate import accuracy, run
 from seed.config import load_profile
-from seed.storage import checkpoint, metrics
+from seed.storage import RunDir, checkpoint, metrics
 from seed.resize.growth_schedule import may_grow
 
 SHAPE = ("d_model", "n_layers", "d_ff")
 
 
-def scratch(run_dir: Path, args: argparse.Namespace, seed: int) -> None:
+def scratch(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
     run("train", run_dir, [*recipe(args, seed), f"--minutes={args.minutes}"])
 
 
-def grown(run_dir: Path, args: argparse.Namespace, seed: int) -> None:
+def grown(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
     """Its rate falls when the other's does."""
     small, large = ([getattr(load_profile(name).model, key) for key in SHAPE]
                     for name in (args.small, args.profile))
-    begun = checkpoint.read_newest(run_dir, lambda text: None)
+    begun = run_dir.load_newest(lambda text: None)
     if not begun or [begun.meta["profile"]["model"][key] for key in SHAPE] != large:
         shape = [f"--set=model.{key}={value}" for key, value in zip(SHAPE, small)]
         left_s = 60 * args.at * args.minutes - (begun.meta["elapsed_s"] if begun else 0.0)
@@ -38,9 +38,9 @@ def grown(run_dir: Path, args: argparse.Namespace, seed: int) -> None:
     run("train", run_dir, [f"--threads={args.threads}", f"--minutes={args.minutes}"])
 
 
-def train_for(seconds: float, run_dir: Path, options: Sequence[str]) -> None:
+def train_for(seconds: float, run_dir: RunDir, options: Sequence[str]) -> None:
     """Stops a run that would go on, so many seconds after its next step."""
-    path = run_dir / "metrics.jsonl"
+    path = run_dir.metrics
     before = len(metrics.read(path, "step"))
     process = subprocess.Popen([sys.executable, "-m", "seed", "train", "--run-dir", str(run_dir),
                                 *options], stdout=subprocess.DEVNULL)
@@ -52,7 +52,7 @@ def train_for(seconds: float, run_dir: Path, options: Sequence[str]) -> None:
         process.terminate()
     if process.wait():
         sys.exit(process.returncode)
-    if not may_grow(checkpoint.read(run_dir / checkpoint.NAME).meta):
+    if not may_grow(checkpoint.read(run_dir.checkpoint).meta):
         sys.exit(f"the rate in {run_dir} falls already: use a smaller --at")
 
 
@@ -79,12 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{'seed':<6}{'brain':<9}{'steps':>7}{'holdout loss':>14}{'holdout %':>11}")
     for seed in args.seeds:
         for kind in (grown, scratch):
-            run_dir = args.out / f"{kind.__name__}-{seed}"
-            if not (run_dir / "eval.json").exists():
+            run_dir = RunDir(args.out / f"{kind.__name__}-{seed}")
+            scores = run_dir.path / "eval.json"
+            if not scores.exists():
                 kind(run_dir, args, seed)
-                (run_dir / "eval.json").write_text(json.dumps(
+                scores.write_text(json.dumps(
                     run("eval", run_dir, [f"--threads={args.threads}"])), encoding="utf-8")
-            found = json.loads((run_dir / "eval.json").read_text(encoding="utf-8"))
+            found = json.loads(scores.read_text(encoding="utf-8"))
             print(f"{seed:<6}{kind.__name__:<9}{found['step']:>7,}"
                   f"{found['calibration']['loss']:>14.4f}{100 * accuracy(found['holdout']):>11.1f}",
                   flush=True)

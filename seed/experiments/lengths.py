@@ -9,6 +9,7 @@ from pathlib import Path
 from seed.commands.start import load_brain
 from seed.errors import ConfigError
 from seed.curriculum.task import Item
+from seed.storage import RunDir
 
 WIDTH = 40   # bytes of a prompt that count as one length
 
@@ -21,7 +22,7 @@ def by_length(items: Sequence[Item]) -> list[Item]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--run-dir", type=lambda text: RunDir(Path(text)), required=True)
     parser.add_argument("--tasks", nargs="+", default=["parity", "modular", "cycle"])
     parser.add_argument("--items", type=int, default=1280, help="of a task")
     parser.add_argument("--threads", type=int, default=2)

@@ -17,7 +17,7 @@ from statistics import mean
 
 from seed.commands.start import load_brain
 from seed.curriculum.task import Item
-from seed.storage.checkpoint import NAME
+from seed.storage import RunDir
 
 UNSEEN = 1000
 RULES: dict[str, Callable[[int, int], str]] = {   # by the sign between two numbers
@@ -33,7 +33,7 @@ def examples(sign: str, seed: int) -> list[tuple[str, str]]:
     return [(f"{a}{sign}{b}=", RULES[sign](a, b)) for a, b in pairs]
 
 
-def exam(run_dir: Path, threads: int, data: Path, asked: Sequence[tuple[str, str]]) -> float:
+def exam(run_dir: RunDir, threads: int, data: Path, asked: Sequence[tuple[str, str]]) -> float:
     """Share of the prompts that are answered exactly."""
     profile, model, _ = load_brain(argparse.Namespace(run_dir=run_dir, threads=threads))
     from seed.curriculum.dataset import Dataset
@@ -46,7 +46,7 @@ def exam(run_dir: Path, threads: int, data: Path, asked: Sequence[tuple[str, str
     return score.accuracy
 
 
-def adapt(run_dir: Path, data: Path, options: Sequence[str]) -> tuple[float, float]:
+def adapt(run_dir: RunDir, data: Path, options: Sequence[str]) -> tuple[float, float]:
     """Exact match of the old tasks before and after, mean of the tasks' means over their levels."""
     done = subprocess.run([sys.executable, "-m", "seed", "adapt", "--run-dir", str(run_dir),
                            "--data", str(data), "--json", *options], stdout=subprocess.PIPE,
@@ -74,15 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options += [f"--threads={args.threads}"]
     if args.out.exists():
         parser.error(f"--out {args.out} is there: use another, or remove it")
-    if not (args.run_dir / NAME).exists():
-        parser.error(f"--run-dir {args.run_dir} has no brain ({NAME}): train one there first")
+    parent = RunDir(args.run_dir)
+    if not parent.checkpoint.exists():
+        parser.error(f"{parent.checkpoint} is not there: train a brain first")
     print(f"{'rule':<10}{'seed':>5}{'before %':>10}{'unseen %':>10}{'old tasks %':>20}")
     for sign in RULES:
         for seed in range(args.seeds):
-            folder = args.out / f"{ord(sign)}-{seed}"
-            folder.mkdir(parents=True)
-            shutil.copyfile(args.run_dir / NAME, folder / NAME)
-            found, data = examples(sign, seed), folder / "rule.jsonl"
+            folder = RunDir(args.out / f"{ord(sign)}-{seed}")
+            folder.path.mkdir(parents=True)
+            shutil.copyfile(parent.checkpoint, folder.checkpoint)
+            found, data = examples(sign, seed), folder.path / "rule.jsonl"
             told, unseen = found[:args.examples], found[args.examples:][:UNSEEN]
             data.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n"
                                     for p, a in told), encoding="utf-8")

@@ -16,14 +16,13 @@ from safetensors import SafetensorError
 
 from seed.storage import atomic_file
 from seed.config import DistillConfig, ModelConfig, Profile, from_dict
-from seed.errors import ConfigError
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.dataset import Dataset, SoftTargetBatch
 from seed.storage import checkpoint
 from seed.evaluation.forward_pass import CapturedForward
+from seed.storage.run_dir import RunDir
 from seed.wavecore.model import WaveCore, init_params
 
-NAME = "parent.safetensors"
 SIZES = {"tokens": np.uint8, "targets": np.int16, "topk_ids": np.int16, "topk_probs": np.float32}
 
 
@@ -34,11 +33,9 @@ class Parent(NamedTuple):
     profile: Profile
 
 
-def read_parent(run_dir: Path, warn: Callable[[str], None]) -> Parent:
+def read_parent(run_dir: RunDir, warn: Callable[[str], None]) -> Parent:
     """Raises ConfigError if there is no brain, CheckpointError if it cannot be used."""
-    found = checkpoint.read_newest(run_dir, warn)
-    if found is None:
-        raise ConfigError(f"{run_dir} has no brain: train one with --run-dir {run_dir}")
+    found = run_dir.load_brain(warn)
     profile = from_dict(found.meta["profile"])
     names = init_params(profile.model, 0)
     checkpoint.check_tensors({k: a for k, a in found.tensors.items() if k in names}, names,
@@ -59,11 +56,11 @@ class SoftLessons:
             return None
         i = before % len(self.arrays["tokens"])
         tokens, targets, topk_ids = (self.arrays[name][i].astype(np.int32)
-                                   for name in ("tokens", "targets", "topk_ids"))
+                                     for name in ("tokens", "targets", "topk_ids"))
         return SoftTargetBatch(tokens, targets, topk_ids, self.arrays["topk_probs"][i])
 
 
-def prepare(profile: Profile, run_dir: Path, threads: int, say: Callable[[str], None],
+def prepare(profile: Profile, run_dir: RunDir, threads: int, say: Callable[[str], None],
             stopped: Callable[[], bool]) -> SoftLessons | None:
     """The lessons of profile.distill: read from the run directory, or made and written there.
 
@@ -74,9 +71,9 @@ def prepare(profile: Profile, run_dir: Path, threads: int, say: Callable[[str], 
     wanted = json.dumps({"distill": made_by, "rows": _rows(profile),
                          "curriculum": asdict(profile.curriculum), "seed": profile.train.seed,
                          "identity": profile.identity}, sort_keys=True)
-    found = _read(run_dir / NAME, wanted)
+    found = _read(run_dir.soft_targets, wanted)
     if found is None:
-        parent = read_parent(Path(profile.distill.parent), say)
+        parent = read_parent(RunDir(Path(profile.distill.parent)), say)
         found = _ask(parent, profile, threads, say, stopped)
         if found is None:
             return None
@@ -106,7 +103,7 @@ def _ask(parent: Parent, profile: Profile, threads: int, say: Callable[[str], No
     arrays = {name: np.zeros((n, rows, seq_len, *([top] * (name in ("topk_ids", "topk_probs")))), dtype)
               for name, dtype in SIZES.items()}
     dataset = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
-                         profile.train.seed)
+                      profile.train.seed)
     everything = CurriculumState.initial(dataset.config, dataset.tasks)
     forward = CapturedForward(WaveCore(parent.config, parent.params, threads), rows, seq_len)
     for i in range(n):
@@ -143,6 +140,6 @@ def _head(arrays: dict[str, np.ndarray], made_for: str) -> str:
     return f"{found.hexdigest()} {made_for}"
 
 
-def _write(run_dir: Path, arrays: dict[str, np.ndarray], made_for: str) -> None:
+def _write(run_dir: RunDir, arrays: dict[str, np.ndarray], made_for: str) -> None:
     data = safetensors.numpy.save(arrays, {"seed": _head(arrays, made_for)})
-    atomic_file.write(run_dir / NAME, data)
+    atomic_file.write(run_dir.soft_targets, data)

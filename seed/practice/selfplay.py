@@ -21,20 +21,19 @@ lies after its checkpoint, and plays it again to the same bits.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from seed.config import SelfplayConfig
 from seed.errors import ConfigError
 from seed.storage.jsonl_log import JsonlLog
+from seed.storage.run_dir import RunDir
 from seed.curriculum.dataset import Dataset, is_holdout, size
 from seed.curriculum.user_tasks import UserTask, check_forms
 from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
 
-NAME = "selfplay.jsonl"
 SHORT = 0.75   # of the usual length: a voted answer that is shorter is not learnt
 WILD = 4.0     # times the usual magnitude of the states: an answer that leaves more is not learnt
 SELF_ASKED = 0        # the level of what the brain has asked itself
@@ -84,7 +83,7 @@ def _round(row: dict[str, Any]) -> Round:
 class Selfplay:
     """The rounds of a run up to its step, and the next one."""
 
-    def __init__(self, config: SelfplayConfig, dataset: Dataset, run_dir: Path, step: int,
+    def __init__(self, config: SelfplayConfig, dataset: Dataset, run_dir: RunDir, step: int,
                  longest: int):
         """`longest`: bytes of an item that still fits into a row.
 
@@ -103,7 +102,7 @@ class Selfplay:
         self._tasks = [dataset.tasks[name] for name in config.tasks]
         if config.propose_fraction:
             check_forms(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
-        self.journal = JsonlLog(run_dir / NAME, _round, lambda done: done.step < step)
+        self.journal = JsonlLog(run_dir.selfplay_log, _round, lambda done: done.step < step)
         self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
         self._keep([done._replace(passed=tuple(filter(self._stands, done.passed)))
                     for done in self.rounds if done.task in config.tasks])

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed.config import Profile, TeacherConfig
 from seed.storage.jsonl_log import JsonlLog
+from seed.storage.run_dir import RunDir
 from seed.curriculum.dataset import Dataset, is_holdout, size
 from seed.curriculum.user_tasks import check_forms
 from seed.curriculum.task import Item
@@ -24,7 +24,6 @@ from seed.practice.endpoint import Endpoint
 from seed.practice.reply import answer_format
 from seed.practice.teacher_backend import PROPOSED, Background, ProposalRequest, Mock, Reply, Backend
 
-NAME = "teacher.jsonl"
 BYTES = "surrogateescape"   # a user's class may speak bytes that are no text
 KNOWN = 32  # items a level from which the form of answers is known
 QUEUE = 4   # rounds of questions that may wait
@@ -51,7 +50,7 @@ def _lesson(row: dict[str, Any]) -> Lesson:
                                     row["answer"].encode("utf-8", BYTES)))
 
 
-def open_teacher(profile: Profile, run_dir: Path, say: Callable[[str], None]) -> "Teacher | None":
+def open_teacher(profile: Profile, run_dir: RunDir, say: Callable[[str], None]) -> "Teacher | None":
     """The desk of profile.teacher; None if it names no teacher. Raises ConfigError."""
     config, seed = profile.teacher, profile.train.seed
     if not config.kind:
@@ -76,12 +75,12 @@ def open_teacher(profile: Profile, run_dir: Path, say: Callable[[str], None]) ->
 class Teacher:
     """The lessons of a run up to a step, and those that come."""
 
-    def __init__(self, config: TeacherConfig, dataset: Dataset, run_dir: Path, longest: int,
+    def __init__(self, config: TeacherConfig, dataset: Dataset, run_dir: RunDir, longest: int,
                  source: Backend, say: Callable[[str], None]):
         """`dataset` has the tasks whose questions are asked; `longest` is of an item, bytes."""
         self.config, self.dataset = config, dataset
         self.longest, self.source, self.say = longest, source, say
-        self.journal = JsonlLog(run_dir / NAME, _lesson)
+        self.journal = JsonlLog(run_dir.teacher_log, _lesson)
         self._fallen = {i for i, row in enumerate(self.lessons) if not self._stands(row)}
         self._pool: list[Item] = []   # what has begun
         self._begun = 0               # lessons, those that have fallen with them

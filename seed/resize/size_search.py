@@ -8,17 +8,16 @@ other limits use the same trials again.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed.config import Profile
 from seed.resize.cost_model import Cost, tokens
 from seed.training.memory_estimate import estimate_mb
 from seed.storage.jsonl_log import JsonlLog
+from seed.storage.run_dir import RunDir
 from seed.resize.trial import FEW, LEAST, MARGIN_C, NEEDS, STOPPED, Trial, Size, base_of
 from seed.wavecore.layout import count_params
 
-NAME, LADDER_NAME, TRYING = "scale.jsonl", "ladder.json", "trying.jsonl"
 MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
 MAX_JITTER = 0.75      # if two of five parts of a trial see no step it is 0.82, if one 0.5
 MAX_NORM_GROWTH = 10.0
@@ -122,13 +121,13 @@ class Attempt(NamedTuple):
 class Search:
     """The trials of one profile and number of threads, and what follows from them."""
 
-    def __init__(self, profile: Profile, threads: int, limits: Limits, run_dir: Path,
+    def __init__(self, profile: Profile, threads: int, limits: Limits, run_dir: RunDir,
                  seconds: float, ladder: Sequence[Size] = LADDER):
         """`seconds`: of training that a trial is given; shorter ones do not count."""
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
         self.seconds = seconds
-        self.journal, self.base = JsonlLog(run_dir / NAME, _probe), base_of(profile)
-        self.attempts = JsonlLog(run_dir / TRYING, _attempt)
+        self.journal, self.base = JsonlLog(run_dir.trial_log, _probe), base_of(profile)
+        self.attempts = JsonlLog(run_dir.attempt_log, _attempt)
         self.profiles = [size.of(profile) for size in ladder]
         self.sizes = [SizeFacts(tokens(size), count_params(size.model),
                                 sum(estimate_mb(size, threads).values())) for size in self.profiles]
@@ -197,10 +196,10 @@ class Search:
 ROW = {"size": str, "fault": str, "peak_mb": float, "predicted_mb": float, "tokens_s": float}
 
 
-def read_ladder(run_dir: Path) -> list[dict[str, Any]]:
+def read_ladder(run_dir: RunDir) -> list[dict[str, Any]]:
     """The sizes that were tried, as `seed scale` has described them; none if it has not."""
     try:
-        rows = json.loads((run_dir / LADDER_NAME).read_text(encoding="utf-8"))
+        rows = json.loads(run_dir.ladder.read_text(encoding="utf-8"))
         good = all(isinstance(row[key], kind) or key == "tokens_s" and row[key] is None
                    for row in rows for key, kind in ROW.items())
     except (OSError, ValueError, TypeError, KeyError):

@@ -27,6 +27,7 @@ from seed.errors import ConfigError
 from seed.errors import RETRY_LATER
 from seed.governor import UNKNOWN
 from seed.storage import metrics
+from seed.storage.run_dir import RunDir
 
 LOOK_S = 0.1         # between two looks at the child
 FULL_MB = 1.0        # what is left of a disk that is full
@@ -118,14 +119,15 @@ def cool_down(resume_c: float, asked: Callable[[], bool], wait_s: float = COOL_S
 
 
 def run(profile: Profile, size: Size, threads: int, seconds: float, ceiling_mb: float,
-        folder: Path, hang_s: float = HANG_S, asked: Callable[[], bool] = lambda: False) -> Trial:
-    """Tries a size of the profile for so many seconds of training, in a fresh folder.
+        run_dir: RunDir, hang_s: float = HANG_S,
+        asked: Callable[[], bool] = lambda: False) -> Trial:
+    """Tries a size of the profile for so many seconds of training, in a fresh run_dir.
 
     Raises ConfigError if the child refuses its input or cannot write: that says nothing of a size;
     KeyboardInterrupt when the search is `asked` to stop.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    shutil.rmtree(run_dir.path, ignore_errors=True)
+    run_dir.path.mkdir(parents=True)
     child = size.of(profile)
     child = replace(child, train=replace(child.train, steps=0, minutes=1e6,
                                          save_every_minutes=seconds / 240,
@@ -133,17 +135,17 @@ def run(profile: Profile, size: Size, threads: int, seconds: float, ceiling_mb: 
                     curriculum=replace(child.curriculum, holdout_items=1),
                     distill=DistillConfig(),   # what a parent says is read for minutes at first
                     governor=replace(child.governor, memory_mb=1e6)).check()
-    (folder / "profile.toml").write_text(to_toml(child), encoding="utf-8")
+    run_dir.trial_profile.write_text(to_toml(child), encoding="utf-8")
     swap_before = system_health.swap_used_mb().value or 0.0
-    with open(folder / "errors", "w+", encoding="utf-8") as errors:
+    with open(run_dir.trial_errors, "w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "seed", "train", "--profile", str(folder / "profile.toml"),
-             "--run-dir", str(folder), "--threads", str(threads), "--json"], stderr=errors,
+            [sys.executable, "-m", "seed", "train", "--profile", str(run_dir.trial_profile),
+             "--run-dir", str(run_dir), "--threads", str(threads), "--json"], stderr=errors,
             stdout=subprocess.DEVNULL, start_new_session=True,
             preexec_fn=partial(_die_with, os.getpid()),
-            env={**os.environ, "CACHEDB": str(folder.resolve() / "kernels.db")})  # all is compiled
+            env={**os.environ, "CACHEDB": str(run_dir.kernel_cache().resolve())})  # all is compiled
         try:
-            looks, told, ended = _watch(process, folder / "metrics.jsonl", ceiling_mb, seconds,
+            looks, told, ended = _watch(process, run_dir.metrics, ceiling_mb, seconds,
                                         hang_s, asked, child.governor.slow_c - MARGIN_C
                                         if child.governor.thermal else math.inf)
         finally:
@@ -151,16 +153,16 @@ def run(profile: Profile, size: Size, threads: int, seconds: float, ceiling_mb: 
         errors.seek(0)
         last = (errors.read().strip().splitlines() or [""])[-1]
     if not ended and process.returncode not in (0, RETRY_LATER):
-        ended = _fault(process.returncode, last, folder)
+        ended = _fault(process.returncode, last, run_dir)
     elif not ended and not told:
         if asked():   # whoever stops the search has stopped the child too, and it was faster
             raise KeyboardInterrupt
-        ended = last.removeprefix("seed: ") if NEEDS in last else STOPPED + _governed(folder)
-    free_mb = system_health.free_space(folder)[0].value
+        ended = last.removeprefix("seed: ") if NEEDS in last else STOPPED + _governed(run_dir)
+    free_mb = system_health.free_space(run_dir.path)[0].value
     if ended.startswith(STILL) and free_mb is not None and free_mb < FULL_MB:
-        raise ConfigError(f"the trial in {folder} failed: {os.strerror(errno.ENOSPC)}")
-    found = _found(looks, folder)
-    shutil.rmtree(folder, ignore_errors=True)
+        raise ConfigError(f"the trial in {run_dir} failed: {os.strerror(errno.ENOSPC)}")
+    found = _found(looks, run_dir)
+    shutil.rmtree(run_dir.path, ignore_errors=True)
     return Trial(size, base_of(profile), threads, seconds, ceiling_mb, ended, **found,
                  swap_mb=max([0.0, *(look.swap_mb - swap_before for look in looks)]))
 
@@ -180,7 +182,7 @@ def _kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _fault(code: int, last: str, folder: Path) -> str:
+def _fault(code: int, last: str, run_dir: RunDir) -> str:
     """Why a child has failed. Raises ConfigError if that says nothing of its size."""
     if code < 0:
         name = signal.Signals(-code).name
@@ -190,7 +192,7 @@ def _fault(code: int, last: str, folder: Path) -> str:
         return f"it is refused: {text}"
     if "not finite" in last or any(part in last for part in NO_MEMORY):
         return text
-    raise ConfigError(f"the trial in {folder} failed: {text or 'silently'}")
+    raise ConfigError(f"the trial in {run_dir} failed: {text or 'silently'}")
 
 
 def _watch(process: subprocess.Popen, path: Path, ceiling_mb: float, seconds: float,
@@ -274,21 +276,21 @@ def may_reach(warm_c: float, temps: Sequence[float], seconds: float) -> bool:
     return max(end + rises * BOARD_S, settles(temps) or 0.0) >= warm_c
 
 
-def _governed(folder: Path) -> str:
+def _governed(run_dir: RunDir) -> str:
     """What the governor did last, and why."""
-    told = metrics.read(folder / "metrics.jsonl", "governor")
+    told = metrics.read(run_dir.metrics, "governor")
     return f"{told[-1]['action']}, {told[-1]['reason']}" if told else ""
 
 
-def _found(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = metrics.read(folder / "metrics.jsonl", "step")
+def _found(looks: Sequence[Look], run_dir: RunDir) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = metrics.read(run_dir.metrics, "step")
     losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
     quarter, half, tells = len(rows) // 4, len(rows) // 2, len(rows) >= FEW
     warm = _warmth(looks)
     reported = list(dict.fromkeys(name for look in looks for name in look.throttled))
     if any(row["action"] != "run" and not row["reason"].startswith(UNKNOWN)
-           for row in metrics.read(folder / "metrics.jsonl", "governor")):
-        reported.append(_governed(folder))
+           for row in metrics.read(run_dir.metrics, "governor")):
+        reported.append(_governed(run_dir))
     step_s, jitter = speed(looks)
     return {
         "peak_mb": max((_held(looks[i:i + 2]) for i in range(len(looks))), default=0.0),
@@ -297,7 +299,7 @@ def _found(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
         "throttled": "; ".join(reported),
         "losses": (mean(losses[:quarter]), mean(losses[-quarter:])) if tells else None,
         "norm_growth": median(norms[half:]) / max(median(norms[:half]), 1e-30) if tells else None,
-        "skipped": len(metrics.read(folder / "metrics.jsonl", "skip"))}
+        "skipped": len(metrics.read(run_dir.metrics, "skip"))}
 
 
 def speed(looks: Sequence[Look]) -> tuple[float | None, float | None]:

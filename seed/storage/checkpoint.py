@@ -1,8 +1,7 @@
 """One safetensors file holds all a run needs: weights, moments and, as JSON, everything else.
 
-A save writes a temporary file, syncs it, keeps the last file as the previous generation, renames
-and syncs the directory: at any instant one whole generation is in place. Files are read strictly
-and never unpickled. A checksum in the header covers every byte of the file, itself read as zeros.
+Files are read strictly and never unpickled. A checksum in the header covers every byte of the file,
+itself read as zeros.
 """
 import hashlib
 import json
@@ -23,9 +22,6 @@ from seed.system_health import MB, meminfo_mb
 from seed.errors import CheckpointError
 
 FORMAT = 4
-NAME, PREVIOUS, TEMPORARY = ("checkpoint.safetensors", "checkpoint.previous.safetensors",
-                             ".checkpoint.partial")
-DAMAGED = "checkpoint.damaged.safetensors"   # one that could not be read, out of the way
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
 MAX_HEADER = 4 * 2 ** 20   # bytes; the largest brain's header has under 1 MB
 COUNTS, PLAN_KEYS, MOST = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}, 10 ** 9
@@ -38,35 +34,10 @@ class Checkpoint(NamedTuple):
     sha256: str = ""       # of the file that was read
 
 
-def save(run_dir: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any],
-         keep_newest: bool = True) -> int:
-    """Replaces the newest generation, which becomes the previous one unless told otherwise; returns
-    the bytes written. Raises OSError, nothing lost.
-
-    The float32 tensors are written from where they are: a save takes no memory of their size.
-    """
+def write(descriptor: int, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
+    """Writes a checkpoint file; returns its bytes. Raises OSError."""
     head, parts = _encode(tensors, meta)
-    temporary, newest = run_dir / TEMPORARY, run_dir / NAME
-    temporary.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            size = _write(descriptor, [memoryview(head), *parts])
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if keep_newest and newest.exists():
-            os.replace(newest, run_dir / PREVIOUS)
-        os.replace(temporary, newest)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(run_dir, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return size
+    return _write(descriptor, [memoryview(head), *parts])
 
 
 def _encode(tensors: dict[str, np.ndarray],
@@ -196,43 +167,6 @@ def read(path: Path) -> Checkpoint:
     if not _is_whole(memoryview(data)):
         raise CheckpointError(f"{path} is damaged: its checksum is wrong")
     return Checkpoint(tensors, meta, hashlib.sha256(data).hexdigest())
-
-
-def read_newest(run_dir: Path, warn) -> Checkpoint | None:
-    """The newest usable generation, or None in a fresh directory.
-
-    `warn(text)` is told why a newer one was refused. Raises CheckpointError if all are unusable.
-    """
-    refused: list[CheckpointError] = []
-    for name in (NAME, PREVIOUS):
-        if not (run_dir / name).exists():
-            continue
-        try:
-            found = read(run_dir / name)
-        except CheckpointError as error:
-            refused.append(error)
-            continue
-        for fault in refused:
-            warn(f"{fault}; going on from {name}")
-        return found
-    if refused:
-        raise CheckpointError(f"{refused[0]}; no other generation is left: use another --run-dir")
-    return None
-
-
-def recover(run_dir: Path, warn) -> Checkpoint | None:
-    """As read_newest, for whoever is going to save: the generation that is read becomes the newest,
-    and a newer one that was refused is put aside. Else the next save would put that in the place
-    of the good one. Raises OSError too."""
-    refused: list[str] = []
-    found = read_newest(run_dir, refused.append)
-    if refused:
-        os.replace(run_dir / NAME, run_dir / DAMAGED)
-        for text in refused:
-            warn(f"{text}; the other is kept as {DAMAGED}")
-    if found and not (run_dir / NAME).exists():
-        os.replace(run_dir / PREVIOUS, run_dir / NAME)
-    return found
 
 
 def check_tensors(tensors: dict[str, np.ndarray], expected: dict[str, np.ndarray],

@@ -5,7 +5,6 @@ tries again every RETRY_S seconds, and gives up when the grace is over. A card w
 written, so periodic saves keep to a budget a day; those that are asked for count, but never wait.
 """
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from seed.config import TrainConfig
 from seed.storage import checkpoint
 from seed.storage.metrics import duration
+from seed.storage.run_dir import RunDir
 from seed.errors import SaveFailed
 
 RETRY_S = 10.0
@@ -22,7 +22,7 @@ DAY_S, GB = 86400.0, 1e9
 class Checkpointer:
     """Writes checkpoints to a run directory, as often as the profile and the budget allow."""
 
-    def __init__(self, run_dir: Path, config: TrainConfig, clock: Callable[[], float],
+    def __init__(self, run_dir: RunDir, config: TrainConfig, clock: Callable[[], float],
                  say: Callable[[str], None], saved_step: int):
         self.run_dir, self.every_s = run_dir, config.save_every_minutes * 60
         self.grace_s, self.budget = config.save_grace_minutes * 60, config.write_gb_per_day
@@ -38,7 +38,7 @@ class Checkpointer:
     def begin(self, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
         """The first checkpoint, and its bytes. Raises OSError: a run that cannot save is refused.
         """
-        size = checkpoint.save(self.run_dir, tensors, meta)
+        size = self.run_dir.save(tensors, meta)
         self._written(size)
         return size
 
@@ -57,7 +57,7 @@ class Checkpointer:
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int | None:
         """Bytes written, or None if that failed and the grace is not over. Raises SaveFailed."""
         try:
-            size = checkpoint.save(self.run_dir, tensors, meta, self._newest_is_safe())
+            size = self.run_dir.save(tensors, meta, self._newest_is_safe())
         except OSError as error:
             self._failed(error)
             return None
@@ -74,7 +74,7 @@ class Checkpointer:
         if self.failing_since is None:
             return True
         try:
-            return checkpoint.read_meta(self.run_dir / checkpoint.NAME)["step"] == self.saved_step
+            return checkpoint.read_meta(self.run_dir.checkpoint)["step"] == self.saved_step
         except checkpoint.CheckpointError:
             return False
 

@@ -7,15 +7,12 @@ from pathlib import Path
 
 from seed.errors import ConfigError
 
-NAME = "lock"
-
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Holds the lock. Raises ConfigError if another process has it, OSError if there is no file, or
     a link in its place."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -25,8 +22,9 @@ def locked(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{run_dir} is in use by process {file.read().strip() or 'unknown'}: "
-                              f"stop it, or use another --run-dir") from None
+            holder = file.read().strip() or "unknown"
+            raise ConfigError(f"{path.parent} is in use by process {holder}: stop it, or use "
+                              f"another --run-dir") from None
         with open(path, "w", encoding="utf-8", opener=opener) as own:
             own.write(f"{os.getpid()}\n")
         yield

@@ -18,10 +18,8 @@ from seed.errors import ConfigError
 from seed.curriculum.user_tasks import is_user_task
 from seed.storage import checkpoint
 from seed.storage.checkpoint import Checkpoint
+from seed.storage.run_dir import RunDir
 
-FOLDER, OF = "adapting", "of.json"
-BEFORE, PARTIAL = "checkpoint.before.safetensors", ".checkpoint.undo"
-STAGED = ".checkpoint.staged"   # what is BEFORE as soon as the adapted brain is in its place
 WARMUP_STEPS = 20
 
 
@@ -57,89 +55,89 @@ def recipe(profile: Profile, data: str) -> dict[str, Any]:
     return {"data": _digest(contents), **profile.to_dict()}
 
 
-def enter(run_dir: Path, wanted: dict[str, Any]) -> Path:
+def enter(run_dir: RunDir, wanted: dict[str, Any]) -> RunDir:
     """The directory of the adaptation of such a recipe; empty if the last one in it was of another,
     or of another brain."""
-    folder = run_dir / FOLDER
-    wanted = {**wanted, "brain": _digest((run_dir / checkpoint.NAME).read_bytes())}
+    folder = run_dir.adaptation
+    wanted = {**wanted, "brain": _digest(run_dir.checkpoint.read_bytes())}
     if _entered(run_dir) != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        atomic_file.write(folder / OF, json.dumps(wanted, sort_keys=True).encode())
+        shutil.rmtree(folder.path, ignore_errors=True)
+        folder.path.mkdir()
+        atomic_file.write(folder.adaptation_recipe, json.dumps(wanted, sort_keys=True).encode())
     return folder
 
 
-def _entered(run_dir: Path) -> dict[str, Any]:
+def _entered(run_dir: RunDir) -> dict[str, Any]:
     """What the adaptation in the directory is of; nothing if there is none."""
     try:
-        found = json.loads((run_dir / FOLDER / OF).read_text(encoding="utf-8"))
+        found = json.loads(run_dir.adaptation.adaptation_recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def publish(run_dir: Path, parent: Checkpoint, weights: dict[str, Any]) -> None:
+def publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, Any]) -> None:
     """Puts the adapted weights in the place of the brain's. Raises OSError, nothing lost."""
-    _copy(run_dir / checkpoint.NAME, run_dir / STAGED)
-    meta = {**parent.meta, "adapted": _digest((run_dir / FOLDER / OF).read_bytes())}
-    checkpoint.save(run_dir, {**parent.tensors, **weights}, meta)
-    os.replace(run_dir / STAGED, run_dir / BEFORE)
+    _copy(run_dir.checkpoint, run_dir.staged_checkpoint, run_dir.partial_copy)
+    meta = {**parent.meta, "adapted": _digest(run_dir.adaptation.adaptation_recipe.read_bytes())}
+    run_dir.save({**parent.tensors, **weights}, meta)
+    os.replace(run_dir.staged_checkpoint, run_dir.checkpoint_before_adaptation)
     clear(run_dir)
 
 
-def settle(run_dir: Path) -> None:
+def settle(run_dir: RunDir) -> None:
     """Ends what a killed `publish` has begun, or takes it back: `undo` has the brain that was
     there before the one that is there now."""
-    if (run_dir / STAGED).exists():
-        now = checkpoint.read_newest(run_dir, lambda text: None)
-        of = run_dir / FOLDER / OF
+    if run_dir.staged_checkpoint.exists():
+        now = run_dir.load_newest(lambda text: None)
+        of = run_dir.adaptation.adaptation_recipe
         if now and of.exists() and now.meta.get("adapted") == _digest(of.read_bytes()):
-            os.replace(run_dir / STAGED, run_dir / BEFORE)
+            os.replace(run_dir.staged_checkpoint, run_dir.checkpoint_before_adaptation)
         else:
-            (run_dir / STAGED).unlink()
+            run_dir.staged_checkpoint.unlink()
 
 
-def clear(run_dir: Path) -> None:
+def clear(run_dir: RunDir) -> None:
     """Takes all of an adaptation that has ended away, but for what it was of: by that the same
     command knows that there is nothing left to do."""
-    for path in (run_dir / FOLDER).iterdir():
-        if path.name != OF:
+    for path in run_dir.adaptation.path.iterdir():
+        if path != run_dir.adaptation.adaptation_recipe:
             path.unlink()
 
 
-def is_published(run_dir: Path, brain: Checkpoint, wanted: dict[str, Any]) -> bool:
+def is_published(run_dir: RunDir, brain: Checkpoint, wanted: dict[str, Any]) -> bool:
     """Whether the brain is what an adaptation of this recipe has made of another."""
     entered = _entered(run_dir)
     entered.pop("brain", None)
     return entered == wanted and brain.meta.get("adapted") == _digest(
-        (run_dir / FOLDER / OF).read_bytes())
+        run_dir.adaptation.adaptation_recipe.read_bytes())
 
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def undo(run_dir: Path) -> None:
+def undo(run_dir: RunDir) -> None:
     """Brings the brain of before the last adaptation back, bit for bit.
 
     Raises ConfigError if there is none or if the brain has learnt on since, CheckpointError if it
     is damaged.
     """
-    if not (run_dir / BEFORE).exists():
+    if not run_dir.checkpoint_before_adaptation.exists():
         raise ConfigError(f"{run_dir} has no brain of before an adaptation: nothing to undo")
-    checkpoint.read(run_dir / BEFORE)
-    now = checkpoint.read_newest(run_dir, lambda text: None)
+    checkpoint.read(run_dir.checkpoint_before_adaptation)
+    now = run_dir.load_newest(lambda text: None)
     if now and "adapted" not in now.meta:
-        raise ConfigError(f"the brain in {run_dir} has learnt on since its adaptation, and would "
-                          f"lose that: to go back all the same, rename {BEFORE} to "
-                          f"{checkpoint.NAME}")
-    os.replace(run_dir / BEFORE, run_dir / checkpoint.NAME)
-    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
+        raise ConfigError(f"the brain in {run_dir} was trained further since its adaptation, and "
+                          f"would lose that: to restore it all the same, rename "
+                          f"{run_dir.checkpoint_before_adaptation.name} to "
+                          f"{run_dir.checkpoint.name}")
+    os.replace(run_dir.checkpoint_before_adaptation, run_dir.checkpoint)
+    shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, partial: Path) -> None:
     """A whole copy or none, on the disk when it returns."""
-    partial = target.with_name(PARTIAL)
     try:
         shutil.copyfile(source, partial)
         with open(partial, "rb") as file:

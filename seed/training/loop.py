@@ -2,7 +2,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from seed.system_health import Health
 from seed.practice.teacher import Teacher
 from seed.storage import checkpoint
 from seed.evaluation.exact_match import Score, by_task, evaluate
+from seed.storage.run_dir import RunDir
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training.throttle import Throttle
 from seed.practice.selfplay import Answer, Selfplay
@@ -75,7 +75,7 @@ def _check_same(profile: Profile, meta: dict[str, Any], say: Callable[[str], Non
                                   f"another --run-dir")
 
 
-def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSignals,
+def train(profile: Profile, run_dir: RunDir, learner: Learner, requests: StopSignals,
           clock: Callable[[], float] = time.monotonic, status: StatusLine | None = None,
           look: Callable[[], Health] | None = None,
           wait: Callable[[float], object] | None = None,
@@ -104,7 +104,7 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
     step, elapsed_before, plan, lr_scale = 0, 0.0, Plan(), 1.0
     skipped, skipped_in_a_row, rollbacks = 0, 0, 0
 
-    found = checkpoint.recover(run_dir, status.say)
+    found = run_dir.recover(status.say)
     if found:
         _check_same(profile, found.meta, status.say)
         checkpoint.check_tensors(found.tensors, learner.state_dict(), "checkpoint")
@@ -119,10 +119,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
             plan = Plan()  # a run that is given a new end is planned anew
         status.say(f"going on from step {step} of {run_dir}")
     again = ["selfplay", *(["curriculum"] if curriculum.evaluated_at < step else [])]
-    metrics = Metrics(run_dir / "metrics.jsonl", step, status.say, again)
+    metrics = Metrics(run_dir.metrics, step, status.say, again)
     started = last_eval = clock()
     saving = Checkpointer(run_dir, config, clock, status.say, step)
-    pace = Throttle(profile.governor, look or (lambda: system_health.read(run_dir)), clock,
+    pace = Throttle(profile.governor, look or (lambda: system_health.read(run_dir.path)), clock,
                     wait or requests.stop.wait)
     told = Decision(RUN, 1.0, False, "")
     step_at_start, loss_average = step, 0.0
@@ -298,10 +298,10 @@ def train(profile: Profile, run_dir: Path, learner: Learner, requests: StopSigna
         seen_enough = bool(enough and not falls and enough(step, result.loss, curriculum.unlocked))
 
 
-def _rollback(run_dir: Path, learner: Learner, status: StatusLine, step: int, rollbacks: int,
+def _rollback(run_dir: RunDir, learner: Learner, status: StatusLine, step: int, rollbacks: int,
               allowed: int) -> dict[str, Any]:
     """Loads the last good checkpoint; returns its metadata. Raises Diverged."""
-    found = checkpoint.recover(run_dir, status.say)
+    found = run_dir.recover(status.say)
     if found is None or rollbacks >= allowed:
         raise Diverged(f"loss or gradient is not finite at step {step} after {rollbacks} ways "
                        f"back: use a lower train.lr")

@@ -24,7 +24,7 @@ from tinygrad.runtime.ops_cpu import CPUProgram
 from tinygrad.runtime.support.elf import jit_loader
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
-from seed.wavecore.compiler import cpu, find_compiler
+from seed.wavecore.compiler import find_compiler
 
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF
@@ -33,11 +33,11 @@ Gradients = Sequence[Tensor | None]
 GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Gradients]
 
 
-def install(cache_dir: Path | None = None) -> None:
+def install(cache: Path | None = None) -> None:
     """Prepares tinygrad to run the kernels, before or after its import; may be called again.
 
-    Compiled kernels are cached in the file that $CACHEDB names, else in `cache_dir`, in a file for
-    this kind of CPU, else where tinygrad keeps them. $DEV and $CC override the device and the
+    Compiled kernels are cached in the file that $CACHEDB names, else in `cache`, else where
+    tinygrad keeps them; kernels of two kinds of CPU need two files. $DEV and $CC override the device and the
     compiler. Raises CompilerError if there is no compiler.
     """
     os.environ["CC"] = find_compiler()
@@ -47,8 +47,8 @@ def install(cache_dir: Path | None = None) -> None:
     os.environ["PARALLEL"] = "0"       # a pool of compiling processes costs memory and unblocks
     helpers.PARALLEL.value = 0         # signals
     path = os.environ.get("CACHEDB")
-    if path is None and cache_dir is not None:   # never another CPU's code
-        path = str(cache_dir.resolve() / f"kernels.{cpu().replace(' ', '.')}.db")
+    if path is None and cache is not None:
+        path = str(cache.resolve())
     if path is not None:
         _set_cache(path)
     _patch()

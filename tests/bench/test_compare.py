@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from seed.storage import RunDir
 from tests.support import brains
 from seed.__main__ import main
 from seed.experiments import ablate, growth, lengths, new_rules
@@ -12,7 +13,6 @@ from seed.bench import compare
 from seed.config import load_profile, to_toml
 from seed.curriculum.task import Item
 from seed.storage import checkpoint, metrics
-from seed.storage.checkpoint import NAME
 
 TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",
         "train.seq_len=16"]
@@ -77,10 +77,11 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
     assert "grade 1" in last[0] and "grade 4" in last[0] and "grade 2" not in last[0]
     assert last[1].startswith("as in the profile") and last[1].split()[4] == "2"
     assert last[2].startswith("train.lr=1e-3 train.warmup_steps=5") and len(last) == 3
-    profiles = [checkpoint.read(path).meta["profile"] for path in tmp_path.glob(f"*/{NAME}")]
+    profiles = [checkpoint.read(path).meta["profile"]
+                for path in tmp_path.glob("*/checkpoint.safetensors")]
     assert sorted((p["train"]["seed"], p["train"]["lr"]) for p in profiles) == [
         (0, 1e-3), (0, 4e-3), (1, 1e-3), (1, 4e-3)]
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{NAME}")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint.safetensors")}
     assert ablate.main(words) == 0
     assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -100,7 +101,7 @@ def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
     assert growth.main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["3", "grown"], ["3", "scratch"]]
-    found = [checkpoint.read(tmp_path / f"out/{kind}-3/{NAME}").meta for kind in
+    found = [checkpoint.read(tmp_path / f"out/{kind}-3/checkpoint.safetensors").meta for kind in
              ("grown", "scratch")]
     for meta, line in zip(found, lines[1:]):
         assert [meta["profile"]["model"][key] for key in growth.SHAPE] == [64, 3, 64]
@@ -131,7 +132,7 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
     assert path.read_bytes() == before
     for copy in tmp_path.glob("rules/*"):
         told = [json.loads(line) for line in (copy / "rule.jsonl").read_text().splitlines()]
-        assert len(told) == 20 and checkpoint.read(copy / NAME).meta["adapted"]
+        assert len(told) == 20 and checkpoint.read(RunDir(copy).checkpoint).meta["adapted"]
 
 
 def test_a_new_rule_is_shown_by_pairs_that_are_not_asked():

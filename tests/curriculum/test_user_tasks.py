@@ -16,6 +16,7 @@ from seed.curriculum import user_task_worker
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.user_tasks import TaskError, load
 from seed.rng import Stream, dice
+from seed.storage import RunDir
 from seed.storage import checkpoint
 
 COLOURS = """
@@ -256,7 +257,7 @@ def test_a_task_that_fails_in_the_middle_leaves_a_run_that_goes_on(tmp_path):
                            "if self.n > 400: raise RuntimeError('worn out')\n        number = int")
     done = train(tmp_path, written(tmp_path, late), 30)
     assert done.returncode == 2 and "worn out" in done.stderr and "Traceback" not in done.stderr
-    saved = checkpoint.read(tmp_path / "run" / checkpoint.NAME).meta["step"]
+    saved = checkpoint.read(RunDir(tmp_path / "run").checkpoint).meta["step"]
     assert 0 < saved < 30
     done = train(tmp_path, written(tmp_path), 30)
     assert done.returncode == 0 and f"going on from step {saved}" in done.stderr

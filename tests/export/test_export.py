@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
+from seed.storage import RunDir
 from tests.support import brains
 from seed.config import load_profile
 from seed.curriculum.dataset import Dataset
@@ -21,7 +22,6 @@ from seed.export.build import RUNTIMES, Source, translate
 from seed.export.verify import Agreement, Plan, Report, fault, free_run, plan_of
 from seed.runtime import Brain, BrainError, describe, seal
 from seed.system_health import rss_mb
-from seed.storage.checkpoint import NAME, PREVIOUS
 from seed.wavecore.decode import Decoder
 from seed.wavecore.model import WaveCore
 
@@ -86,7 +86,7 @@ def test_heads_as_long_training_leaves_them_keep_their_digits(tmp_path, target):
         if key.endswith("dt_bias"):
             params[key][:] = -11.0
     brains.save(tmp_path / "run", profile, params)
-    source = brains.source_of(tmp_path / "run" / NAME)
+    source = brains.source_of(RunDir(tmp_path / "run").checkpoint)
     brain = Brain(exported(source, tmp_path, target=target))
     agreement = free_run(brain, [reference_of(source).step], 400)[0]
     assert agreement.agreed == 400 and agreement.relative < 1e-5, agreement
@@ -221,7 +221,7 @@ def test_a_trained_brain_is_the_same_in_both_runtimes_and_int8_costs_less_than_a
     """After a minute and a half of training: 10,000 steps that it says to itself, its holdout."""
     subprocess.run([sys.executable, "-m", "seed", "train", "--profile", name, "--minutes", "1.5",
                     "--run-dir", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
-    source = brains.source_of(tmp_path / NAME)
+    source = brains.source_of(RunDir(tmp_path).checkpoint)
     dataset = Dataset(source.profile.curriculum, source.profile.identity,
                          source.profile.train.seed)
     items = list(dict.fromkeys(dataset.holdout(source.profile.curriculum.holdout_items)))
@@ -411,7 +411,7 @@ def test_the_command_exports_verifies_and_chats(tmp_path):
     assert quick.returncode == 0 and "not verified" in quick.stdout
     facts = seed("export", *where, "--no-verify", "--json", "--out", out)
     assert json.loads(facts.stdout) == {"size": Path(out).stat().st_size, "verified": False}
-    brain, ask = tmp_path / NAME, ["run", out, "--prompt"]
+    brain, ask = RunDir(tmp_path).checkpoint, ["run", out, "--prompt"]
     before = brain.read_bytes()
     for bad, says in ((["export", *where, "--prefill", "1"], "--prefill is 1"),
                       ([*ask, "x", "--temperature=-1"], "--temperature is -1"),
@@ -425,10 +425,10 @@ def test_the_command_exports_verifies_and_chats(tmp_path):
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, (
             bad, done.stderr)
     assert brain.read_bytes() == before and seed("export", *where, "--set", "a=1").returncode == 2
-    shutil.copy(brain, tmp_path / PREVIOUS)
+    shutil.copy(brain, RunDir(tmp_path).previous_checkpoint)
     brain.write_bytes(before[:-9])
     fallen = seed("export", *where, "--no-verify")
-    assert fallen.returncode == 0 and f"going on from {PREVIOUS}" in fallen.stderr
+    assert fallen.returncode == 0 and "using checkpoint.previous.safetensors" in fallen.stderr
     assert describe((tmp_path / "brain.tflite").read_bytes(), "")["checkpoint_sha256"] == (
         hashlib.sha256(before).hexdigest())
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seed.practice.teacher import NAME
 from seed.practice.endpoint import Endpoint
+from seed.storage import RunDir
 from seed.storage import metrics
 
 pytestmark = pytest.mark.long
@@ -78,7 +78,7 @@ def test_what_it_knows_is_learnt_and_what_it_gets_wrong_is_not(tmp_path, url):
     said = train(tmp_path, url, 1000, f'teacher.tasks={{"{TASK}:SingleDigits"=1.0}}',
                  "teacher.shots=16", "teacher.min_accuracy=0.2")
     assert "of 20 right" in said and "refused" not in said, said
-    learnt = [json.loads(line) for line in (tmp_path / NAME).read_text().splitlines()]
+    learnt = [json.loads(line) for line in RunDir(tmp_path).teacher_log.read_text().splitlines()]
     assert len(learnt) > 10
     for row in learnt:
         left, right = row["prompt"][:-1].split("+")
@@ -89,7 +89,7 @@ def test_where_it_knows_too_little_it_is_refused_and_the_run_goes_on(tmp_path, u
     said = train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,nested=1.0}",
                  "teacher.tasks={nested=1.0}")
     assert "refused, it needs 50 %" in said, said
-    assert not (tmp_path / NAME).exists()
+    assert not RunDir(tmp_path).teacher_log.exists()
 
 
 def test_what_it_makes_up_is_a_right_sum_or_is_not_learnt(tmp_path, url):
@@ -97,7 +97,7 @@ def test_what_it_makes_up_is_a_right_sum_or_is_not_learnt(tmp_path, url):
           "teacher.propose_fraction=1.0", "teacher.min_accuracy=0.0")
     replies = metrics.read(tmp_path / "metrics.jsonl", "teacher")[-1]["replies"]
     assert sum(replies.get(reason, 0) for reason in ("accepted", "wrong", "known", "kept")) > 5
-    learnt = [json.loads(line) for line in (tmp_path / NAME).read_text().splitlines()]
+    learnt = [json.loads(line) for line in RunDir(tmp_path).teacher_log.read_text().splitlines()]
     assert len(learnt) == replies["accepted"] > 0
     for row in learnt:
         left, right = row["prompt"][:-1].split("+")

@@ -18,8 +18,8 @@ from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.rng import Stream, stream
-from seed.storage import checkpoint
-from seed.practice.selfplay import NAME, Answer, Selfplay
+from seed.storage import RunDir
+from seed.practice.selfplay import Answer, Selfplay
 from seed.wavecore.decode import Decoder, Rollouts
 from seed.wavecore.model import WaveCore, init_params
 
@@ -34,7 +34,7 @@ def profile_of(*overrides: str):
 def play_of(run_dir, *overrides: str, step: int = 0) -> Selfplay:
     profile = profile_of(*overrides)
     dataset = Dataset(profile.curriculum, profile.identity, 0)
-    return Selfplay(profile.selfplay, dataset, run_dir, step, 129)
+    return Selfplay(profile.selfplay, dataset, RunDir(run_dir), step, 129)
 
 
 def right(prompt: bytes) -> bytes:
@@ -115,10 +115,10 @@ def test_a_level_that_a_task_has_not_is_refused_before_it_is_asked(tmp_path):
     for task, most in (("parity", 4), ("identity", 1)):
         profile = load_profile("toy", [f"selfplay.tasks={{{task}={most}}}"])
         dataset = Dataset(profile.curriculum, profile.identity, 0)
-        Selfplay(profile.selfplay, dataset, tmp_path, 0, 129)
+        Selfplay(profile.selfplay, dataset, RunDir(tmp_path), 0, 129)
         more = replace(profile.selfplay, tasks={task: most + 1})
         with pytest.raises(ConfigError, match=f"tasks.{task} is {most + 1}: .* {most} levels"):
-            Selfplay(more, dataset, tmp_path, 0, 129)
+            Selfplay(more, dataset, RunDir(tmp_path), 0, 129)
 
 
 def test_rounds_come_every_so_many_steps_and_none_twice(tmp_path):
@@ -152,14 +152,14 @@ def test_a_run_that_goes_on_drops_later_rounds_and_a_torn_line(tmp_path):
     play = play_of(tmp_path)
     for step in (10, 20, 30):
         play.play(step, 0, knows(1.0))
-    whole = (tmp_path / NAME).read_bytes()
-    with open(tmp_path / NAME, "ab") as file:
+    whole = RunDir(tmp_path).selfplay_log.read_bytes()
+    with open(RunDir(tmp_path).selfplay_log, "ab") as file:
         file.write(b'{"step": 40, "ta')
     again = play_of(tmp_path, step=30)
     assert again.rounds == play.rounds[:2] and again.won == {
         (TASK, level): play.won[TASK, level] for level in (7, 8)}
     again.play(30, 0, knows(1.0))
-    assert (tmp_path / NAME).read_bytes() == whole
+    assert RunDir(tmp_path).selfplay_log.read_bytes() == whole
 
 
 def test_a_disk_that_refuses_costs_the_round_and_nothing_else(tmp_path):
@@ -168,7 +168,7 @@ def test_a_disk_that_refuses_costs_the_round_and_nothing_else(tmp_path):
     play.journal.path = Path("/dev/full")
     assert play.play(20, 0, knows(1.0)) == [] and len(play.won[TASK, 7]) == 8 == len(
         play.lessons()[0][1])
-    play.journal.path = tmp_path / NAME
+    play.journal.path = RunDir(tmp_path).selfplay_log
     play.play(30, 0, knows(1.0))
     assert play_of(tmp_path, step=100).rounds == play.rounds
 
@@ -228,7 +228,7 @@ def proposing(run_dir, *overrides: str) -> Selfplay:
                                    "selfplay.tasks={parity=4,add=4}", "selfplay.questions=8",
                                    "selfplay.propose_fraction=0.5", *overrides])
     dataset = Dataset(profile.curriculum, profile.identity, 0)
-    return Selfplay(profile.selfplay, dataset, run_dir, 0, 129)
+    return Selfplay(profile.selfplay, dataset, RunDir(run_dir), 0, 129)
 
 
 def free(text: str) -> bool:
@@ -321,13 +321,15 @@ def command(run_dir, steps: int) -> list[str]:
 def test_a_killed_run_with_selfplay_goes_on_to_the_same_bits(tmp_path):
     whole = subprocess.run(command(tmp_path / "whole", 120), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
-    rounds = [json.loads(line) for line in (tmp_path / "whole" / NAME).read_text().splitlines()]
+    rounds = [json.loads(line)
+              for line in RunDir(tmp_path / "whole").selfplay_log.read_text().splitlines()]
     assert [row["step"] for row in rounds] == [step for step in range(4, 120, 4) for _ in range(2)]
     assert sum(len(row["passed"]) for row in rounds) > 20
     for rounds_before in (6, 22, 40):
-        kill_when(command(tmp_path / "killed", 120), tmp_path / "killed" / NAME, rounds_before)
+        kill_when(command(tmp_path / "killed", 120), RunDir(tmp_path / "killed").selfplay_log,
+                  rounds_before)
     subprocess.run(command(tmp_path / "killed", 120), capture_output=True, check=True)
-    for name in (checkpoint.NAME, NAME):
+    for name in ("checkpoint.safetensors", "selfplay.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
 

@@ -11,11 +11,11 @@ from seed.config import load_profile
 from seed.errors import ConfigError
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.state import CurriculumState
-from seed.practice.teacher import NAME, Teacher, open_teacher
+from seed.practice.teacher import Teacher, open_teacher
 from seed.practice.endpoint import Endpoint
 from seed.practice.reply import answer_format
 from seed.practice.teacher_backend import ANOTHER, Background, Reply
-from seed.storage import checkpoint
+from seed.storage import RunDir
 from tests.practice.test_endpoint import HOSTILE, Server, completion, send
 from tests.practice.test_selfplay import kill_when
 
@@ -26,7 +26,7 @@ MOCK = ["curriculum.tasks={copy=1.0}", "teacher.kind=mock", "teacher.tasks={add=
 
 def desk_of(run_dir, *overrides: str, said: list[str] | None = None) -> Teacher:
     said = [] if said is None else said
-    desk = open_teacher(load_profile("toy", [*MOCK, *overrides]), run_dir, said.append)
+    desk = open_teacher(load_profile("toy", [*MOCK, *overrides]), RunDir(run_dir), said.append)
     assert desk
     return desk
 
@@ -54,7 +54,7 @@ def test_a_teacher_that_fails_the_probe_is_refused_and_never_asked_again(tmp_pat
     desk = desk_of(tmp_path, "teacher.mock_accuracy=0.1", said=said)
     assert desk.collect(0) == [] and desk.refused and "refused, it needs 50 %" in said[0]
     assert not any(desk.is_due(step) for step in range(1, 100))
-    assert not (tmp_path / NAME).exists()
+    assert not RunDir(tmp_path).teacher_log.exists()
 
 
 def test_without_the_rule_what_it_is_sure_of_is_learnt_wrong_or_not(tmp_path):
@@ -87,7 +87,7 @@ def oracle_desk(run_dir, say, *overrides: str) -> Teacher:
     profile = load_profile("toy", ["curriculum.tasks={copy=1.0,add=1.0}", *overrides])
     dataset = Dataset(profile.curriculum, profile.identity, 0)
     config = load_profile("toy", [*MOCK, "teacher.tasks={copy=1.0,add=1.0}", *overrides]).teacher
-    return Teacher(config, dataset, run_dir, 40, Oracle(say), print)
+    return Teacher(config, dataset, RunDir(run_dir), 40, Oracle(say), print)
 
 
 def right(question) -> Reply:
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_hears_the_same_at_the_same_steps(tmp_path):
     desk = oracle_desk(tmp_path, right)
     for step in (0, 10, 20, 30):
         desk.collect(step)
-    with open(tmp_path / NAME, "ab") as file:
+    with open(RunDir(tmp_path).teacher_log, "ab") as file:
         file.write(b'{"step": 40, "ta')
     again = oracle_desk(tmp_path, lambda question: Reply(question, "", "no reply", None))
     counts = [16, 16, 32, 32, 48, 48, 64]
@@ -147,7 +147,7 @@ def test_a_line_that_is_no_lesson_ends_what_is_believed_of_the_file(tmp_path):
     for line in ('{"step": "x", "task": "add", "level": 1, "prompt": "1+1=", "answer": "2"}',
                  "[" * 100_000):
         good = '{"step": 1, "task": "add", "level": 1, "prompt": "1+2=", "answer": "3"}'
-        (tmp_path / NAME).write_text(f"{good}\n{line}\n{good}\n")
+        RunDir(tmp_path).teacher_log.write_text(f"{good}\n{line}\n{good}\n")
         assert len(desk_of(tmp_path).lessons) == 1, line[:80]
 
 
@@ -156,7 +156,7 @@ def test_a_lesson_that_was_changed_or_is_of_no_task_now_is_not_learnt_and_the_ot
             for i in (1, 3)]
     for line in ('{"step": 2, "task": "add", "level": 1, "prompt": "1+1=", "answer": "3"}',
                  '{"step": 2, "task": "copy", "level": 1, "prompt": "a|", "answer": "a"}'):
-        (tmp_path / NAME).write_text(f"{good[0]}\n{line}\n{good[1]}\n")
+        RunDir(tmp_path).teacher_log.write_text(f"{good[0]}\n{line}\n{good[1]}\n")
         desk = desk_of(tmp_path)
         learnt = {step: [item.answer for item in desk.pool(step)] for step in (3, 1, 2, 3)}
         assert learnt == {1: [b"3"], 2: [b"3"], 3: [b"3", b"5"]}, line
@@ -212,7 +212,7 @@ class Less:
     def say(question):
         asked.append(question)
         return right(question) if len(asked) <= 20 else Reply(question, "1-2", "", -0.1)
-    desk = Teacher(config, dataset, tmp_path, 129, Oracle(say), print)
+    desk = Teacher(config, dataset, RunDir(tmp_path), 129, Oracle(say), print)
     assert desk.collect(0) == [] and desk.counts == {"wrong": 16}
 
 
@@ -237,10 +237,10 @@ def test_a_disk_that_refuses_costs_the_answers_and_nothing_else(tmp_path, monkey
     desk = oracle_desk(tmp_path, right)
     desk.journal.path = Path("/dev/full")
     assert desk.collect(0) == [] and desk.lessons == []
-    desk.journal.path = tmp_path / NAME
+    desk.journal.path = RunDir(tmp_path).teacher_log
     with monkeypatch.context() as patch:   # the line is there, and its sync fails
         patch.setattr("seed.storage.jsonl_log.os.fsync", refuse)
-        assert desk.collect(5) == [] and (tmp_path / NAME).stat().st_size == 0
+        assert desk.collect(5) == [] and RunDir(tmp_path).teacher_log.stat().st_size == 0
     assert len(desk.collect(10)) == 16 == len(oracle_desk(tmp_path, right).lessons)
 
 
@@ -314,7 +314,7 @@ def making_up(run_dir, answer, *overrides: str) -> Teacher:
         found = open_teacher(load_profile("toy", [
             *MOCK, "teacher.kind=endpoint", f"teacher.url={server.url}", "teacher.propose_fraction=1.0",
             "teacher.tasks={add=1.0}", "teacher.questions=12", "teacher.shots=3", *overrides]),
-            run_dir, print)
+            RunDir(run_dir), print)
         assert found
         found.probed, found._has_asked, found.source.wait = [True] * 20, True, lambda s: None
         found.collect(0)
@@ -360,11 +360,11 @@ def test_a_hostile_server_makes_up_nothing(tmp_path, kind):
 def test_a_kept_lesson_of_an_examination_is_not_learnt(tmp_path):
     text = next(f"1+{b}=" for b in range(1, 999) if is_holdout(f"1+{b}=".encode()))
     row = {"step": 0, "task": "add", "level": 0, "prompt": text, "answer": str(int(text[2:-1]) + 1)}
-    (tmp_path / NAME).write_text(json.dumps(row) + "\n")
+    RunDir(tmp_path).teacher_log.write_text(json.dumps(row) + "\n")
     assert not desk_of(tmp_path).pool(0)
     row["prompt"] = next(f"1+{b}=" for b in range(1, 999) if not is_holdout(f"1+{b}=".encode()))
     row["answer"] = str(int(row["prompt"][2:-1]) + 1)
-    (tmp_path / NAME).write_text(json.dumps(row) + "\n")
+    RunDir(tmp_path).teacher_log.write_text(json.dumps(row) + "\n")
     assert len(desk_of(tmp_path).pool(0)) == 1
 
 
@@ -403,16 +403,16 @@ def test_a_killed_run_with_a_teacher_goes_on_to_the_same_bits_without_it(tmp_pat
         whole = subprocess.run(command(tmp_path, *more), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     assert "the teacher has 20 of 20 right" in whole.stderr
-    lines = [json.loads(line) for line in (tmp_path / NAME).read_text().splitlines()]
+    lines = [json.loads(line) for line in RunDir(tmp_path).teacher_log.read_text().splitlines()]
     assert len(lines) > 16 and lines[0]["step"] < 60
-    bits = (tmp_path / checkpoint.NAME).read_bytes()
+    bits = RunDir(tmp_path).checkpoint.read_bytes()
     for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
         (tmp_path / name).unlink()
     (tmp_path / "metrics.jsonl").unlink()
     kill_when(command(tmp_path, *more), tmp_path / "metrics.jsonl", 60)
     again = subprocess.run(command(tmp_path, *more), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert (tmp_path / checkpoint.NAME).read_bytes() == bits
+    assert RunDir(tmp_path).checkpoint.read_bytes() == bits
 
 
 @pytest.mark.parametrize("overrides, says", [

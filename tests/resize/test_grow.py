@@ -10,6 +10,7 @@ import pytest
 
 from seed.config import ModelConfig, TrainConfig, from_dict, load_profile, to_toml
 from seed.errors import ConfigError
+from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.resize import grow
 from seed.training.learner import Learner
@@ -173,9 +174,10 @@ def test_a_brain_grows_by_itself_up_to_the_limit_of_its_directory(tmp_path):
     grown = seed(*auto)
     assert grown.returncode == 0 and json.loads(grown.stdout) == {
         "before": 234680, "after": 334816}, grown.stderr
-    profile = from_dict(checkpoint.read(tmp_path / "brain" / checkpoint.NAME).meta["profile"])
+    profile = from_dict(checkpoint.read(RunDir(tmp_path / "brain").checkpoint).meta["profile"])
     assert profile.model.n_layers == 6 and profile.curriculum.tasks == {"copy": 1.0, "parity": 1.0}
-    files = [tmp_path / "brain" / name for name in (checkpoint.NAME, checkpoint.PREVIOUS)]
+    files = [RunDir(tmp_path / "brain").checkpoint,
+             RunDir(tmp_path / "brain").previous_checkpoint]
     before = [file.read_bytes() for file in files]
     again = seed(*auto)   # as after a kill at its very end
     assert json.loads(again.stdout) == {"before": 334816, "after": 334816}, again.stderr
@@ -201,7 +203,7 @@ def test_a_brain_that_the_limit_was_not_found_for_is_told_so(tmp_path):
     (["--to", "nobody"], "profile 'nobody' not found")])
 def test_bad_input_to_grow_is_one_line_and_changes_nothing(tmp_path, options, says):
     parent_in(tmp_path / "brain")
-    before = (tmp_path / "brain" / checkpoint.NAME).read_bytes()
+    before = RunDir(tmp_path / "brain").checkpoint.read_bytes()
     done = seed("grow", *options, "--run-dir", str(tmp_path / "brain"))
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
-    assert (tmp_path / "brain" / checkpoint.NAME).read_bytes() == before
+    assert RunDir(tmp_path / "brain").checkpoint.read_bytes() == before

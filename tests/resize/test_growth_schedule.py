@@ -11,7 +11,8 @@ import pytest
 
 from seed.config import load_profile, to_toml
 from seed.curriculum.state import LAST
-from seed.resize import growth_schedule, size_search
+from seed.resize import growth_schedule
+from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.resize.growth_schedule import Plateau, next_size
 from seed.storage.metrics import Metrics
@@ -95,7 +96,7 @@ def remembered(run_dir) -> None:
     base = base_of(load_profile("toy", LESSONS))
     rows = [tried(Size(64, layers, 1, 32), base=base, threads=1, ceiling_mb=6144.0,
                   skipped=int(layers == 8)) for layers in (4, 6, 8)]
-    (run_dir / size_search.NAME).write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    RunDir(run_dir).trial_log.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
 def train_growing(run_dir, *options: str) -> list[str]:
@@ -125,14 +126,14 @@ def test_an_ascent_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
     ends = [subprocess.run(train_growing(run_dir, "--steps=1300"), capture_output=True, text=True,
                            timeout=200) for run_dir in (killed, whole)]
     assert [done.returncode for done in ends] == [0, 0], ends[0].stderr + ends[1].stderr
-    assert (whole / checkpoint.NAME).read_bytes() == (killed / checkpoint.NAME).read_bytes()
+    assert RunDir(whole).checkpoint.read_bytes() == RunDir(killed).checkpoint.read_bytes()
     rows = [json.loads(line) for line in (killed / "metrics.jsonl").read_text().splitlines()]
     assert [row["parameters"] for row in rows if row["kind"] == "grow"] == [[234680, 334816]]
     assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 1301))
     brain = load_profile(str(killed / "brain.toml"))
     assert growth_schedule.size_of(brain) == (64, 6, 1, 32) == growth_schedule.size_of(
         load_profile(str(killed / "limit.toml")))
-    assert checkpoint.read(killed / checkpoint.NAME).meta["profile"]["model"]["n_layers"] == 6
+    assert checkpoint.read(RunDir(killed).checkpoint).meta["profile"]["model"]["n_layers"] == 6
     page = (killed / "report.html").read_text()
     assert "<h2>Ladder</h2>" in page and "334,816 parameters" in page
     assert "1 steps were not finite" in page
@@ -145,7 +146,7 @@ def test_an_ascent_by_time_that_has_ended_does_not_go_on(tmp_path):
         done = subprocess.run(train_growing(tmp_path, "--minutes=0.15", "--bytes-per-parameter=0.001"),
                               capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
-        said.append((tmp_path / checkpoint.NAME).read_bytes())
+        said.append(RunDir(tmp_path).checkpoint.read_bytes())
     assert len(set(said)) == 1
 
 
@@ -153,7 +154,7 @@ def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
     """But for the trial that it was in."""
     process = subprocess.Popen(train_growing(tmp_path, "--minutes=60", "--trial-seconds=1"),
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    searched, trials = tmp_path / "searched_s.json", tmp_path / size_search.NAME
+    searched, trials = tmp_path / "searched_s.json", RunDir(tmp_path).trial_log
     until = time.monotonic() + 90
     while not searched.exists():
         assert process.poll() is None and time.monotonic() < until
@@ -172,7 +173,7 @@ def test_a_brain_whose_mlp_no_rung_has_does_not_begin_to_ascend(tmp_path):
     done = subprocess.run(train_growing(tmp_path, "--steps=10", f"--profile={tmp_path}/wide.toml"),
                           capture_output=True, text=True)
     assert done.returncode == 2 and "model.d_ff is 256: what grows has" in done.stderr
-    assert not (tmp_path / checkpoint.NAME).exists()
+    assert not RunDir(tmp_path).checkpoint.exists()
 
 
 @pytest.mark.parametrize("options, says", [

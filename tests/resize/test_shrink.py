@@ -14,6 +14,7 @@ import pytest
 from seed.config import ModelConfig, load_profile
 from seed.errors import ConfigError
 from seed.resize import shrink, grow, reconstruct
+from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.practice import distill
 from seed.training.learner import Learner
@@ -106,7 +107,7 @@ def parent_in(run_dir, *overrides: str):
     """A run directory with an untrained brain."""
     profile = load_profile("toy", [*LESSONS, "model.n_layers=3", *overrides])
     run_dir.mkdir()
-    checkpoint.save(run_dir, Learner(profile, 1).state_dict(), {
+    RunDir(run_dir).save(Learner(profile, 1).state_dict(), {
         "profile": profile.to_dict(), "step": 0, "skipped": 0, "elapsed_s": 0.0, "rollbacks": 0,
         "plan": {"decay_start": None, "total_steps": None}, "curriculum": START})
     return profile
@@ -120,8 +121,8 @@ def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tm
     (tmp_path / "child").mkdir()
     profile = load_profile("fast", [*LESSONS, f"distill.parent={tmp_path / 'parent'}",
                                     "distill.batches=3", "distill.top_k=4", "distill.data_fraction=1"])
-    said = distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)
-    model = WaveCore(parent.model, distill.read_parent(tmp_path / "parent", print).params)
+    said = distill.prepare(profile, RunDir(tmp_path / "child"), 1, print, lambda: False)
+    model = WaveCore(parent.model, distill.read_parent(RunDir(tmp_path / "parent"), print).params)
     for step in range(3):
         batch = said.batch(step)
         logits = model(realized(batch.tokens))[0].numpy()
@@ -136,7 +137,7 @@ def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tm
                            batch.topk_probs[learnt], atol=1e-6)
     assert np.array_equal(said.batch(3).tokens, said.batch(0).tokens)
     shutil.rmtree(tmp_path / "parent")
-    again = distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)
+    again = distill.prepare(profile, RunDir(tmp_path / "child"), 1, print, lambda: False)
     assert all(np.array_equal(a, b) for a, b in zip(said.batch(1), again.batch(1)))
 
 
@@ -147,16 +148,17 @@ def test_a_parent_teaches_its_share_of_the_steps_and_the_school_the_others(tmp_p
     def prepare(share: float, *more: str):
         profile = load_profile("fast", [*LESSONS, f"distill.parent={tmp_path / 'parent'}",
                                         "distill.batches=2", f"distill.data_fraction={share}", *more])
-        return profile, distill.prepare(profile, tmp_path / "child", 1, print, lambda: False)
+        return profile, distill.prepare(profile, RunDir(tmp_path / "child"), 1, print,
+                                        lambda: False)
     profile, said = prepare(0.4)
     taught = [said.batch(step) for step in range(10)]
     assert [batch is not None for batch in taught] == [False, False, True, False, True] * 2
     assert np.array_equal(taught[2].tokens, taught[7].tokens)     # both batches in turn
     assert not np.array_equal(taught[2].tokens, taught[4].tokens)
-    whole = (tmp_path / "child" / distill.NAME).stat().st_mtime_ns
+    whole = RunDir(tmp_path / "child").soft_targets.stat().st_mtime_ns
     assert all(prepare(1.0)[1].batch(step) for step in range(4)) and not any(
         prepare(0.0, "distill.alpha=0.5")[1].batch(step) for step in range(4))
-    assert (tmp_path / "child" / distill.NAME).stat().st_mtime_ns == whole
+    assert RunDir(tmp_path / "child").soft_targets.stat().st_mtime_ns == whole
     plain = batches(1)[0]
     alone, both = Learner(load_profile("fast", LESSONS), 1), Learner(profile, 1)
     both.step(taught[2], 0.0)   # whose words are not left to the next step
@@ -170,15 +172,16 @@ def test_a_damaged_or_foreign_file_is_made_again_and_a_stop_leaves_nothing(tmp_p
     options = [*LESSONS, f"distill.parent={tmp_path / 'parent'}", "distill.batches=2"]
 
     def prepare(*more: str, stopped=lambda: False):
-        return distill.prepare(load_profile("fast", [*options, *more]), child, 1, print, stopped)
+        return distill.prepare(load_profile("fast", [*options, *more]), RunDir(child), 1, print,
+                               stopped)
     assert prepare(stopped=lambda: True) is None and not list(child.iterdir())
     prepare()
-    whole = (child / distill.NAME).read_bytes()
-    (child / distill.NAME).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    whole = RunDir(child).soft_targets.read_bytes()
+    RunDir(child).soft_targets.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     prepare()
-    assert (child / distill.NAME).read_bytes() == whole
+    assert RunDir(child).soft_targets.read_bytes() == whole
     prepare("distill.temperature=3")
-    assert (child / distill.NAME).read_bytes() != whole
+    assert RunDir(child).soft_targets.read_bytes() != whole
 
 
 def test_a_disk_that_refuses_the_parents_word_is_one_line(tmp_path):
@@ -196,12 +199,12 @@ def test_a_directory_with_the_child_of_another_parent_is_refused(tmp_path):
     for name in ("parent", "other"):
         parent_in(tmp_path / name)
     assert subprocess.run(command(tmp_path, "child", 3), capture_output=True).returncode == 0
-    before = (tmp_path / "child" / checkpoint.NAME).read_bytes()
+    before = RunDir(tmp_path / "child").checkpoint.read_bytes()
     again = command(tmp_path, "child", 3)
     again[again.index("--run-dir") + 1] = str(tmp_path / "other")
     done = subprocess.run(again, capture_output=True, text=True)
     assert done.returncode == 2 and "was carved from" in done.stderr
-    assert (tmp_path / "child" / checkpoint.NAME).read_bytes() == before
+    assert RunDir(tmp_path / "child").checkpoint.read_bytes() == before
 
 
 def test_a_parent_that_does_not_fit_is_not_read(tmp_path):
@@ -209,7 +212,7 @@ def test_a_parent_that_does_not_fit_is_not_read(tmp_path):
     done = subprocess.run([*command(tmp_path, "child", 3), "--set=governor.memory_mb=220"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "the parent is read as it was trained: this" in done.stderr
-    assert not (tmp_path / "child" / checkpoint.NAME).exists()
+    assert not RunDir(tmp_path / "child").checkpoint.exists()
 
 
 def command(tmp_path, out: str, steps: int) -> list[str]:
@@ -227,7 +230,7 @@ def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
     found = json.loads(whole.stdout)
     assert found["step"] == 60 and found["parent"] and 0 <= found["agreement"] <= 1
     assert "the parent has read 5 of 5 batches" in whole.stderr
-    child = checkpoint.read(tmp_path / "whole" / checkpoint.NAME).meta["profile"]
+    child = checkpoint.read(RunDir(tmp_path / "whole").checkpoint).meta["profile"]
     assert child["selfplay"]["tasks"] == {}   # the parent alone teaches
     for delay in (1.0, 2.5):
         process = subprocess.Popen(command(tmp_path, "killed", 60), stderr=subprocess.DEVNULL,
@@ -236,8 +239,8 @@ def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     subprocess.run(command(tmp_path, "killed", 60), capture_output=True, check=True)
-    assert (tmp_path / "whole" / checkpoint.NAME).read_bytes() == \
-        (tmp_path / "killed" / checkpoint.NAME).read_bytes()
+    assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == \
+        RunDir(tmp_path / "killed").checkpoint.read_bytes()
 
 
 def test_bad_input_to_carve_is_one_line(tmp_path):

@@ -18,6 +18,7 @@ from seed.errors import ConfigError
 from seed.errors import RETRY_LATER
 from seed.resize import trial, size_search
 from seed.resize.cost_model import Cost, checkpoint_bytes, work
+from seed.storage import RunDir
 from seed.training.memory_estimate import estimate_mb
 from seed.resize.trial import Look, Trial, Size, settles, speed
 from seed.resize.size_search import LADDER, Limits, Search, SizeFacts, faults, next_size_to_try
@@ -157,9 +158,8 @@ def test_the_cost_model_finds_the_rates_that_made_the_times():
 
 
 def test_a_checkpoint_has_as_many_bytes_as_predicted(tmp_path):
-    from seed.storage import checkpoint
     from seed.training.learner import Learner
-    size = checkpoint.save(tmp_path, Learner(TOY, 1).state_dict(), {})
+    size = RunDir(tmp_path).save(Learner(TOY, 1).state_dict(), {})
     assert checkpoint_bytes(TOY) == pytest.approx(size, rel=0.02)
 
 
@@ -201,17 +201,17 @@ def test_a_search_that_is_stopped_says_so_in_a_line_and_nothing_fell(tmp_path, h
     process = subprocess.Popen(scale(tmp_path, "--trial-seconds=60"), stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, text=True)
     try:
-        while not (tmp_path / "probing/profile.toml").exists():
+        while not (tmp_path / "trial/profile.toml").exists():
             assert process.poll() is None
             time.sleep(0.02)
-        assert (tmp_path / size_search.TRYING).exists()
+        assert RunDir(tmp_path).attempt_log.exists()
         process.send_signal(how)
         said = process.communicate(timeout=30)[1]
     finally:
         process.kill()
         process.communicate()
     assert process.returncode == 130 and said.endswith("seed: interrupted\n")
-    assert "Traceback" not in said and not (tmp_path / size_search.TRYING).exists()
+    assert "Traceback" not in said and not RunDir(tmp_path).attempt_log.exists()
 
 
 def test_a_search_is_stopped_while_it_waits_for_a_cool_board_too(monkeypatch):
@@ -244,7 +244,7 @@ def test_what_the_board_can_never_give_is_a_result_and_is_not_tried_again(tmp_pa
     for done in said:
         assert done.returncode == 2 and "it is refused: this run needs about" in done.stderr
     assert "trying 64x4" in said[0].stderr and "trying" not in said[1].stderr
-    assert (tmp_path / size_search.NAME).read_text().count("\n") == 1
+    assert RunDir(tmp_path).trial_log.read_text().count("\n") == 1
 
 
 def test_probes_are_remembered_and_judged_again_by_other_limits(tmp_path):
@@ -257,8 +257,8 @@ def test_probes_are_remembered_and_judged_again_by_other_limits(tmp_path):
                      ended=f"it took more than {limit_mb:.0f} MB" if over else "")
 
     def search(seconds=60.0, **limits) -> Search:
-        return Search(TOY, 2, WIDE._replace(memory_mb=limit_mb)._replace(**limits), tmp_path,
-                      seconds)
+        return Search(TOY, 2, WIDE._replace(memory_mb=limit_mb)._replace(**limits),
+                      RunDir(tmp_path), seconds)
 
     def climb(one: Search) -> list[int]:
         found = []
@@ -276,34 +276,34 @@ def test_probes_are_remembered_and_judged_again_by_other_limits(tmp_path):
     assert search(memory_mb=500.0).verdicts().get(first.chosen + 1) is None  # was cut at 400
     assert search(seconds=600.0).trials == {} and search(seconds=20.0).trials.keys() == {
         *first.trials, *new}
-    other = Search(load_profile("toy", ["train.optimizer=adamw"]), 2, WIDE, tmp_path, 60.0)
+    other = Search(load_profile("toy", ["train.optimizer=adamw"]), 2, WIDE, RunDir(tmp_path), 60.0)
     assert other.trials == {}
 
 
 @pytest.mark.parametrize("ended", ["this run needs about 300 MB, 200 MB may be taken",
                                    "it stopped itself: stop, only 150 MB"])
 def test_what_the_rest_of_the_board_is_to_blame_for_is_not_remembered(tmp_path, ended):
-    one = Search(TOY, 2, WIDE, tmp_path, 60.0)
+    one = Search(TOY, 2, WIDE, RunDir(tmp_path), 60.0)
     assert one.remember(tried(ended=ended, ceiling_mb=1000.0))
     assert one.chosen is None and one.verdicts() == {0: ended}
-    assert Search(TOY, 2, WIDE, tmp_path, 60.0).trials == {}
+    assert Search(TOY, 2, WIDE, RunDir(tmp_path), 60.0).trials == {}
 
 
 @pytest.mark.parametrize("change", [{"peak_mb": "x"}, {"losses": [1]}, {"step_s": "x"},
                                     {"size": [64]}, {"ended": 3}, {"more": 1}])
 def test_a_damaged_line_of_the_file_is_as_if_it_were_not_there(tmp_path, change):
     rows = [asdict(tried()), asdict(tried(LADDER[1]))]
-    (tmp_path / size_search.NAME).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert Search(TOY, 2, WIDE, tmp_path, 60.0).trials.keys() == {0, 1}
-    (tmp_path / size_search.NAME).write_text(
+    RunDir(tmp_path).trial_log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert Search(TOY, 2, WIDE, RunDir(tmp_path), 60.0).trials.keys() == {0, 1}
+    RunDir(tmp_path).trial_log.write_text(
         json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], **change}) + "\n")
-    assert Search(TOY, 2, WIDE, tmp_path, 60.0).trials.keys() == {0}
+    assert Search(TOY, 2, WIDE, RunDir(tmp_path), 60.0).trials.keys() == {0}
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "5", "[1]", '[{"size": "x"}]', "["])
 def test_a_damaged_description_of_the_ladder_is_as_if_it_were_not_there(tmp_path, text):
-    (tmp_path / size_search.LADDER_NAME).write_text(text)
-    assert size_search.read_ladder(tmp_path) == []
+    RunDir(tmp_path).ladder.write_text(text)
+    assert size_search.read_ladder(RunDir(tmp_path)) == []
 
 
 def test_a_written_profile_is_read_as_itself():
@@ -330,7 +330,7 @@ def test_a_killed_search_leaves_nothing_running_and_goes_on(tmp_path):
     floor = "--tokens-per-s=1e6"
     process = subprocess.Popen(scale(tmp_path, floor, "--trial-seconds=60"),
                                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (own := children(process.pid)) or not (tmp_path / "probing/metrics.jsonl").exists():
+    while not (own := children(process.pid)) or not (tmp_path / "trial/metrics.jsonl").exists():
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -342,10 +342,10 @@ def test_a_killed_search_leaves_nothing_running_and_goes_on(tmp_path):
     assert done.returncode == 2 and "no size is stable: 64x4, 2x32: " in done.stderr
     assert "tokens/s, 1,050,000 are wanted" in done.stderr
     assert not (tmp_path / "limit.toml").exists()
-    rows = (tmp_path / size_search.NAME).read_text()
+    rows = RunDir(tmp_path).trial_log.read_text()
     assert rows.count("\n") == 1 and json.loads(rows)["steps"] > 10
     again = subprocess.run(scale(tmp_path, floor), capture_output=True, text=True, timeout=60)
-    assert again.returncode == 2 and (tmp_path / size_search.NAME).read_text() == rows
+    assert again.returncode == 2 and RunDir(tmp_path).trial_log.read_text() == rows
 
 
 BOOT = 'mount --bind "$1" /proc/sys/kernel/random/boot_id; shift; exec "$@"'
@@ -363,17 +363,17 @@ def test_a_board_that_goes_down_twice_with_a_rung_does_not_try_it_for_ever(tmp_p
         until = time.monotonic() + 60
         while "trying 64x4" not in process.stderr.readline():
             assert time.monotonic() < until
-        while not (tmp_path / "probing/profile.toml").exists():
+        while not (tmp_path / "trial/profile.toml").exists():
             assert time.monotonic() < until
             time.sleep(0.05)
         process.kill()
         process.communicate()
-        (tmp_path / "probing/profile.toml").unlink()
+        (tmp_path / "trial/profile.toml").unlink()
     said = booted("third").communicate(timeout=60)[1]
     assert "no size is stable: 64x4, 2x32: the board went down 2 times" in said
-    rows = (tmp_path / size_search.NAME).read_text()
+    rows = RunDir(tmp_path).trial_log.read_text()
     assert rows.count("\n") == 1 and json.loads(rows)["steps"] == 0
-    assert not (tmp_path / size_search.TRYING).exists()
+    assert not RunDir(tmp_path).attempt_log.exists()
 
 
 def test_a_ceiling_is_found_by_trying_and_the_profile_is_written(tmp_path):
@@ -455,7 +455,7 @@ def test_a_carved_brain_s_parent_is_not_asked_by_a_probe(tmp_path):
 def test_a_fault_of_the_lessons_ends_the_search_and_is_no_result(tmp_path):
     with pytest.raises(ConfigError, match="failed: .*task.py"):
         trial.run(load_profile("toy", [], [f"{tmp_path}/task.py:Nothing"]), LADDER[0], 1, 3.0,
-                  1000.0, tmp_path / "probing")
+                  1000.0, RunDir(tmp_path / "trial"))
 
 
 FULL = 'mount -t tmpfs -o size=300k none "$1"; shift; exec "$@"'
@@ -465,7 +465,7 @@ def test_a_full_disk_ends_the_search_and_is_no_result(tmp_path):
     done = subprocess.run(["unshare", "-rm", "sh", "-c", FULL, "sh", str(tmp_path),
                            *scale(tmp_path)], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 2 and "No space left on device" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and not (tmp_path / size_search.NAME).exists()
+    assert "Traceback" not in done.stderr and not RunDir(tmp_path).trial_log.exists()
 
 
 FILLED = """
@@ -474,7 +474,7 @@ from contextlib import suppress
 from pathlib import Path
 from seed.config import load_profile
 from seed.resize import trial
-folder = Path(sys.argv[1]) / "probing"
+folder = Path(sys.argv[1]) / "trial"
 
 def fill():
     metrics = folder / "metrics.jsonl"
@@ -500,7 +500,7 @@ def test_a_disk_that_others_fill_meanwhile_is_no_result(tmp_path):
 
 def test_a_child_that_is_stopped_with_its_search_is_no_result(tmp_path):
     """By one signal to the whole group, whoever of them ends first."""
-    metrics = tmp_path / "probing/metrics.jsonl"
+    metrics = tmp_path / "trial/metrics.jsonl"
 
     def stopped() -> bool:
         if metrics.exists() and '"step"' in metrics.read_text():
@@ -508,7 +508,7 @@ def test_a_child_that_is_stopped_with_its_search_is_no_result(tmp_path):
                 os.kill(pid, signal.SIGTERM)
         return not children(os.getpid())
     with pytest.raises(KeyboardInterrupt):
-        trial.run(load_profile("toy"), LADDER[0], 1, 60.0, 1000.0, tmp_path / "probing",
+        trial.run(load_profile("toy"), LADDER[0], 1, 60.0, 1000.0, RunDir(tmp_path / "trial"),
                   asked=stopped)
 
 
@@ -538,11 +538,11 @@ def test_heat_that_rises_is_a_fault_unless_it_ends_in_time(tmp_path, end, code, 
     """On a real sensor file of a name space of its own: 1.8 C a second from 50 C."""
     size = scale(tmp_path, "--set=model.d_model=64", "--set=model.n_layers=4")
     done = subprocess.run(["unshare", "-rm", "sh", "-c", HEAT, "sh",
-                           str(tmp_path / "probing/metrics.jsonl"), str(1000 * end), *size],
+                           str(tmp_path / "trial/metrics.jsonl"), str(1000 * end), *size],
                           timeout=120, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code, done.stderr
     assert ("it would settle at" in done.stderr) == bool(code), done.stderr
-    row = json.loads((tmp_path / size_search.NAME).read_text())
+    row = json.loads(RunDir(tmp_path).trial_log.read_text())
     assert 65 < row["hottest_c"] <= row["settles_c"] + 1 and low < row["settles_c"] < high
 
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from seed import system_health
 from seed.config import GovernorConfig, Profile, load_profile, to_toml
 from seed.governor import UNKNOWN
+from seed.storage import RunDir
 from seed.storage import metrics
-from seed.resize import size_search
 from seed.resize.cost_model import tokens
 from seed.resize.trial import LOOK_S, MARGIN_C, NEEDS, Size
 from seed.resize.size_search import MARGIN
@@ -94,7 +94,7 @@ def search(folder: Path, case: str, threads: int, zone: Path | None) -> dict[str
 def errors(folder: Path, ladder: list[dict[str, Any]], unit: str) -> list[float]:
     """Of predictions from the other sizes, as shares of what was measured. One that was ended or
     slowed has told of a part alone."""
-    rows = map(json.loads, (folder / "scale" / size_search.NAME).read_text().splitlines())
+    rows = map(json.loads, RunDir(folder / "scale").trial_log.read_text().splitlines())
     whole = [str(Size(*row["size"])) for row in rows if not row["ended"] and not row["throttled"]]
     return [row[f"predicted_{unit}"] / row["peak_mb" if unit == "mb" else unit] - 1
             for row in ladder if row["size"] in whole]

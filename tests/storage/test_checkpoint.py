@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from seed.curriculum.state import CurriculumState
+from seed.storage import RunDir
 from seed.storage import checkpoint
-from seed.storage.checkpoint import DAMAGED, NAME, PREVIOUS
 from seed.errors import CheckpointError
 
+NAME, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 META = {"profile": {"curriculum": {"tasks": {"copy": 1.0}}}, "step": 1, "skipped": 0,
         "rollbacks": 0, "elapsed_s": 0.0, "plan": {"decay_start": None, "total_steps": 9},
         "curriculum": CurriculumState(2, 3, 1, 1, ("copy",), {"copy": (1.0, 0.5, 1 / 3)}).to_dict()}
@@ -21,20 +22,20 @@ def no_warning(text: str) -> None:
 
 
 def test_what_is_saved_is_read_back_and_the_bytes_are_always_the_same(tmp_path):
-    checkpoint.save(tmp_path, TENSORS, META | {"step": 7})
-    first = (tmp_path / NAME).read_bytes()
-    found = checkpoint.read_newest(tmp_path, no_warning)
+    RunDir(tmp_path).save(TENSORS, META | {"step": 7})
+    first = RunDir(tmp_path).checkpoint.read_bytes()
+    found = RunDir(tmp_path).load_newest(no_warning)
     assert found.meta["step"] == 7
     assert found.tensors.keys() == TENSORS.keys()
     assert all(np.array_equal(found.tensors[k], TENSORS[k]) for k in TENSORS)
-    checkpoint.save(tmp_path, TENSORS, META | {"step": 7})
-    assert (tmp_path / NAME).read_bytes() == first
-    assert (tmp_path / PREVIOUS).read_bytes() == first
+    RunDir(tmp_path).save(TENSORS, META | {"step": 7})
+    assert RunDir(tmp_path).checkpoint.read_bytes() == first
+    assert RunDir(tmp_path).previous_checkpoint.read_bytes() == first
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([NAME, PREVIOUS])
 
 
 def test_an_empty_directory_has_no_checkpoint(tmp_path):
-    assert checkpoint.read_newest(tmp_path, no_warning) is None
+    assert RunDir(tmp_path).load_newest(no_warning) is None
 
 
 @pytest.mark.parametrize("damage", [
@@ -43,28 +44,28 @@ def test_an_empty_directory_has_no_checkpoint(tmp_path):
     lambda data: pickle.dumps({"a": 1}), lambda data: b"PK\x03\x04" + data],
     ids=["empty", "short", "half", "last byte gone", "trailing byte", "ones", "pickle", "zip"])
 def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
-    checkpoint.save(tmp_path, TENSORS, META | {"step": 1})
-    checkpoint.save(tmp_path, TENSORS, META | {"step": 2})
-    newest = tmp_path / NAME
+    RunDir(tmp_path).save(TENSORS, META | {"step": 1})
+    RunDir(tmp_path).save(TENSORS, META | {"step": 2})
+    newest = RunDir(tmp_path).checkpoint
     newest.write_bytes(damage(newest.read_bytes()))
     said = []
-    assert checkpoint.read_newest(tmp_path, said.append).meta["step"] == 1
+    assert RunDir(tmp_path).load_newest(said.append).meta["step"] == 1
     assert len(said) == 1 and NAME in said[0] and "\n" not in said[0]
-    (tmp_path / PREVIOUS).unlink()
+    RunDir(tmp_path).previous_checkpoint.unlink()
     with pytest.raises(CheckpointError, match="no other generation"):
-        checkpoint.read_newest(tmp_path, said.append)
+        RunDir(tmp_path).load_newest(said.append)
 
 
 @pytest.mark.parametrize("fails", ["", "previous", "newest", "directory"])
 def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypatch, fails):
     """The next save used to put the damaged file in the place of the good one."""
     for step in (1, 2):
-        checkpoint.save(tmp_path, TENSORS, META | {"step": step})
-    (tmp_path / NAME).write_bytes(b"damaged")
+        RunDir(tmp_path).save(TENSORS, META | {"step": step})
+    RunDir(tmp_path).checkpoint.write_bytes(b"damaged")
     said = []
-    assert checkpoint.recover(tmp_path, said.append).meta["step"] == 1
-    assert len(said) == 1 and DAMAGED in said[0]
-    assert (tmp_path / DAMAGED).read_bytes() == b"damaged"
+    assert RunDir(tmp_path).recover(said.append).meta["step"] == 1
+    assert len(said) == 1 and "checkpoint.damaged.safetensors" in said[0]
+    assert RunDir(tmp_path).damaged_checkpoint.read_bytes() == b"damaged"
 
     def failing(call, at):
         def replaced(*args):
@@ -81,34 +82,35 @@ def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypat
                 f"/proc/self/fd/{one}") else failing(sync, "")(one))
         if fails:
             with pytest.raises(OSError):
-                checkpoint.save(tmp_path, TENSORS, META | {"step": 3})
+                RunDir(tmp_path).save(TENSORS, META | {"step": 3})
         else:
-            checkpoint.save(tmp_path, TENSORS, META | {"step": 3})
-    found = checkpoint.recover(tmp_path, said.append)
+            RunDir(tmp_path).save(TENSORS, META | {"step": 3})
+    found = RunDir(tmp_path).recover(said.append)
     assert found.meta["step"] == (1 if fails in ("previous", "newest") else 3)
-    assert len(said) == 1 and not (tmp_path / checkpoint.TEMPORARY).exists()
-    checkpoint.save(tmp_path, TENSORS, META | {"step": 4})
-    assert checkpoint.read(tmp_path / PREVIOUS).meta["step"] == found.meta["step"]
+    assert len(said) == 1 and not RunDir(tmp_path).partial_checkpoint.exists()
+    RunDir(tmp_path).save(TENSORS, META | {"step": 4})
+    assert checkpoint.read(RunDir(tmp_path).previous_checkpoint).meta["step"] == found.meta["step"]
 
 
 def test_a_pipe_a_folder_and_a_link_in_a_checkpoint_s_place_are_named_or_left_alone(tmp_path):
-    os.mkfifo(tmp_path / NAME)
+    os.mkfifo(RunDir(tmp_path).checkpoint)
     with pytest.raises(CheckpointError, match=f"{NAME} is not a file"):
-        checkpoint.read(tmp_path / NAME)
-    (tmp_path / NAME).unlink()
-    (tmp_path / NAME).mkdir()
+        checkpoint.read(RunDir(tmp_path).checkpoint)
+    RunDir(tmp_path).checkpoint.unlink()
+    RunDir(tmp_path).checkpoint.mkdir()
     with pytest.raises(CheckpointError, match=f"{NAME}: Is a directory"):
-        checkpoint.read_meta(tmp_path / NAME)
-    (tmp_path / NAME).rmdir()
+        checkpoint.read_meta(RunDir(tmp_path).checkpoint)
+    RunDir(tmp_path).checkpoint.rmdir()
     (tmp_path / "mine").write_text("mine")
-    (tmp_path / checkpoint.TEMPORARY).symlink_to(tmp_path / "mine")
-    checkpoint.save(tmp_path, TENSORS, META)
-    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / NAME).is_symlink()
+    RunDir(tmp_path).partial_checkpoint.symlink_to(tmp_path / "mine")
+    RunDir(tmp_path).save(TENSORS, META)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not RunDir(tmp_path).checkpoint.is_symlink()
 
 
 def test_every_flipped_bit_is_seen(tmp_path):
-    checkpoint.save(tmp_path, TENSORS, META | {"note": "blake2b"})
-    path = tmp_path / NAME
+    RunDir(tmp_path).save(TENSORS, META | {"note": "blake2b"})
+    path = RunDir(tmp_path).checkpoint
     data = path.read_bytes()
     assert checkpoint.read(path).meta["step"] == 1
     for i in range(len(data)):
@@ -120,12 +122,13 @@ def test_every_flipped_bit_is_seen(tmp_path):
 
 def test_a_file_of_another_project_is_refused(tmp_path):
     import safetensors.numpy
-    (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS))
+    RunDir(tmp_path).checkpoint.write_bytes(safetensors.numpy.save(TENSORS))
     with pytest.raises(CheckpointError, match="not a checkpoint of seed"):
-        checkpoint.read(tmp_path / NAME)
-    (tmp_path / NAME).write_bytes(safetensors.numpy.save(TENSORS, {"seed": '{"format": 99}'}))
+        checkpoint.read(RunDir(tmp_path).checkpoint)
+    RunDir(tmp_path).checkpoint.write_bytes(
+        safetensors.numpy.save(TENSORS, {"seed": '{"format": 99}'}))
     with pytest.raises(CheckpointError, match="another format"):
-        checkpoint.read(tmp_path / NAME)
+        checkpoint.read(RunDir(tmp_path).checkpoint)
 
 
 @pytest.mark.parametrize("change, says", [

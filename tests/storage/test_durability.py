@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from seed.storage import RunDir
 from tests.soak import storm
 from seed.storage import checkpoint
 
@@ -81,7 +82,7 @@ def test_a_run_goes_on_through_a_failing_disk_and_loses_nothing(tmp_path, fault,
     out = on_a_small_disk(
         tmp_path, f"{fault}; until_logged 'WARNING: not saved'; sleep 1; {repair}", *EVERY)
     assert "exit code 0" in out and says in out and "saved again at step" in out, out
-    found = checkpoint.read(tmp_path / "copy" / checkpoint.NAME)
+    found = checkpoint.read(RunDir(tmp_path / "copy").checkpoint)
     assert found.meta["step"] == 1500
     rows = (tmp_path / "copy/metrics.jsonl").read_text().splitlines()
     steps = [row["step"] for row in map(json.loads, rows) if row["kind"] == "step"]
@@ -93,14 +94,14 @@ def test_when_the_grace_is_over_the_run_stops_and_the_last_checkpoint_is_whole(t
     out = on_a_small_disk(tmp_path, FILL, *EVERY, "--set", "train.save_grace_minutes=0")
     assert "exit code 1" in out and "No space left on device; only the checkpoint of" in out, out
     assert "Traceback" not in out
-    found = checkpoint.read(tmp_path / "copy" / checkpoint.NAME)
+    found = checkpoint.read(RunDir(tmp_path / "copy").checkpoint)
     assert 0 <= found.meta["step"] < 1500
 
 
 def test_a_stop_that_cannot_be_saved_says_which_checkpoint_is_safe(tmp_path):
     out = on_a_small_disk(tmp_path, f"{FILL}; sleep 0.5; kill -TERM $run")
     assert "exit code 1" in out and "only the checkpoint of step 0 is safe" in out, out
-    assert checkpoint.read(tmp_path / "copy" / checkpoint.NAME).meta["step"] == 0
+    assert checkpoint.read(RunDir(tmp_path / "copy").checkpoint).meta["step"] == 0
 
 
 def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path):
@@ -117,8 +118,8 @@ def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path):
         assert "saved again at step" in errors
         assert "Traceback" not in errors
         folder = tmp_path / operation
-        assert checkpoint.read(folder / checkpoint.NAME).meta["step"] == storm.STEPS
-        assert not (folder / checkpoint.TEMPORARY).exists()
+        assert checkpoint.read(RunDir(folder).checkpoint).meta["step"] == storm.STEPS
+        assert not RunDir(folder).partial_checkpoint.exists()
     assert len({storm.outcome(tmp_path / operation) for operation in runs}) == 1
 
 
@@ -129,7 +130,7 @@ def test_a_full_disk_behind_its_messages_does_not_end_a_run(tmp_path):
              "--steps=4", "--json", "--set=train.batch_size=2", "--set=train.seq_len=32",
              "--set=curriculum.tasks={copy=1.0}"], stdout=subprocess.PIPE, stderr=full, timeout=100)
     assert done.returncode == 0 and json.loads(done.stdout)["step"] == 4
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 4
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 4
 
 
 def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_promised(tmp_path):
@@ -149,8 +150,9 @@ def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_promised
     assert process.returncode == 1 and "Traceback" not in errors, errors
     promised = int(errors.split("only the checkpoint of step ")[1].split()[0])
     assert errors.count("WARNING: not saved") >= 2
-    kept = [checkpoint.read(tmp_path / "run" / name).meta["step"]
-            for name in (checkpoint.NAME, checkpoint.PREVIOUS)]
+    run_dir = RunDir(tmp_path / "run")
+    kept = [checkpoint.read(path).meta["step"]
+            for path in (run_dir.checkpoint, run_dir.previous_checkpoint)]
     assert promised in kept, kept
 
 
@@ -161,7 +163,7 @@ def test_links_in_the_run_directory_never_lead_to_a_write_elsewhere(tmp_path):
     (run_dir / "lock").symlink_to(mine)
     assert f"{run_dir / 'lock'}: Too many levels of symbolic links" in refused(run_dir)
     (run_dir / "lock").unlink()
-    (run_dir / checkpoint.TEMPORARY).symlink_to(mine)
+    RunDir(run_dir).partial_checkpoint.symlink_to(mine)
     process = train(run_dir, 3)
     assert process.communicate(timeout=60) and process.returncode == 0
     assert mine.read_text() == "mine"
@@ -227,7 +229,7 @@ PHASES = {
     "step": ("", lambda process, run_dir: says(run_dir, '"step": 40,')),
     "evaluation": ("", lambda process, run_dir: says(run_dir, f'"save", "step": {storm.STEPS}')),
     "save": ("fsync:3:3:slow", lambda process, run_dir: says(run_dir, '"save", "step": ')
-             and (run_dir / checkpoint.TEMPORARY).exists())}
+             and RunDir(run_dir).partial_checkpoint.exists())}
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -244,8 +246,8 @@ def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds(tmp_path, calm, li
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert time.monotonic() - asked < 10
-    assert checkpoint.read(run_dir / checkpoint.NAME).meta["step"] <= storm.STEPS
-    assert not (run_dir / checkpoint.TEMPORARY).exists()
+    assert checkpoint.read(RunDir(run_dir).checkpoint).meta["step"] <= storm.STEPS
+    assert not RunDir(run_dir).partial_checkpoint.exists()
     assert finish(run_dir, cache) == outcome
 
 
@@ -296,10 +298,10 @@ def test_a_run_directory_that_was_moved_or_copied_goes_on(tmp_path, calm):
 def test_a_checkpoint_that_is_a_link_is_read_and_its_target_is_never_written(tmp_path, calm):
     (tmp_path / "first").mkdir()
     assert finish(tmp_path / "first/run", calm[0]) == calm[1]
-    target = tmp_path / "first/run" / checkpoint.NAME
+    target = RunDir(tmp_path / "first/run").checkpoint
     before, run_dir = target.read_bytes(), tmp_path / "run"
     run_dir.mkdir()
-    (run_dir / checkpoint.NAME).symlink_to(target)
+    RunDir(run_dir).checkpoint.symlink_to(target)
     errors = train(run_dir, 20).communicate(timeout=60)[1]
     assert "curriculum.eval_every_steps" in errors   # another run's brain
     assert target.read_bytes() == before
@@ -334,7 +336,7 @@ def test_a_run_directory_that_is_a_file_or_a_dead_link_is_refused(tmp_path):
 
 
 def test_a_run_directory_that_vanishes_under_a_run_is_missed_and_said(tmp_path):
-    process = train(tmp_path / "run", 100000, "--set", "train.save_grace_minutes=0")
+    process = train(tmp_path / "run", RunDir(100000), "--set", "train.save_grace_minutes=0")
     wait_for(tmp_path / "run/metrics.jsonl", '"step": 20,', process)
     (tmp_path / "run").rename(tmp_path / "gone")
     process.send_signal(signal.SIGUSR1)

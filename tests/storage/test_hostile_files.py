@@ -12,8 +12,9 @@ import pytest
 
 from seed.config import Profile, from_dict, load_profile, profiles_dir
 from seed.errors import ConfigError
+from seed.storage import RunDir
 from seed.storage import checkpoint
-from seed.storage.checkpoint import CHECKSUM, NAME, ZEROS
+from seed.storage.checkpoint import CHECKSUM, ZEROS
 from seed.errors import CheckpointError
 from tests.storage.test_checkpoint import META, TENSORS
 
@@ -97,8 +98,8 @@ def parts(path) -> tuple[dict, dict, bytes]:
 
 def test_fuzzed_checkpoint_headers_are_refused_in_one_line_or_are_right(tmp_path):
     """Half of them with a right checksum, which only says that a file is as it was written."""
-    dice, path = random.Random(1), tmp_path / NAME
-    checkpoint.save(tmp_path, TENSORS, META)
+    dice, path = random.Random(1), RunDir(tmp_path).checkpoint
+    RunDir(tmp_path).save(TENSORS, META)
     header, meta, body = parts(path)
     whole, taken = path.read_bytes(), 0
     for i in range(FUZZED):
@@ -115,9 +116,9 @@ def test_fuzzed_checkpoint_headers_are_refused_in_one_line_or_are_right(tmp_path
         path.write_bytes(data)
         try:
             found = checkpoint.read(path)
-            checkpoint.check_tensors(found.tensors, TENSORS, NAME)
+            checkpoint.check_tensors(found.tensors, TENSORS, "checkpoint.safetensors")
         except CheckpointError as error:
-            assert NAME in one_line(error)
+            assert "checkpoint.safetensors" in one_line(error)
         else:
             from_dict(found.meta["profile"])
             assert type(found.meta["step"]) is int and found.meta["step"] >= 0
@@ -127,8 +128,8 @@ def test_fuzzed_checkpoint_headers_are_refused_in_one_line_or_are_right(tmp_path
 
 def forged(tmp_path, **changes) -> bytes:
     """A whole, sealed checkpoint whose tensor `a` is described in another way."""
-    checkpoint.save(tmp_path, TENSORS, META)
-    header, _, body = parts(tmp_path / NAME)
+    RunDir(tmp_path).save(TENSORS, META)
+    header, _, body = parts(RunDir(tmp_path).checkpoint)
     header["a"] |= changes
     return sealed(json.dumps(header).encode(), body)
 
@@ -151,10 +152,10 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_checkpoint_is_refused_by_name_and_takes_no_memory(tmp_path, kind):
     data = HOSTILE[kind](tmp_path)
-    path = tmp_path / NAME
+    path = RunDir(tmp_path).checkpoint
     path.write_bytes(data)
     tracemalloc.start()
-    with pytest.raises(CheckpointError, match=NAME) as error:
+    with pytest.raises(CheckpointError, match="checkpoint.safetensors") as error:
         checkpoint.read(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -163,7 +164,7 @@ def test_a_hostile_checkpoint_is_refused_by_name_and_takes_no_memory(tmp_path, k
 
 
 def test_a_file_larger_than_the_memory_is_refused_unread(tmp_path):
-    checkpoint.save(tmp_path, {"a": np.zeros(3, np.float32)}, META)
-    os.truncate(tmp_path / NAME, 2 ** 40)   # a sparse file: it takes no room
+    RunDir(tmp_path).save({"a": np.zeros(3, np.float32)}, META)
+    os.truncate(RunDir(tmp_path).checkpoint, 2 ** 40)   # a sparse file: it takes no room
     with pytest.raises(CheckpointError, match="more than half of the memory"):
-        checkpoint.read(tmp_path / NAME)
+        checkpoint.read(RunDir(tmp_path).checkpoint)

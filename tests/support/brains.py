@@ -18,6 +18,7 @@ from seed.export.reference import Reference
 from seed.export.build import Source, translate
 from seed.rng import Stream, dice, stream
 from seed.runtime import choose
+from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.wavecore.layout import blocks
 
@@ -40,10 +41,10 @@ def weights(profile: Profile, seed: int = 0) -> dict[str, np.ndarray]:
 def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path:
     """A checkpoint of these weights alone."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(run_dir, params, {
+    RunDir(run_dir).save(params, {
         "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0, "elapsed_s": 0.0,
         "plan": {"decay_start": None, "total_steps": None}, "curriculum": CurriculumState().to_dict()})
-    return run_dir / checkpoint.NAME
+    return RunDir(run_dir).checkpoint
 
 
 def untrained(run_dir: Path, name: str, *overrides: str) -> Path:
@@ -73,7 +74,7 @@ def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Pa
 
 
 def main(run_dir: Path, folder: Path) -> None:
-    source = source_of(run_dir / checkpoint.NAME)
+    source = source_of(RunDir(run_dir).checkpoint)
     profile = source.profile
     dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     expect(folder / "expected.npz", source, 10_000, list(dict.fromkeys(dataset.holdout(2))))

@@ -10,6 +10,7 @@ import pytest
 
 from seed.config import from_dict, load_profile
 from seed.errors import ConfigError
+from seed.storage import RunDir
 from seed.training import adapt
 from seed.storage import checkpoint
 from tests.resize.test_shrink import parent_in
@@ -37,7 +38,7 @@ def command(folder, *options: str) -> list[str]:
 
 
 def bits(folder) -> bytes:
-    return (folder / "brain" / checkpoint.NAME).read_bytes()
+    return RunDir(folder / "brain").checkpoint.read_bytes()
 
 
 def learn(folder, steps: int = 30) -> list[str]:
@@ -53,24 +54,24 @@ def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
            for when in ("before", "after")}
     old = {s["task"] for s in found["after"]}
     assert new["before"] == 0 and old == {"copy", "parity", str(brain / "rule.jsonl")}
-    after = checkpoint.read(brain / "brain" / checkpoint.NAME)
-    parent = checkpoint.read(brain / "brain" / adapt.BEFORE)
+    after = checkpoint.read(RunDir(brain / "brain").checkpoint)
+    parent = checkpoint.read(RunDir(brain / "brain").checkpoint_before_adaptation)
     assert any((after.tensors[key] != parent.tensors[key]).any() for key in parent.tensors)
     assert after.meta["profile"] == parent.meta["profile"]
-    assert [p.name for p in (brain / "brain" / adapt.FOLDER).iterdir()] == [adapt.OF]
+    assert [p.name for p in RunDir(brain / "brain").adaptation.path.iterdir()] == ["of.json"]
     undone = run(brain, "--undo")
     assert undone.returncode == 0 and bits(brain) == before
-    assert not (brain / "brain" / adapt.BEFORE).exists()
+    assert not RunDir(brain / "brain").checkpoint_before_adaptation.exists()
     again = run(brain, "--undo")
     assert again.returncode == 2 and "nothing to undo" in again.stderr
-    assert not (brain / "brain" / adapt.FOLDER).exists()
+    assert not RunDir(brain / "brain").adaptation.path.exists()
 
 
 def test_a_sparse_adaptation_leaves_every_matrix_as_it_was(brain):
     done = run(brain, *learn(brain), "--lr=0.01", "--sparse")
     assert done.returncode == 0, done.stderr
-    after = checkpoint.read(brain / "brain" / checkpoint.NAME).tensors
-    before = checkpoint.read(brain / "brain" / adapt.BEFORE).tensors
+    after = checkpoint.read(RunDir(brain / "brain").checkpoint).tensors
+    before = checkpoint.read(RunDir(brain / "brain").checkpoint_before_adaptation).tensors
     weights = {key for key in before if f"m.{key}" in before}
     changed = {key for key in weights if (after[key] != before[key]).any()}
     assert changed == {key for key in weights if not key.endswith("_proj")}
@@ -78,7 +79,7 @@ def test_a_sparse_adaptation_leaves_every_matrix_as_it_was(brain):
 
 def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
     before = bits(brain)
-    metrics = brain / "brain" / adapt.FOLDER / "metrics.jsonl"
+    metrics = RunDir(brain / "brain").adaptation.path / "metrics.jsonl"
     for steps in (3, 15):
         process = subprocess.Popen(command(brain, *learn(brain)), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
@@ -88,10 +89,10 @@ def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert run(brain, *learn(brain)).returncode == 0
-    killed = checkpoint.read(brain / "brain" / checkpoint.NAME)
-    (brain / "brain" / checkpoint.NAME).write_bytes(before)
+    killed = checkpoint.read(RunDir(brain / "brain").checkpoint)
+    RunDir(brain / "brain").checkpoint.write_bytes(before)
     assert run(brain, *learn(brain)).returncode == 0
-    whole = checkpoint.read(brain / "brain" / checkpoint.NAME)
+    whole = checkpoint.read(RunDir(brain / "brain").checkpoint)
     assert all((killed.tensors[key] == whole.tensors[key]).all() for key in whole.tensors)
 
 
@@ -100,33 +101,34 @@ def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkey
     """Else the brain of before would be overwritten by the adapted one."""
     before = bits(brain)
     run_dir, data = brain / "brain", str(brain / "rule.jsonl")
-    found = checkpoint.read(run_dir / checkpoint.NAME)
+    found = checkpoint.read(RunDir(run_dir).checkpoint)
     profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, LR)
-    folder = adapt.enter(run_dir, adapt.recipe(profile, data))
+    folder = adapt.enter(RunDir(run_dir), adapt.recipe(profile, data))
     (folder / "metrics.jsonl").write_text("")
     if not cleared:
         monkeypatch.setattr(adapt, "clear", lambda run_dir: None)
-    adapt.publish(run_dir, found, {"norm_f": found.tensors["norm_f"] * 2})
+    adapt.publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
     adapted = bits(brain)
     done = run(brain, *learn(brain))
     assert done.returncode == 0 and json.loads(done.stdout) == {"ended": "already"}
-    assert bits(brain) == adapted and (run_dir / adapt.BEFORE).read_bytes() == before
+    assert bits(brain) == adapted
+    assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == before
     with open(data, "a", encoding="utf-8") as file:
         file.write('{"prompt": "after z?", "answer": "a"}\n')
     done = run(brain, *learn(brain))   # other examples: an adaptation of the adapted brain
     assert done.returncode == 0 and json.loads(done.stdout)["step"] == 30, done.stderr
-    assert (run_dir / adapt.BEFORE).read_bytes() == adapted
+    assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == adapted
 
 
 def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_killed(
         brain, monkeypatch):
     assert run(brain, *learn(brain, 3)).returncode == 0
     run_dir, data = brain / "brain", str(brain / "rule.jsonl")
-    before, adapted = (run_dir / adapt.BEFORE).read_bytes(), bits(brain)
-    found = checkpoint.read(run_dir / checkpoint.NAME)
+    before, adapted = RunDir(run_dir).checkpoint_before_adaptation.read_bytes(), bits(brain)
+    found = checkpoint.read(RunDir(run_dir).checkpoint)
     profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 4, LR)
-    adapt.enter(run_dir, adapt.recipe(profile, data))
-    save = checkpoint.save
+    adapt.enter(RunDir(run_dir), adapt.recipe(profile, data))
+    save = RunDir.save
 
     def fails(*args):
         raise OSError("No space left on device")
@@ -137,11 +139,12 @@ def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_ki
     for what, error in ((fails, OSError), (is_killed, KeyboardInterrupt)):
         monkeypatch.setattr(checkpoint, "save", what)
         with pytest.raises(error):
-            adapt.publish(run_dir, found, {"norm_f": found.tensors["norm_f"] * 2})
-        adapt.settle(run_dir)
-        assert not (run_dir / adapt.STAGED).exists()
-        assert (run_dir / adapt.BEFORE).read_bytes() == (before if what is fails else adapted)
-    adapt.undo(run_dir)
+            adapt.publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
+        adapt.settle(RunDir(run_dir))
+        assert not RunDir(run_dir).staged_checkpoint.exists()
+        assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == (
+            before if what is fails else adapted)
+    adapt.undo(RunDir(run_dir))
     assert bits(brain) == adapted
 
 
@@ -154,13 +157,13 @@ def test_a_brain_that_knows_nothing_but_a_file_is_adapted_with_that_file(brain):
 def test_undo_never_discards_what_was_learnt_since(brain):
     assert run(brain, *learn(brain, 3)).returncode == 0
     run_dir = brain / "brain"
-    found = checkpoint.read(run_dir / checkpoint.NAME)
+    found = checkpoint.read(RunDir(run_dir).checkpoint)
     later = {key: value for key, value in found.meta.items() if key != "adapted"}
-    checkpoint.save(run_dir, found.tensors, {**later, "step": 9})   # as training or growth does
+    RunDir(run_dir).save(found.tensors, {**later, "step": 9})   # as training or growth does
     before = bits(brain)
     done = run(brain, "--undo")
     assert done.returncode == 2 and "has learnt on since its adaptation" in done.stderr
-    assert bits(brain) == before and (run_dir / adapt.BEFORE).exists()
+    assert bits(brain) == before and RunDir(run_dir).checkpoint_before_adaptation.exists()
 
 
 def test_another_brain_or_another_recipe_begins_anew(brain):
@@ -170,7 +173,7 @@ def test_another_brain_or_another_recipe_begins_anew(brain):
     def enter(lr: float) -> bool:
         """Whether what was in the directory is still there."""
         data = str(brain / "rule.jsonl")
-        folder = adapt.enter(run_dir, adapt.recipe(
+        folder = adapt.enter(RunDir(run_dir), adapt.recipe(
             adapt.profile_for(parent, data, 0.3, 0.0, 30, lr), data))
         kept = (folder / "mark").exists()
         (folder / "mark").touch()
@@ -179,8 +182,8 @@ def test_another_brain_or_another_recipe_begins_anew(brain):
     with open(brain / "rule.jsonl", "a", encoding="utf-8") as file:
         file.write('{"prompt": "after z?", "answer": "a"}\n')
     assert [enter(2e-3), enter(2e-3)] == [False, True]
-    found = checkpoint.read(run_dir / checkpoint.NAME)
-    checkpoint.save(run_dir, found.tensors, {**found.meta, "step": 1})
+    found = checkpoint.read(RunDir(run_dir).checkpoint)
+    RunDir(run_dir).save(found.tensors, {**found.meta, "step": 1})
     assert not enter(2e-3)
 
 

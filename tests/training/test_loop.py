@@ -7,6 +7,7 @@ import pytest
 
 from seed.config import load_profile
 from seed.errors import ConfigError
+from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.training.loop import train
 from seed.errors import Diverged
@@ -58,7 +59,7 @@ def profile_of(*overrides):
 
 
 def run(tmp_path, learner, *overrides, requests=None, **more):
-    return train(profile_of(*overrides), tmp_path, learner, requests or StopSignals(),
+    return train(profile_of(*overrides), RunDir(tmp_path), learner, requests or StopSignals(),
                  clock=learner.clock, **more)
 
 
@@ -72,7 +73,7 @@ def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint
     result = run(tmp_path, learner, "train.steps=10", "train.lr=0.01")
     assert result.finished and result.step == 10 and result.scores
     assert learner.rates == pytest.approx([0.01] * 8 + [0.01, 0.005])
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 10
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 10
     assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 11))
 
 
@@ -98,7 +99,7 @@ def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
     learner = Counter(Clock(), seconds=0.5)
     result = run(tmp_path, learner, "train.steps=0", "train.minutes=1")
     assert result.step == 120  # 48 s are reached at step 96, the plan is made at step 100
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["plan"] == {
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["plan"] == {
         "decay_start": 100, "total_steps": 120}
 
 
@@ -121,7 +122,7 @@ def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
 
 def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
     """Else an ascent would grow at another step because a save has failed."""
-    obstacle, waits = tmp_path / checkpoint.TEMPORARY, []
+    obstacle, waits = RunDir(tmp_path).partial_checkpoint, []
 
     def enough(step: int, *told) -> bool:
         if step == 30:
@@ -134,7 +135,7 @@ def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
             obstacle.rmdir()
     result = run(tmp_path, Counter(Clock()), "train.steps=60", enough=enough, wait=wait)
     assert (result.step, result.finished, result.enough) == (30, False, True) and len(waits) == 3
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 30
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 30
 
 
 def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
@@ -150,7 +151,7 @@ def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0")
     assert result.step == 6 and len(learner.rates) == 5
     assert [row["step"] for row in lines(tmp_path, "skip")] == [3]
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["skipped"] == 1
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["skipped"] == 1
 
 
 def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
@@ -186,8 +187,8 @@ def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
         parts.step = stopping
         result = run(tmp_path / "parts", parts, "train.steps=10", requests=requests)
         assert result.finished == (stop_at is None)
-    assert (tmp_path / "whole" / checkpoint.NAME).read_bytes() == \
-        (tmp_path / "parts" / checkpoint.NAME).read_bytes()
+    assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == \
+        RunDir(tmp_path / "parts").checkpoint.read_bytes()
     assert [row["step"] for row in lines(tmp_path / "parts", "step")] == list(range(1, 11))
 
 
@@ -223,7 +224,7 @@ def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_pa
     result = run(tmp_path, learner, *options, requests=requests)
     assert not result.finished and result.scores is None
     assert result.step == (6 if last else 4)
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == result.step
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == result.step
     again = run(tmp_path, Counter(Clock(), seconds=30), *options)
     assert again.finished and again.scores
     assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 7))
@@ -252,7 +253,7 @@ def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, learner, *options, requests=requests)
     assert [row["step"] for row in lines(tmp_path, "curriculum")] == [4]
-    assert checkpoint.read(tmp_path / checkpoint.NAME).meta["step"] == 4
+    assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 4
     run(tmp_path, Counter(Clock()), *options)
     assert [row["step"] for row in lines(tmp_path, "curriculum")] == [4]
 
@@ -272,10 +273,10 @@ def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp
 
 def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
     run(tmp_path, Counter(Clock()), "train.steps=2")
-    before = (tmp_path / checkpoint.NAME).read_bytes()
+    before = RunDir(tmp_path).checkpoint.read_bytes()
     with pytest.raises(ConfigError, match="train.lr is 0.5"):
         run(tmp_path, Counter(Clock()), "train.steps=2", "train.lr=0.5")
-    assert (tmp_path / checkpoint.NAME).read_bytes() == before
+    assert RunDir(tmp_path).checkpoint.read_bytes() == before
 
 
 def test_a_trained_brain_takes_up_self_play_and_says_so(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from seed.config import load_profile
 from seed.errors import ConfigError
 from seed.errors import BAD_INPUT, RETRY_LATER
+from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.training.memory_estimate import check_fits, estimate_mb
 from seed.errors import NotEnoughMemory
@@ -60,7 +61,7 @@ def test_what_cannot_fit_is_refused_before_it_starts_with_the_arithmetic(tmp_pat
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "process 66 + compiler 105 + weights 3 + moments 3 " in done.stderr
     assert "the ceiling is 256 MB" in done.stderr
-    assert not (tmp_path / checkpoint.NAME).exists()
+    assert not RunDir(tmp_path).checkpoint.exists()
 
 
 def test_the_board_s_free_memory_and_a_cgroup_count_as_well():
@@ -107,5 +108,5 @@ def test_a_run_that_grows_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
     assert process.returncode == RETRY_LATER, errors
     assert "over the ceiling of 300 MB" in errors and "run the same command to go on" in errors
     assert 300 < peak < 370
-    saved = checkpoint.read(tmp_path / checkpoint.NAME).meta["step"]
+    saved = checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"]
     assert saved > 0 and f"stopped at step {saved}" in errors

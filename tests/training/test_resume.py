@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from seed.storage.checkpoint import NAME, read_meta
+from seed.storage import RunDir
+from seed.storage.checkpoint import read_meta
 
 STEPS = 150
 
@@ -29,7 +30,7 @@ def run(run_dir: Path, *options: str, steps: int = STEPS) -> subprocess.Complete
 
 
 def sha256(run_dir: Path) -> str:
-    return hashlib.sha256((run_dir / NAME).read_bytes()).hexdigest()
+    return hashlib.sha256(RunDir(run_dir).checkpoint.read_bytes()).hexdigest()
 
 
 def logged(run_dir: Path) -> list[dict]:
@@ -49,7 +50,7 @@ def whole(tmp_path_factory) -> str:
     assert f"finished at step {STEPS}" in done.stdout and "copy" in done.stdout
     again = run(run_dir, "--threads", "1")
     assert again.returncode == 0 and f"finished at step {STEPS}" in again.stdout
-    curriculum = read_meta(run_dir / NAME)["curriculum"]
+    curriculum = read_meta(RunDir(run_dir).checkpoint)["curriculum"]
     assert curriculum["unlocked"] > 2 and curriculum["evaluated_at"] == 125
     return sha256(run_dir)
 
@@ -118,7 +119,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, options, says):
                           text=True, timeout=60)
     assert done.returncode == 2
     assert says in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / NAME).exists()
+    assert not RunDir(tmp_path).checkpoint.exists()
 
 
 @pytest.mark.parametrize("options", [["items", "--count", "300"], ["info"]])

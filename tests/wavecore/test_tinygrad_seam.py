@@ -111,7 +111,7 @@ assert "CC" not in os.environ and not helpers.DEV.device
 assert not hasattr(tinygrad.device.diskcache_get, "__wrapped__")
 from seed.wavecore.tinygrad_seam import install
 for folder in sys.argv[1:]:
-    install(Path(folder))
+    install(Path(folder) / "kernels.db")
     print((tinygrad.Tensor([1.0, 2.0]).contiguous() * (3 + len(folder))).sum().item() > 0)
     print(*(path.name.split(".")[0] for path in Path(folder).glob("*.db")))
 """

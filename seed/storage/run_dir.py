@@ -1,0 +1,158 @@
+"""A run directory: the one place that names its files, and the generations of its checkpoint.
+
+A save writes a temporary file, syncs it, keeps the last checkpoint as the previous generation,
+renames and syncs the directory: at any instant one whole generation is in place.
+"""
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seed.errors import CheckpointError, ConfigError
+from seed.storage import checkpoint
+from seed.storage.checkpoint import Checkpoint
+from seed.storage.lock import locked
+
+Log = Callable[[str], object]   # takes one line
+
+
+class _File:
+    """A path of that name within the run directory."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, run_dir: "RunDir", owner: type) -> Path:
+        return run_dir.path / self.name
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The directory of one brain: its checkpoints, metrics and all else that a run writes."""
+    path: Path
+
+    lock = _File("lock")
+    checkpoint = _File("checkpoint.safetensors")
+    previous_checkpoint = _File("checkpoint.previous.safetensors")
+    partial_checkpoint = _File(".checkpoint.partial")             # while it is written
+    damaged_checkpoint = _File("checkpoint.damaged.safetensors")  # unreadable, out of the way
+    metrics = _File("metrics.jsonl")
+    selfplay_log = _File("selfplay.jsonl")
+    teacher_log = _File("teacher.jsonl")
+    soft_targets = _File("parent.safetensors")   # what a parent brain expects of each byte
+
+    checkpoint_before_adaptation = _File("checkpoint.before.safetensors")
+    staged_checkpoint = _File(".checkpoint.staged")   # to be the one before, once it is adapted
+    partial_copy = _File(".checkpoint.undo")          # of either, while it is written
+    adaptation_recipe = _File("of.json")              # within `adaptation`
+
+    trial_log = _File("scale.jsonl")
+    attempt_log = _File("trying.jsonl")          # the size being tried, should the board go down
+    ladder = _File("ladder.json")                # every size tried, for a report
+    limit_profile = _File("limit.toml")          # of the largest stable size
+    trial_profile = _File("profile.toml")        # within `trial`
+    trial_errors = _File("errors")               # standard error of its child, within `trial`
+    search_seconds = _File("searched_s.json")    # spent by all processes of a growth
+    grown_profile = _File("brain.toml")          # of a brain whose growth has ended
+    report = _File("report.html")
+    exported_brain = _File("brain.tflite")
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def trial(self) -> "RunDir":
+        """Of the size that is being tried."""
+        return RunDir(self.path / "trial")
+
+    @property
+    def adaptation(self) -> "RunDir":
+        """Of the training of an adaptation."""
+        return RunDir(self.path / "adapting")
+
+    def kernel_cache(self, cpu: str = "") -> Path:
+        """Compiled kernels of one kind of CPU."""
+        return self.path / ".".join(["kernels", *cpu.split(), "db"])
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Holds the directory for one writer, and makes it if it is not there.
+
+        Raises ConfigError if another process has it; OSError.
+        """
+        return locked(self.lock)
+
+    def load_newest(self, log: Log) -> Checkpoint | None:
+        """The newest usable generation; None in a fresh directory.
+
+        Logs why a newer one was refused. Raises CheckpointError if all are unusable.
+        """
+        refused: list[CheckpointError] = []
+        for path in (self.checkpoint, self.previous_checkpoint):
+            if not path.exists():
+                continue
+            try:
+                newest = checkpoint.read(path)
+            except CheckpointError as error:
+                refused.append(error)
+                continue
+            for reason in refused:
+                log(f"{reason}; using {path.name}")
+            return newest
+        if refused:
+            raise CheckpointError(f"{refused[0]}; no other generation is left: use another "
+                                  f"--run-dir")
+        return None
+
+    def recover(self, log: Log) -> Checkpoint | None:
+        """As load_newest, for a caller that is going to save: the generation that is read becomes
+        the newest, and a newer one that was refused is moved out of the way. Otherwise the next
+        save would replace the good one by it. Raises OSError too."""
+        refused: list[str] = []
+        newest = self.load_newest(refused.append)
+        if refused:
+            os.replace(self.checkpoint, self.damaged_checkpoint)
+            for reason in refused:
+                log(f"{reason}; the damaged file is now {self.damaged_checkpoint.name}")
+        if newest and not self.checkpoint.exists():
+            os.replace(self.previous_checkpoint, self.checkpoint)
+        return newest
+
+    def load_brain(self, log: Log) -> Checkpoint:
+        """As load_newest. Raises ConfigError if there is no brain."""
+        newest = self.load_newest(log)
+        if newest is None:
+            raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
+        return newest
+
+    def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
+             keep_newest: bool = True) -> int:
+        """Replaces the newest generation, which becomes the previous one unless told otherwise;
+        returns the bytes written. Raises OSError; then nothing is lost.
+
+        The float32 tensors are written from where they are: a save takes no memory of their size.
+        """
+        partial = self.partial_checkpoint
+        partial.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                size = checkpoint.write(descriptor, tensors, meta)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if keep_newest and self.checkpoint.exists():
+                os.replace(self.checkpoint, self.previous_checkpoint)
+            os.replace(partial, self.checkpoint)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return size
