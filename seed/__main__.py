@@ -101,8 +101,8 @@ def parser() -> argparse.ArgumentParser:
     adapt.add_argument("--steps", type=int, help="optimizer steps instead")
     adapt.add_argument("--share", type=float, default=0.3, help="of the lessons, that is new")
     adapt.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
-    adapt.add_argument("--sparse", action="store_true",
-                       help="in less memory: matrices stay; norms, gates and the head are moved")
+    adapt.add_argument("--light", action="store_true",
+                       help="less memory: train norms, convolutions, gates and head, no matrices")
     adapt.add_argument("--undo", action="store_true", help="bring back the brain of before")
     add_brain(adapt)
     evaluate = add("eval", "Examine a brain on items it was never trained on.", shaped=False)

@@ -1,73 +1,88 @@
-"""Decides from sensor readings whether training may go on: a pure function, history in and out.
+"""Decides from sensor readings whether training may continue: a pure function, history in and out.
 
-It may slow the run down, let it wait, ask for a checkpoint or stop it. It never changes what is
-computed. Every threshold is in the profile's [governor] table.
+It can slow a run down, pause it, ask for a checkpoint or stop it; it never changes what is computed.
+If a sensor stops responding, training runs at reduced duty; an active pause stays. The temperatures
+and memory limits are in the profile's [governor] table.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 from seed.config import GovernorConfig
 from seed.system_health import Health, Reading
 
-PLAUSIBLE_C = (-30.0, 130.0)
-JUMP_C = 15.0         # a fall by more between two looks is believed only when it lasts
-CONFIRM = 3           # looks that confirm a fall, or a sensor's silence
-COOLING_S = 300.0     # that a pause lasts on when its sensor is lost: any board has cooled by then
-FIRMWARE_S = 60.0     # the firmware's throttling counts for so long after it was last reported
-SAVE_AGAIN_S = 300.0  # between two checkpoints for one lasting under-voltage
-SAVE_NEXT_S = 60.0    # between those of two, because it may come and go within seconds
+MIN_PLAUSIBLE_C, MAX_PLAUSIBLE_C = -30.0, 130.0
+MAX_FALL_C = 15.0            # a larger fall between two polls has to last before it counts
+CONFIRM_POLLS = 3            # polls that confirm such a fall, or that a sensor stopped responding
+MAX_UNCHANGED_S = 900.0      # a sensor that repeats one number for longer is not trusted
+SLOW_DUTY = 0.5              # the lowest of a board that is warm, or that its firmware throttles
+UNKNOWN_DUTY = 0.7           # with no trusted temperature
+COOLING_S = 300.0            # a pause whose sensor is lost ends then: any board has cooled by then
+FIRMWARE_S = 60.0            # a throttling report of the firmware counts for so long
+SAVE_INTERVAL_S = 300.0      # between two checkpoints while one under-voltage lasts
+SAVE_INTERVAL_NEW_S = 60.0   # if it ended and began again: it may come and go within seconds
 
-UNKNOWN = "temperature unknown"
 RUN, SLOW, PAUSE, STOP = "run", "slow", "pause", "stop"
+
+
+class Cause(StrEnum):
+    """What a decision other than RUN is due to."""
+    NONE = "none"
+    MEMORY = "memory"
+    HEAT = "heat"
+    FIRMWARE = "firmware"
+    UNKNOWN_TEMPERATURE = "unknown temperature"
 
 
 class Decision(NamedTuple):
     action: str          # RUN, SLOW, PAUSE or STOP; STOP means save first, to be resumed
-    duty: float          # share of the time that may be spent training; 0 when paused or stopped
+    duty: float          # fraction of the time that may be spent training; 0 if paused or stopped
     save: bool           # write a checkpoint now
-    reason: str          # empty when all is well
+    reason: str          # for a person; empty when nothing is wrong
+    cause: Cause = Cause.NONE
 
 
 @dataclass(frozen=True)
 class Zone:
-    """What earlier looks have left behind of one thermal zone."""
-    temp_c: float | None = None     # the last that was believed; None: unknown
-    raw_c: float | None = None      # the last that was read
-    changed_s: float = 0.0          # when it last gave another number
-    doubted: int = 0                # looks in a row that were not believed
-    alive: bool = False             # it has given two different numbers
-    lost_s: float | None = None     # when it became unknown, if it was believed before
+    """What earlier polls showed of one thermal zone."""
+    temp_c: float | None = None     # the last trusted temperature; None: unknown
+    raw_c: float | None = None      # the last reading
+    changed_s: float = 0.0          # when the reading last changed
+    doubted_polls: int = 0          # in a row
+    has_changed: bool = False       # it has given two different readings
+    lost_s: float | None = None     # when it became unknown, if it was trusted before
     reason: str = ""                # why it is unknown
 
 
 @dataclass(frozen=True)
 class History:
-    """What earlier looks have left behind."""
+    """What earlier polls showed of the board."""
     mode: str = RUN                 # RUN, SLOW or PAUSE
     zones: Mapping[str, Zone] = field(default_factory=dict)
-    firmware_s: float | None = None  # when the firmware last reported that it throttles
-    firmware: str = ""              # and what it reported
+    firmware: str = ""              # what the firmware last reported about throttling
+    firmware_s: float | None = None  # and when
     under_voltage: bool = False
     saved_s: float | None = None    # when under-voltage last asked for a checkpoint
 
 
 def decide(config: GovernorConfig, history: History, health: Health,
            now_s: float) -> tuple[Decision, History]:
-    """One decision from one look at the sensors; `now_s` comes from a clock that never jumps."""
+    """One decision from one poll of the sensors; `now_s` is of a monotonic clock."""
     pressure = memory_pressure(config, health)
     if pressure:
-        return Decision(STOP, 0.0, True, pressure), history
+        return Decision(STOP, 0.0, True, pressure, Cause.MEMORY), history
     save, history = _under_voltage(health, history, now_s)
-    history = _throttling(_look(config, history, health, now_s), health, now_s)
-    mode, duty, reason = _by_heat(config, history, health, now_s)
+    history = _update_firmware(_update_zones(history, health, now_s), health, now_s)
+    decision = _by_heat(config, history, health, now_s)
     if save:
-        reason = "; ".join(filter(None, ("under-voltage: checkpoint now", reason)))
-    return Decision(mode, duty, save, reason), replace(history, mode=mode)
+        reason = "; ".join(filter(None, ("under-voltage: checkpoint now", decision.reason)))
+        decision = decision._replace(save=True, reason=reason)
+    return decision, replace(history, mode=decision.action)
 
 
 def memory_pressure(config: GovernorConfig, health: Health) -> str:
-    """Why the run must stop before the kernel kills it, or nothing."""
+    """Why the run must stop before the kernel kills it; empty if it need not."""
     used, left = health.rss_mb.value, health.mem_available_mb.value
     ceiling = ceiling_mb(config, health)
     if used is not None and used > ceiling:
@@ -85,56 +100,56 @@ def ceiling_mb(config: GovernorConfig, health: Health) -> float:
 
 
 def _under_voltage(health: Health, history: History, now_s: float) -> tuple[bool, History]:
-    """Whether to save for it: when it begins, and again while it lasts."""
+    """Whether to save because of it: when it begins, and again while it lasts."""
     before, now = history.under_voltage, bool(health.throttled.under_voltage)
     history = replace(history, under_voltage=now)
-    pause = SAVE_AGAIN_S if before else SAVE_NEXT_S
-    if not now or (history.saved_s is not None and now_s - history.saved_s < pause):
+    interval_s = SAVE_INTERVAL_S if before else SAVE_INTERVAL_NEW_S
+    if not now or (history.saved_s is not None and now_s - history.saved_s < interval_s):
         return False, history
     return True, replace(history, saved_s=now_s)
 
 
-def _look(config: GovernorConfig, history: History, health: Health, now_s: float) -> History:
-    """The history with what each zone says now; one that is not listed any more is silent."""
-    gone, new = Reading(None, "it is gone"), Zone(changed_s=now_s)
+def _update_zones(history: History, health: Health, now_s: float) -> History:
+    """The history with each zone's reading; a zone that is no longer listed has none."""
+    gone, new = Reading(None, "no longer listed"), Zone(changed_s=now_s)
     return replace(history, zones={
-        name: _believe(config, history.zones.get(name, new), health.zones_c.get(name, gone), now_s)
+        name: _update(history.zones.get(name, new), health.zones_c.get(name, gone), now_s)
         for name in {**history.zones, **health.zones_c}})
 
 
-def _believe(config: GovernorConfig, zone: Zone, reading: Reading, now_s: float) -> Zone:
-    """A zone with another believed temperature, or with the reason why there is none.
+def _update(zone: Zone, reading: Reading, now_s: float) -> Zone:
+    """A zone with a new trusted temperature, or with the reason why there is none.
 
-    A rise is believed at once. A fall by more than JUMP_C, silence and nonsense are doubted for
-    CONFIRM looks, in which the last believed temperature stands. A sensor that repeats itself for
-    too long is not believed at all; it is lost if it ever gave another number.
+    A rise is trusted at once. A fall by more than MAX_FALL_C, a missing and an implausible reading
+    are doubted for CONFIRM_POLLS polls, in which the last trusted temperature stands. A sensor that
+    repeats one number for too long is not trusted; it is lost if it ever gave another number.
     """
     raw, reason = reading.value, reading.reason
-    if raw is not None and not PLAUSIBLE_C[0] <= raw <= PLAUSIBLE_C[1]:
-        raw, reason = None, f"the sensor says {raw:.0f} C"
+    if raw is not None and not MIN_PLAUSIBLE_C <= raw <= MAX_PLAUSIBLE_C:
+        raw, reason = None, f"the sensor reads {raw:.0f} C"
     same, last = raw is not None and raw == zone.raw_c, zone.temp_c
     changed_s = zone.changed_s if same else now_s
-    alive = zone.alive or None not in (raw, zone.raw_c) and not same
-    zone = replace(zone, raw_c=raw, changed_s=changed_s, alive=alive)
-    if raw is not None and now_s - changed_s > config.frozen_s:
-        return _unknown(zone, alive, now_s, (
-            f"the sensor has said {raw:.1f} C for {now_s - changed_s:.0f} s"))
-    fell = last is not None and raw is not None and raw < last - JUMP_C
-    if last is not None and (raw is None or fell) and zone.doubted < CONFIRM - 1:
-        return replace(zone, doubted=zone.doubted + 1)
+    has_changed = zone.has_changed or None not in (raw, zone.raw_c) and not same
+    zone = replace(zone, raw_c=raw, changed_s=changed_s, has_changed=has_changed)
+    if raw is not None and now_s - changed_s > MAX_UNCHANGED_S:
+        return _unknown(zone, has_changed, now_s,
+                        f"the sensor has read {raw:.1f} C for {now_s - changed_s:.0f} s")
+    fell = last is not None and raw is not None and raw < last - MAX_FALL_C
+    if last is not None and (raw is None or fell) and zone.doubted_polls < CONFIRM_POLLS - 1:
+        return replace(zone, doubted_polls=zone.doubted_polls + 1)
     if raw is None:
         return _unknown(zone, last is not None, now_s, reason)
-    return replace(zone, temp_c=raw, doubted=0, lost_s=None, reason="")
+    return replace(zone, temp_c=raw, doubted_polls=0, lost_s=None, reason="")
 
 
-def _unknown(zone: Zone, lost: bool, now_s: float, reason: str) -> Zone:
-    """A zone that is not believed any more, and since when if something is lost by it."""
-    since = now_s if lost and zone.lost_s is None else zone.lost_s
-    return replace(zone, temp_c=None, doubted=0, lost_s=since, reason=reason)
+def _unknown(zone: Zone, was_trusted: bool, now_s: float, reason: str) -> Zone:
+    """A zone without a trusted temperature; if it had one, with the time since when."""
+    lost_s = now_s if was_trusted and zone.lost_s is None else zone.lost_s
+    return replace(zone, temp_c=None, doubted_polls=0, lost_s=lost_s, reason=reason)
 
 
-def _throttling(history: History, health: Health, now_s: float) -> History:
-    """The history with what the firmware reports, or has reported a short while ago: its bits come
+def _update_firmware(history: History, health: Health, now_s: float) -> History:
+    """The history with what the firmware reports now, or reported within FIRMWARE_S: its bits come
     and go within seconds."""
     bits = health.throttled
     now = [name for name, on in (("throttled", bits.throttled),
@@ -147,28 +162,32 @@ def _throttling(history: History, health: Health, now_s: float) -> History:
 
 
 def _by_heat(config: GovernorConfig, history: History, health: Health,
-             now_s: float) -> tuple[str, float, str]:
-    """Mode, duty and reason. Between two thresholds the mode stays: that is the hysteresis."""
+             now_s: float) -> Decision:
+    """Between two thresholds the mode stays: that is the hysteresis."""
     if not config.thermal or (not history.zones and not health.board):
-        return RUN, 1.0, ""  # a PC or a server that shows no sensor looks after itself
+        return Decision(RUN, 1.0, False, "")  # a PC or server without a sensor protects itself
     zones = history.zones
     temp = max((z.temp_c for z in zones.values() if z.temp_c is not None), default=None)
     lost_s = max((z.lost_s for z in zones.values() if z.lost_s is not None), default=None)
     reasons = sorted((z.lost_s is None, f"{name}: {z.reason}") for name, z in zones.items()
                      if z.temp_c is None)
-    unknown = f"{UNKNOWN}: {reasons[0][1] if reasons else 'no thermal zone'}"
+    unknown = f"temperature unknown: {reasons[0][1] if reasons else 'no thermal zone'}"
     if history.mode == PAUSE and lost_s is not None and now_s - lost_s < COOLING_S:
-        return PAUSE, 0.0, f"{unknown}; goes on {COOLING_S:.0f} s after that"
+        return Decision(PAUSE, 0.0, False, f"{unknown}; resumes {COOLING_S:.0f} s after the sensor "
+                        "was lost", Cause.UNKNOWN_TEMPERATURE)
     if temp is not None and (temp >= config.pause_c or (
             history.mode == PAUSE and temp > config.resume_c)):
-        return PAUSE, 0.0, f"{temp:.1f} C; goes on at {config.resume_c:.0f} C"
+        reason = f"{temp:.1f} C; resumes at {config.resume_c:.0f} C"
+        return Decision(PAUSE, 0.0, False, reason, Cause.HEAT)
     if history.firmware:
-        return SLOW, config.slow_duty, f"the firmware reports: {history.firmware}"
+        reason = f"the firmware reports: {history.firmware}"
+        return Decision(SLOW, SLOW_DUTY, False, reason, Cause.FIRMWARE)
     if temp is not None and (temp >= config.slow_c or (
             history.mode != RUN and temp > config.resume_c)):
-        share = (config.pause_c - temp) / (config.pause_c - config.slow_c)
-        duty = config.slow_duty + (1 - config.slow_duty) * min(1.0, max(0.0, share))
-        return SLOW, duty if lost_s is None else min(duty, config.unknown_duty), f"{temp:.1f} C"
+        headroom = (config.pause_c - temp) / (config.pause_c - config.slow_c)
+        duty = SLOW_DUTY + (1 - SLOW_DUTY) * min(1.0, max(0.0, headroom))
+        duty = duty if lost_s is None else min(duty, UNKNOWN_DUTY)
+        return Decision(SLOW, duty, False, f"{temp:.1f} C", Cause.HEAT)
     if temp is None or lost_s is not None:
-        return SLOW, config.unknown_duty, unknown
-    return RUN, 1.0, ""
+        return Decision(SLOW, UNKNOWN_DUTY, False, unknown, Cause.UNKNOWN_TEMPERATURE)
+    return Decision(RUN, 1.0, False, "")

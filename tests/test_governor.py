@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from seed.config import GovernorConfig
-from seed.governor import FIRMWARE_S, PAUSE, RUN, SLOW, STOP, History, ceiling_mb, decide
+from seed.governor import (FIRMWARE_S, MAX_UNCHANGED_S, PAUSE, RUN, SLOW, SLOW_DUTY, STOP,
+                           UNKNOWN_DUTY, Cause, History, ceiling_mb, decide)
 from seed.storage import RunDir
 from seed.system_health import Health, Reading, Throttled
 from seed.storage import checkpoint
@@ -53,7 +54,7 @@ def test_heat_slows_then_pauses_and_goes_on_only_well_below():
 def test_a_sensor_that_vanishes_or_talks_nonsense_is_doubted_then_unknown(after, expected):
     assert actions(60, *after) == [RUN, *expected]
     last = decisions(*(health(t) for t in (60, *after)))[-1]
-    assert last.duty == CONFIG.unknown_duty and "temperature unknown" in last.reason
+    assert last.duty == UNKNOWN_DUTY and "temperature unknown" in last.reason
 
 
 def test_a_sudden_fall_does_not_end_a_pause_until_it_lasts_but_a_rise_counts_at_once():
@@ -63,7 +64,7 @@ def test_a_sudden_fall_does_not_end_a_pause_until_it_lasts_but_a_rise_counts_at_
 
 
 def test_a_frozen_sensor_is_not_believed_and_a_living_one_is_again():
-    step = CONFIG.frozen_s / 2
+    step = MAX_UNCHANGED_S / 2
     assert actions(60, 60, 60, 60, 61, seconds=step) == [RUN, RUN, RUN, SLOW, RUN]
 
 
@@ -72,8 +73,9 @@ def test_a_board_that_never_had_a_sensor_is_slowed_and_a_server_is_not():
     server = replace(health(), board="", zones_c={}, throttled=Throttled(None, "none"))
     assert decisions(server)[0].action == RUN
     bare = replace(server, board="Raspberry Pi 5")
-    assert decisions(bare)[0] == (SLOW, CONFIG.unknown_duty, False,
-                                  "temperature unknown: no thermal zone")
+    assert decisions(bare)[0] == (SLOW, UNKNOWN_DUTY, False,
+                                  "temperature unknown: no thermal zone",
+                                  Cause.UNKNOWN_TEMPERATURE)
 
 
 def test_the_hottest_of_several_zones_counts():
@@ -98,13 +100,13 @@ def test_a_zone_that_is_lost_beside_a_cool_one_is_not_taken_for_cool():
     found = decisions(*looks)
     assert [d.action for d in found] == [RUN, RUN, RUN, SLOW, SLOW, SLOW, RUN]
     assert found[4].reason == "temperature unknown: cpu: gone"
-    assert found[5].reason == "temperature unknown: cpu: it is gone"
+    assert found[5].reason == "temperature unknown: cpu: no longer listed"
     hot = decisions(*looks[:4], zones(cpu=None, nvme=79.0))[-1]
     assert hot.action == SLOW and hot.duty == pytest.approx(0.6)   # the lower of both
 
 
 def test_a_frozen_zone_counts_as_lost_only_if_it_ever_moved():
-    step = CONFIG.frozen_s / 2
+    step = MAX_UNCHANGED_S / 2
     still = [zones(cpu=60.0, acpi=27.8 + (i == 0 and moves)) for moves in (0, 1) for i in range(5)]
     for i, one in enumerate(still):
         still[i] = replace(one, zones_c={**one.zones_c, "cpu": Reading(60.0 + i)})
@@ -115,7 +117,7 @@ def test_a_frozen_zone_counts_as_lost_only_if_it_ever_moved():
 def test_a_pause_lasts_when_its_sensor_is_lost_until_any_board_has_cooled():
     found = decisions(health(82), *[health(None)] * 12, seconds=30)
     assert [d.action for d in found] == [PAUSE] * 13
-    assert "goes on 300 s after that" in found[5].reason
+    assert "resumes 300 s after the sensor was lost" in found[5].reason
     found = decisions(health(82), *[health(None)] * 15, health(78), health(69), seconds=30)
     assert [d.action for d in found[12:]] == [PAUSE, SLOW, SLOW, SLOW, SLOW, RUN]
     back = decisions(health(82), *[health(None)] * 4, health(78), health(69), seconds=30)
@@ -125,7 +127,7 @@ def test_a_pause_lasts_when_its_sensor_is_lost_until_any_board_has_cooled():
 def test_the_firmware_s_own_bits_slow_a_board_that_seems_cool():
     for bits, says in ((1 << 2, "throttled"), (1 << 3, "soft temperature limit")):
         decision = decisions(health(60, bits))[0]
-        assert decision.action == SLOW and decision.duty == CONFIG.slow_duty
+        assert decision.action == SLOW and decision.duty == SLOW_DUTY
         assert says in decision.reason
     assert decisions(health(60, 0xF << 16))[0].action == RUN  # since boot, not now
 
@@ -226,14 +228,14 @@ def alternations(seen) -> int:
 # name: (hot C at a time, what a look shows at a time and temperature, a word of the reasons, saves)
 TRACES = {
     "a bare board": (lambda s: 89, lambda s, c: health(c), "75.", 0),
-    "a board in the sun": (lambda s: 125, lambda s, c: health(c), "goes on at 70 C", 0),
+    "a board in the sun": (lambda s: 125, lambda s, c: health(c), "resumes at 70 C", 0),
     "a fan kicks in": (lambda s: 89 if s < 120 else 62, lambda s, c: health(c), "75.", 0),
     "the sensor freezes": (lambda s: 60, lambda s, c: health(c if s < 60 else 58.3),
-                           "has said 58.3 C", 0),
+                           "has read 58.3 C", 0),
     "the sensor vanishes": (lambda s: 60, lambda s, c: health(c if s < 60 else None),
                             "input/output error", 0),
     "the sensor jumps": (lambda s: 89, lambda s, c: health((c, -45.0, c, 180.0)[int(s / 7) % 4]),
-                         "the sensor says 180 C", 0),
+                         "the sensor reads 180 C", 0),
     "the firmware throttles": (lambda s: 74, lambda s, c: health(c, bits=4 * (c > 70)),
                                "throttled", 0),
     "under-voltage": (lambda s: 60, lambda s, c: health(c, bits=50 <= s < 90), "under-voltage", 1)}

@@ -94,7 +94,7 @@ def run_adapt(args: argparse.Namespace) -> int:
         brain = newest(args.run_dir, repair=True)
         parent = from_dict(brain.meta["profile"])
         profile = adapt.profile_for(parent, args.data, args.share, args.minutes, args.steps or 0,
-                                    args.lr, args.sparse)
+                                    args.lr, args.light)
         wanted = adapt.recipe(profile, args.data)
         if adapt.is_published(args.run_dir, brain, wanted):
             adapt.clear(args.run_dir)

@@ -61,7 +61,7 @@ def run_health(args: argparse.Namespace) -> int:
     print(f"{'throttled':<18}" + (f"unknown: {bits.reason}" if bits.bits is None else
                                   f"now {', '.join(now) or 'no'}; since boot "
                                   f"{', '.join(bits.since_boot) or 'no'}"))
-    print(f"{'verdict':<18}{decision.action}{': ' * bool(decision.reason)}{decision.reason}")
+    print(f"{'verdict':<18}{decision.action}{decision.reason and ': '}{decision.reason}")
     print(f"{'enforcement':<18}{'; '.join(enforcement)}")
     return 0
 

@@ -34,6 +34,7 @@ from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
 
+PROMOTE_AT = 0.9   # fraction of a round that has to pass before the next level is asked
 SHORT = 0.75   # of the usual length: a voted answer that is shorter is not learnt
 WILD = 4.0     # times the usual magnitude of the states: an answer that leaves more is not learnt
 SELF_ASKED = 0        # the level of what the brain has asked itself
@@ -92,7 +93,7 @@ class Selfplay:
         for name, level in config.tasks.items():
             if name not in dataset.tasks:
                 raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
-                                  f"share in curriculum.tasks, or take it out")
+                                  f"weight in curriculum.tasks, or take it out")
             task = dataset.tasks[name]
             most = len(task.levels) + task.extrapolates
             if level > most and not isinstance(task, UserTask):
@@ -120,7 +121,7 @@ class Selfplay:
         """The level that is asked next: the first that was not won."""
         level = len(task.levels) + 1
         for done in self.rounds:
-            if done.task == task.name and done.level == level and done.rate >= self.config.promote_at:
+            if done.task == task.name and done.level == level and done.rate >= PROMOTE_AT:
                 level += 1
         return min(level, self.config.tasks[task.name])
 

@@ -27,6 +27,7 @@ from seed.practice.teacher_backend import PROPOSED, Background, ProposalRequest,
 BYTES = "surrogateescape"   # a user's class may speak bytes that are no text
 KNOWN = 32  # items a level from which the form of answers is known
 QUEUE = 4   # rounds of questions that may wait
+PROBE_QUESTIONS = 20   # with known answers, which a teacher has to answer first
 PROBE = 1   # index of the draws of the first questions, where a step has its own
 MANY = 1000  # lessons from which on they have their whole share: few would be learnt by heart
 
@@ -120,7 +121,7 @@ class Teacher:
         self._ask(step)
         found, known = [], {lesson.item.prompt for lesson in self.lessons}
         for said in self.source.ready():
-            if len(self.probed) < self.config.probe_questions:
+            if len(self.probed) < PROBE_QUESTIONS:
                 self._probe(said)
             elif not self.refused:
                 reason = self._rejection_reason(said, known)
@@ -137,7 +138,7 @@ class Teacher:
             return
         if not self._has_asked:
             self._has_asked = True
-            self.source.begin(self._questions(PROBE, self.config.probe_questions, 0.0))
+            self.source.begin(self._questions(PROBE, PROBE_QUESTIONS, 0.0))
         self.source.begin(self._questions(
             step, self.config.questions, self.config.propose_fraction))
 
@@ -166,10 +167,10 @@ class Teacher:
     def _probe(self, said: Reply) -> None:
         """The first replies are to questions whose answers are known, and are not learnt."""
         self.probed.append(encode(said.answer) == said.question.answer)
-        if len(self.probed) == self.config.probe_questions:
+        if len(self.probed) == PROBE_QUESTIONS:
             right = sum(self.probed)
-            self.refused = right < self.config.min_accuracy * self.config.probe_questions
-            self.say(f"the teacher has {right} of {self.config.probe_questions} right" + (
+            self.refused = right < self.config.min_accuracy * PROBE_QUESTIONS
+            self.say(f"the teacher has {right} of {PROBE_QUESTIONS} right" + (
                 f": refused, it needs {100 * self.config.min_accuracy:.0f} %" if self.refused else ""))
 
     def _rejection_reason(self, said: Reply, known: set[bytes]) -> str:

@@ -71,7 +71,7 @@ def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
     A gain that was scaled has a gradient that is scaled the other way.
     """
     grown: Named = {}
-    for letter, found in zip("mv", layout.moments(layout.blocks(large), recipe.optimizer)):
+    for letter, found in zip("mv", layout.moments(layout.blocks(large), recipe)):
         grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32)
                   for block in found for a in block.arrays}
     for place in submodel.places(small, large, submodel.first(small, large)):

@@ -25,7 +25,7 @@ from seed import system_health
 from seed.config import DistillConfig, GovernorConfig, Profile, to_toml
 from seed.errors import ConfigError
 from seed.errors import RETRY_LATER
-from seed.governor import UNKNOWN
+from seed.governor import Cause
 from seed.storage import metrics
 from seed.storage.run_dir import RunDir
 
@@ -288,7 +288,7 @@ def _found(looks: Sequence[Look], run_dir: RunDir) -> dict[str, Any]:
     quarter, half, tells = len(rows) // 4, len(rows) // 2, len(rows) >= FEW
     warm = _warmth(looks)
     reported = list(dict.fromkeys(name for look in looks for name in look.throttled))
-    if any(row["action"] != "run" and not row["reason"].startswith(UNKNOWN)
+    if any(row["action"] != "run" and row["cause"] != Cause.UNKNOWN_TEMPERATURE
            for row in metrics.read(run_dir.metrics, "governor")):
         reported.append(_governed(run_dir))
     step_s, jitter = speed(looks)

@@ -24,10 +24,10 @@ WARMUP_STEPS = 20
 
 
 def profile_for(parent: Profile, data: str, share: float, minutes: float, steps: int,
-                lr: float, sparse: bool = False) -> Profile:
+                lr: float, light: bool = False) -> Profile:
     """The recipe of the adaptation: `share` of the lessons are of the file `data`, the others as
-    the parent had them, all open and each as often; nobody else teaches. If `sparse`, all matrices
-    stay, and only norms, convolutions, gates and the embedding, which is the head, are moved.
+    the parent had them, all open and each as often; nobody else teaches. If `light`, all matrices
+    stay as they are; norms, convolutions, gates and the embedding, which is the head, are trained.
 
     Raises ConfigError if data is not a task of the user's own or share is not within 0 and 1.
     """
@@ -43,7 +43,7 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
         selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,
-                      optimizer="sparse" if sparse else parent.train.optimizer)).check()
+                      trainable="no-matrices" if light else parent.train.trainable)).check()
 
 
 def recipe(profile: Profile, data: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from seed.storage import checkpoint
 from seed.evaluation.exact_match import Score, by_task, evaluate
 from seed.storage.run_dir import RunDir
 from seed.storage.metrics import Metrics, StatusLine, duration
-from seed.training.throttle import Throttle
+from seed.training.throttle import POLL_EVERY_S, Throttle
 from seed.practice.selfplay import Answer, Selfplay
 from seed.storage.checkpointer import RETRY_S, Checkpointer
 from seed.training.schedule import Plan, lr_at, replan
@@ -28,6 +28,7 @@ from seed.training.stop_signals import StopSignals
 from seed.errors import Diverged
 
 
+MAX_NONFINITE_STEPS = 3   # in a row; then the run rolls back
 FEW_STEPS = 5   # by which the speed of a process is known
 
 Lessons = TypeVar("Lessons")   # a batch, or the items of an examination
@@ -176,7 +177,7 @@ def train(profile: Profile, run_dir: RunDir, learner: Learner, requests: StopSig
                 return False
             status.show(f"step {step}  paused, {pace.decision.reason}  "
                         f"waited {duration(pace.waited_s)}")
-            pace.wait(max(0.1, profile.governor.poll_every_s))
+            pace.wait(POLL_EVERY_S)
 
     def examine(items: Sequence[Item]) -> list[Score] | None:
         return evaluate(items, dataset, learner.forward, config.seq_len, attend)
@@ -274,7 +275,7 @@ def train(profile: Profile, run_dir: RunDir, learner: Learner, requests: StopSig
         if result.skipped:
             skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
             metrics.write("skip", step, loss=repr(result.loss), in_a_row=skipped_in_a_row)
-            if skipped_in_a_row >= config.max_nonfinite_steps:
+            if skipped_in_a_row >= MAX_NONFINITE_STEPS:
                 last = _rollback(run_dir, learner, status, step, rollbacks, config.max_rollbacks)
                 step, curriculum = last["step"], CurriculumState.from_dict(last["curriculum"])
                 play = enter_play(step)

@@ -12,8 +12,8 @@ GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of update.h
 
 
 class Optimizer:
-    """Muon for matrices and AdamW for all else, AdamW for all, or for all but matrices, which then
-    stay (train.optimizer).
+    """Muon for matrices and AdamW for all else, or AdamW for all (train.optimizer); matrices stay as
+    they are with train.trainable = "no-matrices".
 
     First moments are a flat tensor in the order of the model's blocks; second moments another, of
     what AdamW moves. The embedding is no matrix here: AdamW moves it.

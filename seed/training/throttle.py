@@ -6,6 +6,9 @@ from seed.governor import PAUSE, RUN, STOP, Decision, History, decide
 from seed.system_health import Health
 
 
+POLL_EVERY_S = 1.0   # seconds between two looks at the sensors
+
+
 class Throttle:
     """`wait(seconds)` returns early when the run is asked to stop."""
 
@@ -22,7 +25,7 @@ class Throttle:
         now = self._clock()
         if now < self._next_look:
             return None
-        self._next_look = now + self.config.poll_every_s
+        self._next_look = now + POLL_EVERY_S
         self.decision, self.history = decide(self.config, self.history, self._look(), now)
         return self.decision
 
@@ -46,7 +49,7 @@ class Throttle:
                 return False
             if not self.paused:
                 return True
-            self.wait(max(0.1, self.config.poll_every_s))
+            self.wait(POLL_EVERY_S)
 
     def wait(self, seconds: float) -> None:
         started = self._clock()

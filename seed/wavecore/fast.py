@@ -303,7 +303,8 @@ def _matrices(group: list[Block], m: int, rate: float) -> tuple[list[str], int]:
 class Optimizer:
     """One step over packed tensors, in place: Muon for matrices, AdamW for all else.
 
-    With train.optimizer = "adamw" it is AdamW for all; with "sparse" the matrices stay. `first` and
+    With train.optimizer = "adamw" it is AdamW for all; train.trainable = "no-matrices" freezes the
+    matrices. `first` and
     `second` are the blocks with the arrays that have such moments; AdamW moves those of `second`.
     The state is as the enum of update.h names it.
     """
@@ -311,8 +312,8 @@ class Optimizer:
     STATE_SIZE = 6
 
     def __init__(self, blocks: list[Block], config: TrainConfig, matrix_rate: float, threads: int):
-        muon = config.optimizer == "muon"
-        self.first, self.second = moments(blocks, config.optimizer)
+        muon = config.optimizer == "muon" and config.trainable == "all"
+        self.first, self.second = moments(blocks, config)
         self.groups = [slice(i, i + GROUP_SIZE) for i in range(0, len(blocks), GROUP_SIZE)]
         self.norms, self.applies, self.muons, self.unit_counts = [], [], [], []
         self.scratch = 0

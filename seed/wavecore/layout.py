@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seed.config import LANES, ModelConfig
+from seed.config import LANES, ModelConfig, TrainConfig
 
 
 def round_up(n: int, unit: int = LANES) -> int:
@@ -127,11 +127,11 @@ def count_params(config: ModelConfig) -> int:
     return sum(a.size for block in blocks(config) for a in block.arrays)
 
 
-def moments(found: list[Block], optimizer: str) -> tuple[list[Block], list[Block]]:
+def moments(all_blocks: list[Block], config: TrainConfig) -> tuple[list[Block], list[Block]]:
     """The blocks with the arrays that have a first moment, and with those that have a second.
 
-    Muon moves matrices by their first alone; "sparse" does not move them at all.
+    Muon updates matrices by their first moment alone; frozen matrices have neither.
     """
-    vectors = [block.without_matrices() for block in found]
-    return {"muon": (found, vectors), "adamw": (found, found), "sparse": (vectors, vectors)}[
-        optimizer]
+    vectors = [block.without_matrices() for block in all_blocks]
+    return (vectors if config.trainable == "no-matrices" else all_blocks,
+            all_blocks if (config.trainable, config.optimizer) == ("all", "adamw") else vectors)

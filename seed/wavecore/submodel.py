@@ -12,8 +12,7 @@ import numpy as np
 from seed.config import ModelConfig
 from seed.errors import ConfigError
 
-SAME = ("vocab_size", "expand", "head_dim", "d_conv", "sliding_window", "transition", "beta_max",
-        "rope_theta", "norm_eps")
+SAME = ("head_dim", "d_conv", "sliding_window", "transition", "beta_max")
 SMALLER = ("d_model", "n_layers", "d_ff", "d_state")
 
 

@@ -307,7 +307,7 @@ def test_a_damaged_description_of_the_ladder_is_as_if_it_were_not_there(tmp_path
 
 
 def test_a_written_profile_is_read_as_itself():
-    awkward = load_profile("toy", ['identity.a"b\\ü\x7f\n=x"y', 'train.eps=1e-12',
+    awkward = load_profile("toy", ['identity.a"b\\ü\x7f\n=x"y', 'train.write_gb_per_day=1e-3',
                                    'selfplay.tasks={"a/b.py:C"=4}'])
     assert from_dict(tomllib.loads(to_toml(awkward))) == awkward
 

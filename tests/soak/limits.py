@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import GovernorConfig, Profile, load_profile, to_toml
-from seed.governor import UNKNOWN
+from seed.governor import Cause
 from seed.storage import RunDir
 from seed.storage import metrics
 from seed.resize.cost_model import tokens
@@ -139,7 +139,7 @@ def train(folder: Path, profile: Profile, case: str, options: list[str], zone: P
     if process.returncode and NEEDS in last:
         broke = broke or last.removeprefix("seed: ").partition(" (")[0]
     governed = [row for row in metrics.read(record, "governor")
-                if row["action"] != "run" and not row["reason"].startswith(UNKNOWN)]
+                if row["action"] != "run" and row["cause"] != Cause.UNKNOWN_TEMPERATURE]
     failed = ("" if broke else f"{governed[0]['action']}, {governed[0]['reason']}" if governed else
               last if process.returncode else
               "its speed is not known" if case == "speed" and rate is None else "")

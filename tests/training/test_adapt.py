@@ -67,8 +67,8 @@ def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
     assert not RunDir(brain / "brain").adaptation.path.exists()
 
 
-def test_a_sparse_adaptation_leaves_every_matrix_as_it_was(brain):
-    done = run(brain, *learn(brain), "--lr=0.01", "--sparse")
+def test_a_light_adaptation_changes_no_matrix(brain):
+    done = run(brain, *learn(brain), "--lr=0.01", "--light")
     assert done.returncode == 0, done.stderr
     after = checkpoint.read(RunDir(brain / "brain").checkpoint).tensors
     before = checkpoint.read(RunDir(brain / "brain").checkpoint_before_adaptation).tensors
