@@ -223,7 +223,7 @@ def test_a_trained_brain_is_the_same_in_both_runtimes_and_int8_costs_less_than_a
                     "--run-dir", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     source = brains.source_of(RunDir(tmp_path).checkpoint)
     dataset = Dataset(source.profile.curriculum, source.profile.identity,
-                         source.profile.train.seed)
+                      source.profile.train.seed)
     items = list(dict.fromkeys(dataset.holdout(source.profile.curriculum.holdout_items)))
     expected = brains.expect(tmp_path / "expected.npz", source, 10_000, items)
     right = {}

@@ -5,16 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
-from seed.curriculum.state import CurriculumState
 from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.errors import CheckpointError
+from tests.support.small_checkpoint import META, TENSORS
 
 NAME, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-META = {"profile": {"curriculum": {"tasks": {"copy": 1.0}}}, "step": 1, "skipped": 0,
-        "rollbacks": 0, "elapsed_s": 0.0, "plan": {"decay_start": None, "total_steps": 9},
-        "curriculum": CurriculumState(2, 3, 1, 1, ("copy",), {"copy": (1.0, 0.5, 1 / 3)}).to_dict()}
-TENSORS = {"a": np.arange(5, dtype=np.float32), "b": np.ones((2, 3), np.float32)}
 
 
 def no_warning(text: str) -> None:

@@ -16,7 +16,7 @@ from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.storage.checkpoint import CHECKSUM, ZEROS
 from seed.errors import CheckpointError
-from tests.storage.test_checkpoint import META, TENSORS
+from tests.support.small_checkpoint import META, TENSORS
 
 FUZZED = 10_000
 JUNK = (None, True, -1, 0, 2 ** 70, 1e308, float("nan"), float("inf"), "", "x" * 300, "\0", [],

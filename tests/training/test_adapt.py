@@ -104,7 +104,7 @@ def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkey
     found = checkpoint.read(RunDir(run_dir).checkpoint)
     profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, LR)
     folder = adapt.enter(RunDir(run_dir), adapt.recipe(profile, data))
-    (folder / "metrics.jsonl").write_text("")
+    folder.metrics.write_text("")
     if not cleared:
         monkeypatch.setattr(adapt, "clear", lambda run_dir: None)
     adapt.publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})

@@ -1,8 +1,6 @@
 """The loop's decisions, with a stand-in learner and a clock that the test moves."""
 import io
-import json
 
-import numpy as np
 import pytest
 
 from seed.config import load_profile
@@ -15,71 +13,27 @@ from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.practice.selfplay import Answer
 from seed.training.stop_signals import StopSignals
-from seed.training.step import StepResult
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Counter:
-    """Learns one number: the sum of the rates; steps named in `bad` are not finite."""
-
-    def __init__(self, clock: Clock, bad=(), seconds=1.0):
-        self.value, self.rates = np.zeros(1, np.float32), []
-        self.clock, self.seconds, self.bad = clock, seconds, list(bad)
-        self.calls = 0
-
-    def step(self, batch, lr):
-        self.calls += 1
-        self.clock.now += self.seconds
-        if self.calls in self.bad:
-            return StepResult(float("nan"), float("nan"), True)
-        self.rates.append(lr)
-        self.value = self.value + lr
-        return StepResult(1.0, 0.5, False)
-
-    def forward(self, t, tokens):
-        return np.zeros((*tokens.shape, 256), np.float32)
-
-    def state_dict(self):
-        return {"value": self.value}
-
-    def load_state_dict(self, tensors):
-        self.value = tensors["value"]
-
-
-def profile_of(*overrides):
-    return load_profile("toy", ["train.batch_size=1", "curriculum.holdout_items=2",
-                                "train.warmup_steps=0", "train.decay_fraction=0.2", *overrides])
+from tests.support.counting_learner import CountingLearner, metric_rows, small_profile
+from tests.support.fake_clock import FakeClock
 
 
 def run(tmp_path, learner, *overrides, requests=None, **more):
-    return train(profile_of(*overrides), RunDir(tmp_path), learner, requests or StopSignals(),
+    return train(small_profile(*overrides), RunDir(tmp_path), learner, requests or StopSignals(),
                  clock=learner.clock, **more)
 
 
-def lines(tmp_path, kind):
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
-
-
 def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint(tmp_path):
-    learner = Counter(Clock())
+    learner = CountingLearner(FakeClock())
     result = run(tmp_path, learner, "train.steps=10", "train.lr=0.01")
     assert result.finished and result.step == 10 and result.scores
     assert learner.rates == pytest.approx([0.01] * 8 + [0.01, 0.005])
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 10
-    assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 11))
+    assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 11))
 
 
 def test_what_is_left_is_told_by_the_speed_without_the_first_step_which_compiles(tmp_path):
-    clock, told = Clock(), io.StringIO()
-    learner = Counter(clock, seconds=1.0)
+    clock, told = FakeClock(), io.StringIO()
+    learner = CountingLearner(clock, seconds=1.0)
     learn = learner.step
 
     def step(batch, lr):
@@ -96,7 +50,7 @@ def test_what_is_left_is_told_by_the_speed_without_the_first_step_which_compiles
 
 
 def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
-    learner = Counter(Clock(), seconds=0.5)
+    learner = CountingLearner(FakeClock(), seconds=0.5)
     result = run(tmp_path, learner, "train.steps=0", "train.minutes=1")
     assert result.step == 120  # 48 s are reached at step 96, the plan is made at step 100
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["plan"] == {
@@ -111,10 +65,10 @@ def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
         asked.append(told)
         return told[0] == 100
     minute = ("train.steps=0", "train.minutes=1")
-    first = run(tmp_path, Counter(Clock(), seconds=0.1), *minute, enough=enough)
+    first = run(tmp_path, CountingLearner(FakeClock(), seconds=0.1), *minute, enough=enough)
     assert (first.step, first.finished, first.enough) == (100, False, True)
     assert asked == [(step, 1.0, 1) for step in range(1, 101)]
-    learner, asked = Counter(Clock(), seconds=1.0), []
+    learner, asked = CountingLearner(FakeClock(), seconds=1.0), []
     last = run(tmp_path, learner, *minute, enough=enough)
     assert last.finished and learner.clock.now == pytest.approx(50, abs=1)
     assert len(asked) == 40   # of 50 steps, until the rate falls
@@ -133,29 +87,29 @@ def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
         waits.append(seconds)
         if len(waits) == 3:
             obstacle.rmdir()
-    result = run(tmp_path, Counter(Clock()), "train.steps=60", enough=enough, wait=wait)
+    result = run(tmp_path, CountingLearner(FakeClock()), "train.steps=60", enough=enough, wait=wait)
     assert (result.step, result.finished, result.enough) == (30, False, True) and len(waits) == 3
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 30
 
 
 def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
     minute = ("train.steps=0", "train.minutes=1")
-    first = run(tmp_path, Counter(Clock(), seconds=0.5), *minute)
-    assert first.finished and run(tmp_path, Counter(Clock(), seconds=0.5), *minute).step == 120
-    more = run(tmp_path, Counter(Clock(), seconds=0.5), "train.steps=0", "train.minutes=3")
+    first = run(tmp_path, CountingLearner(FakeClock(), seconds=0.5), *minute)
+    assert first.finished and run(tmp_path, CountingLearner(FakeClock(), seconds=0.5), *minute).step == 120
+    more = run(tmp_path, CountingLearner(FakeClock(), seconds=0.5), "train.steps=0", "train.minutes=3")
     assert more.finished and more.step == 360
 
 
 def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
-    learner = Counter(Clock(), bad=[3])
+    learner = CountingLearner(FakeClock(), bad=[3])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0")
     assert result.step == 6 and len(learner.rates) == 5
-    assert [row["step"] for row in lines(tmp_path, "skip")] == [3]
+    assert [row["step"] for row in metric_rows(tmp_path, "skip")] == [3]
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["skipped"] == 1
 
 
 def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
-    learner = Counter(Clock(), bad=[3, 4, 5])
+    learner = CountingLearner(FakeClock(), bad=[3, 4, 5])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0", "train.lr=0.01")
     assert result.step == 6
     assert learner.rates == [0.01] * 2 + [0.005] * 6  # back to the checkpoint of step 0
@@ -163,20 +117,20 @@ def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
 
 
 def test_a_run_that_stays_bad_stops_with_the_fix_in_its_error(tmp_path):
-    learner = Counter(Clock(), bad=range(3, 1000))
+    learner = CountingLearner(FakeClock(), bad=range(3, 1000))
     with pytest.raises(Diverged, match="use a lower train.lr"):
         run(tmp_path, learner, "train.steps=50", "train.max_rollbacks=2")
     assert learner.calls == 2 + 3 * 3
 
 
 def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
-    whole = Counter(Clock())
+    whole = CountingLearner(FakeClock())
     (tmp_path / "whole").mkdir()
     run(tmp_path / "whole", whole, "train.steps=10")
     (tmp_path / "parts").mkdir()
     for stop_at in (3, 7, None):
         requests = StopSignals()
-        parts = Counter(Clock())
+        parts = CountingLearner(FakeClock())
         step = parts.step
 
         def stopping(batch, lr, at=stop_at, step=step, requests=requests):
@@ -189,11 +143,11 @@ def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
         assert result.finished == (stop_at is None)
     assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == \
         RunDir(tmp_path / "parts").checkpoint.read_bytes()
-    assert [row["step"] for row in lines(tmp_path / "parts", "step")] == list(range(1, 11))
+    assert [row["step"] for row in metric_rows(tmp_path / "parts", "step")] == list(range(1, 11))
 
 
 def test_steps_after_the_last_save_are_cut_from_the_metrics_of_a_crashed_run(tmp_path):
-    learner = Counter(Clock())
+    learner = CountingLearner(FakeClock())
     step = learner.step
 
     def crashing(*batch):
@@ -206,14 +160,14 @@ def test_steps_after_the_last_save_are_cut_from_the_metrics_of_a_crashed_run(tmp
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "step", "st')  # what a power cut leaves
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1 + 4 + 1
-    run(tmp_path, Counter(Clock()), "train.steps=6")
-    assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 7))
+    run(tmp_path, CountingLearner(FakeClock()), "train.steps=6")
+    assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 7))
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_path, last):
     """`last`: during the one after the final step, when the brain is saved already."""
-    requests, learner = StopSignals(), Counter(Clock(), seconds=30)
+    requests, learner = StopSignals(), CountingLearner(FakeClock(), seconds=30)
     options = ["train.steps=6", f"train.eval_every_minutes={0.0 if last else 1.5}"]
     forward = learner.forward
 
@@ -225,21 +179,21 @@ def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_pa
     assert not result.finished and result.scores is None
     assert result.step == (6 if last else 4)
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == result.step
-    again = run(tmp_path, Counter(Clock(), seconds=30), *options)
+    again = run(tmp_path, CountingLearner(FakeClock(), seconds=30), *options)
     assert again.finished and again.scores
-    assert [row["step"] for row in lines(tmp_path, "step")] == list(range(1, 7))
+    assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 7))
 
 
 def test_a_request_to_save_saves_and_goes_on(tmp_path):
     requests = StopSignals()
     requests.save.set()
-    run(tmp_path, Counter(Clock()), "train.steps=3", requests=requests)
-    assert [row["step"] for row in lines(tmp_path, "save")] == [0, 0, 3]
+    run(tmp_path, CountingLearner(FakeClock()), "train.steps=3", requests=requests)
+    assert [row["step"] for row in metric_rows(tmp_path, "save")] == [0, 0, 3]
 
 
 def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
     """It was saved before the examination of its step, and killed after it."""
-    learner, requests = Counter(Clock()), StopSignals()
+    learner, requests = CountingLearner(FakeClock()), StopSignals()
     step = learner.step
 
     def saving_then_crashing(*batch):
@@ -252,10 +206,10 @@ def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
     options = ("train.steps=6", "curriculum.eval_every_steps=4", "curriculum.eval_items=1")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, learner, *options, requests=requests)
-    assert [row["step"] for row in lines(tmp_path, "curriculum")] == [4]
+    assert [row["step"] for row in metric_rows(tmp_path, "curriculum")] == [4]
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 4
-    run(tmp_path, Counter(Clock()), *options)
-    assert [row["step"] for row in lines(tmp_path, "curriculum")] == [4]
+    run(tmp_path, CountingLearner(FakeClock()), *options)
+    assert [row["step"] for row in metric_rows(tmp_path, "curriculum")] == [4]
 
 
 def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp_path, monkeypatch):
@@ -272,33 +226,33 @@ def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp
 
 
 def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
-    run(tmp_path, Counter(Clock()), "train.steps=2")
+    run(tmp_path, CountingLearner(FakeClock()), "train.steps=2")
     before = RunDir(tmp_path).checkpoint.read_bytes()
     with pytest.raises(ConfigError, match="train.lr is 0.5"):
-        run(tmp_path, Counter(Clock()), "train.steps=2", "train.lr=0.5")
+        run(tmp_path, CountingLearner(FakeClock()), "train.steps=2", "train.lr=0.5")
     assert RunDir(tmp_path).checkpoint.read_bytes() == before
 
 
 def test_a_trained_brain_takes_up_self_play_and_says_so(tmp_path):
-    class Player(Counter):
+    class Player(CountingLearner):
         def rollout(self, prompts, longest, temperature, seed, index):
             return [Answer(b"1", True, 0.0, 1.0) for _ in prompts]
-    run(tmp_path, Player(Clock()), "train.steps=20")
+    run(tmp_path, Player(FakeClock()), "train.steps=20")
     said = io.StringIO()
-    clock = Clock()
+    clock = FakeClock()
     run(tmp_path, Player(clock), "train.steps=50", "selfplay.tasks={parity=4}", "selfplay.every_steps=10",
         "selfplay.questions=4", status=StatusLine(clock, said))
     assert "selfplay.tasks is {'parity': 4} from step 20 on, and was {}" in said.getvalue()
     assert "selfplay.every_steps is 10 from step 20 on, and was 100" in said.getvalue()
-    assert [row["step"] for row in lines(tmp_path, "selfplay")] == [20, 30, 40]
+    assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
     run(tmp_path, Player(clock), "train.steps=70", status=StatusLine(clock, said))
     assert "selfplay.tasks is {} from step 50 on, and was {'parity': 4}" in said.getvalue()
-    assert [row["step"] for row in lines(tmp_path, "selfplay")] == [20, 30, 40]
+    assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
 
 
 def test_no_end_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="give --steps or --minutes"):
-        run(tmp_path, Counter(Clock()), "train.steps=0", "train.minutes=0")
+        run(tmp_path, CountingLearner(FakeClock()), "train.steps=0", "train.minutes=0")
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():
@@ -312,17 +266,17 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
 
 
 def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_refused(tmp_path):
-    learner = Counter(Clock())
+    learner = CountingLearner(FakeClock())
     fast = ("train.save_every_minutes=0.0167", "train.write_gb_per_day=0.01",
             "train.eval_every_minutes=0")
     run(tmp_path, learner, "train.steps=600", *fast)
-    sizes = [row["bytes"] for row in lines(tmp_path, "save")]
+    sizes = [row["bytes"] for row in metric_rows(tmp_path, "save")]
     every_s = sizes[0] * 86400 / 0.01e9
     assert 3 < every_s < 60 and 0.8 * 600 / every_s < len(sizes) < 1.1 * 600 / every_s + 2
 
     asked, requests = tmp_path / "asked", StopSignals()
     asked.mkdir()
-    learner = Counter(Clock())
+    learner = CountingLearner(FakeClock())
     step = learner.step
 
     def step_and_ask(*args):
@@ -331,4 +285,4 @@ def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_ref
         return step(*args)
     learner.step = step_and_ask
     run(asked, learner, "train.steps=100", *fast, requests=requests)
-    assert [row["step"] for row in lines(asked, "save")] == [0, *range(1, 100, 10), 100]
+    assert [row["step"] for row in metric_rows(asked, "save")] == [0, *range(1, 100, 10), 100]

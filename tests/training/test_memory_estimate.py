@@ -14,7 +14,7 @@ from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.training.memory_estimate import check_fits, estimate_mb
 from seed.errors import NotEnoughMemory
-from tests.test_governor import health
+from tests.support.fake_board import health
 
 
 def tree_mb(pid: int) -> float:
