@@ -3,45 +3,114 @@
 New channels stay silent until something is written into them; new heads and units, and both halves
 of a new layer, write nothing until their projection out has been learnt (Chen et al. 1511.05641;
 Chen et al. 2110.07143). New rows of a state begin almost at zero: at zero they would have no
-gradient, for what is read is the product of two of them.
+gradient, because the output is a product of two of them.
 
-What new heads and units compute is put together from halves of learnt ones. Fresh ones are far
-quieter, and Muon gives columns of one matrix their shares by how loud their inputs are: those of
-fresh units learnt almost nothing, and the units decayed.
+New heads and units combine halves of trained ones. Fresh ones are far quieter, and Muon scales the
+columns of one matrix by the loudness of their inputs: fresh units learnt almost nothing and decayed.
 """
+import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import ModelConfig, Profile, TrainConfig, from_dict
+from seed import system_health
+from seed.config import ModelConfig, Profile, TrainConfig, from_dict, load_profile
+from seed.errors import ConfigError
+from seed.resize.growth_schedule import exceeds, next_profile
+from seed.resize.trial import Size
 from seed.rng import Stream, stream
+from seed.storage import metrics
 from seed.storage.checkpoint import Checkpoint
+from seed.storage.run_dir import Log, RunDir
+from seed.training.memory_estimate import check_fits
 from seed.wavecore import layout, submodel
 from seed.wavecore.model import init_params
 from seed.wavecore.submodel import Parts
 
-ALMOST = 1e-3   # of a new state row's initial weights
+NEW_STATE_SCALE = 1e-3   # of the initial weights of new rows of a state
 Named = dict[str, np.ndarray]
 
 
-def in_shape_of(small: Profile, large: Profile) -> Profile:
-    """The small one's lessons and recipe with the large one's model."""
+class ParamCounts(NamedTuple):
+    before: int
+    after: int
+
+
+def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
+               log: Log = print) -> ParamCounts:
+    """Makes the brain of a run directory larger, in place.
+
+    It gets the model of `to`, or without it the next size up to the limit that find_size found in
+    this directory. The brain as it was is the previous checkpoint until the next save.
+
+    Raises ConfigError if it does not fit into that or never into memory, NotEnoughMemory.
+    """
+    with run_dir.locked():
+        brain = run_dir.recover(log) or run_dir.load_brain(log)
+        small = from_dict(brain.meta["profile"])
+        large = (with_model_of(small, to) if to else
+                 _next_up_to_limit(run_dir, small, brain.meta["step"], log))
+        submodel.check(small.model, large.model)
+        log(check_fits(large, threads, system_health.read(run_dir.path)))   # else it is stuck
+        if large == small:   # a call that was killed at its very end has grown it
+            return ParamCounts(*2 * [layout.count_params(small.model)])
+        return grow_in_place(run_dir, large, log)
+
+
+def with_model_of(small: Profile, large: Profile) -> Profile:
+    """The small profile's curriculum and recipe with the large one's model."""
     return replace(small, name=large.name, model=replace(
         large.model, dt_bias_min=small.model.dt_bias_min, dt_bias_max=small.model.dt_bias_max))
 
 
-def grow_brain(brain: Checkpoint, large: Profile) -> Checkpoint:
-    """The checkpoint of a brain that has become `large`.
+def _next_up_to_limit(run_dir: RunDir, small: Profile, step: int, log: Log) -> Profile:
+    """A brain that has grown at this step already stays as it is."""
+    advice = (f"find the limit with python -m seed scale --run-dir {run_dir}, or grow to a named "
+              f"profile")
+    if not run_dir.limit_profile.exists():
+        raise ConfigError(f"{run_dir.limit_profile} does not exist: {advice}")
+    if (step, [*Size.of(small)]) in _growths(run_dir):
+        log(f"the brain has already grown at step {step}: train it, or grow it to a named profile")
+        return small
+    limit = load_profile(str(run_dir.limit_profile))
+    if exceeds(small, limit):
+        raise ConfigError(f"the brain is {Size.of(small)}, larger than the limit in "
+                          f"{run_dir.limit_profile}, {Size.of(limit)}: {advice}")
+    large = next_profile(small, limit, lambda profile: math.inf, 0.0)
+    if large is None:
+        raise ConfigError(f"the brain is as large as the limit in {run_dir.limit_profile}: {advice}")
+    return large
 
-    Raises ConfigError if its model does not fit into that.
-    """
+
+def _growths(run_dir: RunDir) -> list[tuple[int, list[int] | None]]:
+    """At which steps a brain was about to grow, and to which size."""
+    return [(row["step"], row.get("size")) for row in metrics.read(run_dir.metrics, "grow")]
+
+
+def grow_in_place(run_dir: RunDir, large: Profile, log: Log) -> ParamCounts:
+    """For whoever holds the lock."""
+    brain = run_dir.recover(log) or run_dir.load_brain(log)
+    grown, step, size = grow_checkpoint(brain, large), brain.meta["step"], [*Size.of(large)]
+    counts = ParamCounts(*(layout.count_params(profile.model) for profile in (
+        from_dict(brain.meta["profile"]), large)))
+    if (step, size) not in _growths(run_dir):   # else it was killed before it was saved
+        rows = metrics.Metrics(run_dir.metrics, step)
+        rows.write("grow", step, parameters=counts, size=size)
+        rows.sync()
+    run_dir.save(grown.tensors, grown.meta)
+    return counts
+
+
+def grow_checkpoint(brain: Checkpoint, large: Profile) -> Checkpoint:
+    """The checkpoint of a brain that has become `large`. Raises ConfigError if it does not fit."""
     small = from_dict(brain.meta["profile"])
     params = {key: brain.tensors[key] for key in init_params(small.model, 0)}
     grown = {**grow(small.model, params, large.model, small.train.seed),
              **grow_moments(small.model, brain.tensors, large.model, small.train),
              "optim.state": brain.tensors["optim.state"]}
     meta = {**brain.meta, "profile": large.to_dict()}
-    meta.pop("adapted", None)   # what undoing an adaptation would bring back is of another size
+    meta.pop("adapted", None)   # undoing an adaptation would bring back another size
     return Checkpoint(grown, meta)
 
 
@@ -57,7 +126,7 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
     for key, array in grown.items():
         if key == "embedding" or key.endswith("out_proj"):
             array[...] = 0
-    _hush_new_states(small, large, grown, chosen)
+    _quieten_new_states(small, large, grown, chosen)
     for place in submodel.places(small, large, chosen):
         grown[place.large][place.at] = params[place.small] * _gain(small, large, place.large)
     _recombine(large, grown, chosen, stream(seed, Stream.INIT, 1))
@@ -71,9 +140,9 @@ def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
     A gain that was scaled has a gradient that is scaled the other way.
     """
     grown: Named = {}
-    for letter, found in zip("mv", layout.moments(layout.blocks(large), recipe)):
+    for letter, blocks in zip("mv", layout.moments(layout.blocks(large), recipe)):
         grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32)
-                  for block in found for a in block.arrays}
+                  for block in blocks for a in block.arrays}
     for place in submodel.places(small, large, submodel.first(small, large)):
         for letter, power in (("m", 1), ("v", 2)):
             if f"{letter}.{place.large}" in grown:
@@ -89,46 +158,46 @@ def _gain(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
                       if key.endswith(("norm_f", ".norm")) else 1)
 
 
-def _hush_new_states(small: ModelConfig, large: ModelConfig, grown: Named, chosen: Parts) -> None:
-    """Makes the rows of in_proj almost zero that give the old heads' q and k their new places."""
+def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named, chosen: Parts) -> None:
+    """Scales down the rows of in_proj that give the old heads' q and k their new dimensions."""
     n, p = large.d_state, large.head_dim
     new = np.arange(small.d_state, n)
     for kind, layer, heads in zip(small.layer_kinds, chosen.layers, chosen.heads):
         if kind == "S":
-            own = np.concatenate([new, n + new])
-            rows = (heads[:, None] * 2 * (n + p) + own).reshape(-1)
-            grown[f"layers.{layer}.mixer.in_proj"][rows] *= np.float32(ALMOST)
+            q_and_k = np.concatenate([new, n + new])
+            rows = (heads[:, None] * 2 * (n + p) + q_and_k).reshape(-1)
+            grown[f"layers.{layer}.mixer.in_proj"][rows] *= np.float32(NEW_STATE_SCALE)
 
 
 def _recombine(large: ModelConfig, grown: Named, chosen: Parts, rng: np.random.Generator) -> None:
-    """Gives new units one old unit's gate and another's value, new heads of old layers what one old
-    head asks, keeps and forgets by and what another one writes.
+    """A new unit gets the gate of one old unit and the value of another. A new head of an old layer
+    gets q, k and gates of one old head, and v and z of another.
     """
     n, p = large.d_state, large.head_dim
     for layer, heads, units in zip(chosen.layers, chosen.heads, chosen.units):
         mixer = f"layers.{layer}.mixer"
         halves = grown[f"layers.{layer}.mlp.in_proj"].reshape(2, large.d_ff, large.d_model)
-        new, one, other = _pairs(units, large.d_ff, rng)
-        halves[0, new], halves[1, new] = halves[0, one], halves[1, other]
+        new, first, second = _pairs(units, large.d_ff, rng)
+        halves[0, new], halves[1, new] = halves[0, first], halves[1, second]
         if large.layer_kinds[layer] == "A":
             qkv = grown[f"{mixer}.qkv_proj"].reshape(3, large.attn_heads, p, large.d_model)
-            new, one, other = _pairs(heads, large.attn_heads, rng)
-            qkv[:2, new], qkv[2, new] = qkv[:2, one], qkv[2, other]
+            new, first, second = _pairs(heads, large.attn_heads, rng)
+            qkv[:2, new], qkv[2, new] = qkv[:2, first], qkv[2, second]
             continue
         h = large.ssm_heads
-        new, one, other = _pairs(heads, h, rng)
+        new, first, second = _pairs(heads, h, rng)
         qkvz, gates = np.split(grown[f"{mixer}.in_proj"], [h * 2 * (n + p)])
         for array in (qkvz.reshape(h, 2 * (n + p), large.d_model),
                       grown[f"{mixer}.conv1d"].transpose(1, 2, 0)):
-            array[new, :2 * n], array[new, 2 * n:] = array[one, :2 * n], array[other, 2 * n:]
+            array[new, :2 * n], array[new, 2 * n:] = array[first, :2 * n], array[second, 2 * n:]
         for array in (*gates.reshape(2, h, large.d_model), grown[f"{mixer}.A_log"],
                       grown[f"{mixer}.dt_bias"]):
-            array[new] = array[one]
+            array[new] = array[first]
 
 
 def _pairs(old: np.ndarray, size: int,
            rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The new ones of so many, and for each two old ones, in other pairs as long as there are."""
+    """The new indices below `size`, and two old ones for each: no pair twice as long as possible."""
     new, order = np.setdiff1d(np.arange(size), old), rng.permutation(old)
     k = np.arange(len(new))
     return new, order[k % len(old)], order[(k + 1 + k // len(old)) % len(old)]

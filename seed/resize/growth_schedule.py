@@ -1,8 +1,8 @@
-"""When a growing brain grows, and into what: decided from the loss curve, the limit and the time.
+"""When a growing brain grows, and into what: decided from its losses, the limit and the time left.
 
-It grows when its loss has stopped falling while all its grades are open, into the next size within
-the limit of its board, if the time that is left gives the larger brain enough to read. All of it
-follows from files of the run directory, so an interrupted growth goes on with the same decisions,
+It grows when its loss is level while all its grades are unlocked, into the next size within the limit
+of its board, provided that the larger brain still has the time to train on enough tokens. All this
+follows from files of the run directory, so an interrupted growth resumes with the same decisions,
 unless other programs hold the memory that the larger brain needs.
 """
 from collections.abc import Callable
@@ -10,73 +10,75 @@ from pathlib import Path
 from typing import Any
 
 from seed.config import Profile
-from seed.storage import metrics
-from seed.resize.cost_model import tokens
+from seed.resize.cost_model import tokens_per_step
+from seed.resize.size_search import ladder_for
 from seed.resize.trial import Size
-from seed.resize.size_search import ladder_of
+from seed.storage import metrics
 from seed.wavecore.layout import count_params
 
-WINDOW = 500            # steps whose mean loss is compared with that of the same number before
-LEAST_FALL = 0.03       # share of the loss
-LOOK_EVERY = 250        # steps
+WINDOW_STEPS = 500       # whose mean loss is compared with that of as many steps before
+MIN_LOSS_FALL = 0.03     # fraction of the loss; less is level
+CHECK_EVERY_STEPS = 250
 
 
 class Plateau:
-    """Whether the loss has stopped falling; to be asked after every step."""
+    """Whether the loss of a run has stopped falling."""
 
-    def __init__(self, path: Path, size: Size, step: int, highest: int):
-        """`path`: the metrics of a run that is at `step`, is of that size, and opens grades up to
-        `highest`. Counted are the losses since it is, and since that was unlocked."""
+    def __init__(self, path: Path, size: Size, step: int, highest_grade: int):
+        """`path`: the metrics of a run of that size which is at `step` and unlocks grades up to
+        `highest_grade`. Losses count from when it got that size and unlocked that grade."""
         def rows(kind: str) -> list[dict[str, Any]]:
             return [row for row in metrics.read(path, kind) if row["step"] <= step]
-        unlocked = [row["step"] for row in rows("curriculum") if row["unlocked"] >= highest]
+        evaluations = rows("curriculum")
+        unlocked = [row["step"] for row in evaluations if row["unlocked"] >= highest_grade]
         grown = [row["step"] for row in rows("grow")
                  if row.get("size") == [*size]]   # else it was killed before it had grown
-        begins = max(unlocked[:1] + grown[-1:], default=0)
-        self.highest = highest
-        self.losses = [row["loss"] for row in rows("step") if row["step"] > begins]
-        if rows("curriculum") and not unlocked:
+        start = max(unlocked[:1] + grown[-1:], default=0)
+        self.highest_grade = highest_grade
+        self.losses = [row["loss"] for row in rows("step") if row["step"] > start]
+        if evaluations and not unlocked:
             self.losses = []
 
-    def __call__(self, step: int, loss: float, unlocked: int) -> bool:
-        if unlocked < self.highest:
+    def update(self, step: int, loss: float, unlocked_grade: int) -> bool:
+        """Adds a step. Whether the loss is level now."""
+        if unlocked_grade < self.highest_grade:
             self.losses = []
             return False
         self.losses.append(loss)
         return self.is_level(step)
 
     def is_level(self, step: int) -> bool:
-        """Whether what is counted up to this step does not fall."""
-        if step % LOOK_EVERY or len(self.losses) < 2 * WINDOW:
+        if step % CHECK_EVERY_STEPS or len(self.losses) < 2 * WINDOW_STEPS:
             return False
-        before, now = sum(self.losses[-2 * WINDOW:-WINDOW]), sum(self.losses[-WINDOW:])
-        return now > (1 - LEAST_FALL) * before
+        before, now = sum(self.losses[-2 * WINDOW_STEPS:-WINDOW_STEPS]), sum(
+            self.losses[-WINDOW_STEPS:])
+        return now > (1 - MIN_LOSS_FALL) * before
 
 
 def may_grow(meta: dict[str, Any]) -> bool:
-    """Whether the rate of a checkpoint's run does not fall yet."""
-    start = meta["plan"]["decay_start"]
-    return start is None or meta["step"] < start
+    """Whether the learning rate of a checkpoint's run does not decay yet."""
+    decay_start = meta["plan"]["decay_start"]
+    return decay_start is None or meta["step"] < decay_start
 
 
-def size_of(profile: Profile) -> Size:
-    return Size(profile.model.d_model, profile.model.n_layers, profile.train.batch_size,
-                profile.train.seq_len)
+def exceeds(profile: Profile, limit: Profile) -> bool:
+    """Whether it is larger in anything."""
+    return any(a > b for a, b in zip(Size.of(profile), Size.of(limit)))
 
 
-def next_size(profile: Profile, limit: Profile, steps_left: Callable[[Profile], float],
-              bytes_per_parameter: float) -> Profile | None:
-    """The profile in the next size up to the limit, or None if there is none, or not the time.
+def next_profile(profile: Profile, limit: Profile, steps_left_fn: Callable[[Profile], float],
+                 tokens_per_param: float) -> Profile | None:
+    """The profile in the next size up to the limit; None if there is none or too little time.
 
-    `steps_left`: how many steps of a size the rest of the run has. In them it has to read so many
-    bytes for each of its parameters.
+    `steps_left_fn`: how many steps the rest of the run has at a size. They have to train on
+    `tokens_per_param` tokens for each parameter.
     """
-    now, most = size_of(profile), size_of(limit)
-    for size in ladder_of(profile):
-        larger = Size(*(min(max(a, own), end) for a, own, end in zip(size, now, most)))
-        if larger == now or any(a < b for a, b in zip(larger, now)):
-            continue   # in no more than the limit, and it may be beyond that
-        grown = larger.of(profile)
-        read = steps_left(grown) * tokens(grown)
-        return grown if read >= bytes_per_parameter * count_params(grown.model) else None
+    size, end = Size.of(profile), Size.of(limit)
+    for candidate in ladder_for(profile):
+        larger = Size(*(min(max(a, b), c) for a, b, c in zip(candidate, size, end)))
+        if larger == size or any(a < b for a, b in zip(larger, size)):
+            continue   # no larger in anything within the limit, or already beyond it
+        grown = larger.apply_to(profile)
+        tokens = steps_left_fn(grown) * tokens_per_step(grown)
+        return grown if tokens >= tokens_per_param * count_params(grown.model) else None
     return None

@@ -1,10 +1,10 @@
-"""What is left of a brain after a cut, made to follow its parent again without a step of training.
+"""Layer-wise reconstruction: fits a pruned brain to its parent's residual stream, without training.
 
-- A residual stream is turned into its principal axes before it is narrowed, so that what is lost is
-  the least (Ashkboos et al. 2401.15024, section 3). There the head has weights of its own; here it
-  is tied to the embedding, so half of its gain goes to either side (its root, to the stream).
-- Each projection out is fitted by least squares to what the parent's stream becomes there, and over
-  the layers that were left out behind it.
+- A residual stream is rotated into its principal axes before it is narrowed, so that it loses the
+  least (Ashkboos et al. 2401.15024, section 3). There the head has weights of its own; here it is
+  tied to the embedding, so each side gets the root of its gain.
+- Each projection out is fitted by least squares to what the parent's stream becomes there, and
+  across the removed layers behind it.
 """
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from seed.config import ModelConfig
 from seed.curriculum.dataset import Batch
 from seed.wavecore.model import WaveCore
 
-UNLEARNT = 0.1   # what a byte that is not learnt counts, beside one that is
-RIDGE = 1e-3     # of the features' mean square: how strongly a projection stays what it was
-LEAST = 0.05     # gain of the head whose root is still taken
+UNMASKED_WEIGHT = 0.1   # of a byte that is no target, beside one that is
+RIDGE = 1e-3            # of the features' mean square: pulls a projection to what it was
+MIN_HEAD_GAIN = 0.05    # whose root is taken
 Named = dict[str, np.ndarray]
 Point = tuple[int, str]   # behind the "mixer" or the "mlp" of a layer; (-1, "mlp"): the embedding
 
@@ -27,7 +27,7 @@ class Axes(NamedTuple):
     """A narrower stream: (x * scale) @ vectors."""
     scale: np.ndarray          # (d,) of the wide stream
     vectors: np.ndarray        # (d, narrow d), orthonormal columns
-    sizes: dict[Point, float]  # how large it is, beside the wide one: of root mean squares
+    sizes: dict[Point, float]  # its root mean square / that of the wide stream
 
     def of(self, x: np.ndarray) -> np.ndarray:
         return (x * self.scale) @ self.vectors
@@ -48,53 +48,53 @@ def block(model: WaveCore, i: int, part: str, x: np.ndarray) -> np.ndarray:
 
 
 def principal_axes(model: WaveCore, batches: Sequence[Batch], d: int) -> Axes:
-    """The d axes that hold the most of the stream, with each byte and point alike in size."""
-    scale = np.sqrt(np.maximum(model.state_dict()["norm_f"], LEAST))
-    found: dict[Point, np.ndarray] = {}
+    """The d axes with the most variance of the stream, every byte and point scaled alike."""
+    scale = np.sqrt(np.maximum(model.state_dict()["norm_f"], MIN_HEAD_GAIN))
+    covariances: dict[Point, np.ndarray] = {}
     for batch in batches:
         for point, x in streams(model, batch.tokens):
             x = x.reshape(-1, len(scale))
             x = x * scale / np.maximum(np.sqrt(np.square(x).mean(-1, keepdims=True)), 1e-12)
-            found[point] = found.get(point, 0) + x.T @ x / (len(x) * len(batches))
-    vectors = np.linalg.eigh(sum(found.values()))[1][:, :-d - 1:-1]
+            covariances[point] = covariances.get(point, 0) + x.T @ x / (len(x) * len(batches))
+    vectors = np.linalg.eigh(sum(covariances.values()))[1][:, :-d - 1:-1]
     sizes = {point: float(np.sqrt(np.einsum("ij,ik,kj", vectors, c, vectors) / d))
-             for point, c in found.items()}
+             for point, c in covariances.items()}
     return Axes(scale, vectors, sizes)
 
 
 def narrow(named: Named, axes: Axes, layers: Sequence[int]) -> Named:
-    """The same brain over a narrower stream; `layers`: which of the parent's each layer is."""
+    """The same brain over a narrower stream; `layers`: the parent's index of each layer."""
     last, d = max(axes.sizes), axes.vectors.shape[1]
-    found = dict(named)
-    found["embedding"] = axes.of(named["embedding"])
-    found["norm_f"] = np.full(d, axes.sizes[last])
+    narrowed = dict(named)
+    narrowed["embedding"] = axes.of(named["embedding"])
+    narrowed["norm_f"] = np.full(d, axes.sizes[last])
     for new, old in enumerate(layers):
         for part, before in (("mixer", (old - 1, "mlp")), ("mlp", (old, "mixer"))):
             key = f"layers.{new}.{part}"
             gain = named[f"{key}.norm"]
             name = f"{key}.in_proj" if f"{key}.in_proj" in named else f"{key}.qkv_proj"
             wide = named[name] * (gain / gain.mean() / axes.scale * axes.sizes[before])
-            found[f"{key}.norm"] = np.full(d, gain.mean())
-            found[name] = wide @ axes.vectors
-            found[f"{key}.out_proj"] = axes.of(named[f"{key}.out_proj"].T).T
-    return {key: np.ascontiguousarray(array, np.float32) for key, array in found.items()}
+            narrowed[f"{key}.norm"] = np.full(d, gain.mean())
+            narrowed[name] = wide @ axes.vectors
+            narrowed[f"{key}.out_proj"] = axes.of(named[f"{key}.out_proj"].T).T
+    return {key: np.ascontiguousarray(array, np.float32) for key, array in narrowed.items()}
 
 
 def reconstruct(config: ModelConfig, named: Named, parent: WaveCore, layers: Sequence[int],
                 batches: Sequence[Batch], axes: Axes | None) -> Named:
-    """The arrays with new projections out, by which the stream follows the parent's."""
+    """The arrays with new projections out, with which the stream follows the parent's."""
     ends = [*(old - 1 for old in layers[1:]), parent.config.n_layers - 1]
     points = {(new, part): (layers[new], "mixer") if part == "mixer" else (ends[new], "mlp")
               for new in range(config.n_layers) for part in ("mixer", "mlp")}
-    wanted: dict[Point, list[np.ndarray]] = {point: [] for point in points.values()}
+    targets: dict[Point, list[np.ndarray]] = {point: [] for point in points.values()}
     for batch in batches:
         for point, x in streams(parent, batch.tokens):
-            if point in wanted:
-                wanted[point].append(axes.of(x) if axes else x)
+            if point in targets:
+                targets[point].append(axes.of(x) if axes else x)
     xs = [named["embedding"][batch.tokens] for batch in batches]
     for (new, part), point in points.items():
         key = f"layers.{new}.{part}.out_proj"
-        named = {**named, key: _fit(config, named, key, (new, part), xs, wanted[point], batches,
+        named = {**named, key: _fit(config, named, key, (new, part), xs, targets[point], batches,
                                     parent.threads)}
         model = WaveCore(config, named, parent.threads)
         xs = [block(model, new, part, x) for x in xs]
@@ -102,15 +102,15 @@ def reconstruct(config: ModelConfig, named: Named, parent: WaveCore, layers: Seq
 
 
 def _fit(config: ModelConfig, named: Named, key: str, point: Point, xs: Sequence[np.ndarray],
-         wanted: Sequence[np.ndarray], batches: Sequence[Batch], threads: int) -> np.ndarray:
-    """A projection out by least squares, with x + features @ projection^T to be what is wanted."""
+         targets: Sequence[np.ndarray], batches: Sequence[Batch], threads: int) -> np.ndarray:
+    """The projection out for which x + features @ projection^T is closest to the targets."""
     old = named[key].astype(np.float64)
     squares, product = np.zeros((old.shape[1],) * 2), np.zeros(old.shape[::-1])
     for x, features, target, batch in zip(
-            xs, _features(config, named, key, point, xs, threads), wanted, batches):
+            xs, _features(config, named, key, point, xs, threads), targets, batches):
         features = features.reshape(-1, old.shape[1]).astype(np.float64)
         missing = (target - x).reshape(-1, old.shape[0]) - features @ old.T
-        weight = np.where(batch.targets.reshape(-1, 1) >= 0, 1.0, UNLEARNT)
+        weight = np.where(batch.targets.reshape(-1, 1) >= 0, 1.0, UNMASKED_WEIGHT)
         squares += (features * weight).T @ features
         product += (features * weight).T @ missing
     ridge = RIDGE * max(np.trace(squares) / len(squares), 1e-12)
@@ -120,12 +120,12 @@ def _fit(config: ModelConfig, named: Named, key: str, point: Point, xs: Sequence
 
 def _features(config: ModelConfig, named: Named, key: str, point: Point,
               xs: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
-    """What a projection out is given, (b, t, features): told by one that only hands on."""
+    """The inputs of a projection out, (b, t, features), seen through identity projections."""
     d, e = named[key].shape
-    found: list[list[np.ndarray]] = [[] for _ in xs]
+    columns: list[list[np.ndarray]] = [[] for _ in xs]
     for start in range(0, e, d):
-        hands_on = np.eye(d, e, start, dtype=np.float32)
-        model = WaveCore(config, {**named, key: hands_on}, threads)
-        for x, own in zip(xs, found):
-            own.append((block(model, *point, x) - x)[..., :e - start])
-    return [np.concatenate(own, -1) for own in found]
+        identity = np.eye(d, e, start, dtype=np.float32)
+        model = WaveCore(config, {**named, key: identity}, threads)
+        for x, slices in zip(xs, columns):
+            slices.append((block(model, *point, x) - x)[..., :e - start])
+    return [np.concatenate(slices, -1) for slices in columns]

@@ -1,189 +1,213 @@
-"""The largest stable brain of this board: a ladder of sizes, climbed by trials.
+"""The search for the largest stable brain of this board: trials on a ladder of sizes.
 
-No size is believed to hold or to fail without having been tried, except that a jump is shortened
-where it would lead to what the cost model thinks hopeless. Probes are remembered in scale.jsonl,
-a line each; whether one is stable follows from the line and from the limits asked for, so that
-other limits use the same trials again.
+Only a trial decides whether a size is stable; the cost model merely shortens jumps that it thinks
+too long. Trials are kept in scale.jsonl, a line each, and judged anew by whatever limits are
+asked for, so that a search with other limits uses them again.
 """
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from seed.config import Profile
-from seed.resize.cost_model import Cost, tokens
-from seed.training.memory_estimate import estimate_mb
+from seed import system_health
+from seed.config import Profile, to_toml
+from seed.errors import ConfigError, NotEnoughMemory
+from seed.governor import ceiling_mb
+from seed.resize.cost_model import Cost, checkpoint_bytes, tokens_per_step, written_gb_per_day
+from seed.resize.trial import (HEAT_MARGIN_C, MIN_SIZE, Size, Trial, cool_down, profile_hash,
+                               run_trial)
+from seed.resize.trial_watch import MIN_TREND_STEPS, Outcome
+from seed.storage import atomic_file
 from seed.storage.jsonl_log import JsonlLog
-from seed.storage.run_dir import RunDir
-from seed.resize.trial import FEW, LEAST, MARGIN_C, NEEDS, STOPPED, Trial, Size, base_of
+from seed.storage.run_dir import Log, RunDir
+from seed.training.memory_estimate import estimate_mb
 from seed.wavecore.layout import count_params
 
-MARGIN = 0.05          # of the memory ceiling and of the speed floor that is kept free
-MAX_JITTER = 0.75      # if two of five parts of a trial see no step it is 0.82, if one 0.5
+MARGIN = 0.05              # of memory limit and speed limit, to be kept free
+MAX_JITTER = 0.75          # 0.82 if two of a trial's five windows see no step, 0.5 if one does
 MAX_NORM_GROWTH = 10.0
 MAX_SWAP_MB = 1.0
-FALLS = 2              # a board that goes down so often while a size is tried is its answer
+MAX_BOARD_FAILURES = 2     # of a board that went down during trials of one size
+FIXABLE = {"model.d_model": "d_model", "model.n_layers": "n_layers",
+           "train.batch_size": "batch_size", "train.seq_len": "seq_len"}
 
-# Each has no less of anything than the one before, so that one grows into the next.
-LADDER = tuple(Size(*numbers) for numbers in (
-    LEAST, (64, 6, 16, 128), (96, 6, 16, 128), (128, 6, 16, 128), (128, 8, 16, 128),
+# No size has less of anything than the one before, so that one grows into the next.
+LADDER = (MIN_SIZE, *(Size(*numbers) for numbers in (
+    (64, 6, 16, 128), (96, 6, 16, 128), (128, 6, 16, 128), (128, 8, 16, 128),
     (128, 8, 24, 128), (160, 8, 24, 128), (192, 8, 24, 128), (192, 10, 24, 128),
     (192, 10, 32, 128), (192, 12, 32, 160), (256, 12, 32, 160), (256, 12, 32, 192),
     (256, 12, 32, 256), (320, 12, 32, 256), (384, 12, 32, 256), (384, 16, 32, 256),
     (512, 16, 32, 256), (512, 16, 32, 320), (512, 16, 32, 384), (640, 16, 32, 384),
     (640, 16, 32, 512), (768, 16, 32, 512), (768, 20, 32, 512), (1024, 20, 32, 512),
-    (1024, 24, 32, 512)))
+    (1024, 24, 32, 512))))
 
 
-def ladder_of(profile: Profile, ladder: Sequence[Size] = LADDER) -> list[Size]:
-    """The ladder for brains of this profile: with rows no shorter and no fewer than its own, of as
-    many bytes a step at the least, and with widths that its heads divide."""
-    found, rows = [], profile.train.batch_size
+def ladder_for(profile: Profile, fixed: Collection[str] = (),
+               ladder: Sequence[Size] = LADDER) -> list[Size]:
+    """The ladder for brains of this profile: widths are multiples of its head_dim, rows no shorter
+    and no fewer than its own, and what is `fixed` (fields of Size) is as in the profile.
+
+    Raises ConfigError if no size is left.
+    """
+    own, sizes, rows = Size.of(profile), list[Size](), profile.train.batch_size
     for size in ladder:
-        seq_len = max(size.seq_len, profile.train.seq_len)
-        rows = max(rows, size.batch_size * size.seq_len // seq_len)   # never fewer than before
+        seq_len = max(size.seq_len, own.seq_len)
+        rows = max(rows, size.batch_size * size.seq_len // seq_len)   # as many bytes a step
         if size.d_model % profile.model.head_dim == 0:
-            found.append(size._replace(batch_size=rows, seq_len=seq_len))
-    return list(dict.fromkeys(found))
+            sizes.append(size._replace(batch_size=rows, seq_len=seq_len)._replace(
+                **{name: getattr(own, name) for name in fixed}))
+    if not sizes:
+        raise ConfigError(f"no width of the ladder is a multiple of model.head_dim, "
+                          f"{profile.model.head_dim}: use a smaller one")
+    return list(dict.fromkeys(sizes))
+
+
+def fixed_sizes(overrides: Sequence[str]) -> frozenset[str]:
+    """The fields of Size that the texts `a.b=value` set. Raises ConfigError for model.d_ff."""
+    keys = {text.partition("=")[0] for text in overrides}
+    if "model.d_ff" in keys:
+        raise ConfigError("model.d_ff cannot be set here: it is twice the width at every size")
+    return frozenset(FIXABLE[key] for key in keys & FIXABLE.keys())
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is asked of a size, and how it is tried. Raises ConfigError when out of range."""
+    trial_seconds: float = 60.0   # of training
+    tokens_per_s: float = 0.0     # minimum
+    fixed: Collection[str] = ()   # fields of Size that stay as in the profile
+
+    def __post_init__(self) -> None:
+        check_option("--trial-seconds", self.trial_seconds, 1, 86400)
+        check_option("--tokens-per-s", self.tokens_per_s, 0, 1e9)
+
+
+def check_option(name: str, value: float, low: float, high: float) -> None:
+    """Raises ConfigError, also for nan."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}: use {low:g} to {high:g}")
 
 
 class Limits(NamedTuple):
     memory_mb: float
-    tokens_s: float          # the least that is wanted
-    slow_c: float            # from where the governor slows a run
-    parameter_s: float = 0.0  # tokens a second for each parameter, the least that is wanted
+    min_tokens_s: float
+    slow_c: float                        # temperature at which the governor slows a run
+    min_tokens_s_per_param: float = 0.0
 
 
 class SizeFacts(NamedTuple):
-    """What is known of a size from its shapes."""
+    """What follows from the shapes of a size."""
     tokens: int              # of a step
     parameters: int
-    estimate_mb: float       # over the ceiling, `seed train` refuses it
+    estimate_mb: float       # above the memory limit `seed train` refuses it
 
 
-def least_tokens_s(limits: Limits, size: SizeFacts) -> float:
-    return max(limits.tokens_s, limits.parameter_s * size.parameters)
+def min_tokens_s(limits: Limits, facts: SizeFacts) -> float:
+    return max(limits.min_tokens_s, limits.min_tokens_s_per_param * facts.parameters)
 
 
-def faults(trial: Trial, limits: Limits, size: SizeFacts) -> str:
-    """Why a size is not stable, or nothing. What is not known is no fault."""
-    found = [trial.ended] if trial.ended else []
-    room, least = (1 - MARGIN) * limits.memory_mb, (1 + MARGIN) * least_tokens_s(limits, size)
-    if trial.peak_mb > room and not trial.ended:
-        found.append(f"{trial.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
-                     f"{limits.memory_mb:.0f}")
-    elif size.estimate_mb > limits.memory_mb and not trial.ended:
-        found.append(f"a run of it is refused: {size.estimate_mb:.0f} MB are expected")
-    if trial.steps < FEW and not trial.ended:
-        found.append(f"only {trial.steps} steps, which tell no trend")
-    if trial.step_s and size.tokens / trial.step_s < least:
-        found.append(f"{size.tokens / trial.step_s:,.0f} tokens/s, {least:,.0f} are wanted")
+def faults(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
+    """Why a size is not stable; empty if it is. What is unknown is no fault."""
+    texts = [] if trial.finished else [trial.message]
+    speed_limit = (1 + MARGIN) * min_tokens_s(limits, facts)
+    if trial.finished and trial.peak_mb > (1 - MARGIN) * limits.memory_mb:
+        texts.append(f"{trial.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
+                     f"{limits.memory_mb:.0f} MB free")
+    elif trial.finished and facts.estimate_mb > limits.memory_mb:
+        texts.append(f"training is refused: about {facts.estimate_mb:.0f} MB are needed")
+    if trial.finished and trial.steps < MIN_TREND_STEPS:
+        texts.append(f"only {trial.steps} steps: too few to show a trend")
+    if trial.step_s and facts.tokens / trial.step_s < speed_limit:
+        texts.append(f"{facts.tokens / trial.step_s:,.0f} tokens/s are too few: "
+                     f"{speed_limit:,.0f} are needed")
     if trial.jitter is not None and trial.jitter > MAX_JITTER:
-        found.append(f"its speed varies by {100 * trial.jitter:.0f} %")
-    if trial.settles_c is not None and trial.settles_c >= limits.slow_c - MARGIN_C:
-        found.append(f"it would settle at {trial.settles_c:.0f} C")
+        texts.append(f"speed varies by {100 * trial.jitter:.0f} %")
+    if trial.settled_temp_c is not None and trial.settled_temp_c >= limits.slow_c - HEAT_MARGIN_C:
+        texts.append(f"temperature would settle at {trial.settled_temp_c:.0f} C")
     if trial.throttled:
-        found.append(trial.throttled)
+        texts.append(trial.throttled)
     if trial.swap_mb > MAX_SWAP_MB:
-        found.append(f"swap grew by {trial.swap_mb:.0f} MB")
-    if trial.skipped:
-        found.append(f"{trial.skipped} steps were not finite")
-    if trial.losses and not trial.losses[1] < trial.losses[0]:
-        found.append(f"loss went from {trial.losses[0]:.3f} to {trial.losses[1]:.3f}")
-    if trial.norm_growth is not None and trial.norm_growth > MAX_NORM_GROWTH:
-        found.append(f"gradients grew {trial.norm_growth:.0f} times")
-    return "; ".join(found)
+        texts.append(f"swap grew by {trial.swap_mb:.0f} MB")
+    if trial.skipped_steps:
+        texts.append(f"{trial.skipped_steps} steps were not finite")
+    if trial.first_loss is not None and trial.last_loss is not None and not (
+            trial.last_loss < trial.first_loss):
+        texts.append(f"loss went from {trial.first_loss:.3f} to {trial.last_loss:.3f}")
+    if trial.grad_norm_growth is not None and trial.grad_norm_growth > MAX_NORM_GROWTH:
+        texts.append(f"gradient norm grew {trial.grad_norm_growth:.0f} times")
+    return "; ".join(texts)
 
 
-def next_size_to_try(stable: Mapping[int, bool], count: int,
-                     hopeless: Callable[[int], bool]) -> int | None:
-    """Which of `count` sizes to try, or None if the limit is known.
+def next_index(stable: Mapping[int, bool], count: int,
+               is_hopeless_fn: Callable[[int], bool]) -> int | None:
+    """Which of `count` sizes to try next, or None if the limit is known.
 
     Upwards in jumps that double, then by halves between the highest stable size below the lowest
     that failed, and that one. A jump over more than one size stops short of what is hopeless.
     """
-    failed = min((i for i, good in stable.items() if not good), default=count)
-    low = max((i for i, good in stable.items() if good and i < failed), default=-1)
+    failed = min((i for i, is_stable in stable.items() if not is_stable), default=count)
+    low = max((i for i, is_stable in stable.items() if is_stable and i < failed), default=-1)
     if low + 1 == failed:
         return None
-    to = min(count - 1, low + max(1, low + 1)) if failed == count else (low + failed) // 2
-    while to > low + 1 and hopeless(to):
-        to = (low + to) // 2
-    return max(to, low + 1)
+    target = min(count - 1, low + max(1, low + 1)) if failed == count else (low + failed) // 2
+    while target > low + 1 and is_hopeless_fn(target):
+        target = (low + target) // 2
+    return max(target, low + 1)
 
 
 class Attempt(NamedTuple):
-    """A size that is being tried, in which boot of the board."""
+    """A size that is being tried, and the boot of the board in which it is."""
     size: Size
     boot: str
 
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> "Attempt":
+        """Of a line of the log. Raises TypeError or KeyError for anything else."""
+        return cls(Size(*row["size"]), row["boot"])
 
-class Search:
+
+class SizeSearch:
     """The trials of one profile and number of threads, and what follows from them."""
 
     def __init__(self, profile: Profile, threads: int, limits: Limits, run_dir: RunDir,
-                 seconds: float, ladder: Sequence[Size] = LADDER):
-        """`seconds`: of training that a trial is given; shorter ones do not count."""
+                 trial_seconds: float, ladder: Sequence[Size] = LADDER):
+        """`trial_seconds`: of training; shorter trials do not count."""
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
-        self.seconds = seconds
-        self.journal, self.base = JsonlLog(run_dir.trial_log, _probe), base_of(profile)
-        self.attempts = JsonlLog(run_dir.attempt_log, _attempt)
-        self.profiles = [size.of(profile) for size in ladder]
-        self.sizes = [SizeFacts(tokens(size), count_params(size.model),
-                                sum(estimate_mb(size, threads).values())) for size in self.profiles]
+        self.run_dir, self.trial_seconds, self.hash = run_dir, trial_seconds, profile_hash(profile)
+        self.log = JsonlLog(run_dir.trial_log, Trial.from_dict)
+        self.attempts = JsonlLog(run_dir.attempt_log, Attempt.from_dict)
+        self.profiles = [size.apply_to(profile) for size in ladder]
+        self.facts = [SizeFacts(tokens_per_step(sized), count_params(sized.model),
+                                sum(estimate_mb(sized, threads).values()))
+                      for sized in self.profiles]
 
     @property
     def trials(self) -> dict[int, Trial]:
-        """The last trial of every size. One that was ended counts if it would be again: not if it
-        had less memory than it would have now."""
-        return {self.ladder.index(trial.size): trial for trial in self.journal.rows
-                if (trial.base, trial.threads) == (self.base, self.threads)
-                and trial.size in self.ladder and trial.seconds >= self.seconds
-                and not (trial.ended and trial.ceiling_mb < self.limits.memory_mb)}
+        """The last trial of every size; not one that failed with a lower memory limit than now."""
+        return {self.ladder.index(trial.size): trial for trial in self.log.rows
+                if (trial.profile_hash, trial.threads) == (self.hash, self.threads)
+                and trial.size in self.ladder and trial.seconds >= self.trial_seconds
+                and (trial.finished or trial.memory_limit_mb >= self.limits.memory_mb)}
 
     def verdicts(self) -> dict[int, str]:
-        return {i: faults(trial, self.limits, self.sizes[i]) for i, trial in self.trials.items()}
+        return {i: faults(trial, self.limits, self.facts[i]) for i, trial in self.trials.items()}
 
     def cost(self, without: int | None = None) -> Cost:
         """From all trials, or from all but one size's: what would have been predicted for it."""
         return Cost(self.profile, self.threads,
                     [trial for i, trial in self.trials.items() if i != without])
 
-    def hopeless(self, i: int) -> bool:
-        """Whether the model thinks that a size breaks a limit."""
-        cost, size = self.cost(), self.sizes[i]
+    def is_hopeless(self, i: int) -> bool:
+        """Whether the cost model thinks that a size breaks a limit."""
+        cost, facts = self.cost(), self.facts[i]
         step_s = cost.step_s(self.profiles[i])
         return cost.memory_mb(self.profiles[i]) > self.limits.memory_mb or (
-            step_s is not None and size.tokens / step_s < least_tokens_s(self.limits, size))
+            step_s is not None and facts.tokens / step_s < min_tokens_s(self.limits, facts))
 
-    def next_size_to_try(self) -> int | None:
-        """Which size is to be tried, or None if the limit is known."""
+    def next_index(self) -> int | None:
+        """Which size to try next, or None if the limit is known."""
         stable = {i: not fault for i, fault in self.verdicts().items()}
-        return next_size_to_try(stable, len(self.ladder), self.hopeless)
-
-    def begin(self, i: int, boot: str) -> Trial | None:
-        """Notes on disk that a size is about to be tried, or gives what is known without trying:
-        that the board went down with it, in two other boots. One may be a pulled plug."""
-        size = self.ladder[i]
-        falls = {attempt.boot for attempt in self.attempts.rows if attempt.size == size} - {boot}
-        if len(falls) >= FALLS:
-            return Trial(size, self.base, self.threads, self.seconds, self.limits.memory_mb,
-                         f"the board went down {len(falls)} times", 0.0, 0, None, None, None, None,
-                         "", 0.0, None, None, 0)
-        now = Attempt(size, boot)
-        if boot and now not in self.attempts.rows:
-            self.attempts.append([now], [now._asdict()])
-        return None
-
-    def remember(self, found: Trial) -> bool:
-        """Whether a trial is on disk. What depends on the rest of the board is for this search
-        alone: too little free memory, by its own word."""
-        of_now = found.ended.startswith((NEEDS, STOPPED))
-        kept = not of_now and self.journal.append([found], [asdict(found)])
-        if not kept:
-            self.journal.rows.append(found)
-        self.attempts.clear()
-        return kept or of_now
+        return next_index(stable, len(self.ladder), self.is_hopeless)
 
     @property
     def chosen(self) -> int | None:
@@ -192,36 +216,139 @@ class Search:
         failed = min((i for i, fault in verdicts.items() if fault), default=len(self.ladder))
         return max((i for i, fault in verdicts.items() if not fault and i < failed), default=None)
 
+    def begin(self, i: int, boot: str) -> Trial | None:
+        """Notes on disk that a size is about to be tried in this boot of the board.
 
-ROW = {"size": str, "fault": str, "peak_mb": float, "predicted_mb": float, "tokens_s": float}
+        A result if the board went down with it in MAX_BOARD_FAILURES other boots: a single one may
+        be a pulled plug.
+        """
+        size = self.ladder[i]
+        boots = {attempt.boot for attempt in self.attempts.rows if attempt.size == size} - {boot}
+        if len(boots) >= MAX_BOARD_FAILURES:
+            return Trial(size, self.hash, self.threads, self.trial_seconds, self.limits.memory_mb,
+                         Outcome.BOARD_WENT_DOWN, f"the board went down {len(boots)} times")
+        attempt = Attempt(size, boot)
+        if boot and attempt not in self.attempts.rows:
+            self.attempts.append([attempt], [attempt._asdict()])
+        return None
+
+    def remember(self, trial: Trial) -> bool:
+        """False if the disk refuses a trial. One that may end otherwise later is not written."""
+        is_written = not trial.outcome.may_change and self.log.append([trial], [asdict(trial)])
+        if not is_written:
+            self.log.rows.append(trial)
+        self.attempts.clear()
+        return is_written or trial.outcome.may_change
+
+    def run(self, log: Log, stopped_fn: Callable[[], bool],
+            after_trial_fn: Callable[[], None] = lambda: None) -> None:
+        """Tries sizes until the limit is known, then writes the ladder and the limit's profile.
+
+        Raises ConfigError if no size is stable, NotEnoughMemory if that may change;
+        KeyboardInterrupt once `stopped_fn` returns true.
+        """
+        governor = self.profile.governor
+        while (i := self.next_index()) is not None:
+            self.run_dir.limit_profile.unlink(missing_ok=True)   # of other limits
+            if governor.thermal:
+                cool_down(governor.resume_c, stopped_fn)
+            log(f"trying {self.ladder[i]}")
+            try:
+                trial = self.begin(i, system_health.boot_id()) or run_trial(
+                    self.profile, self.ladder[i], self.threads, self.trial_seconds,
+                    self.limits.memory_mb, self.run_dir.trial, stopped_fn=stopped_fn)
+            except BaseException:   # the search ends, and the board did not go down
+                self.attempts.clear()
+                raise
+            if not self.remember(trial):
+                log(f"WARNING: cannot write {self.run_dir.trial_log.name}; this trial will be "
+                    f"repeated")
+            log(self.line(i))
+            after_trial_fn()
+        atomic_file.write(self.run_dir.ladder, json.dumps(self.rows()).encode())
+        if self.chosen is None:
+            self.run_dir.limit_profile.unlink(missing_ok=True)
+            error = NotEnoughMemory if self.trials[0].outcome.may_change else ConfigError
+            raise error(f"no size is stable: {self.ladder[0]}: {self.verdicts()[0]}; allow more "
+                        f"with --memory or a lower --tokens-per-s")
+        atomic_file.write(self.run_dir.limit_profile, to_toml(
+            replace(self.profiles[self.chosen], name="limit")).encode())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Of the sizes that were tried, in order."""
+        return [self.row(i) for i in sorted(self.trials)]
+
+    def row(self, i: int) -> dict[str, Any]:
+        """What is predicted for a size from the others, and what was measured."""
+        profile, facts, trial = self.profiles[i], self.facts[i], self.trials.get(i)
+        cost = self.cost(without=i)
+        step_s = cost.step_s(profile)
+        return {"size": str(self.ladder[i]), "parameters": facts.parameters,
+                "predicted_mb": cost.memory_mb(profile), "peak_mb": trial.peak_mb if trial else None,
+                "predicted_tokens_s": facts.tokens / step_s if step_s else None,
+                "tokens_s": facts.tokens / trial.step_s if trial and trial.step_s else None,
+                "settled_temp_c": trial.settled_temp_c if trial else None,
+                "checkpoint_mb": checkpoint_bytes(profile) / 1e6,
+                "written_gb_per_day": written_gb_per_day(profile),
+                "fault": self.verdicts().get(i)}
+
+    def line(self, i: int) -> str:
+        """A row as text."""
+        row = self.row(i)
+        memory = _with_error(row["predicted_mb"], row["peak_mb"])
+        speed = _with_error(row["predicted_tokens_s"], row["tokens_s"])
+        return (f"{row['size']:<16}{row['parameters']:>12,} parameters  "
+                f"{number(row['peak_mb']):>6} MB ({memory})  {number(row['tokens_s']):>7} tokens/s "
+                f"({speed})  {row['fault'] or 'stable'}")
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _with_error(predicted: float | None, measured: float | None) -> str:
+    """A prediction and its error, in percent of what was measured."""
+    error = f", {100 * (predicted / measured - 1):+.0f} %" if predicted and measured else ""
+    return f"predicted {number(predicted)}{error}"
+
+
+def open_search(profile: Profile, run_dir: RunDir, threads: int,
+                options: SearchOptions = SearchOptions(),
+                min_tokens_s_per_param: float = 0.0) -> SizeSearch:
+    """A search that knows the trials of its run directory and has tried nothing yet."""
+    governor = profile.governor
+    ladder = ladder_for(profile, options.fixed)
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    limits = Limits(ceiling_mb(governor, system_health.read(run_dir.path)), options.tokens_per_s,
+                    governor.slow_c if governor.thermal else float("inf"), min_tokens_s_per_param)
+    return SizeSearch(profile, threads, limits, run_dir, options.trial_seconds, ladder)
+
+
+def find_size(profile: Profile, run_dir: RunDir, threads: int = 1,
+              options: SearchOptions = SearchOptions(), log: Log = print,
+              stopped_fn: Callable[[], bool] = lambda: False) -> SizeSearch:
+    """Finds the largest stable size of this board, and writes its profile to
+    run_dir.limit_profile. What an earlier search has tried is not tried again.
+
+    Raises as SizeSearch.run does.
+    """
+    with run_dir.locked():
+        search = open_search(profile, run_dir, threads, options)
+        search.run(log, stopped_fn)
+    return search
+
+
+LADDER_KEYS = {"size": str, "fault": str, "peak_mb": float, "predicted_mb": float,
+               "tokens_s": float}
 
 
 def read_ladder(run_dir: RunDir) -> list[dict[str, Any]]:
-    """The sizes that were tried, as `seed scale` has described them; none if it has not."""
+    """The rows of an earlier search; none if there was none or the file is damaged."""
     try:
         rows = json.loads(run_dir.ladder.read_text(encoding="utf-8"))
-        good = all(isinstance(row[key], kind) or key == "tokens_s" and row[key] is None
-                   for row in rows for key, kind in ROW.items())
+        is_valid = isinstance(rows, list) and all(
+            isinstance(row[key], kind) or key == "tokens_s" and row[key] is None
+            for row in rows for key, kind in LADDER_KEYS.items())
     except (OSError, ValueError, TypeError, KeyError):
         return []
-    return rows if good and isinstance(rows, list) else []
-
-
-def _attempt(row: dict[str, Any]) -> Attempt:
-    """Of a line of the file. Raises TypeError or KeyError for anything else."""
-    return Attempt(Size(*row["size"]), row["boot"])
-
-
-def _probe(row: dict[str, Any]) -> Trial:
-    """Of a line of the file. Raises ValueError, TypeError or KeyError for anything else."""
-    found = Trial(**{**row, "size": Size(*row["size"]),
-                     "losses": tuple(row["losses"]) if row["losses"] else None})
-    numbers = [*found.size, found.threads, found.seconds, found.ceiling_mb, found.peak_mb,
-               found.steps, found.swap_mb, found.skipped, *(found.losses or ())]
-    known = [value for value in (found.step_s, found.jitter, found.hottest_c, found.settles_c,
-                                 found.norm_growth) if value is not None]
-    texts = (found.base, found.ended, found.throttled)
-    if not all(type(value) in (int, float) for value in numbers + known) or not all(
-            isinstance(text, str) for text in texts) or len(found.losses or (0, 0)) != 2:
-        raise ValueError("not a trial")
-    return found
+    return rows if is_valid else []

@@ -1,0 +1,94 @@
+"""Structured pruning: the layers, heads and units of a brain that matter most.
+
+The importance of a structure is the squared first-order change of the loss if it were taken away,
+(sum of gradient * weight)^2, averaged over batches (Molchanov et al. 1906.10771, equation 8).
+Layers are compared by the loss itself. Channels are not chosen: the residual stream is narrowed to
+its principal axes (reconstruct.py).
+"""
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tinygrad import Tensor
+
+from seed.config import ModelConfig
+from seed.curriculum.dataset import Batch
+from seed.resize import reconstruct
+from seed.wavecore import submodel
+from seed.wavecore.model import WaveCore
+
+MAX_LAYER_CHOICES = 32   # whose loss is measured
+Named = dict[str, np.ndarray]
+
+
+def prune(parent: ModelConfig, params: Named, child: ModelConfig, batches: Sequence[Batch],
+          threads: int) -> Named:
+    """The child's named arrays, out of the parent's. Raises ConfigError if it does not fit."""
+    submodel.check(child, parent)
+    if child == parent:
+        return dict(params)
+    removals = [_times_gradient(parent, params, batch, threads) for batch in batches]
+    layers = _best_layers(parent, params, child, removals, batches[0], threads)
+    heads, units = [], []
+    for kind, i in zip(child.layer_kinds, layers):
+        total, n = ((parent.ssm_heads, child.ssm_heads) if kind == "S" else
+                    (parent.attn_heads, child.attn_heads))
+        heads.append(_best_structures(removals, f"layers.{i}.mixer", total, n))
+        units.append(_best_structures(removals, f"layers.{i}.mlp", parent.d_ff, child.d_ff))
+    chosen = submodel.Parts(layers, np.arange(parent.d_model), tuple(heads), tuple(units))
+    cut = {place.small: np.ascontiguousarray(params[place.large][place.at])
+           for place in submodel.places(child, parent, chosen)}
+    whole, axes = WaveCore(parent, params, threads), None
+    if child.d_model < parent.d_model:
+        axes = reconstruct.principal_axes(whole, batches, child.d_model)
+        cut = reconstruct.narrow(cut, axes, layers)
+    return reconstruct.reconstruct(child, cut, whole, layers, batches, axes)
+
+
+def _loss(config: ModelConfig, params: Named, batch: Batch,
+          threads: int) -> tuple[WaveCore, Tensor]:
+    model = WaveCore(config, params, threads)
+    inv_count = np.array([1 / max(1, int((batch.targets >= 0).sum()))], np.float32)
+    tokens, targets, count = (Tensor(a).realize() for a in (batch.tokens, batch.targets, inv_count))
+    return model, model.loss(tokens, targets, count)[0]
+
+
+def _times_gradient(config: ModelConfig, params: Named, batch: Batch, threads: int) -> Named:
+    """gradient * weight, summed over each column of the projections out: the change of the loss
+    without that column, to first order."""
+    model, loss = _loss(config, params, batch, threads)
+    grads = loss.gradient(*model.packed.values())
+    Tensor.realize(*grads)
+    return {key: (array * params[key]).sum(0) for block, g in zip(model.blocks, grads)
+            for key, array in block.unpack(g.numpy()).items() if key.endswith("out_proj")}
+
+
+def _importance(removals: Sequence[Named], sums_fn: Callable[[Named], np.ndarray]) -> np.ndarray:
+    return np.mean([np.square(sums_fn(columns)) for columns in removals], axis=0)
+
+
+def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
+                 removals: Sequence[Named], batch: Batch, threads: int) -> tuple[int, ...]:
+    """Of the most important choices of layers, the one that alone has the lowest loss.
+
+    A layer is taken away with its two projections out: nothing of it then reaches the rest.
+    """
+    def out_projections(i: int) -> list[str]:
+        return [f"layers.{i}.{part}.out_proj" for part in ("mixer", "mlp")]
+
+    def loss_of(chosen: tuple[int, ...]) -> float:
+        zeros = {key: np.zeros_like(params[key]) for i in range(parent.n_layers)
+                 if i not in chosen for key in out_projections(i)}
+        return _loss(parent, params | zeros, batch, threads)[1].item()
+    importance = _importance(removals, lambda columns: np.array(
+        [sum(columns[key].sum() for key in out_projections(i)) for i in range(parent.n_layers)]))
+    choices = sorted(submodel.choices(child, parent),
+                     key=lambda chosen: -importance[list(chosen)].sum())
+    return min(choices[:MAX_LAYER_CHOICES], key=loss_of)
+
+
+def _best_structures(removals: Sequence[Named], key: str, total: int, n: int) -> np.ndarray:
+    """Ascending indices of the n heads or units, of `total`, whose columns of the projection out
+    matter most."""
+    importance = _importance(
+        removals, lambda columns: columns[f"{key}.out_proj"].reshape(total, -1).sum(1))
+    return np.sort(np.argsort(-importance, kind="stable")[:n])
