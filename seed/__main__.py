@@ -1,5 +1,5 @@
-"""The command line: python -m seed train | carve | adapt | scale | grow | ascend | eval | export |
-run | generate | items | info | health | bench."""
+"""The command line: python -m seed train | shrink | adapt | scale | grow | eval | export | run |
+generate | items | info | health | bench."""
 import argparse
 import importlib
 import os
@@ -13,8 +13,8 @@ from seed.errors import BAD_INPUT, FAILED, INTERRUPTED
 if TYPE_CHECKING:
     from seed.storage import RunDir
 
-ROOMS = {"learn": ("train", "carve", "adapt"), "size": ("scale",),
-         "growth": ("grow", "ascend"),
+ROOMS = {"learn": ("train", "shrink", "adapt"), "size": ("scale",),
+         "growth": ("grow",),
          "examine": ("eval", "generate", "export", "run"),
          "look": ("items", "info", "health", "bench")}
 
@@ -63,32 +63,29 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--memory", type=float, metavar="GB",
                        help="ceiling on the memory of the run and its children (default 6)")
     train.add_argument("--no-thermal", action="store_true", help="do not look at temperatures")
-    add_brain(train)
-    carve = add("carve", "Cut a smaller brain out of a trained one, which then teaches it.")
-    carve.set_defaults(profile="fast")
-    carve.add_argument("--out", type=run_dir, required=True, help="the child's run directory")
-    carve.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
-    carve.add_argument("--steps", type=int, help="optimizer steps instead")
-    add_brain(carve)
+    train.add_argument("--grow", action="store_true",
+                       help="find the limit of the board, then grow up to it")
+    train.add_argument("--tokens-per-param", type=float, default=60.0,
+                       help="with --grow: that a size must have the time for (an hour's seed: 90)")
 
-    def add_limits(command: argparse.ArgumentParser, probe_s: float) -> None:
-        command.add_argument("--probe-seconds", type=float, default=probe_s,
-                             help="training of each rung that is tried")
-        command.add_argument("--memory", type=float, metavar="GB", help="ceiling (default 6)")
-        command.add_argument("--tokens-per-s", type=float, default=0.0,
-                             help="the least that is wanted")
+    def add_limits(command: argparse.ArgumentParser, trial_seconds: float) -> None:
+        command.add_argument("--trial-seconds", type=float, default=trial_seconds,
+                             help="training of each size that is tried")
+        command.add_argument("--tokens-per-s", type=float, default=0.0, help="minimum speed")
         add_brain(command)
+    add_limits(train, 20.0)
+    shrink = add("shrink", "Cut a smaller brain out of a trained one, which then teaches it.")
+    shrink.set_defaults(profile="fast")
+    shrink.add_argument("--out", type=run_dir, required=True, help="the child's run directory")
+    shrink.add_argument("--minutes", type=float, default=10.0, help="time to learn from the parent")
+    shrink.add_argument("--steps", type=int, help="optimizer steps instead")
+    add_brain(shrink)
 
     scale = add("scale", "Find the largest stable brain of this board by trying.")
-    scale.add_argument("--dry-run", action="store_true", help="print what each rung would cost")
+    scale.add_argument("--dry-run", action="store_true", help="print what each size would cost")
     scale.add_argument("--tokens", type=float, default=1e7, help="of the time in a dry run")
+    scale.add_argument("--memory", type=float, metavar="GB", help="ceiling (default 6)")
     add_limits(scale, 60.0)
-    ascend = add("ascend", "Find the limit, then train a small brain that grows up to it.")
-    ascend.add_argument("--minutes", type=float, default=60.0, help="time of the whole ascent")
-    ascend.add_argument("--steps", type=int, help="optimizer steps after the search instead")
-    ascend.add_argument("--bytes-per-parameter", type=float, default=60.0,
-                        help="that a larger brain must have the time to read (an hour's seed: 90)")
-    add_limits(ascend, 20.0)
     grow = add("grow", "Make a trained brain larger, in place: it says the same and learns more.",
                shaped=False)
     grow.add_argument("--to", required=True, metavar="PROFILE|auto",

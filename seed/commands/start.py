@@ -18,8 +18,8 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def profile_of(args: argparse.Namespace) -> Profile:
-    """The profile that is named; without a name that of the run directory's brain, or DEFAULT."""
+def overrides_of(args: argparse.Namespace) -> list[str]:
+    """All options that change a key of the profile, as texts a.b=value."""
     overrides = list(args.overrides)
     for key in ("seed", "minutes", "steps"):
         if getattr(args, key, None) is not None:
@@ -30,6 +30,12 @@ def profile_of(args: argparse.Namespace) -> Profile:
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
     if getattr(args, "no_thermal", False):
         overrides.append("governor.thermal=false")
+    return overrides
+
+
+def profile_of(args: argparse.Namespace) -> Profile:
+    """The profile that is named; without a name that of the run directory's brain, or DEFAULT."""
+    overrides = overrides_of(args)
     if args.profile is None and getattr(args, "run_dir", None):
         found = args.run_dir.load_newest(say)
         if found:

@@ -6,7 +6,7 @@ Chen et al. 2110.07143). New rows of a state begin almost at zero: at zero they 
 gradient, because the output is a product of two of them.
 
 New heads and units combine halves of trained ones. Fresh ones are far quieter, and Muon scales the
-columns of one matrix by the loudness of their inputs: fresh units learnt almost nothing and decayed.
+columns of one matrix by the loudness of their inputs: fresh ones learnt nothing and decayed.
 """
 import math
 from dataclasses import replace
@@ -79,7 +79,8 @@ def _next_up_to_limit(run_dir: RunDir, small: Profile, step: int, log: Log) -> P
                           f"{run_dir.limit_profile}, {Size.of(limit)}: {advice}")
     large = next_profile(small, limit, lambda profile: math.inf, 0.0)
     if large is None:
-        raise ConfigError(f"the brain is as large as the limit in {run_dir.limit_profile}: {advice}")
+        raise ConfigError(f"the brain is as large as the limit in {run_dir.limit_profile}: "
+                          f"{advice}")
     return large
 
 
@@ -158,7 +159,8 @@ def _gain(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
                       if key.endswith(("norm_f", ".norm")) else 1)
 
 
-def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named, chosen: Parts) -> None:
+def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
+                        chosen: Parts) -> None:
     """Scales down the rows of in_proj that give the old heads' q and k their new dimensions."""
     n, p = large.d_state, large.head_dim
     new = np.arange(small.d_state, n)
@@ -169,7 +171,8 @@ def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named, ch
             grown[f"layers.{layer}.mixer.in_proj"][rows] *= np.float32(NEW_STATE_SCALE)
 
 
-def _recombine(large: ModelConfig, grown: Named, chosen: Parts, rng: np.random.Generator) -> None:
+def _recombine(large: ModelConfig, grown: Named, chosen: Parts,
+               rng: np.random.Generator) -> None:
     """A new unit gets the gate of one old unit and the value of another. A new head of an old layer
     gets q, k and gates of one old head, and v and z of another.
     """
@@ -197,7 +200,7 @@ def _recombine(large: ModelConfig, grown: Named, chosen: Parts, rng: np.random.G
 
 def _pairs(old: np.ndarray, size: int,
            rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The new indices below `size`, and two old ones for each: no pair twice as long as possible."""
+    """The new indices below `size`, and a pair of old ones for each, different while possible."""
     new, order = np.setdiff1d(np.arange(size), old), rng.permutation(old)
     k = np.arange(len(new))
     return new, order[k % len(old)], order[(k + 1 + k // len(old)) % len(old)]

@@ -1,9 +1,9 @@
 """When a growing brain grows, and into what: decided from its losses, the limit and the time left.
 
-It grows when its loss is level while all its grades are unlocked, into the next size within the limit
-of its board, provided that the larger brain still has the time to train on enough tokens. All this
-follows from files of the run directory, so an interrupted growth resumes with the same decisions,
-unless other programs hold the memory that the larger brain needs.
+It grows when its loss is level while all its grades are unlocked, into the next size within the
+limit of its board, provided that the larger brain still has the time to train on enough tokens.
+All this follows from files of the run directory, so an interrupted growth resumes with the same
+decisions, unless other programs hold the memory that the larger brain needs.
 """
 from collections.abc import Callable
 from pathlib import Path

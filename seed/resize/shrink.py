@@ -62,7 +62,7 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     forwards = [ForwardByLength(WaveCore(config, params, threads)) for config, params in (
         (parent.config, parent.params), (profile.model, child))]
     return ShrinkResult(result, evaluate(items, dataset, forwards[0], seq_len) or [],
-                        agreement(items, *forwards, seq_len))
+                        agreement(items, forwards[0], forwards[1], seq_len))
 
 
 def calibration_batches(profile: Profile, n: int = CALIBRATION_BATCHES) -> list[Batch]:

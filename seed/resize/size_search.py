@@ -284,7 +284,8 @@ class SizeSearch:
         cost = self.cost(without=i)
         step_s = cost.step_s(profile)
         return {"size": str(self.ladder[i]), "parameters": facts.parameters,
-                "predicted_mb": cost.memory_mb(profile), "peak_mb": trial.peak_mb if trial else None,
+                "predicted_mb": cost.memory_mb(profile),
+                "peak_mb": trial.peak_mb if trial else None,
                 "predicted_tokens_s": facts.tokens / step_s if step_s else None,
                 "tokens_s": facts.tokens / trial.step_s if trial and trial.step_s else None,
                 "settled_temp_c": trial.settled_temp_c if trial else None,

@@ -94,7 +94,8 @@ class Trial:
         """Of a line of the log. Raises ValueError, TypeError or KeyError for anything else."""
         trial = cls(**{**row, "size": Size(*row["size"]), "outcome": Outcome(row["outcome"])})
         for field in fields(cls):
-            value, kind: Any = getattr(trial, field.name), field.type
+            value: Any = getattr(trial, field.name)
+            kind: Any = field.type
             if not isinstance(value, kind) and not (type(value) is int and kind is not str):
                 raise ValueError(f"{field.name} is {value!r}")
         if not all(type(number) is int for number in trial.size):

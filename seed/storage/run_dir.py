@@ -17,7 +17,7 @@ from seed.storage import checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.lock import locked
 
-Log = Callable[[str], object]   # takes one line
+Log = Callable[[str], None]   # takes one line
 
 
 class _File:

@@ -15,6 +15,7 @@ from seed.training.loop import Result as TrainResult
 from seed.training.memory_estimate import check_fits
 from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle
+from seed.wavecore.compiler import cpu
 from seed.wavecore.tinygrad_seam import install
 
 
@@ -28,7 +29,7 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     """
     signals = signals or StopSignals().watch()
     with run_dir.locked():
-        install(run_dir.path)
+        install(run_dir.kernel_cache(cpu()))
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # tasks are known
         log(check_fits(profile, threads, system_health.read(run_dir.path)))
         learner, soft = Learner(profile, threads), None
