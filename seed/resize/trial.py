@@ -165,7 +165,7 @@ def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory
     if ending is None:
         if not watch.asked_to_stop and stopped_fn():
             raise KeyboardInterrupt   # the same signal has stopped the child too, and faster
-        ending = _ending(process.returncode, watch.asked_to_stop, last_line, child, run_dir)
+        ending = _ending(process.returncode, watch.asked_to_stop, last_line, run_dir)
     elif ending.outcome is Outcome.HUNG and free_mb is not None and free_mb < MIN_FREE_DISK_MB:
         raise ConfigError(f"the trial in {run_dir} failed: {os.strerror(errno.ENOSPC)}")
     trial = result(*ending, **measurements(watch.samples, run_dir.metrics), swap_mb=max(
@@ -200,7 +200,7 @@ def _kill_group(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _ending(code: int, asked_to_stop: bool, last_line: str, child: Profile,
+def _ending(code: int, asked_to_stop: bool, last_line: str,
             run_dir: RunDir) -> Ending:
     """How a child ended that was not killed by the search.
 
@@ -217,8 +217,9 @@ def _ending(code: int, asked_to_stop: bool, last_line: str, child: Profile,
         name = signal.Signals(-code).name
         hint = " (the kernel does so when memory runs out)" if -code == signal.SIGKILL else ""
         return Ending(Outcome.KILLED, f"killed by {name}{hint}")
-    skips = metrics.read(run_dir.metrics, "skip")
-    if code == FAILED and skips and skips[-1]["in_a_row"] >= child.train.max_nonfinite_steps:
+    last_step, last_skip = (max((row["step"] for row in metrics.read(run_dir.metrics, kind)),
+                                default=0) for kind in ("step", "skip"))
+    if code == FAILED and last_skip > last_step:
         return Ending(Outcome.DIVERGED, last_line)
     if any(text in last_line for text in OUT_OF_MEMORY_TEXTS):
         return Ending(Outcome.OUT_OF_MEMORY, last_line)
