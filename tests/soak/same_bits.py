@@ -83,7 +83,7 @@ def seed_profile(folder: Path) -> str:
 def shrink(folder: Path) -> str:
     train(folder / "seed", "seed", 100)
     if not (folder / "shrunk").exists():
-        seed("carve", "--run-dir", folder / "seed", "--out", folder / "shrunk", "--profile",
+        seed("shrink", "--run-dir", folder / "seed", "--out", folder / "shrunk", "--profile",
              "fast", "--steps", 20, "--threads", 1, "--set", "distill.batches=8")
     return weights_sha256(folder / "shrunk")
 
