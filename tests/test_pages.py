@@ -1,55 +1,238 @@
-"""Every command of the README runs, with less work where it names an amount."""
+"""The pages are true: commands run as written, links and paths exist, results are quoted.
+
+A page is run block by block in a folder that looks like the checkout and has its own runs/. A block
+marked `sh long` takes over a minute and runs with -m long. The text block behind commands is their
+expected output: any number stands for any other.
+"""
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from seed.config import load_profile, overridden
+from seed.experiments import results
+
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
-            for line in block.splitlines()]
-SHORTER = (("--minutes 3", "--minutes 0.1"),
-           *((f"--steps {n}", "--steps 3") for n in (16000, 2000, 3000, 6000, 4000, 400)),
-           ("--seeds 3", "--seeds 1"),
-           ("--out runs/carved", "--out runs/carved --set distill.batches=2"),
-           ("--tokens-per-s 2000", "--probe-seconds 3 --threads 1 --set model.d_model=64 "
-            "--set model.n_layers=4 --set train.batch_size=2"),
-           ("--minutes 60", "--minutes 0.4 --probe-seconds 2 --bytes-per-parameter 0 --threads 1 "
-            "--set model.d_model=64 --set model.n_layers=4 --set train.batch_size=2"),
-           *((f"--items {n} ", "--items 2 ") for n in (10000, 1000)),
-           ("--turns 10", "--turns 1 --set model.n_layers=1"))
+README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
+RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
+DOCS = [ROOT / "docs" / f"{name}.md" for name in (
+    "training", "curriculum", "practice", "resize", "export", "model", "kernels", "guarantees",
+    "results", "LOG", "contributing", "glossary")]
+PAGES = [README, *DOCS]
+MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
+MAX_COMMAND_S = 600
+PRIVATE_WORDS = re.compile(
+    r"\b(examin\w+|exams?|school|desk|ascen[dt]\w*|carv\w+|refit\w*|rungs?|by heart|goes on"
+    r"|ways? back|at a loss|comes? up|reaching)\b", re.IGNORECASE)
+ALLOWED = re.compile(r"grade school|`(carve|ascend)`")
+
+
+class Block(NamedTuple):
+    kind: str        # what stands behind the opening fence: sh, sh long, python, toml, text
+    text: str
+    heading: str     # the last one above it
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path) -> list[Block]:
+    parsed: list[Block] = []
+    heading, kind, lines = "", None, []
+    for line in text_of(page).splitlines():
+        if line.startswith("```"):
+            if kind is not None:
+                parsed.append(Block(kind, "\n".join(lines), heading))
+            kind, lines = (line[3:].strip(), []) if kind is None else (None, [])
+        elif kind is not None:
+            lines.append(line)
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
+    assert kind is None, "a block has no end"
+    return parsed
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks."""
+    return re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+
+
+def run(command: list[str], workspace: Path) -> str:
+    """What it prints, the log lines last."""
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True,
+                          timeout=MAX_COMMAND_S, env={**os.environ, "PYTHONPATH": str(workspace)})
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def run_shell(block: Block, workspace: Path) -> str:
+    return run(["bash", "-euo", "pipefail", "-c", block.text], workspace)
+
+
+def skeletons(text: str) -> list[str]:
+    """Lines with # for each number, and single spaces."""
+    return [re.sub(r"\s+", " ", re.sub(r"\d[\d.,:]*", "#", line)).strip()
+            for line in text.splitlines() if line.strip()]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+def workspace(tmp_path_factory) -> Path:
+    """A folder with links to all of the checkout but runs/, after the README's first block."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for path in ROOT.iterdir():
+        if path.name not in ("runs", ".git"):
+            (folder / path.name).symlink_to(path)
+    first = next(block for block in blocks(README) if block.kind == "sh")
+    (folder / "first_output").write_text(run_shell(first, folder), encoding="utf-8")
+    return folder
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(runs, command):
-    if command == "bin/test.sh":  # is running now; it must take pytest's options
-        command += " --collect-only -q tests/test_rng.py"
-    for long, short in SHORTER:
-        command = command.replace(long, short)
-    command = command.replace("runs/", f"{runs}/")
-    if "train.sh" in command or "ablate" in command or "carve" in command or "grow.sh" in command:
-        command += " --set curriculum.holdout_items=2"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "PYTHONWARNINGS": "default"})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+def run_page(page: Path, workspace: Path, kind: str) -> int:
+    """Runs a page's blocks of that kind, and Python behind short ones; the number of them."""
+    count, output, heading = 0, "", None
+    for i, block in enumerate(blocks(page)):
+        if block.kind == kind:
+            already = (page, i) == (README, first_shell_block())
+            output = (text_of(workspace / "first_output") if already
+                      else run_shell(block, workspace))
+            count, heading = count + 1, block.heading
+        elif block.kind == "python" and kind == "sh":
+            run([sys.executable, "-c", block.text], workspace)
+            count += 1
+        elif block.kind == "text" and heading == block.heading and output:
+            remaining = skeletons(output)
+            for line in skeletons(block.text):
+                assert line in remaining, f"{line!r} is not printed:\n{output}"
+    return count
 
 
-def test_every_file_that_the_readme_names_is_there():
-    names = re.findall(r"`((?:seed|tests|bin|profiles)/[\w./-]*)`", TEXT)
-    assert len(names) > 30
-    assert not [name for name in names if not (ROOT / name).exists()]
+def first_shell_block() -> int:
+    return [block.kind for block in blocks(README)].index("sh")
 
 
-def test_every_module_has_its_line_in_the_file_map():
-    mapped = TEXT[TEXT.index("## File map"):TEXT.index("## Contributing")]
-    modules = [path.relative_to(ROOT) for path in (ROOT / "seed").rglob("*.py")
-               if path.name != "__init__.py" and "bench" not in path.parts]
-    assert not [str(m) for m in modules if f"`{m}`" not in mapped and f"`{m.name}`" not in mapped]
+def pages_with(*kinds: str) -> list[Path]:
+    return [page for page in PAGES if any(block.kind in kinds for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", pages_with("sh", "python"), ids=name_of)
+def test_commands_of_a_page_run_and_print_what_it_shows(workspace, page):
+    assert run_page(page, workspace, "sh")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", pages_with("sh long"), ids=name_of)
+def test_long_commands_of_a_page_run(workspace, page):
+    assert run_page(page, workspace, "sh long")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_blocks_are_of_a_kind_that_is_tested(page):
+    assert {block.kind for block in blocks(page)} <= {"sh", "sh long", "python", "toml", "text"}
+
+
+@pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
+def test_toml_of_a_page_is_a_valid_part_of_a_profile(page):
+    for block in blocks(page):
+        if block.kind == "toml":
+            base = load_profile("toy").to_dict()
+            for table, values in tomllib.loads(block.text).items():
+                base[table] |= values
+            overridden(base, [])
+
+
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
+def test_links_lead_to_pages_and_headings(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        headings = re.findall(r"^#+ (.+)$", text_of(linked), re.MULTILINE) if anchor else []
+        anchors = [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings]
+        assert not anchor or anchor in anchors, target
+
+
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
+def test_paths_and_tests_that_a_page_names_exist(page):
+    named = re.findall(r"(?<![\w./-])((?:seed|tests|bin|profiles|docs)/[\w./-]*[\w/])(?:::(\w+))?",
+                       text_of(page))
+    for path, test in named:
+        assert (ROOT / path).exists(), path
+        assert not test or f"def {test}(" in text_of(ROOT / path), f"{path}::{test}"
+
+
+def test_modules_that_pages_run_exist():
+    for page in PAGES:
+        for module in re.findall(r"python\s+-m\s+((?:seed|tests)(?:\.\w+)*)", text_of(page)):
+            path = ROOT / module.replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_every_guarantee_names_a_test():
+    rows = [line for line in text_of(ROOT / "docs" / "guarantees.md").splitlines()
+            if line.startswith("| ") and not line.startswith("| claim")]
+    assert len(rows) > 30
+    assert not [row for row in rows if not re.search(r"`(tests/\w+.*\.py|bin/\w+.*\.sh)`", row)]
+
+
+def test_every_page_of_docs_is_checked_here():
+    assert sorted(DOCS) == sorted((ROOT / "docs").glob("*.md"))
+
+
+def test_pages_are_short_and_in_plain_words():
+    assert len(text_of(README).splitlines()) <= MAX_README_LINES
+    assert len(text_of(CHANGELOG).splitlines()) <= MAX_CHANGELOG_LINES
+    for page in [*PAGES, CHANGELOG]:
+        if page not in (RESULTS, LOG):
+            assert len(text_of(page).splitlines()) <= MAX_PAGE_LINES, page
+        assert not PRIVATE_WORDS.findall(ALLOWED.sub("", text_of(page))), page
+
+
+def test_the_changelog_is_by_release():
+    headings = re.findall(r"^## (.+)$", text_of(CHANGELOG), re.MULTILINE)
+    assert headings and all(re.fullmatch(r"Unreleased( \(\d+\.\d+\.\d+\))?|\d+\.\d+\.\d+.*", text)
+                            for text in headings)
+
+
+def test_the_glossary_is_short_and_has_no_word_twice():
+    words = re.findall(r"^\| (?!word)([^|]+?) \|", text_of(GLOSSARY), re.MULTILINE)
+    assert 20 <= len(words) <= MAX_GLOSSARY_WORDS
+    assert len(set(words)) == len(words)
+
+
+def test_figures_of_the_readme_are_quoted_from_the_results():
+    table = next(block for block in blocks(README) if block.heading == "Results")
+    assert table.text in text_of(RESULTS)
+
+
+def test_other_pages_have_no_measured_figures():
+    measured = re.compile(r"\d\d\.\d %|tokens/s|20\d\d-\d\d-\d\d|commit [0-9a-f]{7}")
+    for page in DOCS:
+        if page not in (RESULTS, LOG):
+            assert not measured.search(re.sub(r"\(LOG\.md#[^)]*\)", "", prose(page))), page
+
+
+def test_each_table_of_the_results_can_be_measured_again(tmp_path):
+    names = re.findall(r"<!-- table: (\S+) -->", text_of(RESULTS))
+    assert sorted(names) == sorted(results.TABLES)
+    page = tmp_path / "results.md"
+    page.write_text("before\n<!-- table: profiles -->\nold\n<!-- end -->\nafter\n",
+                    encoding="utf-8")
+    assert results.main(["profiles", "--page", str(page)]) == 0
+    measured = text_of(page)
+    assert measured.startswith("before\n<!-- table: profiles -->\n")
+    assert measured.endswith("\n<!-- end -->\nafter\n")
+    assert "old" not in measured
+    assert re.search(r"20\d\d-\d\d-\d\d, commit \w+.*`python -m seed info", measured)
+    assert "| `seed` | 737,168 |" in measured

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Measures the tables of docs/results.md again: bin/results.sh, or bin/results.sh profiles bench.
+# Needs a quiet machine and about ten minutes.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+"$root/bin/install.sh"
+cd "$root"
+exec .venv/bin/python -m seed.experiments.results "$@"
