@@ -1,1 +1,1 @@
-"""Made-up lessons: what is asked, what is right, and what is kept for the examination."""
+"""Synthetic training items: tasks with verifiers, the dataset of their items, the curriculum."""

@@ -1,7 +1,7 @@
-"""Numbers added, subtracted, compared, sorted and multiplied."""
+"""Addition, subtraction, comparison, sorting and multiplication of numbers."""
 import random
 
-from seed.curriculum.task import Task, digits, integer
+from seed.curriculum.task import Task, integer, number_of_digits
 
 
 def operands(rng: random.Random, level: int) -> tuple[int, int]:
@@ -9,14 +9,14 @@ def operands(rng: random.Random, level: int) -> tuple[int, int]:
     if level == 1:
         return integer(rng, 0, 19), integer(rng, 0, 19)
     low, high = ((2, 2), (1, 3), (4, 5))[level - 2]
-    return digits(rng, low, high), digits(rng, low, high)
+    return number_of_digits(rng, low, high), number_of_digits(rng, low, high)
 
 
 class Add(Task):
     """12+39= is answered 51, most significant digit first."""
-    name, form, chances = "add", r"\d+\+\d+=", (0.1, 0.02, 0.036)
+    name, prompt_pattern, chance_levels = "add", r"\d+\+\d+=", (0.1, 0.02, 0.036)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         return "%d+%d=" % operands(rng, level)
 
     def solve(self, prompt: str) -> str:
@@ -26,9 +26,9 @@ class Add(Task):
 
 class Subtract(Task):
     """51-39= is answered 12; the result is never negative."""
-    name, form, chances = "subtract", r"\d+-\d+=", (0.165, 0.04, 0.045)
+    name, prompt_pattern, chance_levels = "subtract", r"\d+-\d+=", (0.165, 0.04, 0.045)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high = sorted(operands(rng, level))
         return f"{high}-{low}="
 
@@ -38,17 +38,17 @@ class Subtract(Task):
 
 
 class Compare(Task):
-    """12<39! is answered T, else F; the truth is drawn first, so both are equally likely."""
-    name, form, chances = "compare", r"\d+<\d+!", (0.5, 0.5, 0.5)
+    """12<39! is answered T, else F; the answer is drawn first, so both are equally likely."""
+    name, prompt_pattern, chance_levels = "compare", r"\d+<\d+!", (0.5, 0.5, 0.5)
     answers = (b"T", b"F")
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         if level == 1:
             low, high = integer(rng, 0, 29), integer(rng, 0, 29)
         else:
-            low = digits(rng, *((2, 2), (1, 3), (5, 6))[level - 2])
+            low = number_of_digits(rng, *((2, 2), (1, 3), (5, 6))[level - 2])
             near = rng.random() < 0.5 and level < 4
-            high = low + integer(rng, 1, 9) if near else digits(
+            high = low + integer(rng, 1, 9) if near else number_of_digits(
                 rng, *((2, 2), (1, 3), (5, 6))[level - 2])
         low, high = sorted((low, high))
         if rng.random() < 0.5:
@@ -62,12 +62,12 @@ class Compare(Task):
 
 class Sort(Task):
     """7,31,5^ is answered 5,7,31."""
-    name, form, chances = "sort", r"\d+(,\d+)+\^", (0.045, 0.003, 0.002)
+    name, prompt_pattern, chance_levels = "sort", r"\d+(,\d+)+\^", (0.045, 0.003, 0.002)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         count = integer(rng, *((3, 3), (3, 4), (3, 5), (7, 8))[level - 1])
         low, high = ((1, 1), (1, 2), (1, 2), (2, 2))[level - 1]
-        return ",".join([str(digits(rng, low, high)) for _ in range(count)]) + "^"
+        return ",".join([str(number_of_digits(rng, low, high)) for _ in range(count)]) + "^"
 
     def solve(self, prompt: str) -> str:
         return ",".join(sorted(prompt[:-1].split(","), key=int))
@@ -76,13 +76,13 @@ class Sort(Task):
 class AddLong(Task):
     """21+93~ is answered 150: 12 + 39 = 051 with every number's least significant digit first.
 
-    The answer has one digit more than the longer number, so that its length tells nothing.
+    The answer has one digit more than the longer number, so that its length reveals nothing.
     """
-    name, form, chances = "add_long", r"\d+\+\d+~", (0.013, 0.003, 0.001)
+    name, prompt_pattern, chance_levels = "add_long", r"\d+\+\d+~", (0.013, 0.003, 0.001)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high = ((1, 4), (1, 10), (10, 10), (12, 16))[level - 1]
-        left, right = digits(rng, low, high), digits(rng, low, high)
+        left, right = number_of_digits(rng, low, high), number_of_digits(rng, low, high)
         return f"{str(left)[::-1]}+{str(right)[::-1]}~"
 
     def solve(self, prompt: str) -> str:
@@ -93,11 +93,11 @@ class AddLong(Task):
 
 class Multiply(Task):
     """724*6~ is answered 2652: 427 * 6 = 2562 with the least significant digit first."""
-    name, form, chances = "multiply", r"\d+\*\d~", (0.2, 0.16, 0.11)
+    name, prompt_pattern, chance_levels = "multiply", r"\d+\*\d~", (0.2, 0.16, 0.11)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high = ((1, 1), (1, 2), (2, 4), (6, 7))[level - 1]
-        return f"{str(digits(rng, low, high))[::-1]}*{integer(rng, 0, 9)}~"
+        return f"{str(number_of_digits(rng, low, high))[::-1]}*{integer(rng, 0, 9)}~"
 
     def solve(self, prompt: str) -> str:
         left, right = prompt[:-1].split("*")

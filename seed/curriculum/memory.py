@@ -1,36 +1,36 @@
-"""What was said before, and what has become of it."""
+"""Values that are stated early in a prompt and asked for at its end."""
 import random
 import re
 from collections.abc import Iterator
 
-from seed.curriculum.task import LETTERS, Part, Task, integer
+from seed.curriculum.task import LETTERS, Subquestion, Task, integer
 
-HIGHEST = 99  # value of a variable
+MAX_VALUE = 99  # of a variable
 
 
 class Assign(Task):
     """a=3,b=a+4,b= is answered 7: the variable's value at the end.
 
-    Some statements say again what is known: a=3,b=a+4,b=7,c=b-a,c= is answered 4.
+    Some statements restate what is known: a=3,b=a+4,b=7,c=b-a,c= is answered 4.
     """
-    name, form = "assign", r"([a-z]=([a-z]|\d+)([+-]([a-z]|\d+))?,)+[a-z]="
-    chances = (0.15, 0.155, 0.155)
+    name, prompt_pattern = "assign", r"([a-z]=([a-z]|\d+)([+-]([a-z]|\d+))?,)+[a-z]="
+    chance_levels = (0.15, 0.155, 0.155)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         values: dict[str, int] = {}
-        said = ""
+        statements = ""
         for _ in range(integer(rng, *((2, 3), (3, 5), (5, 8), (13, 14))[level - 1])):
             known = list(values)
             some = known[int(rng.random() * len(known))] if len(known) > 1 else ""
             if some and rng.random() < 0.3:
-                said += f"{some}={values[some]},"
+                statements += f"{some}={values[some]},"
                 continue
             name = some if some and level > 2 and rng.random() < 0.3 else self._fresh(rng, values)
             text, value = self._value(rng, values)
-            said += f"{name}={text},"
+            statements += f"{name}={text},"
             values[name] = value
         known = list(values)
-        return f"{said}{known[int(rng.random() * len(known))]}="
+        return f"{statements}{known[int(rng.random() * len(known))]}="
 
     @staticmethod
     def _fresh(rng: random.Random, values: dict[str, int]) -> str:
@@ -47,46 +47,46 @@ class Assign(Task):
             left = known[int(rng.random() * len(known))]
             right = (known[int(rng.random() * len(known))] if rng.random() < 0.5 else
                      str(integer(rng, 0, 9)))
-            other = values[right] if right in values else int(right)
+            operand = values[right] if right in values else int(right)
             plus = rng.random() < 0.5
-            value = values[left] + other if plus else values[left] - other
-            if 0 <= value <= HIGHEST:
+            value = values[left] + operand if plus else values[left] - operand
+            if 0 <= value <= MAX_VALUE:
                 return f"{left}{'+' if plus else '-'}{right}", value
         value = integer(rng, 0, 20)
         return str(value), value
 
     def solve(self, prompt: str) -> str:
         values: dict[str, int] = {}
-        *said, asked = prompt[:-1].split(",")
+        *statements, variable = prompt[:-1].split(",")
         for name, left, operator, right in re.findall(
-                r"([a-z])=(\w+)(?:([+-])(\w+))?", ",".join(said)):
+                r"([a-z])=(\w+)(?:([+-])(\w+))?", ",".join(statements)):
             if any(word.isalpha() and word not in values for word in (left, right)):
                 return ""
-            one, other = (values[word] if word.isalpha() else int(word or 0)
-                          for word in (left, right))
-            values[name] = one - other if operator == "-" else one + other
-        return str(values.get(asked, ""))
+            first, second = (values[word] if word.isalpha() else int(word or 0)
+                             for word in (left, right))
+            values[name] = first - second if operator == "-" else first + second
+        return str(values.get(variable, ""))
 
-    def parts(self, prompt: str) -> Iterator[Part]:
-        return said_again(self, prompt, r"([a-z])=(\d+),", "=")
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        return restated_facts(self, prompt, r"([a-z])=(\d+),", "=")
 
 
-def said_again(task: Task, prompt: str, fact: str, mark: str) -> Iterator[Part]:
-    """Questions that the prompt answers itself: facts that could be known when they are said."""
-    for found in re.finditer(fact, prompt):
-        question = prompt[:found.start(1)] + found[1] + mark
-        if task.solve(question) == found[2]:
-            yield Part(found.start(2), question, found[2])
+def restated_facts(task: Task, prompt: str, pattern: str, mark: str) -> Iterator[Subquestion]:
+    """Facts of the form `pattern` that already followed from the prompt when it states them."""
+    for match in re.finditer(pattern, prompt):
+        question = prompt[:match.start(1)] + match[1] + mark
+        if task.solve(question) == match[2]:
+            yield Subquestion(match.start(2), question, match[2])
 
 
 class Recall(Task):
-    """k:ab,f:qz,k: is answered ab: what was said of a letter, among up to 20 pairs.
+    """k:ab,f:qz,k: is answered ab: the value of a letter, among up to 20 pairs.
 
-    A third of the pairs after the second say again what is known.
+    A third of the pairs after the second restate what is known.
     """
-    name, form, chances = "recall", r"([a-z]:[a-z]{2},)+[a-z]:", (0.004, 0.004, 0.004)
+    name, prompt_pattern, chance_levels = "recall", r"([a-z]:[a-z]{2},)+[a-z]:", (0.004, 0.004, 0.004)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         count = integer(rng, *((2, 4), (2, 10), (2, 20), (24, 26))[level - 1])
         names = list(LETTERS)
         for i in range(count):  # the first steps of a Fisher-Yates shuffle
@@ -106,5 +106,5 @@ class Recall(Task):
     def solve(self, prompt: str) -> str:
         return dict(re.findall(r"([a-z]):([a-z]{2}),", prompt)).get(prompt[-2], "")
 
-    def parts(self, prompt: str) -> Iterator[Part]:
-        return said_again(self, prompt, r"([a-z]):([a-z]{2}),", ":")
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        return restated_facts(self, prompt, r"([a-z]):([a-z]{2}),", ":")

@@ -1,4 +1,4 @@
-"""How a sequence goes on, and what is missing in it."""
+"""Continuing a sequence, and finding the term that is missing in one."""
 import random
 
 from seed.curriculum.task import Task, integer, letters
@@ -23,18 +23,18 @@ def alternation(rng: random.Random, total: int, first: int = 0) -> list[int]:
     return [up + number for number in numbers]
 
 
-def progression(rng: random.Random, total: int, most: int) -> list[int]:
-    """Times 2 or 3 at each step, or divided by it; up to `most`."""
+def progression(rng: random.Random, total: int, highest: int) -> list[int]:
+    """Times 2 or 3 at each step, or divided by it; up to `highest`."""
     ratio = integer(rng, 2, 3)
-    start = integer(rng, 1, most // ratio ** (total - 1))
+    start = integer(rng, 1, highest // ratio ** (total - 1))
     numbers = [start * ratio ** i for i in range(total)]
     return numbers if rng.random() < 0.5 else numbers[::-1]
 
 
 def interleaving(rng: random.Random, pairs: int, first: int, span: int) -> list[int]:
     """Two runs in turn."""
-    one, other = (run(rng, pairs, 1, 9, first, span) for _ in range(2))
-    return [number for pair in zip(one, other) for number in pair]
+    even, odd = (run(rng, pairs, 1, 9, first, span) for _ in range(2))
+    return [number for pair in zip(even, odd) for number in pair]
 
 
 def joined(numbers: list[int]) -> str:
@@ -43,9 +43,9 @@ def joined(numbers: list[int]) -> str:
 
 class Count(Task):
     """3,6,9: is answered 12,15,18: the next three, up or down."""
-    name, form, chances = "count", r"\d+,\d+,\d+:", (0.025, 0.008, 0.004)
+    name, prompt_pattern, chance_levels = "count", r"\d+,\d+,\d+:", (0.025, 0.008, 0.004)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         return joined(run(rng, 6, *((1, 3, 0, 100), (1, 9, 0, 150), (1, 25, 0, 250),
                                     (1, 9, 1000, 5000))[level - 1])[:3]) + ":"
 
@@ -61,10 +61,10 @@ class Next(Task):
     abcabca; is answered b. 4,8,12,16; is answered 20, 5,9,7,11,9; is answered 13, 3,6,12; is
     answered 24, and 1,20,3,18,5,16; is answered 7.
     """
-    name, form = "next", r"[a-z]{4,};|\d+(,\d+){2,};"
-    chances = (0.055, 0.012, 0.02, 0.05, 0.03)
+    name, prompt_pattern = "next", r"[a-z]{4,};|\d+(,\d+){2,};"
+    chance_levels = (0.055, 0.012, 0.02, 0.05, 0.03)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         if level == 1:
             period = letters(rng, 2, 3)
             return (3 * period)[:2 * len(period) + integer(rng, 0, len(period) - 1)] + ";"
@@ -95,10 +95,10 @@ class Next(Task):
 
 class Missing(Task):
     """4,8,_,16; is answered 12: the term left out of a run or an alternation."""
-    name, form = "missing", r"(?=[^_]*_[^_]*$)(\d+|_)(,(\d+|_)){3,};"
-    chances = (0.03, 0.012, 0.02)
+    name, prompt_pattern = "missing", r"(?=[^_]*_[^_]*$)(\d+|_)(,(\d+|_)){3,};"
+    chance_levels = (0.03, 0.012, 0.02)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         numbers = (run(rng, integer(rng, 4, 5), 1, 9, 0, 100) if level == 1 else
                    run(rng, integer(rng, 4, 6), 1, 25, 0, 250) if level == 2 else
                    alternation(rng, integer(rng, 5, 7)) if level == 3 else
@@ -113,6 +113,6 @@ class Missing(Task):
         at = shown.index("_")
         known = {i: int(text) for i, text in enumerate(shown) if i != at}
         changes = {known[i + 2] - known[i] for i in known if i + 2 in known}
-        found = {known[at + way] - way // 2 * change for change in changes for way in (-2, 2)
-                 if at + way in known}
-        return str(found.pop()) if len(changes) == len(found) == 1 else ""
+        values = {known[at + offset] - offset // 2 * change for change in changes
+                  for offset in (-2, 2) if at + offset in known}
+        return str(values.pop()) if len(changes) == len(values) == 1 else ""

@@ -1,10 +1,11 @@
-"""What a task is: a generator, a verifier that works the prompt out again, levels and chance.
+"""What a task is: a generator of items, a verifier that works the answer out again, levels, chance.
+
+To add a task, write a subclass of `Task` in the file of its subject and list it in a grade of
+tasks.py; tests/curriculum/test_tasks.py then says what is missing.
 
 Every prompt ends in bytes that close it and show, read alone, which task it belongs to. Answers end
-with END, which the verifier does not see. Level len(chances) + 1 is the extrapolation level: its
-prompts are longer than any that is trained. `chance(level)` is the accuracy of the best answer that
-ignores the prompt, on training or holdout items, whichever is higher (a holdout of few prompts has
-commoner answers), rounded up. Tasks of few answers list them, and examinations balance them.
+with END, which the verifier does not see. Level len(chance_levels) + 1 is the extrapolation level:
+its prompts are longer than any that is trained.
 """
 import hashlib
 import random
@@ -24,10 +25,10 @@ class Item(NamedTuple):
     answer: bytes  # without END
 
 
-class Part(NamedTuple):
+class Subquestion(NamedTuple):
     """A question that is answered once the first `end` bytes of a prompt are read.
 
-    Its answer is learnt as far as the prompt goes on with it, and the first byte in any case.
+    Its answer is a target there as far as the prompt continues with it, at least its first byte.
     """
     end: int
     question: str   # closed like every prompt of its task
@@ -44,7 +45,7 @@ def integer(rng: random.Random, low: int, high: int) -> int:
     return low + int(rng.random() * (high - low + 1))
 
 
-def digits(rng: random.Random, low: int, high: int) -> int:
+def number_of_digits(rng: random.Random, low: int, high: int) -> int:
     """A number of low..high digits, each length equally likely."""
     length = integer(rng, low, high)
     return integer(rng, 0 if length == 1 else 10 ** (length - 1), 10 ** length - 1)
@@ -55,52 +56,56 @@ def letters(rng: random.Random, low: int, high: int) -> str:
 
 
 class Task:
-    """Subclasses give `name`, `form` (what a prompt looks like), `chances`, `ask` and `solve`."""
+    """Subclasses give `name`, `prompt_pattern`, `chance_levels`, `sample_prompt` and `solve`.
+
+    A chance level is the accuracy in 0..1 of the best answer that ignores the prompt, on training
+    or holdout items, whichever is higher, rounded up (a small holdout has more frequent answers).
+    """
     name: str
-    form: str                    # regular expression of the whole prompt
-    chances: tuple[float, ...]   # one for each training level
-    answers: tuple[bytes, ...] = ()  # all of them, where they are few
-    extrapolates = True
-    stepwise = False   # each level is the same with more steps: studied as the one below is known
+    prompt_pattern: str                # regular expression of the whole prompt
+    chance_levels: tuple[float, ...]   # of each training level
+    answers: tuple[bytes, ...] = ()    # all of them where they are few: evaluations balance them
+    extrapolates = True                # whether there is an extrapolation level
+    stepwise = False   # a level is the one below with more steps: it waits until that is known
 
     @property
     def levels(self) -> range:
-        return range(1, len(self.chances) + 1)
+        return range(1, len(self.chance_levels) + 1)
 
     def chance(self, level: int) -> float:
         """Chance level in 0..1; the extrapolation level counts as the hardest trained one."""
-        return self.chances[min(level, len(self.chances)) - 1]
+        return self.chance_levels[min(level, len(self.chance_levels)) - 1]
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         raise NotImplementedError
 
     def solve(self, prompt: str) -> str:
-        """The answer; nothing if the prompt, though of this form, asks nothing that has one."""
+        """The answer; "" for a prompt that matches the pattern and has no answer."""
         raise NotImplementedError
 
-    def parts(self, prompt: str) -> Iterable[Part]:
-        """Shorter questions that the prompt answers on its way, learnt beside its own.
+    def intermediate_targets(self, prompt: str) -> Iterable[Subquestion]:
+        """Shorter questions of this task whose answers are further targets inside the prompt.
 
-        A brain says nothing of use while it reads, so each byte there is free to be taught: one
-        bit for a string of forty is too little to find out what to keep of it.
+        Outputs inside a prompt are otherwise unused, and one answer bit for a string of forty bytes
+        is too weak a signal to learn what to keep of it.
         """
         return ()
 
     def generate(self, rng: random.Random, level: int) -> Item:
-        prompt = self.ask(rng, level)
+        prompt = self.sample_prompt(rng, level)
         return Item(self.name, level, encode(prompt), encode(self.solve(prompt)))
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
-        """True if `prompt` is one of this task's and `answer` (without END) is right."""
+        """True if `prompt` belongs to this task and `answer` (without END) is right."""
         text = prompt.decode("utf-8", errors="replace")
-        if answer == b"" or not re.fullmatch(self.form, text, re.ASCII):
+        if answer == b"" or not re.fullmatch(self.prompt_pattern, text, re.ASCII):
             return False
         try:
             return encode(self.solve(text)) == answer
-        except ValueError:   # Python reads no number of more than 4,300 digits
+        except ValueError:   # Python parses no number of more than 4,300 digits
             return False
 
-    def opening(self, text: bytes) -> bytes:
-        """The prompt of this task with which a text begins; nothing if it does not."""
-        found = re.match(self.form, text.decode("utf-8", errors="replace"), re.ASCII)
-        return encode(found[0]) if found else b""
+    def parse_prompt(self, text: bytes) -> bytes:
+        """The prompt of this task at the start of a text; b"" if there is none."""
+        match = re.match(self.prompt_pattern, text.decode("utf-8", errors="replace"), re.ASCII)
+        return encode(match[0]) if match else b""

@@ -1,4 +1,4 @@
-"""All tasks, in the six grades in which they are studied."""
+"""All tasks, in the six grades of the curriculum. task.py says how to add one."""
 from seed.curriculum.arithmetic import Add, AddLong, Compare, Multiply, Sort, Subtract
 from seed.curriculum.memory import Assign, Recall
 from seed.curriculum.problems import Brackets, Grid, Nested, Story

@@ -3,36 +3,36 @@ import random
 import re
 from collections.abc import Iterator
 
-from seed.curriculum.task import Part, Task, integer
+from seed.curriculum.task import Subquestion, Task, integer
 
 MODULUS = 5
 
 
 class Parity(Task):
     """10110# is answered 1: whether the number of ones is odd."""
-    name, form, chances = "parity", r"[01]+#", (0.5, 0.5, 0.5)
+    name, prompt_pattern, chance_levels = "parity", r"[01]+#", (0.5, 0.5, 0.5)
     answers, stepwise = (b"0", b"1"), True
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
         return "".join(["01"[rng.random() < 0.5] for _ in range(length)]) + "#"
 
     def solve(self, prompt: str) -> str:
         return str(prompt.count("1") % 2)
 
-    def parts(self, prompt: str) -> Iterator[Part]:
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
         odd = 0
         for end, bit in enumerate(prompt[:-1], 1):
             odd ^= bit == "1"
-            yield Part(end, prompt[:end] + "#", str(int(odd)))
+            yield Subquestion(end, prompt[:end] + "#", str(int(odd)))
 
 
 class Modular(Task):
     """7+4*2% is answered 0: the value modulo 5, products first."""
-    name, form, chances = "modular", r"\d([+*-]\d)+%", (0.2, 0.2, 0.2)
+    name, prompt_pattern, chance_levels = "modular", r"\d([+*-]\d)+%", (0.2, 0.2, 0.2)
     answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         terms = integer(rng, *((2, 3), (2, 8), (2, 20), (21, 128))[level - 1])
         marks = [mark + "0123456789"[int(rng.random() * 10)]
                  for mark in ["+-*"[int(rng.random() * 3)] for _ in range(terms - 1)]]
@@ -43,13 +43,13 @@ class Modular(Task):
     def solve(self, prompt: str) -> str:
         return str(list(self._values(prompt))[-1])
 
-    def parts(self, prompt: str) -> Iterator[Part]:
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
         for i, value in enumerate(list(self._values(prompt))[1:]):
-            yield Part(2 * i + 3, prompt[:2 * i + 3] + "%", str(value))
+            yield Subquestion(2 * i + 3, prompt[:2 * i + 3] + "%", str(value))
 
     @staticmethod
     def _values(prompt: str) -> Iterator[int]:
-        """The value after each digit: a sum, and the product that may still go on."""
+        """The value after each digit: the sum so far, whose last product may still grow."""
         total, product = 0, int(prompt[0])
         yield product % MODULUS
         for operator, digit in zip(prompt[1:-1:2], prompt[2:-1:2]):
@@ -62,55 +62,55 @@ class Modular(Task):
 
 class Cycle(Task):
     """RRL@ is answered 1: the place on a ring of five after steps right, left, or none (S)."""
-    name, form, chances = "cycle", r"[LRS]+@", (0.2, 0.2, 0.2)
+    name, prompt_pattern, chance_levels = "cycle", r"[LRS]+@", (0.2, 0.2, 0.2)
     answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
-        wanted = int(rng.random() * MODULUS)
+        answer = int(rng.random() * MODULUS)
         while True:
             moves = "".join(["LRS"[int(rng.random() * 3)] for _ in range(length)])
-            if (moves.count("R") - moves.count("L")) % MODULUS == wanted:
+            if (moves.count("R") - moves.count("L")) % MODULUS == answer:
                 return moves + "@"
 
     def solve(self, prompt: str) -> str:
         return str((prompt.count("R") - prompt.count("L")) % MODULUS)
 
-    def parts(self, prompt: str) -> Iterator[Part]:
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
         place = 0
         for end, move in enumerate(prompt[:-1], 1):
             place = (place + (move == "R") - (move == "L")) % MODULUS
-            yield Part(end, prompt[:end] + "@", str(place))
+            yield Subquestion(end, prompt[:end] + "@", str(place))
 
 
 class Boolean(Task):
     """T&!F|T$ is answered T: ! binds first, then & (and), | (or), ^ (xor) from left to right."""
-    name, form, chances = "boolean", r"!?[TF]([&|^]!?[TF])+\$", (0.5, 0.5, 0.5)
+    name, prompt_pattern, chance_levels = "boolean", r"!?[TF]([&|^]!?[TF])+\$", (0.5, 0.5, 0.5)
     answers, stepwise = (b"T", b"F"), True
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         terms = integer(rng, *((3, 4), (3, 8), (3, 16), (25, 64))[level - 1])
-        wanted = "T" if rng.random() < 0.5 else "F"
+        answer = "T" if rng.random() < 0.5 else "F"
         while True:
             words = [("", "!")[rng.random() < 0.3] + "TF"[rng.random() < 0.5]
                      for _ in range(terms)]
             prompt = words[0] + "".join(["&|^"[int(rng.random() * 3)] + w for w in words[1:]]) + "$"
-            if self.solve(prompt) == wanted:
+            if self.solve(prompt) == answer:
                 return prompt
 
     def solve(self, prompt: str) -> str:
-        return [part.answer for part in self._worked_out(prompt)][-1]
+        return [step.answer for step in self._steps(prompt)][-1]
 
-    def parts(self, prompt: str) -> Iterator[Part]:
-        return (part for part in self._worked_out(prompt) if len(part.question) > 3)
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        return (step for step in self._steps(prompt) if len(step.question) > 3)
 
     @staticmethod
-    def _worked_out(prompt: str) -> Iterator[Part]:
+    def _steps(prompt: str) -> Iterator[Subquestion]:
         """The value after each term."""
         value = False
-        for found in re.finditer(r"([&|^]?)(!?)([TF])", prompt):
-            operator, negate, term = found.groups()
-            other = (term == "T") != bool(negate)
-            value = (value and other if operator == "&" else
-                     value != other if operator == "^" else value or other)
-            yield Part(found.end(), prompt[:found.end()] + "$", "T" if value else "F")
+        for match in re.finditer(r"([&|^]?)(!?)([TF])", prompt):
+            operator, negate, term = match.groups()
+            operand = (term == "T") != bool(negate)
+            value = (value and operand if operator == "&" else
+                     value != operand if operator == "^" else value or operand)
+            yield Subquestion(match.end(), prompt[:match.end()] + "$", "T" if value else "F")

@@ -1,9 +1,9 @@
-"""The vocabulary: the 256 bytes. Specials are bytes that UTF-8 never uses."""
+"""The vocabulary: the 256 byte values. Special tokens are bytes that UTF-8 never uses."""
 from collections.abc import Iterable
 
+VOCAB_SIZE = 256
 PAD = 0xFF  # fills a row's unused end
 END = 0xFE  # ends every answer
-VOCAB_SIZE = 256
 
 
 def encode(text: str) -> bytes:
@@ -11,10 +11,10 @@ def encode(text: str) -> bytes:
 
 
 def decode(tokens: Iterable[int]) -> str:
-    """Text up to the first END or PAD; bytes that are not UTF-8 become the replacement mark."""
-    out = bytearray()
+    """Text up to the first END or PAD; invalid UTF-8 becomes the replacement character."""
+    text = bytearray()
     for token in tokens:
         if token in (END, PAD):
             break
-        out.append(token)
-    return out.decode("utf-8", errors="replace")
+        text.append(token)
+    return text.decode("utf-8", errors="replace")

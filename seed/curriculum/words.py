@@ -1,4 +1,4 @@
-"""Letters said again, and who the robot is."""
+"""Copying letters, and answering who the robot is."""
 import random
 
 from seed.curriculum.task import Task, letters
@@ -7,9 +7,9 @@ from seed.curriculum.vocab import encode
 
 class Copy(Task):
     """abc> is answered abc."""
-    name, form, chances = "copy", r"[a-z]+>", (0.003, 0.003, 0.003)
+    name, prompt_pattern, chance_levels = "copy", r"[a-z]+>", (0.003, 0.003, 0.003)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         return letters(rng, *((3, 4), (3, 8), (3, 12), (16, 24))[level - 1]) + ">"
 
     def solve(self, prompt: str) -> str:
@@ -18,9 +18,9 @@ class Copy(Task):
 
 class Repeat(Task):
     """abc& is answered abcabc."""
-    name, form, chances = "repeat", r"[a-z]+&", (0.003, 0.003, 0.003)
+    name, prompt_pattern, chance_levels = "repeat", r"[a-z]+&", (0.003, 0.003, 0.003)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         return letters(rng, *((3, 3), (3, 4), (3, 6), (9, 12))[level - 1]) + "&"
 
     def solve(self, prompt: str) -> str:
@@ -30,9 +30,9 @@ class Repeat(Task):
 class Identity(Task):
     """who are you? is answered from the profile's [identity] table, in any wording.
 
-    A wording is an opening, a letter case and a closing; the holdout keeps whole wordings back.
+    A wording is an opening, a letter case and a closing; the holdout consists of whole wordings.
     """
-    name, form, extrapolates = "identity", r"[^?]+\?+", False
+    name, prompt_pattern, extrapolates = "identity", r"[^?]+\?+", False
     openings = ("", "please, ", "tell me, ", "hey, ", "robot, ", "seed, ", "hello, ", "now, ",
                 "and ", "so, ", "say, ", "well, ")
     closings = ("?", "??", " ?")
@@ -42,9 +42,9 @@ class Identity(Task):
         self.table = {question.strip(" ?").casefold(): answer for question, answer in table.items()}
         self.questions = list(self.table)
         self.answers = tuple(encode(answer) for answer in self.table.values())
-        self.chances = (max(map(self.answers.count, self.answers)) / len(self.answers),)
+        self.chance_levels = (max(map(self.answers.count, self.answers)) / len(self.answers),)
 
-    def ask(self, rng: random.Random, level: int) -> str:
+    def sample_prompt(self, rng: random.Random, level: int) -> str:
         opening, question, case, closing = [
             int(rng.random() * len(choices))
             for choices in (self.openings, self.questions, self.cases, self.closings)]
