@@ -14,7 +14,7 @@ class Stream(IntEnum):
     SAMPLE = 4
     GENERATE = 5
     CONTEXT = 6
-    EXAM = 7
+    EVALUATION = 7
     SELFPLAY = 8
     ROLLOUT = 9
     TEACHER = 10

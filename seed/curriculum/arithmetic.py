@@ -52,7 +52,7 @@ class Compare(Task):
                 rng, *((2, 2), (1, 3), (5, 6))[level - 2])
         low, high = sorted((low, high))
         if rng.random() < 0.5:
-            return f"{low}<{high + (low == high)}!"
+            return f"{low}<{high + 1 if low == high else high}!"
         return f"{high}<{low}!"
 
     def solve(self, prompt: str) -> str:

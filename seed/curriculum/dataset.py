@@ -1,7 +1,11 @@
-"""Lessons: the mixture of tasks, packed training batches, holdout and extrapolation items.
+"""The dataset: the mixture of tasks, packed training batches, holdout and extrapolation items.
+
+From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts them into rows, and
+`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE. With
+curriculum.intermediate_targets, `_add_intermediate_targets` adds targets inside the prompts.
 
 An item belongs to the holdout if the hash of its prompt says so (1 in 8), whatever the seed. For
-identity that keeps back whole wordings, never a question or an answer.
+identity the holdout has whole wordings, never all of a question or of an answer.
 """
 import difflib
 import hashlib
@@ -15,36 +19,42 @@ import numpy as np
 
 from seed.config import CurriculumConfig
 from seed.errors import ConfigError
-from seed.curriculum.user_tasks import is_user_task, load
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item, Task, is_holdout
 from seed.curriculum.tasks import NAMES, PLAIN
+from seed.curriculum.user_tasks import is_user_task, load
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
 from seed.rng import Stream, dice
 
-IGNORE = -1  # a target that is not learnt
-FEW_LEVELS = 3    # a task with fewer is asked more in an examination of the curriculum
-ATTEMPTS = 100_000  # to draw an item of one side of the split
+IGNORE = -1             # a target outside the loss mask
+MIN_EVAL_LEVELS = 3     # a task with fewer levels has as many evaluation items as one with these
+MAX_DRAWS = 100_000     # for an item on one side of the holdout split
 
 
 class Batch(NamedTuple):
-    """`targets` are the next byte if it is of an answer or END, else IGNORE; inside a prompt they
-    are the answers to its parts."""
+    """`targets` are the next byte where the loss mask has an answer or END, else IGNORE; inside a
+    prompt they are the answers to its subquestions."""
     tokens: np.ndarray   # (b, t) int32
     targets: np.ndarray  # (b, t) int32
 
 
 class SoftTargetBatch(NamedTuple):
-    """A batch with what a parent expects of each byte, as `reference.SoftTargets` has it."""
-    tokens: np.ndarray   # (b, t) int32
-    targets: np.ndarray  # (b, t) int32
-    topk_ids: np.ndarray   # (b, t, k) int32, < 0 where it says nothing
-    topk_probs: np.ndarray    # (b, t, k) float32
+    """A batch with a parent's soft targets, as in `reference.SoftTargets`."""
+    tokens: np.ndarray      # (b, t) int32
+    targets: np.ndarray     # (b, t) int32
+    topk_ids: np.ndarray    # (b, t, k) int32, < 0 where there is no soft target
+    topk_probs: np.ndarray  # (b, t, k) float32
+
+
+class Pool(NamedTuple):
+    """Items beside those of the generators, and the fraction of a batch's items that they get."""
+    data_fraction: float
+    items: Sequence[Item]
 
 
 class Dataset:
-    """The tasks with a share above 0, in the order of `NAMES`. Shares count items, not bytes."""
+    """The tasks with a weight above 0, in the order of `NAMES`. Weights count items, not bytes."""
 
     def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int):
         for name in config.tasks:
@@ -63,194 +73,202 @@ class Dataset:
         self.levels = [(task, level) for task in self.tasks.values() for level in task.levels]
 
     def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
-             answer: bytes | None = None, longest: int | None = None) -> Item:
-        """An item of that side of the split and, if given, with that answer or of that length.
+             answer: bytes | None = None, max_item_bytes: int | None = None) -> Item:
+        """An item on that side of the holdout split, with that answer and of that size if given.
 
         Raises ConfigError if there is none.
         """
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_DRAWS):
             item = task.generate(rng, level)
-            if longest is not None and len(item.prompt) + len(item.answer) > longest:
+            if max_item_bytes is not None and item_bytes(item) > max_item_bytes:
                 continue
             if answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
                 return item
-        if longest is not None and len(item.prompt) + len(item.answer) > longest:
-            raise ConfigError(_too_long(item, longest))
-        raise ConfigError(f"{task.name}: none of {ATTEMPTS} prompts of level {level} is for "
+        if max_item_bytes is not None and item_bytes(item) > max_item_bytes:
+            raise ConfigError(_too_long(item, max_item_bytes - 1))
+        raise ConfigError(f"{task.name}: none of {MAX_DRAWS} prompts of level {level} is for "
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
 
     def check(self, seq_len: int) -> None:
         """Raises ConfigError unless every task and level has an item that fits into a row."""
         rng = dice(self.seed, Stream.SAMPLE, 0)
         for task, level in self.levels:
-            self.draw(rng, task, level, holdout=False, longest=seq_len)
+            self.draw(rng, task, level, holdout=False, max_item_bytes=seq_len + 1)
 
     def mixture(self, curriculum: CurriculumState) -> list[float]:
-        """The weight of each task and level, in their order: a task's share, as it is needed."""
+        """The weight of each of `levels`: the profile's times the curriculum's."""
         return [self.config.tasks[task.name] / len(task.levels)
                 * curriculum.sampling_weight(self.config, task, level)
                 for task, level in self.levels]
 
     def batch(self, curriculum: CurriculumState, step: int, batch_size: int, seq_len: int,
-              extra: Sequence[tuple[float, Sequence[Item]]] = (),
-              whole: Callable[[Item], bool] = lambda item: False) -> Batch:
-        """Rows packed with whole items; a pure function of all that is given and the seed.
+              extra_pools: Sequence[Pool] = (),
+              learn_prompt_fn: Callable[[Item], bool] = lambda item: False) -> Batch:
+        """Rows packed with whole items; a pure function of the arguments and the seed.
 
-        Of each pair in `extra` the first is the share that its items have, as soon as there are
-        any. Items are drawn until their bytes would fill the rows, and packed the longest first,
-        each into the row that it fills best; what finds no room is dropped. In its row an item
-        stands in the order of the draw. Of an item that is `whole` the prompt is learnt as well,
-        instead of its parts. Items that outgrow a row are not drawn. Raises ConfigError if nothing
-        else is left of a task and level, or if nothing is open.
+        Items are drawn until their bytes would fill the rows; those that outgrow a row are not
+        drawn, those that then fit nowhere are dropped. Where `learn_prompt_fn` is true the prompt
+        is in the loss mask as well, without intermediate targets. Raises ConfigError if a task and
+        level has no item that fits, or if no task is unlocked.
         """
-        pools = [(share, own) for share, own in extra if own and share]
-        extras = list(accumulate(share for share, _ in pools))
-        rng = dice(self.seed, Stream.BATCH, step)
-        shares = list(accumulate(self.mixture(curriculum)))
-        if not shares[-1]:
-            raise ConfigError(f"curriculum.tasks has nothing of grade {curriculum.unlocked} or below: "
-                              f"use the profile with which the run was started")
-        items: list[Item] = []
-        used = 0
-        while used < batch_size * (seq_len + 1):
-            which = bisect(extras, rng.random()) if pools else 0
-            if which < len(pools):
-                own = pools[which][1]
-                items.append(own[int(rng.random() * len(own))])
-            else:
-                task, level = self.levels[bisect(shares, rng.random() * shares[-1])]
-                items.append(self.draw(rng, task, level, holdout=False, longest=seq_len))
-            used += size(items[-1])
-        rows = _pack(items, batch_size, seq_len + 1)
-        batch = _lay_out(rows, seq_len, whole)
+        rows = _pack(self._training_items(curriculum, step, batch_size * (seq_len + 1), seq_len + 1,
+                                          extra_pools), batch_size, seq_len + 1)
+        batch = _lay_out(rows, seq_len, learn_prompt_fn)
         if self.config.intermediate_targets:
-            self._add_parts(rows, batch.targets, whole)
+            self._add_intermediate_targets(rows, batch.targets, learn_prompt_fn)
         return batch
 
-    def _add_parts(self, rows: Sequence[Sequence[Item]], targets: np.ndarray,
-                   whole: Callable[[Item], bool]) -> None:
-        """Sets the targets inside the prompts: answers to their parts, unless the holdout asks
-        them."""
-        for row, own in zip(rows, targets):
+    def _training_items(self, curriculum: CurriculumState, step: int, n_bytes: int,
+                        max_item_bytes: int, extra_pools: Sequence[Pool]) -> list[Item]:
+        """Items of the pools and of the mixture that have at least `n_bytes` together."""
+        pools = [pool for pool in extra_pools if pool[0] and pool[1]]
+        pool_bounds = list(accumulate(data_fraction for data_fraction, _ in pools))
+        rng = dice(self.seed, Stream.BATCH, step)
+        bounds = list(accumulate(self.mixture(curriculum)))
+        if not bounds[-1]:
+            raise ConfigError(f"curriculum.tasks has no task of grade {curriculum.unlocked} or "
+                              f"below: use the profile with which the run was started")
+        items: list[Item] = []
+        total = 0
+        while total < n_bytes:
+            i = bisect(pool_bounds, rng.random()) if pools else 0
+            if i < len(pools):
+                pool = pools[i][1]
+                items.append(pool[int(rng.random() * len(pool))])
+            else:
+                task, level = self.levels[bisect(bounds, rng.random() * bounds[-1])]
+                items.append(self.draw(rng, task, level, False, max_item_bytes=max_item_bytes))
+            total += item_bytes(items[-1])
+        return items
+
+    def _add_intermediate_targets(self, rows: Sequence[Sequence[Item]], targets: np.ndarray,
+                                  learn_prompt_fn: Callable[[Item], bool]) -> None:
+        """Sets targets (b, t) inside prompts: answers to subquestions that are not of the holdout.
+
+        Items of extra pools have none: their level is not a training level.
+        """
+        for row, row_targets in zip(rows, targets):
             start = 0
             for item in row:
                 task = self.tasks.get(item.task)
-                parts = task.parts(decode(item.prompt)) if (
-                    task and item.level in task.levels and not whole(item)) else (
-                    ())  # what is extra tells its answer alone
-                for end, question, answer in parts:
-                    if is_holdout(encode(question)):
-                        continue
-                    for i, byte in enumerate(encode(answer)):
-                        own[start + end - 1 + i] = byte
-                        if item.prompt[end + i] != byte:
-                            break
-                start += size(item)
+                if task and item.level in task.levels and not learn_prompt_fn(item):
+                    for end, question, answer in task.intermediate_targets(decode(item.prompt)):
+                        if is_holdout(encode(question)):
+                            continue
+                        for i, byte in enumerate(encode(answer)):
+                            row_targets[start + end - 1 + i] = byte
+                            if item.prompt[end + i] != byte:
+                                break
+                start += item_bytes(item)
 
     def holdout(self, n_per_level: int) -> list[Item]:
         """n items a task and training level, never trained on; the same for every run seed."""
-        return self._examination(self.tasks, n_per_level, Stream.HOLDOUT)
+        return [item for name, task in self.tasks.items()
+                for item in self._held_out(name, task.levels, n_per_level, Stream.HOLDOUT)]
 
     def evaluation_items(self, curriculum: CurriculumState) -> list[Item]:
-        """What the curriculum asks of all that it has opened; never trained on either."""
+        """What the curriculum is evaluated on: holdout items of all unlocked tasks."""
         return [item for name, task in self.tasks.items() if curriculum.is_unlocked(name)
-                for item in self._examination(
-                    [name], self.config.eval_items * max(1, FEW_LEVELS // len(task.levels)),
-                    Stream.EXAM)]
+                for item in self._held_out(
+                    name, task.levels,
+                    self.config.eval_items * max(1, MIN_EVAL_LEVELS // len(task.levels)),
+                    Stream.EVALUATION)]
 
-    def extrapolation(self, n_per_level: int, played: Iterable[str] = ()) -> list[Item]:
-        """n items a task, longer than any trained one; the same for every run seed. Tasks that were
-        `played` beyond their levels have none."""
-        names = [name for name in self.tasks if name not in set(played)]
-        return self._examination(names, n_per_level, Stream.EXTRAPOLATION)
+    def extrapolation(self, n_per_level: int, excluded: Iterable[str] = ()) -> list[Item]:
+        """n items a task, longer than any trained one; the same for every run seed. Tasks that
+        self-play trains beyond their levels are to be `excluded`."""
+        excluded = set(excluded)
+        return [item for name, task in self.tasks.items()
+                if task.extrapolates and name not in excluded
+                for item in self._held_out(name, [len(task.levels) + 1], n_per_level,
+                                           Stream.EXTRAPOLATION)]
 
-    def beyond(self, highest: Mapping[str, int], n_per_level: int) -> list[Item]:
-        """n items a task and level after its training levels up to `highest`; for every seed."""
-        return [item for name, level in highest.items()
-                for item in self._examination([name], n_per_level, Stream.EXTRAPOLATION,
-                                              range(len(self.tasks[name].levels) + 1, level + 1))]
+    def beyond(self, highest_levels: Mapping[str, int], n_per_level: int) -> list[Item]:
+        """n items of each level after the training levels up to a task's highest; for every seed.
+        """
+        return [item for name, highest in highest_levels.items()
+                for item in self._held_out(name, range(len(self.tasks[name].levels) + 1,
+                                                       highest + 1),
+                                           n_per_level, Stream.EXTRAPOLATION)]
 
-    def _examination(self, names: Iterable[str], n_per_level: int, purpose: Stream,
-                     asked: Sequence[int] = ()) -> list[Item]:
-        """Distinct items. Where answers are few, each comes equally often: no constant beats the
-        chance level."""
-        items: list[Item] = []
-        for name in names:
-            task = self.tasks[name]
-            longer = purpose == Stream.EXTRAPOLATION
-            levels = asked or (
-                [len(task.levels) + 1] * task.extrapolates if longer else task.levels)
-            rng = dice(0, purpose, _number(name))
-            for level in levels:
-                if task.answers:
-                    each = max(1, n_per_level // len(task.answers))
-                    found = [self._distinct(rng, task, level, each, answer)
+    def _held_out(self, name: str, levels: Iterable[int], n_per_level: int,
+                  purpose: Stream) -> list[Item]:
+        """Distinct items of one task. Where answers are few, each occurs equally often: no constant
+        answer beats the chance level."""
+        task, items, rng = self.tasks[name], list[Item](), dice(0, purpose, _task_index(name))
+        for level in levels:
+            if task.answers:
+                n_per_answer = max(1, n_per_level // len(task.answers))
+                by_answer = [self._distinct(rng, task, level, n_per_answer, answer)
                              for answer in task.answers]
-                    least = min(map(len, found))
-                    items += [item for own in found for item in own[:least]]
-                else:
-                    items += self._distinct(rng, task, level, n_per_level, None)
+                n_balanced = min(map(len, by_answer))
+                items += [item for group in by_answer for item in group[:n_balanced]]
+            else:
+                items += self._distinct(rng, task, level, n_per_level, None)
         return items
 
     def _distinct(self, rng: random.Random, task: Task, level: int, n: int,
                   answer: bytes | None) -> list[Item]:
         """Holdout items, fewer than n where there are few."""
-        found: dict[Item, None] = {}
+        items: dict[Item, None] = {}
         for _ in range(4 * n):
-            found[self.draw(rng, task, level, True, answer)] = None
-            if len(found) == n:
+            items[self.draw(rng, task, level, True, answer)] = None
+            if len(items) == n:
                 break
-        return list(found)
+        return list(items)
 
 
-def _number(name: str) -> int:
-    """Of a task's own stream of draws."""
+def _task_index(name: str) -> int:
+    """The index of a task's random stream."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "little")
 
 
 def _too_long(item: Item, seq_len: int) -> str:
-    needed = size(item) - 1
+    needed = item_bytes(item) - 1
     return (f"train.seq_len is {seq_len}: an item of {item.task} needs {needed}; "
             f"use at least {needed} or a shorter text")
 
 
-def size(item: Item) -> int:
-    """Bytes of a row, with END."""
+def item_bytes(item: Item) -> int:
+    """Bytes of an item in a row, with END."""
     return len(item.prompt) + len(item.answer) + 1
 
 
 def _pack(items: Sequence[Item], n_rows: int, length: int) -> list[list[Item]]:
-    """Best fit, the longest first (Johnson 1973)."""
+    """Best fit decreasing (Johnson 1973); within its row an item stands in the order of the draw.
+    """
     rows: list[list[int]] = [[] for _ in range(n_rows)]
-    room, needed = [length] * n_rows, [size(item) for item in items]
-    for i in sorted(range(len(items)), key=lambda i: -needed[i]):
-        fitting = [row for row, left in enumerate(room) if left >= needed[i]]
+    room, sizes = [length] * n_rows, [item_bytes(item) for item in items]
+    for i in sorted(range(len(items)), key=lambda i: -sizes[i]):
+        fitting = [row for row, left in enumerate(room) if left >= sizes[i]]
         if fitting:
             best = min(fitting, key=room.__getitem__)
             rows[best].append(i)
-            room[best] -= needed[i]
+            room[best] -= sizes[i]
     return [[items[i] for i in sorted(row)] for row in rows]
 
 
 def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
-             whole: Callable[[Item], bool] = lambda item: False) -> Batch:
-    """Items back to back in each row; seq_len + 1 bytes a row make seq_len (input, next) pairs."""
-    flat = bytearray()
-    learnt = bytearray()
+             learn_prompt_fn: Callable[[Item], bool] = lambda item: False) -> Batch:
+    """Items back to back in each row; seq_len + 1 bytes make seq_len (token, next byte) pairs.
+
+    The loss mask is 1 for answers and END, for prompts where `learn_prompt_fn` is true, else 0.
+    """
+    row_bytes, loss_mask = bytearray(), bytearray()
     for row in rows:
-        start = len(flat)
+        start = len(row_bytes)
         for item in row:
-            flat += item.prompt + item.answer
-            flat.append(END)
-            learnt += (b"\x01" if whole(item) else b"\0") * len(item.prompt)
-            learnt += b"\x01" * (len(item.answer) + 1)
-        room = seq_len + 1 - (len(flat) - start)
-        flat += bytes((PAD,)) * room
-        learnt += bytes(room)
-    bytes_ = np.frombuffer(flat, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
-    mask = np.frombuffer(learnt, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
-    tokens = bytes_[:, :-1].astype(np.int32)                                # (b, t)
-    targets = bytes_[:, 1:].astype(np.int32)                                # (b, t)
+            row_bytes += item.prompt + item.answer
+            row_bytes.append(END)
+            loss_mask += (b"\1" if learn_prompt_fn(item) else b"\0") * len(item.prompt)
+            loss_mask += b"\1" * (len(item.answer) + 1)
+        room = seq_len + 1 - (len(row_bytes) - start)
+        row_bytes += bytes((PAD,)) * room
+        loss_mask += bytes(room)
+    data = np.frombuffer(row_bytes, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
+    mask = np.frombuffer(loss_mask, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
+    tokens = data[:, :-1].astype(np.int32)                                     # (b, t)
+    targets = data[:, 1:].astype(np.int32)                                     # (b, t)
     targets[mask[:, 1:] == 0] = IGNORE
     return Batch(tokens, targets)
 
@@ -258,7 +276,7 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
 def pack_one_per_row(items: Sequence[Item], seq_len: int) -> Batch:
     """One item a row, the rest PAD and IGNORE. Raises ConfigError for an item longer than a row."""
     for item in items:
-        if size(item) > seq_len + 1:
+        if item_bytes(item) > seq_len + 1:
             raise ConfigError(_too_long(item, seq_len))
     return _lay_out([[item] for item in items], seq_len)
 
@@ -267,7 +285,7 @@ def samples(dataset: Dataset, n: int) -> list[Item]:
     """n training items of each task and level, for a person to read."""
     items = []
     for name, task in dataset.tasks.items():
-        rng = dice(dataset.seed, Stream.SAMPLE, _number(name))
+        rng = dice(dataset.seed, Stream.SAMPLE, _task_index(name))
         for level in task.levels:
             items += [dataset.draw(rng, task, level, holdout=False) for _ in range(n)]
     return items

@@ -84,7 +84,8 @@ class Recall(Task):
 
     A third of the pairs after the second restate what is known.
     """
-    name, prompt_pattern, chance_levels = "recall", r"([a-z]:[a-z]{2},)+[a-z]:", (0.004, 0.004, 0.004)
+    name, prompt_pattern = "recall", r"([a-z]:[a-z]{2},)+[a-z]:"
+    chance_levels = (0.004, 0.004, 0.004)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         count = integer(rng, *((2, 4), (2, 10), (2, 20), (24, 26))[level - 1])

@@ -52,7 +52,7 @@ class Story(Task):
             if not {who, receiver or who} <= counts.keys() and verb != "has":
                 return ""   # somebody who was never introduced
             counts[who] = (number if verb == "has" else
-                         counts[who] + (number if verb == "finds" else -number))
+                           counts[who] + (number if verb == "finds" else -number))
             if receiver:
                 counts[receiver] += number
         return str(counts.get(prompt.split(" ")[-1][:-1], ""))
@@ -71,33 +71,33 @@ class Brackets(Task):
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high, max_depth = ((2, 5, 3), (4, 10, 5), (6, 20, 8), (24, 40, 12))[level - 1]
-        marks, is_open = "", ""
-        while not is_open:
-            marks, is_open = "", ""
+        marks, unclosed = "", ""
+        while not unclosed:
+            marks, unclosed = "", ""
             for _ in range(integer(rng, low, high)):
-                if is_open and (len(is_open) == max_depth or rng.random() < 0.45):
-                    marks += CLOSES[is_open[-1]]
-                    is_open = is_open[:-1]
+                if unclosed and (len(unclosed) == max_depth or rng.random() < 0.45):
+                    marks += CLOSES[unclosed[-1]]
+                    unclosed = unclosed[:-1]
                 else:
-                    is_open += "([{"[int(rng.random() * 3)]
-                    marks += is_open[-1]
+                    unclosed += "([{"[int(rng.random() * 3)]
+                    marks += unclosed[-1]
         return marks + "|"
 
     def solve(self, prompt: str) -> str:
-        is_open: list[str] = []
+        unclosed: list[str] = []
         for mark in prompt[:-1]:
             if mark in CLOSES:
-                is_open.append(CLOSES[mark])
-            elif not is_open or is_open.pop() != mark:
+                unclosed.append(CLOSES[mark])
+            elif not unclosed or unclosed.pop() != mark:
                 return ""
-        return "".join(reversed(is_open))
+        return "".join(reversed(unclosed))
 
     def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
-        is_open = ""
+        unclosed = ""
         for end, mark in enumerate(prompt[:-1], 1):
-            is_open = is_open + CLOSES[mark] if mark in CLOSES else is_open[:-1]
-            if is_open:
-                yield Subquestion(end, prompt[:end] + "|", is_open[::-1])
+            unclosed = unclosed + CLOSES[mark] if mark in CLOSES else unclosed[:-1]
+            if unclosed:
+                yield Subquestion(end, prompt[:end] + "|", unclosed[::-1])
 
 
 def calculate(left: int, operator: str, right: int) -> int:
@@ -115,7 +115,7 @@ class Nested(Task):
         inner, digit = self._expression(rng, integer(rng, low, high)), str(integer(rng, 0, 9))
         # A sum with a uniform digit outside keeps the five answers equally likely.
         left, right = (inner, digit) if rng.random() < 0.5 else (digit, inner)
-        return f"({left}{'+-'[rng.random() < 0.5]}{right})%"
+        return f"({left}{'-' if rng.random() < 0.5 else '+'}{right})%"
 
     def _expression(self, rng: random.Random, depth: int) -> str:
         """Brackets exactly `depth` deep, on one side or on both."""
@@ -182,6 +182,6 @@ class Grid(Task):
         path, (r, c) = "", places["R"]
         for left in range(distance.get((r, c), 0) - 1, -1, -1):
             path += next(move for move, (down, right) in MOVES.items()
-                        if distance.get((r + down, c + right), -1) == left)
+                         if distance.get((r + down, c + right), -1) == left)
             r, c = r + MOVES[path[-1]][0], c + MOVES[path[-1]][1]
         return path

@@ -83,7 +83,7 @@ class CurriculumState:
                 and step > self.evaluated_at)
 
     def sampling_weight(self, config: CurriculumConfig, task: Task, level: int) -> float:
-        """How often items of this task and level are drawn, beside the task's weight in the profile.
+        """How often items of this task and level are drawn, beside the weight in the profile.
 
         `replay_weight` plus what is not yet known above chance. A level of a stepwise task counts
         as far as the level below it is known.

@@ -15,15 +15,15 @@ class Parity(Task):
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
-        return "".join(["01"[rng.random() < 0.5] for _ in range(length)]) + "#"
+        return "".join(["1" if rng.random() < 0.5 else "0" for _ in range(length)]) + "#"
 
     def solve(self, prompt: str) -> str:
         return str(prompt.count("1") % 2)
 
     def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
-        odd = 0
+        odd = False
         for end, bit in enumerate(prompt[:-1], 1):
-            odd ^= bit == "1"
+            odd = odd != (bit == "1")
             yield Subquestion(end, prompt[:end] + "#", str(int(odd)))
 
 
@@ -37,7 +37,7 @@ class Modular(Task):
         marks = [mark + "0123456789"[int(rng.random() * 10)]
                  for mark in ["+-*"[int(rng.random() * 3)] for _ in range(terms - 1)]]
         # Ending in a sum of a uniform digit keeps the five answers equally likely.
-        marks[-1] = "+-"[rng.random() < 0.5] + marks[-1][1]
+        marks[-1] = ("-" if rng.random() < 0.5 else "+") + marks[-1][1]
         return f"{integer(rng, 0, 9)}{''.join(marks)}%"
 
     def solve(self, prompt: str) -> str:
@@ -79,7 +79,7 @@ class Cycle(Task):
     def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
         place = 0
         for end, move in enumerate(prompt[:-1], 1):
-            place = (place + (move == "R") - (move == "L")) % MODULUS
+            place = (place + {"L": -1, "R": 1, "S": 0}[move]) % MODULUS
             yield Subquestion(end, prompt[:end] + "@", str(place))
 
 
@@ -92,7 +92,7 @@ class Boolean(Task):
         terms = integer(rng, *((3, 4), (3, 8), (3, 16), (25, 64))[level - 1])
         answer = "T" if rng.random() < 0.5 else "F"
         while True:
-            words = [("", "!")[rng.random() < 0.3] + "TF"[rng.random() < 0.5]
+            words = [("!" if rng.random() < 0.3 else "") + ("F" if rng.random() < 0.5 else "T")
                      for _ in range(terms)]
             prompt = words[0] + "".join(["&|^"[int(rng.random() * 3)] + w for w in words[1:]]) + "$"
             if self.solve(prompt) == answer:

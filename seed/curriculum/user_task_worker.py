@@ -1,11 +1,10 @@
-"""Runs a user's class in a process of its own: whatever it does, the run is not harmed.
+"""Runs a user's task class in its own process, so that it can neither stop nor disturb the run.
 
-    python own_child.py FD PARENT PATH CLASS LONGEST MARKS
+    python user_task_worker.py FD PARENT PATH CLASS MAX_TEXT_BYTES MARKS
 
-PARENT is the process that it must not outlive, LONGEST the most bytes of a text, MARKS in
-hexadecimal the bytes that it must not hold. StopSignals and replies are JSON lines on the socket FD;
-bytes are written as latin-1. A reply is {"value": ...} or {"fault": "one line"}. Needs the standard
-library alone.
+PARENT is the process with which it ends, MARKS in hexadecimal the bytes that a text must not
+contain. Requests and replies are JSON lines on the socket FD, with bytes written as latin-1. A
+reply is {"value": ...} or {"error": "one line"}. Needs the standard library alone.
 """
 import ctypes
 import importlib.util
@@ -20,120 +19,124 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-NEEDED = ("levels", "chance", "generate", "verify")
+MAX_LEVELS = 100
+REQUIRED = ("levels", "chance", "generate", "verify")
 
 
-class Fault(Exception):
-    """What the class does wrong, in one line."""
+class InvalidTask(Exception):
+    """What is wrong with the class, in one line."""
 
 
-def told(doing: str, error: BaseException) -> str:
+def describe(call: str, error: BaseException) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
-    except BaseException:   # even that is the user's code
+    except BaseException:   # even __str__ is the user's code
         text = type(error).__name__
-    return f"{doing} raises {' '.join(text.split())[:300]}"
+    return f"{call} raises {' '.join(text.split())[:300]}"
 
 
-def load(path: str, wanted: str) -> Any:
-    """An object of the class, from a file whose neighbours it may import."""
-    spec = importlib.util.spec_from_file_location(f"own_{Path(path).stem}", path)
+def load(path: str, class_name: str) -> Any:
+    """An object of the class, from a file that may import its neighbours."""
+    spec = importlib.util.spec_from_file_location(f"user_task_{Path(path).stem}", path)
     if spec is None or spec.loader is None or not Path(path).is_file():
-        raise Fault(f"there is no file {path}")
+        raise InvalidTask(f"there is no file {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.insert(0, str(Path(path).resolve().parent))
     spec.loader.exec_module(module)
-    made = getattr(module, wanted, None)
-    if not isinstance(made, type):
-        raise Fault(f"{path} has no class {wanted}")
-    own = made()
-    for part in NEEDED:
-        if not hasattr(own, part):
-            raise Fault(f"the class has no {part}")
-    return own
+    task_class = getattr(module, class_name, None)
+    if not isinstance(task_class, type):
+        raise InvalidTask(f"{path} has no class {class_name}")
+    task = task_class()
+    for name in REQUIRED:
+        if not hasattr(task, name):
+            raise InvalidTask(f"the class has no {name}")
+    return task
 
 
-class Child:
+class Worker:
     """Answers requests about one class."""
 
-    def __init__(self, path: str, wanted: str, longest: int, marks: bytes):
-        self.path, self.wanted, self.longest, self.marks = path, wanted, longest, marks
-        self.own: Any = None
-        self.bytes: bool | None = None   # whether it speaks bytes or text; told by its first item
+    def __init__(self, path: str, class_name: str, max_text_bytes: int, marks: bytes):
+        self.path, self.class_name = path, class_name
+        self.max_text_bytes, self.marks = max_text_bytes, marks
+        self.task: Any = None
+        self.uses_bytes: bool | None = None   # and not str; known from its first item
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def reply(self, request: dict[str, Any]) -> dict[str, Any]:
         calls: dict[str, Callable[[], Any]] = {
             "load": self.load, "generate": lambda: self.generate(request["level"], request["seed"]),
             "verify": lambda: self.verify(request["prompt"], request["answer"])}
         try:
             return {"value": calls[request["do"]]()}
-        except Fault as fault:
-            return {"fault": str(fault)}
+        except InvalidTask as error:
+            return {"error": str(error)}
         except BaseException as error:
-            return {"fault": told(request["doing"], error)}
+            return {"error": describe(request["call"], error)}
 
     def load(self) -> list[float]:
-        """The chance of each level."""
-        self.own = load(self.path, self.wanted)
-        count = self.own.levels
-        if not isinstance(count, int) or not 1 <= count <= 100:
-            raise Fault(f"levels is {count!r}: give a number from 1 to 100")
-        chances = [self.own.chance(level) for level in range(1, count + 1)]
+        """The chance level of each level."""
+        self.task = load(self.path, self.class_name)
+        n_levels = self.task.levels
+        if not isinstance(n_levels, int) or not 1 <= n_levels <= MAX_LEVELS:
+            raise InvalidTask(f"levels is {n_levels!r}: give a number from 1 to {MAX_LEVELS}")
+        chances = [self.task.chance(level) for level in range(1, n_levels + 1)]
         for level, chance in enumerate(chances, 1):
             if not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
-                raise Fault(f"chance({level}) is {chance!r}: give 0 to 1")
+                raise InvalidTask(f"chance({level}) is {chance!r}: give 0 to 1")
         return list(map(float, chances))
 
     def generate(self, level: int, seed: int) -> list[str]:
-        found = self.own.generate(random.Random(seed), level)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise Fault(f"generate gives {type(found).__name__}: give the pair (prompt, answer)")
-        self.bytes = isinstance(found[0], bytes)
-        data = [self._as_bytes(what, value) for what, value in zip(("prompt", "answer"), found)]
+        item = self.task.generate(random.Random(seed), level)
+        if not isinstance(item, tuple) or len(item) != 2:
+            raise InvalidTask(f"generate returns {type(item).__name__}: return (prompt, answer)")
+        self.uses_bytes = isinstance(item[0], bytes)
+        texts = [self._as_bytes(what, value) for what, value in zip(("prompt", "answer"), item)]
         try:
-            right = self.own.verify(*found)
+            verdict = self.task.verify(*item)
         except BaseException as error:
-            raise Fault(told("verify", error)) from None
-        if not right:
-            raise Fault(f"verify says {right!r} to its own {found[0]!r} {found[1]!r}"[:400])
-        return [one.decode("latin-1") for one in data]
+            raise InvalidTask(describe("verify", error)) from None
+        if not verdict:
+            raise InvalidTask(f"verify returns {verdict!r} for generate's {item[0]!r} {item[1]!r}"
+                              [:400])
+        return [text.decode("latin-1") for text in texts]
 
     def verify(self, prompt: str, answer: str) -> bool:
-        """An answer of somebody else, which is wrong if the class cannot even read it."""
-        if self.bytes is None:
+        """Of an answer from elsewhere, which is wrong if the class cannot even parse it."""
+        if self.uses_bytes is None:
             self.generate(1, 0)
         pair = [text.encode("latin-1") for text in (prompt, answer)]
         try:
-            return bool(self.own.verify(*(one if self.bytes else one.decode(errors="replace")
-                                          for one in pair)))
+            return bool(self.task.verify(*(text if self.uses_bytes else
+                                           text.decode(errors="replace") for text in pair)))
         except BaseException:
             return False
 
     def _as_bytes(self, what: str, value: Any) -> bytes:
         if not isinstance(value, (str, bytes)):
-            raise Fault(f"{what} is {type(value).__name__}: give str or bytes")
+            raise InvalidTask(f"{what} is {type(value).__name__}: give str or bytes")
         try:
             data = value.encode() if isinstance(value, str) else value
         except UnicodeEncodeError:
-            raise Fault(f"{what} {value[:40]!r} is not valid text") from None
-        if not 0 < len(data) <= self.longest:
-            raise Fault(f"{what} has {len(data)} bytes: give 1 to {self.longest}")
+            raise InvalidTask(f"{what} {value[:40]!r} is not valid text") from None
+        if not 0 < len(data) <= self.max_text_bytes:
+            raise InvalidTask(f"{what} has {len(data)} bytes: give 1 to {self.max_text_bytes}")
         if set(data) & set(self.marks):
-            raise Fault(f"{what} {data[:40]!r} holds byte 0xFE or 0xFF: they are marks")
+            raise InvalidTask(f"{what} {data[:40]!r} contains byte 0xFE or 0xFF: they are reserved")
         return data
 
 
-def main(descriptor: str, parent: str, path: str, wanted: str, longest: str, marks: str) -> None:
+def main(fd: str, parent: str, path: str, class_name: str, max_text_bytes: str,
+         marks: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):   # it has ended before that
+    if os.getppid() != int(parent):   # the parent ended before that
         return
     os.dup2(2, 1)   # what the class prints is no reply
-    child = Child(path, wanted, int(longest), bytes.fromhex(marks))
-    with socket.socket(fileno=int(descriptor)) as link:
+    worker = Worker(path, class_name, int(max_text_bytes), bytes.fromhex(marks))
+    with socket.socket(fileno=int(fd)) as link:
         lines = link.makefile("rw", encoding="ascii")
         for line in lines:
-            lines.write(json.dumps(child.answer(json.loads(line))) + "\n")
+            lines.write(json.dumps(worker.reply(json.loads(line))) + "\n")
             lines.flush()
 
 

@@ -1,10 +1,9 @@
-"""Tasks of the user's own: a class in a Python file, or a recorded corpus.
+"""User tasks: a class in a Python file, or a recorded corpus.
 
-Named in a profile's [curriculum.tasks] or with --task: `path.py:ClassName`, `lessons.jsonl` (a JSON
-object with prompt and answer a line) or `notes.txt` (each line is learnt from its start on). What
-such a file does wrong is a TaskError that names it: it raises, gives garbage, takes too long or
-ends its process. A class runs in a process of its own (user_task_worker.py), so that nothing that it does
-holds up or ends a run.
+Named in a profile's [curriculum.tasks] or with --task: `path.py:ClassName`, `items.jsonl` (a JSON
+object with prompt and answer a line) or `notes.txt` (the second half of each line continues the
+first). A file that raises, returns garbage, takes too long or ends its process is a UserTaskError
+that names it. A class runs in its own process, user_task_worker.py.
 """
 import json
 import os
@@ -24,15 +23,16 @@ from seed.curriculum import user_task_worker
 from seed.curriculum.task import Item, Task, is_holdout
 from seed.curriculum.vocab import END, PAD
 
-LIMIT_S = 5.0     # for one call into a user's class
-LOAD_S = 30.0     # for loading it, with what it imports
-MEAN_S, SLACK_S = 0.05, 20.0   # for all calls: so much each, and so much more
-LONGEST = 4096    # bytes of a prompt or an answer
-SHOWN = 0.5       # share of a text line that is its prompt
+MAX_LOAD_S = 30.0        # to load a class with what it imports
+MAX_CALL_S = 5.0         # for one call of its methods
+MAX_MEAN_CALL_S = 0.05   # for all calls so far on average, after a grace
+CALLS_GRACE_S = 20.0
+MAX_TEXT_BYTES = 4096    # of a prompt or an answer
+PROMPT_FRACTION = 0.5    # of a text line; the rest is its answer
 
 
-class TaskError(ConfigError):
-    """A user's task cannot be used; the message is one line that names it and its fault."""
+class UserTaskError(ConfigError):
+    """A user's task cannot be used; the message is one line that names it and what is wrong."""
 
 
 def is_user_task(name: str) -> bool:
@@ -41,80 +41,80 @@ def is_user_task(name: str) -> bool:
 
 
 def load(name: str) -> Task:
-    """The task of a name such as `path.py:ClassName` or `lessons.jsonl`. Raises TaskError."""
+    """The task of a name such as `path.py:ClassName` or `items.jsonl`. Raises UserTaskError."""
     if name.endswith(".py"):
-        raise TaskError(f"{name}: name its class too, as in {Path(name).name}:ClassName")
+        raise UserTaskError(f"{name}: name its class too, as in {Path(name).name}:ClassName")
     if "\0" in name:
-        raise TaskError(f"{name!r} is no file's name")
+        raise UserTaskError(f"{name!r} is no file name")
     return Corpus(name) if ".py:" not in name else UserTask(name)
 
 
-def check_forms(tasks: Iterable[Task], key: str, of: str) -> None:
-    """Raises ConfigError unless each can tell its questions from other texts, as `key` needs."""
+def require_prompt_pattern(tasks: Iterable[Task], key: str, tasks_key: str) -> None:
+    """Raises ConfigError unless each task can tell its prompts from other texts, as `key` needs."""
     for task in tasks:
         if isinstance(task, (UserTask, Corpus)):
-            raise ConfigError(f"{key}: {task.name} does not say what its prompts look like: take "
-                              f"it out of {of}, or use 0")
+            raise ConfigError(f"{key} needs tasks with a prompt pattern, {task.name} has none: "
+                              f"remove it from {tasks_key}, or set {key}=0")
 
 
 class UserTask(Task):
     """A user's class with `levels`, `chance(level)`, `generate(rng, level)` and `verify`.
 
-    generate returns (prompt, answer) and draws only from rng.random(); verify(prompt, answer) takes
-    what generate gave and says whether the answer is right.
+    generate returns (prompt, answer) and draws only from rng.random(); verify(prompt, answer)
+    returns whether the answer is right.
     """
     extrapolates = False
 
     def __init__(self, name: str):
         self.name = name
-        path, _, wanted = name.rpartition(":")
-        self._link, other = socket.socketpair()
-        with other:
+        path, _, class_name = name.rpartition(":")
+        self._link, worker_link = socket.socketpair()
+        with worker_link:
             process = subprocess.Popen(
-                [sys.executable, "-P", user_task_worker.__file__, str(other.fileno()),
-                 str(os.getpid()), path, wanted, str(LONGEST), bytes([END, PAD]).hex()],
-                pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
-        self._end = weakref.finalize(self, _end, process, self._link)
-        self._calls, self._spent_s = 0, 0.0
-        self.chances = tuple(self._ask("loading", LOAD_S, do="load"))
+                [sys.executable, "-P", user_task_worker.__file__, str(worker_link.fileno()),
+                 str(os.getpid()), path, class_name, str(MAX_TEXT_BYTES), bytes([END, PAD]).hex()],
+                pass_fds=[worker_link.fileno()], stdin=subprocess.DEVNULL)
+        self._close = weakref.finalize(self, _end, process, self._link)
+        self._calls, self._calls_s = 0, 0.0
+        self.chance_levels = tuple(self._call("loading", MAX_LOAD_S, do="load"))
 
-    def _ask(self, doing: str, limit_s: float, **request: Any) -> Any:
-        """What the class says. Raises TaskError."""
-        began, data = time.monotonic(), bytearray()
+    def _call(self, call: str, max_s: float, **request: Any) -> Any:
+        """What the worker replies to a request. Raises UserTaskError."""
+        start, data = time.monotonic(), bytearray()
         try:
-            self._link.sendall(json.dumps({**request, "doing": doing}).encode() + b"\n")
+            self._link.sendall(json.dumps({**request, "call": call}).encode() + b"\n")
             while not data.endswith(b"\n"):
-                self._link.settimeout(max(1e-3, began + limit_s - time.monotonic()))
-                part = self._link.recv(65536)
-                if not part:
+                self._link.settimeout(max(1e-3, start + max_s - time.monotonic()))
+                chunk = self._link.recv(65536)
+                if not chunk:
                     raise ConnectionResetError
-                data += part
+                data += chunk
         except TimeoutError:
-            self._end()
-            raise TaskError(f"{self.name}: {doing} takes longer than {limit_s:.0f} s: make it "
-                            f"quicker") from None
+            self._close()
+            raise UserTaskError(f"{self.name}: {call} takes longer than {max_s:.0f} s: make it "
+                                f"faster") from None
         except OSError:
-            self._end()
-            raise TaskError(f"{self.name}: {doing} ends its process: it must not") from None
+            self._close()
+            raise UserTaskError(f"{self.name}: the task's process exited during {call}") from None
         reply = json.loads(data)
-        if "fault" in reply:
-            raise TaskError(f"{self.name}: {reply['fault']}")
+        if "error" in reply:
+            raise UserTaskError(f"{self.name}: {reply['error']}")
         if request["do"] != "load":
-            self._calls, self._spent_s = self._calls + 1, self._spent_s + time.monotonic() - began
-            if self._spent_s > SLACK_S + MEAN_S * self._calls:
-                raise TaskError(f"{self.name}: its calls take {self._spent_s / self._calls:.2f} s "
-                                f"each: make it quicker")
+            self._calls, self._calls_s = self._calls + 1, self._calls_s + time.monotonic() - start
+            if self._calls_s > CALLS_GRACE_S + MAX_MEAN_CALL_S * self._calls:
+                raise UserTaskError(f"{self.name}: a call takes {self._calls_s / self._calls:.2f} "
+                                    f"s on average: make it faster than {MAX_MEAN_CALL_S} s")
         return reply["value"]
 
     def generate(self, rng: random.Random, level: int) -> Item:
-        """The class has dice of its own, so that it cannot disturb those of others."""
-        pair = self._ask(f"generate at level {level}", LIMIT_S, do="generate", level=level,
-                         seed=int(rng.random() * 2 ** 53))
+        """The class gets its own generator, so that it cannot disturb other draws."""
+        pair = self._call(f"generate at level {level}", MAX_CALL_S, do="generate", level=level,
+                          seed=int(rng.random() * 2 ** 53))
         return Item(self.name, level, *(text.encode("latin-1") for text in pair))
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
-        return self._ask("verify", LIMIT_S, do="verify", prompt=prompt.decode("latin-1"),
-                         answer=answer.decode("latin-1"))
+        return self._call("verify", MAX_CALL_S, do="verify", prompt=prompt.decode("latin-1"),
+                          answer=answer.decode("latin-1"))
 
 
 def _end(process: subprocess.Popen, link: socket.socket) -> None:
@@ -131,52 +131,54 @@ class Corpus(Task):
         self.name = name
         try:
             if Path(name).exists() and not Path(name).is_file():
-                raise TaskError(f"{name} is not a file")
+                raise UserTaskError(f"{name} is not a file")
             lines = Path(name).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise TaskError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
-        read = self._pair if name.endswith(".jsonl") else self._split
-        self.items = [read(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-        self.right = {(item.prompt, item.answer) for item in self.items}
-        sides = [Counter(item.answer for item in set(self.items)
-                         if is_holdout(item.prompt) == kept) for kept in (True, False)]
-        if not all(sides):
-            raise TaskError(f"{name}: {len(self.items)} lines are too few to keep one of eight "
-                            f"back: give at least some dozens")
-        self.chances = (max(side.most_common(1)[0][1] / side.total() for side in sides),)
+            raise UserTaskError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+        parse = self._json_item if name.endswith(".jsonl") else self._text_item
+        self.items = [parse(f"{name} line {number}", line)
+                      for number, line in enumerate(lines, 1) if line.strip()]
+        self.pairs = {(item.prompt, item.answer) for item in self.items}
+        answers = [Counter(item.answer for item in set(self.items)
+                           if is_holdout(item.prompt) == holdout) for holdout in (True, False)]
+        if not all(answers):
+            raise UserTaskError(f"{name}: {len(self.items)} lines are too few for a holdout of one "
+                                f"in eight: give at least some dozens")
+        self.chance_levels = (max(side.most_common(1)[0][1] / side.total() for side in answers),)
 
-    def _pair(self, number: int, line: str) -> Item:
-        place = f"{self.name} line {number}"
+    def _json_item(self, place: str, line: str) -> Item:
         try:
             row = json.loads(line)
             prompt, answer = row["prompt"], row["answer"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise TaskError(f'{place}: give {{"prompt": "...", "answer": "..."}}') from None
-        return Item(self.name, 1, *(self._said(place, what, value) for what, value in (
-            ("prompt", prompt), ("answer", answer))))
+            raise UserTaskError(f'{place}: give {{"prompt": "...", "answer": "..."}}') from None
+        return Item(self.name, 1, _encoded(place, "prompt", prompt),
+                    _encoded(place, "answer", answer))
 
-    def _split(self, number: int, line: str) -> Item:
-        data = self._said(f"{self.name} line {number}", "the line", line)
-        at = max(1, int(len(data) * SHOWN))
-        while at > 1 and data[at] & 0xC0 == 0x80:   # inside of a character
-            at -= 1
+    def _text_item(self, place: str, line: str) -> Item:
+        data = _encoded(place, "the line", line)
+        split = max(1, int(len(data) * PROMPT_FRACTION))
+        while split > 1 and data[split] & 0xC0 == 0x80:   # inside a character
+            split -= 1
         if len(data) < 2:
-            raise TaskError(f"{self.name} line {number}: give at least two bytes")
-        return Item(self.name, 1, data[:at], data[at:])
-
-    def _said(self, place: str, what: str, value: Any) -> bytes:
-        if not isinstance(value, str):
-            raise TaskError(f"{place}: {what} is {type(value).__name__}: give text")
-        try:
-            data = value.encode()
-        except UnicodeEncodeError:
-            raise TaskError(f"{place}: {what} {value[:40]!r} is not valid text") from None
-        if not 0 < len(data) <= LONGEST:
-            raise TaskError(f"{place}: {what} has {len(data)} bytes: give 1 to {LONGEST}")
-        return data   # UTF-8 never has the bytes that are marks
+            raise UserTaskError(f"{place}: give at least two bytes")
+        return Item(self.name, 1, data[:split], data[split:])
 
     def generate(self, rng: random.Random, level: int) -> Item:
         return self.items[int(rng.random() * len(self.items))]
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
-        return (prompt, answer) in self.right
+        return (prompt, answer) in self.pairs
+
+
+def _encoded(place: str, what: str, value: Any) -> bytes:
+    """UTF-8, which never contains END or PAD."""
+    if not isinstance(value, str):
+        raise UserTaskError(f"{place}: {what} is {type(value).__name__}: give text")
+    try:
+        data = value.encode()
+    except UnicodeEncodeError:
+        raise UserTaskError(f"{place}: {what} {value[:40]!r} is not valid text") from None
+    if not 0 < len(data) <= MAX_TEXT_BYTES:
+        raise UserTaskError(f"{place}: {what} has {len(data)} bytes: give 1 to {MAX_TEXT_BYTES}")
+    return data

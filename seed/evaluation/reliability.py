@@ -65,7 +65,7 @@ def consistency(dataset: Dataset, forward: Forward, seq_len: int,
         items: list[Item] = []
         texts: list[bytes] = []
         for _ in range(n_per_task):
-            item = dataset.draw(rng, task, len(task.chances), holdout=True)
+            item = dataset.draw(rng, task, len(task.levels), holdout=True)
             room = seq_len - len(item.prompt) - len(item.answer) - 1
             histories = [_history(dataset, rng, item, count, room) for count in HISTORIES]
             if all(history or not count for history, count in zip(histories, HISTORIES)):

@@ -60,7 +60,7 @@ def parse_question(reply: str, task: Task) -> bytes:
     What follows it, such as an answer of the model's own, is not believed.
     """
     lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
-    return task.opening(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
+    return task.parse_prompt(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
 
 
 def _without_spaces(text: str) -> str:

@@ -28,8 +28,8 @@ from seed.config import SelfplayConfig
 from seed.errors import ConfigError
 from seed.storage.jsonl_log import JsonlLog
 from seed.storage.run_dir import RunDir
-from seed.curriculum.dataset import Dataset, is_holdout, size
-from seed.curriculum.user_tasks import UserTask, check_forms
+from seed.curriculum.dataset import Dataset, is_holdout, item_bytes
+from seed.curriculum.user_tasks import UserTask, require_prompt_pattern
 from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
@@ -102,7 +102,7 @@ class Selfplay:
         self.config, self.dataset, self.longest = config, dataset, longest
         self._tasks = [dataset.tasks[name] for name in config.tasks]
         if config.propose_fraction:
-            check_forms(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
+            require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
         self.journal = JsonlLog(run_dir.selfplay_log, _round, lambda done: done.step < step)
         self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
         self._keep([done._replace(passed=tuple(filter(self._stands, done.passed)))
@@ -189,7 +189,7 @@ class Selfplay:
     def _proposals(self, task: Task, said: Sequence[Answer]) -> list[bytes]:
         """The new questions of a task among texts that the brain has said of itself."""
         old = {item.prompt for item in self.won.get((task.name, SELF_ASKED), ())}
-        found = dict.fromkeys(task.opening(answer.text) for answer in said)
+        found = dict.fromkeys(task.parse_prompt(answer.text) for answer in said)
         return [prompt for prompt in found
                 if prompt and prompt not in old and not is_holdout(prompt)]
 
@@ -198,7 +198,7 @@ class Selfplay:
         rng, found = dice(seed, Stream.SELFPLAY, index), dict[bytes, None]()
         for _ in range(100 * self.config.questions):
             item = task.generate(rng, level)
-            if not is_holdout(item.prompt) and size(item) <= self.longest:
+            if not is_holdout(item.prompt) and item_bytes(item) <= self.longest:
                 found[item.prompt] = None
             if len(found) == self.config.questions:
                 return list(found)
@@ -226,7 +226,7 @@ class Selfplay:
             item = Item(task.name, level, prompt, found[0][0])
             right = task.verify(*item[2:]) if self.config.verify else (
                 share >= self.config.majority and len(item.answer) >= SHORT * usual)
-            if right and size(item) <= self.longest:
+            if right and item_bytes(item) <= self.longest:
                 passed.append(item)
         return Round(step, task.name, level, len(prompts), sum(shares) / len(shares),
                      sum(a.entropy for a in everything) / len(everything),

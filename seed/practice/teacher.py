@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from seed.config import Profile, TeacherConfig
 from seed.storage.jsonl_log import JsonlLog
 from seed.storage.run_dir import RunDir
-from seed.curriculum.dataset import Dataset, is_holdout, size
-from seed.curriculum.user_tasks import check_forms
+from seed.curriculum.dataset import Dataset, is_holdout, item_bytes
+from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import decode, encode
 from seed.rng import Stream, dice
@@ -62,7 +62,7 @@ def open_teacher(profile: Profile, run_dir: RunDir, say: Callable[[str], None]) 
                        Mock(config.mock_accuracy, seed), say)
     rng, tasks = dice(seed, Stream.TEACHER, 0), dataset.tasks.values()
     if config.propose_fraction:
-        check_forms(tasks, "teacher.propose_fraction", "teacher.tasks")
+        require_prompt_pattern(tasks, "teacher.propose_fraction", "teacher.tasks")
     known = {task.name: [dataset.draw(rng, task, level, holdout=False)
                          for level in task.levels for _ in range(KNOWN)] for task in tasks}
     forms = {name: answer_format(decode(item.answer) for item in items)
@@ -152,7 +152,7 @@ class Teacher:
             task = tasks[bisect(shares, rng.random() * shares[-1])]
             level = task.levels[int(rng.random() * len(task.levels))]
             invites = made_up and rng.random() < made_up
-            items = [self.dataset.draw(rng, task, level, holdout=False, longest=self.longest - 1)
+            items = [self.dataset.draw(rng, task, level, holdout=False, max_item_bytes=self.longest)
                      for _ in range(max(1, self.config.shots) if invites else 1)]
             questions.append(ProposalRequest(task, tuple(decode(item.prompt) for item in items))
                              if invites else items[0])
@@ -178,7 +178,7 @@ class Teacher:
         if said.reason:
             return said.reason
         task, answer = self.dataset.tasks[said.question.task], encode(said.answer)
-        if size(said.question._replace(answer=answer)) > self.longest:
+        if item_bytes(said.question._replace(answer=answer)) > self.longest:
             return "long"
         if said.question.level == PROPOSED:
             if is_holdout(said.question.prompt):

@@ -100,8 +100,8 @@ def test_the_highest_grade_has_a_task_with_a_weight():
                                                ((0.75, 0.5, 0.5), (0.6, 0.6, 0.1)),
                                                ((1.0, 0.75, 0.5), (0.1, 0.6, 0.6)),
                                                ((), (1.1, 0.1, 0.1))])
-def test_a_level_of_a_stepwise_task_is_sampled_as_far_as_the_level_below_is_known(accuracy,
-                                                                                   weights):
+def test_a_level_of_a_stepwise_task_is_sampled_as_far_as_the_level_below_is_known(
+        accuracy, weights):
     state = CurriculumState(4, 4, accuracy={"parity": accuracy} if accuracy else {})
     assert [state.sampling_weight(CONFIG, TASKS["parity"], level)
             for level in (1, 2, 3)] == pytest.approx(weights)

@@ -1,4 +1,4 @@
-"""Tasks of the user's own: what is right trains, what is wrong is named and the run stays whole."""
+"""User tasks: a valid one trains like any other, an invalid one is named and the run survives."""
 import json
 import os
 import re
@@ -14,7 +14,7 @@ from seed.config import load_profile
 from seed.errors import ConfigError
 from seed.curriculum import user_task_worker
 from seed.curriculum.dataset import Dataset, is_holdout
-from seed.curriculum.user_tasks import TaskError, load
+from seed.curriculum.user_tasks import UserTaskError, load
 from seed.rng import Stream, dice
 from seed.storage import RunDir
 from seed.storage import checkpoint
@@ -34,7 +34,7 @@ class Colours:
 
 
 def written(folder: Path, text: str = COLOURS) -> str:
-    path = folder / "lesson.py"
+    path = folder / "colours.py"
     path.write_text(text)
     return f"{path}:Colours"
 
@@ -59,17 +59,20 @@ def test_a_class_in_a_file_is_a_task_like_any_other(tmp_path):
     assert not [item for item in dataset.extrapolation(5) if item.task == name]
 
 
-def test_the_lesson_of_the_readme_works(tmp_path):
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    lesson = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-                  if "class Colours" in block)
-    assert {item.answer for item in drawn(written(tmp_path, lesson))} == {b"red", b"blue"}
+def test_the_user_task_of_the_pages_works(tmp_path):
+    root = Path(__file__).parents[2]
+    blocks = [block for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+              for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+              if "class Colours" in block]
+    assert blocks
+    for block in blocks:
+        assert {item.answer for item in drawn(written(tmp_path, block))} == {b"red", b"blue"}
 
 
 def test_a_recorded_corpus_is_a_task(tmp_path):
     rows = [{"prompt": f"say {i}:", "answer": str(i)} for i in range(200)]
-    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    items = drawn(str(tmp_path / "said.jsonl"))
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    items = drawn(str(tmp_path / "items.jsonl"))
     assert all(item.prompt == b"say " + item.answer + b":" for item in items)
     (tmp_path / "notes.txt").write_text("\n".join(f"{i} dögs are here" for i in range(99)))
     items = drawn(str(tmp_path / "notes.txt"), holdout=True)
@@ -82,20 +85,20 @@ WRONG = {
     "loading raises ZeroDivisionError": "1 / 0",
     "loading raises SyntaxError": "def",
     "loading raises SystemExit": "raise SystemExit(3)",
-    "the class has no verify": COLOURS.replace("def verify", "def other"),
+    "the class has no verify": COLOURS.replace("def verify", "def check"),
     "levels is 0": COLOURS.replace("levels = 2", "levels = 0"),
     "chance(1) is 7": COLOURS.replace("return 0.5", "return 7"),
     "generate at level 1 raises KeyError": COLOURS.replace("number = int", "number = {}[1] or int"),
-    "generate gives str": COLOURS.replace('return f"colour', 'return "x"  # f"colour'),
-    "the pair": COLOURS.replace('return f"colour', 'return 1, 2, f"colour'),
+    "generate returns str": COLOURS.replace('return f"colour', 'return "x"  # f"colour'),
+    "return (prompt, answer)": COLOURS.replace('return f"colour', 'return 1, 2, f"colour'),
     "answer has 0 bytes": COLOURS.replace(f"{ANSWER}\n    def", '""\n    def'),
     "prompt is int": COLOURS.replace('f"colour {number}@"', "number"),
-    "they are marks": COLOURS.replace('f"colour {number}@"', 'b"\\xff"'),
-    "verify says False to its own": COLOURS.replace("return answer ==", "return answer !="),
+    "they are reserved": COLOURS.replace('f"colour {number}@"', 'b"\\xff"'),
+    "verify returns False for generate's": COLOURS.replace("return answer ==", "return answer !="),
     "loading raises KeyboardInterrupt": "raise KeyboardInterrupt",
     "loading raises Mute": "class Mute(BaseException):\n    def __str__(self): 1 / 0\nraise Mute",
-    "loading ends its process": "import os; os._exit(0)",
-    "generate at level 1 ends its process": COLOURS.replace(
+    "the task's process exited during loading": "import os; os._exit(0)",
+    "process exited during generate at level 1": COLOURS.replace(
         "number = int", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n        number = "
         "int"),
     "verify raises KeyError": COLOURS.replace("return answer ==", "return {}[1] and answer =="),
@@ -103,13 +106,13 @@ WRONG = {
         f"{ANSWER}\n    def", '"red"\n    def')}
 
 
-@pytest.mark.parametrize("says", WRONG)
-def test_what_a_users_task_does_wrong_is_said_in_one_line_with_its_name(tmp_path, says):
-    name = written(tmp_path, WRONG[says])
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_with_a_user_task_is_one_line_with_its_name(tmp_path, message):
+    name = written(tmp_path, WRONG[message])
     with pytest.raises(ConfigError) as error:
         drawn(name, 400)
         drawn(name, 400, holdout=True)
-    assert says in str(error.value) and "lesson.py" in str(error.value)
+    assert message in str(error.value) and "colours.py" in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -120,18 +123,16 @@ FOREVER = {"a loop": "while 1: pass", "in C": "sum(range(10 ** 13))",
 
 @pytest.mark.parametrize("how", FOREVER)
 def test_a_task_that_takes_forever_is_named(tmp_path, monkeypatch, how):
-    monkeypatch.setattr("seed.curriculum.user_tasks.LIMIT_S", 0.2)
+    monkeypatch.setattr("seed.curriculum.user_tasks.MAX_CALL_S", 0.2)
     name = written(tmp_path, COLOURS.replace("number", f"{FOREVER[how]}\n        number", 1))
-    began = time.monotonic()
-    with pytest.raises(TaskError, match="lesson.py:Colours: generate at level 1 takes longer"):
+    with pytest.raises(UserTaskError, match="colours.py:Colours: generate at level 1 takes longer"):
         drawn(name)
-    assert time.monotonic() - began < 5
 
 
-def test_a_task_that_is_slow_each_time_is_named_before_it_has_cost_hours(tmp_path, monkeypatch):
-    monkeypatch.setattr("seed.curriculum.user_tasks.SLACK_S", 0.5)
+def test_a_task_whose_every_call_is_slow_is_named_before_it_costs_hours(tmp_path, monkeypatch):
+    monkeypatch.setattr("seed.curriculum.user_tasks.CALLS_GRACE_S", 0.5)
     slow = COLOURS.replace("number = int", "import time; time.sleep(0.2)\n        number = int")
-    with pytest.raises(TaskError, match=r"its calls take 0\.[2-9]\d s each: make it quicker"):
+    with pytest.raises(UserTaskError, match=r"a call takes \d+\.\d\d s on average: make it faster"):
         drawn(written(tmp_path, slow))
 
 
@@ -148,17 +149,17 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("what", RIGHT)
-def test_what_is_unusual_and_right_is_a_task(tmp_path, what):
+def test_an_unusual_and_valid_class_is_a_task(tmp_path, what):
     (tmp_path / "neighbour.py").write_text("")
     name = written(tmp_path, RIGHT[what])
     items = drawn(name)
     task = load(name)
-    task.generate(dice(0, Stream.SAMPLE, 0), 1)   # now it is known what it speaks
+    task.generate(dice(0, Stream.SAMPLE, 0), 1)   # now it is known whether it uses bytes
     assert all(task.verify(item.prompt, item.answer) for item in items)
     assert not task.verify(items[0].prompt, b"green") and not task.verify(b"?", b"red")
 
 
-def test_dice_that_a_class_throws_anew_are_its_own_alone(tmp_path):
+def test_a_class_that_seeds_its_generator_disturbs_no_other_draw(tmp_path):
     name = written(tmp_path, COLOURS.replace("number", "rng.seed(1)\n        number", 1))
     rng, task = dice(0, Stream.SAMPLE, 0), load(name)
     task.generate(rng, 1)
@@ -167,19 +168,18 @@ def test_dice_that_a_class_throws_anew_are_its_own_alone(tmp_path):
     assert rng.random() != after
 
 
-def test_no_process_of_a_task_is_left_when_its_run_is_killed(tmp_path):
-    """Even if the class is at work and never looks at its socket."""
+def test_a_task_s_process_ends_when_its_run_is_killed(tmp_path):
+    """Even if the class computes forever and never reads its socket."""
     name = written(tmp_path, COLOURS.replace("number", "while 1: pass\n        number", 1))
     code = ("import random\nfrom seed.curriculum.user_tasks import load\n"
             f"load({name!r}).generate(random.Random(0), 1)")
     process = subprocess.Popen([sys.executable, "-c", code])
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    until, pid = time.monotonic() + 10, 0
+    until, pid = time.monotonic() + 60, 0
 
-    def used() -> int:
-        """Clock ticks of the child."""
+    def cpu_ticks() -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().split()[13])
-    while not pid or used() < 30:
+    while not pid or cpu_ticks() < 30:
         assert time.monotonic() < until
         pid = int((children.read_text().split() or [0])[0])
         time.sleep(0.02)
@@ -190,58 +190,57 @@ def test_no_process_of_a_task_is_left_when_its_run_is_killed(tmp_path):
         time.sleep(0.02)
 
 
-def test_a_task_whose_run_ended_before_it_began_does_not_begin(tmp_path):
+def test_a_worker_whose_run_has_already_ended_exits(tmp_path):
     (tmp_path / "hangs.py").write_text("while 1: pass")
-    here, other = socket.socketpair()
-    with here, other:
-        here.sendall(b'{"do": "load", "doing": "loading"}\n')
-        child = subprocess.Popen([sys.executable, user_task_worker.__file__, str(other.fileno()), "-1",
-                                  str(tmp_path / "hangs.py"), "Hangs", "9", ""],
-                                 pass_fds=[other.fileno()])
+    here, worker_link = socket.socketpair()
+    with here, worker_link:
+        here.sendall(b'{"do": "load", "call": "loading"}\n')
+        child = subprocess.Popen([sys.executable, user_task_worker.__file__,
+                                  str(worker_link.fileno()), "-1", str(tmp_path / "hangs.py"),
+                                  "Hangs", "9", ""], pass_fds=[worker_link.fileno()])
         try:
-            assert child.wait(10) == 0
+            assert child.wait(60) == 0
         finally:
             child.kill()
 
 
-def test_what_a_class_prints_is_not_among_the_answers(tmp_path):
-    name = written(tmp_path, RIGHT["it prints"])
-    done = subprocess.run([sys.executable, "-m", "seed", "items", "--json", "--task", name],
-                          capture_output=True, text=True, timeout=60)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert rows and all(row.keys() == {"task", "level", "prompt", "answer"} for row in rows)
-    assert '{"value": 1}' in done.stderr
+def test_what_a_class_prints_is_no_reply_and_goes_to_stderr(tmp_path, capfd):
+    assert {item.answer for item in drawn(written(tmp_path, RIGHT["it prints"]))} == {b"red",
+                                                                                      b"blue"}
+    output = capfd.readouterr()
+    assert output.out == "" and '{"value": 1}' in output.err
 
 
-def test_a_corpus_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "said.jsonl"
+def test_a_corpus_keeps_its_unicode_and_its_chance_level(tmp_path):
+    path = tmp_path / "items.jsonl"
     rows = [{"prompt": f"say {i}\u2028:", "answer": "yes" if i % 10 else "no"} for i in range(500)]
     path.write_bytes(b"\xef\xbb\xbf" + "\n".join(
         json.dumps(row, ensure_ascii=False) for row in rows).encode())
     task = load(str(path))
-    assert len(task.items) == 500 and 0.9 <= task.chance(1) < 0.96   # who always says yes
+    assert len(task.items) == 500 and 0.9 <= task.chance(1) < 0.96   # of always answering yes
     (tmp_path / "notes.txt").write_text("\n".join(f"{i}ööööö" for i in range(99)))
     for item in load(str(tmp_path / "notes.txt")).items:
         item.prompt.decode()
         item.answer.decode()
 
 
-@pytest.mark.parametrize("text, says", [
+@pytest.mark.parametrize("text, message", [
     ("", "too few"), ('{"prompt": "a"}', "line 1: give"), ("[1]", "line 1: give"),
     ('{"prompt": "a", "answer": 5}', "answer is int"), ("nonsense", "line 1: give")])
-def test_a_broken_corpus_is_named_with_its_line(tmp_path, text, says):
-    (tmp_path / "said.jsonl").write_text(text)
-    with pytest.raises(TaskError, match=says):
-        load(str(tmp_path / "said.jsonl"))
-    with pytest.raises(TaskError, match="No such file"):
+def test_a_broken_corpus_is_named_with_its_line(tmp_path, text, message):
+    (tmp_path / "items.jsonl").write_text(text)
+    with pytest.raises(UserTaskError, match=message):
+        load(str(tmp_path / "items.jsonl"))
+    with pytest.raises(UserTaskError, match="No such file"):
         load(str(tmp_path / "other.jsonl"))
 
 
-def test_what_is_no_task_s_file_is_named(tmp_path):
+def test_a_name_that_is_no_file_of_a_task_is_rejected(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
-    for name, says in ((str(tmp_path / "pipe.jsonl"), "is not a file"), ("a\0b.jsonl", "no file's"),
-                       (f"{tmp_path}/lesson.py", "name its class too, as in lesson.py:ClassName")):
-        with pytest.raises(TaskError, match=says):
+    for name, message in ((str(tmp_path / "pipe.jsonl"), "is not a file"),
+                          ("a\0b.jsonl", "no file name"),
+                          (f"{tmp_path}/colours.py", "its class too, as in colours.py:Class")):
+        with pytest.raises(UserTaskError, match=message):
             load(name)
 
 
@@ -252,7 +251,7 @@ def train(folder: Path, name: str, steps: int) -> subprocess.CompletedProcess:
         capture_output=True, text=True, timeout=100)
 
 
-def test_a_task_that_fails_in_the_middle_leaves_a_run_that_goes_on(tmp_path):
+def test_a_task_that_fails_in_the_middle_leaves_a_run_that_resumes(tmp_path):
     late = COLOURS.replace("number = int", "self.n = getattr(self, 'n', 0) + 1\n        "
                            "if self.n > 400: raise RuntimeError('worn out')\n        number = int")
     done = train(tmp_path, written(tmp_path, late), 30)
@@ -260,5 +259,5 @@ def test_a_task_that_fails_in_the_middle_leaves_a_run_that_goes_on(tmp_path):
     saved = checkpoint.read(RunDir(tmp_path / "run").checkpoint).meta["step"]
     assert 0 < saved < 30
     done = train(tmp_path, written(tmp_path), 30)
-    assert done.returncode == 0 and f"going on from step {saved}" in done.stderr
+    assert done.returncode == 0 and f"from step {saved}" in done.stderr
     assert "Colours" in done.stdout

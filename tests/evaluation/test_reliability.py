@@ -36,7 +36,7 @@ class Oracle:
         lesson = text.split(bytes([END]))[-1].decode(errors="replace")
         for task in self.tasks:
             for end in range(1, len(lesson) + 1):
-                if re.fullmatch(task.form, lesson[:end]):
+                if re.fullmatch(task.prompt_pattern, lesson[:end]):
                     answer = task.solve(lesson[:end]).encode() + bytes([END])
                     said = lesson[end:].encode()
                     if answer.startswith(said) and said != answer:

@@ -422,7 +422,7 @@ def test_a_killed_run_with_a_teacher_goes_on_to_the_same_bits_without_it(tmp_pat
     (["teacher.tasks={ad=1.0}"], "curriculum.tasks.ad is unknown"),
     (["teacher.propose_fraction=0.5"], "teacher.propose_fraction is for an endpoint"),
     (["teacher.propose_fraction=0.5", "teacher.kind=endpoint", "teacher.url=http://localhost:1",
-      f'teacher.tasks={{"{ADDITION}"=1.0}}'], "Addition does not say what its prompts look like"),
+      f'teacher.tasks={{"{ADDITION}"=1.0}}'], "Addition has none: remove it"),
     (["teacher.data_fraction=0.9"], "use at most 0.95 for both")])
 def test_bad_input_to_a_teacher_is_one_line(tmp_path, overrides, says):
     with pytest.raises(ConfigError, match=says):
