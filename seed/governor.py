@@ -1,8 +1,8 @@
 """Decides from sensor readings whether training may continue: a pure function, history in and out.
 
-It can slow a run down, pause it, ask for a checkpoint or stop it; it never changes what is computed.
-If a sensor stops responding, training runs at reduced duty; an active pause stays. The temperatures
-and memory limits are in the profile's [governor] table.
+It can slow a run down, pause it, ask for a checkpoint or stop it; it never changes what the run
+computes. If a sensor stops responding, training runs at reduced duty; an active pause stays. The
+temperatures and memory limits are in the profile's [governor] table.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Every random draw: one independent stream for each (seed, purpose, index)."""
+"""Random streams: an independent one for each (seed, purpose, index)."""
 import random
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What the numbers are for. Append only: a changed value changes every run."""
+    """What the numbers are for. Append only: a changed value changes the bits of every run."""
     INIT = 0
     BATCH = 1
     HOLDOUT = 2
@@ -20,14 +20,14 @@ class Stream(IntEnum):
     TEACHER = 10
 
 
-def stream(seed: int, stream: Stream, index: int) -> np.random.Generator:
-    """A numpy generator; the tuple's length is fixed because numpy reads [42] and [42, 0] alike."""
-    return np.random.default_rng((seed, int(stream), index))
+def stream(seed: int, purpose: Stream, index: int) -> np.random.Generator:
+    """A numpy generator. The key always has three numbers: numpy seeds [42] and [42, 0] alike."""
+    return np.random.default_rng((seed, int(purpose), index))
 
 
 def dice(seed: int, purpose: Stream, index: int) -> random.Random:
-    """The same stream for code that draws one small number at a time, five times faster.
+    """A generator for code that draws one small number at a time, five times faster than numpy.
 
-    Draw only with `.random()`: it is the one method Python promises to keep across versions.
+    Draw only with `.random()`, the one method whose numbers Python keeps across versions.
     """
     return random.Random(int.from_bytes(stream(seed, purpose, index).bytes(16), "little"))

@@ -1,6 +1,5 @@
-"""Runs an exported brain: one file that a robot image can copy.
-
-It needs numpy, and ai-edge-litert or tflite-runtime (Python 3.11 and numpy below 2); nothing else.
+"""Runs an exported brain. A robot needs only this file, numpy, and ai-edge-litert or tflite-runtime
+(Python 3.11 and numpy below 2).
 
     brain = Brain("brain.tflite")
     brain.reset()
@@ -20,59 +19,63 @@ from typing import Any
 
 import numpy as np
 
-MAGIC, MARK, DIGITS = b"TFL3", b'{"blake2b":"', 32   # the description begins with its checksum
-FORMAT = 1       # of the description
-MOST = 2 ** 31   # bytes of a file, as a flatbuffer has them
-TIMED = 10_000   # steps whose times are kept
-GENERATE = 5   # Stream.GENERATE of seed/rng.py: the same draws as the trainer's
+MAGIC = b"TFL3"                     # bytes 4 to 8 of every TFLite file
+CHECKSUM_KEY = b'{"blake2b":"'      # what the description begins with
+CHECKSUM_DIGITS = 32                # hexadecimal
+FORMAT = 1                          # version of the description
+MAX_FILE_BYTES = 2 ** 31            # of a flatbuffer
+MAX_TIMED_STEPS = 10_000            # that latency_us looks back on
+GENERATE = 5                        # Stream.GENERATE of seed/rng.py: the trainer draws the same
 
 
 class BrainError(ValueError):
-    """The file cannot be run here; the message is one line that names it and the fix."""
+    """The file cannot be run here. The message is one line that names it and the fix."""
+    exit_code = 2   # of a command that ends with it
 
 
 def seal(data: bytes) -> bytes:
-    """The file with its checksum, that of the file with zeros in the checksum's place."""
-    at = data.index(MARK) + len(MARK)
-    return data[:at] + _digest(data, at) + data[at + DIGITS:]
+    """The file with its checksum: BLAKE2b of the file with zeros in the checksum's place."""
+    at = data.index(CHECKSUM_KEY) + len(CHECKSUM_KEY)
+    return data[:at] + _digest(data, at) + data[at + CHECKSUM_DIGITS:]
 
 
 def _digest(data: bytes, at: int) -> bytes:
-    digest = hashlib.blake2b(data[:at], digest_size=DIGITS // 2)
-    digest.update(b"0" * DIGITS)
-    digest.update(data[at + DIGITS:])
+    digest = hashlib.blake2b(data[:at], digest_size=CHECKSUM_DIGITS // 2)
+    digest.update(b"0" * CHECKSUM_DIGITS)
+    digest.update(data[at + CHECKSUM_DIGITS:])
     return digest.hexdigest().encode()
 
 
 def describe(data: bytes, name: str) -> dict[str, Any]:
-    """What a file says of itself. Raises BrainError unless every byte is as it was written."""
-    at = data.find(MARK) + len(MARK)
-    if at < len(MARK):
+    """The metadata of a file. Raises BrainError unless its checksum and version are right."""
+    start = data.find(CHECKSUM_KEY)
+    if start < 0:
         raise BrainError(f"{name} is not a brain of seed: export one with python -m seed export")
-    if data[at:at + DIGITS] != _digest(data, at):
-        raise BrainError(f"{name} is damaged: its checksum is wrong, copy it again")
-    text = data[at - len(MARK):].decode("utf-8", errors="replace")
-    found = json.JSONDecoder().raw_decode(text)[0]
-    if found.get("format") != FORMAT:
+    at = start + len(CHECKSUM_KEY)
+    if data[at:at + CHECKSUM_DIGITS] != _digest(data, at):
+        raise BrainError(f"{name} is damaged: its checksum is wrong; copy it again")
+    text = data[start:].decode("utf-8", errors="replace")
+    description = json.JSONDecoder().raw_decode(text)[0]
+    if description.get("format") != FORMAT:
         raise BrainError(f"{name} is of another version of seed: export it again with this one")
-    return found
+    return description
 
 
 def _read(path: str | os.PathLike) -> bytes:
-    """A regular file whose first bytes are those of a TFLite file. Raises BrainError."""
+    """The bytes of a regular file that begins as a TFLite file does. Raises BrainError."""
     name = os.fspath(path)
     try:
         with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise BrainError(f"{name} is not a file: name an exported brain")
             start = file.read(8)
-            if start[4:] != MAGIC or about.st_size > MOST:
+            if start[4:] != MAGIC or status.st_size > MAX_FILE_BYTES:
                 raise BrainError(f"{name} is not a TFLite file: export a brain with python -m seed "
                                  f"export")
             return start + file.read()
     except OSError as error:
-        raise BrainError(f"{name}: {error.strerror}: name an exported brain") from None
+        raise BrainError(f"{name}: {error.strerror}; name an exported brain") from None
 
 
 def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
@@ -84,7 +87,7 @@ def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> 
 
 
 def find_interpreter() -> tuple[Any, str]:
-    """The class of the runtime at hand and its name."""
+    """The interpreter class of the installed TFLite runtime, and the runtime's name."""
     try:
         from ai_edge_litert.interpreter import Interpreter
         return Interpreter, "ai-edge-litert"
@@ -100,23 +103,24 @@ def find_interpreter() -> tuple[Any, str]:
     return interpreter.Interpreter, "tflite-runtime"
 
 
-def _check_version(package: str, oldest: str, name: str) -> None:
+def _check_version(package: str, min_version: str, name: str) -> None:
     """Raises BrainError for an older runtime, which may run a file slowly or wrongly."""
     try:
         installed = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return  # copied into an image without its metadata
-    now, least = ([int(n) for n in re.findall(r"\d+", text)[:3]] for text in (installed, oldest))
-    if now < least:
-        raise BrainError(f"{name} needs {package} {oldest} or newer, this is {installed}: pip "
+    current, required = ([int(n) for n in re.findall(r"\d+", version)[:3]]
+                         for version in (installed, min_version))
+    if current < required:
+        raise BrainError(f"{name} needs {package} {min_version} or newer, this is {installed}: pip "
                          f"install --upgrade {package}")
 
 
 class Brain:
-    """A brain with its state. `threads` above 1 never make a step faster.
+    """A brain with its state. More than one thread does not make a step faster.
 
-    Raises BrainError for a file that cannot be read, is damaged, foreign or meant for another
-    runtime or a newer one.
+    Raises BrainError for a file that cannot be read, is damaged, is no brain, or is for another or
+    a newer runtime.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
@@ -124,80 +128,86 @@ class Brain:
             raise BrainError(f"threads is {threads}: use at least 1")
         name, data = os.fspath(path), _read(path)
         self.description = describe(data, name)
-        make, self.runtime = find_interpreter()
+        interpreter_class, self.runtime = find_interpreter()
         if self.runtime not in self.description["runtimes"]:
             raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
                              f"{self.runtime}: export with --target portable")
-        oldest = self.description["runtimes"][self.runtime]
-        _check_version(self.runtime, oldest, name)
+        min_version = self.description["runtimes"][self.runtime]
+        _check_version(self.runtime, min_version, name)
         try:
-            self.interpreter = make(model_content=data, num_threads=threads)
+            self.interpreter = interpreter_class(model_content=data, num_threads=threads)
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise BrainError(f"{name}: {' '.join(str(error).split())}; use {self.runtime} "
-                             f"{oldest} or newer") from None
+                             f"{min_version} or newer") from None
         prefill, explicit = self.description["prefill"], self.description["explicit_state"]
-        wanted = ["step", *([] if explicit else ["reset"]),
-                  *([f"prefill_{prefill}"] if prefill else [])]
-        for signature in wanted:
+        signatures = ["step"]
+        if not explicit:
+            signatures.append("reset")
+        if prefill:
+            signatures.append(f"prefill_{prefill}")
+        for signature in signatures:
             if signature not in self.interpreter.get_signature_list():
                 raise BrainError(f"{name} has no signature {signature!r}: export it again")
         self.vocabulary = self.description["vocabulary"]
-        self.seconds: deque[float] = deque(maxlen=TIMED)   # of the last steps
+        self.step_times_s: deque[float] = deque(maxlen=MAX_TIMED_STEPS)
         tensors = {t["name"]: t["index"] for t in self.interpreter.get_input_details()}
         outputs = {t["name"]: t["index"] for t in self.interpreter.get_output_details()}
         self._token, self._logits = tensors["token"], outputs["logits"]
-        self._prefill = prefill
-        self._shapes = self.description["states"] if explicit else {}
-        self._states = {key: (tensors[key], outputs[f"{key}_out"]) for key in self._shapes}
+        self._prefill_bytes = prefill
+        self._initial = self.description["states"] if explicit else {}
+        self._states = {key: (tensors[key], outputs[f"{key}_out"]) for key in self._initial}
         self.reset()
 
     def reset(self) -> None:
         """Back to the state before the first byte."""
         if not self._states:
             self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
-        for key, (into, _) in self._states.items():
-            state = self._shapes[key]
-            self.interpreter.set_tensor(into, np.full(state["shape"], state["start"], np.float32))
+        for key, (state_in, _) in self._states.items():
+            state = self._initial[key]
+            values = np.full(state["shape"], state["start"], np.float32)
+            self.interpreter.set_tensor(state_in, values)
 
     def step(self, byte: int) -> np.ndarray:
-        """Logits (v,) float32 after one more byte. Raises BrainError if it is none."""
+        """Logits (v,) float32 after one more byte. Raises BrainError unless 0 <= byte < 256."""
         if not 0 <= byte < 256:
             raise BrainError(f"{byte} is not a byte: use 0 to 255")
         started = time.perf_counter()
         self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
         self.interpreter.invoke()
         logits = self.interpreter.get_tensor(self._logits)[0]
-        for into, out in self._states.values():
-            self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
-        self.seconds.append(time.perf_counter() - started)
+        for state_in, state_out in self._states.values():
+            self.interpreter.set_tensor(state_in, self.interpreter.get_tensor(state_out))
+        self.step_times_s.append(time.perf_counter() - started)
         return logits
 
     def prefill(self, prompt: bytes) -> np.ndarray:
-        """Logits (v,) after all bytes of a prompt that has at least one."""
+        """Logits (v,) after all bytes of the prompt. Raises BrainError if it is empty."""
         if not prompt:
             raise BrainError("the prompt is empty: give at least one byte")
-        at, t = 0, self._prefill
-        while t and len(prompt) - at >= t:
-            logits = self._leap(np.frombuffer(prompt, np.uint8)[at:at + t].astype(np.int32))
-            at += t
-        for byte in prompt[at:]:
+        start, t = 0, self._prefill_bytes
+        while t and len(prompt) - start >= t:
+            tokens = np.frombuffer(prompt, np.uint8)[start:start + t].astype(np.int32)
+            logits = self._prefill_chunk(tokens)
+            start += t
+        for byte in prompt[start:]:
             logits = self.step(byte)
         return logits
 
-    def _leap(self, tokens: np.ndarray) -> np.ndarray:
-        """Several bytes in one call."""
+    def _prefill_chunk(self, tokens: np.ndarray) -> np.ndarray:
+        """Logits (v,) after tokens (t,), t as exported, in one call."""
         run = self.interpreter.get_signature_runner(f"prefill_{tokens.size}")
-        states = {key: self.interpreter.get_tensor(into) for key, (into, _) in self._states.items()}
-        found = run(tokens=tokens, **states)
-        for key, (into, _) in self._states.items():
-            self.interpreter.set_tensor(into, found[f"{key}_out"])
-        return found["logits"][0]
+        states = {key: self.interpreter.get_tensor(state_in)
+                  for key, (state_in, _) in self._states.items()}
+        outputs = run(tokens=tokens, **states)
+        for key, (state_in, _) in self._states.items():
+            self.interpreter.set_tensor(state_in, outputs[f"{key}_out"])
+        return outputs["logits"][0]
 
     def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
                        temperature: float = 0.0, seed: int = 0) -> Iterator[int]:
-        """Yields at most max_bytes bytes until `stop` (the end of an answer); temperature 0 takes
-        the likeliest byte, above 0 the same draws as the trainer's."""
+        """Yields at most max_bytes bytes until `stop` (None: the end of an answer). Temperature 0
+        takes the likeliest byte; above 0 the draws are the trainer's of the same seed."""
         stop = self.vocabulary["end"] if stop is None else stop
         rng = np.random.default_rng((seed, GENERATE, 0))
         logits = self.prefill(prompt)
@@ -210,14 +220,14 @@ class Brain:
 
     def generate(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
                  temperature: float = 0.0, seed: int = 0) -> str:
-        """Text until `stop`, the end of the answer unless given, from a fresh state."""
+        """Text until `stop` (None: the end of an answer), from a fresh state."""
         self.reset()
         answer = bytes(self.generate_bytes(prompt.encode(), max_bytes, stop, temperature, seed))
         return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
 
     def latency_us(self) -> tuple[float, float]:
         """Median and 99th percentile of the last steps, in microseconds."""
-        if not self.seconds:
+        if not self.step_times_s:
             raise BrainError("no step has been timed yet: call step first")
-        p50, p99 = np.percentile(self.seconds, [50, 99])
+        p50, p99 = np.percentile(self.step_times_s, [50, 99])
         return float(p50 * 1e6), float(p99 * 1e6)

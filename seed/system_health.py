@@ -1,8 +1,9 @@
-"""Sensors of the board and of this process. Read-only, and nothing here raises.
+"""Sensors of the board and of this process. Read-only; no public function raises.
 
-Every reader takes the root of the file system that it reads. What cannot be read is a Reading
-without a value and with a reason: unknown is never 0. Memory is in MB of 2**20 bytes. Facts about
-the Raspberry Pi 5: its firmware's `get_throttled` bits and sysfs, as its documentation gives them.
+Every reader takes the root of the file system that it reads, so that a test can give another. What
+cannot be read is a Reading without a value but with a reason: unknown is never 0. Memory is in MB
+of 2**20 bytes. The bits of `get_throttled` and the paths in sysfs are of the Raspberry Pi's
+documentation.
 """
 import errno
 import functools
@@ -21,21 +22,16 @@ class Reading:
     value: float | None
     reason: str = ""
 
-    @property
-    def known(self) -> bool:
-        return self.value is not None
-
 
 @dataclass(frozen=True)
 class Throttled:
-    """The firmware's word of throttle bits; `bits` is None with a reason where there is none, and
-    only those of `known` mean something."""
+    """The firmware's throttle bits, or None with a reason. Only those set in `mask` are known."""
     bits: int | None
     reason: str = ""
-    known: int = 2 ** 32 - 1
+    mask: int = 2 ** 32 - 1
 
     def _bit(self, number: int) -> bool | None:
-        if self.bits is None or not self.known >> number & 1:
+        if self.bits is None or not self.mask >> number & 1:
             return None
         return bool(self.bits >> number & 1)
 
@@ -61,28 +57,28 @@ class Throttled:
 
     @property
     def since_boot(self) -> list[str]:
-        """Names of what has happened since boot (bits 16 to 19)."""
+        """What happened at any time since boot (bits 16 to 19), by the names of now()."""
         return [name for i, name in enumerate(self.now()) if self._bit(16 + i)]
 
 
 @dataclass(frozen=True)
 class Health:
-    """One look at everything."""
+    """One reading of every sensor."""
     board: str                       # model in the device tree; empty on a PC or a server
     zones_c: dict[str, Reading]      # temperature of every thermal zone, by its type
     throttled: Throttled
-    clock_share: Reading             # slowest core's clock / its maximum
+    clock_fraction: Reading          # slowest core's clock / its maximum
     fan_rpm: Reading
-    rss_mb: Reading                  # of this process and its descendants
-    peak_rss_mb: Reading             # sum of the peaks of those alive
+    rss_mb: Reading                  # of this process and its descendants, swapped out included
+    peak_rss_mb: Reading             # sum of the peaks of those that are alive
     mem_available_mb: Reading
     swap_used_mb: Reading
-    cgroup_limit_mb: Reading         # the smallest memory.max that holds for this process
+    cgroup_limit_mb: Reading         # the smallest memory.max that applies to this process
     disk_free_mb: Reading
     inodes_free: Reading
 
     def readings(self) -> dict[str, Reading]:
-        """Every number by name; zones as temp_c."""
+        """Every number by name; those of the thermal zones as `temp_c ZONE`."""
         zones = {f"temp_c {name}": r for name, r in self.zones_c.items()} or {
             "temp_c": self.temp_c}
         return zones | {key: value for key, value in vars(self).items()
@@ -90,39 +86,39 @@ class Health:
 
     @property
     def temp_c(self) -> Reading:
-        """The hottest zone."""
-        known = [r.value for r in self.zones_c.values() if r.value is not None]
-        if known:
-            return Reading(max(known))
+        """The hottest zone's."""
+        temps = [r.value for r in self.zones_c.values() if r.value is not None]
+        if temps:
+            return Reading(max(temps))
         reasons = [r.reason for r in self.zones_c.values()]
         return Reading(None, reasons[0] if reasons else "no thermal zone")
 
 
 def read(run_dir: Path, root: Path = ROOT) -> Health:
-    """All sensors, now."""
+    """All sensors, now; the disk is that of `run_dir`."""
     disk, inodes = free_space(run_dir)
     rss, peak = tree_mb(root)
-    return Health(board(root), zones_c(root), throttled(root), clock_share(root), fan_rpm(root),
+    return Health(board(root), zones_c(root), throttled(root), clock_fraction(root), fan_rpm(root),
                   rss, peak, meminfo_mb("MemAvailable", root),
                   swap_used_mb(root), cgroup_limit_mb(root), disk, inodes)
 
 
 def _text(path: Path) -> str:
-    """Contents without the line's end; OSError or ValueError if it cannot be read."""
+    """The stripped contents of a file. Raises OSError."""
     return path.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _reading(read: Callable[[], float]) -> Reading:
+def _reading(read_fn: Callable[[], float]) -> Reading:
     try:
-        return Reading(read())
+        return Reading(read_fn())
     except OSError as error:
         return Reading(None, f"{error.filename or 'file'}: {error.strerror}")
     except (ValueError, IndexError, KeyError, ArithmeticError) as error:
-        return Reading(None, f"not understood: {str(error)[:80]}")
+        return Reading(None, f"not a valid value: {str(error)[:80]}")
 
 
 def board(root: Path = ROOT) -> str:
-    """The model that the device tree names, or nothing where there is none."""
+    """The board's model in the device tree; empty where there is none."""
     try:
         return _text(root / "proc/device-tree/model").rstrip("\0")
     except OSError:
@@ -130,7 +126,7 @@ def board(root: Path = ROOT) -> str:
 
 
 def boot_id(root: Path = ROOT) -> str:
-    """The kernel's name of this boot, or nothing where it gives none."""
+    """The kernel's id of this boot; empty where it gives none."""
     try:
         return _text(root / "proc/sys/kernel/random/boot_id")
     except OSError:
@@ -138,31 +134,32 @@ def boot_id(root: Path = ROOT) -> str:
 
 
 def zones_c(root: Path = ROOT) -> dict[str, Reading]:
-    """Degrees Celsius of every thermal zone, by its type, numbered if two have the same."""
-    found: dict[str, Reading] = {}
+    """Degrees Celsius of every thermal zone, by its type; the zone's name follows if two share it.
+    """
+    temps: dict[str, Reading] = {}
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
         try:
             name = _text(zone / "type") or zone.name
         except OSError:
             name = zone.name
-        name = name if name not in found else f"{name} {zone.name}"
-        found[name] = _reading(lambda: int(_text(zone / "temp")) / 1000)
-    return found
+        name = name if name not in temps else f"{name} {zone.name}"
+        temps[name] = _reading(lambda: int(_text(zone / "temp")) / 1000)
+    return temps
 
 
 def temp_c(root: Path = ROOT) -> float | None:
-    """The hottest zone, or None."""
+    """The hottest zone's temperature, or None if no zone can be read."""
     return max((r.value for r in zones_c(root).values() if r.value is not None), default=None)
 
 
 @functools.cache
 def _throttle_nodes(root: Path) -> list[Path]:
-    """Found once: the node's place differs between models, and the search takes a while."""
+    """Cached: the node's path differs between models, and the search is slow."""
     return sorted(root.glob("sys/devices/platform/**/*firmware*/get_throttled"))
 
 
 def throttled(root: Path = ROOT) -> Throttled:
-    """The firmware's bits from sysfs; where it gives none, its alarm of under-voltage alone."""
+    """The firmware's bits from sysfs; where there are none, the under-voltage alarm alone."""
     paths = _throttle_nodes(root)
     try:
         if not paths:
@@ -171,19 +168,19 @@ def throttled(root: Path = ROOT) -> Throttled:
     except OSError as error:
         return Throttled(None, f"{error.filename or paths[0]}: {error.strerror}")
     except ValueError as error:
-        return Throttled(None, f"not understood: {str(error)[:80]}")
+        return Throttled(None, f"not a valid value: {str(error)[:80]}")
 
 
 def _voltage_alarm(root: Path) -> Throttled:
     """Bit 0 from the hwmon device rpi_volt. Raises OSError, ValueError."""
     for name in sorted(root.glob("sys/class/hwmon/hwmon*/name")):
         if _text(name) == "rpi_volt":
-            return Throttled(int(_text(name.with_name("in0_lcrit_alarm"))), known=1)
+            return Throttled(int(_text(name.with_name("in0_lcrit_alarm"))), mask=1)
     return Throttled(None, "no get_throttled and no rpi_volt in sysfs")
 
 
-def clock_share(root: Path = ROOT) -> Reading:
-    """The slowest core's clock as a share of its maximum."""
+def clock_fraction(root: Path = ROOT) -> Reading:
+    """The slowest core's clock as a fraction of its maximum."""
     cores = sorted(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
     if not cores:
         return Reading(None, "no cpufreq in sysfs")
@@ -192,7 +189,7 @@ def clock_share(root: Path = ROOT) -> Reading:
 
 
 def fan_rpm(root: Path = ROOT) -> Reading:
-    """Turns a minute of the first fan that reports them."""
+    """Of the first fan that reports its speed."""
     paths = sorted(root.glob("sys/class/hwmon/hwmon*/fan*_input")) + sorted(
         root.glob("sys/devices/platform/*fan*/hwmon/hwmon*/fan*_input"))
     if not paths:
@@ -201,13 +198,13 @@ def fan_rpm(root: Path = ROOT) -> Reading:
 
 
 def _status_mb(folder: Path, *fields: str) -> list[float]:
-    """Those rows of a process's status."""
+    """Fields of a process's status. Raises OSError, KeyError, ValueError, IndexError."""
     rows = dict(line.split(":", 1) for line in _text(folder / "status").splitlines() if ":" in line)
     return [int(rows[field].split()[0]) / 1024 for field in fields]
 
 
-def _held_mb(folder: Path) -> float:
-    """What a process holds, resident or swapped out: memory is not freed by compressing it."""
+def _memory_mb(folder: Path) -> float:
+    """A process's memory, resident or swapped out: compressing it (zram) frees nothing."""
     resident, = _status_mb(folder, "VmRSS")
     try:
         return resident + _status_mb(folder, "VmSwap")[0]
@@ -216,64 +213,64 @@ def _held_mb(folder: Path) -> float:
 
 
 def _children(folder: Path) -> list[str]:
-    """Direct children by the kernel's own list, which not every kernel has (FileNotFoundError)."""
+    """Direct children by the kernel's list. Raises FileNotFoundError where a kernel has none."""
     return [pid for task in (folder / "task").iterdir() for pid in _text(task / "children").split()]
 
 
-def _parents(root: Path) -> dict[str, list[str]]:
-    """Children of every process, by looking at all of them."""
-    found: dict[str, list[str]] = {}
+def _all_children(root: Path) -> dict[str, list[str]]:
+    """The children of every process, from the parent that each process names."""
+    children: dict[str, list[str]] = {}
     for path in root.glob("proc/[0-9]*/stat"):
         try:
-            fields = _text(path).rpartition(")")[2].split()  # the name before may hold anything
-            found.setdefault(fields[1], []).append(path.parent.name)
+            fields = _text(path).rpartition(")")[2].split()  # the name before may contain anything
+            children.setdefault(fields[1], []).append(path.parent.name)
         except (OSError, IndexError):
-            continue  # it ended meanwhile
-    return found
+            continue  # the process ended meanwhile
+    return children
 
 
 def _descendants(root: Path, pid: str) -> list[str]:
-    """All processes below this one."""
-    parents: dict[str, list[str]] | None = None
+    """Process ids of its children, their children and so on."""
+    children: dict[str, list[str]] | None = None   # where the kernel does not list them
     tree = [pid]
-    for one in tree:
+    for parent in tree:
         try:
-            if parents is None:
-                tree += _children(root / "proc" / one)
+            if children is None:
+                tree += _children(root / "proc" / parent)
                 continue
         except OSError:
-            parents = _parents(root)
-        tree += parents.get(one, [])
+            children = _all_children(root)
+        tree += children.get(parent, [])
     return tree[1:]
 
 
 def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading]:
-    """Memory that is held now, and the sum of the peaks, of a process and its descendants; of this
-    one unless another is named."""
-    own = root / "proc" / (str(pid) if pid else "self")
+    """Memory now and the sum of the peaks, of a process (this one if None) and its descendants."""
+    process = root / "proc" / (str(pid) if pid else "self")
     try:
-        name = str(pid) if pid else own.readlink().name
+        name = str(pid) if pid else process.readlink().name
     except OSError:
         name = str(os.getpid())
-    totals = [_reading(lambda: _held_mb(own)), _reading(lambda: _status_mb(own, "VmHWM")[0])]
-    for one in _descendants(root, name):
-        folder = root / "proc" / one
+    totals = [_reading(lambda: _memory_mb(process)),
+              _reading(lambda: _status_mb(process, "VmHWM")[0])]
+    for descendant in _descendants(root, name):
+        folder = root / "proc" / descendant
         try:
-            more = [_held_mb(folder), *_status_mb(folder, "VmHWM")]
+            sizes = [_memory_mb(folder), *_status_mb(folder, "VmHWM")]
         except (OSError, ValueError, KeyError, IndexError):
-            continue  # it ended meanwhile
-        totals = [Reading(t.value + m) if t.value is not None else t
-                  for t, m in zip(totals, more)]
+            continue  # the process ended meanwhile
+        totals = [Reading(total.value + mb) if total.value is not None else total
+                  for total, mb in zip(totals, sizes)]
     return totals[0], totals[1]
 
 
 def rss_mb(root: Path = ROOT) -> float | None:
-    """Memory of this process alone that is resident now."""
+    """Resident memory of this process alone, or None."""
     return _reading(lambda: _status_mb(root / "proc/self", "VmRSS")[0]).value
 
 
 def peak_rss_mb(root: Path = ROOT) -> float | None:
-    """The most it ever was."""
+    """The highest resident memory of this process so far, or None."""
     return _reading(lambda: _status_mb(root / "proc/self", "VmHWM")[0]).value
 
 
@@ -283,42 +280,45 @@ def _meminfo(root: Path) -> dict[str, float]:
 
 
 def meminfo_mb(field: str, root: Path = ROOT) -> Reading:
-    """A row of /proc/meminfo."""
+    """A field of /proc/meminfo."""
     return _reading(lambda: _meminfo(root)[field])
 
 
 def swap_used_mb(root: Path = ROOT) -> Reading:
-    def used() -> float:
-        rows = _meminfo(root)
-        return rows["SwapTotal"] - rows["SwapFree"]
-    return _reading(used)
+    def read_fn() -> float:
+        fields = _meminfo(root)
+        return fields["SwapTotal"] - fields["SwapFree"]
+    return _reading(read_fn)
 
 
 def cgroup_limit_mb(root: Path = ROOT) -> Reading:
     """The smallest memory.max from this process's group upwards (cgroup v2); inf if none is set."""
-    def limit() -> float:
+    def read_fn() -> float:
         lines = _text(root / "proc/self/cgroup").splitlines()
-        place = next(line[3:] for line in [*lines, "0::"] if line.startswith("0::"))
-        group = root / "sys/fs/cgroup" / place.strip("/")
-        found = []
+        path = next(line[3:] for line in [*lines, "0::"] if line.startswith("0::"))
+        group = root / "sys/fs/cgroup" / path.strip("/")
+        limits = []
         for folder in (group, *group.parents):
             if (folder / "memory.max").exists():
                 text = _text(folder / "memory.max")
-                found.append(float("inf") if text == "max" else int(text) / MB)
+                limits.append(float("inf") if text == "max" else int(text) / MB)
             if folder == root / "sys/fs/cgroup":
                 break
-        if not found:
+        if not limits:
             raise OSError(errno.ENOENT, "the memory controller is off", str(group))
-        return min(found)
-    return _reading(limit)
+        return min(limits)
+    return _reading(read_fn)
 
 
 def free_space(folder: Path) -> tuple[Reading, Reading]:
-    """MB and inodes that an ordinary user may still take where `folder` is."""
+    """MB and inodes that an ordinary user can still use on the file system of `folder`."""
     try:
-        found = os.statvfs(folder)
+        status = os.statvfs(folder)
     except OSError as error:
         unknown = Reading(None, f"{folder}: {error.strerror}")
         return unknown, unknown
-    inodes = Reading(found.f_favail) if found.f_files else Reading(None, "it does not count inodes")
-    return Reading(found.f_bavail * found.f_frsize / MB), inodes
+    if not status.f_files:
+        inodes = Reading(None, "this file system does not count inodes")
+    else:
+        inodes = Reading(status.f_favail)
+    return Reading(status.f_bavail * status.f_frsize / MB), inodes

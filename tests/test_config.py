@@ -1,13 +1,52 @@
-"""A profile's mistakes are refused by name, with the nearest valid choice."""
+"""Profiles: what they inherit, overrides, and mistakes that are refused by name with the nearest
+valid choice."""
+import dataclasses
+import math
+import tomllib
+
 import pytest
 
-from seed.config import from_dict, load_profile
+from seed.config import BASE, from_dict, load_profile, profiles_dir, to_toml
 from seed.errors import ConfigError
+
+SHIPPED = sorted(path.stem for path in profiles_dir().glob("*.toml") if path.name != BASE)
+BASE_TABLES = tomllib.loads((profiles_dir() / BASE).read_text())
 
 
 def test_a_profile_survives_the_trip_through_a_plain_dict():
     profile = load_profile("toy")
     assert from_dict(profile.to_dict()) == profile
+
+
+def test_a_written_profile_is_read_as_itself(tmp_path):
+    awkward = load_profile("toy", ['identity.a"b\\ü\x7f\n=x"y', "train.write_gb_per_day=1e-3",
+                                   'selfplay.tasks={"a/b.py:C"=4}'])
+    (tmp_path / "awkward.toml").write_text(to_toml(awkward))
+    assert load_profile(str(tmp_path / "awkward.toml")) == awkward
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_profile_inherits_its_tasks_and_identity(name):
+    profile = load_profile(name)
+    assert profile.curriculum.tasks == BASE_TABLES["curriculum"]["tasks"]
+    assert profile.identity == BASE_TABLES["identity"]
+
+
+def test_a_profile_s_own_tasks_and_identity_replace_the_inherited_ones(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("[curriculum.tasks]\nadd = 3\n[identity]\n")
+    profile = load_profile(str(path))
+    assert profile.curriculum.tasks == {"add": 3.0} and profile.identity == {}
+    path.write_text("[curriculum]\neval_items = 2\n")
+    assert load_profile(str(path)).curriculum.tasks == BASE_TABLES["curriculum"]["tasks"]
+
+
+def test_tasks_are_replaced_changed_and_added_by_options():
+    tasks = load_profile("toy", ["curriculum.tasks={add_long=1.0}"]).curriculum.tasks
+    assert tasks == {"add_long": 1.0}
+    tasks = load_profile("toy", ["curriculum.tasks.copy=0"], ["my.jsonl", "b.txt=2"])
+    inherited = BASE_TABLES["curriculum"]["tasks"]
+    assert tasks.curriculum.tasks == {**inherited, "copy": 0.0, "my.jsonl": 1.0, "b.txt": 2.0}
 
 
 def test_an_override_replaces_one_value_and_nothing_else():
@@ -16,6 +55,25 @@ def test_an_override_replaces_one_value_and_nothing_else():
     assert changed["train"].pop("lr") == 0.001
     assert plain["train"].pop("lr") != 0.001
     assert changed == plain
+
+
+def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
+    toy, numbers = load_profile("toy"), 0
+    for table, config in vars(toy).items():
+        for key in dataclasses.fields(config) if dataclasses.is_dataclass(config) else ():
+            if type(getattr(config, key.name)) not in (int, float):
+                continue
+            low, high = key.metadata["low"], key.metadata["high"]
+            for value, nearest in ((high + 1, high), (low - 1, low), (math.nan, low)):
+                if math.isnan(value) and type(low) is int:
+                    continue   # refused as no integer
+                changed = dataclasses.replace(config, **{key.name: value})
+                with pytest.raises(ConfigError) as error:
+                    dataclasses.replace(toy, **{table: changed}).check()
+                assert str(error.value).startswith(f"{table}.{key.name} is {value}: use {low} to ")
+                assert str(error.value).endswith(f"nearest is {nearest}")
+            numbers += 1
+    assert numbers > 50
 
 
 @pytest.mark.parametrize("override, names, fix", [
@@ -28,6 +86,22 @@ def test_an_override_replaces_one_value_and_nothing_else():
     ("model.transition=rule", "model.transition", "'delta' or 'diagonal'"),
     ("modle.d_model=64", "modle", "nearest is model"),
     ("d_model", "d_model", "table.key=value"),
+    ("train=3", "train is 3", "use a table"),
+    ("train.seed.x=3", "train.seed", "use an integer"),
+    ("model.vocab_size=16", "model.vocab_size", "is unknown"),
+    ("model.head_dim=48", "model.head_dim is 48", "use a multiple of 32; nearest is 64"),
+    ("model.d_model=48", "model.d_model is 48", "use a multiple of 32; nearest is 64"),
+    ("model.dt_bias_min=0", "model.dt_bias_min is 0.0", "use at most dt_bias_max (-4.0)"),
+    ("train.optimizer=sparse", "train.optimizer", "'muon' or 'adamw'"),
+    ("train.trainable=none", "train.trainable", "'all' or 'no-matrices'"),
+    ("governor.slow_c=200", "governor.slow_c is 200.0", "use 0.0 to 120.0 C; nearest is 120.0"),
+    ("governor.slow_c=81", "governor.slow_c is 81.0", "less than pause_c (80.0)"),
+    ("curriculum.tasks={}", "curriculum.tasks", "name a task, such as copy = 1.0"),
+    ("curriculum.tasks.add=-1", "curriculum.tasks.add is -1.0", "nearest is 0.0"),
+    ("curriculum.keep_mark=1", "curriculum.keep_mark", "use at most pass_mark (0.9)"),
+    ("selfplay.verify=false", "selfplay.verify", "at least 2 votes and a temperature above 0"),
+    ("selfplay.data_fraction=0.9", "selfplay.data_fraction", "use at most 0.95 for both together"),
+    ("teacher.kind=mock", "teacher.tasks", "such as teacher.tasks.add=1"),
 ])
 def test_a_mistake_is_one_line_that_names_the_key_and_the_fix(override, names, fix):
     with pytest.raises(ConfigError) as error:
@@ -39,3 +113,9 @@ def test_a_mistake_is_one_line_that_names_the_key_and_the_fix(override, names, f
 def test_a_missing_profile_names_the_shipped_ones():
     with pytest.raises(ConfigError, match="toy"):
         load_profile("tyo")
+
+
+@pytest.mark.parametrize("task", ["add=x", "add="])
+def test_a_task_s_weight_that_is_no_number_is_refused(task):
+    with pytest.raises(ConfigError, match="--task .*use a number after =, such as add=2"):
+        load_profile("toy", tasks=[task])

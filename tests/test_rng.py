@@ -1,3 +1,4 @@
+"""Streams of random numbers: independent of each other, and the same every time."""
 from seed.rng import Stream, dice, stream
 
 

@@ -1,4 +1,4 @@
-"""Readings come from the files of an injected root; what is missing or broken is None."""
+"""Readings come from the files of an injected root; what is missing or broken is unknown."""
 import json
 import subprocess
 import sys
@@ -25,13 +25,13 @@ def test_memory_and_the_hottest_zone_are_read(tmp_path):
     assert system_health.temp_c(tmp_path) == pytest.approx(63.25)
 
 
-def test_what_cannot_be_read_is_none(tmp_path):
+def test_what_cannot_be_read_is_unknown(tmp_path):
     assert system_health.rss_mb(tmp_path) is None and system_health.temp_c(tmp_path) is None
     write(tmp_path, "proc/self/status", "VmRSS:\nVmHWM: x kB\n")
     assert system_health.rss_mb(tmp_path) is None and system_health.peak_rss_mb(tmp_path) is None
 
 
-def test_this_process_has_memory():
+def test_this_process_reports_its_memory():
     assert 10 < system_health.rss_mb() <= system_health.peak_rss_mb()
 
 
@@ -60,31 +60,31 @@ def board(tmp_path):
     return tmp_path
 
 
-def test_everything_a_pi_shows_is_read(board):
+def test_every_sensor_of_a_pi_is_read(board):
     (board / "proc/self/cgroup").rename(board / "proc/7/cgroup")
     (board / "proc/self/status").unlink()
     (board / "proc/self").rmdir()
     (board / "proc/self").symlink_to("7")
-    found = system_health.read(board, board)
-    assert found.board == "Raspberry Pi 5 Model B Rev 1.0"
-    assert found.zones_c == {"cpu-thermal": Reading(41.5)} and found.temp_c == Reading(41.5)
-    bits = found.throttled
+    health = system_health.read(board, board)
+    assert health.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert health.zones_c == {"cpu-thermal": Reading(41.5)} and health.temp_c == Reading(41.5)
+    bits = health.throttled
     assert (bits.under_voltage, bits.frequency_capped, bits.throttled, bits.soft_limit) == \
         (True, False, True, False)
     assert bits.since_boot == ["under_voltage", "throttled"]
-    assert found.clock_share == Reading(0.625) and found.fan_rpm == Reading(3210)
-    assert found.rss_mb == Reading(4.0), "this process and the compiler that it started"
-    assert found.peak_rss_mb == Reading(5.0)
+    assert health.clock_fraction == Reading(0.625) and health.fan_rpm == Reading(3210)
+    assert health.rss_mb == Reading(4.0), "this process and the compiler that it started"
+    assert health.peak_rss_mb == Reading(5.0)
     write(board, "proc/7/task/7/children", "8 9 ")  # a kernel that lists them
     write(board, "proc/8/task/8/children", "")
     write(board, "proc/9/task/9/children", "")
     assert system_health.tree_mb(board)[0] == Reading(4.0 + 9999 / 1024)
-    assert found.mem_available_mb == Reading(4.0) and found.swap_used_mb == Reading(1.0)
-    assert found.cgroup_limit_mb == Reading(100.0), "the smallest on the way up"
-    assert found.disk_free_mb.value > 0 and found.inodes_free.value > 0
+    assert health.mem_available_mb == Reading(4.0) and health.swap_used_mb == Reading(1.0)
+    assert health.cgroup_limit_mb == Reading(100.0), "the smallest on the way up"
+    assert health.disk_free_mb.value > 0 and health.inodes_free.value > 0
 
 
-def test_without_the_firmware_s_bits_its_alarm_of_under_voltage_is_read(board):
+def test_without_throttle_bits_the_under_voltage_alarm_is_read(board):
     (board / "sys/devices/platform/soc/soc:firmware/get_throttled").unlink()
     system_health._throttle_nodes.cache_clear()
     assert system_health.throttled(board).reason == "no get_throttled and no rpi_volt in sysfs"
@@ -97,35 +97,35 @@ def test_without_the_firmware_s_bits_its_alarm_of_under_voltage_is_read(board):
         assert bits.under_voltage is alarm and bits.throttled is None and not bits.since_boot
 
 
-def test_what_is_swapped_out_is_held_as_well(board):
+def test_swapped_out_memory_counts(board):
     write(board, "proc/8/status", "VmRSS: 1024 kB\nVmHWM: 3072 kB\nVmSwap: 2048 kB\n")
     assert system_health.tree_mb(board, 7)[0] == Reading(1.0 + 3.0)
 
 
 def test_the_command_prints_every_reading_and_the_verdict():
     done = subprocess.run([sys.executable, "-m", "seed", "health"], capture_output=True, text=True)
-    said = json.loads(subprocess.run([sys.executable, "-m", "seed", "health", "--json"],
-                                     capture_output=True, text=True).stdout)
-    assert done.returncode == 0 and said["verdict"]["action"] in done.stdout
-    found = system_health.read(Path("."))
-    for name in found.readings():
+    facts = json.loads(subprocess.run([sys.executable, "-m", "seed", "health", "--json"],
+                                      capture_output=True, text=True).stdout)
+    assert done.returncode == 0 and facts["verdict"]["action"] in done.stdout
+    health = system_health.read(Path("."))
+    for name in health.readings():
         assert f"\n{name} " in done.stdout
-    assert said["rss_mb"]["value"] > 5 and said["enforcement"][0] in done.stdout
+    assert facts["rss_mb"]["value"] > 5 and facts["enforcement"][0] in done.stdout
 
 
-def test_no_broken_file_raises_and_every_unknown_has_its_reason(board):
+def test_no_broken_file_raises_and_every_unknown_reading_has_a_reason(board):
     files = [path for path in board.rglob("*") if path.is_file() and not path.is_symlink()]
     for content in (b"", b"\xff\xfe", b"-", b"12 apples", b"0x" + b"9" * 500, b"\0" * 9):
         for path in files:
             before = path.read_bytes()
             path.write_bytes(content)
-            found = system_health.read(board, board)
+            health = system_health.read(board, board)
             path.write_bytes(before)
-            for name, reading in found.readings().items():
+            for name, reading in health.readings().items():
                 assert (reading.value is None) == bool(reading.reason), (path, content, name)
 
 
-def test_an_empty_root_is_all_unknown(tmp_path):
-    found = system_health.read(tmp_path / "none", tmp_path)
-    assert all(r.value is None and r.reason for r in found.readings().values())
-    assert found.throttled.bits is None and found.throttled.under_voltage is None
+def test_under_an_empty_root_every_reading_is_unknown(tmp_path):
+    health = system_health.read(tmp_path / "none", tmp_path)
+    assert all(r.value is None and r.reason for r in health.readings().values())
+    assert health.throttled.bits is None and health.throttled.under_voltage is None

@@ -8,7 +8,7 @@ from seed.config import ModelConfig, Profile, from_dict
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
 from seed.export.graph import Options, build, start_of, state_shapes
 from seed.export.operations import LITERT
-from seed.runtime import DIGITS, FORMAT, MAGIC, seal
+from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, seal
 from seed.storage.checkpoint import Checkpoint
 from seed.errors import CheckpointError
 from seed.wavecore.layout import blocks
@@ -51,7 +51,7 @@ def translate(source: Source, options: Options, scores: list[dict[str, Any]] | N
     runtimes = {name: oldest for name, oldest in RUNTIMES.items()
                 if options.target != LITERT or name == "ai-edge-litert"}
     description = {
-        "blake2b": "0" * DIGITS, "format": FORMAT, "made_by": f"seed {seed.__version__}",
+        "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT, "made_by": f"seed {seed.__version__}",
         "runtimes": runtimes,
         **dataclasses.asdict(options), "profile": profile.to_dict(), "step": source.step,
         "states": _states(profile.model, options.target),

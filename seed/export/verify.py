@@ -141,7 +141,7 @@ def verify(brain: Brain, reference: Reference, trainer: Step, items: Sequence[It
     reference.reset()
     judged, trained = free_run(brain, [reference.step, trainer], steps)
     brain.reset()
-    brain.seconds.clear()
+    brain.step_times_s.clear()
     for i in range(steps):
         brain.step(i % 256)
     p50, p99 = brain.latency_us()

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from dataclasses import asdict, replace
 from math import exp
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seed import system_health
-from seed.config import from_dict, load_profile, to_toml
+from seed.config import load_profile
 from seed.errors import ConfigError
 from seed.errors import RETRY_LATER
 from seed.resize import trial, size_search
@@ -304,12 +303,6 @@ def test_a_damaged_line_of_the_file_is_as_if_it_were_not_there(tmp_path, change)
 def test_a_damaged_description_of_the_ladder_is_as_if_it_were_not_there(tmp_path, text):
     RunDir(tmp_path).ladder.write_text(text)
     assert size_search.read_ladder(RunDir(tmp_path)) == []
-
-
-def test_a_written_profile_is_read_as_itself():
-    awkward = load_profile("toy", ['identity.a"b\\ü\x7f\n=x"y', 'train.write_gb_per_day=1e-3',
-                                   'selfplay.tasks={"a/b.py:C"=4}'])
-    assert from_dict(tomllib.loads(to_toml(awkward))) == awkward
 
 
 SMALL = ("--set", "train.batch_size=2", "--set", "train.seq_len=32", "--set",
