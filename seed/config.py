@@ -4,36 +4,21 @@ Each table of a profile ([model], [curriculum], [train], ...) is a frozen datacl
 fields is a key with its default, range and unit. A mistake raises ConfigError, whose one line names
 the key, its value, what is valid and the nearest valid choice.
 """
-import difflib
 import json
 import os
 import sys
 import tomllib
-import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from seed.errors import ConfigError
+from seed.settings import build, check_multiple, choice, nearest, require, setting
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
-NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
 BASE = "base.toml"        # the tasks and the identity that every profile inherits
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
-
-
-def setting(default: Any, low: float, high: float, unit: str = "", multiple_of: int = 1) -> Any:
-    """A key that is a number from `low` to `high`, or a table of such numbers."""
-    limits = {"low": low, "high": high, "unit": unit, "multiple_of": multiple_of}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=limits)
-    return field(default=default, metadata=limits)
-
-
-def choice(*choices: str) -> Any:
-    """A key that is one of some words; the first is the default."""
-    return field(default=choices[0], metadata={"choices": choices})
 
 
 @dataclass(frozen=True)
@@ -206,7 +191,7 @@ def from_dict(data: object) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
     if not isinstance(data, dict):
         raise ConfigError(f"a profile is {type(data).__name__}: use a table of tables")
-    profile = Profile(**_arguments("", data, Profile))
+    profile = build(Profile, data)
     _check_relations(profile)
     return profile
 
@@ -215,83 +200,31 @@ def _check_relations(profile: Profile) -> None:
     """What one key demands of another."""
     m, c, g = profile.model, profile.curriculum, profile.governor
     play, teacher = profile.selfplay, profile.teacher
-    _require(m.pattern and not set(m.pattern) - set("SA"),
-             f"model.pattern is {m.pattern!r}: use only S (SSM) and A (attention), as in 'SSA'")
+    require(m.pattern and not set(m.pattern) - set("SA"),
+            f"model.pattern is {m.pattern!r}: use only S (SSM) and A (attention), as in 'SSA'")
     # RoPE rotates halves of a head
-    _check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
-    _check_multiple("model.d_model", m.d_model, m.head_dim)
-    _require(m.dt_bias_min <= m.dt_bias_max,
-             f"model.dt_bias_min is {m.dt_bias_min}: use at most dt_bias_max ({m.dt_bias_max})")
-    _require(any(c.tasks.values()),
-             "curriculum.tasks has no weight above 0: name a task, such as copy = 1.0")
-    _require(c.keep_mark <= c.pass_mark,
-             f"curriculum.keep_mark is {c.keep_mark}: use at most pass_mark ({c.pass_mark})")
-    _require(play.verify or play.votes > 1 and play.temperature,
-             "selfplay.verify is false, so only votes tell what is right: use at least 2 votes and "
-             "a temperature above 0")
-    _require(any(teacher.tasks.values()) or not teacher.kind,
-             "teacher.tasks has no weight above 0: name a task, such as teacher.tasks.add=1")
-    _require(teacher.kind != "mock" or not teacher.propose_fraction,
-             f"teacher.propose_fraction is {teacher.propose_fraction}: use 0, the mock writes no "
-             f"questions")
-    _require(play.data_fraction + teacher.data_fraction <= MAX_DATA_FRACTION,
-             f"selfplay.data_fraction and teacher.data_fraction are {play.data_fraction} and "
-             f"{teacher.data_fraction}: use at most {MAX_DATA_FRACTION} for both together")
-    _require(g.resume_c < g.slow_c < g.pause_c,
-             f"governor.slow_c is {g.slow_c}: use more than resume_c ({g.resume_c}) and less than "
-             f"pause_c ({g.pause_c})")
-
-
-def _require(holds: object, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-def _check_multiple(name: str, value: int, unit: int) -> None:
-    below = value // unit * unit
-    nearest = below if below and 2 * (value - below) < unit else below + unit
-    _require(not value % unit,
-             f"{name} is {value}: use a multiple of {unit}; nearest is {nearest}")
-
-
-def _arguments(prefix: str, data: dict, cls: Any) -> dict[str, Any]:
-    """The arguments of a dataclass, checked one by one."""
-    keys, hints = {key.name: key for key in fields(cls)}, typing.get_type_hints(cls)
-    for name in data:
-        if name not in keys:
-            raise ConfigError(f"{prefix}{name} is unknown{_nearest(name, keys)}")
-    return {name: _checked(f"{prefix}{name}", value, hints[name], keys[name].metadata)
-            for name, value in data.items()}
-
-
-def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
-    """`value` as the key's type and within its limits. An int serves as a float."""
-    item_kinds = typing.get_args(kind)   # of a dict
-    if item_kinds or is_dataclass(kind):
-        _require(isinstance(value, dict), f"{name} is {value!r}: use a table")
-        return {key: _checked(f"{name}.{key}", item, item_kinds[1], limits)
-                for key, item in value.items()} if item_kinds else kind(
-                    **_arguments(f"{name}.", value, kind))
-    if kind is float and type(value) is int:
-        value = float(value)
-    _require(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
-             f"{name} is {value!r}: use {NOUNS[kind]}")
-    if "choices" in limits and value not in limits["choices"]:
-        raise ConfigError(f"{name} is {value!r}: use {' or '.join(map(repr, limits['choices']))}"
-                          f"{_nearest(value, limits['choices'])}")
-    if "low" in limits:
-        low, high, unit = limits["low"], limits["high"], limits["unit"]
-        nearest = min(max(low, value), high)   # low if the value is nan
-        _require(low <= value <= high, f"{name} is {value}: use {low} to {high}{unit and ' '}{unit}"
-                                       f"; nearest is {nearest}")
-        if limits["multiple_of"] > 1:
-            _check_multiple(name, value, limits["multiple_of"])
-    return value
-
-
-def _nearest(key: str, valid: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.0)
-    return f"; nearest is {close[0]}" if close else ""
+    check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
+    check_multiple("model.d_model", m.d_model, m.head_dim)
+    require(m.dt_bias_min <= m.dt_bias_max,
+            f"model.dt_bias_min is {m.dt_bias_min}: use at most dt_bias_max ({m.dt_bias_max})")
+    require(any(c.tasks.values()),
+            "curriculum.tasks has no weight above 0: name a task, such as copy = 1.0")
+    require(c.keep_mark <= c.pass_mark,
+            f"curriculum.keep_mark is {c.keep_mark}: use at most pass_mark ({c.pass_mark})")
+    require(play.verify or play.votes > 1 and play.temperature,
+            "selfplay.verify is false, so only votes tell what is right: use at least 2 votes and "
+            "a temperature above 0")
+    require(any(teacher.tasks.values()) or not teacher.kind,
+            "teacher.tasks has no weight above 0: name a task, such as teacher.tasks.add=1")
+    require(teacher.kind != "mock" or not teacher.propose_fraction,
+            f"teacher.propose_fraction is {teacher.propose_fraction}: use 0, the mock writes no "
+            f"questions")
+    require(play.data_fraction + teacher.data_fraction <= MAX_DATA_FRACTION,
+            f"selfplay.data_fraction and teacher.data_fraction are {play.data_fraction} and "
+            f"{teacher.data_fraction}: use at most {MAX_DATA_FRACTION} for both together")
+    require(g.resume_c < g.slow_c < g.pause_c,
+            f"governor.slow_c is {g.slow_c}: use more than resume_c ({g.resume_c}) and less than "
+            f"pause_c ({g.pause_c})")
 
 
 def profiles_dir() -> Path:
@@ -313,7 +246,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     except FileNotFoundError:
         shipped = sorted(p.stem for p in profiles_dir().glob("*.toml") if p.name != BASE)
         raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
-                          f".toml file{_nearest(name, shipped)}") from None
+                          f".toml file{nearest(name, shipped)}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
     base = tomllib.loads((profiles_dir() / BASE).read_text(encoding="utf-8"))
