@@ -3,12 +3,11 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.config import TrainConfig
-from seed.wavecore import fast
+from seed.wavecore.fast_optim import OptimizerKernels, OptimizerState
 from seed.wavecore.model import WaveCore
 from seed.wavecore.tinygrad_seam import buffer_view, copy_into
 
 LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
-GRAD_NORM, SKIPPED = 3, 5  # places in the state, as in the enum of update.h
 
 
 class Optimizer:
@@ -27,14 +26,14 @@ class Optimizer:
 
     def __init__(self, model: WaveCore, config: TrainConfig):
         self.model = model
-        self.kernels = fast.Optimizer(model.blocks, config, LR_WIDTH / model.config.d_model,
-                                      model.threads)
+        self.kernels = OptimizerKernels(model.blocks, config, LR_WIDTH / model.config.d_model,
+                                        model.threads)
         self.moments = {}
         for letter, blocks in (("m", self.kernels.first), ("v", self.kernels.second)):
             size = sum(block.size for block in blocks)
             self.moments[letter] = blocks, Tensor(np.zeros(size, np.float32)).realize()
-        state = np.zeros(fast.Optimizer.STATE_SIZE, np.float32)
-        state[1:3] = 1.0  # powers of the betas before the first step
+        state = np.zeros(len(OptimizerState), np.float32)
+        state[[OptimizerState.BETA1_POWER, OptimizerState.BETA2_POWER]] = 1.0
         self.state = Tensor(state).realize()
         self.lr = Tensor(np.zeros(1, np.float32)).realize()
 
@@ -46,11 +45,11 @@ class Optimizer:
 
     def grad_norm(self) -> float:
         """Global norm of the last step's gradient, before clipping."""
-        return float(buffer_view(self.state)[GRAD_NORM])
+        return float(buffer_view(self.state)[OptimizerState.GRAD_NORM])
 
     def skipped(self) -> bool:
         """Whether the last step was dropped."""
-        return bool(buffer_view(self.state)[SKIPPED])
+        return bool(buffer_view(self.state)[OptimizerState.SKIPPED])
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Named moments and the state themselves, not copies; the inverse of load_state_dict."""

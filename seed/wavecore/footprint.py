@@ -2,7 +2,8 @@
 from typing import Any, NamedTuple
 
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import fast, layout
+from seed.wavecore import layout
+from seed.wavecore.fast_optim import OptimizerKernels
 from seed.wavecore.model import kernels_of
 
 
@@ -20,9 +21,9 @@ def packed_size(config: ModelConfig) -> int:
 
 def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
     """Floats of the moments, and of an update's scratch."""
-    found = fast.Optimizer(layout.blocks(config), recipe, 1.0, threads)
-    moments = sum(block.size for block in (*found.first, *found.second))
-    return moments, found.scratch
+    kernels = OptimizerKernels(layout.blocks(config), recipe, 1.0, threads)
+    moments = sum(block.size for block in (*kernels.first, *kernels.second))
+    return moments, kernels.scratch
 
 
 def _mixers(config: ModelConfig, b: int, t: int, threads: int) -> list[tuple[Any, Any]]:

@@ -10,10 +10,12 @@ import numpy as np
 from tinygrad import Tensor
 
 from seed.config import ModelConfig, TrainConfig
+from seed.wavecore.fast_optim import NS_COEFFICIENTS, NS_EPS, NS_STEPS
 
 UNIT_EPS = 1e-6
 STRETCH = 1.1  # of a sigmoid that reaches 0 and 1
-TINY = 1.17549435e-38  # the least normal float32
+MIN_NORMAL = 1.17549435e-38   # float32
+HIDDEN_SCORE = -1e30   # of a slot that a query does not see
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -107,7 +109,7 @@ def attention(config: ModelConfig, x: Tensor, w: dict[str, Tensor], k_in: Tensor
     slot, query = Tensor.arange(past + t), past + Tensor.arange(t)[:, None]
     seen = (slot <= query) & (slot > query - config.sliding_window)     # (t, past+t)
     seen = seen[None] & (slot >= past - length[:, None])[:, None]       # (b, t, past+t)
-    prob = seen[:, None].where(scores, -1e30).softmax(-1)
+    prob = seen[:, None].where(scores, HIDDEN_SCORE).softmax(-1)
     out = (prob @ v.reshape(b, -1, h, p).transpose(1, 2)).transpose(1, 2).reshape(b, t, d)
     return (x + out @ w["out_proj"].T, k[:, t:], v[:, t:], (length + t).minimum(past))
 
@@ -153,7 +155,7 @@ def cross_entropy(scores: Tensor, targets: Tensor, inv_count: Tensor,
     probs = (named * soft.topk_probs[..., None]).sum(-2)                # (b, t, v)
     others = (1 - probs.sum(-1)).maximum(0)                             # (b, t)
     log_p = (scores / soft.temperature).log_softmax(-1)
-    log_others = (log_p.exp() * named.any(-2).logical_not()).sum(-1).maximum(TINY).log()
+    log_others = (log_p.exp() * named.any(-2).logical_not()).sum(-1).maximum(MIN_NORMAL).log()
     cross = -(probs * log_p).sum(-1) - others * log_others
     mixed = hard * (1 - soft.alpha) + cross * (soft.alpha * soft.temperature ** 2)
     return said.where(mixed, hard).sum() * inv_count.reshape(())
@@ -173,16 +175,17 @@ def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int, lr: float, deca
 
 
 def orthogonalize(x: Tensor) -> Tensor:
-    """x (r, c) with its singular values drawn towards 1 by five Newton-Schulz iterations.
+    """x (r, c) with its singular values drawn towards 1 by Newton-Schulz iterations.
 
     Coefficients of Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
     """
     if x.shape[0] > x.shape[1]:
         return orthogonalize(x.T).T
-    x = x / (x.square().sum().sqrt() + 1e-7)
-    for _ in range(5):
+    x = x / (x.square().sum().sqrt() + NS_EPS)
+    a, b, c = NS_COEFFICIENTS
+    for _ in range(NS_STEPS):
         A = x @ x.T                                                     # (r, r)
-        x = x * 3.4445 + (A * -4.7750 + A @ A * 2.0315) @ x
+        x = x * a + (A * b + A @ A * c) @ x
     return x
 
 

@@ -1,48 +1,55 @@
-/* The tied byte head: logits = norm(x) table^T, and its cross-entropy.
+/* The tied byte head: logits = rms_norm(x) table^T, and its cross-entropy.
  *
- * LOGITS writes logits (ROWS, VOCAB). FORWARD writes loss = inv_count * sum of -log softmax(logits)[target]
- * over the rows with target >= 0 and saves d loss / d logits, zero in the other rows; BACKWARD scales
- * that by the incoming gradient. Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), targets (ROWS) int,
- * inv_count (1). Parallel over row tiles; the losses of the rows are added in order, in double.
+ * LOGITS writes logits. FORWARD writes loss = inv_count * sum of -log softmax(logits)[target] over
+ * the rows with target >= 0. SOFT is FORWARD with a teacher: in a row with topk_ids[0] >= 0 the
+ * loss is (1 - ALPHA) of that and ALPHA T^2 of the cross-entropy between the teacher's
+ * probabilities and softmax(logits / T), over the bytes that topk_ids names and all others as one
+ * class.
  *
- * SOFT is FORWARD with a teacher's word: in a row whose places[0] >= 0 the loss is
- * (1 - ALPHA) of that and ALPHA T^2 of the cross-entropy between the teacher's probabilities and
- * softmax(logits / T), over the TOP bytes that places (ROWS, TOP) int names and all others as one. */
+ * Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), logits (ROWS, VOCAB), targets (ROWS) int,
+ * inv_count (1), topk_ids int and topk_probs (ROWS, TOP_K), an id < 0 being unused. Parallel over
+ * row tiles; the losses of the rows are added in order, in double.
+ * Saved for the backward pass: d loss / d logits, zero where target < 0; BACKWARD scales it by the
+ * incoming gradient. */
+#include "team.h"
+#include "gemm.h"
+#include "norm.h"
 
-INLINE void pack_table(team_t *team, float *panels, const float *table) {
-    FOR_TILES(j, 0, VOCAB / LANES)
-        pack_panel(panels + (long)j * LANES * D_MODEL, table + (long)j * LANES * D_MODEL, D_MODEL, 1, D_MODEL);
+#ifndef BACKWARD
+INLINE void pack_table(member_t *me, const args_t *a) {
+    FOR_TILES(j, VOCAB / LANES) pack_rows(a->panels, a->table, j, D_MODEL);
 }
+
+INLINE void logits_of_tile(const args_t *a, float *logits, int r0, int rows) {
+    float xn[ROW_TILE * D_MODEL] ALIGNED;
+    rms_norm(xn, a->x + (long)r0 * D_MODEL, a->gain, rows);
+    matmul(logits + (long)r0 * VOCAB, VOCAB, xn, D_MODEL, rows, a->panels, VOCAB, D_MODEL, 0);
+}
+#endif
 
 #ifdef LOGITS
-static void kernel_body(team_t *team, int thread) {
-    float *logits = team->args[0], *panels = team->args[1];
-    const float *x = team->args[2], *gain = team->args[3], *table = team->args[4];
-    pack_table(team, panels, table);
-    barrier(team);
-    FOR_TILES(tile, 1, ROW_TILES) {
-        int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
-        float xn[ROW_TILE * D_MODEL] ALIGNED;
-        norm_rows(xn, x + (long)r0 * D_MODEL, gain, rows);
-        matmul(logits + (long)r0 * VOCAB, VOCAB, xn, D_MODEL, rows, panels, VOCAB, D_MODEL, 0);
-    }
-}
-
-void KERNEL(float *logits, float *scratch, float *x, float *gain, float *table) {
-    void *args[] = {logits, scratch, x, gain, table};
-    run_team(args);
+static void kernel_body(member_t *me, args_t a) {
+    pack_table(me, &a);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES)
+        logits_of_tile(&a, a.logits, tile * ROW_TILE, MIN(ROW_TILE, ROWS - tile * ROW_TILE));
 }
 #endif
 
 #if defined(FORWARD) || defined(SOFT)
-/* logits to d loss / d logits in place; returns the row's loss. */
-INLINE float cross_entropy(float *row, int target, float inv_count) {
-    vec m = load(row), total = 0.f;
+INLINE float max_logit(const float *row) {
+    vec m = load(row);
     for (int j = LANES; j < VOCAB; j += LANES) {
         vec l = load(row + j);
         m = m > l ? m : l;
     }
-    float highest = max_lanes(m), chosen = row[target];
+    return max_lanes(m);
+}
+
+/* logits to d loss / d logits in place; returns the row's loss. */
+INLINE float cross_entropy(float *row, int target, float inv_count) {
+    vec total = 0.f;
+    float highest = max_logit(row), chosen = row[target];
     for (int j = 0; j < VOCAB; j += LANES) {
         vec e = vexp(load(row + j) - highest);
         store(row + j, e);
@@ -53,133 +60,115 @@ INLINE float cross_entropy(float *row, int target, float inv_count) {
     row[target] -= inv_count;
     return highest + log1(sum) - chosen;
 }
+#endif
 
 #ifdef SOFT
-#define TINY 1.17549435e-38f /* the least normal float */
-
-/* Adds scale d/dz of the soft cross-entropy to d, and returns it; z are the row's logits, and spoilt. */
-INLINE float soft_cross_entropy(float *d, float *z, const int *places, const float *probs, float scale) {
-    vec m = load(z), total = 0.f;
-    for (int j = LANES; j < VOCAB; j += LANES) {
-        vec l = load(z + j);
-        m = m > l ? m : l;
+/* Adds scale * d loss / d(z / T) of a row to d and returns its loss, the soft cross-entropy; z are
+ * the row's logits, and overwritten. */
+INLINE float soft_cross_entropy(float *d, float *z, const int *ids, const float *probs,
+                                float scale) {
+    vec total = 0.f;
+    float highest = max_logit(z), e[TOP_K], p[TOP_K], sum = 0.f, rest_p = 1.f, loss = 0.f;
+    /* exponentials of the named bytes into e, of all others left in z */
+    for (int j = 0; j < VOCAB; j += LANES)
+        store(z + j, vexp((load(z + j) - highest) * (1.f / TEMPERATURE)));
+    for (int k = 0; k < TOP_K; k++) {
+        p[k] = ids[k] < 0 ? 0.f : probs[k];
+        e[k] = ids[k] < 0 ? 0.f : z[ids[k]];
+        sum += e[k];
+        rest_p -= p[k];
     }
-    float highest = max_lanes(m), top[TOP], named[TOP], sum = 0.f, other_prob = 1.f, loss = 0.f;
-    for (int j = 0; j < VOCAB; j += LANES) store(z + j, vexp((load(z + j) - highest) * (1.f / TEMPERATURE)));
-    for (int k = 0; k < TOP; k++) {
-        named[k] = places[k] < 0 ? 0.f : probs[k];
-        top[k] = places[k] < 0 ? 0.f : z[places[k]];
-        sum += top[k];
-        other_prob -= named[k];
-    }
-    for (int k = 0; k < TOP; k++)
-        if (places[k] >= 0) z[places[k]] = 0.f;
+    for (int k = 0; k < TOP_K; k++)
+        if (ids[k] >= 0) z[ids[k]] = 0.f;
     for (int j = 0; j < VOCAB; j += LANES) total += load(z + j);
-    float others = sum_lanes(total), log_sum;
-    sum += others;
+    float rest = sum_lanes(total), log_sum;
+    sum += rest;
     log_sum = log1(sum);
-    other_prob = other_prob > 0.f ? other_prob : 0.f;
-    float share = 1.f / sum - (others > 0.f ? other_prob / others : 0.f);
-    for (int j = 0; j < VOCAB; j += LANES) store(d + j, load(d + j) + load(z + j) * (share * scale));
-    for (int k = 0; k < TOP; k++) {
-        if (places[k] < 0) continue;
-        d[places[k]] += (top[k] / sum - named[k]) * scale;
-        loss += named[k] * (log_sum - log1(top[k] > TINY ? top[k] : TINY));
+    rest_p = rest_p > 0.f ? rest_p : 0.f;
+    /* gradients and loss: of all other bytes as one class, then of the named ones */
+    float rest_scale = 1.f / sum - (rest > 0.f ? rest_p / rest : 0.f);
+    for (int j = 0; j < VOCAB; j += LANES)
+        store(d + j, load(d + j) + load(z + j) * (rest_scale * scale));
+    for (int k = 0; k < TOP_K; k++) {
+        if (ids[k] < 0) continue;
+        d[ids[k]] += (e[k] / sum - p[k]) * scale;
+        loss += p[k] * (log_sum - log1(e[k] > MIN_NORMAL ? e[k] : MIN_NORMAL));
     }
-    return loss + (other_prob > 0.f ? other_prob * (log_sum - log1(others > TINY ? others : TINY)) : 0.f);
+    float log_rest = log1(rest > MIN_NORMAL ? rest : MIN_NORMAL);
+    return loss + (rest_p > 0.f ? rest_p * (log_sum - log_rest) : 0.f);
+}
+
+/* The loss of a row, whose logits become its d loss / d logits. */
+INLINE float row_loss(const args_t *a, float *row, int r) {
+    float z[VOCAB] ALIGNED;
+    const int *ids = a->topk_ids + (long)r * TOP_K;
+    int has_teacher = ids[0] >= 0;
+    float hard = has_teacher ? 1.f - ALPHA : 1.f, inv_count = *a->inv_count, loss = 0.f;
+    copy(z, row, VOCAB);
+    if (a->targets[r] < 0) fill_zero(row, VOCAB);
+    else loss = hard * cross_entropy(row, a->targets[r], hard * inv_count);
+    if (has_teacher)
+        loss += ALPHA * TEMPERATURE * TEMPERATURE
+              * soft_cross_entropy(row, z, ids, a->topk_probs + (long)r * TOP_K,
+                                   ALPHA * TEMPERATURE * inv_count);
+    return loss;
 }
 #endif
 
-static void kernel_body(team_t *team, int thread) {
-    float *loss = team->args[0], *d_logits = team->args[1], *scratch = team->args[2];
-    const float *x = team->args[3], *gain = team->args[4], *table = team->args[5], *inv_count = team->args[7];
-    const int *targets = team->args[6];
-#ifdef SOFT
-    const int *places = team->args[8];
-    const float *probs = team->args[9];
+#ifdef FORWARD
+INLINE float row_loss(const args_t *a, float *row, int r) {
+    if (a->targets[r] >= 0) return cross_entropy(row, a->targets[r], *a->inv_count);
+    fill_zero(row, VOCAB);
+    return 0.f;
+}
 #endif
-    float *panels = scratch + SCRATCH_PANELS, *losses = scratch + SCRATCH_LOSSES;
-    pack_table(team, panels, table);
-    barrier(team);
-    FOR_TILES(tile, 1, ROW_TILES) {
+
+#if defined(FORWARD) || defined(SOFT)
+static void kernel_body(member_t *me, args_t a) {
+    pack_table(me, &a);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) {
         int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
-        float xn[ROW_TILE * D_MODEL] ALIGNED;
-        norm_rows(xn, x + (long)r0 * D_MODEL, gain, rows);
-        matmul(d_logits + (long)r0 * VOCAB, VOCAB, xn, D_MODEL, rows, panels, VOCAB, D_MODEL, 0);
-        for (int r = r0; r < r0 + rows; r++) {
-            float *row = d_logits + (long)r * VOCAB, hard = 1.f;
-#ifdef SOFT
-            float z[VOCAB] ALIGNED;
-            int is_soft = places[(long)r * TOP] >= 0;
-            hard = is_soft ? 1.f - ALPHA : 1.f;
-            copy(z, row, VOCAB);
-#endif
-            losses[r] = targets[r] < 0 ? 0.f : hard * cross_entropy(row, targets[r], hard * *inv_count);
-            if (targets[r] < 0) fill_zero(row, VOCAB);
-#ifdef SOFT
-            if (is_soft)
-                losses[r] += ALPHA * TEMPERATURE * TEMPERATURE * soft_cross_entropy(
-                    row, z, places + (long)r * TOP, probs + (long)r * TOP, ALPHA * TEMPERATURE * *inv_count);
-#endif
-        }
+        logits_of_tile(&a, a.d_logits, r0, rows);
+        for (int r = r0; r < r0 + rows; r++)
+            a.losses[r] = row_loss(&a, a.d_logits + (long)r * VOCAB, r);
     }
-    barrier(team);
-    if (thread) return;
+    barrier(me);
+    if (me->thread) return;
     double sum = 0;
-    for (int r = 0; r < ROWS; r++) sum += losses[r];
-    *loss = sum * *inv_count;
+    for (int r = 0; r < ROWS; r++) sum += a.losses[r];
+    *a.loss = sum * *a.inv_count;
 }
-
-#ifdef SOFT
-void KERNEL(float *loss, float *save, float *scratch, float *x, float *gain, float *table, int *targets,
-            float *inv_count, int *places, float *probs) {
-    void *args[] = {loss, save, scratch, x, gain, table, targets, inv_count, places, probs};
-    run_team(args);
-}
-#else
-void KERNEL(float *loss, float *save, float *scratch, float *x, float *gain, float *table, int *targets,
-            float *inv_count) {
-    void *args[] = {loss, save, scratch, x, gain, table, targets, inv_count};
-    run_team(args);
-}
-#endif
 #endif
 
 #ifdef BACKWARD
-static void kernel_body(team_t *team, int thread) {
-    float *dx = team->args[0], *d_gain = team->args[1], *d_table = team->args[2], *scratch = team->args[3];
-    const float *d_loss = team->args[4], *x = team->args[5], *gain = team->args[6], *table = team->args[7];
-    const float *d_logits = team->args[8];
-    float *panels = scratch + SCRATCH_PANELS, *xn_panels = scratch + SCRATCH_XN_PANELS;
-    float *d_gains = scratch + SCRATCH_D_GAIN;
-    FOR_TILES(j, 0, D_MODEL / LANES) {
-        float *panel = panels + (long)j * LANES * VOCAB;
-        pack_panel(panel, table + j * LANES, VOCAB, D_MODEL, 1);
-        for (int v = 0; v < VOCAB; v++) store(panel + v * LANES, load(panel + v * LANES) * *d_loss);
+static void kernel_body(member_t *me, args_t a) {
+    FOR_TILES(j, D_MODEL / LANES) {
+        float *panel = a.panels + (long)j * LANES * VOCAB;
+        pack_columns(a.panels, a.table, j, VOCAB, D_MODEL);
+        for (int v = 0; v < VOCAB; v++)
+            store(panel + v * LANES, load(panel + v * LANES) * *a.d_loss);
     }
-    barrier(team);
-    FOR_TILES(tile, 1, ROW_TILES) {
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) {
         int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
         float dxn[ROW_TILE * D_MODEL] ALIGNED;
-        matmul(dxn, D_MODEL, d_logits + (long)r0 * VOCAB, VOCAB, rows, panels, D_MODEL, VOCAB, 0);
-        norm_backward_rows(dx, 0, dxn, x, gain, xn_panels, d_gains + (long)tile * D_MODEL, r0, rows);
+        matmul(dxn, D_MODEL, a.d_logits + (long)r0 * VOCAB, VOCAB, rows, a.panels, D_MODEL, VOCAB,
+               0);
+        rms_norm_backward(a.dx, 0, dxn, a.x, a.gain, a.xn_panels, a.d_gains + (long)tile * D_MODEL,
+                          r0, rows);
     }
-    barrier(team);
-    FOR_TILES(tile, 2, WEIGHT_TILES(VOCAB) + 1) {
+    barrier(me);
+    FOR_TILES(tile, WEIGHT_TILES(VOCAB) + 1) {
         if (tile == WEIGHT_TILES(VOCAB)) {
-            sum_partials(d_gain, d_gains, D_MODEL, D_MODEL, ROW_TILES);
+            sum_partials(a.d_gain, a.d_gains, D_MODEL, D_MODEL, ROW_TILES);
             continue;
         }
         int v0 = tile * WEIGHT_TILE, rows = MIN(WEIGHT_TILE, VOCAB - v0);
-        float *to = d_table + (long)v0 * D_MODEL;
-        matmul_transposed(to, D_MODEL, d_logits + v0, VOCAB, rows, xn_panels, D_MODEL, ROWS);
-        for (long i = 0; i < (long)rows * D_MODEL; i += LANES) store(to + i, load(to + i) * *d_loss);
+        float *to = a.d_table + (long)v0 * D_MODEL;
+        weight_gradient(a.d_table, a.d_logits, a.xn_panels, tile, VOCAB, D_MODEL, ROWS);
+        for (long i = 0; i < (long)rows * D_MODEL; i += LANES)
+            store(to + i, load(to + i) * *a.d_loss);
     }
-}
-
-void KERNEL(float *dx, float *d_gain, float *d_table, float *scratch, float *d_loss, float *x, float *gain,
-            float *table, float *save) {
-    void *args[] = {dx, d_gain, d_table, scratch, d_loss, x, gain, table, save};
-    run_team(args);
 }
 #endif

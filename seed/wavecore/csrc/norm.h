@@ -1,4 +1,6 @@
-/* RMSNorm over D_MODEL (Zhang & Sennrich 2019): xn = x * r * gain, r = 1 / sqrt(mean(x^2) + eps). */
+/* RMSNorm over D_MODEL (Zhang & Sennrich 2019): xn = x * r * gain, r = 1 / sqrt(mean(x^2) + eps).
+ *
+ * Shapes: x, xn (rows, D_MODEL); gain (D_MODEL). Nothing is saved, r is computed again. */
 
 INLINE float inverse_rms(const float *x) {
     vec q = 0.f;
@@ -6,7 +8,8 @@ INLINE float inverse_rms(const float *x) {
     return 1.f / root(sum_lanes(q) * (1.f / D_MODEL) + NORM_EPS);
 }
 
-INLINE void norm_rows(float *restrict xn, const float *restrict x, const float *restrict gain, int rows) {
+INLINE void rms_norm(float *restrict xn, const float *restrict x, const float *restrict gain,
+                     int rows) {
     for (int i = 0; i < rows; i++) {
         const float *xi = x + (long)i * D_MODEL;
         float r = inverse_rms(xi);
@@ -15,12 +18,13 @@ INLINE void norm_rows(float *restrict xn, const float *restrict x, const float *
     }
 }
 
-/* dx = residual + d norm / dx . dxn for rows r0.., the gain's partial gradient of this tile, and xn
- * itself in panel layout for the weight gradient that follows. residual may be null. */
-INLINE void norm_backward_rows(float *restrict dx, const float *residual, const float *restrict dxn,
-                               const float *restrict x, const float *restrict gain, float *restrict panels,
-                               float *restrict dgain, int r0, int rows) {
-    fill_zero(dgain, D_MODEL);
+/* dx = residual + (dxn * gain * r - x * mean(x * dxn * gain) * r^3) for rows r0.., the gain's
+ * partial gradient of this tile, and xn itself in panel layout for the weight gradient that
+ * follows. residual may be null. */
+INLINE void rms_norm_backward(float *restrict dx, const float *residual, const float *restrict dxn,
+                              const float *restrict x, const float *restrict gain,
+                              float *restrict xn_panels, float *restrict d_gain, int r0, int rows) {
+    fill_zero(d_gain, D_MODEL);
     for (int i = 0; i < rows; i++) {
         const float *xi = x + (long)(r0 + i) * D_MODEL, *di = dxn + (long)i * D_MODEL;
         vec q = 0.f, t = 0.f;
@@ -36,8 +40,8 @@ INLINE void norm_backward_rows(float *restrict dx, const float *residual, const 
             vec out = dv * g * r - xv * c;
             if (residual) out += load(residual + (long)(r0 + i) * D_MODEL + j);
             store(dx + (long)(r0 + i) * D_MODEL + j, out);
-            store(dgain + j, load(dgain + j) + dv * xr);
-            store(panels + ((long)(j / LANES) * ROWS + r0 + i) * LANES, xr * g);
+            store(d_gain + j, load(d_gain + j) + dv * xr);
+            store(xn_panels + ((long)(j / LANES) * ROWS + r0 + i) * LANES, xr * g);
         }
     }
 }

@@ -1,11 +1,11 @@
-/* Vectors of 16 floats in clang's vector extensions: one source for AVX2, AVX-512 and NEON.
+/* Vectors of LANES (16) floats in clang's vector extensions: one source for AVX2, AVX-512 and NEON.
  *
  * No intrinsics, no libm. Sums over lanes are explicit trees, so a result depends neither on the
  * instruction set's width nor on the optimizer. */
 #pragma clang diagnostic ignored "-Wpsabi"
 
-typedef float vec __attribute__((ext_vector_type(16), aligned(4), may_alias));
-typedef int ivec __attribute__((ext_vector_type(16), aligned(4), may_alias));
+typedef float vec __attribute__((ext_vector_type(LANES), aligned(4), may_alias));
+typedef int ivec __attribute__((ext_vector_type(LANES), aligned(4), may_alias));
 typedef float vec8 __attribute__((ext_vector_type(8), aligned(4), may_alias));
 typedef float vec4 __attribute__((ext_vector_type(4)));
 typedef float vec2 __attribute__((ext_vector_type(2)));
@@ -14,7 +14,6 @@ typedef float vec2 __attribute__((ext_vector_type(2)));
 #define NOINLINE static __attribute__((noinline))
 #define ALIGNED __attribute__((aligned(64)))
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define LANES 16
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define ROUND_UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
@@ -65,7 +64,7 @@ INLINE vec vroot(vec x) {
 INLINE vec vexp(vec x) {
     x = x < -87.f ? (vec)(-87.f) : x;
     x = x > 88.f ? (vec)88.f : x;
-    vec n = x * 1.44269504088896341f + 12582912.f; /* round to nearest by the magic constant 1.5 * 2^23 */
+    vec n = x * 1.44269504088896341f + 12582912.f; /* adding 1.5 * 2^23 rounds to nearest */
     ivec bits = (ivec)n;
     n -= 12582912.f;
     vec r = x - n * 0.693359375f;
@@ -101,5 +100,6 @@ INLINE float log1(float x) {
     int e = (int)(u - 0x3f3504f3u) >> 23; /* split at sqrt(1/2), so that the mantissa is near 1 */
     z.u = u - ((unsigned)e << 23);
     float s = (z.f - 1) / (z.f + 1), q = s * s;
-    return e * 0.69314718056f + 2 * s * (1 + q * (1.f / 3 + q * (1.f / 5 + q * (1.f / 7 + q * (1.f / 9)))));
+    return e * 0.69314718056f
+         + 2 * s * (1 + q * (1.f / 3 + q * (1.f / 5 + q * (1.f / 7 + q * (1.f / 9)))));
 }

@@ -1,22 +1,24 @@
-/* A team of THREADS threads runs one function over tiles that are taken from shared counters.
+/* A team of THREADS threads runs kernel_body in phases, which barriers end.
  *
- * Which thread takes a tile never changes a bit of the result: a tile has one owner, and partial
- * sums are added in tile order. */
+ * The tiles of a phase are taken from a counter that the threads share. Which thread takes a tile
+ * never changes a bit of the result: a tile has one owner, and partial sums are added in tile
+ * order. */
+#include "simd.h"
 typedef unsigned long size_t;
 int pthread_create(size_t *, const void *, void *(*)(void *), void *);
 int pthread_join(size_t, void **);
 int sched_yield(void);
 
-#define PHASES 8
+#define MAX_PHASES 8
 #define SPINS_BEFORE_YIELD 4000
 
 typedef struct {
-    int arrived, generation, next[PHASES];
-    void **args;
+    int arrived, generation, next[MAX_PHASES]; /* next tile of each phase */
+    const args_t *args;
 } team_t;
 typedef struct {
     team_t *team;
-    int thread;
+    int thread, phase;
 } member_t;
 
 #if defined(__x86_64__)
@@ -25,10 +27,12 @@ typedef struct {
 #define RELAX() __asm__ volatile("yield")
 #endif
 
-static void kernel_body(team_t *team, int thread);
+static void kernel_body(member_t *me, args_t a);
 
-/* All threads wait here until the last has arrived. */
-INLINE void barrier(team_t *team) {
+/* Ends a phase: all threads wait here until the last has arrived. */
+INLINE void barrier(member_t *me) {
+    team_t *team = me->team;
+    if (++me->phase == MAX_PHASES) __builtin_trap();
     if (THREADS == 1) return;
     int generation = __atomic_load_n(&team->generation, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == THREADS) {
@@ -40,29 +44,35 @@ INLINE void barrier(team_t *team) {
         if (++spins < SPINS_BEFORE_YIELD) RELAX(); else sched_yield();
 }
 
-/* Runs the statement for i = 0 .. count-1, each i on the thread that takes it first. */
-#define FOR_TILES(i, phase, count) \
-    for (int i; (i = __atomic_fetch_add(&team->next[phase], 1, __ATOMIC_RELAXED)) < (count);)
+INLINE int take_tile(member_t *me) {
+    return __atomic_fetch_add(&me->team->next[me->phase], 1, __ATOMIC_RELAXED);
+}
+
+/* Runs the statement for i = 0 .. count-1, each i on the thread that takes it first; one loop a
+ * phase. */
+#define FOR_TILES(i, count) for (int i; (i = take_tile(me)) < (count);)
 
 static void *member_main(void *member) {
-    kernel_body(((member_t *)member)->team, ((member_t *)member)->thread);
+    kernel_body(member, *((member_t *)member)->team->args);
     return 0;
 }
 
 /* The barrier needs THREADS arrivals, so a thread that cannot be created now (a process limit) is
  * tried again until it can. */
-INLINE void run_team(void **args) {
+INLINE void run_team(const args_t *args) {
     team_t team;
     team.arrived = team.generation = 0;
-    for (int i = 0; i < PHASES; i++) team.next[i] = 0;
+    for (int i = 0; i < MAX_PHASES; i++) team.next[i] = 0;
     team.args = args;
     member_t members[THREADS];
     size_t handles[THREADS];
-    for (int i = 1; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++) {
         members[i].team = &team;
         members[i].thread = i;
-        while (pthread_create(&handles[i], 0, member_main, &members[i])) sched_yield();
+        members[i].phase = 0;
     }
-    kernel_body(&team, 0);
+    for (int i = 1; i < THREADS; i++)
+        while (pthread_create(&handles[i], 0, member_main, &members[i])) sched_yield();
+    member_main(&members[0]);
     for (int i = 1; i < THREADS; i++) pthread_join(handles[i], 0);
 }

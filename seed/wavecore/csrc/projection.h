@@ -1,0 +1,76 @@
+/* What the mixers and the MLP share: y = x + out_proj(f(in_proj(rms_norm(x)))), and its gradients.
+ *
+ * Shapes: x, y, xn = rms_norm(x) (ROWS, D_MODEL); in_proj (IN_WIDTH, D_MODEL) and out_proj
+ * (D_MODEL, OUT_WIDTH), both packed first; f takes `hidden` (ROWS, IN_WIDTH) to `out`
+ * (ROWS, OUT_WIDTH). Parallel over tiles of ROW_TILE rows, and over tiles of the weights' rows for
+ * their gradients. The block saves `hidden`; xn is computed again. */
+#include "team.h"
+#include "gemm.h"
+#include "norm.h"
+#define IN_PANELS (IN_WIDTH / LANES)
+#define IN_TILES WEIGHT_TILES(IN_WIDTH)
+#define PROJECTION_TILES (IN_TILES + WEIGHT_TILES(D_MODEL))
+
+INLINE int tile_row(int tile) { return tile * ROW_TILE; }
+INLINE int tile_count(int tile) { return MIN(ROW_TILE, ROWS - tile_row(tile)); }
+
+#ifdef FORWARD
+INLINE void pack_projections(member_t *me, const args_t *a) {
+    FOR_TILES(j, IN_PANELS + D_MODEL / LANES) {
+        if (j < IN_PANELS) pack_rows(a->in_proj_panels, a->in_proj, j, D_MODEL);
+        else pack_rows(a->out_proj_panels, a->out_proj, j - IN_PANELS, OUT_WIDTH);
+    }
+}
+
+/* hidden = in_proj(rms_norm(x)) */
+INLINE void project_in(const args_t *a, int tile, float *hidden) {
+    float xn[ROW_TILE * D_MODEL] ALIGNED;
+    long r0 = tile_row(tile);
+    rms_norm(xn, a->x + r0 * D_MODEL, a->norm, tile_count(tile));
+    matmul(hidden + r0 * IN_WIDTH, IN_WIDTH, xn, D_MODEL, tile_count(tile), a->in_proj_panels,
+           IN_WIDTH, D_MODEL, 0);
+}
+
+/* y = x + out_proj(out), where `out` points to the tile's first row. */
+INLINE void project_out(const args_t *a, int tile, const float *out) {
+    long r0 = tile_row(tile), rows = tile_count(tile);
+    copy(a->y + r0 * D_MODEL, a->x + r0 * D_MODEL, rows * D_MODEL);
+    matmul(a->y + r0 * D_MODEL, D_MODEL, out, OUT_WIDTH, rows, a->out_proj_panels, D_MODEL,
+           OUT_WIDTH, 1);
+}
+#endif
+
+#ifdef BACKWARD
+INLINE void pack_projections_transposed(member_t *me, const args_t *a) {
+    FOR_TILES(j, OUT_WIDTH / LANES + D_MODEL / LANES) {
+        int i = j - OUT_WIDTH / LANES;
+        if (i < 0) pack_columns(a->out_proj_panels, a->out_proj, j, D_MODEL, OUT_WIDTH);
+        else pack_columns(a->in_proj_panels, a->in_proj, i, IN_WIDTH, D_MODEL);
+    }
+}
+
+/* d_out = dy out_proj, where `d_out` points to the tile's first row. */
+INLINE void project_out_backward(const args_t *a, int tile, float *d_out) {
+    matmul(d_out, OUT_WIDTH, a->dy + (long)tile_row(tile) * D_MODEL, D_MODEL, tile_count(tile),
+           a->out_proj_panels, OUT_WIDTH, D_MODEL, 0);
+}
+
+/* dx = dy + d rms_norm(d_hidden in_proj); xn in panel layout, and the gain's partial gradient. */
+INLINE void project_in_backward(const args_t *a, int tile, const float *d_hidden) {
+    float dxn[ROW_TILE * D_MODEL] ALIGNED;
+    int r0 = tile_row(tile), rows = tile_count(tile);
+    matmul(dxn, D_MODEL, d_hidden + (long)r0 * IN_WIDTH, IN_WIDTH, rows, a->in_proj_panels, D_MODEL,
+           IN_WIDTH, 0);
+    rms_norm_backward(a->dx, a->dy, dxn, a->x, a->norm, a->xn_panels,
+                      a->d_gains + (long)tile * D_MODEL, r0, rows);
+}
+
+/* Tile < PROJECTION_TILES: rows of d_in_proj or d_out_proj. The tile behind them: d_norm. */
+INLINE void projection_gradients(const args_t *a, int tile, const float *d_hidden) {
+    int i = tile - IN_TILES;
+    if (i < 0) weight_gradient(a->d_in_proj, d_hidden, a->xn_panels, tile, IN_WIDTH, D_MODEL, ROWS);
+    else if (tile < PROJECTION_TILES)
+        weight_gradient(a->d_out_proj, a->dy, a->out_panels, i, D_MODEL, OUT_WIDTH, ROWS);
+    else sum_partials(a->d_norm, a->d_gains, D_MODEL, D_MODEL, ROW_TILES);
+}
+#endif
