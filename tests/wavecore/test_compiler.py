@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from seed.wavecore import fast
+from seed.wavecore import kernel_source
 from seed.wavecore.compiler import cpu, find_compiler
 from seed.errors import CompilerError
 
@@ -32,7 +32,9 @@ def test_the_compiler_is_cc_then_clang_then_the_newest_number(monkeypatch, tmp_p
 
 
 def test_the_text_of_a_kernel_names_the_cpu(monkeypatch):
-    here = fast.source("mlp.c", {"FORWARD": 1})[1]
+    def text() -> str:
+        return kernel_source.kernel_source("mlp.c", "FORWARD", {}, "y", "x")[1]
+    here = text()
     assert cpu() in here and cpu().startswith(os.uname().machine)
-    monkeypatch.setattr(fast, "cpu", lambda: "another")
-    assert fast.source("mlp.c", {"FORWARD": 1})[1] != here
+    monkeypatch.setattr(kernel_source, "cpu", lambda: "another")
+    assert text() != here

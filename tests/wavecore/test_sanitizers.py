@@ -1,7 +1,8 @@
 """Every kernel, from the very text that training compiles, under the address, undefined-behaviour
-and thread sanitizers. Segments of one buffer are kept apart by poisoned gaps."""
+and thread sanitizers. Poisoned gaps keep the arrays of one buffer apart."""
 import itertools
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 from tinygrad import Tensor, dtypes
 
-from seed.config import ModelConfig, TrainConfig
+from seed.config import LANES, ModelConfig, TrainConfig
 from seed.training import optim
-from seed.wavecore import fast, layout, model
+from seed.wavecore import fast, fast_optim, kernel_source, layout, model, tinygrad_seam
 from seed.wavecore.reference import SoftTargets
+from seed.wavecore.tinygrad_seam import LaunchFn
 
-GAP = 32       # floats between two segments
+GAP = 32       # floats between two arrays of a buffer
+Gap = tuple[int, int]   # first float, floats
 THREADS = 3
 BUILDS = (["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DPOISON"],
           ["-fsanitize=thread"])
@@ -75,50 +78,59 @@ class Case(NamedTuple):
 
 
 class Recorder:
-    """Stands between fast.py and tinygrad, and turns every launch into a program."""
+    """Stands between the kernels and tinygrad, and turns every launch into a program."""
 
     def __init__(self, monkeypatch, short: str = ""):
-        """`short` names a segment that is made a sixth too small: a fault to be found."""
+        """`short` names an array that is made a sixth too small: a fault to be found."""
         self.cases: dict[str, Case] = {}
-        self.gaps: dict[int, list[tuple[int, int]]] = {}   # by the total of the buffer
-        launcher, segments, launch = fast._launcher, fast._segments, Tensor.custom_kernel
-
-        def spread(prefix: str, sizes: dict[str, int]) -> tuple[int, dict[str, int]]:
-            offsets, gaps, at = {}, [], 0
-            for name, size in sizes.items():
-                size -= size // 6 if name == short else 0
-                offsets[f"{prefix}_{name}"] = at
-                end = layout.round_up(at + size + GAP)
-                gaps.append((at + size, end - at - size))
-                at = end
-            # The total tells the buffer: no other of thousands of floats is odd.
-            while at + 1 in self.gaps:
-                at += 16
-            at += 1
-            gaps[-1] = (gaps[-1][0], at - gaps[-1][0])
-            self.gaps[at] = gaps
-            assert segments(prefix, sizes)[1].keys() == offsets.keys()
-            return at, offsets
-
-        def named(file: str, defines: dict[str, object]):
-            found = launcher(file, defines)
-            found.source = fast.source(file, defines)
-            found.limit = defines.get("WINDOW", defines.get("VOCAB"))
-            return found
-
-        def record(*tensors, fxn, grad_fxn=None):
-            self.add(fxn, tensors)
-            return launch(*tensors, fxn=fxn, grad_fxn=grad_fxn)
-        monkeypatch.setattr(fast, "_segments", spread)
-        monkeypatch.setattr(fast, "_launcher", named)
-        monkeypatch.setattr(Tensor, "custom_kernel", record)
+        self.gaps: dict[int, list[Gap]] = {}   # by the floats of the buffer
+        self.short = short
+        self.sources: dict[LaunchFn, tuple[str, str]] = {}
+        for module in (fast, fast_optim):
+            monkeypatch.setattr(module, "launcher", self.launcher)
+            monkeypatch.setattr(module, "launch", self.launch)
+        monkeypatch.setattr(fast, "segments", self.segments)
         model.kernels_of.cache_clear()
 
-    def add(self, fxn, tensors) -> None:
-        name, text = fxn.source
+    def segments(self, sizes: dict[str, int], unit: int = LANES) -> tuple[int, dict[str, int]]:
+        """As kernel_source.segments, with a gap behind each array."""
+        if unit != LANES:
+            return kernel_source.segments(sizes, unit)
+        offsets, gaps, at = {}, [], 0
+        for name, size in sizes.items():
+            offsets[name] = at
+            if name == "private":   # a buffer of each thread; few rows have one
+                threads = 1 if size in self.gaps else THREADS
+                stride = size // threads
+                gaps += [(at + thread * stride + start, count) for thread in range(threads)
+                         for start, count in self.gaps[stride]]
+            size -= size // 6 if name == self.short else 0
+            end = layout.round_up(at + size + GAP)
+            gaps.append((at + size, end - at - size))
+            at = end
+        # The number of floats tells the buffer: no other of thousands of floats is odd.
+        while at + 1 in self.gaps:
+            at += LANES
+        at += 1
+        gaps[-1] = (gaps[-1][0], at - gaps[-1][0])
+        self.gaps[at] = gaps
+        return at, offsets
+
+    def launcher(self, name: str, text: str) -> LaunchFn:
+        launch_fn = tinygrad_seam.launcher(name, text)
+        self.sources[launch_fn] = name, text
+        return launch_fn
+
+    def launch(self, outputs, inputs, launch_fn, gradient_fn=None):
+        self.add(launch_fn, [*outputs, *inputs])
+        return tinygrad_seam.launch(outputs, inputs, launch_fn, gradient_fn)
+
+    def add(self, launch_fn: LaunchFn, tensors: list[Tensor]) -> None:
+        name, text = self.sources[launch_fn]
+        bound = re.search(r"#define (?:WINDOW|VOCAB) (\d+)", text)   # of int arguments
         arguments, gaps = [], ["{0, 0, 0}"]
         for i, tensor in enumerate(tensors):
-            limit = fxn.limit if tensor.dtype == dtypes.int else 0
+            limit = bound[1] if tensor.dtype == dtypes.int and bound else 0
             arguments.append(f"{{{tensor.numel()}, {limit}}}")
             gaps += [f"{{{i}, {at}, {count}}}" for at, count in self.gaps.get(tensor.numel(), [])]
         call = ", ".join(f"a[{i}]" for i in range(len(tensors)))
@@ -132,18 +144,19 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
     for (d, t, b), (pattern, transition) in itertools.product(shapes, kinds):
         config = ModelConfig(d_model=d, d_ff=2 * d, n_layers=len(pattern), pattern=pattern,
                              transition=transition)
-        params = model.init_params(config, 0)
-        core = model.WaveCore(config, params, THREADS)
+        core = model.WaveCore(config, model.init_params(config, 0), THREADS)
         tokens = Tensor(np.zeros((b, t), np.int32)).realize()
-        count = Tensor(np.ones(1, np.float32)).realize()
+        inv_count = Tensor(np.ones(1, np.float32)).realize()
         core(tokens)
-        loss, _ = core.loss(tokens, tokens, count)
+        loss, _ = core.loss(tokens, tokens, inv_count)
         grads = loss.gradient(*core.packed.values())
-        few = Tensor(np.zeros((b, t, 3), np.int32)).realize()
-        core.loss(tokens, tokens, count, soft=SoftTargets(few, few.float().realize(), 2.0, 0.5))
+        ids = Tensor(np.zeros((b, t, 3), np.int32)).realize()
+        core.loss(tokens, tokens, inv_count,
+                  soft=SoftTargets(ids, ids.float().realize(), 2.0, 0.5))
         loss = loss.reshape(1)
         for name in ("muon", "adamw"):
             optim.Optimizer(core, TrainConfig(optimizer=name)).step(grads, loss)
+    model.kernels_of.cache_clear()   # no other test gets these
     return list(recorder.cases.values())
 
 
@@ -177,12 +190,12 @@ def assert_clean(folder: Path, cases: list[Case]) -> None:
 @pytest.mark.parametrize("d, t, b", SAMPLE)
 def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path, d, t, b):
     cases = programs(monkeypatch, [(d, t, b)], [("SA", "delta")])
-    parts = {case.name.rstrip("_0123456789") for case in cases}
-    assert parts == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
-                     "mlp_forward", "mlp_backward", "embedding_forward", "embedding_backward",
-                     "head_forward", "head_soft", "head_backward", "head_logits", "adamw_norm",
-                     "adamw_decide", "adamw_apply", "muon_orthogonalize"}
-    assert len(cases) == len(parts) + 1  # adamw_apply without matrices and with them
+    kernels = {case.name.rstrip("_0123456789") for case in cases}
+    assert kernels == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
+                       "mlp_forward", "mlp_backward", "embedding_forward", "embedding_backward",
+                       "head_forward", "head_soft", "head_backward", "head_logits", "adamw_norm",
+                       "adamw_decide", "adamw_apply", "muon_orthogonalize"}
+    assert len(cases) == len(kernels) + 1  # adamw_apply without matrices and with them
     assert_clean(tmp_path, cases)
 
 
@@ -193,15 +206,15 @@ def test_every_kernel_is_clean_under_the_sanitizers_everywhere(monkeypatch, tmp_
     assert_clean(tmp_path, programs(monkeypatch, [(d, t, b)], kinds))
 
 
-@pytest.mark.parametrize("short, says", [
-    ("STATES", "use-after-poison"), ("", "data race")])
-def test_the_sanitizers_see_a_segment_too_small_and_a_missing_barrier(monkeypatch, tmp_path, short,
-                                                                      says):
+@pytest.mark.parametrize("short, report", [
+    ("states", "use-after-poison"), ("", "data race")])
+def test_the_sanitizers_see_an_array_too_small_and_a_missing_barrier(monkeypatch, tmp_path, short,
+                                                                     report):
     """The harness itself: the fault that once corrupted the heap, and a race."""
     if not short:
-        text = fast._text
-        monkeypatch.setattr(fast, "_text",
-                            lambda name: text(name).replace("barrier(team);", ";"))
-    forward = next(case for case in programs(monkeypatch, [(64, 130, 16)], [("S", "delta")], short)
+        c_text = kernel_source.c_text
+        monkeypatch.setattr(kernel_source, "c_text",
+                            lambda name: c_text(name).replace("barrier(me);", "me->phase++;"))
+    forward = next(case for case in programs(monkeypatch, [(32, 65, 3)], [("S", "delta")], short)
                    if case.name.startswith("ssm_forward"))
-    assert any(says in build_and_run(tmp_path, forward, flags) for flags in BUILDS)
+    assert any(report in build_and_run(tmp_path, forward, flags) for flags in BUILDS)

@@ -1,11 +1,7 @@
 /* The SSM mixer with its residual: y = x + out_proj(gated_norm(scan(conv(in_proj(rms_norm(x)))))).
  *
- * Per head, with q, k, v after a causal depthwise convolution and SiLU, q and k of unit length:
- *     Sk_t = S_{t-1}^T k_t        u_t = beta_t (v_t - DELTA a_t Sk_t)
- *     S_t = a_t S_{t-1} + k_t u_t^T        y_t = S_t^T q_t
- * which is S_t = a_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T of the gated delta rule
- * (Yang et al. 2412.06464, eq. 10), transposed: S is held as (D_STATE, HEAD_DIM) so that a row is
- * contiguous. DELTA = 0 leaves Mamba-2's diagonal transition (Dao & Gu 2405.21060).
+ * Per head, with q, k, v after a causal depthwise convolution and SiLU, q and k of unit length, the
+ * scan is gated_delta_rule.h, with the gates
  *     a_t = exp(-exp(A_log) softplus(dt_t + dt_bias))        beta_t = BETA_MAX rectified_sigmoid(.)
  * where the sigmoid is stretched to STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a step
  * reflects along k_t and keeps the state's length, however long the text; a plain sigmoid only
@@ -19,9 +15,9 @@
  * Saved for the backward pass: proj, the gated output `out`, and the state at every CHUNK-th step;
  * the steps between are computed again. */
 #include "projection.h"
+#include "gated_delta_rule.h"
 #define BETA_COLUMN (HEADS * HEAD_PROJ)
 #define DT_COLUMN (BETA_COLUMN + HEADS)
-#define STATE (D_STATE * HEAD_DIM)
 
 /* Of one head at every step; rate = softplus(dt + dt_bias). The slopes are the derivatives of
  * beta, before clipping, and of rate. */
@@ -93,53 +89,6 @@ NOINLINE void read_chunk(chunk_t *c, const float *proj, const float *conv_in, co
     }
 }
 
-/* One step of the recurrence, S to S_next (which may be S); Sk and u are written unless null. */
-INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, float a, float beta,
-                             float *y, float *Sk, float *u) {
-    const float *q = qkv, *k = qkv + D_STATE, *v = qkv + 2 * D_STATE;
-    for (int j = 0; j < HEAD_DIM; j += 2 * LANES) {
-        int pair = j + LANES < HEAD_DIM; /* not for the last of an odd number of vectors */
-        int j1 = pair ? j + LANES : j;
-        /* Sk and u, of even and odd rows in turn so that their sums overlap */
-        vec p0 = 0.f, p1 = 0.f, r0 = 0.f, r1 = 0.f;
-        UNROLL for (int i = 0; i < D_STATE; i += 2) {
-            const float *row = S + i * HEAD_DIM;
-            p0 += k[i] * load(row + j);
-            r0 += k[i + 1] * load(row + HEAD_DIM + j);
-            if (pair) {
-                p1 += k[i] * load(row + j1);
-                r1 += k[i + 1] * load(row + HEAD_DIM + j1);
-            }
-        }
-        p0 += r0;
-        p1 += r1;
-        vec u0 = beta * (load(v + j) - DELTA * a * p0);
-        vec u1 = beta * (load(v + j1) - DELTA * a * p1);
-        if (Sk) {
-            store(Sk + j, p0);
-            store(u + j, u0);
-            if (pair) {
-                store(Sk + j1, p1);
-                store(u + j1, u1);
-            }
-        }
-        /* S_next and y */
-        vec y0 = 0.f, y1 = 0.f;
-        UNROLL for (int i = 0; i < D_STATE; i++) {
-            vec s0 = a * load(S + i * HEAD_DIM + j) + k[i] * u0;
-            store(S_next + i * HEAD_DIM + j, s0);
-            y0 += q[i] * s0;
-            if (pair) {
-                vec s1 = a * load(S + i * HEAD_DIM + j1) + k[i] * u1;
-                store(S_next + i * HEAD_DIM + j1, s1);
-                y1 += q[i] * s1;
-            }
-        }
-        store(y + j, y0);
-        if (pair) store(y + j1, y1);
-    }
-}
-
 INLINE float output_inverse_rms(const float *y) {
     vec q = 0.f;
     for (int j = 0; j < HEAD_DIM; j += LANES) q += load(y + j) * load(y + j);
@@ -193,63 +142,6 @@ static void kernel_body(member_t *me, args_t a) {
 #endif
 
 #ifdef BACKWARD
-/* dS arrives as the gradient of S_t from the future and leaves as that of S_{t-1}.
- *     dS += q dy^T;  du = dS^T k;  dSk = -DELTA beta a du;  dS_{t-1} = a dS + k dSk^T
- *     dq = S_t dy = a S_{t-1} dy + k (u . dy);  dk = dS u + S_{t-1} dSk;  dv = beta du */
-INLINE void gated_delta_rule_backward(float *dS, const float *S, const float *qkv, const float *Sk,
-                                      const float *u, const float *dy, float a, float beta,
-                                      float *d_qkv, float *d_a, float *d_beta) {
-    const float *q = qkv, *k = qkv + D_STATE, *v = qkv + 2 * D_STATE;
-    float dSk[HEAD_DIM] ALIGNED;
-    /* dS += q dy^T, du, dSk, dv */
-    vec da = 0.f, dbeta = 0.f, u_dy = 0.f;
-    for (int j = 0; j < HEAD_DIM; j += LANES) {
-        vec dyj = load(dy + j), du = 0.f, du_odd = 0.f;
-        UNROLL for (int i = 0; i < D_STATE; i += 2) {
-            float *row = dS + i * HEAD_DIM + j;
-            vec even = load(row) + q[i] * dyj, odd = load(row + HEAD_DIM) + q[i + 1] * dyj;
-            store(row, even);
-            store(row + HEAD_DIM, odd);
-            du += k[i] * even;
-            du_odd += k[i + 1] * odd;
-        }
-        du += du_odd;
-        store(dSk + j, -DELTA * beta * a * du);
-        store(d_qkv + 2 * D_STATE + j, beta * du);
-        u_dy += load(u + j) * dyj;
-        da += du * load(Sk + j);
-        dbeta += du * (load(v + j) - DELTA * a * load(Sk + j));
-    }
-    /* dq, dk, and dS of the step before */
-    float u_dot_dy = sum_lanes(u_dy);
-    vec8 dS_S = 0.f;
-    for (int i = 0; i < D_STATE; i += 4) {
-        vec8 dq[4], dk[4];
-        UNROLL for (int r = 0; r < 4; r++) {
-            dq[r] = 0.f;
-            dk[r] = 0.f;
-            UNROLL for (int j = 0; j < HEAD_DIM; j += 8) {
-                float *d = dS + (i + r) * HEAD_DIM + j;
-                vec8 s = load8(S + (i + r) * HEAD_DIM + j), dSj = load8(d), dSkj = load8(dSk + j);
-                dq[r] += s * load8(dy + j);
-                dk[r] += dSj * load8(u + j);
-                dk[r] += s * dSkj;
-                dS_S += dSj * s;
-                store8(d, a * dSj + k[i + r] * dSkj);
-            }
-        }
-        vec4 dq4 = sum_lanes4(dq[0], dq[1], dq[2], dq[3]);
-        vec4 dk4 = sum_lanes4(dk[0], dk[1], dk[2], dk[3]);
-        for (int r = 0; r < 4; r++) {
-            d_qkv[i + r] = a * dq4[r] + k[i + r] * u_dot_dy;
-            d_qkv[D_STATE + i + r] = dk4[r];
-        }
-    }
-    vec4 s4 = dS_S.lo + dS_S.hi;
-    *d_a = (s4.x + s4.y) + (s4.z + s4.w) - DELTA * beta * sum_lanes(da);
-    *d_beta = sum_lanes(dbeta);
-}
-
 /* y to dy in place through y * r * gain * silu(z); writes dz, adds to the gain's gradient. */
 INLINE void gated_norm_backward(float *y, const float *z, const float *d_out, const float *gain,
                                 float *dz, float *d_gain) {
