@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs code for a Cortex-A76 in an emulated Debian Bookworm: 20 training steps, whose checkpoint has to
-# equal this machine's bit by bit; the exported files of a brain trained for 90 s, 10,000 steps in both
-# TFLite runtimes; and the tests of kernels, model and checkpoints.
+# Runs on an emulated Cortex-A76 with Debian Bookworm: 20 training steps, whose checkpoint must equal
+# this machine's bit for bit; exported files of a brain trained for 90 s, 10,000 steps in both TFLite
+# runtimes; and the tests of kernels, model and checkpoints.
 #   bin/check-arm64.sh [FOLDER]    where the emulated system is kept (default: build/arm64)
 # Needs a Debian or Ubuntu host; as root it installs mmdebstrap, qemu-user-static and clang itself.
 set -euo pipefail
@@ -9,7 +9,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 arm=$(realpath -m "${1:-$root/build/arm64}")
 cd "$root"
 host=${HOST_PYTHON:-.venv/bin/python}
-[ -x "$host" ] || { echo 'seed: run bin/test.sh first, it makes .venv' >&2; exit 2; }
+[ -x "$host" ] || { echo 'seed: .venv is missing: run bin/test.sh first' >&2; exit 2; }
 
 missing=()
 command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
@@ -44,9 +44,9 @@ for tag in manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_27 manylinux_
 done
 requirements=$("$host" - <<'PY'
 import configparser
-found = configparser.ConfigParser()
-found.read("setup.cfg")
-print(*found["options"]["install_requires"].split(), "pytest", "autograd")
+config = configparser.ConfigParser()
+config.read("setup.cfg")
+print(*config["options"]["install_requires"].split(), "pytest", "autograd")
 PY
 )
 install() {  # FOLDER REQUIREMENT...
@@ -56,7 +56,7 @@ install() {  # FOLDER REQUIREMENT...
 # shellcheck disable=SC2086
 install packages $requirements
 install packages-old 'numpy<2' tflite-runtime==2.14.0
-# LiteRT asks the kernel what the CPU can do, and falls over the host's answer.
+# LiteRT reads the features of the CPU here; those of the host would crash it.
 mkdir -p "$arm/root/proc"
 for cpu in 0 1 2 3; do
     printf 'processor\t: %s\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n' $cpu
@@ -72,8 +72,8 @@ CC=$arm/bin/cc "$arm/bin/python" "${train[@]}" --run-dir "$work/arm" >/dev/null
 import sys
 from pathlib import Path
 import numpy as np
-from seed.storage import checkpoint
-a, b = (checkpoint.read(Path(sys.argv[1]) / side / checkpoint.NAME).tensors for side in ("host", "arm"))
+from seed.storage import RunDir, checkpoint
+a, b = (checkpoint.read(RunDir(Path(sys.argv[1]) / side).checkpoint).tensors for side in ("host", "arm"))
 differ = {key: float(np.abs(a[key] - b[key]).max()) for key in a if not np.array_equal(a[key], b[key])}
 print(f"arm64: {len(a) - len(differ)} of {len(a)} tensors are equal bit for bit after 20 steps")
 if differ:

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# The whole story: finds the largest brain that this board can bear and feed in that time, then
-# trains a small one that grows up to it, and ends with its profile (brain.toml) and a report. The
-# same command goes on.
+# Finds the largest size that this board holds and has the time to train, then trains a small brain
+# that grows up to it. Ends with its profile (brain.toml) and a report. The same command resumes.
 #   bin/grow.sh --minutes 60 --run-dir runs/grown
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 "$root/bin/install.sh"
-exec "$root/.venv/bin/python" -m seed ascend "$@"
+exec "$root/.venv/bin/python" -m seed train --grow "$@"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Limits that hold: bin/limits.sh --minutes 10. Run bin/test.sh first, it makes .venv.
+# Trains at limits that `seed scale` found, and one size above: bin/limits.sh --minutes 10
+# Run bin/test.sh first: it makes .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ -x .venv/bin/python ] || { echo 'seed: run bin/test.sh first, it makes .venv' >&2; exit 2; }
+[ -x .venv/bin/python ] || { echo 'seed: .venv is missing: run bin/test.sh first' >&2; exit 2; }
 exec .venv/bin/python -m tests.soak.limits "$@"

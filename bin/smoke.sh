@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Smoke test without a teacher, under three minutes: trains a toy brain, stops it half way, resumes,
-# examines it and lets it answer. The exit code tells; a folder may be named to keep the brain.
+# Smoke test, under three minutes: trains a toy brain, stops it half way, resumes, evaluates it and
+# asks it a question. Exits with 0 if it passed. bin/smoke.sh FOLDER keeps the brain there.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 run_dir=${1:-$(mktemp -d)}
@@ -8,7 +8,7 @@ run_dir=${1:-$(mktemp -d)}
 train=("$root/bin/train.sh" --profile toy --steps 400 --run-dir "$run_dir"
        --set train.eval_every_minutes=0 --set curriculum.holdout_items=16)
 fail() { echo "smoke: FAILED: $*" >&2; exit 1; }
-[ ! -e "$run_dir/metrics.jsonl" ] || fail "$run_dir holds a brain already: name an empty folder"
+[ ! -e "$run_dir/metrics.jsonl" ] || fail "$run_dir already has a brain: name an empty folder"
 SECONDS=0
 
 "${train[@]}" &
@@ -24,7 +24,7 @@ wait "$process" || fail "stopping gave exit code $?"
 seed() { "$root/.venv/bin/python" -m seed "$@" --run-dir "$run_dir"; }
 seed eval --json >"$run_dir/eval.json" || fail 'eval'
 answer=$(seed generate --prompt 'abc>' --json) || fail 'generate'
-"$root/.venv/bin/python" - "$run_dir" <<'PY' || fail 'the brain did not learn; see above'
+"$root/.venv/bin/python" - "$run_dir" <<'PY' || fail 'the brain did not learn: see above'
 import json, sys
 from pathlib import Path
 run_dir = Path(sys.argv[1])
@@ -38,4 +38,4 @@ above = [s["task"] for s in scores if s["interval"][0] > s["chance"]]
 assert len(above) >= 5, f"above chance: {above}"
 print(f"smoke: loss {first:.3f} to {last:.3f}, {len(above)} of {len(scores)} levels above chance")
 PY
-echo "smoke: passed in $SECONDS s; it answers $answer"
+echo "smoke: passed in $SECONDS s; answer: $answer"

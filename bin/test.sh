@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes virtual environments beside the checkout, installs what the tests need, runs all checks.
+# Makes virtual environments in the checkout, installs what the tests need, runs all checks. Options go
+# to pytest: bin/test.sh -m long
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --editable '.[test]'
-# The older runtime, for the exporter's tests: it wants Python 3.11 and numpy below 2.
+# The older TFLite runtime, for tests of export: needs Python 3.11 and numpy below 2.
 old=$(for p in .venv/bin/python python3.11; do
     "$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$p" && break; done || true)
 if [ -n "$old" ] && ! [ -x .venv-tflite/bin/python ]; then
