@@ -147,10 +147,8 @@ def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory
     swap_before_mb = system_health.swap_used_mb().value or 0.0
     with open(run_dir.trial_errors, "w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "seed", "train", "--profile", str(run_dir.trial_profile),
-             "--run-dir", str(run_dir), "--threads", str(threads), "--json"], stderr=errors,
-            stdout=subprocess.DEVNULL, start_new_session=True,
-            preexec_fn=partial(_die_with_parent, os.getpid()),
+            train_command(run_dir, threads), stderr=errors, stdout=subprocess.DEVNULL,
+            start_new_session=True, preexec_fn=partial(_die_with_parent, os.getpid()),
             # A cache of its own: compiling is part of what is measured.
             env={**os.environ, "CACHEDB": str(run_dir.kernel_cache().resolve())})
         watch = Watch(process, run_dir.metrics, memory_limit_mb, seconds, hang_timeout_s,
@@ -183,6 +181,12 @@ def _child_profile(profile: Profile, size: Size, seconds: float) -> Profile:
                    curriculum=replace(child.curriculum, holdout_items=1),
                    distill=DistillConfig(),   # reading a parent takes minutes before the first step
                    governor=replace(child.governor, memory_mb=1e6)).check()
+
+
+def train_command(run_dir: RunDir, threads: int) -> list[str]:
+    """Of the child; tests put a cheaper one in its place."""
+    return [sys.executable, "-m", "seed", "train", "--profile", str(run_dir.trial_profile),
+            "--run-dir", str(run_dir), "--threads", str(threads), "--json"]
 
 
 def _die_with_parent(parent: int) -> None:
