@@ -13,7 +13,9 @@ def run_train(args: argparse.Namespace) -> int:
     if args.grow:
         from seed.commands.growth import run_train_growing
         return run_train_growing(args)
-    return report(args, train_brain(args, profile_of(args), args.run_dir))
+    from seed.training.stop_signals import StopSignals
+    signals = StopSignals().watch()   # before the profile is read: numpy starts threads
+    return report(args, train_brain(args, profile_of(args), args.run_dir, signals=signals))
 
 
 def run_shrink(args: argparse.Namespace) -> int:
@@ -84,9 +86,10 @@ def run_adapt(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_brain(args: argparse.Namespace, profile: Profile, run_dir: RunDir, weights=None):
+def train_brain(args: argparse.Namespace, profile: Profile, run_dir: RunDir, weights=None,
+                signals=None):
     from seed.training.stop_signals import StopSignals
-    signals = StopSignals().watch()
+    signals = signals or StopSignals().watch()
     prepare_brain(args)
     from seed.training.pipeline import train
     return train(profile, run_dir, args.threads, say, signals, weights)

@@ -109,7 +109,7 @@ def ladder(rows: Sequence[dict[str, Any]]) -> str:
         rate = f'{row["tokens_s"]:,.0f} tokens/s' if row["tokens_s"] else "no speed"
         colour, place = ("#b23a48" if row["fault"] else "#4a7fb5"), scale * row["predicted_mb"]
         parts.append(
-            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(row["rung"])}</text>'
+            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(row["size"])}</text>'
             f'<rect x="{LEFT}" y="{y}" width="{scale * row["peak_mb"]:.1f}" height="{BAR}" '
             f'fill="{colour}"/><line x1="{LEFT + place:.1f}" x2="{LEFT + place:.1f}" y1="{y - 2}" '
             f'y2="{y + BAR + 2}" stroke="#222" stroke-width="2"/><text x="{LEFT + WIDTH / 2 + 8}" '

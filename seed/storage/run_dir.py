@@ -8,14 +8,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from seed.errors import CheckpointError, ConfigError
-from seed.storage import checkpoint
-from seed.storage.checkpoint import Checkpoint
 from seed.storage.lock import locked
+
+if TYPE_CHECKING:   # numpy starts threads, and no thread may be older than StopSignals
+    import numpy as np
+    from seed.storage.checkpoint import Checkpoint
 
 Log = Callable[[str], None]   # takes one line
 
@@ -85,11 +85,12 @@ class RunDir:
         """
         return locked(self.lock)
 
-    def load_newest(self, log: Log) -> Checkpoint | None:
+    def load_newest(self, log: Log) -> "Checkpoint | None":
         """The newest usable generation; None in a fresh directory.
 
         Logs why a newer one was refused. Raises CheckpointError if all are unusable.
         """
+        from seed.storage import checkpoint
         refused: list[CheckpointError] = []
         for path in (self.checkpoint, self.previous_checkpoint):
             if not path.exists():
@@ -107,7 +108,7 @@ class RunDir:
                                   f"--run-dir")
         return None
 
-    def recover(self, log: Log) -> Checkpoint | None:
+    def recover(self, log: Log) -> "Checkpoint | None":
         """As load_newest, for a caller that is going to save: the generation that is read becomes
         the newest, and a newer one that was refused is moved out of the way. Otherwise the next
         save would replace the good one by it. Raises OSError too."""
@@ -121,20 +122,21 @@ class RunDir:
             os.replace(self.previous_checkpoint, self.checkpoint)
         return newest
 
-    def load_brain(self, log: Log) -> Checkpoint:
+    def load_brain(self, log: Log) -> "Checkpoint":
         """As load_newest. Raises ConfigError if there is no brain."""
         newest = self.load_newest(log)
         if newest is None:
             raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
         return newest
 
-    def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
+    def save(self, tensors: "dict[str, np.ndarray]", meta: dict[str, Any],
              keep_newest: bool = True) -> int:
         """Replaces the newest generation, which becomes the previous one unless told otherwise;
         returns the bytes written. Raises OSError; then nothing is lost.
 
         The float32 tensors are written from where they are: a save takes no memory of their size.
         """
+        from seed.storage import checkpoint
         partial = self.partial_checkpoint
         partial.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
         try:
