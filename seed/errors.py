@@ -42,6 +42,11 @@ class SaveFailed(SeedError, RuntimeError):
     exit_code = FAILED
 
 
+class ExportError(SeedError, RuntimeError):
+    """An exported file differs from the brain that it was made of."""
+    exit_code = FAILED
+
+
 class BenchError(SeedError, RuntimeError):
     """A contender of a benchmark ended or answered wrongly."""
     exit_code = FAILED

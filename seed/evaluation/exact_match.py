@@ -1,7 +1,7 @@
 """Exact match on items never trained on, per task and level, beside the chance level.
 
-One item a row from a fresh state. Every answer byte, END included, must be the arg max when the
-true bytes before it are given; that is so exactly when greedy generation gives the answer.
+One item per row from a fresh state. An item is right if every answer byte, END included, is the
+argmax given the true bytes before it: exactly when greedy generation gives the answer.
 """
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from seed.curriculum.task import Item
 ROWS = 16   # items of one forward pass
 # Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
 BUCKETS = (32, 64)
-Forward = Callable[[int, np.ndarray], np.ndarray]   # (row length, tokens (ROWS, t)) -> logits
+ForwardFn = Callable[[int, np.ndarray], np.ndarray]   # (row length, tokens (ROWS, t)) -> logits
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Score:
     level: int
     correct: int
     count: int      # distinct items: easy levels have few
-    chance: float
+    chance: float   # accuracy of guessing
 
     @property
     def accuracy(self) -> float:
@@ -42,38 +42,38 @@ class Score:
         return {**asdict(self), "accuracy": self.accuracy, "interval": self.interval}
 
 
-def _guesses(items: Sequence[Item], forward: Forward, seq_len: int,
-             stopped: Callable[[], bool]) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
-    """Of each item: the answer bytes with END, and the arg max at their places, (n,) each.
+def _answers(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
+             stop_fn: Callable[[], bool]) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
+    """For each item: its answer bytes with END, and the argmax at their positions, (n,) each.
 
-    Ends early when `stopped` becomes true.
+    Ends early when `stop_fn` returns true.
     """
     buckets: dict[int, list[Item]] = {}
+    sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
     for item in items:
         length = len(item.prompt) + len(item.answer)
-        sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
-        fits = [size for size in sizes if length <= size] or [1 << (length - 1).bit_length()]
-        buckets.setdefault(fits[0], []).append(item)
-    for size, found in sorted(buckets.items()):
-        for i in range(0, len(found), ROWS):
-            if stopped():
+        fitting = [size for size in sizes if length <= size] or [1 << (length - 1).bit_length()]
+        buckets.setdefault(fitting[0], []).append(item)
+    for size, bucket in sorted(buckets.items()):
+        for i in range(0, len(bucket), ROWS):
+            if stop_fn():
                 return
-            part = found[i:i + ROWS]
-            batch = pack_one_per_row(part, size)
-            padded = np.zeros((ROWS, size), np.int32)
-            padded[:len(part)] = batch.tokens
-            guess = forward(size, padded)[:len(part)].argmax(-1)
-            for item, own, target in zip(part, guess, batch.targets):
-                learnt = target != IGNORE
-                yield item, target[learnt], own[learnt]
+            row_items = bucket[i:i + ROWS]
+            batch = pack_one_per_row(row_items, size)
+            tokens = np.zeros((ROWS, size), np.int32)
+            tokens[:len(row_items)] = batch.tokens
+            guesses = forward_fn(size, tokens)[:len(row_items)].argmax(-1)
+            for item, guess, target in zip(row_items, guesses, batch.targets):
+                in_answer = target != IGNORE
+                yield item, target[in_answer], guess[in_answer]
 
 
-def evaluate(items: Sequence[Item], dataset: Dataset, forward: Forward, seq_len: int,
-             stopped: Callable[[], bool] = lambda: False) -> list[Score] | None:
-    """Scores in the order of the items' tasks and levels; None if `stopped` became true."""
+def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
+             stop_fn: Callable[[], bool] = lambda: False) -> list[Score] | None:
+    """Scores in the order of the items' tasks and levels; None if `stop_fn` returned true."""
     distinct = list(dict.fromkeys(items))
     right = {item: bool((guess == target).all())
-             for item, target, guess in _guesses(distinct, forward, seq_len, stopped)}
+             for item, target, guess in _answers(distinct, forward_fn, seq_len, stop_fn)}
     if len(right) < len(distinct):
         return None
     groups: dict[tuple[str, int], list[bool]] = {}
@@ -83,12 +83,14 @@ def evaluate(items: Sequence[Item], dataset: Dataset, forward: Forward, seq_len:
             for (task, level), hits in groups.items()]
 
 
-def agreement(items: Sequence[Item], one: Forward, other: Forward, seq_len: int) -> float:
-    """Share of the items at which two brains take the same bytes, right or wrong."""
+def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn,
+              seq_len: int) -> float:
+    """Fraction of the items at which two brains choose the same bytes, right or wrong."""
     distinct = list(dict.fromkeys(items))
-    said = [{item: guess.tobytes() for item, _, guess in
-             _guesses(distinct, forward, seq_len, lambda: False)} for forward in (one, other)]
-    return sum(said[0][item] == said[1][item] for item in distinct) / max(1, len(distinct))
+    first, second = ({item: guess.tobytes() for item, _, guess in
+                      _answers(distinct, forward_fn, seq_len, lambda: False)}
+                     for forward_fn in (first_fn, second_fn))
+    return sum(first[item] == second[item] for item in distinct) / max(1, len(distinct))
 
 
 def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
@@ -98,15 +100,17 @@ def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
 
 
 def table(scores: Sequence[Score], levels: bool = True) -> str:
-    """One line a task, and before it one for each of its `levels`."""
+    """One line per task; if `levels`, a line for each of its levels before it."""
     lines = [f"{'task':<14}{'level':>6}{'exact %':>9}{'95 % interval':>16}{'chance %':>10}{'n':>6}"]
     for name in dict.fromkeys(s.task for s in scores):
-        own = [s for s in scores if s.task == name]
-        lines += [_line(s, str(s.level)) for s in own if levels or len(own) == 1]
-        if len(own) > 1:
-            count = sum(s.count for s in own)
-            chance = sum(s.chance * s.count for s in own) / count
-            lines.append(_line(Score(name, 0, sum(s.correct for s in own), count, chance), "all"))
+        task_scores = [s for s in scores if s.task == name]
+        if levels or len(task_scores) == 1:
+            lines += [_line(s, str(s.level)) for s in task_scores]
+        if len(task_scores) > 1:
+            count = sum(s.count for s in task_scores)
+            chance = sum(s.chance * s.count for s in task_scores) / count
+            correct = sum(s.correct for s in task_scores)
+            lines.append(_line(Score(name, 0, correct, count, chance), "all"))
     return "\n".join(lines)
 
 
@@ -118,11 +122,12 @@ def _line(s: Score, level: str) -> str:
 
 
 def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[Score]]) -> str:
-    """One line a task: exact % over all its levels, of two brains."""
+    """One line per task: exact % over all its levels, of two brains."""
     lines = [f"{'task':<28}{names[0]:>10}{names[1]:>10}{'n':>7}"]
     for name in dict.fromkeys(score.task for score in scores[1]):
-        counts = [(sum(s.correct for s in own if s.task == name),
-                   sum(s.count for s in own if s.task == name)) for own in scores]
-        lines.append(f"{name[-28:]:<28}" + "".join(f"{100 * hit / max(1, n):>10.1f}"
-                                                   for hit, n in counts) + f"{counts[1][1]:>7}")
+        counts = [(sum(s.correct for s in brain_scores if s.task == name),
+                   sum(s.count for s in brain_scores if s.task == name))
+                  for brain_scores in scores]
+        lines.append(f"{name[-28:]:<28}" + "".join(f"{100 * hits / max(1, n):>10.1f}"
+                                                   for hits, n in counts) + f"{counts[1][1]:>7}")
     return "\n".join(lines)

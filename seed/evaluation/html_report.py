@@ -1,4 +1,4 @@
-"""An examination as one HTML page that needs nothing else: tables, and plots drawn as SVG."""
+"""An evaluation as one self-contained HTML page: tables, and plots drawn as SVG."""
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,14 @@ color:#222;background:#fff}h2{margin-top:2em}svg{max-width:100%;height:auto}
 table{border-collapse:collapse}
 td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}.note{color:#666}"""
-BAR, GAP, LEFT, WIDTH = 14, 6, 150, 520
-SIDE = 260
-COLOURS = ("#1b6ca8", "#2a9d8f", "#c77d0a", "#b23a48", "#6a4c93", "#444")   # of the grades
+BAR, GAP, LEFT, WIDTH = 14, 6, 150, 520   # pixels of bar plots
+SIDE = 260                                # pixels of a square plot
+BLUE, RED = "#4a7fb5", "#b23a48"
+COLOURS = ("#1b6ca8", "#2a9d8f", "#c77d0a", "#b23a48", "#6a4c93", "#444")
 
 
 def bars(scores: Sequence[dict[str, Any]]) -> str:
-    """One bar a task and level with its 95 % interval, and a mark at the chance level."""
+    """One bar per task and level with its 95 % interval, and a mark at the chance level."""
     height = len(scores) * (BAR + GAP) + 20
     parts = []
     for i, s in enumerate(scores):
@@ -25,7 +26,7 @@ def bars(scores: Sequence[dict[str, Any]]) -> str:
         parts.append(
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(s["task"])} '
             f'{s["level"]}</text><rect x="{LEFT}" y="{y}" width="{WIDTH * s["accuracy"]:.1f}" '
-            f'height="{BAR}" fill="#4a7fb5"/><line x1="{LEFT + WIDTH * low:.1f}" '
+            f'height="{BAR}" fill="{BLUE}"/><line x1="{LEFT + WIDTH * low:.1f}" '
             f'x2="{LEFT + WIDTH * high:.1f}" y1="{middle}" y2="{middle}" stroke="#222"/>'
             f'<line x1="{LEFT + WIDTH * s["chance"]:.1f}" x2="{LEFT + WIDTH * s["chance"]:.1f}" '
             f'y1="{y - 2}" y2="{y + BAR + 2}" stroke="#c33" stroke-width="2"/>'
@@ -34,13 +35,13 @@ def bars(scores: Sequence[dict[str, Any]]) -> str:
             f'font-size="12">{"".join(parts)}</svg>')
 
 
-def line(xs: Sequence[float], ys: Sequence[float], top: float, colour: str = "#4a7fb5") -> str:
-    """Through points whose x runs from 0 to 1 and whose y from 0 to `top`."""
+def line(xs: Sequence[float], ys: Sequence[float], top: float, colour: str = BLUE) -> str:
+    """A line through points with x from 0 to 1 and y from 0 to `top`."""
     points = " ".join(f"{SIDE * x:.1f},{SIDE * (1 - min(1, y / top)):.1f}" for x, y in zip(xs, ys))
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
 
 
-def curve(*lines: str, diagonal: bool = False, legend: str = "") -> str:
+def plot(*lines: str, diagonal: bool = False, legend: str = "") -> str:
     """Lines in a square."""
     ideal = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>' if diagonal else ""
     width = SIDE + (240 if legend else 4)
@@ -49,71 +50,76 @@ def curve(*lines: str, diagonal: bool = False, legend: str = "") -> str:
             f'{legend}</svg>')
 
 
-def school(exams: Sequence[dict[str, Any]]) -> str:
-    """Mean accuracy of each grade at each of its examinations, against steps."""
-    last, lines, legend = max(exam["step"] for exam in exams), [], ""
-    for number, colour in enumerate(COLOURS, 1):
-        means = [(exam["step"] / last, [sum(own) / len(own) for task, own in
-                                        exam["accuracy"].items() if grade_of(task) == number])
-                 for exam in exams]
-        found = [(x, sum(own) / len(own)) for x, own in means if own]
-        if found:
-            lines.append(line([x for x, _ in found], [y for _, y in found], 1, colour))
-            legend += (f'<text x="{SIDE + 10}" y="{18 * number}" fill="{colour}">grade {number}'
-                       f'</text>')
-    return curve(*lines, legend=legend)
+def legend_entry(row: int, text: str, colour: str = "#000") -> str:
+    return (f'<text x="{SIDE + 10}" y="{18 * (row + 1)}" fill="{colour}">{html.escape(text)}'
+            f'</text>')
 
 
-def rounds(found: Sequence[dict[str, Any]]) -> str:
-    """Of each task that plays: the share of its rounds that passed, against steps."""
-    last, lines, legend = max(row["step"] for row in found), [], ""
-    for i, (name, of_itself) in enumerate(dict.fromkeys(
-            (row["task"], row["level"] == 0) for row in found)):
-        own = [row for row in found if (row["task"], row["level"] == 0) == (name, of_itself)]
+def curriculum_plot(rows: Sequence[dict[str, Any]]) -> str:
+    """Mean accuracy of each grade at each evaluation of the curriculum, against steps."""
+    last_step, lines, legend = max(row["step"] for row in rows), [], ""
+    for grade, colour in enumerate(COLOURS, 1):
+        points = []
+        for row in rows:
+            means = [sum(levels) / len(levels) for task, levels in row["accuracy"].items()
+                     if grade_of(task) == grade]
+            if means:
+                points.append((row["step"] / last_step, sum(means) / len(means)))
+        if points:
+            lines.append(line([x for x, _ in points], [y for _, y in points], 1, colour))
+            legend += legend_entry(grade - 1, f"grade {grade}", colour)
+    return plot(*lines, legend=legend)
+
+
+def selfplay_plot(rows: Sequence[dict[str, Any]]) -> str:
+    """The accept rate of each task's rounds, against steps."""
+    last_step, lines, legend = max(row["step"] for row in rows), [], ""
+    rounds: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    for row in rows:
+        rounds.setdefault((row["task"], row["level"] == 0), []).append(row)
+    for i, ((task, self_asked), task_rows) in enumerate(rounds.items()):
         colour = COLOURS[i % len(COLOURS)]
-        lines.append(line([row["step"] / last for row in own], [row["rate"] for row in own], 1,
-                          colour))
-        legend += (f'<text x="{SIDE + 10}" y="{18 * (i + 1)}" fill="{colour}">'
-                   f'{html.escape(name[-24:])}, '
-                   f'{"its own" if of_itself else html.escape("level " + str(own[-1]["level"]))}'
-                   f'</text>')
-    return curve(*lines, legend=legend)
+        lines.append(line([row["step"] / last_step for row in task_rows],
+                          [row["rate"] for row in task_rows], 1, colour))
+        level = "self-asked" if self_asked else f"level {task_rows[-1]['level']}"
+        legend += legend_entry(i, f"{task[-24:]}, {level}", colour)
+    return plot(*lines, legend=legend)
 
 
-def teacher(found: Sequence[dict[str, Any]]) -> str:
-    """What became of a teacher's replies."""
-    replies = found[-1]["replies"]
+def teacher_table(rows: Sequence[dict[str, Any]]) -> str:
+    """How many of the teacher's replies were accepted, and why others were not."""
+    replies = rows[-1]["replies"]
     total = max(1, sum(replies.values()))
     return table(("reply", "count", "%"), [(reason, n, f"{100 * n / total:.1f}")
                                            for reason, n in sorted(replies.items())])
 
 
-def losses(found: Sequence[tuple[int, float]], growth: Sequence[dict[str, Any]]) -> str:
-    """Mean loss against steps, with a mark and the new count of parameters where a brain grew."""
-    last, top = found[-1][0], 1.05 * max(loss for _, loss in found)
-    marks = "".join(
-        f'<line x1="{SIDE * row["step"] / last:.1f}" x2="{SIDE * row["step"] / last:.1f}" y1="0" '
-        f'y2="{SIDE}" stroke="#c33"/><text x="{SIDE + 10}" y="{18 * (i + 1)}">step {row["step"]}: '
-        f'{row["parameters"][1]:,} parameters</text>' for i, row in enumerate(growth))
-    return curve(line([step / last for step, _ in found], [loss for _, loss in found], top),
-                 legend=marks or " ")
+def loss_plot(losses: Sequence[tuple[int, float]], growth: Sequence[dict[str, Any]]) -> str:
+    """Mean loss against steps; a mark and the new parameter count where the brain grew."""
+    last_step, top = losses[-1][0], 1.05 * max(loss for _, loss in losses)
+    legend = "".join(
+        f'<line x1="{SIDE * row["step"] / last_step:.1f}" '
+        f'x2="{SIDE * row["step"] / last_step:.1f}" y1="0" y2="{SIDE}" stroke="#c33"/>'
+        + legend_entry(i, f'step {row["step"]}: {row["parameters"][1]:,} parameters')
+        for i, row in enumerate(growth))
+    return plot(line([step / last_step for step, _ in losses], [loss for _, loss in losses], top),
+                legend=legend or " ")
 
 
-def ladder(rows: Sequence[dict[str, Any]]) -> str:
-    """A bar of memory for every rung that was tried, blue if it is stable; the tick is what was
+def size_search_plot(rows: Sequence[dict[str, Any]]) -> str:
+    """A bar of memory for each size that was tried, blue if it is stable; the tick is what was
     predicted from the others."""
-    most = max(max(row["peak_mb"], row["predicted_mb"]) for row in rows)
+    scale = WIDTH / 2 / max(max(row["peak_mb"], row["predicted_mb"]) for row in rows)
     parts = []
     for i, row in enumerate(rows):
-        y, scale = i * (BAR + GAP), WIDTH / 2 / most
-        rate = f'{row["tokens_s"]:,.0f} tokens/s' if row["tokens_s"] else "no speed"
-        colour, place = ("#b23a48" if row["fault"] else "#4a7fb5"), scale * row["predicted_mb"]
+        y, tick_x = i * (BAR + GAP), LEFT + scale * row["predicted_mb"]
+        rate = f'{row["tokens_s"]:,.0f} tokens/s' if row["tokens_s"] else "speed unknown"
         parts.append(
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(row["size"])}</text>'
             f'<rect x="{LEFT}" y="{y}" width="{scale * row["peak_mb"]:.1f}" height="{BAR}" '
-            f'fill="{colour}"/><line x1="{LEFT + place:.1f}" x2="{LEFT + place:.1f}" y1="{y - 2}" '
-            f'y2="{y + BAR + 2}" stroke="#222" stroke-width="2"/><text x="{LEFT + WIDTH / 2 + 8}" '
-            f'y="{y + 12}">{row["peak_mb"]:.0f} MB, {rate}. '
+            f'fill="{RED if row["fault"] else BLUE}"/><line x1="{tick_x:.1f}" x2="{tick_x:.1f}" '
+            f'y1="{y - 2}" y2="{y + BAR + 2}" stroke="#222" stroke-width="2"/><text '
+            f'x="{LEFT + WIDTH / 2 + 8}" y="{y + 12}">{row["peak_mb"]:.0f} MB, {rate}. '
             f'{html.escape(row["fault"] or "stable")}</text>')
     return (f'<svg viewBox="0 0 {LEFT + 2 * WIDTH} {len(rows) * (BAR + GAP) + 4}" '
             f'width="{LEFT + 2 * WIDTH}" font-size="12">{"".join(parts)}</svg>')
@@ -125,50 +131,61 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table>{cells(head, 'th')}{''.join(cells(row, 'td') for row in rows)}</table>"
 
 
-def page(found: dict[str, Any]) -> str:
-    """The page of what `seed eval --json` prints."""
-    parts = [f"<h1>{html.escape(found['profile'])} at step {found['step']}</h1>",
-             '<p class="note">Bars: exact match on items never trained on; black line: 95 % '
-             'interval; red mark: the chance level.</p>']
-    if found["ladder"]:
-        parts += ["<h2>Ladder</h2><p class=note>Sizes that were tried on this board (width x "
-                  "layers, batch): memory of a training, black what was predicted from the others."
-                  "</p>", ladder(found["ladder"])]
-    if found["losses"]:
-        parts += [f"<h2>Loss</h2><p class=note>Mean over parts of the run, up to step "
-                  f"{found['losses'][-1][0]}; red: the brain grew.</p>",
-                  losses(found["losses"], found["growth"])]
-    if found["curriculum"]:
-        parts += [f"<h2>Curriculum</h2><p class=note>Accuracy in the school's own examinations, up to "
-                  f"step {found['curriculum'][-1]['step']}.</p>", school(found["curriculum"])]
-    if found["rounds"]:
-        parts += [f"<h2>Self-play</h2><p class=note>Share of the answers that passed, up to step "
-                  f"{found['rounds'][-1]['step']}.</p>", rounds(found["rounds"])]
-    if found["teacher"]:
-        parts += ["<h2>Teacher</h2><p class=note>What became of its replies in this part of the "
-                  "run.</p>", teacher(found["teacher"])]
-    for name in ("holdout", "extrapolation", "selfplay"):
-        if found.get(name):
-            parts += [f"<h2>{name.capitalize()}</h2>", bars(found[name])]
-    parts += ["<h2>Of one mind</h2><p class=note>The same question alone, after one lesson and "
-              "after three.</p>",
-              table(("task", "asked", "same answer", "right each time"),
-                    [(c["task"], c["asked"], c["same"], c["right"]) for c in found["consistency"]])]
-    sure = found["calibration"]
-    used = [i for i, n in enumerate(sure["count"]) if n]
-    parts += [f"<h2>As right as it is sure</h2><p class=note>Share of right answer bytes against "
-              f"the probability given to them; expected calibration error "
-              f"{100 * sure['error']:.1f} %, loss {sure['loss']:.4f} nats a byte.</p>",
-              curve(line([sure["confidence"][i] for i in used],
-                         [sure["accuracy"][i] for i in used], 1), diagonal=True)]
-    free = found["stability"]
-    top = 1.1 * max([*free["norms"], 1e-9]) if free["finite"] else 1.0
-    places = [i / max(1, len(free["norms"]) - 1) for i in range(len(free["norms"]))]
-    parts += [f"<h2>Talking to itself</h2><p class=note>{free['steps']} bytes at temperature 1; "
-              f"{'all states finite' if free['finite'] else 'NOT FINITE'}; "
-              f"{100 * free['repetition']:.1f} % of pieces of 8 bytes came before. Root mean "
-              f"square of the states, up to {top:.2f}:</p>"]
-    if free["finite"]:
-        parts.append(curve(line(places, free["norms"], top)))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>seed</title>'
-            f"<style>{STYLE}</style>{''.join(parts)}</html>\n")
+def section(title: str, note: str, *content: str) -> str:
+    return f"<h2>{title}</h2><p class=note>{note}</p>{''.join(content)}"
+
+
+def history_sections(results: dict[str, Any]) -> str:
+    """Of the run so far: sizes tried, loss, curriculum, self-play and teacher, where there is any.
+    """
+    history, sections = results["history"], []
+    if results["size_search"]:
+        sections.append(section(
+            "Size search", "Sizes tried on this board (width x layers, batch): memory of a "
+            "training; black tick: predicted from the others.",
+            size_search_plot(results["size_search"])))
+    if history["loss"]:
+        sections.append(section(
+            "Loss", f"Mean over parts of the run, up to step {history['loss'][-1][0]}; red: the "
+            f"brain grew.", loss_plot(history["loss"], history["grow"])))
+    for name, title, note, plot_fn in (
+            ("curriculum", "Curriculum", "Accuracy in its evaluations", curriculum_plot),
+            ("selfplay", "Self-play", "Fraction of the answers that were accepted", selfplay_plot),
+            ("teacher", "Teacher", "Its replies in this part of the run", teacher_table)):
+        if history[name]:
+            sections.append(section(title, f"{note}, up to step {history[name][-1]['step']}.",
+                                    plot_fn(history[name])))
+    return "".join(sections)
+
+
+def reliability_sections(results: dict[str, Any]) -> str:
+    calibration, stability = results["calibration"], results["stability"]
+    used = [i for i, n in enumerate(calibration["count"]) if n]
+    norms = stability["norms"]
+    top = 1.1 * max([*norms, 1e-9]) if stability["finite"] else 1.0
+    xs = [i / max(1, len(norms) - 1) for i in range(len(norms))]
+    return section(
+        "Consistency", "The same question alone, after one other item and after three.",
+        table(("task", "questions", "same answer", "right each time"),
+              [(c["task"], c["questions"], c["same"], c["right"])
+               for c in results["consistency"]])) + section(
+        "Calibration", f"Fraction of right answer bytes against the probability given to them; "
+        f"expected calibration error {100 * calibration['error']:.1f} %, loss "
+        f"{calibration['loss']:.4f} nats per byte.",
+        plot(line([calibration["confidence"][i] for i in used],
+                  [calibration["accuracy"][i] for i in used], 1), diagonal=True)) + section(
+        "Stability", f"Free run of {stability['steps']} bytes at temperature 1; "
+        f"{'all states finite' if stability['finite'] else 'NOT FINITE'}; "
+        f"{100 * stability['repetition']:.1f} % of 8-byte pieces repeated. Root mean square of the "
+        f"states, up to {top:.2f}:", plot(line(xs, norms, top)) if stability["finite"] else "")
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page of what `evaluate_brain` returns."""
+    scores = "".join(f"<h2>{name.capitalize()}</h2>{bars(results[name])}"
+                     for name in ("holdout", "extrapolation", "selfplay") if results[name])
+    title = f"{html.escape(results['profile'])} at step {results['step']}"
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            f'<style>{STYLE}</style><h1>{title}</h1><p class="note">Bars: exact match on items '
+            f'never trained on; black line: 95 % interval; red mark: the chance level.</p>'
+            f'{history_sections(results)}{scores}{reliability_sections(results)}</html>\n')

@@ -1,65 +1,106 @@
-"""From a checkpoint to the bytes of a TFLite file. The same checkpoint gives the same bytes."""
+"""From a checkpoint to a verified TFLite file. The same checkpoint gives the same bytes."""
 import dataclasses
 import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import seed
-from seed.config import ModelConfig, Profile, from_dict
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
-from seed.export.graph import Options, build, start_of, state_shapes
+from seed.errors import ConfigError, ExportError
+from seed.evaluation import TrainedBrain
+from seed.export.graph import Options, build_model, initial_value, state_shapes
 from seed.export.operations import LITERT
-from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, seal
-from seed.storage.checkpoint import Checkpoint
-from seed.errors import CheckpointError
-from seed.wavecore.layout import blocks
+from seed.export.reference import Reference
+from seed.export.verify import Report, rejection_reason, same_logits, verify
+from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, seal
+from seed.storage import RunDir, atomic_file
+from seed.storage.run_dir import Log
 
 METADATA = "seed"
-RUNTIMES = {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"}   # oldest that is tested
+MIN_RUNTIMES = {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"}   # oldest that is tested
 
 
-class Source:
-    """A checkpoint that is to be exported: its profile and its weights, without the moments.
+class BrainFile:
+    """A brain's graphs, built once, and the description that a file carries beside them."""
 
-    Raises CheckpointError if a weight is missing.
+    def __init__(self, trained: TrainedBrain, options: Options):
+        profile = trained.profile
+        self.model = build_model(profile.model, trained.params, options,
+                                 f"seed brain {profile.name} at step {trained.step}")
+        runtimes = {name: version for name, version in MIN_RUNTIMES.items()
+                    if options.target != LITERT or name == "ai-edge-litert"}
+        min_version = "2.14.0" if "tflite-runtime" in runtimes else "2.17.0"   # of TFLite itself
+        self.model.metadata["min_runtime_version"] = min_version.encode().ljust(16, b"\0")
+        states = {name: {"shape": shape, "start": initial_value(name)}
+                  for name, shape in state_shapes(profile.model, options.target).items()}
+        self.description = {
+            "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT, "made_by": f"seed {seed.__version__}",
+            "runtimes": runtimes, **dataclasses.asdict(options), "profile": profile.to_dict(),
+            "step": trained.step, "states": states,
+            "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
+            "checkpoint_sha256": trained.sha256}
+
+    def tobytes(self, holdout: list[dict[str, Any]] | None = None) -> bytes:
+        """The sealed file. `holdout`: its verified scores; None if it is not verified."""
+        description = {**self.description, "verified": holdout is not None, "holdout": holdout}
+        self.model.metadata[METADATA] = json.dumps(description, separators=(",", ":")).encode()
+        data = self.model.tobytes()
+        assert data[4:8] == MAGIC
+        return seal(data)
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    path: Path
+    size: int               # bytes
+    report: Report | None   # None if it was not verified
+
+
+def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None,
+          threads: int = 1, verified: bool = True, log: Log = print) -> ExportedFile:
+    """Writes the newest brain of a run directory as a TFLite file, `out` or brain.tflite in it.
+
+    If `verified`, the file first runs beside the numpy reference and the trainer, and its holdout
+    scores become part of it. Raises ExportError if it differs from either, ConfigError if there is
+    no brain or `out` cannot be used, CheckpointError; then nothing is written.
     """
+    path = out or run_dir.exported_brain
+    trained = TrainedBrain.load(run_dir, threads, log)
+    _check_out(path)
+    file, report = BrainFile(trained, options), None
+    if verified:
+        brain = _open(file.tobytes(holdout=[]))
+        report = verify(brain, Reference(trained.profile.model, trained.params),
+                        lambda byte: trained.decoder.prefill(bytes([byte])), trained.holdout(),
+                        [score.to_dict() for score in trained.holdout_scores()])
+        reason = rejection_reason(report, options.weights)
+        if reason:
+            raise ExportError(f"{path} was not written: {reason}")
+        data = file.tobytes(report.holdout)
+        if not same_logits(_open(data), brain):
+            raise ExportError(f"{path} was not written: its logits changed as its scores were "
+                              f"added; use another TFLite runtime")
+    else:
+        data = file.tobytes()
+    atomic_file.write(path, data)
+    return ExportedFile(path, len(data), report)
 
-    def __init__(self, found: Checkpoint):
-        self.profile: Profile = from_dict(found.meta["profile"])
-        self.step: int = found.meta["step"]
-        self.sha256 = found.sha256
-        self.params = {}
-        for block in blocks(self.profile.model):
-            for array in block.arrays:
-                key = block.key(array)
-                tensor = found.tensors.get(key)
-                if tensor is None or tensor.shape != array.shape:
-                    raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: train "
-                                          f"on, or use another --run-dir")
-                self.params[key] = tensor
+
+def _check_out(path: Path) -> None:
+    """Raises ConfigError if a file cannot be written there, or another kind of file is there."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: {path.parent} is not a directory: create it first")
+    if path.exists():
+        with open(path, "rb") as file:
+            if not path.is_file() or file.read(8)[4:] != MAGIC:
+                raise ConfigError(f"--out {path} exists and is not a TFLite file: use another name")
 
 
-def _states(config: ModelConfig, target: str) -> dict[str, Any]:
-    return {name: {"shape": shape, "start": start_of(name)}
-            for name, shape in state_shapes(config, target).items()}
-
-
-def translate(source: Source, options: Options, scores: list[dict[str, Any]] | None) -> bytes:
-    """A sealed file. `scores`: what it reached on holdout, None if it was not verified."""
-    profile = source.profile
-    model = build(profile.model, source.params, options,
-                  f"seed brain {profile.name} at step {source.step}")
-    runtimes = {name: oldest for name, oldest in RUNTIMES.items()
-                if options.target != LITERT or name == "ai-edge-litert"}
-    description = {
-        "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT, "made_by": f"seed {seed.__version__}",
-        "runtimes": runtimes,
-        **dataclasses.asdict(options), "profile": profile.to_dict(), "step": source.step,
-        "states": _states(profile.model, options.target),
-        "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
-        "checkpoint_sha256": source.sha256, "verified": scores is not None, "holdout": scores}
-    oldest = "2.14.0" if "tflite-runtime" in runtimes else "2.17.0"
-    model.describe("min_runtime_version", oldest.encode().ljust(16, b"\0"))
-    model.describe(METADATA, json.dumps(description, separators=(",", ":")).encode())
-    data = model.tobytes()
-    assert data[4:8] == MAGIC
-    return seal(data)
+def _open(data: bytes) -> Brain:
+    """A brain of a file's bytes."""
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(data)
+        file.flush()
+        return Brain(file.name)

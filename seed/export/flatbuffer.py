@@ -1,25 +1,34 @@
 """Writes TFLite flatbuffers: models, graphs, tensors and operators, from the public schema.
 
-The schema (schema.fbs of TensorFlow Lite, version 3) only ever grows: the slots below never move.
-The same calls give the same bytes.
+Slots and enum numbers are those of TensorFlow Lite's schema.fbs, version 3, which only appends. The
+same calls give the same bytes.
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import flatbuffers
 import numpy as np
 
-ALIGNMENT = 16   # of every buffer; kernels load whole vectors from it
+BUFFER_ALIGNMENT = 16   # bytes; kernels load whole vectors
 RESOURCE = "resource"
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "int8": 9, RESOURCE: 13}
-PLACEHOLDER = 127  # in the one-byte field of an operator's code when that is larger
+MAX_BYTE_CODE = 127   # of the one-byte field of an operator's code; stands for any larger one
 
 # Fields of an operator's options: name -> (slot, kind), kind one of int, byte, bool, float, vector,
-# string. An operator: (builtin code, default version, type of its options, their fields).
+# string.
 Fields = dict[str, tuple[int, str]]
 FUSED: Fields = {"activation": (0, "byte")}
-OPERATORS: dict[str, tuple[int, int, int, Fields]] = {
+
+
+class Operator(NamedTuple):
+    code: int            # BuiltinOperator
+    version: int         # unless another is asked for
+    options_type: int    # BuiltinOptions; 0 for none
+    fields: Fields       # of the options
+
+
+OPERATORS: dict[str, Operator] = {name: Operator(*values) for name, values in {
     "ADD": (0, 1, 11, FUSED),
     "ASSIGN_VARIABLE": (144, 1, 113, {}),
     "BATCH_MATMUL": (126, 1, 101, {"adj_x": (0, "bool"), "adj_y": (1, "bool")}),
@@ -53,12 +62,13 @@ OPERATORS: dict[str, tuple[int, int, int, Fields]] = {
     "SUB": (41, 1, 28, FUSED),
     "SUM": (74, 1, 27, {"keep_dims": (0, "bool")}),
     "TRANSPOSE": (39, 1, 26, {}),
-    "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"), "shared_name": (1, "string")})}
+    "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"),
+                                 "shared_name": (1, "string")})}.items()}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A place in a graph. `scales`: one per row of an int8 weight."""
+    """A value in a graph. `scales`: one per row of an int8 weight."""
     index: int
     shape: tuple[int, ...]
     dtype: str
@@ -69,7 +79,7 @@ class Tensor:
 
 @dataclass
 class Graph:
-    """Tensors and operators in order; a named signature is what a runtime calls."""
+    """Tensors, and operators in execution order. A runtime calls a graph by its name."""
     model: "Model"
     name: str
     tensors: list[Tensor] = field(default_factory=list)
@@ -82,9 +92,8 @@ class Graph:
     def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "",
                buffer: int = 0, scales: tuple[float, ...] = ()) -> Tensor:
         index = len(self.tensors)
-        made = Tensor(index, tuple(map(int, shape)), dtype, name, buffer, scales)
-        self.tensors.append(made)
-        return made
+        self.tensors.append(Tensor(index, tuple(map(int, shape)), dtype, name, buffer, scales))
+        return self.tensors[-1]
 
     def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Tensor:
         self.inputs[name] = self.tensor(shape, dtype, name)
@@ -95,7 +104,7 @@ class Graph:
         self.tensors[tensor.index] = self.outputs[name] = named
 
     def constant(self, values: np.ndarray, scales: tuple[float, ...] = ()) -> Tensor:
-        """The same values are one tensor, and one buffer in all graphs of the model."""
+        """Equal values share one tensor, and one buffer among all graphs of the model."""
         buffer = self.model.buffer(np.ascontiguousarray(values).tobytes())
         key = (buffer, values.shape, str(values.dtype), scales)
         if key not in self.constants:
@@ -117,50 +126,48 @@ class Model:
 
     def __init__(self, description: str):
         self.description = description
-        self.buffers: list[bytes] = [b""]      # the schema wants an empty one first
-        self.places: dict[bytes, int] = {}
+        self.buffers: list[bytes] = [b""]      # the schema requires an empty one first
+        self.buffer_indices: dict[bytes, int] = {}
         self.opcodes: dict[tuple[str, int], int] = {}
         self.graphs: list[Graph] = []
-        self.metadata: dict[str, int] = {}
+        self.metadata: dict[str, bytes] = {}
 
     def graph(self, name: str) -> Graph:
         self.graphs.append(Graph(self, name))
         return self.graphs[-1]
 
     def buffer(self, data: bytes) -> int:
-        if data not in self.places:
-            self.places[data] = len(self.buffers)
+        if data not in self.buffer_indices:
+            self.buffer_indices[data] = len(self.buffers)
             self.buffers.append(data)
-        return self.places[data]
+        return self.buffer_indices[data]
 
     def opcode(self, kind: str, version: int) -> int:
-        return self.opcodes.setdefault((kind, version or OPERATORS[kind][1]), len(self.opcodes))
-
-    def describe(self, name: str, data: bytes) -> None:
-        """Adds a metadata entry."""
-        self.buffers.append(data)
-        self.metadata[name] = len(self.buffers) - 1
+        key = (kind, version or OPERATORS[kind].version)
+        return self.opcodes.setdefault(key, len(self.opcodes))
 
     def tobytes(self) -> bytes:
-        return _Writer(sum(map(len, self.buffers)) + 2 ** 16).model(self)
+        """The file, with the metadata of now in the last buffers."""
+        buffers = [*self.buffers, *self.metadata.values()]
+        return _Writer(sum(map(len, buffers)) + 2 ** 16).model(self, buffers)
 
 
 class _Writer:
-    """Children are written before the tables that name them: a flatbuffer grows backwards."""
+    """Writes children before the tables that refer to them: a flatbuffer grows backwards."""
 
     def __init__(self, size: int):
         self.builder = flatbuffers.Builder(size)
-        self.put: dict[str, Callable[[int, Any, Any], None]] = {
+        self.prepend: dict[str, Callable[[int, Any, Any], None]] = {
             "int": self.builder.PrependInt32Slot, "uint": self.builder.PrependUint32Slot,
             "byte": self.builder.PrependInt8Slot, "ubyte": self.builder.PrependUint8Slot,
             "bool": self.builder.PrependBoolSlot, "float": self.builder.PrependFloat32Slot}
-        self.written: dict[tuple, int] = {}
+        self.offsets: dict[tuple, int] = {}
 
-    def once(self, key: tuple, write: Callable[[], int]) -> int:
-        """The offset of what was written for this key: equal children are shared."""
-        if key not in self.written:
-            self.written[key] = write()
-        return self.written[key]
+    def shared(self, key: tuple, write_fn: Callable[[], int]) -> int:
+        """The offset of the child with this key, which is written once."""
+        if key not in self.offsets:
+            self.offsets[key] = write_fn()
+        return self.offsets[key]
 
     def table(self, *fields: tuple[int, str, Any]) -> int:
         """A table of (slot, kind, value); kind "child" takes an offset."""
@@ -169,7 +176,7 @@ class _Writer:
             if kind == "child":
                 self.builder.PrependUOffsetTRelativeSlot(slot, value, 0)
             else:
-                self.put[kind](slot, value, None)   # None: written even if it is the default
+                self.prepend[kind](slot, value, None)   # None: write even a default value
         return self.builder.EndObject()
 
     def children(self, offsets: Sequence[int]) -> int:
@@ -180,15 +187,15 @@ class _Writer:
 
     def numbers(self, values: Sequence[float], dtype: type) -> int:
         array: np.ndarray = np.array(values, dtype)
-        return self.once((dtype, array.tobytes()), lambda: self.builder.CreateNumpyVector(array))
+        return self.shared((dtype, array.tobytes()), lambda: self.builder.CreateNumpyVector(array))
 
     def string(self, text: str) -> int:
-        return self.once((text,), lambda: self.builder.CreateString(text))
+        return self.shared((text,), lambda: self.builder.CreateString(text))
 
     def buffer(self, data: bytes) -> int:
         if not data:
             return self.table()
-        self.builder.StartVector(1, len(data), ALIGNMENT)
+        self.builder.StartVector(1, len(data), BUFFER_ALIGNMENT)
         self.builder.head -= len(data)
         self.builder.Bytes[self.builder.head:self.builder.head + len(data)] = data
         return self.table((0, "child", self.builder.EndVector()))
@@ -207,25 +214,25 @@ class _Writer:
 
     def operator(self, opcode: int, kind: str, inputs: list[int], outputs: list[int],
                  options: dict[str, Any]) -> int:
-        option_type = OPERATORS[kind][2]
+        options_type = OPERATORS[kind].options_type
         fields = [(0, "uint", opcode), (1, "child", self.numbers(inputs, np.int32)),
                   (2, "child", self.numbers(outputs, np.int32))]
-        if option_type:
-            own = self.once((kind, repr(options)), lambda: self.options(kind, options))
-            fields += [(3, "ubyte", option_type), (4, "child", own)]
+        if options_type:
+            table = self.shared((kind, repr(options)), lambda: self.options(kind, options))
+            fields += [(3, "ubyte", options_type), (4, "child", table)]
         return self.table(*fields)
 
     def options(self, kind: str, options: dict[str, Any]) -> int:
-        own = []
+        fields = []
         for name, value in options.items():
-            slot, form = OPERATORS[kind][3][name]
-            if form == "vector":
-                own.append((slot, "child", self.numbers(value, np.int32)))
-            elif form == "string":
-                own.append((slot, "child", self.string(value)))
-            elif value:                       # zero is what is read where nothing is written
-                own.append((slot, form, value))
-        return self.table(*own)
+            slot, field_kind = OPERATORS[kind].fields[name]
+            if field_kind == "vector":
+                fields.append((slot, "child", self.numbers(value, np.int32)))
+            elif field_kind == "string":
+                fields.append((slot, "child", self.string(value)))
+            elif value:                       # an absent field reads as zero
+                fields.append((slot, field_kind, value))
+        return self.table(*fields)
 
     def graph(self, graph: Graph) -> int:
         tensors = self.children([self.tensor(t) for t in graph.tensors])
@@ -245,14 +252,15 @@ class _Writer:
         return self.table((0, "child", inputs), (1, "child", outputs),
                           (2, "child", self.string(graph.name)), (4, "uint", number))
 
-    def model(self, model: Model) -> bytes:
-        buffers = self.children([self.buffer(data) for data in model.buffers])
+    def model(self, model: Model, buffer_data: Sequence[bytes]) -> bytes:
+        """`buffer_data`: all buffers; the last ones are the model's metadata."""
+        buffers = self.children([self.buffer(data) for data in buffer_data])
         metadata = self.children([
-            self.table((0, "child", self.string(name)), (1, "uint", place))
-            for name, place in model.metadata.items()])
+            self.table((0, "child", self.string(name)), (1, "uint", index))
+            for index, name in enumerate(model.metadata, len(model.buffers))])
         opcodes = self.children([
-            self.table((0, "byte", min(OPERATORS[kind][0], PLACEHOLDER)), (2, "int", version),
-                       (3, "int", OPERATORS[kind][0])) for kind, version in model.opcodes])
+            self.table((0, "byte", min(OPERATORS[kind].code, MAX_BYTE_CODE)), (2, "int", version),
+                       (3, "int", OPERATORS[kind].code)) for kind, version in model.opcodes])
         graphs = self.children([self.graph(g) for g in model.graphs])
         signatures = self.children([self.signature(i, g) for i, g in enumerate(model.graphs)])
         root = self.table((0, "uint", 3), (1, "child", opcodes), (2, "child", graphs),

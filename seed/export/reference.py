@@ -1,14 +1,14 @@
-"""One step of a brain in plain numpy, double precision: what an exported file must compute.
+"""One step of a brain in numpy, in float64: what an exported file must compute.
 
-Written from the equations and not from the graph or the kernels, so that it judges both. Dimension
-letters as in `wavecore/model.py`, for a batch of one.
+Written from the equations, not from the exported graph or the kernels, so that it checks both.
+Dimension letters as in `wavecore/model.py`, for a batch of one.
 """
 import numpy as np
 
 from seed.config import ModelConfig
 
-UNIT_EPS = 1e-6
-STRETCH = 1.1  # of the sigmoid that beta is; what goes beyond 0 and 1 is cut
+L2_EPS = 1e-6
+STRETCH = 1.1  # of the rectified sigmoid that gives beta: clipped to 0..1
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -19,12 +19,12 @@ def silu(x: np.ndarray) -> np.ndarray:
     return x * sigmoid(x)
 
 
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.sqrt((x * x).sum(-1, keepdims=True) + UNIT_EPS)
+def l2_normalize(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x * x).sum(-1, keepdims=True) + L2_EPS)
 
 
 class Reference:
-    """A brain that reads one byte at a time. `params` are a checkpoint's named float32 arrays."""
+    """Reads one byte at a time, batch 1. `params` are a checkpoint's named float32 arrays."""
 
     def __init__(self, config: ModelConfig, params: dict[str, np.ndarray]):
         self.config = config
@@ -32,7 +32,7 @@ class Reference:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the state before the first byte."""
+        """Resets the state to that before the first byte."""
         c = self.config
         self.conv = [np.zeros((c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim))
                      for _ in range(c.n_layers)]
@@ -63,14 +63,14 @@ class Reference:
         window = np.concatenate([self.conv[i], heads[None, :, :2 * n + p]])
         self.conv[i] = window[1:]
         mixed = silu((window * w("conv1d")).sum(0))
-        q, k, v = unit(mixed[:, :n]), unit(mixed[:, n:2 * n]), mixed[:, 2 * n:]
+        q, k, v = l2_normalize(mixed[:, :n]), l2_normalize(mixed[:, n:2 * n]), mixed[:, 2 * n:]
         decay = np.exp(-np.logaddexp(0, dt + w("dt_bias")) * np.exp(w("A_log")))[:, None, None]
-        share = np.clip(STRETCH * sigmoid(beta) - (STRETCH - 1) / 2, 0, 1)
-        strength = (c.beta_max * share)[:, None, None]
+        beta = c.beta_max * np.clip(STRETCH * sigmoid(beta) - (STRETCH - 1) / 2, 0, 1)
+        beta = beta[:, None, None]
         S = self.ssm[i]
         if c.transition == "delta":   # S (I - beta k k^T)
-            S = S - strength * (S @ k[:, :, None]) * k[:, None, :]
-        self.ssm[i] = decay * S + strength * v[:, :, None] * k[:, None, :]
+            S = S - beta * (S @ k[:, :, None]) * k[:, None, :]
+        self.ssm[i] = decay * S + beta * v[:, :, None] * k[:, None, :]
         y = (self.ssm[i] @ q[:, :, None])[..., 0]
         y = self._norm(y, f"layers.{i}.mixer.out_norm") * silu(heads[:, 2 * n + p:])
         return w("out_proj") @ y.reshape(-1)
@@ -82,16 +82,16 @@ class Reference:
         self.keys[i] = [*self.keys[i], k][-c.sliding_window:]
         self.values[i] = [*self.values[i], v][-c.sliding_window:]
         keys, values = np.array(self.keys[i]), np.array(self.values[i])   # (slots, h, p)
-        place = np.arange(len(keys))
-        scores = (self._rotate(keys, place) * self._rotate(q[None], place[-1:])).sum(-1)
+        position = np.arange(len(keys))
+        scores = (self._rotate(keys, position) * self._rotate(q[None], position[-1:])).sum(-1)
         scores = scores / np.sqrt(p)                                      # (slots, h)
         weight = np.exp(scores - scores.max(0))
         weight /= weight.sum(0)
         return w("out_proj") @ (weight[..., None] * values).sum(0).reshape(-1)
 
-    def _rotate(self, x: np.ndarray, place: np.ndarray) -> np.ndarray:
+    def _rotate(self, x: np.ndarray, position: np.ndarray) -> np.ndarray:
         half = self.config.head_dim // 2
-        angle = place[:, None, None] * self.config.rope_theta ** (-np.arange(half) / half)
+        angle = position[:, None, None] * self.config.rope_theta ** (-np.arange(half) / half)
         low, high = x[..., :half], x[..., half:]
         return np.concatenate([low * np.cos(angle) - high * np.sin(angle),
                                high * np.cos(angle) + low * np.sin(angle)], -1)

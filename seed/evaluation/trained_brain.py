@@ -1,0 +1,92 @@
+"""A checkpoint's brain, ready to run. Importing it does not import tinygrad: using a brain does."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seed.config import Profile, from_dict
+from seed.curriculum.dataset import Dataset
+from seed.curriculum.task import Item
+from seed.errors import CheckpointError
+from seed.evaluation.exact_match import Score, evaluate
+from seed.storage import RunDir
+from seed.storage.checkpoint import Checkpoint
+from seed.storage.run_dir import Log
+from seed.wavecore.layout import blocks
+
+if TYPE_CHECKING:
+    from seed.evaluation.forward_pass import ForwardByLength
+    from seed.wavecore.decode import Decoder
+    from seed.wavecore.model import WaveCore
+
+
+@dataclass(frozen=True)
+class TrainedBrain:
+    """A profile and weights; model, forward pass and decoder are made when they are first used."""
+    profile: Profile
+    step: int
+    params: dict[str, np.ndarray]   # named float32 arrays
+    threads: int = 1
+    run_dir: RunDir | None = None   # where compiled kernels are cached
+    sha256: str = ""                # of the checkpoint file
+
+    @classmethod
+    def load(cls, run_dir: RunDir, threads: int = 1, log: Log = print) -> "TrainedBrain":
+        """The newest brain of a run directory. Raises ConfigError if there is none,
+        CheckpointError if it cannot be used."""
+        return cls.of(run_dir.load_brain(log), threads, run_dir)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, threads: int = 1,
+           run_dir: RunDir | None = None) -> "TrainedBrain":
+        """The brain of a checkpoint, without the optimizer's state.
+
+        Raises CheckpointError if a weight is missing.
+        """
+        profile, params = from_dict(checkpoint.meta["profile"]), {}
+        for block in blocks(profile.model):
+            for array in block.arrays:
+                key = block.key(array)
+                tensor = checkpoint.tensors.get(key)
+                if tensor is None or tensor.shape != array.shape:
+                    raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: train "
+                                          f"on, or use another --run-dir")
+                params[key] = tensor
+        return cls(profile, checkpoint.meta["step"], params, threads, run_dir, checkpoint.sha256)
+
+    @cached_property
+    def model(self) -> "WaveCore":
+        from seed.wavecore import tinygrad_seam
+        from seed.wavecore.model import WaveCore
+        tinygrad_seam.install(self.run_dir.path if self.run_dir else None)
+        return WaveCore(self.profile.model, self.params, self.threads)
+
+    @cached_property
+    def forward(self) -> "ForwardByLength":
+        """(row length t, tokens (ROWS, t)) to logits (ROWS, t, v)."""
+        from seed.evaluation.forward_pass import ForwardByLength
+        return ForwardByLength(self.model)
+
+    @cached_property
+    def decoder(self) -> "Decoder":
+        from seed.wavecore.decode import Decoder
+        return Decoder(self.model)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        profile = self.profile
+        return Dataset(profile.curriculum, profile.identity, profile.train.seed)
+
+    def holdout(self, n_items: int | None = None) -> list[Item]:
+        """Items of each task and level; by default as many as its profile says."""
+        return self.dataset.holdout(n_items or self.profile.curriculum.holdout_items)
+
+    def scores(self, items: Sequence[Item], dataset: Dataset | None = None) -> list[Score]:
+        """Exact match. `dataset`: of the items, if it is not the brain's own."""
+        return evaluate(items, dataset or self.dataset, self.forward,
+                        self.profile.train.seq_len) or []
+
+    def holdout_scores(self, n_items: int | None = None) -> list[Score]:
+        return self.scores(self.holdout(n_items))
