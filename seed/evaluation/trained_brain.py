@@ -9,11 +9,13 @@ import numpy as np
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
+from seed.curriculum.vocab import END, decode, encode
 from seed.errors import CheckpointError
 from seed.evaluation.exact_match import Score, evaluate
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
+from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import blocks
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class TrainedBrain:
     def model(self) -> "WaveCore":
         from seed.wavecore import tinygrad_seam
         from seed.wavecore.model import WaveCore
-        tinygrad_seam.install(self.run_dir.path if self.run_dir else None)
+        tinygrad_seam.install(self.run_dir.kernel_cache(cpu()) if self.run_dir else None)
         return WaveCore(self.profile.model, self.params, self.threads)
 
     @cached_property
@@ -73,6 +75,13 @@ class TrainedBrain:
     def decoder(self) -> "Decoder":
         from seed.wavecore.decode import Decoder
         return Decoder(self.model)
+
+    def generate(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0,
+                 seed: int = 0) -> str:
+        """The answer to a prompt, from a fresh state; temperature 0 is greedy."""
+        self.decoder.reset()
+        return decode(bytes(self.decoder.generate(encode(prompt), max_bytes, END, temperature,
+                                                  seed)))
 
     @cached_property
     def dataset(self) -> Dataset:

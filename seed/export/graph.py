@@ -177,7 +177,8 @@ class Layers:
         recur = self._recur_batched if o.target == LITERT else self._recur_by_rows
         outputs = []
         for row in range(self.t):
-            y, ssm = recur(*(o.slice(z, 1, row, 1) for z in (mixed, beta, decay)), ssm)
+            row_mixed, row_beta, row_decay = (o.slice(z, 1, row, 1) for z in (mixed, beta, decay))
+            y, ssm = recur(row_mixed, row_beta, row_decay, ssm)
             outputs.append(o.rms_norm(o.reshape(y, 1, h, 1, p), c.norm_eps))
         y = o.reshape(o.concat(outputs, 1), 1, self.t, 1, e)
         out_proj = w("out_proj") * np.tile(w("out_norm"), h)

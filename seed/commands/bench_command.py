@@ -1,0 +1,27 @@
+"""Time a training step, alone or beside a peer."""
+import argparse
+import importlib.util
+import json
+import os
+
+from seed.commands import options
+from seed.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_profile(parser, default="seed")
+    parser.add_argument("--peer", choices=["torch"], help="needs pip install 'seed-brain[peer]'")
+    parser.add_argument("--turns", type=int, default=10, help="measurements of each contender")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+
+
+def run(args: argparse.Namespace) -> int:
+    options.profile_from(args)   # refuses a bad profile before any process starts
+    if args.peer and importlib.util.find_spec("torch") is None:
+        raise ConfigError("--peer torch needs PyTorch: pip install 'seed-brain[peer]'")
+    from seed.bench.compare import bench, table
+    from seed.wavecore import tinygrad_seam
+    tinygrad_seam.install()   # sets the environment of the contenders
+    report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
+    print(json.dumps(report) if args.json else table(report))
+    return 0

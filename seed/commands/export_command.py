@@ -1,0 +1,39 @@
+"""Write a brain as a TFLite file, verified against the trainer."""
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from seed.commands import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, help="default: brain.tflite in the run directory")
+    weights = parser.add_mutually_exclusive_group()
+    for name in ("int8", "float16"):
+        weights.add_argument(f"--{name}", action="store_const", const=name, dest="weights",
+                             default="float32", help=f"{name} weights")
+    parser.add_argument("--target", choices=["portable", "litert"], default="portable",
+                        help="portable: also for tflite-runtime 2.14")
+    parser.add_argument("--explicit-state", action="store_true",
+                        help="states as inputs and outputs, instead of variables")
+    parser.add_argument("--prefill", type=int, default=0, metavar="T",
+                        help="add a signature that reads T bytes per call")
+    parser.add_argument("--no-verify", action="store_true", help="do not run the file")
+    options.add_brain(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed.export import Options, build
+    from seed.export.verify import table
+    file = build(args.run_dir, Options(args.target, args.weights, args.explicit_state,
+                                       args.prefill),
+                 args.out, args.threads, verified=not args.no_verify, log=options.log)
+    if args.json:
+        report = dataclasses.asdict(file.report) if file.report else {}
+        print(json.dumps({"size": file.size, "verified": bool(file.report), **report}))
+    elif file.report:
+        print(f"{file.path}\n{table(file.report, file.size)}")
+    else:
+        print(f"{file.path}: {file.size:,} bytes, not verified")
+    return 0

@@ -1,0 +1,51 @@
+"""Read the board's sensors, and print what the governor decides from them."""
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from seed.commands import options
+
+if TYPE_CHECKING:
+    from seed.governor import Decision
+    from seed.system_health import Health
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_profile(parser)
+    parser.add_argument("--run-dir", type=options.run_dir, default=".",
+                        help="whose disk is checked")
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed import governor, system_health
+    config = options.profile_from(args).governor
+    health = system_health.read(args.run_dir.path)
+    decision = governor.decide(config, governor.History(), health, 0.0)[0]
+    limit_mb = health.cgroup_limit_mb.value
+    limited = limit_mb is not None and limit_mb != float("inf")
+    enforcement = [f"the trainer stops itself above {governor.ceiling_mb(config, health):.0f} MB"]
+    if limited:
+        enforcement.append(f"the kernel's memory cgroup kills above {limit_mb:.0f} MB")
+    if args.json:
+        facts = dataclasses.asdict(health)
+        facts["cgroup_limit_mb"]["value"] = limit_mb if limited else None   # JSON has no infinity
+        print(json.dumps({**facts, "verdict": decision._asdict(), "enforcement": enforcement}))
+    else:
+        print(table(health, decision, enforcement))
+    return 0
+
+
+def table(health: "Health", decision: "Decision", enforcement: list[str]) -> str:
+    rows = {"board": health.board or "unknown: not in the device tree"}
+    for name, reading in health.readings().items():
+        rows[name] = (f"unknown: {reading.reason}" if reading.value is None else
+                      f"{reading.value:,.1f}")
+    bits = health.throttled
+    now = [name for name, is_set in bits.now().items() if is_set]
+    rows["throttled"] = (f"unknown: {bits.reason}" if bits.bits is None else
+                         f"now: {', '.join(now) or 'no'}; since boot: "
+                         f"{', '.join(bits.since_boot) or 'no'}")
+    rows["verdict"] = f"{decision.action}: {decision.reason}".removesuffix(": ")
+    rows["enforcement"] = "; ".join(enforcement)
+    return "\n".join(f"{name:<18}{value}" for name, value in rows.items())

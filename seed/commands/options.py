@@ -1,0 +1,109 @@
+"""Flags that several commands share, the profile that they describe, and their ranges."""
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seed.config import Profile
+    from seed.storage import RunDir
+
+DEFAULT_PROFILE = "toy"
+MAX = 1e6
+RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
+    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "memory": (1e-3, MAX), "items": (1, 100_000),
+    "temperature": (0, 100), "max_bytes": (1, MAX), "trial_seconds": (1, 86_400),
+    "tokens_per_s": (0, 1e9), "tokens": (1, 1e18), "tokens_per_param": (0, 1e9),
+    "turns": (1, MAX), "count": (0, MAX)}
+
+
+def run_dir(text: str) -> "RunDir":
+    from seed.storage import RunDir   # which imports numpy
+    return RunDir(Path(text))
+
+
+def add_brain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=run_dir, default="runs/default",
+                        help="directory of the brain, its metrics and the kernel cache")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+
+
+def add_profile(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    parser.add_argument("--profile", default=default,
+                        help="shipped profile or a .toml file (default: "
+                        + (default or "that of the run directory's brain, or toy") + ")")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=value",
+                        dest="overrides", help="override one key of the profile")
+    parser.add_argument("--task", action="append", default=[], metavar="NAME[=WEIGHT]",
+                        dest="tasks",
+                        help="add a task: path.py:ClassName, items.jsonl or notes.txt")
+    parser.add_argument("--seed", type=int, help="train.seed")
+
+
+def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str) -> None:
+    parser.add_argument("--minutes", type=float, default=minutes, help=f"time budget of {what}")
+    parser.add_argument("--steps", type=int, help="optimizer steps instead")
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--memory", type=float, metavar="GB",
+                        help="ceiling on the memory of the run and its children (default 6)")
+
+
+def add_search(parser: argparse.ArgumentParser, trial_s: float) -> None:
+    parser.add_argument("--trial-seconds", type=float, default=trial_s,
+                        help="training time of each size that is tried")
+    parser.add_argument("--tokens-per-s", type=float, default=0.0,
+                        help="lowest speed that is allowed")
+
+
+def add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--max-bytes", type=int, default=128)
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises ConfigError if a flag's value is out of its range, or a prompt is not text."""
+    for name, (low, high) in RANGES.items():
+        value = getattr(args, name, None)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}: use {low:g} to {high:g}")
+    prompt = getattr(args, "prompt", "-")
+    if not prompt:
+        raise ConfigError("--prompt is empty: give at least one character")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise ConfigError("--prompt is not UTF-8: give text")
+
+
+def profile_from(args: argparse.Namespace) -> "Profile":
+    """The named profile; without a name, that of the run directory's brain or the default.
+
+    Raises ConfigError.
+    """
+    from seed.config import load_profile, overridden
+    flags = vars(args)
+    overrides = list(args.overrides)
+    overrides += [f"train.{key}={flags[key]}" for key in ("seed", "minutes", "steps")
+                  if flags.get(key) is not None]
+    if flags.get("minutes") is not None and flags.get("steps") is None:
+        overrides.append("train.steps=0")
+    if flags.get("memory") is not None:
+        overrides.append(f"governor.memory_mb={1024 * args.memory}")
+    if flags.get("no_thermal"):
+        overrides.append("governor.thermal=false")
+    newest = args.run_dir.load_newest(log) if args.profile is None and "run_dir" in flags else None
+    if newest:
+        return overridden(newest.meta["profile"], overrides, args.tasks)
+    return load_profile(args.profile or DEFAULT_PROFILE, overrides, args.tasks)
+
+
+def log(line: str) -> None:
+    """A line for the person, not part of the output."""
+    with contextlib.suppress(OSError):   # stderr may be a file on a full disk
+        print(line, file=sys.stderr, flush=True)
