@@ -13,7 +13,7 @@ LEVEL = {room: level for level, room in enumerate(ROOMS)}
 ENTRY = ("__main__.py", "__init__.py")   # the command line above all rooms; the version
 WITHOUT_TINYGRAD = ("seed.config", "seed.rng", "seed.runtime", "seed.system_health",
                     "seed.governor", "seed.curriculum.dataset", "seed.storage", "seed.export",
-                    "seed.export.build", "seed.export.verify", "seed.evaluation.exact_match",
+                    "seed.export.brain_file", "seed.export.verify", "seed.evaluation.exact_match",
                     "seed.training.loop", "seed.__main__")
 
 
@@ -75,6 +75,6 @@ for name in {WITHOUT_TINYGRAD}:
 
 
 def test_the_exporter_imports_without_a_tflite_runtime():
-    code = ("import sys, seed.export.build; sys.exit(bool({name.split('.')[0] for name in "
+    code = ("import sys, seed.export.brain_file; sys.exit(bool({name.split('.')[0] for name in "
             "sys.modules} & {'ai_edge_litert', 'tflite_runtime', 'torch'}))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

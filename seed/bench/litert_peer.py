@@ -16,10 +16,10 @@ import torch.nn.functional as F
 
 from seed.config import ModelConfig
 from seed.export.reference import Reference
-from seed.export.build import Source
+from seed.evaluation import TrainedBrain
 from seed.storage.checkpoint import read
 
-UNIT_EPS = 1e-6
+L2_EPS = 1e-6
 
 
 class Step(torch.nn.Module):
@@ -69,8 +69,8 @@ class Step(torch.nn.Module):
         window = torch.cat([conv, heads[None, :, :2 * n + p]])             # (d_conv, h, 2n+p)
         mixed = F.silu((window * self.get(i, "mixer.conv1d")).sum(0))
         q, k, v = mixed.split([n, n, p], -1)
-        q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + UNIT_EPS)
-        k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + UNIT_EPS)
+        q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + L2_EPS)
+        k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + L2_EPS)
         decay = torch.exp(-F.softplus(dt + self.get(i, "mixer.dt_bias"))
                           * torch.exp(self.get(i, "mixer.A_log")))[:, None, None]
         beta = (c.beta_max * (1.1 * torch.sigmoid(beta) - 0.05).clamp(0, 1))[:, None]
@@ -111,9 +111,9 @@ def states(config: ModelConfig) -> tuple[torch.Tensor, ...]:
         else tuple(found)
 
 
-def check(step: Step, source: Source, steps: int = 50) -> None:
+def check(step: Step, brain: TrainedBrain, steps: int = 50) -> None:
     """That the peer is the same brain. Raises ValueError."""
-    held, reference = states(source.profile.model), Reference(source.profile.model, source.params)
+    held, reference = states(brain.profile.model), Reference(brain.profile.model, brain.params)
     for byte in range(steps):
         logits, *held = step(torch.tensor([byte], dtype=torch.int32), *held)
         expected = reference.step(byte)
@@ -129,10 +129,10 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true")
     args = parser.parse_args()
     import litert_torch
-    source = Source(read(args.checkpoint))
-    config = source.profile.model
-    step = Step(config, source.params).eval()
-    check(step, source)
+    brain = TrainedBrain.of(read(args.checkpoint))
+    config = brain.profile.model
+    step = Step(config, brain.params).eval()
+    check(step, brain)
     sample = (torch.zeros(1, dtype=torch.int32), *states(config))
     converted = litert_torch.convert(step, sample)
     if not args.int8:

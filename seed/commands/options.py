@@ -10,15 +10,15 @@ from seed.errors import ConfigError
 
 if TYPE_CHECKING:
     from seed.config import Profile
+    from seed.resize import SearchOptions
     from seed.storage import RunDir
 
 DEFAULT_PROFILE = "toy"
 MAX = 1e6
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
-    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "memory": (1e-3, MAX), "items": (1, 100_000),
-    "temperature": (0, 100), "max_bytes": (1, MAX), "trial_seconds": (1, 86_400),
-    "tokens_per_s": (0, 1e9), "tokens": (1, 1e18), "tokens_per_param": (0, 1e9),
-    "turns": (1, MAX), "count": (0, MAX)}
+    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "steps": (0, 1e18), "memory": (1e-3, MAX), "items": (1, 100_000),
+    "temperature": (0, 100), "max_bytes": (1, MAX), "tokens": (1, 1e18), "turns": (1, MAX),
+    "count": (0, MAX)}
 
 
 def run_dir(text: str) -> "RunDir":
@@ -54,7 +54,7 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
                         help="ceiling on the memory of the run and its children (default 6)")
 
 
-def add_search(parser: argparse.ArgumentParser, trial_s: float) -> None:
+def add_search(parser: argparse._ActionsContainer, trial_s: float) -> None:
     parser.add_argument("--trial-seconds", type=float, default=trial_s,
                         help="training time of each size that is tried")
     parser.add_argument("--tokens-per-s", type=float, default=0.0,
@@ -87,6 +87,15 @@ def profile_from(args: argparse.Namespace) -> "Profile":
     Raises ConfigError.
     """
     from seed.config import load_profile, overridden
+    overrides, profile_name = overrides_from(args), args.profile
+    newest = args.run_dir.load_newest(log) if not profile_name and "run_dir" in args else None
+    if newest:
+        return overridden(newest.meta["profile"], overrides, args.tasks)
+    return load_profile(profile_name or DEFAULT_PROFILE, overrides, args.tasks)
+
+
+def overrides_from(args: argparse.Namespace) -> list[str]:
+    """Of a profile, by --set and by flags."""
     flags = vars(args)
     overrides = list(args.overrides)
     overrides += [f"train.{key}={flags[key]}" for key in ("seed", "minutes", "steps")
@@ -97,10 +106,13 @@ def profile_from(args: argparse.Namespace) -> "Profile":
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
     if flags.get("no_thermal"):
         overrides.append("governor.thermal=false")
-    newest = args.run_dir.load_newest(log) if args.profile is None and "run_dir" in flags else None
-    if newest:
-        return overridden(newest.meta["profile"], overrides, args.tasks)
-    return load_profile(args.profile or DEFAULT_PROFILE, overrides, args.tasks)
+    return overrides
+
+
+def search_from(args: argparse.Namespace) -> "SearchOptions":
+    """Raises ConfigError if a flag is out of its range."""
+    from seed.resize.size_search import SearchOptions, fixed_sizes
+    return SearchOptions(args.trial_seconds, args.tokens_per_s, fixed_sizes(args.overrides))
 
 
 def log(line: str) -> None:

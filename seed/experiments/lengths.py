@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seed.commands.start import load_brain
-from seed.errors import ConfigError
+from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
+from seed.errors import ConfigError
+from seed.evaluation import TrainedBrain
+from seed.evaluation.exact_match import table
 from seed.storage import RunDir
 
 WIDTH = 40   # bytes of a prompt that count as one length
@@ -28,21 +30,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     try:
-        profile, model, _ = load_brain(args)
+        brain = TrainedBrain.load(args.run_dir, args.threads)
     except ConfigError as error:
         parser.error(str(error))
-    from seed.curriculum.dataset import Dataset
-    from seed.evaluation.exact_match import evaluate, table
-    from seed.evaluation.forward_pass import ForwardByLength
-    dataset = Dataset(profile.curriculum, profile.identity, 0)
+    dataset = Dataset(brain.profile.curriculum, brain.profile.identity, 0)
     strange = [name for name in args.tasks
                if name not in dataset.tasks or not dataset.tasks[name].extrapolates]
     if strange:
         parser.error(f"--tasks {strange[0]}: the brain has no longer questions of it")
     longer = {name: len(dataset.tasks[name].levels) + 1 for name in args.tasks}
     items = by_length(dataset.beyond(longer, args.items))
-    print(table(evaluate(items, dataset, ForwardByLength(model), profile.train.seq_len) or [])
-          .replace("level", "bytes"))
+    print(table(brain.scores(items, dataset)).replace("level", "bytes"))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from seed.commands.start import load_brain
+from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
+from seed.evaluation import TrainedBrain
 from seed.storage import RunDir
 
 UNSEEN = 1000
@@ -35,14 +36,11 @@ def examples(sign: str, seed: int) -> list[tuple[str, str]]:
 
 def exam(run_dir: RunDir, threads: int, data: Path, asked: Sequence[tuple[str, str]]) -> float:
     """Share of the prompts that are answered exactly."""
-    profile, model, _ = load_brain(argparse.Namespace(run_dir=run_dir, threads=threads))
-    from seed.curriculum.dataset import Dataset
-    from seed.evaluation.exact_match import evaluate
-    from seed.evaluation.forward_pass import ForwardByLength
-    alone = replace(profile.curriculum, tasks={str(data): 1.0})
-    dataset = Dataset(alone, profile.identity, 0)
+    brain = TrainedBrain.load(run_dir, threads)
+    alone = replace(brain.profile.curriculum, tasks={str(data): 1.0})
+    dataset = Dataset(alone, brain.profile.identity, 0)
     items = [Item(str(data), 1, prompt.encode(), answer.encode()) for prompt, answer in asked]
-    score, = evaluate(items, dataset, ForwardByLength(model), profile.train.seq_len) or []
+    score, = brain.scores(items, dataset)
     return score.accuracy
 
 

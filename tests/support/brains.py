@@ -1,7 +1,7 @@
 """Checkpoints of untrained brains whose weights are large enough for logits to mean something.
 
-`python -m tests.support.brains RUN_DIR FOLDER` writes exported files of a trained one, and what they should
-say in 10,000 steps and to two questions a level.
+`python -m tests.support.brains RUN_DIR FOLDER` writes exported files of a trained brain, and the
+expected logits of 10,000 steps and answers to two questions per level.
 """
 import sys
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from seed.config import Profile, load_profile
-from seed.curriculum.dataset import Dataset
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
-from seed.export.graph import Options
+from seed.evaluation import TrainedBrain
+from seed.export import Options
+from seed.export.brain_file import BrainFile
 from seed.export.reference import Reference
-from seed.export.build import Source, translate
 from seed.rng import Stream, dice, stream
 from seed.runtime import choose
 from seed.storage import RunDir
@@ -25,7 +25,7 @@ from seed.wavecore.layout import blocks
 
 def weights(profile: Profile, seed: int = 0) -> dict[str, np.ndarray]:
     """Named arrays such as training might leave them."""
-    rng, found = stream(seed, Stream.INIT, 1), {}
+    rng, arrays = stream(seed, Stream.INIT, 1), {}
     for block in blocks(profile.model):
         for array in block.arrays:
             scale = 0.5 if block.kind == "embedding" else 1.5 / np.sqrt(array.shape[-1])
@@ -34,8 +34,8 @@ def weights(profile: Profile, seed: int = 0) -> dict[str, np.ndarray]:
                 values = values + (0.0 if block.kind == "embedding" else 1.0)
             if array.name == "dt_bias":
                 values = values - 4.0
-            found[block.key(array)] = values.astype(np.float32)
-    return found
+            arrays[block.key(array)] = values.astype(np.float32)
+    return arrays
 
 
 def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path:
@@ -52,8 +52,9 @@ def untrained(run_dir: Path, name: str, *overrides: str) -> Path:
     return save(run_dir, profile, weights(profile))
 
 
-def source_of(path: Path) -> Source:
-    return Source(checkpoint.read(path))
+def trained(path: Path) -> TrainedBrain:
+    """The brain of a checkpoint file."""
+    return TrainedBrain.of(checkpoint.read(path))
 
 
 def some_bytes(n: int, seed: int = 0) -> list[int]:
@@ -61,9 +62,15 @@ def some_bytes(n: int, seed: int = 0) -> list[int]:
     return [int(rng.random() * 256) for _ in range(n)]
 
 
-def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Path:
-    """Writes n bytes that the reference says to itself and its logits after each, and questions."""
-    reference, tokens, logits = Reference(source.profile.model, source.params), some_bytes(1), []
+def exported(brain: TrainedBrain, path: Path, **options) -> Path:
+    """A file of the brain at `path`, not verified."""
+    path.write_bytes(BrainFile(brain, Options(**options)).tobytes())
+    return path
+
+
+def expect(path: Path, brain: TrainedBrain, n: int, items: Sequence[Item] = ()) -> Path:
+    """Writes n bytes of the reference's free run and its logits after each, and questions."""
+    reference, tokens, logits = Reference(brain.profile.model, brain.params), some_bytes(1), []
     rng = stream(0, Stream.SAMPLE, 1)
     for _ in range(n):
         logits.append(reference.step(tokens[-1]))
@@ -74,14 +81,11 @@ def expect(path: Path, source: Source, n: int, items: Sequence[Item] = ()) -> Pa
 
 
 def main(run_dir: Path, folder: Path) -> None:
-    source = source_of(RunDir(run_dir).checkpoint)
-    profile = source.profile
-    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    expect(folder / "expected.npz", source, 10_000, list(dict.fromkeys(dataset.holdout(2))))
-    for target, kind in (("portable", "float32"), ("portable", "int8"), ("litert", "float32"),
-                         ("litert", "int8")):
-        data = translate(source, Options(target, kind), None)
-        (folder / f"{target}-{kind}.tflite").write_bytes(data)
+    brain = trained(RunDir(run_dir).checkpoint)
+    expect(folder / "expected.npz", brain, 10_000, list(dict.fromkeys(brain.holdout(2))))
+    for target in ("portable", "litert"):
+        for weights in ("float32", "int8"):
+            exported(brain, folder / f"{target}-{weights}.tflite", target=target, weights=weights)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""Prune a trained brain to a smaller one, which then learns from its parent's predictions."""
+import argparse
+import json
+
+from seed.commands import options, outcome
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_profile(parser, default="fast")
+    parser.add_argument("--out", type=options.run_dir, required=True,
+                        help="the child's run directory")
+    options.add_budget(parser, 10.0, "the child's training")
+    options.add_brain(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed.training.stop_signals import StopSignals
+    signals = StopSignals().watch()
+    from seed.evaluation.exact_match import comparison
+    from seed.resize import shrink_brain
+    result, parent_scores, agreement = shrink_brain(
+        args.run_dir, args.out, options.profile_from(args), args.threads, options.log, signals)
+    if not result.finished:
+        return outcome.report(args, result)
+    scores = result.scores or []
+    if args.json:
+        print(json.dumps({"step": result.step, "agreement": agreement,
+                          "parent": outcome.dicts(parent_scores),
+                          "scores": outcome.dicts(scores)}))
+    else:
+        print(f"{comparison(('parent %', 'child %'), (parent_scores, scores))}\n"
+              f"finished at step {result.step}; parent and child answer {100 * agreement:.1f} % "
+              f"of the items alike")
+    return 0

@@ -1,0 +1,59 @@
+"""Train a brain, or resume training; with --grow, from a small brain up to the board's limit."""
+import argparse
+import os
+import sys
+from typing import Any
+
+from seed.commands import options, outcome
+
+GROW_MINUTES = 60.0   # by default
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_profile(parser)
+    options.add_budget(parser, None, "the whole run")
+    options.add_memory(parser)
+    parser.add_argument("--no-thermal", action="store_true", help="ignore temperatures")
+    options.add_brain(parser)
+    growth = parser.add_argument_group("growth")
+    growth.add_argument("--grow", action="store_true",
+                        help="find the largest brain that this board can train in the given "
+                             "minutes (default 60), then train a small one that grows up to it")
+    options.add_search(growth, 20.0)
+    growth.add_argument("--tokens-per-param", type=float, default=60.0,
+                        help="that a larger size must have the time for (an hour's seed: 90)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed.training.stop_signals import StopSignals
+    signals = StopSignals().watch()   # before tinygrad is imported, which takes seconds
+    if args.grow:
+        return _run_growing(args, signals)
+    from seed.training.pipeline import train
+    profile = options.profile_from(args)
+    return outcome.report(args, train(profile, args.run_dir, args.threads, options.log, signals))
+
+
+def _run_growing(args: argparse.Namespace, signals: Any) -> int:
+    from seed.config import load_profile, overridden
+    from seed.resize import train_growing
+    from seed.training.stop_signals import release
+    overrides = options.overrides_from(args)
+    if args.minutes is None:
+        overrides += [f"train.minutes={GROW_MINUTES}", *([] if args.steps else ["train.steps=0"])]
+
+    def restart(*arguments: str) -> None:
+        """Replaces this process by another command of seed, unless a signal has stopped it."""
+        release()
+        if not signals.stop.is_set():
+            sys.stdout.flush()
+            os.execv(sys.executable, [sys.executable, "-m", "seed", *arguments])
+    result = train_growing(
+        load_profile(args.profile or options.DEFAULT_PROFILE, overrides, args.tasks),
+        args.run_dir, args.threads, options.search_from(args), args.tokens_per_param, options.log,
+        signals, reopen_fn=lambda profile: overridden(profile, overrides, args.tasks),
+        restart_fn=lambda: restart(*sys.argv[1:]))
+    if result.finished:
+        restart("eval", f"--run-dir={args.run_dir}", f"--threads={args.threads}",
+                f"--html={args.run_dir.report}", *(["--json"] if args.json else []))
+    return outcome.report(args, result)

@@ -1,0 +1,23 @@
+"""The numpy reference, which judges exported files, against the trainer's plain operations."""
+import numpy as np
+import pytest
+from tinygrad import Tensor
+
+from seed.config import load_profile
+from seed.export.reference import Reference
+from seed.wavecore.model import WaveCore
+from tests.support import brains
+from tests.support.tflite import SMALL
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.transition=diagonal"], ["model.pattern=S"],
+                                       ["model.pattern=SA", "model.d_state=32"]], ids=str)
+def test_the_numpy_reference_equals_plain_tinygrad(overrides):
+    """Two specifications, written independently."""
+    profile = load_profile("toy", [*SMALL, "model.sliding_window=4", *overrides])
+    params = brains.weights(profile)
+    tokens = brains.some_bytes(7)
+    plain = WaveCore(profile.model, params, kernels=False)(Tensor([tokens]))[0].numpy()[0]
+    reference = Reference(profile.model, params)
+    logits = np.stack([reference.step(byte) for byte in tokens])
+    assert np.abs(logits - plain).max() < 1e-5 * np.ptp(plain)

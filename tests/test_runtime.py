@@ -1,0 +1,172 @@
+"""runtime.py, the one file that a robot copies: both TFLite runtimes, and files it must refuse."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from seed.evaluation import TrainedBrain
+from seed.export.brain_file import MIN_RUNTIMES
+from seed.rng import Stream, stream
+from seed.runtime import Brain, BrainError, seal
+from seed.storage import RunDir
+from tests.support import brains
+from tests.support.brains import exported
+from tests.support.tflite import LOOKUP, ROOT, SMALL, judged, old_python
+
+
+@pytest.fixture(scope="module")
+def brain(tmp_path_factory) -> TrainedBrain:
+    return brains.trained(brains.untrained(tmp_path_factory.mktemp("brain"), "toy", *SMALL))
+
+
+@pytest.fixture(scope="module")
+def expected(brain, tmp_path_factory):
+    """500 bytes of the reference's free run, and its logits."""
+    return brains.expect(tmp_path_factory.mktemp("expected") / "expected.npz", brain, 500)
+
+
+@pytest.mark.parametrize("weights, options", [
+    ("float32", {}), ("float16", {}), ("int8", {}),
+    ("float32", {"explicit_state": True, "prefill": 4})], ids=str)
+def test_a_portable_file_does_the_same_in_tflite_runtime_2_14(brain, tmp_path, expected, weights,
+                                                              options):
+    path = exported(brain, tmp_path / "f", weights=weights, **options)
+    old, new = (judged(python, path, expected) for python in (old_python(), sys.executable))
+    assert (old["runtime"], new["runtime"]) == ("tflite-runtime", "ai-edge-litert")
+    assert old["text"] == new["text"]
+    for measured in (old, new):
+        assert measured["partitions"] == 1
+        assert measured["outside"] == LOOKUP["portable", weights]
+        assert measured["agreed"] == 500 or weights != "float32"
+        assert measured["relative_delta"] < {"float32": 1e-5, "float16": 0.02, "int8": 0.4}[weights]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["toy", "fast", "mid", "slow", "seed"])
+def test_a_trained_brain_is_the_same_in_both_runtimes_and_int8_costs_less_than_a_point(
+        tmp_path, name):
+    """After a minute and a half of training: 10,000 steps of free run, and its holdout."""
+    subprocess.run([sys.executable, "-m", "seed", "train", "--profile", name, "--minutes", "1.5",
+                    "--run-dir", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    trained = brains.trained(RunDir(tmp_path).checkpoint)
+    items = list(dict.fromkeys(trained.holdout()))
+    expected = brains.expect(tmp_path / "expected.npz", trained, 10_000, items)
+    for target, python in (("portable", sys.executable), ("portable", old_python()),
+                           ("litert", sys.executable)):
+        right = {}
+        for weights in ("float32", "int8"):
+            path = exported(trained, tmp_path / "f", target=target, weights=weights)
+            measured = judged(python, path, expected)
+            right[weights] = measured["right"] / len(items)
+            print(name, target, {**measured, "text": ""})
+            assert measured["outside"] == LOOKUP[target, weights] and measured["steps"] == 10_000
+        assert right["float32"] - right["int8"] <= 0.01, right
+
+
+@pytest.mark.long
+def test_the_oldest_litert_that_files_name_runs_them(brain, tmp_path, expected):
+    """Installed from the package index."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv/bin/python")
+    subprocess.run([python, "-m", "pip", "install", "-q",
+                    f"ai-edge-litert=={MIN_RUNTIMES['ai-edge-litert']}"], check=True)
+    for (target, weights), lookup in LOOKUP.items():
+        path = exported(brain, tmp_path / "f", target=target, weights=weights)
+        assert judged(python, path, expected)["outside"] == lookup
+
+
+def test_a_file_for_litert_is_refused_by_tflite_runtime(brain, tmp_path):
+    path = exported(brain, tmp_path / "f", target="litert")
+    done = subprocess.run([old_python(), "-c", "import sys; from seed.runtime import *\n"
+                           f"try: Brain({str(path)!r})\nexcept BrainError as e: print(e)"],
+                          capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert "is for ai-edge-litert, this is tflite-runtime" in done.stdout, done.stderr
+
+
+def test_runtime_py_alone_generates_what_the_trainer_generates(brain, tmp_path):
+    """Copied into an empty folder, in an environment with numpy and tflite-runtime only."""
+    path = exported(brain, tmp_path / "f")
+    (tmp_path / "robot").mkdir()
+    (tmp_path / "robot/runtime.py").write_text((ROOT / "seed/runtime.py").read_text())
+    for temperature in (0.0, 1.0):
+        brain.decoder.reset()
+        expected = list(brain.decoder.generate(b"12+30=", 60, 0xFE, temperature, 5))
+        done = subprocess.run(
+            [old_python(), "-c", "from runtime import Brain; print(list(Brain("
+             f"{str(path)!r}).generate_bytes(b'12+30=', 60, None, {temperature}, 5)))"],
+            capture_output=True, text=True, cwd=tmp_path / "robot", timeout=60)
+        assert json.loads(done.stdout) == expected, done.stderr
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_mutated_or_foreign_file_never_reaches_the_interpreter(brain, tmp_path, monkeypatch,
+                                                                 count):
+    """Files that are cut, flipped, doubled; the interpreter would crash on many of them."""
+    monkeypatch.setattr("seed.runtime.find_interpreter", lambda: pytest.fail("it was used"))
+    whole, path = exported(brain, tmp_path / "f").read_bytes(), tmp_path / "mutated.tflite"
+    rng = stream(0, Stream.SAMPLE, 9)
+    for i in range(count):
+        at = int(rng.integers(len(whole)))
+        data = {0: whole[:at], 1: whole[:at] + bytes([whole[at] ^ 1 << i % 8]) + whole[at + 1:],
+                2: whole[:at] + whole[at:at + 9] + whole[at:], 3: whole[at:]}[i % 4]
+        if data == whole:
+            continue
+        path.write_bytes(data)
+        with pytest.raises(BrainError, match="mutated.tflite") as error:
+            Brain(path)
+        assert "\n" not in str(error.value)
+
+
+def of_another_version(data: bytes) -> bytes:
+    return seal(data.replace(b'"format":1', b'"format":9', 1))
+
+
+def without_reset(data: bytes) -> bytes:
+    return seal(data.replace(b"reset", b"rexet"))
+
+
+@pytest.mark.parametrize("change, message", [
+    (of_another_version, "another version of seed"), (without_reset, "no signature 'reset'")])
+def test_an_intact_file_that_cannot_be_run_is_named(brain, tmp_path, change, message):
+    path = exported(brain, tmp_path / "f")
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(BrainError, match=message):
+        Brain(path)
+
+
+@pytest.mark.parametrize("data, message", [
+    (b"", "not a TFLite file"), (b"PK\3\4" + b"x" * 99, "not a TFLite file"),
+    (b"\x1c\0\0\0TFL3" + b"\0" * 200, "not a brain of seed")])
+def test_foreign_files_are_named(tmp_path, data, message):
+    (tmp_path / "f.tflite").write_bytes(data)
+    with pytest.raises(BrainError, match=message) as error:
+        Brain(tmp_path / "f.tflite")
+    assert error.value.exit_code == 2
+
+
+def test_what_is_not_a_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", "/proc/self/mem", tmp_path, tmp_path / "pipe", tmp_path / "none"):
+        with pytest.raises(BrainError, match=str(path)):
+            Brain(path)
+
+
+def test_an_older_runtime_is_refused(brain, tmp_path, monkeypatch):
+    path = exported(brain, tmp_path / "f")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.1.5")
+    with pytest.raises(BrainError, match="needs ai-edge-litert 2.1.6 or newer, this is 2.1.5: pip"):
+        Brain(path)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.10.0rc1")
+    Brain(path)
+
+
+def test_wrong_calls_raise_one_kind_of_error(brain, tmp_path):
+    path = exported(brain, tmp_path / "f")
+    file = Brain(path)
+    for wrong in (lambda: file.step(256), lambda: file.step(-1), lambda: file.prefill(b""),
+                  lambda: Brain(path, threads=0), lambda: Brain(path).latency_us()):
+        with pytest.raises(BrainError):
+            wrong()
+    assert len(file.generate("12+30=", 9, stop=ord("\n")).encode()) <= 9 * 3
