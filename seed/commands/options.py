@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 DEFAULT_PROFILE = "toy"
 MAX = 1e6
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
-    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "steps": (0, 1e18), "memory": (1e-3, MAX), "items": (1, 100_000),
+    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "steps": (0, 1e18), "memory": (1e-3, MAX),
+    "items": (1, 100_000),
     "temperature": (0, 100), "max_bytes": (1, MAX), "tokens": (1, 1e18), "turns": (1, MAX),
     "count": (0, MAX)}
 
