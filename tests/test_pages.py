@@ -24,6 +24,7 @@ DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "training", "curriculum", "practice", "resize", "export", "model", "kernels", "guarantees",
     "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
+SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
 MAX_COMMAND_S = 600
 PRIVATE_WORDS = re.compile(
@@ -163,8 +164,8 @@ def test_links_lead_to_pages_and_headings(page):
         assert not anchor or anchor in anchors, target
 
 
-@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
-def test_paths_and_tests_that_a_page_names_exist(page):
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG, *SCRIPTS], ids=name_of)
+def test_paths_and_tests_that_a_page_or_script_names_exist(page):
     named = re.findall(r"(?<![\w./-])((?:seed|tests|bin|profiles|docs)/[\w./-]*[\w/])(?:::(\w+))?",
                        text_of(page))
     for path, test in named:
