@@ -8,7 +8,7 @@ from seed.config import DistillConfig
 from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.training.optim import Optimizer
 from seed.wavecore.model import WaveCore
-from seed.wavecore.reference import SoftTargets
+from seed.wavecore.loss import SoftTargets
 from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
 
 

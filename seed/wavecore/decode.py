@@ -1,5 +1,6 @@
-"""Prefill and generation: one byte a step from a carried state."""
-from collections.abc import Callable, Iterator, Sequence
+"""Prefill and generation: bytes go through the model one by one, from a carried state."""
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tinygrad import Tensor
@@ -9,7 +10,43 @@ from seed.runtime import choose
 from seed.wavecore.model import State, WaveCore
 from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
 
-PREFILL = 32  # bytes of one prefill call; the rest goes byte by byte
+PREFILL_BYTES = 32   # of one prefill call; the rest goes byte by byte
+
+
+class CarriedForward:
+    """A forward pass over (b, t) tokens, captured once, that carries `state` on in place."""
+
+    def __init__(self, model: WaveCore, state: State, b: int, t: int):
+        self._tokens = Tensor(np.zeros((b, t), np.int32)).realize()
+        self._before = _arrays(state)
+
+        def forward() -> tuple[Tensor, ...]:
+            logits, after = model(self._tokens, state)
+            Tensor.realize(logits, *_arrays(after))
+            return logits, *_arrays(after)
+        self._graph = capture(forward)
+
+    def __call__(self, tokens: np.ndarray) -> np.ndarray:
+        """tokens (b, t) to logits (b, t, v), which are valid until the next call."""
+        copy_into(self._tokens, tokens.astype(np.int32))
+        logits, *after = self._graph()
+        for old, new in zip(self._before, after, strict=True):
+            copy_into(old, buffer_view(new))
+        return buffer_view(logits)
+
+
+def _arrays(state: State) -> list[Tensor]:
+    return [array for layer in state for array in layer]
+
+
+def _float_views(state: State) -> list[np.ndarray]:
+    """All that is carried, apart from counts."""
+    return [buffer_view(array) for array in _arrays(state) if array.dtype.name == "float"]
+
+
+def _reset(state: State) -> None:
+    for array in _arrays(state):
+        buffer_view(array).fill(0)
 
 
 class Decoder:
@@ -18,36 +55,18 @@ class Decoder:
     def __init__(self, model: WaveCore):
         self.model = model
         self.state: State = model.init_state(1)
-        self._inputs = {t: Tensor(np.zeros((1, t), np.int32)).realize() for t in (1, PREFILL)}
-        self._graphs = {t: self._capture(t) for t in (1, PREFILL)}
-
-    def _capture(self, t: int) -> Callable[[], tuple[Tensor, ...]]:
-        def run() -> tuple[Tensor, ...]:
-            logits, state = self.model(self._inputs[t], self.state)
-            flat = [s for layer in state for s in layer]
-            Tensor.realize(logits, *flat)
-            return logits, *flat
-        return capture(run)
+        self._forward = {t: CarriedForward(model, self.state, 1, t) for t in (1, PREFILL_BYTES)}
 
     def _feed(self, tokens: np.ndarray) -> np.ndarray:
-        t = tokens.size
-        copy_into(self._inputs[t], tokens.astype(np.int32))
-        logits, *after = self._graphs[t]()
-        before = [s for layer in self.state for s in layer]
-        for old, new in zip(before, after, strict=True):
-            copy_into(old, buffer_view(new))
-        return buffer_view(logits)[0, -1].copy()
+        return self._forward[tokens.size](tokens)[0, -1].copy()
 
     def reset(self) -> None:
         """Back to the state before the first byte."""
-        for layer in self.state:
-            for s in layer:
-                copy_into(s, np.zeros(s.shape, np.int32 if s.dtype.name == "int" else np.float32))
+        _reset(self.state)
 
     def state_rms(self) -> float:
         """Root mean square of all that is carried, apart from counts."""
-        flat = np.concatenate([buffer_view(s).ravel() for layer in self.state for s in layer
-                               if s.dtype.name == "float"])
+        flat = np.concatenate([view.ravel() for view in _float_views(self.state)])
         return float(np.sqrt(np.square(flat, dtype=np.float64).mean()))
 
     def prefill(self, prompt: bytes) -> np.ndarray:
@@ -56,7 +75,7 @@ class Decoder:
             raise ValueError("prompt is empty: give at least one byte")
         tokens, at = np.frombuffer(prompt, np.uint8), 0
         while at < tokens.size:
-            t = PREFILL if tokens.size - at >= PREFILL else 1
+            t = PREFILL_BYTES if tokens.size - at >= PREFILL_BYTES else 1
             logits = self._feed(tokens[at:at + t])
             at += t
         return logits
@@ -74,71 +93,57 @@ class Decoder:
             logits = self._feed(np.array([byte]))
 
 
+class Rollout(NamedTuple):
+    """A sampled answer."""
+    text: bytes       # without the stop byte
+    ended: bool       # by the stop byte, not by max_bytes
+    entropy: float    # mean over its bytes, the stop byte among them, nats
+    peak: float       # largest magnitude in the state after it; NaN if any of it is
+
+
 class Rollouts:
-    """Answers many prompts at once, one byte of each a step; rows that are done wait for the rest.
-    """
+    """Samples answers to many prompts at once, one byte of each a step; rows that have ended wait
+    for the others."""
 
     def __init__(self, model: WaveCore, rows: int):
         self.rows, self.state = rows, model.init_state(rows)
-        self._tokens = Tensor(np.zeros((rows, 1), np.int32)).realize()
+        self._forward = CarriedForward(model, self.state, rows, 1)
 
-        def run() -> tuple[Tensor, ...]:
-            logits, state = model(self._tokens, self.state)
-            flat = [s for layer in state for s in layer]
-            Tensor.realize(logits, *flat)
-            return logits, *flat
-        self._step = capture(run)
-
-    def _feed(self, tokens: np.ndarray) -> np.ndarray:
-        """tokens (rows,) to logits (rows, v)."""
-        copy_into(self._tokens, tokens.astype(np.int32).reshape(-1, 1))
-        logits, *after = self._step()
-        for old, new in zip([s for layer in self.state for s in layer], after, strict=True):
-            copy_into(old, buffer_view(new))
-        return buffer_view(logits)[:, 0]
-
-    def answer(self, prompts: Sequence[bytes], longest: int, stop: int, temperature: float,
-               rng: np.random.Generator) -> list[tuple[bytes, bool, float, float]]:
-        """Of each prompt: the answer without `stop`, whether `stop` ended it and not its length,
-        the mean entropy of its bytes in nats, and the largest magnitude in the states that it
-        leaves. At most `rows` prompts of at least one byte.
+    def answer(self, prompts: Sequence[bytes], max_bytes: int, stop: int, temperature: float,
+               rng: np.random.Generator) -> list[Rollout]:
+        """One answer to each prompt: at most `rows` prompts of at least one byte.
 
         temperature 0 takes the likeliest byte; else softmax(logits / temperature) is drawn from.
         """
-        for layer in self.state:
-            for s in layer:
-                buffer_view(s)[...] = 0
+        _reset(self.state)
         lengths = np.array([len(p) for p in prompts])
         texts = [bytearray() for _ in prompts]
         entropies, peaks = np.zeros((2, len(prompts)))
-        ended, over = np.zeros((2, len(prompts)), bool)
+        stopped, done = np.zeros((2, len(prompts)), bool)
         tokens, at = np.zeros(self.rows, np.int64), 0
-        while not over.all():
+        while not done.all():
             for i, prompt in enumerate(prompts):
                 if at < len(prompt):
                     tokens[i] = prompt[at]
-            logits = self._feed(tokens)[:len(prompts)].astype(np.float64)
+            logits = self._forward(tokens[:, None])[:len(prompts), 0].astype(np.float64)
             at += 1
-            says = ~over & (at >= lengths)
-            if not says.any():
+            answering = ~done & (at >= lengths)
+            if not answering.any():
                 continue
             p = np.exp(logits - logits.max(-1, keepdims=True))
             p /= p.sum(-1, keepdims=True)
             noise = rng.gumbel(size=logits.shape) if temperature else 0.0
-            chosen = (logits / (temperature or 1.0) + noise).argmax(-1)
-            entropies[says] -= (p * np.log(np.maximum(p, 1e-300))).sum(-1)[says]
-            for row in np.flatnonzero(says).tolist():
-                ended[row] = chosen[row] == stop
-                if not ended[row]:
-                    texts[row].append(int(chosen[row]))
-                over[row] = ended[row] or len(texts[row]) >= longest
-                if over[row]:
-                    peaks[row] = self._peak(row)
-                tokens[row] = chosen[row]
-        return [(bytes(text), bool(end), float(entropy / (len(text) + end)), float(peak))
-                for text, end, entropy, peak in zip(texts, ended, entropies, peaks)]
-
-    def _peak(self, row: int) -> float:
-        """Of all that is carried, apart from counts; NaN if any of it is."""
-        return float(np.max([np.abs(buffer_view(s)[row]).max()
-                             for layer in self.state for s in layer if s.dtype.name == "float"]))
+            sampled = (logits / (temperature or 1.0) + noise).argmax(-1)
+            entropies[answering] -= (p * np.log(np.maximum(p, 1e-300))).sum(-1)[answering]
+            for row in np.flatnonzero(answering).tolist():
+                stopped[row] = sampled[row] == stop
+                if not stopped[row]:
+                    texts[row].append(int(sampled[row]))
+                done[row] = stopped[row] or len(texts[row]) >= max_bytes
+                if done[row]:
+                    peaks[row] = np.max([np.abs(view[row]).max()
+                                         for view in _float_views(self.state)])
+                tokens[row] = sampled[row]
+        return [Rollout(bytes(text), bool(end), float(entropy / (len(text) + int(end))),
+                        float(peak))
+                for text, end, entropy, peak in zip(texts, stopped, entropies, peaks)]

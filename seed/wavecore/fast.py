@@ -12,9 +12,9 @@ from tinygrad import Tensor, dtypes
 
 from seed.config import ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
-from seed.wavecore.layout import Block, proj_columns, round_up
-from seed.wavecore.reference import (HIDDEN_SCORE, MIN_NORMAL, STRETCH, UNIT_EPS, SoftTargets,
-                                     rope_table)
+from seed.wavecore.layout import KINDS, Block, proj_columns, round_up
+from seed.wavecore.loss import MIN_NORMAL, SoftTargets
+from seed.wavecore.model import HIDDEN_SCORE, L2_EPS, SIGMOID_STRETCH, rope_table
 from seed.wavecore.tinygrad_seam import LaunchFn, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
@@ -118,8 +118,8 @@ class Ssm(_ProjectionBlock):
         constants = {
             "TIME_PADDED": padded, "D_INNER": e, "HEADS": h, "D_STATE": n, "HEAD_DIM": p,
             "D_CONV": config.d_conv, "PAST": config.d_conv - 1, "CHANNELS": channels,
-            "HEAD_PROJ": channels + p, "CHUNK": CHUNK, "CHUNKS": chunks, "UNIT_EPS": UNIT_EPS,
-            "STRETCH": STRETCH, "BETA_MAX": config.beta_max,
+            "HEAD_PROJ": channels + p, "CHUNK": CHUNK, "CHUNKS": chunks, "L2_EPS": L2_EPS,
+            "SIGMOID_STRETCH": SIGMOID_STRETCH, "BETA_MAX": config.beta_max,
             "DELTA": 1.0 if config.transition == "delta" else 0.0,
             "OUT_NORM_EPS": config.norm_eps,
             "GATE_ARRAYS": ", ".join(f"{name}[{padded}]" for name in GATES),
@@ -253,3 +253,14 @@ class Head:
              _empty(self.backward_scratch)],
             [d_loss.contiguous(), *inputs[:3], outputs[1]], self.launch_backward)[:3]
         return [*gradients, *[None] * (len(inputs) - 3)]
+
+
+KERNELS = {"ssm": Ssm, "attention": Attention, "mlp": Mlp}   # by layout.BlockKind.name
+
+
+@functools.cache
+def kernels_of(config: ModelConfig, kind: str, b: int, t: int, threads: int) -> typing.Any:
+    """The kernels of a kind for one shape: all blocks of the kind share them."""
+    if kind in KERNELS:
+        return KERNELS[kind](config, KINDS[kind].block_fn(config, kind), b, t, threads)
+    return (Embedding if kind == "embedding" else Head)(config, b, t, threads)

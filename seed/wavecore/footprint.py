@@ -1,10 +1,10 @@
-"""Floats that the kernels' buffers hold, from shapes alone: what a memory estimate is made of."""
+"""Floats that the kernels' buffers hold, from shapes alone: the basis of memory estimates."""
+import math
 from typing import Any, NamedTuple
 
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import layout
+from seed.wavecore import fast, layout
 from seed.wavecore.fast_optim import OptimizerKernels
-from seed.wavecore.model import kernels_of
 
 
 class Footprint(NamedTuple):
@@ -26,34 +26,32 @@ def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[i
     return moments, kernels.scratch
 
 
-def _mixers(config: ModelConfig, b: int, t: int, threads: int) -> list[tuple[Any, Any]]:
-    """Mixer and MLP kernels of every layer."""
-    return [(kernels_of(config, "ssm" if kind == "S" else "attention", b, t, threads),
-             kernels_of(config, "mlp", b, t, threads)) for kind in config.layer_kinds]
+def _kernels(config: ModelConfig, b: int, t: int, threads: int) -> list[Any]:
+    """Of every mixer and MLP."""
+    return [fast.kernels_of(config, kind.name, b, t, threads)
+            for layer in range(config.n_layers) for _, kind in layout.halves(config, layer)]
 
 
-def _carried(config: ModelConfig, b: int) -> int:
-    ssm = config.ssm_heads * ((config.d_conv - 1) * (2 * config.d_state + config.head_dim)
-                              + config.d_state * config.head_dim)
-    attention = 2 * (config.sliding_window - 1) * config.d_model + 1
-    return 2 * b * sum(ssm if kind == "S" else attention for kind in config.layer_kinds)
+def _state(config: ModelConfig, b: int) -> int:
+    return b * sum(math.prod(array.shape) for letter in config.layer_kinds
+                   for array in layout.BLOCKS[letter].state_fn(config))
 
 
 def training(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     """One forward and backward pass: everything saved lives until its layer's gradient."""
-    layers = _mixers(config, b, t, threads)
+    kernels = _kernels(config, b, t, threads)
     stream = b * t * config.d_model
-    saved = sum(kernel.save + stream for pair in layers for kernel in pair)
+    saved = sum(kernel.save + stream for kernel in kernels)
     logits = b * t * config.vocab_size
-    scratch = max(kernel.backward_scratch for pair in layers for kernel in pair)
+    scratch = max(kernel.backward_scratch for kernel in kernels)
     return Footprint(stream + saved + logits + 3 * stream, scratch, 0)
 
 
 def forward(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     """One forward pass: a layer's saved activations are free for the next layer's."""
-    layers = _mixers(config, b, t, threads)
+    kernels = _kernels(config, b, t, threads)
     stream = b * t * config.d_model
-    saved = max(kernel.save for pair in layers for kernel in pair)
-    scratch = max(kernel.forward_scratch for pair in layers for kernel in pair)
+    saved = max(kernel.save for kernel in kernels)
+    scratch = max(kernel.forward_scratch for kernel in kernels)
     logits = b * t * config.vocab_size
-    return Footprint(3 * stream + saved + 2 * logits, scratch, _carried(config, b))
+    return Footprint(3 * stream + saved + 2 * logits, scratch, 2 * _state(config, b))

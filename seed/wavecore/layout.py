@@ -1,4 +1,5 @@
-"""Every parameter's name, shape and initial value, and its place in the packed tensor of its block.
+"""Every parameter's name and shape, its place in the packed tensor of its block, and the table
+`BLOCKS` of what differs by kind of block.
 
 A block (one mixer or one MLP with its pre-norm) is trained as one flat tensor, because a kernel
 then takes one weight and returns one gradient. Inside it each array starts at a multiple of LANES
@@ -7,11 +8,14 @@ zero.
 """
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from seed.config import LANES, ModelConfig, TrainConfig
+from seed.errors import ParameterError
 
 
 def round_up(n: int, unit: int = LANES) -> int:
@@ -114,17 +118,111 @@ def mlp_block(config: ModelConfig, name: str) -> Block:
         Array("out_proj", (d, f), (d,))))
 
 
+class StateArray(NamedTuple):
+    """What a mixer carries from one byte to the next, for one row of a batch."""
+    name: str
+    shape: tuple[int, ...]
+    dtype: type = np.float32
+
+
+def ssm_state(config: ModelConfig) -> tuple[StateArray, ...]:
+    h, n, p = config.ssm_heads, config.d_state, config.head_dim
+    return (StateArray("conv", (config.d_conv - 1, h, 2 * n + p)), StateArray("ssm", (h, n, p)))
+
+
+def attention_state(config: ModelConfig) -> tuple[StateArray, ...]:
+    cache = (config.sliding_window - 1, config.d_model)
+    return StateArray("k", cache), StateArray("v", cache), StateArray("length", (), np.int32)
+
+
+class HeadIndex(NamedTuple):
+    """Where some heads (of an MLP: units) lie in the arrays of their block."""
+    in_rows: np.ndarray       # of the projection in
+    out_columns: np.ndarray   # of the projection out
+    others: dict[str, tuple[np.ndarray, ...]]   # index into each array that is no projection
+
+
+def _each_head(heads: np.ndarray, size: int, within: np.ndarray) -> np.ndarray:
+    """The positions `within` of each of the heads, which have `size` positions each."""
+    return (heads[:, None] * size + within).reshape(-1)
+
+
+def ssm_heads(config: ModelConfig, heads: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
+    """`state_rows`: which of the n rows of a head's state."""
+    n, p = config.d_state, config.head_dim
+    qkv = np.concatenate([state_rows, n + state_rows, 2 * n + np.arange(p)])
+    qkvz = np.concatenate([qkv, 2 * n + p + np.arange(p)])
+    gates = config.ssm_heads * 2 * (n + p)    # first row of beta; those of dt follow
+    in_rows = [_each_head(heads, 2 * (n + p), qkvz), gates + heads,
+               gates + config.ssm_heads + heads]
+    return HeadIndex(np.concatenate(in_rows), _each_head(heads, p, np.arange(p)), {
+        "conv1d": np.ix_(np.arange(config.d_conv), heads, qkv), "A_log": (heads,),
+        "dt_bias": (heads,), "out_norm": (np.arange(p),)})
+
+
+def attention_heads(config: ModelConfig, heads: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
+    columns = _each_head(heads, config.head_dim, np.arange(config.head_dim))
+    return HeadIndex(np.concatenate([columns + i * config.d_model for i in range(3)]), columns, {})
+
+
+def mlp_units(config: ModelConfig, units: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
+    return HeadIndex(np.concatenate([units, units + config.d_ff]), units, {})
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """What differs by kind of block, apart from its mathematics (`OPERATIONS` in model.py) and its
+    kernels (`KERNELS` in fast.py)."""
+    name: str
+    block_fn: Callable[[ModelConfig, str], Block]
+    in_proj: str              # name of its projection in
+    n_heads_fn: Callable[[ModelConfig], int]
+    head_index_fn: Callable[[ModelConfig, np.ndarray, np.ndarray], HeadIndex]
+    state_fn: Callable[[ModelConfig], tuple[StateArray, ...]]
+
+
+# The mixers by their letter in model.pattern.
+BLOCKS = {
+    "S": BlockKind("ssm", ssm_block, "in_proj", lambda config: config.ssm_heads, ssm_heads,
+                   ssm_state),
+    "A": BlockKind("attention", attention_block, "qkv_proj", lambda config: config.attn_heads,
+                   attention_heads, attention_state)}
+MLP = BlockKind("mlp", mlp_block, "in_proj", lambda config: config.d_ff, mlp_units,
+                lambda config: ())
+
+KINDS = {kind.name: kind for kind in (*BLOCKS.values(), MLP)}
+
+
+def halves(config: ModelConfig, layer: int) -> tuple[tuple[str, BlockKind], ...]:
+    """The two blocks of a layer, by the name that their parameters have in it."""
+    return ("mixer", BLOCKS[config.layer_kinds[layer]]), ("mlp", MLP)
+
+
 def blocks(config: ModelConfig) -> list[Block]:
     """All packed tensors of a model, in the order in which they are trained and saved."""
-    found = [Block("embedding", "embedding", (Array("", (config.vocab_size, config.d_model)),))]
-    for i, kind in enumerate(config.layer_kinds):
-        mixer = ssm_block if kind == "S" else attention_block
-        found += [mixer(config, f"layers.{i}.mixer"), mlp_block(config, f"layers.{i}.mlp")]
-    return found + [Block("norm", "norm_f", (Array("", (config.d_model,)),))]
+    layers = [kind.block_fn(config, f"layers.{i}.{half}")
+              for i in range(config.n_layers) for half, kind in halves(config, i)]
+    return [Block("embedding", "embedding", (Array("", (config.vocab_size, config.d_model)),)),
+            *layers, Block("norm", "norm_f", (Array("", (config.d_model,)),))]
 
 
 def count_params(config: ModelConfig) -> int:
     return sum(a.size for block in blocks(config) for a in block.arrays)
+
+
+def check_params(config: ModelConfig, named: dict[str, np.ndarray]) -> None:
+    """Raises ParameterError unless `named` has exactly the arrays of the model, in float32."""
+    shapes = {block.key(a): a.shape for block in blocks(config) for a in block.arrays}
+    for key in named:
+        if key not in shapes:
+            raise ParameterError(f"{key} is not a parameter of this model: use its own profile")
+    for key, shape in shapes.items():
+        if key not in named:
+            raise ParameterError(f"{key} is missing: the file is incomplete or of another model")
+        if named[key].shape != shape:
+            raise ParameterError(f"{key} has shape {named[key].shape}, this model needs {shape}")
+        if named[key].dtype != np.float32:
+            raise ParameterError(f"{key} is {named[key].dtype}, this model needs float32")
 
 
 def moments(all_blocks: list[Block], config: TrainConfig) -> tuple[list[Block], list[Block]]:

@@ -1,27 +1,60 @@
-"""WaveCore: a pre-norm residual stack over bytes with a tied head, on tinygrad tensors.
+"""WaveCore: bytes in, logits of the next byte out. A pre-norm residual stack with a tied head.
 
-    x = embedding[tokens];  for each layer: x = x + mixer(norm(x)), x = x + mlp(norm(x))
-    logits = norm_f(x) embedding^T
+    tokens -> embedding -> x           config.pattern gives each layer's mixer by its letter:
+    every layer:                         S  ssm_mixer: a gated delta rule (linear recurrence)
+        x = x + mixer(rms_norm(x))       A  sliding_window_attention
+        x = x + mlp(rms_norm(x))       the mlp is swiglu_mlp
+    logits = rms_norm(x) embedding^T
 
-Glossary of shapes, used in every file: b batch, t time, d d_model, e d_inner, f d_ff, h heads,
-n d_state, p head_dim, w sliding_window, v vocab_size.
+The recurrence of an S layer, for every head and byte t, with a state S of (n, p):
+
+    S_t = decay_t (I - beta_t k_t k_t^T) S_(t-1) + beta_t k_t v_t^T        y_t = S_t^T q_t
+    decay_t = exp(-softplus(dt_t + dt_bias) exp(A_log))    beta_t = beta_max rectified_sigmoid(b_t)
+
+where q, k, v, b and dt are projections of x; q, k and v pass a short causal convolution over time
+and silu, and q and k have length 1. beta in 0..2 lets a step keep, overwrite or reflect what is
+stored under k (Grazzi et al. 2411.12537).
+
+    shapes   b batch   t time   d d_model   e d_inner = h*p   f d_ff   h heads   n d_state
+             p head_dim   w sliding_window   v vocab_size
+
+    here           Gated DeltaNet (2412.06464)    Mamba-2 (2405.21060)
+    state (n, p)   S_t^T                          h_t
+    q, k, v        q_t, k_t, v_t                  C_t, B_t, x_t
+    decay          alpha_t                        a_t = exp(Delta_t A)
+    beta           beta_t                         Delta_t, where it scales the input
+    dt, A_log      -                              Delta_t = softplus(dt + dt_bias), A = -exp(A_log)
+    z              output gate                    z
+
+    initial values (init_params)
+    embedding                                normal, 0.05
+    norm, out_norm, norm_f                   1
+    in_proj, qkv_proj, out_proj, conv1d      uniform in +-1/sqrt(fan_in)
+    A_log                                    0: A is -1
+    dt_bias                                  evenly over the heads, dt_bias_min..dt_bias_max: a head
+                                             starts by forgetting softplus(dt_bias) a byte
+
+The plain operations below are the specification: slow, readable, on any tinygrad device. A model
+runs their fast twins, the C kernels of fast.py, unless it is made with `plain=True`; tests hold
+that both agree, gradients included. The loss is in loss.py.
 """
-import functools
 import typing
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from tinygrad import Tensor
 
 from seed.config import ModelConfig
 from seed.rng import Stream, stream
-from seed.errors import ParameterError
-from seed.wavecore import fast, layout, reference
+from seed.wavecore import layout
+from seed.wavecore.loss import SoftTargets, cross_entropy
 from seed.wavecore.tinygrad_seam import buffer_view, copy_into, install
 
-
-MIXERS = {"S": "ssm", "A": "attention"}
-FEW_ROWS = 32   # b * t up to which a team of threads costs more than it brings
+L2_EPS = 1e-6
+SIGMOID_STRETCH = 1.1
+MAX_ONE_THREAD_ROWS = 32   # b * t up to which a team of threads costs more than it brings
+Weights = dict[str, Tensor]   # of a block, by the names in layout.py
 
 
 class SSMState(NamedTuple):
@@ -37,24 +70,145 @@ class AttnState(NamedTuple):
     length: Tensor  # (b,) int32, how many of them, counted from the end, are valid
 
 
-State = list[SSMState | AttnState]
+State = list[SSMState | AttnState]   # of every layer
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * gain over the last axis (Zhang & Sennrich 1910.07467)."""
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """x with length 1 over the last axis."""
+    return x * (x.square().sum(-1, keepdim=True) + L2_EPS).rsqrt()
+
+
+def silu(x: Tensor) -> Tensor:
+    return x * x.sigmoid()
+
+
+def softplus(x: Tensor) -> Tensor:
+    return x.maximum(0) + ((-x.abs()).exp() + 1).log()
+
+
+def rectified_sigmoid(x: Tensor) -> Tensor:
+    """A sigmoid stretched about 1/2 and clipped to 0..1, so that it takes both values (Louizos et
+    al. 1712.01312, eq. 9).
+
+    Its gradient ignores the clip (straight through, Bengio et al. 1308.3432): what is clipped still
+    learns.
+    """
+    stretched = x.sigmoid() * SIGMOID_STRETCH - (SIGMOID_STRETCH - 1) / 2
+    return stretched + (stretched.clip(0, 1) - stretched).detach()
+
+
+def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, state: Tensor,
+                     transition: str = "delta") -> tuple[Tensor, Tensor]:
+    """S_t = decay_t (I - beta_t k_t k_t^T) S_(t-1) + beta_t k_t v_t^T;  y_t = S_t^T q_t
+
+    q, k (b, t, h, n), v (b, t, h, p), beta and decay (b, t, h), state S (b, h, n, p). Returns
+    y (b, t, h, p) and the last state. Yang et al. 2412.06464, eq. 10, transposed.
+
+    With transition "diagonal" nothing is erased: S_t = decay_t S_(t-1) + beta_t k_t v_t^T.
+    """
+    erased, ys = float(transition == "delta"), []
+    for i in range(typing.cast(int, q.shape[1])):
+        a, key = decay[:, i, :, None], k[:, i, :, :, None]              # (b, h, 1), (b, h, n, 1)
+        stored = (state * key).sum(2)                                   # (b, h, p), S^T k
+        u = beta[:, i, :, None] * (v[:, i] - erased * a * stored)       # (b, h, p)
+        state = a[..., None] * state + key * u[:, :, None]              # (b, h, n, p)
+        ys.append((state * q[:, i, :, :, None]).sum(2))                 # (b, h, p), S^T q
+    return Tensor.stack(*ys, dim=1), state
+
+
+def ssm_mixer(config: ModelConfig, x: Tensor, w: Weights, conv_in: Tensor,
+              ssm_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x (b, t, d) plus the gated delta rule's output; conv_in (b, d_conv-1, h, 2n+p) and
+    ssm_in (b, h, n, p) are the carried state. Returns y (b, t, d), conv_out, ssm_out."""
+    b, t, _ = x.shape
+    h, n, p, past = config.ssm_heads, config.d_state, config.head_dim, config.d_conv - 1
+    proj = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T   # (b, t, h*(2n+2p) + 2h)
+    split = h * (2 * n + 2 * p)
+    qkvz = proj[..., :split].reshape(b, t, h, 2 * n + 2 * p)
+    z = qkvz[..., 2 * n + p:]                                           # (b, t, h, p)
+    beta = rectified_sigmoid(proj[..., split:split + h]) * config.beta_max      # (b, t, h)
+    dt = softplus(proj[..., split + h:] + w["dt_bias"])                 # (b, t, h)
+    decay = (-dt * w["A_log"].exp()).exp()                              # (b, t, h)
+    raw = conv_in.cat(qkvz[..., :2 * n + p], dim=1)                     # (b, past+t, h, 2n+p)
+    qkv = silu(sum((raw[:, i:i + t] * w["conv1d"][i] for i in range(config.d_conv)),
+                   start=Tensor(0.0)))
+    q, k, v = qkv[..., :n], qkv[..., n:2 * n], qkv[..., 2 * n:]
+    y, ssm_out = gated_delta_rule(l2_normalize(q), l2_normalize(k), v, beta, decay, ssm_in,
+                                  config.transition)                    # (b, t, h, p)
+    out = rms_norm(y, w["out_norm"], config.norm_eps) * silu(z)
+    return x + out.reshape(b, t, h * p) @ w["out_proj"].T, raw[:, t:t + past], ssm_out
+
+
+def rope_table(config: ModelConfig, t: int) -> np.ndarray:
+    """(w-1+t, p) float32: cosines, then sines, of slot * theta^(-2i/p) (Su et al. 2104.09864)."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-np.arange(half) / half)
+    angle = np.arange(config.sliding_window - 1 + t)[:, None] * frequency
+    return np.concatenate([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Rotary position embedding of x (b, slots, h, p) by the table's (slots, p)."""
+    half = typing.cast(int, x.shape[-1]) // 2
+    low, high, cos, sin = x[..., :half], x[..., half:], table[:, None, :half], table[:, None, half:]
+    return (low * cos - high * sin).cat(high * cos + low * sin, dim=-1)
+
+
+def sliding_window_attention(config: ModelConfig, x: Tensor, w: Weights, k_in: Tensor, v_in: Tensor,
+                             length: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x (b, t, d) plus attention to the last w bytes; k_in and v_in (b, w-1, d) are carried, the
+    last `length` (b,) of them valid. Returns y (b, t, d), k_out, v_out, length_out.
+
+    Carried keys are not rotated: slot numbers serve as positions.
+    """
+    b, t, d = typing.cast(tuple[int, ...], x.shape)
+    h, p, past = config.attn_heads, config.head_dim, config.sliding_window - 1
+    qkv = rms_norm(x, w["norm"], config.stream_eps) @ w["qkv_proj"].T   # (b, t, 3d)
+    k, v = k_in.cat(qkv[..., d:2 * d], dim=1), v_in.cat(qkv[..., 2 * d:], dim=1)  # (b, past+t, d)
+    table = Tensor(rope_table(config, t))
+    q_rotated = rotate(qkv[..., :d].reshape(b, t, h, p), table[past:]).transpose(1, 2)
+    k_rotated = rotate(k.reshape(b, past + t, h, p), table).permute(0, 2, 3, 1)
+    scores = q_rotated @ k_rotated * p ** -0.5                          # (b, h, t, past+t)
+    slot, query = Tensor.arange(past + t), past + Tensor.arange(t)[:, None]
+    seen = (slot <= query) & (slot > query - config.sliding_window)     # (t, past+t)
+    seen = seen[None] & (slot >= past - length[:, None])[:, None]       # (b, t, past+t)
+    prob = seen[:, None].where(scores, -1e30).softmax(-1)
+    out = (prob @ v.reshape(b, -1, h, p).transpose(1, 2)).transpose(1, 2).reshape(b, t, d)
+    return x + out @ w["out_proj"].T, k[:, t:], v[:, t:], (length + t).minimum(past)
+
+
+def swiglu_mlp(config: ModelConfig, x: Tensor, w: Weights) -> Tensor:
+    """x (b, t, d) plus SwiGLU (Shazeer 2002.05202)."""
+    hidden = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T   # (b, t, 2f)
+    gate, up = hidden[..., :config.d_ff], hidden[..., config.d_ff:]
+    return x + (silu(gate) * up) @ w["out_proj"].T
+
+
+def tied_head(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
+    """Logits (b, t, v) of x (b, t, d) by the embedding table (v, d)."""
+    return rms_norm(x, gain, config.stream_eps) @ table.T
+
+
+# The mathematics of each kind of block; layout.BLOCKS and fast.KERNELS hold the rest.
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "ssm": ssm_mixer, "attention": sliding_window_attention, "mlp": swiglu_mlp}
+STATES = {"ssm": SSMState, "attention": AttnState}
 
 
 def init_params(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
-    """Initial named arrays, float32; a pure function of (config, seed).
-
-    Matrices are uniform in +-1/sqrt(fan_in). A head starts by forgetting softplus(dt_bias) of its
-    state at a byte; dt_bias is spread over [dt_bias_min, dt_bias_max], and A is 1.
-    """
+    """Initial named arrays, float32, by the table above; a pure function of (config, seed)."""
     rng = stream(seed, Stream.INIT, 0)
-    named = {}
-    for block in layout.blocks(config):
-        for array in block.arrays:
-            named[block.key(array)] = _init(config, block.kind, array, rng).astype(np.float32)
-    return named
+    return {block.key(array): _init(config, block.kind, array, rng).astype(np.float32)
+            for block in layout.blocks(config) for array in block.arrays}
 
 
-def _init(config: ModelConfig, kind: str, array: layout.Array, rng) -> np.ndarray:
+def _init(config: ModelConfig, kind: str, array: layout.Array,
+          rng: np.random.Generator) -> np.ndarray:
     if kind == "embedding":
         return rng.standard_normal(array.shape) * 0.05
     if array.name in ("norm", "out_norm", ""):
@@ -68,12 +222,12 @@ def _init(config: ModelConfig, kind: str, array: layout.Array, rng) -> np.ndarra
 
 
 class WaveCore:
-    """The model. `kernels=False` runs the plain operations of reference.py instead."""
+    """The model. `plain`: by the operations above instead of the kernels."""
 
     def __init__(self, config: ModelConfig, params: dict[str, np.ndarray], threads: int = 1,
-                 kernels: bool = True):
-        install()   # without the patches a kernel may jump to a wrong place
-        self.config, self.threads, self.kernels = config, threads, kernels
+                 plain: bool = False):
+        install()   # without its patches a kernel may jump to a wrong place
+        self.config, self.threads, self.plain = config, threads, plain
         self.blocks = layout.blocks(config)
         self.packed: dict[str, Tensor] = {
             block.name: Tensor(np.zeros(block.size, np.float32)).realize() for block in self.blocks}
@@ -89,115 +243,86 @@ class WaveCore:
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named arrays in place. Raises ParameterError, before any change, if they differ."""
-        check_names(self.blocks, named)
+        layout.check_params(self.config, named)
         for block in self.blocks:
             copy_into(self.packed[block.name], block.pack(named))
 
     def init_state(self, b: int) -> State:
         """The state before the first byte."""
-        return [self._init_state(kind, b) for kind in self.config.layer_kinds]
+        return [self._init_state(layout.BLOCKS[letter], b) for letter in self.config.layer_kinds]
 
-    def _init_state(self, kind: str, b: int) -> SSMState | AttnState:
-        c = self.config
-
-        def zeros(*shape: int, dtype: type = np.float32) -> Tensor:
-            return Tensor(np.zeros(shape, dtype)).realize()
-        if kind == "S":
-            return SSMState(zeros(b, c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
-                            zeros(b, c.ssm_heads, c.d_state, c.head_dim))
-        return AttnState(zeros(b, c.sliding_window - 1, c.d_model),
-                         zeros(b, c.sliding_window - 1, c.d_model), zeros(b, dtype=np.int32))
+    def _init_state(self, kind: layout.BlockKind, b: int) -> SSMState | AttnState:
+        return STATES[kind.name](*(Tensor(np.zeros((b, *array.shape), array.dtype)).realize()
+                                   for array in kind.state_fn(self.config)))
 
     def __call__(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """tokens (b, t) int32 to logits (b, t, v) and the state after them."""
         x, state = self._stack(tokens, state)
         gain, table = self._head_weights()
-        if not self.kernels:
-            return reference.logits(self.config, x, gain, table), state
+        if self.plain:
+            return tied_head(self.config, x, gain, table), state
         b, t = _shape(tokens)
-        return self._bound("head", b, t).logits(x, gain, table).reshape(b, t, -1), state
+        return self._kernels("head", b, t).logits(x, gain, table).reshape(b, t, -1), state
 
     def loss(self, tokens: Tensor, targets: Tensor, inv_count: Tensor, state: State | None = None,
-             soft: reference.SoftTargets | None = None) -> tuple[Tensor, State]:
-        """Scalar cross-entropy over targets >= 0, summed and multiplied by inv_count (1,).
+             soft: SoftTargets | None = None) -> tuple[Tensor, State]:
+        """The scalar `cross_entropy` of loss.py and the state; tokens, targets (b, t) int32.
 
-        tokens, targets (b, t) int32; `soft` is what a teacher expects. Gradients stop at the
-        returned state.
+        Gradients stop at the returned state.
         """
         x, state = self._stack(tokens, state)
         gain, table = self._head_weights()
-        if not self.kernels:
-            scores = reference.logits(self.config, x, gain, table)
-            return reference.cross_entropy(scores, targets, inv_count, soft), state
-        loss = self._bound("head", *_shape(tokens)).loss
-        return loss(x, gain, table, targets.reshape(-1), inv_count, soft), state
+        if self.plain:
+            logits = tied_head(self.config, x, gain, table)
+            return cross_entropy(logits, targets, inv_count, soft), state
+        loss_fn = self._kernels("head", *_shape(tokens)).loss
+        return loss_fn(x, gain, table, targets.reshape(-1), inv_count, soft), state
 
-    def block(self, i: int, part: str, x: Tensor) -> Tensor:
-        """x (b, t, d) with what the "mixer" or the "mlp" of layer i adds, from the first byte on.
-        """
+    def sublayer(self, layer: int, half: str, x: Tensor) -> Tensor:
+        """x (b, t, d) after the "mixer" or the "mlp" of a layer, from the initial state."""
         b, t = _shape(x[..., 0])
-        rows = x.reshape(b * t, -1) if self.kernels else x
-        if part == "mlp":
-            return self._apply("mlp", f"layers.{i}.mlp", b, t, rows).reshape(x.shape)
-        kind = self.config.layer_kinds[i]
-        return self._apply(MIXERS[kind], f"layers.{i}.mixer", b, t, rows,
-                           *self._init_state(kind, b))[0].reshape(x.shape)
+        kind = dict(layout.halves(self.config, layer))[half]
+        state = self._init_state(kind, b) if half == "mixer" else ()
+        rows = x if self.plain else x.reshape(b * t, -1)
+        return self._apply(kind, f"layers.{layer}.{half}", b, t, rows, *state)[0].reshape(x.shape)
 
     def _head_weights(self) -> tuple[Tensor, Tensor]:
         shape = (self.config.vocab_size, self.config.d_model)
         return self.packed["norm_f"], self.packed["embedding"].reshape(shape)
 
     def _stack(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Embedding and all layers. With kernels x is (b*t, d), without (b, t, d)."""
+        """Embedding and all layers. x is (b, t, d) in the plain model, else (b*t, d)."""
         b, t = _shape(tokens)
         state = self.init_state(b) if state is None else state
-        table, out = self._head_weights()[1], []
-        x = self._bound("embedding", b, t)(tokens.reshape(-1), table) if self.kernels \
-            else table[tokens]
-        for i, (kind, before) in enumerate(zip(self.config.layer_kinds, state, strict=True)):
-            x, *after = self._apply(MIXERS[kind], f"layers.{i}.mixer", b, t, x, *before)
-            out.append((SSMState if kind == "S" else AttnState)(*(s.detach() for s in after)))
-            x = self._apply("mlp", f"layers.{i}.mlp", b, t, x)
-        return x, out
+        table, after = self._head_weights()[1], []
+        x = table[tokens] if self.plain else \
+            self._kernels("embedding", b, t)(tokens.reshape(-1), table)
+        for i, (letter, before) in enumerate(zip(self.config.layer_kinds, state, strict=True)):
+            kind = layout.BLOCKS[letter]
+            x, *carried = self._apply(kind, f"layers.{i}.mixer", b, t, x, *before)
+            after.append(STATES[kind.name](*(s.detach() for s in carried)))
+            x, = self._apply(layout.MLP, f"layers.{i}.mlp", b, t, x)
+        return x, after
 
-    def _apply(self, kind: str, name: str, b: int, t: int, x: Tensor, *state: Tensor):
+    def _apply(self, kind: layout.BlockKind, name: str, b: int, t: int, x: Tensor,
+               *state: Tensor) -> tuple[Tensor, ...]:
+        """One block on x and the state that it carries, if any."""
         packed = self.packed[name]
-        if self.kernels:
-            return self._bound(kind, b, t)(x, packed, *state)
-        block = next(block for block in self.blocks if block.name == name)
-        w = {a.name: packed[at:at + a.size].reshape(a.shape)
-             for a, at in zip(block.arrays, block.offsets().values())}
-        return getattr(reference, kind)(self.config, x, w, *state)
+        if self.plain:
+            block = kind.block_fn(self.config, name)
+            w = {a.name: packed[at:at + a.size].reshape(a.shape)
+                 for a, at in zip(block.arrays, block.offsets().values())}
+            results = OPERATIONS[kind.name](self.config, x, w, *state)
+        else:
+            results = self._kernels(kind.name, b, t)(x, packed, *state)
+        return results if isinstance(results, tuple) else (results,)
 
-    def _bound(self, kind: str, b: int, t: int) -> typing.Any:
-        return kernels_of(self.config, kind, b, t, self.threads if b * t > FEW_ROWS else 1)
-
-
-@functools.cache
-def kernels_of(config: ModelConfig, kind: str, b: int, t: int, threads: int) -> typing.Any:
-    """The kernels of a kind for one shape: all blocks of the kind share them."""
-    make = {"ssm": fast.Ssm, "attention": fast.Attention, "mlp": fast.Mlp}
-    if kind in make:
-        block = getattr(layout, f"{kind}_block")(config, kind)
-        return make[kind](config, block, b, t, threads)
-    return (fast.Embedding if kind == "embedding" else fast.Head)(config, b, t, threads)
+    def _kernels(self, kind: str, b: int, t: int) -> Any:
+        from seed.wavecore import fast   # which imports this file: its kernels' specification
+        threads = self.threads if b * t > MAX_ONE_THREAD_ROWS else 1
+        return fast.kernels_of(self.config, kind, b, t, threads)
 
 
 def _shape(tokens: Tensor) -> tuple[int, int]:
     b, t = tokens.shape
     return typing.cast(int, b), typing.cast(int, t)
-
-
-def check_names(blocks: list[layout.Block], named: dict[str, np.ndarray]) -> None:
-    """Raises ParameterError unless `named` has exactly the arrays of the blocks, in float32."""
-    shapes = {block.key(a): a.shape for block in blocks for a in block.arrays}
-    for key in named:
-        if key not in shapes:
-            raise ParameterError(f"{key} is not a parameter of this model: use its own profile")
-    for key, shape in shapes.items():
-        if key not in named:
-            raise ParameterError(f"{key} is missing: the file is incomplete or of another model")
-        if named[key].shape != shape:
-            raise ParameterError(f"{key} has shape {named[key].shape}, this model needs {shape}")
-        if named[key].dtype != np.float32:
-            raise ParameterError(f"{key} is {named[key].dtype}, this model needs float32")

@@ -3,7 +3,7 @@
  * Per head, with q, k, v after a causal depthwise convolution and SiLU, q and k of unit length, the
  * scan is gated_delta_rule.h, with the gates
  *     a_t = exp(-exp(A_log) softplus(dt_t + dt_bias))        beta_t = BETA_MAX rectified_sigmoid(.)
- * where the sigmoid is stretched to STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a step
+ * where the sigmoid is stretched to SIGMOID_STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a step
  * reflects along k_t and keeps the state's length, however long the text; a plain sigmoid only
  * comes near, and the error grows with every byte. The derivative ignores the clipping.
  *
@@ -32,7 +32,7 @@ typedef struct {
 } chunk_t;
 
 INLINE vec rectified_sigmoid(vec x) {
-    vec stretched = STRETCH * sigmoid(x) - 0.5f * (STRETCH - 1.f);
+    vec stretched = SIGMOID_STRETCH * sigmoid(x) - 0.5f * (SIGMOID_STRETCH - 1.f);
     stretched = stretched < 0.f ? (vec)0.f : stretched; /* what is not a number stays so */
     return stretched > 1.f ? (vec)1.f : stretched;
 }
@@ -47,7 +47,7 @@ INLINE void read_gates(gates_t *g, const args_t *a, const float *proj, int h) {
         vec dt = load(g->decay + t) + bias, rate = softplus(dt);
         vec x = load(g->beta + t), s = sigmoid(x);
         store(g->beta + t, BETA_MAX * rectified_sigmoid(x));
-        store(g->beta_slope + t, BETA_MAX * STRETCH * s * (1.f - s));
+        store(g->beta_slope + t, BETA_MAX * SIGMOID_STRETCH * s * (1.f - s));
         store(g->rate + t, rate);
         store(g->rate_slope + t, sigmoid(dt));
         store(g->decay + t, vexp(-rate * A));
@@ -63,7 +63,7 @@ INLINE const float *raw_row(const float *proj, const float *conv_in, int t, int 
 INLINE float l2_normalize(float *v, int n) {
     vec q = 0.f;
     for (int j = 0; j < n; j += LANES) q += load(v + j) * load(v + j);
-    float inverse = 1.f / root(sum_lanes(q) + UNIT_EPS);
+    float inverse = 1.f / root(sum_lanes(q) + L2_EPS);
     for (int j = 0; j < n; j += LANES) store(v + j, load(v + j) * inverse);
     return inverse;
 }
