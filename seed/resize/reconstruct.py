@@ -44,7 +44,7 @@ def streams(model: WaveCore, tokens: np.ndarray) -> Iterator[tuple[Point, np.nda
 
 
 def block(model: WaveCore, i: int, part: str, x: np.ndarray) -> np.ndarray:
-    return model.block(i, part, Tensor(np.ascontiguousarray(x)).realize()).numpy()
+    return model.sublayer(i, part, Tensor(np.ascontiguousarray(x)).realize()).numpy()
 
 
 def principal_axes(model: WaveCore, batches: Sequence[Batch], d: int) -> Axes:

@@ -26,10 +26,10 @@ class Selection(NamedTuple):
 
 
 class IndexMap(NamedTuple):
-    """small_array = large_array[index]"""
+    """small_array = large_array[at]"""
     small: str                      # key of an array
     large: str
-    index: tuple[np.ndarray, ...]   # into the large array, of the small one's shape
+    at: tuple[np.ndarray, ...]      # into the large array, of the small one's shape
 
 
 def check(small: ModelConfig, large: ModelConfig) -> None:

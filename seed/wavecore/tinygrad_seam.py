@@ -36,9 +36,9 @@ GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Gradients]
 def install(cache: Path | None = None) -> None:
     """Prepares tinygrad to run the kernels, before or after its import; may be called again.
 
-    Compiled kernels are cached in the file that $CACHEDB names, else in `cache`, else where
-    tinygrad keeps them; kernels of two kinds of CPU need two files. $DEV and $CC override the device and the
-    compiler. Raises CompilerError if there is no compiler.
+    Compiled kernels are cached in the file that $CACHEDB names, else in the file `cache`, else
+    where tinygrad keeps them. $DEV and $CC override the device and the compiler. Raises
+    CompilerError if there is no compiler.
     """
     os.environ["CC"] = find_compiler()
     typing.cast(Any, helpers.getenv).cache_clear()   # it remembers what CC was

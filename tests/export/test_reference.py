@@ -17,7 +17,7 @@ def test_the_numpy_reference_equals_plain_tinygrad(overrides):
     profile = load_profile("toy", [*SMALL, "model.sliding_window=4", *overrides])
     params = brains.weights(profile)
     tokens = brains.some_bytes(7)
-    plain = WaveCore(profile.model, params, kernels=False)(Tensor([tokens]))[0].numpy()[0]
+    plain = WaveCore(profile.model, params, plain=True)(Tensor([tokens]))[0].numpy()[0]
     reference = Reference(profile.model, params)
     logits = np.stack([reference.step(byte) for byte in tokens])
     assert np.abs(logits - plain).max() < 1e-5 * np.ptp(plain)

@@ -7,10 +7,10 @@ from tinygrad import Tensor
 
 from tests.support import oracle
 from seed.config import ModelConfig
-from seed.wavecore import fast, reference
-from seed.wavecore.model import WaveCore, init_params
-from seed.wavecore.reference import SoftTargets
-from tests.wavecore.test_fast import TOLERANCE, distance, realized
+from seed.wavecore import fast
+from seed.wavecore.loss import SoftTargets, cross_entropy
+from seed.wavecore.model import WaveCore, init_params, tied_head
+from tests.support.tensors import TOLERANCE, distance, realized
 
 CONFIG = ModelConfig(d_model=32, d_ff=32, n_layers=1, pattern="S")
 B, T = 16, 7   # more rows than one tile of the kernel
@@ -89,8 +89,8 @@ def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, a
                                                realized(inv_count), soft)
 
     def by_plain_operations(x, gain, table):
-        scores = reference.logits(CONFIG, x, gain, table).reshape(B, T, 256)
-        return reference.cross_entropy(scores, realized(targets), realized(inv_count), soft)
+        scores = tied_head(CONFIG, x, gain, table).reshape(B, T, 256)
+        return cross_entropy(scores, realized(targets), realized(inv_count), soft)
 
     def by_float64(given):
         logits = anp.dot(oracle.rms_norm(given[0], given[1], CONFIG.stream_eps), given[2].T)

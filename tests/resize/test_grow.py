@@ -16,7 +16,7 @@ from seed.resize import grow
 from seed.training.learner import Learner
 from seed.wavecore.model import WaveCore, init_params
 from tests.resize.test_shrink import LESSONS, batches, parent_in
-from tests.wavecore.test_fast import distance, realized
+from tests.support.tensors import distance, realized
 
 SMALL = ModelConfig(d_model=32, d_ff=32, n_layers=3)
 KINDS = {"depth": {"n_layers": 5}, "width": {"d_model": 64}, "units": {"d_ff": 64},

@@ -20,7 +20,7 @@ from seed.practice import distill
 from seed.training.learner import Learner
 from seed.wavecore import submodel
 from seed.wavecore.model import WaveCore, init_params
-from tests.wavecore.test_fast import distance, realized
+from tests.support.tensors import distance, realized
 
 SMALL = ModelConfig(d_model=32, d_ff=32, n_layers=3)
 LARGE = ModelConfig(d_model=64, d_ff=64, n_layers=5, pattern="SSASA")
@@ -57,7 +57,7 @@ def test_what_does_nothing_is_what_is_cut(turn):
     def some(of: int, n: int) -> np.ndarray:
         return np.sort(rng.permutation(of)[:n])
     heads = tuple(some(4, 2) if kind == "S" else some(2, 1) for kind in SMALL.layer_kinds)
-    hidden = submodel.Parts((0, 3, 4), some(64, 32), heads, tuple(some(64, 32) for _ in range(3)))
+    hidden = submodel.Selection((0, 3, 4), some(64, 32), heads, tuple(some(64, 32) for _ in range(3)))
     params = turn(grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden))
     tokens = realized(batches(1)[0].tokens)
     whole = WaveCore(LARGE, params)(tokens)[0].numpy()

@@ -7,38 +7,21 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from tests.support import oracle
 from seed.config import ModelConfig
-from seed.wavecore import fast, layout, reference
-
-TOLERANCE = 2e-4  # relative L2, float32
-
-BLOCKS = {"ssm": (layout.ssm_block, fast.Ssm, reference.ssm),
-          "attention": (layout.attention_block, fast.Attention, reference.attention),
-          "mlp": (layout.mlp_block, fast.Mlp, reference.mlp)}
+from seed.wavecore import fast, layout
+from seed.wavecore.model import OPERATIONS
+from tests.support import oracle
+from tests.support.tensors import TOLERANCE, distance, realized
 
 
 def config_of(d_model: int, transition: str = "delta") -> ModelConfig:
     return ModelConfig(d_model=d_model, d_ff=2 * d_model, transition=transition)
 
 
-def realized(array: np.ndarray) -> Tensor:
-    return Tensor(np.ascontiguousarray(array)).realize()
-
-
-def as_array(value) -> np.ndarray:
-    return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
-
-
-def distance(found, expected) -> float:
-    found, expected = as_array(found).reshape(-1), as_array(expected).reshape(-1)
-    return float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) + 1e-12))
-
-
 def random_case(kind: str, config: ModelConfig, b: int, t: int):
     """Block, named weights, input, incoming gradient and carried states, all away from zero."""
     rng = np.random.default_rng((config.d_model, b, t))
-    block = BLOCKS[kind][0](config, "block")
+    block = layout.KINDS[kind].block_fn(config, "block")
 
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (rng.standard_normal(shape) * scale).astype(np.float32)
@@ -61,7 +44,7 @@ def by_plain_operations(kind, config, block, weights, x, dy, states):
     """Outputs, gradients of x and the float states, gradients of the weights."""
     w = {name: realized(a) for name, a in weights.items()}
     x, states = realized(x), [realized(s) for s in states]
-    out = BLOCKS[kind][2](config, x, w, *states)
+    out = OPERATIONS[kind](config, x, w, *states)
     out = out if isinstance(out, tuple) else (out,)
     learnt = [s for s in states if s.dtype.name == "float"]
     grads = (out[0] * realized(dy)).sum().gradient(x, *learnt, *w.values())
@@ -88,7 +71,7 @@ def by_oracle(kind, config, block, weights, x, dy, states):
 
 def by_kernel(kind, config, block, weights, x, dy, states, threads=2):
     b, t, d = x.shape
-    run = BLOCKS[kind][1](config, block, b, t, threads)
+    run = fast.KERNELS[kind](config, block, b, t, threads)
     w = realized(block.pack({f"block.{name}": a for name, a in weights.items()}))
     x, states = realized(x.reshape(b * t, d)), [realized(s) for s in states]
     out = run(x, w, *states)

@@ -9,8 +9,8 @@ from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
 from seed.training.optim import Optimizer
 from seed.training.step import TrainStep
-from seed.wavecore import reference
-from seed.wavecore.model import WaveCore, init_params
+from seed.wavecore import optim_ref
+from seed.wavecore.model import WaveCore, init_params, tied_head
 from seed.errors import ParameterError
 
 SMALL = ModelConfig(d_model=32, d_ff=48, n_layers=3, sliding_window=4)
@@ -32,8 +32,8 @@ def test_loss_and_every_gradient_equal_the_plain_model():
     targets[0, 2:5] = -1
     inv_count = np.array([1 / (targets >= 0).sum()], np.float32)
     results = []
-    for fast in (True, False):
-        model = WaveCore(SMALL, params, threads=2, kernels=fast)
+    for plain in (False, True):
+        model = WaveCore(SMALL, params, threads=2, plain=plain)
         loss, _ = model.loss(*(Tensor(a).realize() for a in (tokens, targets, inv_count)))
         grads = loss.gradient(*model.packed.values())
         Tensor.realize(loss, *grads)
@@ -69,15 +69,15 @@ def test_prefill_then_steps_equals_one_forward_at_every_split():
         assert np.abs(np.concatenate(parts, 1) - whole).max() < 1e-5 * np.abs(whole).max()
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_blocks_one_after_the_other_are_the_model(fast):
-    model, tokens = WaveCore(SMALL, init_params(SMALL, 4), kernels=fast), tokens_of(2, 12)
+@pytest.mark.parametrize("plain", [False, True])
+def test_blocks_one_after_the_other_are_the_model(plain):
+    model, tokens = WaveCore(SMALL, init_params(SMALL, 4), plain=plain), tokens_of(2, 12)
     named = model.state_dict()
     x = Tensor(named["embedding"][tokens]).realize()
     for i in range(SMALL.n_layers):
-        x = model.block(i, "mlp", model.block(i, "mixer", x))
+        x = model.sublayer(i, "mlp", model.sublayer(i, "mixer", x))
     gain, table = (Tensor(named[key].copy()).realize() for key in ("norm_f", "embedding"))
-    found, expected = reference.logits(SMALL, x, gain, table).numpy(), logits_of(model, tokens)[0]
+    found, expected = tied_head(SMALL, x, gain, table).numpy(), logits_of(model, tokens)[0]
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
@@ -124,15 +124,15 @@ def stepped(array, p, g, moments, step, config, d_model):
     """One array and its moments after a step in float64, by the plain optimizer."""
     p, g, moments = Tensor(p), Tensor(g), [Tensor(moment) for moment in moments]
     if not array.matrices:
-        new = reference.adamw(p, g, *moments, step, config.lr, 0.0, config)
+        new = optim_ref.adamw(p, g, *moments, step, config.lr, 0.0, config)
     elif config.trainable == "no-matrices":
         return p.numpy(), [moment.numpy() for moment in moments]
     elif config.optimizer == "adamw":
-        new = reference.adamw(p, g, *moments, step, config.lr * 64 / d_model, config.lr, config)
+        new = optim_ref.adamw(p, g, *moments, step, config.lr * 64 / d_model, config.lr, config)
     else:
         scale = 0.2 * (64 / d_model) ** 0.5
         stacks = (tensor.split(list(array.matrices)) for tensor in (p, g, moments[0]))
-        each = [reference.muon(*matrix, config.lr, scale, config) for matrix in zip(*stacks)]
+        each = [optim_ref.muon(*matrix, config.lr, scale, config) for matrix in zip(*stacks)]
         new = [part[0].cat(*part[1:]) for part in zip(*each)]
     p, *moments = (tensor.numpy() for tensor in new)
     return p, moments
@@ -174,7 +174,7 @@ def test_the_optimizer_equals_the_plain_one_with_clipping(name, trainable, d_mod
 def test_orthogonalizing_keeps_singular_vectors_and_draws_every_value_towards_one():
     x = np.random.default_rng(0).standard_normal((24, 16)) @ np.diag(np.logspace(0, 1.5, 16))
     u, _, v = np.linalg.svd(x, full_matrices=False)
-    values = u.T @ reference.orthogonalize(Tensor(x)).numpy() @ v.T
+    values = u.T @ optim_ref.orthogonalize(Tensor(x)).numpy() @ v.T
     assert np.abs(values - np.diag(np.diag(values))).max() < 1e-9
     assert 0.6 < np.diag(values).min() and np.diag(values).max() < 1.3
 
