@@ -4,6 +4,7 @@ The time of a step is that of its matrix products and of its scans, each at a ra
 (measured from d_model 64 to 128 on one thread: within 2 %). Memory follows from the kernels'
 buffers; the fit corrects it by a factor.
 """
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,7 +33,8 @@ def tokens_per_step(profile: Profile) -> int:
 
 def work(profile: Profile) -> Work:
     model, tokens = profile.model, tokens_per_step(profile)
-    scan = model.layer_kinds.count("S") * model.ssm_heads * model.d_state * model.head_dim
+    scan = sum(math.prod(array.shape) for kind in model.layer_kinds
+               for array in layout.BLOCKS[kind].state_fn(model) if array.name == "ssm")
     return Work(6e-9 * layout.count_params(model) * tokens, 1e-6 * scan * tokens)
 
 

@@ -26,7 +26,7 @@ from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
 from seed.wavecore import layout, submodel
 from seed.wavecore.model import init_params
-from seed.wavecore.submodel import Parts
+from seed.wavecore.submodel import Selection
 
 NEW_STATE_SCALE = 1e-3   # of the initial weights of new rows of a state
 Named = dict[str, np.ndarray]
@@ -116,7 +116,7 @@ def grow_checkpoint(brain: Checkpoint, large: Profile) -> Checkpoint:
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
-         chosen: Parts | None = None) -> Named:
+         chosen: Selection | None = None) -> Named:
     """The named arrays of the large brain. Raises ConfigError if the small one does not fit.
 
     `chosen`: which parts of the large brain are those of the small one; the first unless given.
@@ -128,8 +128,8 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
         if key == "embedding" or key.endswith("out_proj"):
             array[...] = 0
     _quieten_new_states(small, large, grown, chosen)
-    for place in submodel.places(small, large, chosen):
-        grown[place.large][place.at] = params[place.small] * _gain(small, large, place.large)
+    for entry in submodel.index_maps(small, large, chosen):
+        grown[entry.large][entry.at] = params[entry.small] * _gain(small, large, entry.large)
     _recombine(large, grown, chosen, stream(seed, Stream.INIT, 1))
     return grown
 
@@ -144,12 +144,12 @@ def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
     for letter, blocks in zip("mv", layout.moments(layout.blocks(large), recipe)):
         grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32)
                   for block in blocks for a in block.arrays}
-    for place in submodel.places(small, large, submodel.first(small, large)):
+    for entry in submodel.index_maps(small, large, submodel.first(small, large)):
         for letter, power in (("m", 1), ("v", 2)):
-            if f"{letter}.{place.large}" in grown:
-                gain = _gain(small, large, place.large) ** power
-                grown[f"{letter}.{place.large}"][place.at] = (
-                    tensors[f"{letter}.{place.small}"] / gain)
+            if f"{letter}.{entry.large}" in grown:
+                gain = _gain(small, large, entry.large) ** power
+                grown[f"{letter}.{entry.large}"][entry.at] = (
+                    tensors[f"{letter}.{entry.small}"] / gain)
     return grown
 
 
@@ -160,7 +160,7 @@ def _gain(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
 
 
 def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
-                        chosen: Parts) -> None:
+                        chosen: Selection) -> None:
     """Scales down the rows of in_proj that give the old heads' q and k their new dimensions."""
     n, p = large.d_state, large.head_dim
     new = np.arange(small.d_state, n)
@@ -171,7 +171,7 @@ def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
             grown[f"layers.{layer}.mixer.in_proj"][rows] *= np.float32(NEW_STATE_SCALE)
 
 
-def _recombine(large: ModelConfig, grown: Named, chosen: Parts,
+def _recombine(large: ModelConfig, grown: Named, chosen: Selection,
                rng: np.random.Generator) -> None:
     """A new unit gets the gate of one old unit and the value of another. A new head of an old layer
     gets q, k and gates of one old head, and v and z of another.

@@ -13,7 +13,7 @@ from tinygrad import Tensor
 from seed.config import ModelConfig
 from seed.curriculum.dataset import Batch
 from seed.resize import reconstruct
-from seed.wavecore import submodel
+from seed.wavecore import layout, submodel
 from seed.wavecore.model import WaveCore
 
 MAX_LAYER_CHOICES = 32   # whose loss is measured
@@ -30,13 +30,12 @@ def prune(parent: ModelConfig, params: Named, child: ModelConfig, batches: Seque
     layers = _best_layers(parent, params, child, removals, batches[0], threads)
     heads, units = [], []
     for kind, i in zip(child.layer_kinds, layers):
-        total, n = ((parent.ssm_heads, child.ssm_heads) if kind == "S" else
-                    (parent.attn_heads, child.attn_heads))
+        total, n = (layout.BLOCKS[kind].n_heads_fn(config) for config in (parent, child))
         heads.append(_best_structures(removals, f"layers.{i}.mixer", total, n))
         units.append(_best_structures(removals, f"layers.{i}.mlp", parent.d_ff, child.d_ff))
-    chosen = submodel.Parts(layers, np.arange(parent.d_model), tuple(heads), tuple(units))
-    cut = {place.small: np.ascontiguousarray(params[place.large][place.at])
-           for place in submodel.places(child, parent, chosen)}
+    chosen = submodel.Selection(layers, np.arange(parent.d_model), tuple(heads), tuple(units))
+    cut = {entry.small: np.ascontiguousarray(params[entry.large][entry.at])
+           for entry in submodel.index_maps(child, parent, chosen)}
     whole, axes = WaveCore(parent, params, threads), None
     if child.d_model < parent.d_model:
         axes = reconstruct.principal_axes(whole, batches, child.d_model)
@@ -81,7 +80,7 @@ def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
         return _loss(parent, params | zeros, batch, threads)[1].item()
     importance = _importance(removals, lambda columns: np.array(
         [sum(columns[key].sum() for key in out_projections(i)) for i in range(parent.n_layers)]))
-    choices = sorted(submodel.choices(child, parent),
+    choices = sorted(submodel.layer_choices(child, parent),
                      key=lambda chosen: -importance[list(chosen)].sum())
     return min(choices[:MAX_LAYER_CHOICES], key=loss_of)
 

@@ -53,6 +53,7 @@ from seed.wavecore.tinygrad_seam import buffer_view, copy_into, install
 
 L2_EPS = 1e-6
 SIGMOID_STRETCH = 1.1
+HIDDEN_SCORE = -1e30       # of a slot that a query does not see
 MAX_ONE_THREAD_ROWS = 32   # b * t up to which a team of threads costs more than it brings
 Weights = dict[str, Tensor]   # of a block, by the names in layout.py
 
@@ -177,7 +178,7 @@ def sliding_window_attention(config: ModelConfig, x: Tensor, w: Weights, k_in: T
     slot, query = Tensor.arange(past + t), past + Tensor.arange(t)[:, None]
     seen = (slot <= query) & (slot > query - config.sliding_window)     # (t, past+t)
     seen = seen[None] & (slot >= past - length[:, None])[:, None]       # (b, t, past+t)
-    prob = seen[:, None].where(scores, -1e30).softmax(-1)
+    prob = seen[:, None].where(scores, HIDDEN_SCORE).softmax(-1)
     out = (prob @ v.reshape(b, -1, h, p).transpose(1, 2)).transpose(1, 2).reshape(b, t, d)
     return x + out @ w["out_proj"].T, k[:, t:], v[:, t:], (length + t).minimum(past)
 

@@ -4,6 +4,7 @@ import typing
 from tinygrad import Tensor
 
 from seed.config import TrainConfig
+from seed.wavecore.fast_optim import NS_COEFFICIENTS, NS_EPS, NS_STEPS
 
 
 def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int, lr: float, decay: float,
@@ -20,16 +21,17 @@ def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int, lr: float, deca
 
 
 def orthogonalize(x: Tensor) -> Tensor:
-    """x (r, c) with its singular values drawn towards 1 by five Newton-Schulz iterations.
+    """x (r, c) with its singular values drawn towards 1 by Newton-Schulz iterations.
 
     Coefficients of Jordan et al. 2024 (kellerjordan.github.io/posts/muon).
     """
     if x.shape[0] > x.shape[1]:
         return orthogonalize(x.T).T
-    x = x / (x.square().sum().sqrt() + 1e-7)
-    for _ in range(5):
+    x = x / (x.square().sum().sqrt() + NS_EPS)
+    a, b, c = NS_COEFFICIENTS
+    for _ in range(NS_STEPS):
         A = x @ x.T                                                     # (r, r)
-        x = x * 3.4445 + (A * -4.7750 + A @ A * 2.0315) @ x
+        x = x * a + (A * b + A @ A * c) @ x
     return x
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from seed import config
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import fast, fast_optim, kernel_source, layout, reference
+from seed.wavecore import fast, fast_optim, kernel_source, layout, loss, model
 
 CSRC = sorted((Path(fast.__file__).parent / "csrc").iterdir())
 DEFINE = re.compile(r"^ *#define (\w+)", re.MULTILINE)
@@ -16,7 +16,7 @@ NUMBER = re.compile(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?(?=f?\b)")
 def python_constants() -> dict[str, list[float]]:
     """Numbers in capitals, and tuples of them."""
     constants = {}
-    for module in (config, fast, fast_optim, kernel_source, reference):
+    for module in (config, fast, fast_optim, kernel_source, loss, model):
         for name, value in vars(module).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if name.isupper() and all(isinstance(n, (int, float)) for n in numbers):
@@ -30,12 +30,12 @@ def texts(monkeypatch) -> dict[str, str]:
     texts: dict[str, str] = {}
     for module in (fast, fast_optim):
         monkeypatch.setattr(module, "launcher", texts.__setitem__)
-    model = ModelConfig(d_model=32)
-    for kind, kernels in (("ssm", fast.Ssm), ("attention", fast.Attention), ("mlp", fast.Mlp)):
-        kernels(model, getattr(layout, f"{kind}_block")(model, kind), 1, 5, 2)
-    fast.Embedding(model, 1, 5, 2)
-    fast.Head(model, 1, 5, 2).launch_soft(3, 2.0, 0.5)
-    fast_optim.OptimizerKernels(layout.blocks(model), TrainConfig(), 1.0, 2)
+    shape = ModelConfig(d_model=32)
+    for kind, kernels in fast.KERNELS.items():
+        kernels(shape, layout.KINDS[kind].block_fn(shape, kind), 1, 5, 2)
+    fast.Embedding(shape, 1, 5, 2)
+    fast.Head(shape, 1, 5, 2).launch_soft(3, 2.0, 0.5)
+    fast_optim.OptimizerKernels(layout.blocks(shape), TrainConfig(), 1.0, 2)
     return texts
 
 
@@ -48,7 +48,7 @@ def test_no_kernel_defines_a_name_twice(texts):
 
 def test_no_c_file_defines_a_constant_that_python_has():
     constants = python_constants()
-    assert {"LANES", "ROW_TILE", "CHUNK", "QUERIES", "UNIT_EPS", "STRETCH", "HIDDEN_SCORE",
+    assert {"LANES", "ROW_TILE", "CHUNK", "QUERIES", "L2_EPS", "SIGMOID_STRETCH", "HIDDEN_SCORE",
             "NS_COEFFICIENTS"} <= constants.keys()
     fractions = {n for numbers in constants.values() for n in numbers if n != int(n) or n > 1e9}
     for path in CSRC:

@@ -15,7 +15,7 @@ from tinygrad import Tensor, dtypes
 from seed.config import LANES, ModelConfig, TrainConfig
 from seed.training import optim
 from seed.wavecore import fast, fast_optim, kernel_source, layout, model, tinygrad_seam
-from seed.wavecore.reference import SoftTargets
+from seed.wavecore.loss import SoftTargets
 from seed.wavecore.tinygrad_seam import LaunchFn
 
 GAP = 32       # floats between two arrays of a buffer
@@ -90,7 +90,7 @@ class Recorder:
             monkeypatch.setattr(module, "launcher", self.launcher)
             monkeypatch.setattr(module, "launch", self.launch)
         monkeypatch.setattr(fast, "segments", self.segments)
-        model.kernels_of.cache_clear()
+        fast.kernels_of.cache_clear()
 
     def segments(self, sizes: dict[str, int], unit: int = LANES) -> tuple[int, dict[str, int]]:
         """As kernel_source.segments, with a gap behind each array."""
@@ -156,7 +156,7 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
         loss = loss.reshape(1)
         for name in ("muon", "adamw"):
             optim.Optimizer(core, TrainConfig(optimizer=name)).step(grads, loss)
-    model.kernels_of.cache_clear()   # no other test gets these
+    fast.kernels_of.cache_clear()   # no other test gets these
     return list(recorder.cases.values())
 
 

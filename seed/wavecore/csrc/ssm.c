@@ -3,8 +3,8 @@
  * Per head, with q, k, v after a causal depthwise convolution and SiLU, q and k of unit length, the
  * scan is gated_delta_rule.h, with the gates
  *     a_t = exp(-exp(A_log) softplus(dt_t + dt_bias))        beta_t = BETA_MAX rectified_sigmoid(.)
- * where the sigmoid is stretched to SIGMOID_STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a step
- * reflects along k_t and keeps the state's length, however long the text; a plain sigmoid only
+ * where the sigmoid is stretched to SIGMOID_STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a
+ * step reflects along k_t and keeps the state's length, however long the text; a plain sigmoid only
  * comes near, and the error grows with every byte. The derivative ignores the clipping.
  *
  * Shapes: x, y (ROWS, D_MODEL); proj (ROWS, IN_WIDTH), of which head h owns the columns q k v z
