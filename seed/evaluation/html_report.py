@@ -80,7 +80,7 @@ def selfplay_plot(rows: Sequence[dict[str, Any]]) -> str:
     for i, ((task, self_asked), task_rows) in enumerate(rounds.items()):
         colour = COLOURS[i % len(COLOURS)]
         lines.append(line([row["step"] / last_step for row in task_rows],
-                          [row["rate"] for row in task_rows], 1, colour))
+                          [row["accept_rate"] for row in task_rows], 1, colour))
         level = "self-asked" if self_asked else f"level {task_rows[-1]['level']}"
         legend += legend_entry(i, f"{task[-24:]}, {level}", colour)
     return plot(*lines, legend=legend)

@@ -1,7 +1,7 @@
-"""Lessons with what a parent brain expects of every byte that is learnt, on disk.
+"""Soft targets from a parent brain: batches with its likeliest bytes at every target, on disk.
 
 The parent reads each batch once; then neither its weights nor its run directory are needed. The
-child goes over the batches in turn, with fresh lessons of its own curriculum between them.
+child repeats the batches in turn, between batches of its own curriculum.
 """
 import hashlib
 import json
@@ -14,80 +14,81 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from seed.storage import atomic_file
 from seed.config import DistillConfig, ModelConfig, Profile, from_dict
-from seed.curriculum.state import CurriculumState
 from seed.curriculum.dataset import Dataset, SoftTargetBatch
-from seed.storage import checkpoint
+from seed.curriculum.state import CurriculumState
 from seed.evaluation.forward_pass import CapturedForward
-from seed.storage.run_dir import RunDir
+from seed.storage import atomic_file, checkpoint
+from seed.storage.run_dir import Log, RunDir
 from seed.wavecore.model import WaveCore, init_params
 
-SIZES = {"tokens": np.uint8, "targets": np.int16, "topk_ids": np.int16, "topk_probs": np.float32}
+DTYPES = {"tokens": np.uint8, "targets": np.int16, "topk_ids": np.int16, "topk_probs": np.float32}
+N_LOG_LINES = 10   # of the parent's progress
 
 
 class Parent(NamedTuple):
-    """A brain that others learn from: the newest of a run directory."""
+    """A trained brain that others learn from: the newest of a run directory."""
     config: ModelConfig
     params: dict[str, np.ndarray]
     profile: Profile
 
 
-def read_parent(run_dir: RunDir, warn: Callable[[str], None]) -> Parent:
+def read_parent(run_dir: RunDir, log: Log) -> Parent:
     """Raises ConfigError if there is no brain, CheckpointError if it cannot be used."""
-    found = run_dir.load_brain(warn)
-    profile = from_dict(found.meta["profile"])
+    newest = run_dir.load_brain(log)
+    profile = from_dict(newest.meta["profile"])
     names = init_params(profile.model, 0)
-    checkpoint.check_tensors({k: a for k, a in found.tensors.items() if k in names}, names,
+    checkpoint.check_tensors({key: a for key, a in newest.tensors.items() if key in names}, names,
                              str(run_dir))
-    return Parent(profile.model, {key: found.tensors[key] for key in names}, profile)
+    return Parent(profile.model, {key: newest.tensors[key] for key in names}, profile)
 
 
-class SoftLessons:
-    """The batches of a file, by step: in a share of the steps, evenly spread."""
+class SoftTargetBatches:
+    """The batches of a file, in a fraction of the steps, evenly spread."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], share: float):
-        self.arrays, self.share = arrays, share
+    def __init__(self, arrays: dict[str, np.ndarray], data_fraction: float):
+        self.arrays, self.data_fraction = arrays, data_fraction
 
     def batch(self, step: int) -> SoftTargetBatch | None:
-        """None where the curriculum teaches."""
-        before = int(step * self.share)
-        if int((step + 1) * self.share) == before:
+        """None in a step of the curriculum."""
+        n_before = int(step * self.data_fraction)
+        if int((step + 1) * self.data_fraction) == n_before:
             return None
-        i = before % len(self.arrays["tokens"])
+        i = n_before % len(self.arrays["tokens"])
         tokens, targets, topk_ids = (self.arrays[name][i].astype(np.int32)
                                      for name in ("tokens", "targets", "topk_ids"))
         return SoftTargetBatch(tokens, targets, topk_ids, self.arrays["topk_probs"][i])
 
 
-def prepare(profile: Profile, run_dir: RunDir, threads: int, say: Callable[[str], None],
-            stopped: Callable[[], bool]) -> SoftLessons | None:
-    """The lessons of profile.distill: read from the run directory, or made and written there.
+def prepare(profile: Profile, run_dir: RunDir, threads: int, log: Log,
+            should_stop_fn: Callable[[], bool]) -> SoftTargetBatches | None:
+    """The batches of profile.distill: read from the run directory, or made and written there.
 
-    None if `stopped` became true meanwhile. Raises ConfigError, CheckpointError, OSError.
+    None if `should_stop_fn` returned true meanwhile. Raises ConfigError, CheckpointError, OSError.
     """
-    made_by = {key: value for key, value in asdict(profile.distill).items()
-               if key not in ("alpha", "data_fraction")}
-    wanted = json.dumps({"distill": made_by, "rows": _rows(profile),
+    settings = {key: value for key, value in asdict(profile.distill).items()
+                if key not in ("alpha", "data_fraction")}
+    recipe = json.dumps({"distill": settings, "rows": _batch_shape(profile),
                          "curriculum": asdict(profile.curriculum), "seed": profile.train.seed,
                          "identity": profile.identity}, sort_keys=True)
-    found = _read(run_dir.soft_targets, wanted)
-    if found is None:
-        parent = read_parent(RunDir(Path(profile.distill.parent)), say)
-        found = _ask(parent, profile, threads, say, stopped)
-        if found is None:
+    arrays = _read(run_dir.soft_targets, recipe)
+    if arrays is None:
+        parent = read_parent(RunDir(Path(profile.distill.parent)), log)
+        arrays = _make(parent, profile, threads, log, should_stop_fn)
+        if arrays is None:
             return None
-        _write(run_dir, found, wanted)
-    return SoftLessons(found, profile.distill.data_fraction)
+        atomic_file.write(run_dir.soft_targets,
+                          safetensors.numpy.save(arrays, {"seed": _digest(arrays, recipe)}))
+    return SoftTargetBatches(arrays, profile.distill.data_fraction)
 
 
-def _rows(profile: Profile) -> tuple[int, int]:
+def _batch_shape(profile: Profile) -> tuple[int, int]:
     train = profile.train
     return train.batch_size * train.grad_accum_steps, train.seq_len
 
 
-def expects(logits: np.ndarray, distill: DistillConfig) -> tuple[np.ndarray, np.ndarray]:
-    """logits (..., v) to its likeliest `top` bytes (..., k) int32 and softmax(logits / T) there."""
+def soft_targets(logits: np.ndarray, distill: DistillConfig) -> tuple[np.ndarray, np.ndarray]:
+    """logits (..., v) to the top_k likeliest bytes (..., k) int32 and softmax(logits / T) there."""
     z = logits / np.float32(distill.temperature)
     p = np.exp(z - z.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
@@ -95,51 +96,45 @@ def expects(logits: np.ndarray, distill: DistillConfig) -> tuple[np.ndarray, np.
     return topk_ids, np.take_along_axis(p, topk_ids, -1)
 
 
-def _ask(parent: Parent, profile: Profile, threads: int, say: Callable[[str], None],
-         stopped: Callable[[], bool]) -> dict[str, np.ndarray] | None:
-    """What the parent expects; it says nothing (-1) of bytes that are not learnt."""
-    rows, seq_len = _rows(profile)
-    n, top = profile.distill.batches, profile.distill.top_k
-    arrays = {name: np.zeros((n, rows, seq_len, *([top] * (name in ("topk_ids", "topk_probs")))), dtype)
-              for name, dtype in SIZES.items()}
+def _make(parent: Parent, profile: Profile, threads: int, log: Log,
+          should_stop_fn: Callable[[], bool]) -> dict[str, np.ndarray] | None:
+    """Arrays (n, b, t) and (n, b, t, k); topk_ids are -1 outside the loss mask."""
+    (rows, seq_len), distill = _batch_shape(profile), profile.distill
+    n, shape = distill.batches, (distill.batches, rows, seq_len)
+    shapes = {"tokens": shape, "targets": shape, "topk_ids": (*shape, distill.top_k),
+              "topk_probs": (*shape, distill.top_k)}
+    arrays = {name: np.zeros(shapes[name], dtype) for name, dtype in DTYPES.items()}
     dataset = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
                       profile.train.seed)
-    everything = CurriculumState.initial(dataset.config, dataset.tasks)
+    all_unlocked = CurriculumState.initial(dataset.config, dataset.tasks)
     forward = CapturedForward(WaveCore(parent.config, parent.params, threads), rows, seq_len)
     for i in range(n):
-        if stopped():
+        if should_stop_fn():
             return None
-        batch = dataset.batch(everything, i, rows, seq_len)
-        topk_ids, topk_probs = expects(forward.run(batch.tokens), profile.distill)
+        batch = dataset.batch(all_unlocked, i, rows, seq_len)
+        topk_ids, topk_probs = soft_targets(forward.run(batch.tokens), distill)
         topk_ids[batch.targets < 0] = -1
-        for name, values in zip(SIZES, (batch.tokens, batch.targets, topk_ids, topk_probs)):
+        for name, values in zip(DTYPES, (batch.tokens, batch.targets, topk_ids, topk_probs)):
             arrays[name][i] = values
-        if (i + 1) % max(1, n // 10) == 0:
-            say(f"the parent has read {i + 1} of {n} batches")
+        if (i + 1) % max(1, n // N_LOG_LINES) == 0:
+            log(f"soft targets of {i + 1} of {n} batches made by the parent")
     return arrays
 
 
-def _read(path: Path, wanted: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a whole file that was made for just this; None for any other."""
+def _read(path: Path, recipe: str) -> dict[str, np.ndarray] | None:
+    """The arrays of an undamaged file that was made by this recipe; None for any other."""
     try:
         data = path.read_bytes()
         head = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         arrays = safetensors.numpy.load(data)
-        if head["seed"] != _head(arrays, wanted):
-            return None
+        return arrays if head["seed"] == _digest(arrays, recipe) else None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
-    return arrays
 
 
-def _head(arrays: dict[str, np.ndarray], made_for: str) -> str:
-    """One entry, because safetensors writes several in any order."""
-    found = hashlib.blake2b(digest_size=16)
-    for name in SIZES:
-        found.update(np.ascontiguousarray(arrays[name]).data)
-    return f"{found.hexdigest()} {made_for}"
-
-
-def _write(run_dir: RunDir, arrays: dict[str, np.ndarray], made_for: str) -> None:
-    data = safetensors.numpy.save(arrays, {"seed": _head(arrays, made_for)})
-    atomic_file.write(run_dir.soft_targets, data)
+def _digest(arrays: dict[str, np.ndarray], recipe: str) -> str:
+    """One metadata entry, because safetensors writes several in any order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in DTYPES:
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return f"{digest.hexdigest()} {recipe}"

@@ -1,7 +1,7 @@
 """A language model behind any server that speaks the chat-completions protocol.
 
-One request is one connection with one deadline: a server that is slow, drips, says too much or
-nonsense is a EndpointError with a reason, never a hang, and never more than MOST bytes of memory.
+One request is one connection with one deadline. A server that is slow, drips, sends too much or
+nonsense is an EndpointError with a reason: never a hang, never more than MAX_RESPONSE_BYTES held.
 """
 import http.client
 import io
@@ -15,24 +15,25 @@ from urllib.parse import urlsplit
 
 from seed.errors import ConfigError
 
-MOST = 256 * 1024   # bytes of a response that are read
+MAX_RESPONSE_BYTES = 256 * 1024
+HEAD_END = b"\r\n\r\n"
 
 
 class EndpointError(Exception):
-    """No reply; `again` tells whether asking again later may help."""
+    """No completion; `retryable` tells whether the same request may succeed later."""
 
-    def __init__(self, reason: str, again: bool):
+    def __init__(self, reason: str, retryable: bool):
         super().__init__(reason)
-        self.again = again
+        self.retryable = retryable
 
 
 class Completion(NamedTuple):
     text: str
-    logprob: float | None   # mean over its tokens; None if the server does not say
+    logprob: float | None   # mean over its tokens; None if the server does not report it
 
 
 class _BufferedSocket:
-    """A response that has been read, as http.client takes it."""
+    """A response that was already received, as http.client takes it."""
 
     def __init__(self, data: bytes):
         self.data = data
@@ -46,16 +47,16 @@ class Endpoint:
 
     def __init__(self, url: str, model: str, timeout_s: float, key: str = ""):
         try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            split = urlsplit(url)
+            valid = split.scheme in ("http", "https") and split.hostname and split.port != 0
         except ValueError:   # of a port or an address
-            good = False
-        if not good:
+            valid = False
+        if not valid:
             raise ConfigError(f"teacher.url is {url!r}: use http://host:port/v1")
-        self.parts, self.model, self.timeout_s, self.key = parts, model, timeout_s, key
+        self.url, self.model, self.timeout_s, self.key = split, model, timeout_s, key
 
-    def ask(self, shots: Sequence[tuple[str, str]], prompt: str, most_tokens: int,
-            temperature: float = 0.0) -> Completion:
+    def complete(self, shots: Sequence[tuple[str, str]], prompt: str, max_tokens: int,
+                 temperature: float = 0.0) -> Completion:
         """The model's reply to `prompt` after some questions and answers. Raises EndpointError."""
         messages = []
         for question, answer in shots:
@@ -63,8 +64,8 @@ class Endpoint:
                          {"role": "assistant", "content": answer}]
         body = json.dumps({
             "model": self.model, "messages": [*messages, {"role": "user", "content": prompt}],
-            "temperature": temperature, "max_tokens": most_tokens,
-            "stop": ["\n"],   # some never end a turn
+            "temperature": temperature, "max_tokens": max_tokens,
+            "stop": ["\n"],   # some models never end a turn
             "logprobs": True}).encode()
         deadline = time.monotonic() + self.timeout_s
         try:
@@ -75,71 +76,69 @@ class Endpoint:
             raise EndpointError(f"broken: {type(error).__name__}", True) from None
         if status != 200:
             raise EndpointError(f"status {status}", status >= 500 or status in (408, 429))
-        return _reply(data)
+        return _completion(data)
 
     def _exchange(self, body: bytes, deadline: float) -> tuple[int, bytes]:
-        host = str(self.parts.hostname)
-        port = self.parts.port or (443 if self.parts.scheme == "https" else 80)
-        head = [f"POST {self.parts.path.rstrip('/')}/chat/completions HTTP/1.1",
+        """Status and content of the response."""
+        host = str(self.url.hostname)
+        port = self.url.port or (443 if self.url.scheme == "https" else 80)
+        head = [f"POST {self.url.path.rstrip('/')}/chat/completions HTTP/1.1",
                 f"Host: {host}:{port}", "Content-Type: application/json", "Connection: close",
                 f"Content-Length: {len(body)}"]
         if self.key:
             head.append(f"Authorization: Bearer {self.key}")
-        with socket.create_connection((host, port), _left(deadline)) as plain:
-            plain.settimeout(_left(deadline))
+        with socket.create_connection((host, port), _seconds_left(deadline)) as plain:
+            plain.settimeout(_seconds_left(deadline))
             link = ssl.create_default_context().wrap_socket(plain, server_hostname=host) \
-                if self.parts.scheme == "https" else plain
+                if self.url.scheme == "https" else plain
             with link:
-                link.sendall("\r\n".join([*head, "", ""]).encode() + body)
-                return _parsed(_received(link, deadline))
+                link.sendall("\r\n".join(head).encode() + HEAD_END + body)
+                response = http.client.HTTPResponse(
+                    _BufferedSocket(_receive(link, deadline)))  # type: ignore[arg-type]
+                response.begin()
+                return response.status, response.read()
 
 
-def _left(deadline: float) -> float:
-    """Seconds until the deadline. Raises TimeoutError when there are none."""
+def _seconds_left(deadline: float) -> float:
+    """Raises TimeoutError when there are none."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
     return left
 
 
-def _received(link: socket.socket, deadline: float) -> bytes:
-    """All that the server sends until it closes or its content is whole."""
-    data, whole = bytearray(), 0
+def _receive(link: socket.socket, deadline: float) -> bytes:
+    """All bytes until the server closes or its content is complete."""
+    data, total = bytearray(), 0
     while True:
-        link.settimeout(_left(deadline))
-        part = link.recv(65536)
-        data += part
-        if len(data) > MOST:
+        link.settimeout(_seconds_left(deadline))
+        chunk = link.recv(65536)
+        data += chunk
+        if len(data) > MAX_RESPONSE_BYTES:
             raise EndpointError("too long", False)
-        end = b"\r\n\r\n"
-        if not whole and end in data[-len(part) - len(end):]:
-            whole = _size(bytes(data.partition(end)[0])) + len(data.partition(end)[0]) + len(end)
-        if not part or 0 < whole <= len(data):
+        if not total and HEAD_END in data[-len(chunk) - len(HEAD_END):]:
+            head = bytes(data.partition(HEAD_END)[0])
+            total = len(head) + len(HEAD_END) + _content_length(head)
+        if not chunk or 0 < total <= len(data):
             return bytes(data)
 
 
-def _size(head: bytes) -> int:
-    """Bytes of the content as the head says, more than are ever read if it does not."""
+def _content_length(head: bytes) -> int:
+    """As the head states it; MAX_RESPONSE_BYTES, which is never reached, if it does not."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
             return int(value[:12])
-    return MOST
+    return MAX_RESPONSE_BYTES
 
 
-def _parsed(data: bytes) -> tuple[int, bytes]:
-    response = http.client.HTTPResponse(_BufferedSocket(data))  # type: ignore[arg-type]
-    response.begin()
-    return response.status, response.read()
-
-
-def _reply(data: bytes) -> Completion:
+def _completion(data: bytes) -> Completion:
     """Raises EndpointError for anything but a finished text."""
     try:
         choice: Any = json.loads(data)["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
         tokens = (choice.get("logprobs") or {}).get("content") or []
-        sure = [float(token["logprob"]) for token in tokens]
+        logprobs = [float(token["logprob"]) for token in tokens]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
             RecursionError):
         raise EndpointError("not a chat completion", False) from None
@@ -147,5 +146,5 @@ def _reply(data: bytes) -> Completion:
         raise EndpointError("not a chat completion", False)
     if finish == "length":
         raise EndpointError("cut off", False)
-    mean = sum(sure) / len(sure) if sure else None
+    mean = sum(logprobs) / len(logprobs) if logprobs else None
     return Completion(text, mean if mean is None or mean == mean else None)

@@ -1,22 +1,23 @@
-"""Self-play: the brain answers questions longer than its lessons, and learns what it got right.
+"""Self-play: the brain answers questions beyond its training levels and learns the right answers.
 
-At a round the brain is asked, for each task that plays, questions of the task's frontier: the level
-after those that it was taught and has won. Answers that pass become lessons; when enough of a round
-passes, the frontier moves on (Lee et al. 2502.01612, section 3). An answer passes
+A round asks, for each task in selfplay.tasks, questions of the task's next level: the first after
+its training levels that was not yet promoted. Accepted answers become training items; when enough
+of a round is accepted, the level is promoted (Lee et al. 2502.01612, section 3). An answer is
+accepted
 
 - by rule: the task verifies it; or, with selfplay.verify = false,
-- by vote: enough of several sampled answers are the same, and it is not shorter than is usual in
-  the round (section 6: short answers are the common mistake, and votes agree on them);
+- by vote: enough of several sampled answers agree, and it is not shorter than most in the round
+  (section 6: short answers are the common mistake, and votes agree on them).
 
-and either way only if it was said steadily: it came to an end, the brain was not at a loss over its
-bytes (selfplay.max_entropy), and its states are no larger than is usual in the round.
+Rejected either way: unterminated answers, those whose mean entropy is above `max_entropy`, and
+those that leave unusually large states.
 
-With selfplay.propose_fraction the brain learns the prompts of some lessons too, and asks itself: at a round
-it says what comes into its mind, and what is a new question of a task that plays, and not one that
-examinations keep, is put to it as those of the frontier are. In the rounds these are level 0.
+With selfplay.propose_fraction the brain also trains on the prompts of some items, and a round
+samples text freely: samples that parse as new questions join the round as level SELF_ASKED.
+Malformed, held-out and duplicate questions are dropped.
 
-The rounds are in selfplay.jsonl, one line a task and round, or two. A run that goes on drops what
-lies after its checkpoint, and plays it again to the same bits.
+selfplay.jsonl has a line for each task of a round, two with proposals. A resumed run drops the
+rounds after its checkpoint, and plays them again to the same bits.
 """
 import hashlib
 from collections import Counter
@@ -26,208 +27,218 @@ from typing import Any, NamedTuple
 
 from seed.config import SelfplayConfig
 from seed.errors import ConfigError
-from seed.storage.jsonl_log import JsonlLog
-from seed.storage.run_dir import RunDir
-from seed.curriculum.dataset import Dataset, is_holdout, item_bytes
-from seed.curriculum.user_tasks import UserTask, require_prompt_pattern
+from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
 from seed.curriculum.task import Item, Task
+from seed.curriculum.user_tasks import UserTask, require_prompt_pattern
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
+from seed.storage.jsonl_log import JsonlLog
+from seed.storage.run_dir import RunDir
 
-PROMOTE_AT = 0.9   # fraction of a round that has to pass before the next level is asked
-SHORT = 0.75   # of the usual length: a voted answer that is shorter is not learnt
-WILD = 4.0     # times the usual magnitude of the states: an answer that leaves more is not learnt
-SELF_ASKED = 0        # the level of what the brain has asked itself
+MIN_PROMOTION_RATE = 0.9           # accepted fraction of a round that promotes its level
+MIN_VOTED_LENGTH_FRACTION = 0.75   # of the round's median answer length
+MAX_STATE_PEAK_RATIO = 4.0         # to the round's median state peak
+MAX_DRAWS_PER_QUESTION = 100
+SELF_ASKED = 0   # the level of questions that the brain proposed
 
 
 class Answer(NamedTuple):
-    """What a brain has said to a prompt, without END."""
+    """A brain's answer to a prompt, without END."""
     text: bytes
-    ended: bool       # by END, not by its length
-    entropy: float    # mean over its bytes, nats
-    peak: float       # the largest magnitude in the states that it leaves
+    ended: bool         # by END, not by its length
+    entropy: float      # mean over its bytes, nats
+    state_peak: float   # the largest magnitude in the states that it leaves
 
 
-# (prompts, longest answer, temperature, seed and index of the draws) -> answers
-Rollout = Callable[[Sequence[bytes], int, float, int, int], list[Answer]]
+# (prompts, maximal bytes of an answer, temperature, seed and index of the draws) -> answers
+RolloutFn = Callable[[Sequence[bytes], int, float, int, int], list[Answer]]
 
 
 class Round(NamedTuple):
-    """One task's questions of one step."""
+    """One task's questions at one step."""
     step: int
     task: str
-    level: int                # SELF_ASKED: asked by the brain
-    asked: int
-    agreement: float          # mean share of the votes that the commonest answer has
-    entropy: float
-    ended: int                # answers that came to an end
-    steady: int               # of them, those said without doubt and with usual states
-    passed: tuple[Item, ...]
+    level: int
+    questions: int
+    agreement: float   # mean fraction of the votes for the most common answer
+    entropy: float     # mean over all answers
+    ended: int         # answers that ended with END
+    confident: int     # of them, those with low entropy and usual states
+    accepted: tuple[Item, ...]
 
     @property
-    def rate(self) -> float:
-        return len(self.passed) / max(1, self.asked)
+    def accept_rate(self) -> float:
+        return len(self.accepted) / max(1, self.questions)
 
     def to_object(self) -> dict[str, Any]:
         """As a line of the file has it."""
-        return {**self._asdict(), "passed": [(item.prompt.decode("latin-1"),
-                                              item.answer.decode("latin-1"))
-                                             for item in self.passed]}
+        return {**self._asdict(), "accepted": [
+            (item.prompt.decode("latin-1"), item.answer.decode("latin-1"))
+            for item in self.accepted]}
 
 
 def _round(row: dict[str, Any]) -> Round:
     items = tuple(Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
-                  for pair in row["passed"])
-    return Round(**{"steady": row["ended"], **row, "passed": items})   # it was not told before
+                  for pair in row["accepted"])
+    return Round(**{**row, "accepted": items})
 
 
 class Selfplay:
     """The rounds of a run up to its step, and the next one."""
 
     def __init__(self, config: SelfplayConfig, dataset: Dataset, run_dir: RunDir, step: int,
-                 longest: int):
-        """`longest`: bytes of an item that still fits into a row.
-
-        Raises ConfigError if a task that is to play is not taught, or has not so many levels.
+                 max_item_bytes: int):
+        """Raises ConfigError if a task in selfplay.tasks is not trained or lacks so many levels.
         """
         for name, level in config.tasks.items():
             if name not in dataset.tasks:
-                raise ConfigError(f"selfplay.tasks.{name} is not among the lessons: give it a "
-                                  f"weight in curriculum.tasks, or take it out")
+                raise ConfigError(f"selfplay.tasks.{name} is not trained: give it a weight in "
+                                  f"curriculum.tasks, or remove it")
             task = dataset.tasks[name]
-            most = len(task.levels) + task.extrapolates
-            if level > most and not isinstance(task, UserTask):
-                raise ConfigError(f"selfplay.tasks.{name} is {level}: the task has {most} levels, "
-                                  f"use no more")
-        self.config, self.dataset, self.longest = config, dataset, longest
+            n_levels = len(task.levels) + int(task.extrapolates)
+            if level > n_levels and not isinstance(task, UserTask):
+                raise ConfigError(f"selfplay.tasks.{name} is {level}: the task has {n_levels} "
+                                  f"levels, use at most {n_levels}")
+        self.config, self.dataset, self.max_item_bytes = config, dataset, max_item_bytes
         self._tasks = [dataset.tasks[name] for name in config.tasks]
         if config.propose_fraction:
             require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
-        self.journal = JsonlLog(run_dir.selfplay_log, _round, lambda done: done.step < step)
-        self.won: dict[tuple[str, int], list[Item]] = {}   # what has passed, by task and level
-        self._keep([done._replace(passed=tuple(filter(self._stands, done.passed)))
-                    for done in self.rounds if done.task in config.tasks])
+        self.file = JsonlLog(run_dir.selfplay_log, _round, lambda row: row.step < step)
+        self.accepted: dict[tuple[str, int], list[Item]] = {}   # by task and level
+        self._accept([row._replace(accepted=tuple(filter(self._still_valid, row.accepted)))
+                      for row in self.rounds if row.task in config.tasks])
 
     @property
     def rounds(self) -> list[Round]:
-        return self.journal.rows
+        return self.file.rows
 
     def is_due(self, step: int) -> bool:
         """Whether a round belongs to this step and has not been played."""
         return bool(self.config.tasks) and step > 0 and step % self.config.every_steps == 0 and (
             not self.rounds or self.rounds[-1].step < step)
 
-    def frontier(self, task: Task) -> int:
-        """The level that is asked next: the first that was not won."""
+    def next_level(self, task: Task) -> int:
+        """The level that the next round asks: the first that was not promoted."""
         level = len(task.levels) + 1
-        for done in self.rounds:
-            if done.task == task.name and done.level == level and done.rate >= PROMOTE_AT:
+        for row in self.rounds:
+            promoted = row.accept_rate >= MIN_PROMOTION_RATE
+            if promoted and (row.task, row.level) == (task.name, level):
                 level += 1
         return min(level, self.config.tasks[task.name])
 
-    def play(self, step: int, seed: int, rollout: Rollout,
-             stopped: Callable[[], bool] = lambda: False) -> list[Round] | None:
-        """The rounds of this step, on disk when it returns; none if the disk refuses them. None if
-        `stopped`, which is asked before each rollout, became true.
+    def play(self, step: int, seed: int, rollout_fn: RolloutFn,
+             should_stop_fn: Callable[[], bool] = lambda: False) -> list[Round] | None:
+        """The rounds of this step, on disk when it returns; none if the disk rejects them. None if
+        `should_stop_fn`, which is called before each rollout, returned true.
 
-        Raises ConfigError for a task that is at fault.
+        Raises ConfigError for a task that fails.
         """
         questions = []
         for i, task in enumerate(self._tasks):
-            level = self.frontier(task)
+            level = self.next_level(task)
             questions.append((task, level, self._prompts(task, level, seed,
                                                          step * len(self._tasks) + i)))
         draws = iter(self._draws(step))
         if self.config.propose_fraction:
-            if stopped():
+            if should_stop_fn():
                 return None
-            said = rollout([bytes([END])] * self.config.questions, self.longest, 1.0, seed,
-                           next(draws))
-            questions += [(task, SELF_ASKED, self._proposals(task, said)) for task in self._tasks]
-        played = []
+            samples = rollout_fn([bytes([END])] * self.config.questions, self.max_item_bytes, 1.0,
+                                 seed, next(draws))
+            questions += [(task, SELF_ASKED, self._proposals(task, samples))
+                          for task in self._tasks]
+        rounds = []
         for task, level, prompts in questions:
             votes = []
             for _ in range(self.config.votes if prompts else 0):
-                if stopped():
+                if should_stop_fn():
                     return None
-                votes.append(rollout(prompts, self.config.max_answer_bytes, self.config.temperature, seed,
-                                     next(draws)))
-            played.append(self._judge(step, task, level, prompts, votes))
-        if not self.journal.append(played, [done.to_object() for done in played]):
+                votes.append(rollout_fn(prompts, self.config.max_answer_bytes,
+                                        self.config.temperature, seed, next(draws)))
+            rounds.append(self._judge(step, task, level, prompts, votes))
+        if not self.file.append(rounds, [row.to_object() for row in rounds]):
             return []
-        self._keep(played)
-        return played
+        self._accept(rounds)
+        return rounds
 
-    def _keep(self, rounds: Sequence[Round]) -> None:
-        for done in rounds:
-            if done.passed:
-                self.won.setdefault((done.task, done.level), []).extend(done.passed)
+    def _accept(self, rounds: Sequence[Round]) -> None:
+        for row in rounds:
+            if row.accepted:
+                self.accepted.setdefault((row.task, row.level), []).extend(row.accepted)
 
-    def _stands(self, item: Item) -> bool:
-        """Whether what was won may be learnt: the rule may not have been asked then."""
+    def _still_valid(self, item: Item) -> bool:
+        """An item may have been accepted before `verify` was turned on."""
         return not self.config.verify or self.dataset.tasks[item.task].verify(*item[2:])
 
-    def lessons(self) -> list[tuple[float, Sequence[Item]]]:
-        """What was won, and its shares: the same for each task and level that has passed as often
-        as a round asks. Else the newest, from which the next is learnt, would have the least."""
-        weights = [min(len(items), self.config.questions) for items in self.won.values()]
-        return [(self.config.data_fraction * weight / sum(weights), items)
-                for weight, items in zip(weights, self.won.values())]
+    def pools(self) -> list[Pool]:
+        """Accepted items, with the same weight for each task and level that has as many as a round
+        has questions. Else the newest level, from which the next is learnt, would get least."""
+        weights = [min(len(items), self.config.questions) for items in self.accepted.values()]
+        return [Pool(self.config.data_fraction * weight / sum(weights), items)
+                for weight, items in zip(weights, self.accepted.values())]
 
-    def teaches_to_ask(self, item: Item) -> bool:
-        """Whether an item's prompt is learnt as well: chosen by its hash, the same in every run."""
+    def learns_prompt(self, item: Item) -> bool:
+        """Whether an item's prompt is trained too: chosen by its hash, the same in every run."""
         if item.task not in self.config.tasks or not self.config.propose_fraction:
             return False
         digest = hashlib.blake2b(item.prompt, digest_size=4, person=b"propose").digest()
         return int.from_bytes(digest, "little") < self.config.propose_fraction * 2 ** 32
 
     def _draws(self, step: int) -> range:
-        """The indices of a round's draws: no two of a run are the same."""
-        most = 2 * len(self._tasks) * self.config.votes + 1
-        return range(step * most, (step + 1) * most)
+        """The indices of a round's random streams: no two of a run are the same."""
+        n_streams = 2 * len(self._tasks) * self.config.votes + 1
+        return range(step * n_streams, (step + 1) * n_streams)
 
-    def _proposals(self, task: Task, said: Sequence[Answer]) -> list[bytes]:
-        """The new questions of a task among texts that the brain has said of itself."""
-        old = {item.prompt for item in self.won.get((task.name, SELF_ASKED), ())}
-        found = dict.fromkeys(task.parse_prompt(answer.text) for answer in said)
-        return [prompt for prompt in found
-                if prompt and prompt not in old and not is_holdout(prompt)]
+    def _proposals(self, task: Task, samples: Sequence[Answer]) -> list[bytes]:
+        """The new questions of a task among freely sampled texts."""
+        known = {item.prompt for item in self.accepted.get((task.name, SELF_ASKED), ())}
+        prompts = dict.fromkeys(task.parse_prompt(sample.text) for sample in samples)
+        return [prompt for prompt in prompts
+                if prompt and prompt not in known and not is_holdout(prompt)]
 
     def _prompts(self, task: Task, level: int, seed: int, index: int) -> list[bytes]:
-        """Distinct questions for training, as the holdout keeps its own."""
-        rng, found = dice(seed, Stream.SELFPLAY, index), dict[bytes, None]()
-        for _ in range(100 * self.config.questions):
+        """Distinct questions outside the holdout."""
+        rng, prompts = dice(seed, Stream.SELFPLAY, index), dict[bytes, None]()
+        for _ in range(MAX_DRAWS_PER_QUESTION * self.config.questions):
             item = task.generate(rng, level)
-            if not is_holdout(item.prompt) and item_bytes(item) <= self.longest:
-                found[item.prompt] = None
-            if len(found) == self.config.questions:
-                return list(found)
+            if not is_holdout(item.prompt) and item_bytes(item) <= self.max_item_bytes:
+                prompts[item.prompt] = None
+            if len(prompts) == self.config.questions:
+                return list(prompts)
         raise ConfigError(f"selfplay.questions is {self.config.questions}: {task.name} has fewer "
                           f"questions at level {level} that fit into train.seq_len")
 
     def _judge(self, step: int, task: Task, level: int, prompts: Sequence[bytes],
                votes: Sequence[Sequence[Answer]]) -> Round:
+        """The round with its accepted items; `votes` has a list of answers to the prompts each."""
         if not prompts:
             return Round(step, task.name, level, 0, 0.0, 0.0, 0, 0, ())
-        everything = [answer for vote in votes for answer in vote]
-        usual_peak = median(answer.peak for answer in everything)
+        answers = [answer for vote in votes for answer in vote]
+        max_peak = MAX_STATE_PEAK_RATIO * median(answer.state_peak for answer in answers)
 
-        def steady(answer: Answer) -> bool:
-            return (answer.ended and answer.entropy <= self.config.max_entropy and
-                    answer.peak <= WILD * usual_peak)
-        said = list(zip(*votes, strict=True))   # of each prompt
-        common = [Counter(a.text for a in own if steady(a)).most_common(1) for own in said]
-        shares = [found[0][1] / len(own) if found else 0.0 for found, own in zip(common, said)]
-        usual = median(len(found[0][0]) for found in common if found) if any(common) else 0
-        passed = []
-        for prompt, found, share in zip(prompts, common, shares):
-            if not found or not found[0][0]:
+        def is_confident(answer: Answer) -> bool:
+            return (answer.ended and answer.entropy <= self.config.max_entropy
+                    and answer.state_peak <= max_peak)
+        by_prompt = list(zip(*votes, strict=True))
+        best = [_most_common([answer.text for answer in group if is_confident(answer)])
+                for group in by_prompt]
+        agreement = [count / len(group) for (_, count), group in zip(best, by_prompt)]
+        min_length = MIN_VOTED_LENGTH_FRACTION * median(
+            [len(text) for text, count in best if count] or [0])
+        accepted = []
+        for prompt, (text, _), fraction in zip(prompts, best, agreement):
+            if not text:
                 continue
-            item = Item(task.name, level, prompt, found[0][0])
-            right = task.verify(*item[2:]) if self.config.verify else (
-                share >= self.config.majority and len(item.answer) >= SHORT * usual)
-            if right and item_bytes(item) <= self.longest:
-                passed.append(item)
-        return Round(step, task.name, level, len(prompts), sum(shares) / len(shares),
-                     sum(a.entropy for a in everything) / len(everything),
-                     sum(a.ended for a in everything), sum(map(steady, everything)), tuple(passed))
+            item = Item(task.name, level, prompt, text)
+            accept = task.verify(prompt, text) if self.config.verify else (
+                fraction >= self.config.majority and len(text) >= min_length)
+            if accept and item_bytes(item) <= self.max_item_bytes:
+                accepted.append(item)
+        return Round(step, task.name, level, len(prompts), sum(agreement) / len(agreement),
+                     sum(answer.entropy for answer in answers) / len(answers),
+                     sum(answer.ended for answer in answers), sum(map(is_confident, answers)),
+                     tuple(accepted))
+
+
+def _most_common(texts: Sequence[bytes]) -> tuple[bytes, int]:
+    """The most common text, the first of equals, and how often it occurs; (b"", 0) of none."""
+    return Counter(texts).most_common(1)[0] if texts else (b"", 0)

@@ -1,4 +1,5 @@
-"""Where replies come from: a mock of known quality, or a language model in the background."""
+"""Where a teacher's replies come from: a mock of known accuracy, or an endpoint in the background.
+"""
 import queue
 import random
 import threading
@@ -9,142 +10,153 @@ from typing import NamedTuple, Protocol
 from seed.curriculum.task import Item, Task
 from seed.curriculum.vocab import decode
 from seed.practice.endpoint import Endpoint, EndpointError
-from seed.practice.reply import AnswerFormat, parse, parse_question
+from seed.practice.reply import AnswerFormat, Rejection, parse, parse_question
 
-LEAST_WAIT_S, MOST_WAIT_S = 1.0, 60.0   # after a fault; doubled each time
-TOKENS_EACH = 2                         # asked for a byte of the longest answer
-ANOTHER = "Another question?"
-PROPOSED = 0                             # the level of a question that a teacher has made up
+MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0   # doubled after each failure
+MAX_TOKENS_PER_CHARACTER = 2   # of the longest answer
+PROPOSE_PROMPT = "Another question?"
+PROPOSED = 0                   # the level of a question that a teacher proposed
 
 
 class ProposalRequest(NamedTuple):
-    """To make up a question like some of a task, and to answer it."""
+    """To propose a question like some of a task, and to answer it."""
     task: Task
-    shown: tuple[str, ...]   # prompts
+    examples: tuple[str, ...]   # prompts
+
+
+Request = Item | ProposalRequest
 
 
 class Reply(NamedTuple):
-    """What came back of a question; `answer` is empty if `reason` tells why there is none."""
-    question: Item            # with the answer that is known; none is of one that was PROPOSED
-    answer: str
-    reason: str
-    logprob: float | None
+    """The reply to one request; `answer` is "" where a rejection tells why there is none."""
+    question: Item   # with the known answer, which a question that was PROPOSED has not
+    answer: str = ""
+    rejection: Rejection | EndpointError | None = None
+    logprob: float | None = None
 
 
 class Backend(Protocol):
-    def begin(self, questions: Sequence[Item | ProposalRequest]) -> None:
-        """Takes questions to be answered."""
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queues requests."""
 
-    def waiting(self) -> int:
-        """Questions that have no reply yet."""
+    def pending(self) -> int:
+        """Requests without a reply."""
 
-    def ready(self) -> list[Reply]:
-        """What has come back since the last call."""
+    def drain(self) -> list[Reply]:
+        """The replies since the last call."""
 
 
 class Mock:
-    """Knows every answer, and gives a wrong one of the same look to some questions.
+    """Knows every answer, and gives a wrong one that looks alike to some questions.
 
     Which ones depends on (seed, question) alone.
     """
 
-    def __init__(self, quality: float, seed: int):
-        self.quality, self.seed, self.said = quality, seed, list[Reply]()
+    def __init__(self, accuracy: float, seed: int):
+        self.accuracy, self.seed, self.replies = accuracy, seed, list[Reply]()
 
-    def begin(self, questions: Sequence[Item | ProposalRequest]) -> None:
-        for question in questions:
+    def submit(self, requests: Sequence[Request]) -> None:
+        for question in requests:
             if isinstance(question, ProposalRequest):
-                raise ValueError("the mock makes up nothing")
+                raise ValueError("the mock proposes no questions")
             rng = random.Random(f"{self.seed} {question.prompt!r}")
             text = decode(question.answer)
-            self.said.append(Reply(question, text if rng.random() < self.quality else
-                                   _wrong(text, rng), "", 0.0))
+            answer = text if rng.random() < self.accuracy else _wrong(text, rng)
+            self.replies.append(Reply(question, answer, None, 0.0))
 
-    def waiting(self) -> int:
+    def pending(self) -> int:
         return 0
 
-    def ready(self) -> list[Reply]:
-        said, self.said = self.said, []
-        return said
+    def drain(self) -> list[Reply]:
+        replies, self.replies = self.replies, []
+        return replies
 
 
 def _wrong(text: str, rng: random.Random) -> str:
-    """Another text of the same length and kind of characters."""
-    at = int(rng.random() * len(text))
+    """A different text of the same length and kind of characters."""
+    i = int(rng.random() * len(text))
     kinds = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "TF")
-    kind = next((kind for kind in kinds if text[at] in kind), kinds[0])
-    others = [c for c in kind if c != text[at]]
-    return text[:at] + others[int(rng.random() * len(others))] + text[at + 1:]
+    kind = next((kind for kind in kinds if text[i] in kind), kinds[0])
+    characters = [c for c in kind if c != text[i]]
+    return text[:i] + characters[int(rng.random() * len(characters))] + text[i + 1:]
 
 
 class Background:
-    """Asks an endpoint in a thread of its own, one question after another.
+    """Asks an endpoint in a thread, one request after another.
 
-    After a fault that may pass it waits, twice as long each time; the question is given up after
-    its second one.
+    A retryable failure is retried once after a delay, which doubles with each failure.
     """
 
     def __init__(self, endpoint: Endpoint, shots: Sequence[tuple[str, str]],
-                 forms: Mapping[str, AnswerFormat], wait: Callable[[float], object] = time.sleep):
-        self.endpoint, self.shots, self.forms, self.wait = endpoint, shots, forms, wait
-        self.questions: queue.Queue[Item | ProposalRequest] = queue.Queue()
-        self.said: queue.Queue[Reply] = queue.Queue()
-        self.asked = self.answered = 0
+                 formats: Mapping[str, AnswerFormat],
+                 sleep_fn: Callable[[float], object] = time.sleep):
+        self.endpoint, self.shots, self.formats = endpoint, shots, formats
+        self.sleep_fn = sleep_fn
+        self.requests: queue.Queue[Request] = queue.Queue()
+        self.replies: queue.Queue[Reply] = queue.Queue()
+        self.n_submitted = self.n_drained = 0
         threading.Thread(target=self._work, daemon=True, name="teacher").start()
 
-    def begin(self, questions: Sequence[Item | ProposalRequest]) -> None:
-        self.asked += len(questions)
-        for question in questions:
-            self.questions.put(question)
+    def submit(self, requests: Sequence[Request]) -> None:
+        self.n_submitted += len(requests)
+        for request in requests:
+            self.requests.put(request)
 
-    def waiting(self) -> int:
-        return self.asked - self.answered
+    def pending(self) -> int:
+        return self.n_submitted - self.n_drained
 
-    def ready(self) -> list[Reply]:
-        found = []
-        while not self.said.empty():
-            found.append(self.said.get())
-        self.answered += len(found)
-        return found
+    def drain(self) -> list[Reply]:
+        replies = []
+        while not self.replies.empty():
+            replies.append(self.replies.get())
+        self.n_drained += len(replies)
+        return replies
 
     def _work(self) -> None:
-        pause = LEAST_WAIT_S
+        delay_s = MIN_RETRY_DELAY_S
         while True:
-            question = self.questions.get()
+            request = self.requests.get()
             try:
-                said = self._ask(question)
-                if said is None:
-                    self.wait(pause)
-                    pause = min(MOST_WAIT_S, 2 * pause)
-                    said = self._ask(question) or Reply(_blank(question), "", "no reply", None)
+                reply = self._ask(request)
+                if reply is None:
+                    self.sleep_fn(delay_s)
+                    delay_s = min(MAX_RETRY_DELAY_S, 2 * delay_s)
+                    reply = self._ask(request) or Reply(_question(request),
+                                                        rejection=Rejection.NO_REPLY)
                 else:
-                    pause = LEAST_WAIT_S
-            except Exception as error:   # whatever it is, the next question may go better
-                said = Reply(_blank(question), "", f"broken: {type(error).__name__}", None)
-            self.said.put(said)
+                    delay_s = MIN_RETRY_DELAY_S
+            except Exception as error:   # whatever it is, the next request may succeed
+                reply = Reply(_question(request), rejection=EndpointError(
+                    f"broken: {type(error).__name__}", False))
+            self.replies.put(reply)
 
-    def _ask(self, question: Item | ProposalRequest) -> Reply | None:
+    def _ask(self, request: Request) -> Reply | None:
         """None if asking again may help."""
-        item = _blank(question)
+        question = _question(request)
         try:
-            if isinstance(question, ProposalRequest):
-                item = item._replace(prompt=self._make_up(question))
-                if not item.prompt:
-                    return Reply(item, "", "no question", None)
-            prompt, form = decode(item.prompt), self.forms[item.task]
-            reply = self.endpoint.ask(self.shots, prompt, TOKENS_EACH * form.longest)
-        except EndpointError as fault:
-            return None if fault.again else Reply(item, "", str(fault), None)
-        return Reply(item, *parse(reply.text, prompt, form), reply.logprob)
+            if isinstance(request, ProposalRequest):
+                question = question._replace(prompt=self._propose(request))
+                if not question.prompt:
+                    return Reply(question, rejection=Rejection.NO_QUESTION)
+            prompt, form = decode(question.prompt), self.formats[question.task]
+            completion = self.endpoint.complete(self.shots, prompt,
+                                                MAX_TOKENS_PER_CHARACTER * form.max_length)
+        except EndpointError as error:
+            return None if error.retryable else Reply(question, rejection=error)
+        answer = parse(completion.text, prompt, form)
+        if isinstance(answer, Rejection):
+            return Reply(question, rejection=answer)
+        return Reply(question, answer, None, completion.logprob)
 
-    def _make_up(self, invited: ProposalRequest) -> bytes:
-        """A question, or nothing. At temperature 1: else it would be the same one each time."""
-        reply = self.endpoint.ask([(ANOTHER, text) for text in invited.shown], ANOTHER,
-                                  TOKENS_EACH * max(map(len, invited.shown)), 1.0)
-        return parse_question(reply.text, invited.task)
+    def _propose(self, request: ProposalRequest) -> bytes:
+        """A question or b"". At temperature 1: at 0 it would be the same each time."""
+        completion = self.endpoint.complete(
+            [(PROPOSE_PROMPT, text) for text in request.examples], PROPOSE_PROMPT,
+            MAX_TOKENS_PER_CHARACTER * max(map(len, request.examples)), 1.0)
+        return parse_question(completion.text, request.task)
 
 
-def _blank(question: Item | ProposalRequest) -> Item:
-    """A question as it is; of an invitation, one that is not known yet."""
-    return Item(question.task.name, PROPOSED, b"", b"") if isinstance(question, ProposalRequest) \
-        else question
+def _question(request: Request) -> Item:
+    """A question as it is; of a proposal, one that is not known yet."""
+    return Item(request.task.name, PROPOSED, b"", b"") if isinstance(request, ProposalRequest) \
+        else request

@@ -10,7 +10,7 @@ from seed import system_health
 from seed.config import Profile, from_dict
 from seed.errors import ConfigError
 from seed.curriculum.state import LAST, CurriculumState
-from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
+from seed.curriculum.dataset import Batch, Dataset, Pool, SoftTargetBatch
 from seed.curriculum.task import Item
 from seed.governor import RUN, STOP, Decision
 from seed.system_health import Health
@@ -199,8 +199,8 @@ def train(profile: Profile, run_dir: RunDir, learner: Learner, requests: StopSig
     def enter_play(step: int) -> Selfplay:
         return Selfplay(profile.selfplay, dataset, run_dir, step, config.seq_len + 1)
 
-    def extra(step: int) -> list[tuple[float, Sequence[Item]]]:
-        return [*play.lessons(), *(desk.taught(step) if desk else ())]
+    def extra(step: int) -> list[Pool]:
+        return [*play.pools(), *(desk.pools(step) if desk else ())]
 
     play = enter_play(step)
     exams: dict[int, list[Item]] = {}   # the examination of all that is open up to this grade
@@ -256,14 +256,15 @@ def train(profile: Profile, run_dir: RunDir, learner: Learner, requests: StopSig
             if played is None:
                 continue
             for won in played:
-                metrics.write("selfplay", step, task=won.task, level=won.level, rate=won.rate,
-                              agreement=won.agreement, entropy=won.entropy, ended=won.ended,
-                              steady=won.steady)
+                metrics.write("selfplay", step, task=won.task, level=won.level,
+                              accept_rate=won.accept_rate, agreement=won.agreement,
+                              entropy=won.entropy, ended=won.ended,
+                              confident=won.confident)
         if desk and desk.is_due(step):
             heard = lessons(desk.collect, step)
-            metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.counts))
+            metrics.write("teacher", step, accepted=len(heard), replies=dict(desk.reply_counts))
         batch: Batch | SoftTargetBatch = (soft(step) if soft else None) or lessons(
-            dataset.batch, curriculum, step, rows, config.seq_len, extra(step), play.teaches_to_ask)
+            dataset.batch, curriculum, step, rows, config.seq_len, extra(step), play.learns_prompt)
         lr = lr_at(config, plan, step, lr_scale)
         before = clock()
         result = learner.step(batch, lr)

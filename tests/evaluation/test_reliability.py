@@ -142,7 +142,7 @@ def test_eval_reports_in_the_terminal_as_json_and_as_one_page(tmp_path):
 
     exams = [{"kind": "curriculum", "step": step, "accuracy": {"copy": [step / 500], "add": [0.5]}}
              for step in (250, 500)]
-    played = [{"kind": "selfplay", "step": step, "task": "add_long", "level": 4, "rate": 0.25,
+    played = [{"kind": "selfplay", "step": step, "task": "add_long", "level": 4, "accept_rate": 0.25,
                "agreement": 1.0, "entropy": 0.1, "ended": 64} for step in (100, 200)]
     heard = [{"kind": "teacher", "step": 20, "accepted": 3, "replies": {"accepted": 3, "wrong": 1}}]
     (tmp_path / "metrics.jsonl").write_text(

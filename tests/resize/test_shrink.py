@@ -229,7 +229,7 @@ def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
     assert whole.returncode == 0, whole.stderr
     found = json.loads(whole.stdout)
     assert found["step"] == 60 and found["parent"] and 0 <= found["agreement"] <= 1
-    assert "the parent has read 5 of 5 batches" in whole.stderr
+    assert "soft targets of 5 of 5 batches made" in whole.stderr
     child = checkpoint.read(RunDir(tmp_path / "whole").checkpoint).meta["profile"]
     assert child["selfplay"]["tasks"] == {}   # the parent alone teaches
     for delay in (1.0, 2.5):
