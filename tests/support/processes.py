@@ -1,0 +1,18 @@
+"""Child processes that a test kills."""
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def kill_at_line(command: Sequence[str], path: Path, n_lines: int) -> None:
+    """Runs a command until a file has so many lines, and kills it with all its children."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               start_new_session=True)
+    while not path.exists() or path.read_bytes().count(b"\n") < n_lines:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
