@@ -1,130 +1,87 @@
-"""Soft targets: the kernel, its plain twin and a float64 oracle agree, gradients included."""
-import autograd
-import autograd.numpy as anp
+"""Soft targets on disk: what a parent expects at each target, without the parent from then on."""
+import shutil
+from pathlib import Path
+
 import numpy as np
-import pytest
-from tinygrad import Tensor
 
-from tests.support import oracle
-from seed.config import ModelConfig
-from seed.wavecore import fast
-from seed.wavecore.loss import SoftTargets, cross_entropy
-from seed.wavecore.model import WaveCore, init_params, tied_head
-from tests.support.tensors import TOLERANCE, distance, realized
-
-CONFIG = ModelConfig(d_model=32, d_ff=32, n_layers=1, pattern="S")
-B, T = 16, 7   # more rows than one tile of the kernel
+from seed.config import Profile, load_profile
+from seed.practice import distill
+from seed.practice.distill import SoftTargetBatches
+from seed.storage.run_dir import RunDir
+from seed.training.learner import Learner
+from seed.wavecore.model import WaveCore
+from tests.support.small_run import SMALL, batches, untrained_run
+from tests.support.tensors import realized
 
 
-def brain(seed: int) -> WaveCore:
-    params = init_params(CONFIG, seed)
-    params["embedding"] *= 20   # so that it is sure of something
-    return WaveCore(CONFIG, params, threads=2)
+class Child:
+    """A run directory beside that of an untrained parent, whose soft targets it has."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.run_dir = folder, RunDir(folder / "child")
+        self.run_dir.path.mkdir()
+        self.parent = untrained_run(folder / "parent")
+
+    def profile(self, *overrides: str) -> Profile:
+        return load_profile("fast", [*SMALL, f"distill.parent={self.folder / 'parent'}",
+                                     "distill.batches=2", *overrides])
+
+    def prepare(self, *overrides: str, should_stop_fn=lambda: False) -> SoftTargetBatches | None:
+        return distill.prepare(self.profile(*overrides), self.run_dir, 1, print, should_stop_fn)
 
 
-def lessons() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, targets of which a third are not learnt, 1 over how many are."""
-    rng = np.random.default_rng(1)
-    tokens, targets = rng.integers(0, 256, (2, B, T)).astype(np.int32)
-    targets[rng.random((B, T)) < 0.3] = -1
-    return tokens, targets, np.array([1 / (targets >= 0).sum()], np.float32)
+def test_soft_targets_are_the_parent_s_likeliest_bytes_and_outlive_it(tmp_path):
+    child = Child(tmp_path)
+    options = ("distill.batches=3", "distill.top_k=4", "distill.data_fraction=1")
+    soft = child.prepare(*options)
+    parent = distill.read_parent(RunDir(tmp_path / "parent"), print)
+    model = WaveCore(child.parent.model, parent.params)
+    for step in range(3):
+        batch = soft.batch(step)
+        z = model(realized(batch.tokens))[0].numpy().astype(np.float64)
+        z /= child.profile(*options).distill.temperature
+        p = np.exp(z - z.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        in_loss = batch.targets >= 0
+        assert in_loss.any() and (batch.topk_ids[~in_loss] == -1).all()
+        assert np.allclose(np.sort(batch.topk_probs[in_loss], -1)[:, ::-1],
+                           np.sort(p[in_loss], -1)[:, :-5:-1], atol=1e-6)
+        assert np.allclose(np.take_along_axis(p[in_loss], batch.topk_ids[in_loss].astype(int), -1),
+                           batch.topk_probs[in_loss], atol=1e-6)
+    assert np.array_equal(soft.batch(3).tokens, soft.batch(0).tokens)
+    shutil.rmtree(tmp_path / "parent")
+    again = child.prepare(*options)
+    assert all(np.array_equal(a, b) for a, b in zip(soft.batch(1), again.batch(1)))
 
 
-def word_of(teacher: WaveCore, tokens: np.ndarray, top: int,
-            temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """Its `top` likeliest bytes of every place and their probabilities."""
-    z = teacher(realized(tokens))[0].numpy().astype(np.float64) / temperature
-    p = np.exp(z - z.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    topk_ids = np.argsort(-p, -1)[..., :top].astype(np.int32)
-    return topk_ids, np.take_along_axis(p, topk_ids, -1).astype(np.float32)
+def test_a_parent_has_its_fraction_of_the_steps_and_the_curriculum_the_others(tmp_path):
+    child = Child(tmp_path)
+    soft = child.prepare("distill.data_fraction=0.4")
+    taught = [soft.batch(step) for step in range(10)]
+    assert [batch is not None for batch in taught] == [False, False, True, False, True] * 2
+    assert np.array_equal(taught[2].tokens, taught[7].tokens)     # both batches in turn
+    assert not np.array_equal(taught[2].tokens, taught[4].tokens)
+    written_at = child.run_dir.soft_targets.stat().st_mtime_ns
+    every, none = (child.prepare(f"distill.data_fraction={fraction}", "distill.alpha=0.5")
+                   for fraction in (1.0, 0.0))
+    assert all(every.batch(step) for step in range(4))
+    assert not any(none.batch(step) for step in range(4))
+    assert child.run_dir.soft_targets.stat().st_mtime_ns == written_at
+    plain, both = Learner(load_profile("fast", SMALL), 1), Learner(child.profile(), 1)
+    both.step(taught[2], 0.0)   # whose soft targets do not remain for the next step
+    batch = batches(1)[0]
+    assert both.step(batch, 0.0).loss == plain.step(batch, 0.0).loss
 
 
-def learn(model: WaveCore, tokens, targets, inv_count, topk_ids, topk_probs, temperature: float,
-          alpha: float) -> tuple[float, dict[str, np.ndarray]]:
-    """Loss, and gradients by block."""
-    soft = SoftTargets(realized(topk_ids), realized(topk_probs), temperature, alpha)
-    loss, _ = model.loss(realized(tokens), realized(targets), realized(inv_count), soft=soft)
-    grads = loss.gradient(*model.packed.values())
-    Tensor.realize(loss, *grads)
-    return loss.item(), {block.name: g.numpy() for block, g in zip(model.blocks, grads)}
-
-
-def exact(logits, targets, inv_count, topk_ids, topk_probs, temperature, alpha):
-    """The loss in float64, from the definition."""
-    def log_softmax(z):
-        z = z - anp.max(z, -1, keepdims=True)
-        return z - anp.log(anp.sum(anp.exp(z), -1, keepdims=True))
-    hard_log, soft_log, total = log_softmax(logits), log_softmax(logits / temperature), 0.0
-    for i, j in np.ndindex(*targets.shape):
-        hard = -hard_log[i, j, targets[i, j]] if targets[i, j] >= 0 else 0.0
-        used = topk_ids[i, j] >= 0
-        if not used[0]:
-            total = total + hard
-            continue
-        named, q = topk_ids[i, j][used], topk_probs[i, j][used].astype(np.float64)
-        others = np.setdiff1d(np.arange(256), named)
-        soft = -anp.sum(q * soft_log[i, j][named])
-        if 1 - q.sum() > 1e-7:
-            soft = soft - (1 - q.sum()) * anp.log(anp.sum(anp.exp(soft_log[i, j][others])))
-        total = total + (1 - alpha) * hard + alpha * temperature ** 2 * soft
-    return total * inv_count[0]
-
-
-@pytest.mark.parametrize("top, temperature, alpha", [(1, 1.0, 0.5), (4, 2.0, 0.3), (8, 1.0, 1.0),
-                                                     (256, 3.0, 0.9)])
-def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, alpha):
-    tokens, targets, inv_count = lessons()
-    topk_ids, topk_probs = word_of(brain(1), tokens, top, temperature)
-    topk_ids[0, ::2] = -1                       # nothing said
-    if top > 1:
-        topk_ids[1, ::3, top // 2:] = -1        # fewer said
-    rng = np.random.default_rng(2)
-    arrays = [rng.standard_normal((B * T, 32)).astype(np.float32), np.ones(32, np.float32),
-              rng.standard_normal((256, 32)).astype(np.float32)]
-    soft = SoftTargets(realized(topk_ids), realized(topk_probs), temperature, alpha)
-
-    def by_kernel(x, gain, table):
-        return fast.Head(CONFIG, B, T, 2).loss(x, gain, table, realized(targets.reshape(-1)),
-                                               realized(inv_count), soft)
-
-    def by_plain_operations(x, gain, table):
-        scores = tied_head(CONFIG, x, gain, table).reshape(B, T, 256)
-        return cross_entropy(scores, realized(targets), realized(inv_count), soft)
-
-    def by_float64(given):
-        logits = anp.dot(oracle.rms_norm(given[0], given[1], CONFIG.stream_eps), given[2].T)
-        return exact(anp.reshape(logits, (B, T, 256)), targets, inv_count, topk_ids, topk_probs,
-                     temperature, alpha)
-    expected, d_expected = autograd.value_and_grad(by_float64)(
-        [a.astype(np.float64) for a in arrays])
-    for run in (by_kernel, by_plain_operations):
-        inputs = [realized(a) for a in arrays]
-        loss = run(*inputs)
-        grads = loss.gradient(*inputs)
-        Tensor.realize(loss, *grads)
-        assert abs(loss.item() / expected - 1) < 1e-5, run
-        for one, other in zip(grads, d_expected, strict=True):
-            assert distance(one, other) < TOLERANCE, run
-
-
-def test_one_hot_targets_at_temperature_1_are_cross_entropy():
-    tokens, targets, inv_count = lessons()
-    topk_ids, topk_probs = targets[..., None].copy(), np.ones((B, T, 1), np.float32)
-    soft, d_soft = learn(brain(0), tokens, targets, inv_count, topk_ids, topk_probs, 1.0, 1.0)
-    nothing = np.full_like(topk_ids, -1)
-    hard, d_hard = learn(brain(0), tokens, targets, inv_count, nothing, topk_probs, 1.0, 1.0)
-    assert abs(soft / hard - 1) < 1e-6
-    for name, d in d_hard.items():
-        assert np.linalg.norm(d) > 1e-3 and distance(d_soft[name], d) < 1e-5, name
-
-
-@pytest.mark.parametrize("top, temperature", [(1, 1.0), (8, 2.0), (256, 4.0)])
-def test_a_brain_that_learns_from_itself_has_no_gradient(top, temperature):
-    tokens, targets, inv_count = lessons()
-    sizes = []
-    for teacher in (brain(0), brain(1)):
-        said = word_of(teacher, tokens, top, temperature)
-        _, grads = learn(brain(0), tokens, targets, inv_count, *said, temperature, 1.0)
-        sizes.append(np.sqrt(sum(np.square(d).sum() for d in grads.values())))
-    assert sizes[0] < 1e-5 * sizes[1]
+def test_a_damaged_or_foreign_file_is_made_again_and_a_stop_leaves_nothing(tmp_path):
+    child = Child(tmp_path)
+    path = child.run_dir.soft_targets
+    assert child.prepare(should_stop_fn=lambda: True) is None
+    assert not list(child.run_dir.path.iterdir())
+    child.prepare()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    child.prepare()
+    assert path.read_bytes() == whole
+    child.prepare("distill.temperature=3")
+    assert path.read_bytes() != whole

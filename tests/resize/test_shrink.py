@@ -2,7 +2,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from seed.errors import ConfigError
 from seed.resize import shrink, grow, reconstruct
 from seed.storage import RunDir
 from seed.storage import checkpoint
-from seed.practice import distill
 from seed.training.learner import Learner
 from seed.wavecore import submodel
 from seed.wavecore.model import WaveCore, init_params
@@ -114,74 +112,6 @@ def parent_in(run_dir, *overrides: str):
 
 
 START = {"grade": 1, "unlocked": 1, "evals_since_unlock": 0, "evaluated_at": 0, "passed": [], "accuracy": {}}
-
-
-def test_the_parent_s_word_is_kept_on_disk_and_the_parent_is_not_needed_again(tmp_path):
-    parent = parent_in(tmp_path / "parent")
-    (tmp_path / "child").mkdir()
-    profile = load_profile("fast", [*LESSONS, f"distill.parent={tmp_path / 'parent'}",
-                                    "distill.batches=3", "distill.top_k=4", "distill.data_fraction=1"])
-    said = distill.prepare(profile, RunDir(tmp_path / "child"), 1, print, lambda: False)
-    model = WaveCore(parent.model, distill.read_parent(RunDir(tmp_path / "parent"), print).params)
-    for step in range(3):
-        batch = said.batch(step)
-        logits = model(realized(batch.tokens))[0].numpy()
-        z = logits.astype(np.float64) / profile.distill.temperature
-        p = np.exp(z - z.max(-1, keepdims=True))
-        p /= p.sum(-1, keepdims=True)
-        learnt = batch.targets >= 0
-        assert learnt.any() and (batch.topk_ids[~learnt] == -1).all()
-        likeliest = np.sort(p[learnt], -1)[:, :-5:-1]
-        assert np.allclose(np.sort(batch.topk_probs[learnt], -1)[:, ::-1], likeliest, atol=1e-6)
-        assert np.allclose(np.take_along_axis(p[learnt], batch.topk_ids[learnt].astype(int), -1),
-                           batch.topk_probs[learnt], atol=1e-6)
-    assert np.array_equal(said.batch(3).tokens, said.batch(0).tokens)
-    shutil.rmtree(tmp_path / "parent")
-    again = distill.prepare(profile, RunDir(tmp_path / "child"), 1, print, lambda: False)
-    assert all(np.array_equal(a, b) for a, b in zip(said.batch(1), again.batch(1)))
-
-
-def test_a_parent_teaches_its_share_of_the_steps_and_the_school_the_others(tmp_path):
-    parent_in(tmp_path / "parent")
-    (tmp_path / "child").mkdir()
-
-    def prepare(share: float, *more: str):
-        profile = load_profile("fast", [*LESSONS, f"distill.parent={tmp_path / 'parent'}",
-                                        "distill.batches=2", f"distill.data_fraction={share}", *more])
-        return profile, distill.prepare(profile, RunDir(tmp_path / "child"), 1, print,
-                                        lambda: False)
-    profile, said = prepare(0.4)
-    taught = [said.batch(step) for step in range(10)]
-    assert [batch is not None for batch in taught] == [False, False, True, False, True] * 2
-    assert np.array_equal(taught[2].tokens, taught[7].tokens)     # both batches in turn
-    assert not np.array_equal(taught[2].tokens, taught[4].tokens)
-    whole = RunDir(tmp_path / "child").soft_targets.stat().st_mtime_ns
-    assert all(prepare(1.0)[1].batch(step) for step in range(4)) and not any(
-        prepare(0.0, "distill.alpha=0.5")[1].batch(step) for step in range(4))
-    assert RunDir(tmp_path / "child").soft_targets.stat().st_mtime_ns == whole
-    plain = batches(1)[0]
-    alone, both = Learner(load_profile("fast", LESSONS), 1), Learner(profile, 1)
-    both.step(taught[2], 0.0)   # whose words are not left to the next step
-    assert both.step(plain, 0.0).loss == alone.step(plain, 0.0).loss
-
-
-def test_a_damaged_or_foreign_file_is_made_again_and_a_stop_leaves_nothing(tmp_path):
-    parent_in(tmp_path / "parent")
-    child = tmp_path / "child"
-    child.mkdir()
-    options = [*LESSONS, f"distill.parent={tmp_path / 'parent'}", "distill.batches=2"]
-
-    def prepare(*more: str, stopped=lambda: False):
-        return distill.prepare(load_profile("fast", [*options, *more]), RunDir(child), 1, print,
-                               stopped)
-    assert prepare(stopped=lambda: True) is None and not list(child.iterdir())
-    prepare()
-    whole = RunDir(child).soft_targets.read_bytes()
-    RunDir(child).soft_targets.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    prepare()
-    assert RunDir(child).soft_targets.read_bytes() == whole
-    prepare("distill.temperature=3")
-    assert RunDir(child).soft_targets.read_bytes() != whole
 
 
 def test_a_disk_that_refuses_the_parents_word_is_one_line(tmp_path):
