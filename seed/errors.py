@@ -1,9 +1,19 @@
 """Every error that ends a command, each with its exit code. A message is one line:
 `what happened: why; what to do`."""
+from enum import Enum
+
 FAILED = 1          # a run that had begun could not go on
 BAD_INPUT = 2       # a person has to mend what was given
 RETRY_LATER = 75    # not enough memory right now (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130   # by SIGINT, as a shell counts; a search for a size by SIGTERM too
+
+
+class StopReason(Enum):
+    """Why a training ended."""
+    FINISHED = "finished"
+    STOPPED = "stopped by a signal"
+    STOPPED_EARLY = "stopped by its early_stop_fn"
+    OUT_OF_MEMORY = "stopped by the governor"   # the same command may succeed later
 
 
 class SeedError(Exception):
@@ -38,7 +48,7 @@ class Diverged(SeedError, RuntimeError):
 
 
 class SaveFailed(SeedError, RuntimeError):
-    """What was learnt cannot be saved."""
+    """A checkpoint cannot be written."""
     exit_code = FAILED
 
 

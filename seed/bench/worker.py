@@ -34,7 +34,7 @@ def batch(profile: Profile) -> Batch:
 
 def seed_step(profile: Profile, threads: int) -> Step:
     """With AdamW for all, as the peers have it."""
-    from seed.training.learner import Learner
+    from seed.training.step import Learner
     profile = replace(profile, train=replace(profile.train, optimizer="adamw"))
     learner, lesson = Learner(profile, threads), batch(profile)
     return lambda: learner.step(lesson, LR).loss

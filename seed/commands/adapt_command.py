@@ -19,45 +19,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from seed.config import from_dict
-    from seed.evaluation import TrainedBrain
-    from seed.evaluation.exact_match import comparison
-    from seed.storage import checkpoint
-    from seed.training import adapt
-    from seed.training.pipeline import train
     from seed.training.stop_signals import StopSignals
-    signals = StopSignals().watch()
-    with args.run_dir.locked():
-        adapt.settle(args.run_dir)
-        if args.undo:
-            adapt.undo(args.run_dir)
-            print("the brain is as it was before the last adaptation")
-            return 0
-        if not args.data:
-            raise ConfigError("--data is missing: name a file of recorded examples")
-        brain = args.run_dir.recover(options.log)
-        if brain is None:
-            raise ConfigError(f"{args.run_dir} has no brain: train one with --run-dir "
-                              f"{args.run_dir}")
-        profile = adapt.profile_for(from_dict(brain.meta["profile"]), args.data, args.share,
-                                    args.minutes, args.steps or 0, args.lr, args.light)
-        recipe = adapt.recipe(profile, args.data)
-        if adapt.is_published(args.run_dir, brain, recipe):
-            adapt.clear(args.run_dir)
-            print(json.dumps({"ended": "already"}) if args.json else
-                  "this adaptation has ended already: undo it, or change it, to have another")
-            return 0
-        trained = TrainedBrain.of(brain, args.threads, args.run_dir)
-        weights, folder = trained.params, adapt.enter(args.run_dir, recipe)
-        dataset = TrainedBrain(profile, 0, {}).dataset
-        before = trained.scores(dataset.holdout(profile.curriculum.holdout_items), dataset)
-        result = train(profile, folder, args.threads, options.log, signals, lambda: weights)
-        if not result.finished:
-            return outcome.report(args, result)
-        adapted = checkpoint.read(folder.checkpoint).tensors
-        adapt.publish(args.run_dir, brain, {key: adapted[key] for key in weights})
-    after = result.scores or []
-    print(json.dumps({"step": result.step, "before": outcome.dicts(before),
-                      "after": outcome.dicts(after)}) if args.json else
-          comparison(("before %", "after %"), (before, after)))
+    signals = StopSignals().watch()   # before numpy starts threads
+    from seed.evaluation.exact_match import comparison
+    from seed.training import adapt_brain, undo_adaptation
+    if args.undo:
+        undo_adaptation(args.run_dir)
+        print("the brain is as it was before the last adaptation")
+        return 0
+    if not args.data:
+        raise ConfigError("--data is missing: name a file of recorded examples")
+    result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
+                         share=args.share, minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
+                         light=args.light)
+    if result.train is None:
+        print(json.dumps({"ended": "already"}) if args.json else
+              "this adaptation is in place already: undo it, or change its options or data")
+        return 0
+    if not result.train.finished:
+        return outcome.report(args, result.train)
+    print(json.dumps({"step": result.train.step, "before": outcome.dicts(result.before),
+                      "after": outcome.dicts(result.after)}) if args.json else
+          comparison(("before %", "after %"), (result.before, result.after)))
     return 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seed.commands import options
-from seed.errors import RETRY_LATER
+from seed.errors import RETRY_LATER, StopReason
 
 if TYPE_CHECKING:
     from seed.evaluation.exact_match import Score
@@ -17,12 +17,11 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     from seed.evaluation.exact_match import table
     if not result.finished:
         options.log(f"stopped at step {result.step}; run the same command to resume")
-        return RETRY_LATER if result.retry else 0
-    scores = result.scores or []
+        return RETRY_LATER if result.reason is StopReason.OUT_OF_MEMORY else 0
     if args.json:
-        print(json.dumps({"step": result.step, "scores": dicts(scores)}))
+        print(json.dumps({"step": result.step, "scores": dicts(result.scores)}))
     else:
-        print(f"finished at step {result.step}\n{table(scores, levels=False)}")
+        print(f"finished at step {result.step}\n{table(result.scores, levels=False)}")
     return 0
 
 

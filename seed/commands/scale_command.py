@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
-    signals = StopSignals(code=INTERRUPTED).watch()
+    signals = StopSignals(exit_code=INTERRUPTED).watch()
     from seed.resize.size_search import find_size, open_search
     search_options, profile = options.search_from(args), options.profile_from(args)
     if args.dry_run:

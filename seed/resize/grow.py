@@ -47,7 +47,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
     Raises ConfigError if it does not fit into that or never into memory, NotEnoughMemory.
     """
     with run_dir.locked():
-        brain = run_dir.recover(log) or run_dir.load_brain(log)
+        brain = run_dir.recover_brain(log)
         small = from_dict(brain.meta["profile"])
         large = (with_model_of(small, to) if to else
                  _next_up_to_limit(run_dir, small, brain.meta["step"], log))
@@ -91,7 +91,7 @@ def _growths(run_dir: RunDir) -> list[tuple[int, list[int] | None]]:
 
 def grow_in_place(run_dir: RunDir, large: Profile, log: Log) -> ParamCounts:
     """For whoever holds the lock."""
-    brain = run_dir.recover(log) or run_dir.load_brain(log)
+    brain = run_dir.recover_brain(log)
     grown, step, size = grow_checkpoint(brain, large), brain.meta["step"], [*Size.of(large)]
     counts = ParamCounts(*(layout.count_params(profile.model) for profile in (
         from_dict(brain.meta["profile"]), large)))

@@ -10,7 +10,7 @@ from typing import Any
 from seed import system_health
 from seed.config import Profile, from_dict, load_profile, to_toml
 from seed.curriculum.state import highest_grade
-from seed.errors import ConfigError, NotEnoughMemory
+from seed.errors import ConfigError, NotEnoughMemory, StopReason
 from seed.resize.grow import grow_in_place
 from seed.resize.growth_schedule import Plateau, exceeds, may_grow, next_profile
 from seed.resize.size_search import SearchOptions, SizeSearch, check_option, open_search
@@ -53,7 +53,7 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
             now.train, steps=profile.train.steps, minutes=now.train.minutes if profile.train.steps
             else max(MIN_MINUTES, profile.train.minutes - search_s / 60)))
         result = _stage(now, meta, search, run_dir, tokens_per_param, log, signals)
-        if not result.enough or signals.stop.is_set():
+        if result.reason is not StopReason.STOPPED_EARLY or signals.stop.is_set():
             return result
         restart_fn()
 
@@ -76,7 +76,7 @@ def _search(profile: Profile, run_dir: RunDir, threads: int, options: SearchOpti
 
 def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch, run_dir: RunDir,
            tokens_per_param: float, log: Log, signals: StopSignals) -> TrainResult:
-    """Trains until the end, or until the brain is about to grow, or grows it: then `enough`.
+    """Trains until the end, or until the brain is about to grow, or grows it: then STOPPED_EARLY.
 
     `meta`: of the brain that is there.
     """
@@ -89,7 +89,7 @@ def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch, ru
         with run_dir.locked():
             counts = grow_in_place(run_dir, larger, log)
         log(f"loss is level: growing from {counts.before:,} to {counts.after:,} parameters")
-        return TrainResult(step, False, None, enough=True)
+        return TrainResult(step, StopReason.STOPPED_EARLY)
     result = train(profile, run_dir, search.threads, log=log, signals=signals,
                    early_stop_fn=plateau.update if larger else None)
     if result.finished:

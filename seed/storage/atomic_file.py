@@ -4,8 +4,10 @@ from pathlib import Path
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replaces a file; the new one is on the disk when it returns. Raises OSError, which names the
-    file, and leaves the one that was there."""
+    """Replaces a file; the new one is on the disk when this returns.
+
+    Raises OSError, which names the file; then the old one is still there.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:

@@ -1,4 +1,4 @@
-"""One safetensors file holds all a run needs: weights, moments and, as JSON, everything else.
+"""One safetensors file holds all that a run needs: weights, moments and, as JSON, the rest.
 
 Files are read strictly and never unpickled. A checksum in the header covers every byte of the file,
 itself read as zeros.
@@ -16,16 +16,16 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from seed.config import from_dict
-from seed.errors import ConfigError
 from seed.curriculum.state import CurriculumState
+from seed.errors import CheckpointError, ConfigError
 from seed.system_health import MB, meminfo_mb
-from seed.errors import CheckpointError
 
-FORMAT = 4
+FORMAT = 5
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
-MAX_HEADER = 4 * 2 ** 20   # bytes; the largest brain's header has under 1 MB
-COUNTS, PLAN_KEYS, MOST = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}, 10 ** 9
-MAX_BUFFERS = 512          # of one write, below every system's limit
+MAX_HEADER_BYTES = 4 * 2 ** 20   # the largest brain's header has under 1 MB
+COUNT_KEYS, PLAN_KEYS = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}
+MAX_COUNT = MAX_ELAPSED_S = 10 ** 9
+MAX_BUFFERS = 512   # of one write, below every system's limit
 
 
 class Checkpoint(NamedTuple):
@@ -80,14 +80,14 @@ def _digest(*parts: bytes | memoryview) -> bytes:
 
 
 def _is_whole(data: memoryview) -> bool:
-    """Whether the checksum is that of the file with zeros in its place."""
-    at = bytes(data[:8 + MAX_HEADER]).find(CHECKSUM) + len(CHECKSUM)
+    """Whether the checksum is right."""
+    at = bytes(data[:8 + MAX_HEADER_BYTES]).find(CHECKSUM) + len(CHECKSUM)
     end = at + len(ZEROS)
     return bytes(data[at:end]) == _digest(data[:at], ZEROS, data[end:])
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; its tensors are not read, nor its checksum proved."""
+    """The metadata of a checkpoint; its tensors are not read, its checksum is not checked."""
     try:
         with _open(path) as file:
             return _meta(path, file)
@@ -96,26 +96,26 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def _open(path: Path) -> BinaryIO:
-    """For reading; a pipe in a file's place does not make it wait."""
+    """For reading, without waiting if the file is a pipe."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """Reads and checks the header, at most MAX_HEADER bytes whatever it claims."""
+    """Reads and checks the header, at most MAX_HEADER_BYTES whatever it claims."""
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         raise CheckpointError(f"{path} is not a file")
     start = file.read(8)
     size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 0 < size <= MAX_HEADER:
-        raise CheckpointError(f"{path} is not a whole safetensors file: its header is said to "
+    if not 0 < size <= MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path} is not a whole safetensors file: its header would "
                               f"have {size} bytes")
     try:
         meta = json.loads(json.loads(file.read(size))["__metadata__"]["seed"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"{path} is not a checkpoint of seed: no 'seed' metadata") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has another format than {FORMAT}: use the version of seed "
-                              f"that wrote it")
+        raise CheckpointError(f"{path} is not of format {FORMAT}: use the version of seed that "
+                              f"wrote it")
     _check_meta(path, meta)
     return meta
 
@@ -123,12 +123,12 @@ def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
 def _check_meta(path: Path, meta: dict[str, Any]) -> None:
     plan, elapsed_s = meta.get("plan"), meta.get("elapsed_s")
     ends = plan if isinstance(plan, dict) and plan.keys() == PLAN_KEYS else {"plan": -1}
-    counts = {**{key: meta.get(key) for key in COUNTS},
+    counts = {**{key: meta.get(key) for key in COUNT_KEYS},
               **{key: value for key, value in ends.items() if value is not None}}
     for key, value in counts.items():
-        if type(value) is not int or not 0 <= value <= MOST:
+        if type(value) is not int or not 0 <= value <= MAX_COUNT:
             raise CheckpointError(f"{path}: its {key} is {str(value)[:40]!r}, not a count")
-    if not isinstance(elapsed_s, (int, float)) or not 0 <= elapsed_s <= MOST:
+    if not isinstance(elapsed_s, (int, float)) or not 0 <= elapsed_s <= MAX_ELAPSED_S:
         raise CheckpointError(f"{path}: its elapsed_s is {str(elapsed_s)[:40]!r}, not a time")
     try:
         from_dict(meta.get("profile"))
@@ -144,8 +144,8 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
 def read(path: Path) -> Checkpoint:
     """A checkpoint file. Raises CheckpointError for anything but a whole file of this format.
 
-    Never takes much more memory than half of what is available, whatever the file's size: the bytes
-    and the arrays are held together.
+    Never takes much more than half of the available memory, whatever the file's size: its bytes
+    and the arrays are in memory together.
     """
     try:
         with _open(path) as file:
@@ -153,9 +153,8 @@ def read(path: Path) -> Checkpoint:
             size = os.fstat(file.fileno()).st_size
             available = meminfo_mb("MemAvailable").value
             if available is not None and 2 * size > available * MB / 2:
-                raise CheckpointError(f"{path} has {size / MB:.0f} MB, to read it takes more than "
-                                      f"half of the memory available: it is not a brain of this "
-                                      f"board")
+                raise CheckpointError(f"{path} has {size / MB:.0f} MB: reading it takes more than "
+                                      f"half of the available memory; use a smaller brain")
             file.seek(0)
             data = file.read()
     except OSError as error:
@@ -176,8 +175,8 @@ def check_tensors(tensors: dict[str, np.ndarray], expected: dict[str, np.ndarray
         raise CheckpointError(f"{source}: {key} is missing")
     for key in sorted(tensors.keys() - expected.keys()):
         raise CheckpointError(f"{source}: {key} is not expected")
-    for key, want in expected.items():
-        found = tensors[key]
-        if found.shape != want.shape or found.dtype != want.dtype:
-            raise CheckpointError(f"{source}: {key} is {found.dtype} {found.shape}, expected "
-                                  f"{want.dtype} {want.shape}")
+    for key, array in expected.items():
+        tensor = tensors[key]
+        if tensor.shape != array.shape or tensor.dtype != array.dtype:
+            raise CheckpointError(f"{source}: {key} is {tensor.dtype} {tensor.shape}, expected "
+                                  f"{array.dtype} {array.shape}")

@@ -1,4 +1,4 @@
-"""A file of JSON lines that a run depends on: what it has won or heard beyond its lessons."""
+"""A file of JSON lines that a run depends on: items of self-play and of a teacher, trials."""
 import contextlib
 import io
 import json
@@ -11,39 +11,39 @@ Row = TypeVar("Row")
 
 
 class JsonlLog(Generic[Row]):
-    """The rows of a file, up to the first line that is torn or not one of its own."""
+    """The rows of a file, up to the first line that is torn or invalid."""
 
-    def __init__(self, path: Path, of: Callable[[dict[str, Any]], Row],
-                 kept: Callable[[Row], bool] = lambda row: True):
-        """`of` makes a row of a line's object; from the first row that is not `kept` on, all is
-        dropped. The file itself changes with the next `append`."""
+    def __init__(self, path: Path, parse_fn: Callable[[dict[str, Any]], Row],
+                 keep_fn: Callable[[Row], bool] = lambda row: True):
+        """`parse_fn` makes a row of a line's object; the first row that `keep_fn` refuses and all
+        after it are dropped. The file itself changes with the next `append`."""
         self.path, self.rows, self.size = path, list[Row](), 0
         data = path.read_bytes() if path.exists() else b""
         for line in io.BytesIO(data):
             try:
-                row = of(json.loads(line))
-                good = line.endswith(b"\n") and kept(row)
+                row = parse_fn(json.loads(line))
+                is_kept = line.endswith(b"\n") and keep_fn(row)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return
-            if not good:
+            if not is_kept:
                 return
             self.rows.append(row)
             self.size += len(line)
 
     def append(self, rows: Sequence[Row], objects: Sequence[dict[str, Any]]) -> bool:
-        """Adds rows, as the objects of their lines; they are on the disk when it returns.
+        """Adds rows, with the objects of their lines; they are on the disk when this returns.
 
-        False if the disk refuses them: then nothing has changed.
+        False if they cannot be written: then nothing has changed.
         """
-        data = "".join(json.dumps(found) + "\n" for found in objects).encode()
+        data = "".join(json.dumps(line) + "\n" for line in objects).encode()
         try:
             with open(self.path, "ab") as file:
-                file.truncate(self.size)  # drops what was not kept, or a failed write has left
+                file.truncate(self.size)  # drops rows not kept, and what a failed write left
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            with contextlib.suppress(OSError):   # a whole line may have come through
+            with contextlib.suppress(OSError):   # a whole line may have been written
                 os.truncate(self.path, self.size)
             return False
         self.size += len(data)
@@ -51,7 +51,7 @@ class JsonlLog(Generic[Row]):
         return True
 
     def clear(self) -> None:
-        """No rows, and no file."""
+        """Removes all rows and the file."""
         self.path.unlink(missing_ok=True)
         self.rows.clear()
         self.size = 0

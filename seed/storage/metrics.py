@@ -1,4 +1,4 @@
-"""What a run reports: metrics.jsonl, and one live status line."""
+"""What a run reports: lines of JSON in a file, and one live status line."""
 import contextlib
 import json
 import os
@@ -9,57 +9,60 @@ from typing import Any, TextIO
 
 from seed.storage import atomic_file
 
-MOST_PENDING = 4 * 2 ** 20   # characters of lines that wait for the disk
-PLAIN_EVERY_S = 10.0  # between status lines when the output is not a terminal
-LIVE_EVERY_S = 0.2
+MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
+PLAIN_EVERY_S = 10.0   # between status lines when the output is not a terminal
+LIVE_EVERY_S = 0.2     # when it is
 
 
 class Metrics:
-    """Appends JSON lines, each with its step. Lines past the resumed step are cut first.
+    """Appends JSON lines, each with its kind and step. Lines past the resumed step are cut first.
 
-    Lines that the file system refuses are kept, as long as they take little memory, and written
-    with a later one.
+    Lines that cannot be written wait in memory, up to a limit, and are written with a later one.
     """
 
-    def __init__(self, path: Path, step: int, warn: Callable[[str], None] = lambda text: None,
-                 again: Sequence[str] = ()):
-        """`warn` is told when lines are refused; `again`: kinds of lines of this very step that are
-        going to be written again. Raises OSError if the old ones cannot be cut."""
+    def __init__(self, path: Path, step: int, log: Callable[[str], object] = lambda text: None,
+                 rewritten_kinds: Sequence[str] = ()):
+        """`rewritten_kinds` are cut at this very step too: the run is going to write them again.
+
+        Logs when lines cannot be written. Raises OSError if the old ones cannot be cut.
+        """
         if path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
-            kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) < step or
-                           _step_of(line) == step and json.loads(line).get("kind") not in again)
-            if kept != text:
-                atomic_file.write(path, kept.encode())
-        self.path, self.pending, self.warn, self.refused = path, "", warn, False
+            lines = [line for line in text.splitlines() if _step_of(line) < step or
+                     _step_of(line) == step and json.loads(line).get("kind") not in rewritten_kinds]
+            cut = "".join(line + "\n" for line in lines)
+            if cut != text:
+                atomic_file.write(path, cut.encode())
+        self.path, self.pending, self._log, self._is_failing = path, "", log, False
         self.size = path.stat().st_size if path.exists() else 0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        if len(self.pending) < MOST_PENDING:
+        if len(self.pending) < MAX_PENDING_CHARS:
             self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
         data = self.pending.encode()
         try:
             with open(self.path, "ab") as file:
-                file.truncate(self.size)  # drops what a failed write has left
+                file.truncate(self.size)   # drops what a failed write left
                 file.write(data)
         except OSError as error:
-            if not self.refused:
-                self.warn(f"WARNING: nothing is logged: {error.strerror} in {self.path}")
-            self.refused = True
+            if not self._is_failing:
+                self._log(f"WARNING: metrics are not written: {error.strerror} in {self.path}; "
+                          f"training continues")
+            self._is_failing = True
             return
-        self.size, self.pending, self.refused = self.size + len(data), "", False
+        self.size, self.pending, self._is_failing = self.size + len(data), "", False
 
     def sync(self) -> None:
-        """What was written is on the disk when it returns, if the disk can."""
+        """What was written is on the disk when this returns, unless the disk fails."""
         try:
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
         except OSError:
-            pass  # a write says so
+            pass   # the next write logs it
 
 
 def read(path: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of a kind; none if there is no such file. A torn line is left out."""
+    """The lines of a kind, without torn ones; none if there is no such file."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -68,15 +71,16 @@ def read(path: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def loss_curve(path: Path, points: int = 200) -> list[tuple[int, float]]:
-    """At most so many (last step, mean loss) of a run's steps, in order."""
+    """At most `points` (last step, mean loss) of equally many steps each, in order."""
     rows = read(path, "step")
     size = max(1, -(-len(rows) // points))
-    parts = [rows[i:i + size] for i in range(0, len(rows), size)]
-    return [(part[-1]["step"], sum(row["loss"] for row in part) / len(part)) for part in parts]
+    groups = [rows[i:i + size] for i in range(0, len(rows), size)]
+    return [(group[-1]["step"], sum(row["loss"] for row in group) / len(group))
+            for group in groups]
 
 
 def _step_of(line: str) -> float:
-    """The line's step; infinite for a line that a power cut left half written."""
+    """The line's step; infinite for one that a power cut left half written."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -84,32 +88,33 @@ def _step_of(line: str) -> float:
 
 
 class StatusLine:
-    """Rewrites one line on a terminal; elsewhere prints a plain line now and then."""
+    """Rewrites one line on a terminal; elsewhere prints a plain line every PLAIN_EVERY_S."""
 
     def __init__(self, clock, out: TextIO = sys.stderr):
-        self.clock, self.out, self.live, self.last = clock, out, out.isatty(), -1e9
+        self.clock, self.out, self.is_live, self.last_s = clock, out, out.isatty(), float("-inf")
 
     def show(self, text: str) -> bool:
-        """Whether it was time to show the line."""
+        """Shows the line if it is time for one; returns whether it was."""
         now = self.clock()
-        if now - self.last < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
+        if now - self.last_s < (LIVE_EVERY_S if self.is_live else PLAIN_EVERY_S):
             return False
-        self.last = now
-        self._write(f"\r\x1b[K{text}" if self.live else text + "\n")
+        self.last_s = now
+        self._write(f"\r\x1b[K{text}" if self.is_live else text + "\n")
         return True
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line that stays."""
-        self._write(f"\r\x1b[K{text}\n" if self.live else text + "\n")
+        self._write(f"\r\x1b[K{text}\n" if self.is_live else text + "\n")
 
     def _write(self, text: str) -> None:
-        """Lost if it is refused: a file of a full disk may be behind it, and the run goes on."""
+        """Drops what cannot be written: the output may be a file on a full disk."""
         with contextlib.suppress(OSError):
             self.out.write(text)
             self.out.flush()
 
 
 def duration(seconds: float) -> str:
+    """As h:mm:ss, or m:ss below an hour."""
     minutes, s = divmod(int(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

@@ -3,6 +3,8 @@
 A save writes a temporary file, syncs it, keeps the last checkpoint as the previous generation,
 renames and syncs the directory: at any instant one whole generation is in place.
 """
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,7 +28,7 @@ class _File:
     def __init__(self, name: str):
         self.name = name
 
-    def __get__(self, run_dir: "RunDir", owner: type) -> Path:
+    def __get__(self, run_dir: RunDir, owner: type) -> Path:
         return run_dir.path / self.name
 
 
@@ -65,12 +67,12 @@ class RunDir:
         return str(self.path)
 
     @property
-    def trial(self) -> "RunDir":
+    def trial(self) -> RunDir:
         """Of the size that is being tried."""
         return RunDir(self.path / "trial")
 
     @property
-    def adaptation(self) -> "RunDir":
+    def adaptation(self) -> RunDir:
         """Of the training of an adaptation."""
         return RunDir(self.path / "adapting")
 
@@ -85,7 +87,7 @@ class RunDir:
         """
         return locked(self.lock)
 
-    def load_newest(self, log: Log) -> "Checkpoint | None":
+    def load_newest(self, log: Log) -> Checkpoint | None:
         """The newest usable generation; None in a fresh directory.
 
         Logs why a newer one was refused. Raises CheckpointError if all are unusable.
@@ -108,7 +110,7 @@ class RunDir:
                                   f"--run-dir")
         return None
 
-    def recover(self, log: Log) -> "Checkpoint | None":
+    def recover(self, log: Log) -> Checkpoint | None:
         """As load_newest, for a caller that is going to save: the generation that is read becomes
         the newest, and a newer one that was refused is moved out of the way. Otherwise the next
         save would replace the good one by it. Raises OSError too."""
@@ -122,14 +124,20 @@ class RunDir:
             os.replace(self.previous_checkpoint, self.checkpoint)
         return newest
 
-    def load_brain(self, log: Log) -> "Checkpoint":
+    def load_brain(self, log: Log) -> Checkpoint:
         """As load_newest. Raises ConfigError if there is no brain."""
-        newest = self.load_newest(log)
-        if newest is None:
-            raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
-        return newest
+        return self._existing(self.load_newest(log))
 
-    def save(self, tensors: "dict[str, np.ndarray]", meta: dict[str, Any],
+    def recover_brain(self, log: Log) -> Checkpoint:
+        """As recover. Raises ConfigError if there is no brain."""
+        return self._existing(self.recover(log))
+
+    def _existing(self, brain: Checkpoint | None) -> Checkpoint:
+        if brain is None:
+            raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
+        return brain
+
+    def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
              keep_newest: bool = True) -> int:
         """Replaces the newest generation, which becomes the previous one unless told otherwise;
         returns the bytes written. Raises OSError; then nothing is lost.

@@ -1,23 +1,22 @@
 """How much memory a run will take, known before its first step from shapes alone."""
 from seed.config import Profile
-from seed.errors import ConfigError
+from seed.errors import ConfigError, NotEnoughMemory
+from seed.evaluation.exact_match import BUCKETS, ROWS
 from seed.governor import ceiling_mb
 from seed.system_health import MB, Health
-from seed.evaluation.exact_match import BUCKETS, ROWS
 from seed.wavecore import footprint
-from seed.errors import NotEnoughMemory
 
-PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the lessons
-COMPILER_MB = 105.0   # one clang at work
+PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the dataset
+COMPILER_MB = 105.0   # one running clang
 FLOAT_MB = 4 / MB
 
 
 def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
-    """MB of the process tree at its peak, by what holds them; they add up.
+    """MB of the process tree at its peak, by use; they add up.
 
-    The peak is in the first evaluation: its last row length is compiled, with all buffers of a step
-    and of the shorter lengths alive; or runs, if that takes more than the compiler. Self-play is
-    compiled after it.
+    The peak is in the first evaluation, while its last row length is compiled beside all buffers of
+    a step and of the shorter lengths; or while it runs, if that takes more than the compiler.
+    Self-play is compiled after it.
     """
     model, train = profile.model, profile.train
     weights = footprint.packed_size(model)
@@ -40,8 +39,8 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
 
 
 def check_fits(profile: Profile, threads: int, health: Health) -> str:
-    """A line with the estimate. Raises ConfigError with the arithmetic if it can never fit, NotEnoughMemory
-    if it does not now."""
+    """A line with the estimate. Raises ConfigError, with the sum, if the run can never fit;
+    NotEnoughMemory if it does not fit now."""
     parts = estimate_mb(profile, threads)
     total, room = sum(parts.values()), ceiling_mb(profile.governor, health)
     limit = f"the ceiling is {room:.0f} MB"
@@ -49,10 +48,10 @@ def check_fits(profile: Profile, threads: int, health: Health) -> str:
     needs = f"this run needs about {total:.0f} MB ({sums})"
     smaller = "use a smaller train.batch_size, train.seq_len or model"
     if total > room:
-        raise ConfigError(f"{needs}, {limit}: {smaller}, or more --memory")
+        raise ConfigError(f"{needs}, but {limit}: {smaller}, or more --memory")
     if health.mem_available_mb.value is not None:
         free = health.mem_available_mb.value - profile.governor.min_available_mb
-        limit = f"{free:.0f} MB of the board's memory may be taken" if free < room else limit
+        limit = f"{free:.0f} MB of the board's memory are free" if free < room else limit
         if total > free:
-            raise NotEnoughMemory(f"{needs}, {limit}: end other programs, or {smaller}")
+            raise NotEnoughMemory(f"{needs}, but {limit}: end other programs, or {smaller}")
     return f"memory: about {total:.0f} MB at its peak; {limit}"

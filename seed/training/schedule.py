@@ -3,11 +3,13 @@
 A run by steps is planned at once. A run by minutes is planned when its constant part has used its
 share of the time: from then on it is a run by as many steps as the rest of the time allows.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from seed.config import TrainConfig
 
-PLAN_EVERY = 20  # a run by minutes is planned at a multiple of this many steps
+PLAN_EVERY_STEPS = 20   # a run by minutes is planned at a multiple of this
+MIN_TIMED_STEPS = 5     # by which the speed of a process is known
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,33 @@ def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float,
     if config.steps:
         return plan_by_steps(config, config.steps)
     constant_s = config.minutes * 60 * (1 - config.decay_fraction)
-    if step_s is None or step % PLAN_EVERY or elapsed_s < constant_s:
+    if step_s is None or step % PLAN_EVERY_STEPS or elapsed_s < constant_s:
         return plan
     left_s = max(0.0, config.minutes * 60 - elapsed_s)
     return Plan(decay_start=step, total_steps=step + round(left_s / max(1e-9, step_s)))
 
 
 def lr_at(config: TrainConfig, plan: Plan, step: int, scale: float = 1.0) -> float:
-    """Learning rate of step `step`; `scale` is 1/2 for each time the run went back."""
+    """Learning rate of step `step`; `scale` is 1/2 for each rollback."""
     lr = config.lr * scale * min(1.0, (step + 1) / max(1, config.warmup_steps))
     if plan.decay_start is None or plan.total_steps is None or step < plan.decay_start:
         return lr
     return lr * (plan.total_steps - step) / max(1, plan.total_steps - plan.decay_start)
+
+
+class StepTimer:
+    """Seconds a step of this process, without its first, which compiles."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self._clock, self._count, self._began_s = clock, 0, 0.0
+
+    def count_step(self) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._began_s = self._clock()
+
+    @property
+    def step_s(self) -> float | None:
+        """None before a few steps."""
+        timed = self._count - 1
+        return (self._clock() - self._began_s) / timed if timed >= MIN_TIMED_STEPS else None

@@ -1,19 +1,25 @@
-"""One optimizer step, captured once as a graph."""
+"""One optimizer step, captured once as a graph, and the learner that takes it."""
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tinygrad import Tensor
 
-from seed.config import DistillConfig
+from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Batch, SoftTargetBatch
+from seed.curriculum.vocab import END
+from seed.evaluation.forward_pass import ForwardByLength
+from seed.practice.selfplay import Answer
+from seed.rng import Stream, stream
 from seed.training.optim import Optimizer
-from seed.wavecore.model import WaveCore
+from seed.wavecore.decode import Rollouts
 from seed.wavecore.loss import SoftTargets
+from seed.wavecore.model import WaveCore, init_params
 from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
 
 
 class StepResult(NamedTuple):
-    loss: float       # mean cross-entropy over all that is learnt, nats
+    loss: float       # mean cross-entropy over the targets, nats
     grad_norm: float  # before clipping
     skipped: bool     # not finite, so nothing was changed
 
@@ -21,17 +27,18 @@ class StepResult(NamedTuple):
 class TrainStep:
     """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once.
 
-    With `distill` a batch may say what a teacher expects as well.
+    With `distill` a batch may have soft targets as well.
     """
 
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
                  grad_accum_steps: int = 1, distill: DistillConfig | None = None):
-        self.optim, self.micro = optim, grad_accum_steps
-        shape, top = (batch_size, seq_len), (distill.top_k,) if distill else ()
+        self.optim, self.micro_batches = optim, grad_accum_steps
+        shape, top_k = (batch_size, seq_len), (distill.top_k,) if distill else ()
         self.inputs = [(_buffer(shape, np.int32), _buffer(shape, np.int32))
                        for _ in range(grad_accum_steps)]
-        self.said = [(_buffer(shape + top, np.int32), _buffer(shape + top, np.float32))
-                     for _ in range(grad_accum_steps * len(top))]
+        self.soft_targets = [
+            (_buffer(shape + top_k, np.int32), _buffer(shape + top_k, np.float32))
+            for _ in range(grad_accum_steps if distill else 0)]
         self.inv_count = _buffer((1,), np.float32)
         params = list(model.packed.values())
 
@@ -39,11 +46,11 @@ class TrainStep:
             losses: list[Tensor] = []
             grads: list[Tensor] = []
             for i, (tokens, targets) in enumerate(self.inputs):
-                soft = SoftTargets(*self.said[i], distill.temperature,
+                soft = SoftTargets(*self.soft_targets[i], distill.temperature,
                                    distill.alpha) if distill else None
                 loss, _ = model.loss(tokens, targets, self.inv_count, soft=soft)
-                own = loss.gradient(*params)
-                grads = [a + b for a, b in zip(grads, own)] if grads else own
+                micro_grads = loss.gradient(*params)
+                grads = [a + b for a, b in zip(grads, micro_grads)] if grads else micro_grads
                 losses.append(loss)
                 if grad_accum_steps > 1:  # so that one micro-batch's activations live at a time
                     Tensor.realize(loss, *grads)
@@ -52,21 +59,21 @@ class TrainStep:
         self._step = capture(step)
 
     def run(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
-        """A batch of grad_accum_steps * b rows; targets < 0 are learnt only if a teacher speaks."""
-        b = batch.tokens.shape[0] // self.micro
-        learnt = batch.targets >= 0
+        """A batch of grad_accum_steps * b rows; targets < 0 count only if they have soft ones."""
+        b = batch.tokens.shape[0] // self.micro_batches
+        counts = batch.targets >= 0   # (rows, t)
         for i, buffers in enumerate(self.inputs):
             for buffer, values in zip(buffers, (batch.tokens, batch.targets)):
                 copy_into(buffer, values[i * b:(i + 1) * b])
         if isinstance(batch, SoftTargetBatch):
-            learnt = learnt | (batch.topk_ids[..., 0] >= 0)
-            for i, buffers in enumerate(self.said):
+            counts = counts | (batch.topk_ids[..., 0] >= 0)
+            for i, buffers in enumerate(self.soft_targets):
                 for buffer, values in zip(buffers, (batch.topk_ids, batch.topk_probs)):
                     copy_into(buffer, values[i * b:(i + 1) * b])
         else:
-            for topk_ids, _ in self.said:
-                buffer_view(topk_ids).fill(-1)   # nobody has said anything
-        copy_into(self.inv_count, np.array([1 / max(1, int(learnt.sum()))], np.float32))
+            for topk_ids, _ in self.soft_targets:
+                buffer_view(topk_ids).fill(-1)   # none
+        copy_into(self.inv_count, np.array([1 / max(1, int(counts.sum()))], np.float32))
         copy_into(self.optim.lr, np.array([lr], np.float32))
         loss = float(buffer_view(self._step())[0])
         return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
@@ -74,3 +81,37 @@ class TrainStep:
 
 def _buffer(shape: tuple[int, ...], dtype: type) -> Tensor:
     return Tensor(np.zeros(shape, dtype)).realize()
+
+
+class Learner:
+    """A brain in training, its optimizer and their graphs; nothing is compiled before its use."""
+
+    def __init__(self, profile: Profile, threads: int):
+        config = profile.train
+        self.model = WaveCore(profile.model, init_params(profile.model, config.seed), threads)
+        self.optim = Optimizer(self.model, config)
+        self.train_step = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
+                                    config.grad_accum_steps,
+                                    profile.distill if profile.distill.parent else None)
+        self.forward = ForwardByLength(self.model)
+        self._rollouts: Rollouts | None = None
+
+    def step(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
+        """One optimizer step."""
+        return self.train_step.run(batch, lr)
+
+    def rollout(self, prompts: Sequence[bytes], max_bytes: int, temperature: float, seed: int,
+                index: int) -> list[Answer]:
+        """Sampled answers: a pure function of the brain as it is now and of the arguments."""
+        if self._rollouts is None or self._rollouts.rows < len(prompts):
+            self._rollouts = Rollouts(self.model, len(prompts))
+        answers = self._rollouts.answer(prompts, max_bytes, END, temperature,
+                                        stream(seed, Stream.ROLLOUT, index))
+        return [Answer(*answer) for answer in answers]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {**self.model.state_dict(), **self.optim.state_dict()}
+
+    def load_state_dict(self, tensors: dict[str, np.ndarray]) -> None:
+        self.optim.load_state_dict(tensors)
+        self.model.load_state_dict({key: tensors[key] for key in self.model.state_dict()})

@@ -19,13 +19,12 @@ DEADLINE_S = 8.0
 class StopSignals:
     """What signals have asked for. Watch before any other thread starts: all inherit the block.
 
-    `safe` is for the run to clear while something would be lost by its end. A run that is asked to
-    stop and does not, because a compiler keeps it, is ended after DEADLINE_S as soon as it is safe,
-    with `code`.
+    The run clears `safe` while its end would lose a step. A run that is asked to stop and does not,
+    because a compiler is running, ends with `exit_code` when DEADLINE_S are over and it is safe.
     """
 
-    def __init__(self, code: int = 0) -> None:
-        self.code = code
+    def __init__(self, exit_code: int = 0) -> None:
+        self.exit_code = exit_code
         self.stop = threading.Event()
         self.save = threading.Event()
         self.safe = threading.Event()
@@ -33,10 +32,10 @@ class StopSignals:
 
     def watch(self) -> "StopSignals":
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-        threading.Thread(target=self._wait, daemon=True, name="signals").start()
+        threading.Thread(target=self._take, daemon=True, name="signals").start()
         return self
 
-    def _wait(self) -> None:
+    def _take(self) -> None:
         while True:
             received = signal.sigwait(WATCHED)
             if received == signal.SIGUSR1:
@@ -45,15 +44,15 @@ class StopSignals:
                 os._exit(INTERRUPTED)
             else:
                 self.stop.set()
-                threading.Thread(target=self._insist, daemon=True, name="deadline").start()
+                threading.Thread(target=self._end_late, daemon=True, name="deadline").start()
 
-    def _insist(self) -> None:
+    def _end_late(self) -> None:
         time.sleep(DEADLINE_S)
         self.safe.wait()
-        print("stopped; run the same command to go on", file=sys.stderr, flush=True)
-        os._exit(self.code)
+        print("stopped; run the same command to resume", file=sys.stderr, flush=True)
+        os._exit(self.exit_code)
 
 
 def release() -> None:
-    """To what follows a run, in the thread that calls: signals end the process again."""
+    """Unblocks the signals in the calling thread, after a run: they end the process again."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)

@@ -4,15 +4,15 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Sends such as READY=1, WATCHDOG=1 or STATUS=text; nothing happens outside of a service."""
+    """Sends READY=1, WATCHDOG=1, STOPPING=1 or STATUS=text; does nothing outside of a service."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]  # a socket in the abstract namespace
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
-            end.setblocking(False)
-            end.sendto(state.encode(), address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.setblocking(False)
+            channel.sendto(state.encode(), address)
     except OSError:
         pass  # a manager that does not listen is no reason to stop

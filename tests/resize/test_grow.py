@@ -13,7 +13,7 @@ from seed.errors import ConfigError
 from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.resize import grow
-from seed.training.learner import Learner
+from seed.training.step import Learner
 from seed.wavecore.model import WaveCore, init_params
 from tests.resize.test_shrink import LESSONS, batches, parent_in
 from tests.support.tensors import distance, realized

@@ -15,7 +15,7 @@ from seed.errors import ConfigError
 from seed.resize import shrink, grow, reconstruct
 from seed.storage import RunDir
 from seed.storage import checkpoint
-from seed.training.learner import Learner
+from seed.training.step import Learner
 from seed.wavecore import submodel
 from seed.wavecore.model import WaveCore, init_params
 from tests.support.tensors import distance, realized

@@ -157,7 +157,7 @@ def test_the_cost_model_finds_the_rates_that_made_the_times():
 
 
 def test_a_checkpoint_has_as_many_bytes_as_predicted(tmp_path):
-    from seed.training.learner import Learner
+    from seed.training.step import Learner
     size = RunDir(tmp_path).save(Learner(TOY, 1).state_dict(), {})
     assert checkpoint_bytes(TOY) == pytest.approx(size, rel=0.02)
 

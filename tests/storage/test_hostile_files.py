@@ -165,5 +165,5 @@ def test_a_hostile_checkpoint_is_refused_by_name_and_takes_no_memory(tmp_path, k
 def test_a_file_larger_than_the_memory_is_refused_unread(tmp_path):
     RunDir(tmp_path).save({"a": np.zeros(3, np.float32)}, META)
     os.truncate(RunDir(tmp_path).checkpoint, 2 ** 40)   # a sparse file: it takes no room
-    with pytest.raises(CheckpointError, match="more than half of the memory"):
+    with pytest.raises(CheckpointError, match="more than half of the available memory"):
         checkpoint.read(RunDir(tmp_path).checkpoint)

@@ -12,9 +12,9 @@ from tests.support.fake_clock import FakeClock
 class CountingLearner:
     """Learns one number: the sum of the rates; steps named in `bad` are not finite."""
 
-    def __init__(self, clock: FakeClock, bad=(), seconds=1.0):
+    def __init__(self, clock: FakeClock | None = None, bad=(), seconds=1.0):
         self.value, self.rates = np.zeros(1, np.float32), []
-        self.clock, self.seconds, self.bad = clock, seconds, list(bad)
+        self.clock, self.seconds, self.bad = clock or FakeClock(), seconds, list(bad)
         self.calls = 0
 
     def step(self, batch, lr):

@@ -22,7 +22,7 @@ class FakeBoard:
         self.clock, self.hot, self.idle, self.tau, self.temp = clock, hot, idle, tau, start
         self.seen, self.waited_s = [], 0.0
 
-    def wait(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.pass_time(seconds, self.idle)
         self.waited_s += seconds
 
@@ -30,7 +30,7 @@ class FakeBoard:
         self.temp = target + (self.temp - target) * np.exp(-seconds / self.tau)
         self.clock.now += seconds
 
-    def look(self) -> Health:
+    def read_health(self) -> Health:
         self.seen.append(self.temp)
         return health(round(self.temp / 0.55) * 0.55)  # the Pi's sensor has steps of 0.55 C
 

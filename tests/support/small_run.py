@@ -11,7 +11,7 @@ from seed.config import Profile, load_profile
 from seed.curriculum.state import CurriculumState
 from seed.resize import shrink
 from seed.storage import RunDir
-from seed.training.learner import Learner
+from seed.training.step import Learner
 
 SMALL = ["curriculum.tasks={copy=1.0,parity=1.0}", "train.batch_size=2", "train.seq_len=32"]
 META = {"step": 0, "skipped": 0, "elapsed_s": 0.0, "rollbacks": 0,

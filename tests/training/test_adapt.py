@@ -103,11 +103,11 @@ def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkey
     run_dir, data = brain / "brain", str(brain / "rule.jsonl")
     found = checkpoint.read(RunDir(run_dir).checkpoint)
     profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, LR)
-    folder = adapt.enter(RunDir(run_dir), adapt.recipe(profile, data))
+    folder = adapt._enter(RunDir(run_dir), adapt.recipe_of(profile, data))
     folder.metrics.write_text("")
     if not cleared:
-        monkeypatch.setattr(adapt, "clear", lambda run_dir: None)
-    adapt.publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
+        monkeypatch.setattr(adapt, "_clear", lambda run_dir: None)
+    adapt._publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
     adapted = bits(brain)
     done = run(brain, *learn(brain))
     assert done.returncode == 0 and json.loads(done.stdout) == {"ended": "already"}
@@ -127,7 +127,7 @@ def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_ki
     before, adapted = RunDir(run_dir).checkpoint_before_adaptation.read_bytes(), bits(brain)
     found = checkpoint.read(RunDir(run_dir).checkpoint)
     profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 4, LR)
-    adapt.enter(RunDir(run_dir), adapt.recipe(profile, data))
+    adapt._enter(RunDir(run_dir), adapt.recipe_of(profile, data))
     save = RunDir.save
 
     def fails(*args):
@@ -137,14 +137,14 @@ def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_ki
         save(*args)
         raise KeyboardInterrupt
     for what, error in ((fails, OSError), (is_killed, KeyboardInterrupt)):
-        monkeypatch.setattr(checkpoint, "save", what)
+        monkeypatch.setattr(RunDir, "save", what)
         with pytest.raises(error):
-            adapt.publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
-        adapt.settle(RunDir(run_dir))
+            adapt._publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
+        adapt._settle(RunDir(run_dir))
         assert not RunDir(run_dir).staged_checkpoint.exists()
         assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == (
             before if what is fails else adapted)
-    adapt.undo(RunDir(run_dir))
+    adapt.undo_adaptation(RunDir(run_dir))
     assert bits(brain) == adapted
 
 
@@ -162,7 +162,7 @@ def test_undo_never_discards_what_was_learnt_since(brain):
     RunDir(run_dir).save(found.tensors, {**later, "step": 9})   # as training or growth does
     before = bits(brain)
     done = run(brain, "--undo")
-    assert done.returncode == 2 and "has learnt on since its adaptation" in done.stderr
+    assert done.returncode == 2 and "was trained since its adaptation" in done.stderr
     assert bits(brain) == before and RunDir(run_dir).checkpoint_before_adaptation.exists()
 
 
@@ -173,10 +173,10 @@ def test_another_brain_or_another_recipe_begins_anew(brain):
     def enter(lr: float) -> bool:
         """Whether what was in the directory is still there."""
         data = str(brain / "rule.jsonl")
-        folder = adapt.enter(RunDir(run_dir), adapt.recipe(
+        folder = adapt._enter(RunDir(run_dir), adapt.recipe_of(
             adapt.profile_for(parent, data, 0.3, 0.0, 30, lr), data))
-        kept = (folder / "mark").exists()
-        (folder / "mark").touch()
+        kept = (folder.path / "mark").exists()
+        (folder.path / "mark").touch()
         return kept
     assert [enter(1e-3), enter(1e-3), enter(2e-3), enter(2e-3)] == [False, True, False, True]
     with open(brain / "rule.jsonl", "a", encoding="utf-8") as file:
@@ -200,7 +200,7 @@ def test_the_new_rule_has_its_share_of_the_lessons_and_nobody_else_teaches():
 
 
 @pytest.mark.parametrize("options, says", [
-    ([], "--data is missing"), (["--data", "rule.csv"], "use lessons.jsonl"),
+    ([], "--data is missing"), (["--data", "rule.csv"], "use items.jsonl"),
     (["--data", "no.jsonl"], "no.jsonl: No such file"), (["--undo"], "nothing to undo")])
 def test_bad_input_to_adapt_is_one_line_and_changes_nothing(brain, options, says):
     before = bits(brain)

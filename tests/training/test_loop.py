@@ -7,8 +7,9 @@ from seed.config import load_profile
 from seed.errors import ConfigError
 from seed.storage import RunDir
 from seed.storage import checkpoint
-from seed.training.loop import train
-from seed.errors import Diverged
+from seed.training.loop import Hooks
+from seed.training.loop import run as run_loop
+from seed.errors import Diverged, StopReason
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.practice.selfplay import Answer
@@ -17,13 +18,13 @@ from tests.support.counting_learner import CountingLearner, metric_rows, small_p
 from tests.support.fake_clock import FakeClock
 
 
-def run(tmp_path, learner, *overrides, requests=None, **more):
-    return train(small_profile(*overrides), RunDir(tmp_path), learner, requests or StopSignals(),
-                 clock=learner.clock, **more)
+def run(folder, learner, *overrides, signals=None, **hooks):
+    return run_loop(small_profile(*overrides), RunDir(folder), learner, signals or StopSignals(),
+                    Hooks(learner.clock, **hooks))
 
 
 def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint(tmp_path):
-    learner = CountingLearner(FakeClock())
+    learner = CountingLearner()
     result = run(tmp_path, learner, "train.steps=10", "train.lr=0.01")
     assert result.finished and result.step == 10 and result.scores
     assert learner.rates == pytest.approx([0.01] * 8 + [0.01, 0.005])
@@ -50,7 +51,7 @@ def test_what_is_left_is_told_by_the_speed_without_the_first_step_which_compiles
 
 
 def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
-    learner = CountingLearner(FakeClock(), seconds=0.5)
+    learner = CountingLearner(seconds=0.5)
     result = run(tmp_path, learner, "train.steps=0", "train.minutes=1")
     assert result.step == 120  # 48 s are reached at step 96, the plan is made at step 100
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["plan"] == {
@@ -61,15 +62,15 @@ def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
     """As after growth: at step 100 ten seconds have gone, and a step takes ten times as long."""
     asked = []
 
-    def enough(*told) -> bool:
+    def early_stop(*told) -> bool:
         asked.append(told)
         return told[0] == 100
     minute = ("train.steps=0", "train.minutes=1")
-    first = run(tmp_path, CountingLearner(FakeClock(), seconds=0.1), *minute, enough=enough)
-    assert (first.step, first.finished, first.enough) == (100, False, True)
+    first = run(tmp_path, CountingLearner(seconds=0.1), *minute, early_stop_fn=early_stop)
+    assert (first.step, first.reason) == (100, StopReason.STOPPED_EARLY)
     assert asked == [(step, 1.0, 1) for step in range(1, 101)]
-    learner, asked = CountingLearner(FakeClock(), seconds=1.0), []
-    last = run(tmp_path, learner, *minute, enough=enough)
+    learner, asked = CountingLearner(seconds=1.0), []
+    last = run(tmp_path, learner, *minute, early_stop_fn=early_stop)
     assert last.finished and learner.clock.now == pytest.approx(50, abs=1)
     assert len(asked) == 40   # of 50 steps, until the rate falls
 
@@ -78,30 +79,30 @@ def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
     """Else an ascent would grow at another step because a save has failed."""
     obstacle, waits = RunDir(tmp_path).partial_checkpoint, []
 
-    def enough(step: int, *told) -> bool:
+    def early_stop(step: int, *told) -> bool:
         if step == 30:
             obstacle.mkdir()
         return step == 30
 
-    def wait(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 3:
             obstacle.rmdir()
-    result = run(tmp_path, CountingLearner(FakeClock()), "train.steps=60", enough=enough, wait=wait)
-    assert (result.step, result.finished, result.enough) == (30, False, True) and len(waits) == 3
+    result = run(tmp_path, CountingLearner(), "train.steps=60", early_stop_fn=early_stop, sleep_fn=sleep)
+    assert (result.step, result.reason) == (30, StopReason.STOPPED_EARLY) and len(waits) == 3
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 30
 
 
 def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
     minute = ("train.steps=0", "train.minutes=1")
-    first = run(tmp_path, CountingLearner(FakeClock(), seconds=0.5), *minute)
-    assert first.finished and run(tmp_path, CountingLearner(FakeClock(), seconds=0.5), *minute).step == 120
-    more = run(tmp_path, CountingLearner(FakeClock(), seconds=0.5), "train.steps=0", "train.minutes=3")
+    first = run(tmp_path, CountingLearner(seconds=0.5), *minute)
+    assert first.finished and run(tmp_path, CountingLearner(seconds=0.5), *minute).step == 120
+    more = run(tmp_path, CountingLearner(seconds=0.5), "train.steps=0", "train.minutes=3")
     assert more.finished and more.step == 360
 
 
 def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
-    learner = CountingLearner(FakeClock(), bad=[3])
+    learner = CountingLearner(bad=[3])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0")
     assert result.step == 6 and len(learner.rates) == 5
     assert [row["step"] for row in metric_rows(tmp_path, "skip")] == [3]
@@ -109,7 +110,7 @@ def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
 
 
 def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
-    learner = CountingLearner(FakeClock(), bad=[3, 4, 5])
+    learner = CountingLearner(bad=[3, 4, 5])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0", "train.lr=0.01")
     assert result.step == 6
     assert learner.rates == [0.01] * 2 + [0.005] * 6  # back to the checkpoint of step 0
@@ -117,29 +118,29 @@ def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
 
 
 def test_a_run_that_stays_bad_stops_with_the_fix_in_its_error(tmp_path):
-    learner = CountingLearner(FakeClock(), bad=range(3, 1000))
-    with pytest.raises(Diverged, match="use a lower train.lr"):
+    learner = CountingLearner(bad=range(3, 1000))
+    with pytest.raises(Diverged, match=r"not finite at step \d+ \(2 rollbacks\): lower train.lr"):
         run(tmp_path, learner, "train.steps=50", "train.max_rollbacks=2")
     assert learner.calls == 2 + 3 * 3
 
 
 def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
-    whole = CountingLearner(FakeClock())
+    whole = CountingLearner()
     (tmp_path / "whole").mkdir()
     run(tmp_path / "whole", whole, "train.steps=10")
     (tmp_path / "parts").mkdir()
     for stop_at in (3, 7, None):
-        requests = StopSignals()
-        parts = CountingLearner(FakeClock())
+        signals = StopSignals()
+        parts = CountingLearner()
         step = parts.step
 
-        def stopping(batch, lr, at=stop_at, step=step, requests=requests):
+        def stopping(batch, lr, at=stop_at, step=step, signals=signals):
             result = step(batch, lr)
             if parts.calls == at:
-                requests.stop.set()
+                signals.stop.set()
             return result
         parts.step = stopping
-        result = run(tmp_path / "parts", parts, "train.steps=10", requests=requests)
+        result = run(tmp_path / "parts", parts, "train.steps=10", signals=signals)
         assert result.finished == (stop_at is None)
     assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == \
         RunDir(tmp_path / "parts").checkpoint.read_bytes()
@@ -147,7 +148,7 @@ def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
 
 
 def test_steps_after_the_last_save_are_cut_from_the_metrics_of_a_crashed_run(tmp_path):
-    learner = CountingLearner(FakeClock())
+    learner = CountingLearner()
     step = learner.step
 
     def crashing(*batch):
@@ -160,62 +161,62 @@ def test_steps_after_the_last_save_are_cut_from_the_metrics_of_a_crashed_run(tmp
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "step", "st')  # what a power cut leaves
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1 + 4 + 1
-    run(tmp_path, CountingLearner(FakeClock()), "train.steps=6")
+    run(tmp_path, CountingLearner(), "train.steps=6")
     assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 7))
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_path, last):
     """`last`: during the one after the final step, when the brain is saved already."""
-    requests, learner = StopSignals(), CountingLearner(FakeClock(), seconds=30)
+    signals, learner = StopSignals(), CountingLearner(seconds=30)
     options = ["train.steps=6", f"train.eval_every_minutes={0.0 if last else 1.5}"]
     forward = learner.forward
 
     def stopping(t, tokens):
-        requests.stop.set()
+        signals.stop.set()
         return forward(t, tokens)
     learner.forward = stopping
-    result = run(tmp_path, learner, *options, requests=requests)
-    assert not result.finished and result.scores is None
+    result = run(tmp_path, learner, *options, signals=signals)
+    assert not result.finished and not result.scores
     assert result.step == (6 if last else 4)
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == result.step
-    again = run(tmp_path, CountingLearner(FakeClock(), seconds=30), *options)
+    again = run(tmp_path, CountingLearner(seconds=30), *options)
     assert again.finished and again.scores
     assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 7))
 
 
 def test_a_request_to_save_saves_and_goes_on(tmp_path):
-    requests = StopSignals()
-    requests.save.set()
-    run(tmp_path, CountingLearner(FakeClock()), "train.steps=3", requests=requests)
+    signals = StopSignals()
+    signals.save.set()
+    run(tmp_path, CountingLearner(), "train.steps=3", signals=signals)
     assert [row["step"] for row in metric_rows(tmp_path, "save")] == [0, 0, 3]
 
 
 def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
     """It was saved before the examination of its step, and killed after it."""
-    learner, requests = CountingLearner(FakeClock()), StopSignals()
+    learner, signals = CountingLearner(), StopSignals()
     step = learner.step
 
     def saving_then_crashing(*batch):
         if learner.calls == 3:
-            requests.save.set()
+            signals.save.set()
         if learner.calls == 4:
             raise KeyboardInterrupt
         return step(*batch)
     learner.step = saving_then_crashing
     options = ("train.steps=6", "curriculum.eval_every_steps=4", "curriculum.eval_items=1")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, learner, *options, requests=requests)
+        run(tmp_path, learner, *options, signals=signals)
     assert [row["step"] for row in metric_rows(tmp_path, "curriculum")] == [4]
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 4
-    run(tmp_path, CountingLearner(FakeClock()), *options)
+    run(tmp_path, CountingLearner(), *options)
     assert [row["step"] for row in metric_rows(tmp_path, "curriculum")] == [4]
 
 
 def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp_path, monkeypatch):
     said = []
     found = Metrics(tmp_path / "gone/metrics.jsonl", 0, said.append)
-    monkeypatch.setattr("seed.storage.metrics.MOST_PENDING", 100)
+    monkeypatch.setattr("seed.storage.metrics.MAX_PENDING_CHARS", 100)
     for i in range(50):
         found.write("step", i, loss=1.0)
     assert len(said) == 1 and "No such file or directory" in said[0]
@@ -226,10 +227,10 @@ def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp
 
 
 def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
-    run(tmp_path, CountingLearner(FakeClock()), "train.steps=2")
+    run(tmp_path, CountingLearner(), "train.steps=2")
     before = RunDir(tmp_path).checkpoint.read_bytes()
     with pytest.raises(ConfigError, match="train.lr is 0.5"):
-        run(tmp_path, CountingLearner(FakeClock()), "train.steps=2", "train.lr=0.5")
+        run(tmp_path, CountingLearner(), "train.steps=2", "train.lr=0.5")
     assert RunDir(tmp_path).checkpoint.read_bytes() == before
 
 
@@ -242,17 +243,17 @@ def test_a_trained_brain_takes_up_self_play_and_says_so(tmp_path):
     clock = FakeClock()
     run(tmp_path, Player(clock), "train.steps=50", "selfplay.tasks={parity=4}", "selfplay.every_steps=10",
         "selfplay.questions=4", status=StatusLine(clock, said))
-    assert "selfplay.tasks is {'parity': 4} from step 20 on, and was {}" in said.getvalue()
-    assert "selfplay.every_steps is 10 from step 20 on, and was 100" in said.getvalue()
+    assert "selfplay.tasks is {'parity': 4} from step 20 on; it was {}" in said.getvalue()
+    assert "selfplay.every_steps is 10 from step 20 on; it was 100" in said.getvalue()
     assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
     run(tmp_path, Player(clock), "train.steps=70", status=StatusLine(clock, said))
-    assert "selfplay.tasks is {} from step 50 on, and was {'parity': 4}" in said.getvalue()
+    assert "selfplay.tasks is {} from step 50 on; it was {'parity': 4}" in said.getvalue()
     assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
 
 
 def test_no_end_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="give --steps or --minutes"):
-        run(tmp_path, CountingLearner(FakeClock()), "train.steps=0", "train.minutes=0")
+        run(tmp_path, CountingLearner(), "train.steps=0", "train.minutes=0")
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():
@@ -266,7 +267,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
 
 
 def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_refused(tmp_path):
-    learner = CountingLearner(FakeClock())
+    learner = CountingLearner()
     fast = ("train.save_every_minutes=0.0167", "train.write_gb_per_day=0.01",
             "train.eval_every_minutes=0")
     run(tmp_path, learner, "train.steps=600", *fast)
@@ -274,15 +275,15 @@ def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_ref
     every_s = sizes[0] * 86400 / 0.01e9
     assert 3 < every_s < 60 and 0.8 * 600 / every_s < len(sizes) < 1.1 * 600 / every_s + 2
 
-    asked, requests = tmp_path / "asked", StopSignals()
+    asked, signals = tmp_path / "asked", StopSignals()
     asked.mkdir()
-    learner = CountingLearner(FakeClock())
+    learner = CountingLearner()
     step = learner.step
 
     def step_and_ask(*args):
         if learner.calls % 10 == 0:
-            requests.save.set()
+            signals.save.set()
         return step(*args)
     learner.step = step_and_ask
-    run(asked, learner, "train.steps=100", *fast, requests=requests)
+    run(asked, learner, "train.steps=100", *fast, signals=signals)
     assert [row["step"] for row in metric_rows(asked, "save")] == [0, *range(1, 100, 10), 100]

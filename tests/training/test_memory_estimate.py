@@ -67,7 +67,7 @@ def test_what_cannot_fit_is_refused_before_it_starts_with_the_arithmetic(tmp_pat
 def test_the_board_s_free_memory_and_a_cgroup_count_as_well():
     toy = load_profile("toy")
     assert "ceiling is 6144 MB" in check_fits(toy, 2, health(left=8000.0))
-    with pytest.raises(NotEnoughMemory, match="100 MB of the board's memory may be taken: end other"):
+    with pytest.raises(NotEnoughMemory, match="100 MB of the board's memory are free: end other"):
         check_fits(toy, 2, health(left=300.0))
     with pytest.raises(ConfigError, match="the ceiling is 190 MB"):
         check_fits(toy, 2, health(cgroup=200.0))
@@ -79,7 +79,7 @@ def test_a_board_that_has_no_memory_left_now_is_to_be_tried_again_later(tmp_path
         [sys.executable, "-m", "seed", "train", "--steps", "3", "--run-dir", str(tmp_path),
          "--set", "governor.min_available_mb=1e6"], capture_output=True, text=True, timeout=60)
     assert done.returncode == RETRY_LATER and done.stderr.count("\n") == 1
-    assert "of the board's memory may be taken: end other programs, or use a smaller" in done.stderr
+    assert "of the board's memory are free: end other programs, or use a smaller" in done.stderr
     unit = (Path(__file__).parents[2] / "bin/seed-brain.service").read_text()
     assert "Restart=on-failure" in unit and f"RestartPreventExitStatus={BAD_INPUT}\n" in unit
 
