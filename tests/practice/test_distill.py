@@ -8,7 +8,7 @@ from seed.config import Profile, load_profile
 from seed.practice import distill
 from seed.practice.distill import SoftTargetBatches
 from seed.storage.run_dir import RunDir
-from seed.training.learner import Learner
+from seed.training.step import Learner
 from seed.wavecore.model import WaveCore
 from tests.support.small_run import SMALL, batches, untrained_run
 from tests.support.tensors import realized
