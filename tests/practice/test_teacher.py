@@ -3,7 +3,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,19 @@ from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.errors import ConfigError
-from seed.practice.endpoint import Endpoint, EndpointError
-from seed.practice.reply import Rejection, answer_format
+from seed.practice.endpoint import EndpointError
+from seed.practice.reply import Rejection
 from seed.practice.teacher import Teacher, open_teacher
-from seed.practice.teacher_backend import PROPOSE_PROMPT, Background, Reply, Request
-from seed.rng import Stream, dice
+from seed.practice.teacher_backend import PROPOSE_PROMPT, Reply, Request
 from seed.storage.run_dir import RunDir
 from tests.support.chat_server import HOSTILE, ChatServer, answer_sums, completion, send
 from tests.support.processes import kill_at_line
+from tests.support.teacher_backends import (MAX_WAIT_S, Scripted, add_questions, background,
+                                            replies_of, right)
 
 ADDITION = f"{Path(__file__).parents[1] / 'support/addition.py'}:Addition"
 MOCK = ["curriculum.tasks={copy=1.0}", "teacher.kind=mock", "teacher.tasks={add=1.0,subtract=1.0}",
         "teacher.every_steps=10"]
-MAX_WAIT_S = 60
 
 
 def mock_teacher(folder: Path, *overrides: str, log=print) -> Teacher:
@@ -34,33 +34,12 @@ def mock_teacher(folder: Path, *overrides: str, log=print) -> Teacher:
     return teacher
 
 
-class Scripted:
-    """A backend whose replies a test gives."""
-
-    def __init__(self, reply_fn: Callable[[Request], Reply]):
-        self.reply_fn, self.replies = reply_fn, list[Reply]()
-
-    def submit(self, requests: Sequence[Request]) -> None:
-        self.replies += map(self.reply_fn, requests)
-
-    def pending(self) -> int:
-        return 0
-
-    def drain(self) -> list[Reply]:
-        replies, self.replies = self.replies, []
-        return replies
-
-
 def scripted_teacher(folder: Path, reply_fn: Callable[[Request], Reply],
                      *overrides: str) -> Teacher:
     profile = load_profile("toy", ["curriculum.tasks={copy=1.0,add=1.0}", *overrides])
     config = load_profile("toy", [*MOCK, "teacher.tasks={copy=1.0,add=1.0}", *overrides]).teacher
     return Teacher(config, Dataset(profile.curriculum, profile.identity, 0), RunDir(folder), 40,
                    Scripted(reply_fn), print)
-
-
-def right(question: Request) -> Reply:
-    return Reply(question, question.answer.decode(), None, -0.1)
 
 
 def right_in_the_probe(reply_fn: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
@@ -230,16 +209,6 @@ class Less:
     assert teacher.collect(0) == [] and teacher.reply_counts == {"wrong": 16}
 
 
-def test_the_background_thread_survives_an_unexpected_error():
-    class Broken:
-        def complete(self, *args):
-            raise MemoryError
-    backend = Background(Broken(), [], {"add": answer_format(["1"])})
-    replies = replies_of(backend, add_questions(3))
-    assert [str(reply.rejection) for reply in replies] == ["broken: MemoryError"] * 3
-    assert not backend.pending()
-
-
 def failing_fsync(descriptor):
     raise OSError(5, "Input/output error")
 
@@ -276,46 +245,6 @@ def test_a_small_pool_has_less_than_its_data_fraction(tmp_path):
         teacher.collect(step)
         assert teacher.pools(step) == [(pytest.approx(fraction), teacher.pool(step))]
     assert len(teacher.pool(20)) == 1500
-
-
-def background(server: ChatServer, timeout_s: float = MAX_WAIT_S) -> Background:
-    formats = {"add": answer_format(["0123456789"])}
-    return Background(Endpoint(server.url, "", timeout_s), [("1+1=", "2")], formats, lambda s: None)
-
-
-def replies_of(backend: Background, requests: Sequence[Request]) -> list[Reply]:
-    backend.submit(requests)
-    replies: list[Reply] = []
-    until = time.monotonic() + MAX_WAIT_S
-    while backend.pending() and time.monotonic() < until:
-        replies += backend.drain()
-        time.sleep(0.01)
-    return replies
-
-
-def add_questions(n: int) -> list[Item]:
-    profile = load_profile("toy", ["curriculum.tasks={add=1.0}"])
-    dataset = Dataset(profile.curriculum, profile.identity, 0)
-    rng = dice(0, Stream.SAMPLE, 0)
-    return [dataset.draw(rng, dataset.tasks["add"], 2, False) for _ in range(n)]
-
-
-def test_a_server_s_answers_return_with_their_questions():
-    def answer_with_equation(handler, request):
-        left, _, second = request["messages"][-1]["content"][:-1].partition("+")
-        send(handler, completion(f"{left} + {second} = {int(left) + int(second)}"))
-    questions = add_questions(5)
-    with ChatServer(answer_with_equation) as server:
-        replies = replies_of(background(server), questions)
-    assert [(reply.question, reply.answer) for reply in replies] == [
-        (question, question.answer.decode()) for question in questions]
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_server_gives_no_answer_and_the_next_question_is_asked(kind):
-    with ChatServer(HOSTILE[kind].answer_fn) as server:
-        replies = replies_of(background(server), add_questions(2))
-    assert len(replies) == 2 and all(not reply.answer and reply.rejection for reply in replies)
 
 
 def proposing_teacher(folder: Path, answer_fn, *overrides: str) -> tuple[Teacher, ChatServer]:
