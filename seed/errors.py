@@ -25,6 +25,10 @@ class ConfigError(SeedError, ValueError):
     """A profile, an option or a file that was named is wrong."""
 
 
+class UserTaskError(ConfigError):
+    """A user's task cannot be used; the message names it and what is wrong."""
+
+
 class CheckpointError(SeedError, ValueError):
     """A checkpoint cannot be used."""
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from seed.errors import ConfigError
+from seed.errors import ConfigError, UserTaskError
 from seed.curriculum import user_task_worker
 from seed.curriculum.task import Item, Task, is_holdout
 from seed.curriculum.vocab import END, PAD
@@ -29,10 +29,6 @@ MAX_MEAN_CALL_S = 0.05   # for all calls so far on average, after a grace
 CALLS_GRACE_S = 20.0
 MAX_TEXT_BYTES = 4096    # of a prompt or an answer
 PROMPT_FRACTION = 0.5    # of a text line; the rest is its answer
-
-
-class UserTaskError(ConfigError):
-    """A user's task cannot be used; the message is one line that names it and what is wrong."""
 
 
 def is_user_task(name: str) -> bool:

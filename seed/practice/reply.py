@@ -7,7 +7,7 @@ task's prompt pattern at the start of one line.
 """
 import re
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from seed.curriculum.task import Task
@@ -18,7 +18,7 @@ LABEL = re.compile(r"(?:the )?(?:answer|result)(?: is)?\s*[:=]?\s+|(?:answer|res
 QUOTES = ("```", "`", '"', "'", "**")
 
 
-class Rejection(Enum):
+class Rejection(StrEnum):
     """Why a reply does not become a training item; the value is its key in metrics."""
     EMPTY = "empty"
     LINES = "several lines"
@@ -45,23 +45,25 @@ def answer_format(answers: Iterable[str]) -> AnswerFormat:
     return AnswerFormat(frozenset("".join(known)), 2 * max(map(len, known)))
 
 
-def parse(reply: str, prompt: str, form: AnswerFormat) -> str | Rejection:
+def parse(reply: str, prompt: str, form: AnswerFormat) -> tuple[str, Rejection | None]:
+    """(answer, None), or ("", why there is none)."""
     lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
     if len(lines) != 1:
-        return Rejection.LINES if lines else Rejection.EMPTY
+        return "", Rejection.LINES if lines else Rejection.EMPTY
     full_stop = "" if "." in form.characters else "."
     label = LABEL.match(lines[0])
     text = _unquoted(lines[0][label.end():] if label else lines[0], full_stop)
-    if _without_spaces(text).startswith(_without_spaces(prompt)):
-        text = _after(text, _without_spaces(prompt))
+    restated = re.match(r"\s*".join(map(re.escape, "".join(prompt.split()))), text)
+    if restated:   # models like to add spaces
+        text = text[restated.end():]
     elif text.count("=") == 1 and "=" not in form.characters:
         text = text.rpartition("=")[2]
     text = _unquoted(text, full_stop)
     if not text:
-        return Rejection.ECHO
+        return "", Rejection.ECHO
     if len(text) > form.max_length:
-        return Rejection.LONG
-    return Rejection.FORMAT if set(text) - form.characters else text
+        return "", Rejection.LONG
+    return ("", Rejection.FORMAT) if set(text) - form.characters else (text, None)
 
 
 def parse_question(reply: str, task: Task) -> bytes:
@@ -71,22 +73,6 @@ def parse_question(reply: str, task: Task) -> bytes:
     """
     lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
     return task.parse_prompt(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
-
-
-def _without_spaces(text: str) -> str:
-    """Models like to add spaces."""
-    return "".join(text.split())
-
-
-def _after(text: str, prefix: str) -> str:
-    """What follows the characters of `prefix` in a text that starts with them but for spaces."""
-    left = len(prefix)
-    for i, character in enumerate(text):
-        if not left:
-            return text[i:]
-        if not character.isspace():
-            left -= 1
-    return ""
 
 
 def _unquoted(text: str, full_stop: str) -> str:

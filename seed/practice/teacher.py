@@ -132,7 +132,7 @@ class Teacher:
                 self._probe(reply)
             elif not self.rejected:
                 rejection = self._rejection_reason(reply, known)
-                self.reply_counts[_label(rejection)] += 1
+                self.reply_counts[str(rejection or "accepted")] += 1
                 if rejection is None:
                     known.add(reply.question.prompt)
                     accepted.append(reply.question._replace(level=PROPOSED,
@@ -201,10 +201,3 @@ class Teacher:
             return None if is_right else Rejection.WRONG
         is_sure = reply.logprob is not None and self.config.min_logprob <= reply.logprob <= 0
         return None if is_sure else Rejection.UNSURE
-
-
-def _label(rejection: Rejection | EndpointError | None) -> str:
-    """The key of an outcome in metrics."""
-    if rejection is None:
-        return "accepted"
-    return rejection.value if isinstance(rejection, Rejection) else str(rejection)

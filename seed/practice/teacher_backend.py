@@ -143,10 +143,7 @@ class Background:
                                                 MAX_TOKENS_PER_CHARACTER * form.max_length)
         except EndpointError as error:
             return None if error.retryable else Reply(question, rejection=error)
-        answer = parse(completion.text, prompt, form)
-        if isinstance(answer, Rejection):
-            return Reply(question, rejection=answer)
-        return Reply(question, answer, None, completion.logprob)
+        return Reply(question, *parse(completion.text, prompt, form), completion.logprob)
 
     def _propose(self, request: ProposalRequest) -> bytes:
         """A question or b"". At temperature 1: at 0 it would be the same each time."""

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from seed.config import load_profile
-from seed.errors import ConfigError
+from seed.errors import ConfigError, UserTaskError
 from seed.curriculum import user_task_worker
 from seed.curriculum.dataset import Dataset, is_holdout
-from seed.curriculum.user_tasks import UserTaskError, load
+from seed.curriculum.user_tasks import load
 from seed.rng import Stream, dice
 from seed.storage import RunDir
 from seed.storage import checkpoint
