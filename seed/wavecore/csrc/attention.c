@@ -79,7 +79,7 @@ INLINE vec where_seen(const queries_t *b, int r, int slot, vec v, float hidden) 
 }
 
 #ifdef FORWARD
-NOINLINE void attention(const args_t *a, int thread, long b, int h) {
+NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int h) {
     const float *qkv = a->qkv + b * TIME * 3 * D_MODEL, *rope = a->rope;
     const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
     float *out = a->out + b * TIME * D_MODEL, *stats = a->stats + (b * HEADS + h) * TIME * 2;
@@ -158,7 +158,7 @@ static void kernel_body(member_t *me, args_t a) {
     FOR_TILES(tile, ROW_TILES) project_in(&a, tile, a.qkv);
     barrier(me);
     FOR_TILES(i, BATCH * HEADS) {
-        attention(&a, me->thread, i / HEADS, i % HEADS);
+        sliding_window_attention(&a, me->thread, i / HEADS, i % HEADS);
         carry(&a, i / HEADS, i % HEADS);
     }
     barrier(me);
@@ -207,7 +207,7 @@ INLINE void read_slots(float *keys, float *values, float *k, const float *k_in, 
 
 /* With p the probabilities and g = dO . v_j: ds = p (g - dO . o), dq = ds K, dK += ds q and
  * dV += p dO. */
-NOINLINE void attention_backward(const args_t *a, int thread, long b, int h) {
+NOINLINE void sliding_window_attention_backward(const args_t *a, int thread, long b, int h) {
     const float *qkv = a->qkv + b * TIME * 3 * D_MODEL, *rope = a->rope;
     const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
     const float *out = a->out + b * TIME * D_MODEL, *d_out = a->d_out + b * TIME * D_MODEL;
@@ -284,7 +284,8 @@ static void kernel_body(member_t *me, args_t a) {
         to_panels(a.out_panels, a.out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
     }
     barrier(me);
-    FOR_TILES(i, BATCH * HEADS) attention_backward(&a, me->thread, i / HEADS, i % HEADS);
+    FOR_TILES(i, BATCH * HEADS)
+        sliding_window_attention_backward(&a, me->thread, i / HEADS, i % HEADS);
     barrier(me);
     FOR_TILES(tile, ROW_TILES) project_in_backward(&a, tile, a.d_qkv);
     barrier(me);
