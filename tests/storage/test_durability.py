@@ -269,7 +269,7 @@ def test_a_compiler_that_takes_for_ever_does_not_hold_a_stop_up(tmp_path, calm):
     asked = time.monotonic()
     assert process.wait(timeout=60) == 0 and time.monotonic() - asked < 10
     os.killpg(process.pid, signal.SIGKILL)   # the compiler, which holds on
-    assert "stopped; run the same command to go on" in process.communicate()[1]
+    assert "stopped; run the same command to resume" in process.communicate()[1]
 
 
 def test_a_wall_clock_that_jumps_by_years_changes_nothing(tmp_path, calm, library, monkeypatch):

@@ -1,4 +1,4 @@
-"""Exported files in the runtimes at hand: this Python's, and tflite-runtime 2.14 in an older one."""
+"""Exported files in the runtimes at hand: this Python's, and tflite-runtime 2.14 in an older."""
 import json
 import os
 import subprocess

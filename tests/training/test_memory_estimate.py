@@ -106,7 +106,7 @@ def test_a_run_that_grows_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
     peak = peak_mb(process)
     errors = process.communicate()[1]
     assert process.returncode == RETRY_LATER, errors
-    assert "over the ceiling of 300 MB" in errors and "run the same command to go on" in errors
+    assert "over the ceiling of 300 MB" in errors and "run the same command to resume" in errors
     assert 300 < peak < 370
     saved = checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"]
     assert saved > 0 and f"stopped at step {saved}" in errors

@@ -69,7 +69,7 @@ def test_three_stops_and_resumes_end_in_the_same_bits(whole, tmp_path):
         wait_for_steps(process, tmp_path, stop_after)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0 and "run the same command to go on" in errors
+        assert process.returncode == 0 and "run the same command to resume" in errors
     assert run(tmp_path, "--threads", "2").returncode == 0
     assert sha256(tmp_path) == whole
     assert steps_logged(tmp_path) == list(range(1, STEPS + 1))
@@ -103,7 +103,7 @@ def test_ctrl_c_for_the_whole_process_group_exits_cleanly_at_any_moment(tmp_path
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
-    assert "run the same command to go on" in errors and "Traceback" not in errors
+    assert "run the same command to resume" in errors and "Traceback" not in errors
     assert delay < 2 or list(tmp_path.glob("kernels.*.db"))   # in its place by default
 
 

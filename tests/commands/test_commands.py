@@ -1,0 +1,186 @@
+"""Every command: its help, its JSON, one line and an exit code for bad input."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seed import errors, system_health
+from seed.__main__ import COMMANDS, main
+from seed.commands import options
+from seed.storage import RunDir
+from tests.support import brains
+from tests.support.tflite import ROOT, SMALL
+
+FAST = (*SMALL, "curriculum.holdout_items=1", "train.seq_len=64", "curriculum.tasks.recall=0",
+        "curriculum.tasks.story=0")
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> RunDir:
+    """Of a small untrained brain."""
+    path = tmp_path_factory.mktemp("brain")
+    brains.untrained(path, "toy", *FAST)
+    return RunDir(path)
+
+
+@pytest.fixture
+def seed(capsys):
+    """Runs a command in this process: (exit code, standard output, lines of standard error)."""
+    def run(*arguments) -> tuple[int, str, list[str]]:
+        code = main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return code, output.out, output.err.splitlines()
+    return run
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert exit.value.code == 0 and f"usage: seed {name}" in text and "--json" in text
+
+
+def test_help_imports_neither_numpy_nor_tinygrad():
+    code = ("import sys, seed.__main__ as m; m.make_parser(); "
+            "sys.exit(bool({'numpy', 'tinygrad', 'safetensors'} & set(sys.modules)))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_command_file_has_at_most_sixty_lines_of_code():
+    files = list((ROOT / "seed/commands").glob("*_command.py"))
+    assert {path.stem.removesuffix("_command") for path in files} == set(COMMANDS)
+    for path in files:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(lines) <= 60, path
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["train", "--set", "train.lrr=1"], "nearest is lr"),
+    (["train", "--profile", "tyo"], "nearest is toy"),
+    (["train", "--set", "curriculum.tasks.cpoy=1"], "nearest is copy"),
+    (["train", "--threads", "0"], "--threads is 0: use 1 to 64"),
+    (["train", "--memory", "nan"], "--memory is nan: use 0.001 to"),
+    (["train", "--grow", "--minutes", "0"], "--minutes is 0"),
+    (["train", "--grow", "--trial-seconds", "0.5"], "--trial-seconds is 0.5: use 1 to 86400"),
+    (["scale", "--tokens", "0"], "--tokens is 0"),
+    (["eval"], "has no brain: train one"), (["export"], "has no brain: train one"),
+    (["eval", "--items", "0"], "--items is 0: use 1 to 100000"),
+    (["generate", "--prompt", "1+1="], "has no brain: train one"),
+    (["generate", "--prompt", ""], "--prompt is empty"),
+    (["generate", "--prompt", "\udcff"], "--prompt is not UTF-8"),
+    (["generate", "--prompt", "x", "--temperature=-1"], "--temperature is -1"),
+    (["generate", "--prompt", "x", "--max-bytes", "0"], "--max-bytes is 0"),
+    (["generate", "--prompt", "x", "--seed=-1"], "--seed is -1"),
+    (["grow", "--to", "seed"], "has no brain: train one"),
+    (["adapt"], "--data is missing")], ids=lambda value: " ".join(value)[:40] if isinstance(
+        value, list) else "")
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, seed, arguments, message):
+    code, _, errors_printed = seed(*arguments, "--run-dir", tmp_path / "run")
+    assert code == errors.BAD_INPUT and len(errors_printed) == 1
+    assert message in errors_printed[0] and errors_printed[0].startswith("seed: ")
+    assert not RunDir(tmp_path / "run").checkpoint.exists()
+
+
+@pytest.mark.parametrize("arguments", [["samples", "--count", "300"], ["info"]])
+def test_a_reader_that_closes_the_output_ends_it_quietly(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "seed", *arguments], stdout=writer, text=True,
+                          stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (errors.FAILED, "")
+
+
+def raising(error: BaseException):
+    def run(args):
+        raise error
+    return run
+
+
+@pytest.mark.parametrize("error, code, line", [
+    (errors.ConfigError("a: b; c"), 2, "seed: a: b; c"),
+    (errors.CheckpointError("x"), 2, "seed: x"), (errors.NotEnoughMemory("x"), 75, "seed: x"),
+    (errors.ExportError("x"), 1, "seed: x"), (KeyboardInterrupt(), 130, "seed: interrupted"),
+    (OSError(28, "No space left on device", "/f"), 2, "seed: /f: No space left on device")],
+    ids=lambda value: type(value).__name__)
+def test_the_exit_code_belongs_to_the_error(monkeypatch, seed, error, code, line):
+    monkeypatch.setattr("seed.commands.info_command.run", raising(error))
+    assert seed("info") == (code, "", [line])
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("seed.commands.info_command.run", raising(KeyError("a bug")))
+    with pytest.raises(KeyError):
+        main(["info"])
+
+
+def test_flags_become_overrides_of_the_profile(tmp_path):
+    from seed.__main__ import make_parser
+    args = make_parser().parse_args([
+        "train", "--minutes", "3", "--memory", "2", "--no-thermal", "--seed", "5", "--run-dir",
+        str(tmp_path), "--set", "train.lr=0.5"])
+    profile = options.profile_from(args)
+    assert (profile.name, profile.train.minutes, profile.train.steps) == ("toy", 3, 0)
+    assert (profile.train.seed, profile.train.lr) == (5, 0.5)
+    assert (profile.governor.memory_mb, profile.governor.thermal) == (2048, False)
+
+
+def test_a_brain_is_described_and_generates_as_its_exported_file_does(run_dir, seed, tmp_path):
+    where, out = ["--run-dir", run_dir, "--threads=1"], tmp_path / "out.tflite"
+    facts = json.loads(seed("info", *where, "--json")[1])
+    assert facts["step"] == 7 and facts["parameters"] > 10_000
+    assert "layers      SSA" in seed("info", *where)[1]
+    code, text, lines = seed("export", *where, "--out", out, "--json")
+    report = json.loads(text)
+    assert code == 0 and report["verified"] and report["size"] == out.stat().st_size
+    assert report["reference"]["agreed"] == report["trainer"]["agreed"] == 1000
+    assert report["delegate"]["partitions"] == 1 and report["holdout"] and report["p50_us"] > 0
+    question = ["--prompt", "12+30=", "--max-bytes", "9"]
+    assert seed("run", out, *question, "--json") == seed("generate", *where, *question, "--json")
+    assert seed("run", out, *question)[1].strip()
+
+
+def test_export_without_verification_says_so(run_dir, seed, tmp_path):
+    out = tmp_path / "out.tflite"
+    quick = ["export", "--run-dir", run_dir, "--out", out, "--no-verify"]
+    assert "not verified" in seed(*quick, "--int8")[1]
+    facts = json.loads(seed(*quick, "--json")[1])
+    assert facts == {"size": out.stat().st_size, "verified": False}
+    for bad, message in ((["--prefill", "1"], "--prefill is 1"),
+                         (["--out", run_dir.checkpoint], "is not a TFLite file"),
+                         (["--out", out / "x/y"], "is not a directory: create it first")):
+        code, _, lines = seed(*quick, *bad)
+        assert code == 2 and len(lines) == 1 and message in lines[0]
+
+
+def test_a_file_that_is_no_brain_cannot_be_run(seed, tmp_path):
+    (tmp_path / "f.tflite").write_bytes(b"PK\3\4" + b"x" * 99)
+    code, _, lines = seed("run", tmp_path / "f.tflite", "--prompt", "x")
+    assert code == 2 and len(lines) == 1 and "is not a TFLite file" in lines[0]
+
+
+def test_eval_prints_json_or_text_and_writes_a_page(run_dir, seed, tmp_path):
+    path = tmp_path / "report.html"
+    code, text, _ = seed("eval", "--run-dir", run_dir, "--threads=1", "--html", path)
+    assert code == 0 and text.startswith("brain at step 7\n") and "calibration: " in text
+    assert path.read_text().startswith("<!doctype html>")
+
+
+def test_samples_show_an_item_of_every_task_and_level(seed):
+    rows = [json.loads(line) for line in seed("samples", "--json", "--count", "2")[1].splitlines()]
+    assert {row["task"] for row in rows} >= {"copy", "add", "parity"}
+    copy = next(row for row in rows if row["task"] == "copy")
+    assert copy["prompt"] == copy["answer"] + ">"
+
+
+def test_health_prints_every_reading_and_the_verdict(seed):
+    text = seed("health")[1]
+    facts = json.loads(seed("health", "--json")[1])
+    assert facts["verdict"]["action"] in text and facts["enforcement"][0] in text
+    assert facts["rss_mb"]["value"] > 5
+    for name in [*system_health.read(Path(".")).readings(), "throttled"]:
+        assert f"\n{name} " in text

@@ -1,0 +1,76 @@
+"""Exact match, and agreement of two brains, on forward passes with known answers."""
+import numpy as np
+import pytest
+
+from seed.config import load_profile
+from seed.curriculum.dataset import Dataset
+from seed.evaluation import TrainedBrain
+from seed.evaluation.exact_match import Score, agreement, by_task, comparison, evaluate, table
+from seed.wavecore.model import init_params
+from tests.support import brains
+from tests.support.perfect_forward import PerfectForward, T, small_dataset
+
+
+class OneForEveryParity(PerfectForward):
+    def next_byte(self, text: bytes) -> int:
+        return ord("1") if text.endswith(b"#") else super().next_byte(text)
+
+
+def test_two_brains_agree_where_they_choose_the_same_right_or_wrong():
+    dataset = small_dataset()
+    items = [item for item in dataset.holdout(4) if item.task in ("parity", "compare")]
+    perfect, stubborn = PerfectForward(dataset), OneForEveryParity(dataset)
+    even = sum(item.answer == b"0" for item in items) / len(items)
+    assert 0.1 < even < 0.9
+    assert agreement(items, perfect, stubborn, T) == pytest.approx(1 - even)
+    assert agreement(items, stubborn, stubborn, T) == 1
+
+
+def test_every_answer_byte_counts_and_the_end_does_too():
+    dataset = small_dataset()
+    items = [item for item in dataset.holdout(4) if item.task == "copy"]
+    perfect = PerfectForward(dataset)
+    assert all(s.accuracy == 1 for s in evaluate(items, dataset, perfect, T))
+
+    def without_end(t: int, tokens: np.ndarray) -> np.ndarray:
+        logits = perfect(t, tokens)
+        logits[..., 0xFE] = 0
+        return logits
+    assert all(s.accuracy == 0 for s in evaluate(items, dataset, without_end, T))
+
+
+def test_an_evaluation_that_is_stopped_has_no_scores():
+    dataset = small_dataset()
+    stops = iter((False, True))
+    assert evaluate(dataset.holdout(4), dataset, PerfectForward(dataset), T,
+                    lambda: next(stops)) is None
+
+
+@pytest.mark.parametrize("name, n", [("fast", 4), pytest.param("fast", 64, marks=pytest.mark.long)])
+def test_an_untrained_brain_is_at_chance_in_every_task_and_level(name, n):
+    profile = load_profile(name)
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
+    items = dataset.holdout(n) + dataset.extrapolation(n // 2)
+    for params in (init_params(profile.model, 0), brains.weights(profile)):
+        scores = TrainedBrain(profile, 0, params, 2).scores(items, dataset)
+        assert len(scores) == len({(item.task, item.level) for item in items})
+        for score in scores:
+            assert score.interval[0] <= score.chance, score
+
+
+SCORES = [Score("add", 1, 3, 4, 0.1), Score("add", 2, 1, 4, 0.1), Score("copy", 1, 4, 4, 0.0)]
+
+
+def test_a_table_has_a_line_per_task_and_per_level_if_asked_for():
+    full, short = ([line.split()[:3] for line in table(SCORES, levels).splitlines()[1:]]
+                   for levels in (True, False))
+    assert full == [["add", "1", "75.0"], ["add", "2", "25.0"], ["add", "all", "50.0"],
+                    ["copy", "1", "100.0"]]
+    assert short == full[2:]
+
+
+def test_a_comparison_has_a_line_per_task_over_its_levels():
+    lines = comparison(("before %", "after %"), (SCORES[:1], SCORES)).splitlines()[1:]
+    assert [line.split() for line in lines] == [["add", "75.0", "50.0", "8"],
+                                                ["copy", "0.0", "100.0", "4"]]
+    assert by_task(SCORES) == {"add": (0.75, 0.25), "copy": (1.0,)}
