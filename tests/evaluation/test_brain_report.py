@@ -15,7 +15,7 @@ from tests.support import brains
 
 CURRICULUM = [{"kind": "curriculum", "step": step,
                "accuracy": {"copy": [step / 500], "add": [0.5]}} for step in (250, 500)]
-SELFPLAY = [{"kind": "selfplay", "step": step, "task": "add_long", "level": 4, "rate": 0.25,
+SELFPLAY = [{"kind": "selfplay", "step": step, "task": "add_long", "level": 4, "accept_rate": 0.25,
              "agreement": 1.0, "entropy": 0.1, "ended": 64} for step in (100, 200)]
 TEACHER = [{"kind": "teacher", "step": 20, "accepted": 3, "replies": {"accepted": 3, "wrong": 1}}]
 

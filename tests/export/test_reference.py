@@ -10,13 +10,16 @@ from tests.support import brains
 from tests.support.tflite import SMALL
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.transition=diagonal"], ["model.pattern=S"],
-                                       ["model.pattern=SA", "model.d_state=32"]], ids=str)
+@pytest.mark.parametrize("overrides", [["model.pattern=SA"], ["model.pattern=S"],
+                                       ["model.pattern=S", "model.transition=diagonal"],
+                                       ["model.pattern=A"], ["model.pattern=S", "model.d_state=32"]],
+                         ids=str)
 def test_the_numpy_reference_equals_plain_tinygrad(overrides):
     """Two specifications, written independently."""
-    profile = load_profile("toy", [*SMALL, "model.sliding_window=4", *overrides])
+    profile = load_profile("toy", [*SMALL, "model.n_layers=2", "model.sliding_window=3",
+                                   *overrides])
     params = brains.weights(profile)
-    tokens = brains.some_bytes(7)
+    tokens = brains.some_bytes(4)
     plain = WaveCore(profile.model, params, plain=True)(Tensor([tokens]))[0].numpy()[0]
     reference = Reference(profile.model, params)
     logits = np.stack([reference.step(byte) for byte in tokens])
