@@ -36,8 +36,9 @@ class BrainFile:
         states = {name: {"shape": shape, "start": initial_value(name)}
                   for name, shape in state_shapes(profile.model, options.target).items()}
         self.description = {
-            "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT, "made_by": f"seed {seed.__version__}",
-            "runtimes": runtimes, **dataclasses.asdict(options), "profile": profile.to_dict(),
+            "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT,
+            "made_by": f"seed {seed.__version__}", "runtimes": runtimes,
+            **dataclasses.asdict(options), "profile": profile.to_dict(),
             "step": trained.step, "states": states,
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
             "checkpoint_sha256": trained.sha256}

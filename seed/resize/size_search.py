@@ -337,19 +337,3 @@ def find_size(profile: Profile, run_dir: RunDir, threads: int = 1,
         search = open_search(profile, run_dir, threads, options)
         search.run(log, stopped_fn)
     return search
-
-
-LADDER_KEYS = {"size": str, "fault": str, "peak_mb": float, "predicted_mb": float,
-               "tokens_s": float}
-
-
-def read_ladder(run_dir: RunDir) -> list[dict[str, Any]]:
-    """The rows of an earlier search; none if there was none or the file is damaged."""
-    try:
-        rows = json.loads(run_dir.ladder.read_text(encoding="utf-8"))
-        is_valid = isinstance(rows, list) and all(
-            isinstance(row[key], kind) or key == "tokens_s" and row[key] is None
-            for row in rows for key, kind in LADDER_KEYS.items())
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
-    return rows if is_valid else []

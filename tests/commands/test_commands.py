@@ -1,6 +1,7 @@
 """Every command: its help, its JSON, one line and an exit code for bad input."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,10 @@ def run_dir(tmp_path_factory) -> RunDir:
 
 
 @pytest.fixture
-def seed(capsys):
+def seed(capsys, monkeypatch):
     """Runs a command in this process: (exit code, standard output, lines of standard error)."""
+    monkeypatch.setattr("seed.training.stop_signals.StopSignals.watch", lambda signals: signals)
+
     def run(*arguments) -> tuple[int, str, list[str]]:
         code = main([str(argument) for argument in arguments])
         output = capsys.readouterr()
@@ -134,6 +137,8 @@ def test_a_brain_is_described_and_generates_as_its_exported_file_does(run_dir, s
     facts = json.loads(seed("info", *where, "--json")[1])
     assert facts["step"] == 7 and facts["parameters"] > 10_000
     assert "layers      SSA" in seed("info", *where)[1]
+    toy = seed("info", "--profile", "toy", "--run-dir", tmp_path / "none")[1]
+    assert re.search(r"^parameters +234680$", toy, re.MULTILINE)
     code, text, lines = seed("export", *where, "--out", out, "--json")
     report = json.loads(text)
     assert code == 0 and report["verified"] and report["size"] == out.stat().st_size

@@ -12,7 +12,8 @@ from tests.support.tflite import SMALL
 
 @pytest.mark.parametrize("overrides", [["model.pattern=SA"], ["model.pattern=S"],
                                        ["model.pattern=S", "model.transition=diagonal"],
-                                       ["model.pattern=A"], ["model.pattern=S", "model.d_state=48"]],
+                                       ["model.pattern=A"],
+                                       ["model.pattern=S", "model.d_state=48"]],
                          ids=str)
 def test_the_numpy_reference_equals_plain_tinygrad(overrides):
     """Two specifications, written independently."""

@@ -17,6 +17,7 @@ from seed.errors import ConfigError
 from seed.errors import RETRY_LATER
 from seed.resize import trial, size_search
 from seed.resize.cost_model import Cost, checkpoint_bytes, work
+from seed.evaluation.brain_report import read_ladder
 from seed.storage import RunDir
 from seed.training.memory_estimate import estimate_mb
 from seed.resize.trial import Look, Trial, Size, settles, speed
@@ -302,7 +303,7 @@ def test_a_damaged_line_of_the_file_is_as_if_it_were_not_there(tmp_path, change)
 @pytest.mark.parametrize("text", ['{"a": 1}', "5", "[1]", '[{"size": "x"}]', "["])
 def test_a_damaged_description_of_the_ladder_is_as_if_it_were_not_there(tmp_path, text):
     RunDir(tmp_path).ladder.write_text(text)
-    assert size_search.read_ladder(RunDir(tmp_path)) == []
+    assert read_ladder(RunDir(tmp_path)) == []
 
 
 SMALL = ("--set", "train.batch_size=2", "--set", "train.seq_len=32", "--set",
