@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = {
     "toy": "cd670fbf6fbd704c362e5d39de446271cc4ff154d0f73682ea060ad95dd51ff3",
     "seed": "513d1dd6c2234a7ea58e512f3059364cf0af9550c167cb33abf2f4e320d875a5",
+    "practice": "25c7261a1bee63c542c686ee3e1546a7fe3eaf5dd841d7d3c02e12bcaae6c851",
     "shrink": "09b4edba1a853341dcf3eceeb27d2f2df833e41e2139909b261d4b69db86fc4e",
     "grow": "428a2db5188e46081847c4319e12f3e6c6fce62b90fde5a54da666e8f51c70f4",
     "adapt": "9a1555d1b6f611dc031154dae334c31860f1f9c4785b8f17d0b3c6da4be9bd65",
@@ -80,6 +81,18 @@ def seed_profile(folder: Path) -> str:
     return weights_sha256(folder / "seed")
 
 
+def practice(folder: Path) -> str:
+    """Self-play by rule and by vote, questions of its own, and a mock teacher."""
+    settings = [
+        "selfplay.tasks={parity=4,copy=4}", "selfplay.every_steps=50", "selfplay.questions=16",
+        "selfplay.max_entropy=6", "selfplay.propose_fraction=0.3", "selfplay.temperature=0.5",
+        "selfplay.votes=2", "curriculum.eval_every_steps=0", "teacher.kind=mock",
+        "teacher.tasks={add=1.0}"]
+    seed("train", "--profile", "toy", "--steps", 260, "--threads", 1, "--run-dir",
+         folder / "practice", *(word for text in settings for word in ("--set", text)))
+    return weights_sha256(folder / "practice")
+
+
 def shrink(folder: Path) -> str:
     train(folder / "seed", "seed", 100)
     if not (folder / "shrunk").exists():
@@ -128,7 +141,7 @@ def float16(folder: Path) -> str:
 
 
 CASES: dict[str, Callable[[Path], str]] = {
-    "toy": toy, "seed": seed_profile, "shrink": shrink, "grow": grow, "adapt": adapt,
+    "toy": toy, "seed": seed_profile, "practice": practice, "shrink": shrink, "grow": grow, "adapt": adapt,
     "portable": portable, "int8": int8, "float16": float16}
 
 
