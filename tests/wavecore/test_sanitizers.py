@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +24,8 @@ Gap = tuple[int, int]   # first float, floats
 THREADS = 3
 BUILDS = (["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DPOISON"],
           ["-fsanitize=thread"])
-WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)
-GRID = [*itertools.product(WIDTHS, TIMES, BATCHES), (96, 17, 16)]
+WIDTHS = (32, 64, 96, 128, 160, 192, 224, 256)
+TIMES, BATCHES = (1, 2, 17, 63, 64, 65, 130), (1, 3, 16)
 # The thread sanitizer does not see accesses wider than 16 bytes, so it gets them lane by lane.
 WIDE = {f"INLINE {kind} {load}(const float *p) {{ return *(const {kind} *)p; }}":
         f"INLINE {kind} {load}(const float *p) {{ {kind} v;"
@@ -161,7 +162,7 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
 
 def build_and_run(folder: Path, case: Case, flags: list[str]) -> str:
     """What the sanitizers report; empty if nothing."""
-    program = folder / f"{case.name}{flags[0][-4:]}"
+    program = Path(tempfile.mkdtemp(dir=folder)) / case.name
     source = program.with_suffix(".c")
     text = case.text
     if "thread" in flags[0]:
@@ -198,10 +199,10 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("d, t, b", GRID)
-def test_every_kernel_is_clean_under_the_sanitizers_everywhere(monkeypatch, tmp_path, d, t, b):
-    kinds = [("SA", "delta"), ("S", "diagonal")]
-    assert_clean(tmp_path, programs(monkeypatch, [(d, t, b)], kinds))
+@pytest.mark.parametrize("d", WIDTHS)
+def test_every_kernel_is_clean_under_the_sanitizers_everywhere(monkeypatch, tmp_path, d):
+    shapes = [(d, t, b) for t, b in itertools.product(TIMES, BATCHES)]
+    assert_clean(tmp_path, programs(monkeypatch, shapes, [("SA", "delta"), ("S", "diagonal")]))
 
 
 @pytest.mark.parametrize("short, report", [
