@@ -141,8 +141,8 @@ def float16(folder: Path) -> str:
 
 
 CASES: dict[str, Callable[[Path], str]] = {
-    "toy": toy, "seed": seed_profile, "practice": practice, "shrink": shrink, "grow": grow, "adapt": adapt,
-    "portable": portable, "int8": int8, "float16": float16}
+    "toy": toy, "seed": seed_profile, "practice": practice, "shrink": shrink, "grow": grow,
+    "adapt": adapt, "portable": portable, "int8": int8, "float16": float16}
 
 
 def main() -> int:
