@@ -1,6 +1,6 @@
-"""Runs contenders as processes, turn by turn in one run, and prints ratios.
+"""Runs contenders as processes that take turns in one run, and reports ratios of their times.
 
-Start to third step is measured twice: with an empty cache of compiled kernels and with a full one.
+The time from start to third step is measured twice: with an empty kernel cache and with a full one.
 """
 import contextlib
 import json
@@ -16,16 +16,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from seed.errors import BenchError
 
-STEPS = 6          # of one turn
+STEPS_PER_TURN = 6
 PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
 WIDTHS = (64, 128, 256)
 PEERS = ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile")
-SAME_LOSS = 1e-4   # relative difference of the first loss on the same architecture and weights
+MAX_LOSS_DIFFERENCE = 1e-4   # relative, of the first loss with the same architecture and weights
 
 
 @dataclass
 class Contender:
-    """One worker process and what is known of it."""
+    """One worker process and its measurements."""
     name: str
     arguments: list[str]
     cache: Path
@@ -58,7 +58,7 @@ class Contender:
         return json.loads(line)
 
     def turn(self) -> None:
-        print(STEPS, file=self.pipes[0], flush=True)
+        print(STEPS_PER_TURN, file=self.pipes[0], flush=True)
         self.turns.append(statistics.median(self.answer()))
         time.sleep(PAUSE_S)
 
@@ -77,45 +77,45 @@ class Contender:
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,
             turns: int) -> dict[str, Contender]:
     """Cold start, warm start, then `turns` rounds in which every contender has its turn."""
-    found: dict[str, Contender] = {}
+    contenders: dict[str, Contender] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         for i, name in enumerate(names):
             cache = Path(folder) / str(i)
             cache.mkdir()
-            one = Contender(name, [name, profile, str(threads), *overrides], cache)
-            running.callback(one.kill)
-            one.cold_s = one.start()
-            one.stop()
-            one.warm_s = one.start()
-            found[name] = one
+            contender = Contender(name, [name, profile, str(threads), *overrides], cache)
+            running.callback(contender.kill)
+            contender.cold_s = contender.start()
+            contender.stop()
+            contender.warm_s = contender.start()
+            contenders[name] = contender
         for _ in range(turns):
-            for one in found.values():
-                one.turn()
-        for one in found.values():
-            one.stop()
-    return found
+            for contender in contenders.values():
+                contender.turn()
+        for contender in contenders.values():
+            contender.stop()
+    return contenders
 
 
-def ratios(one: Contender, base: Contender) -> tuple[float, float, float]:
-    """Median, least and greatest of one's time over base's, turn by turn."""
-    paired = [a / b for a, b in zip(one.turns, base.turns, strict=True)]
+def ratios(contender: Contender, base: Contender) -> tuple[float, float, float]:
+    """Median, least and greatest ratio of the contender's time to base's, turn by turn."""
+    paired = [a / b for a, b in zip(contender.turns, base.turns, strict=True)]
     return statistics.median(paired), min(paired), max(paired)
 
 
 def bench(profile: str, overrides: Sequence[str], threads: int, peers: bool, turns: int) -> dict:
     """All figures. Raises BenchError."""
-    found = measure(["seed", *(PEERS if peers else ())], profile, overrides, threads, turns)
-    seed = found["seed"]
-    for name in [n for n in found if n.startswith("torch")]:
-        if abs(found[name].loss - seed.loss) > SAME_LOSS * seed.loss:
-            raise BenchError(f"{name} starts at loss {found[name].loss}, seed at {seed.loss}: "
+    contenders = measure(["seed", *(PEERS if peers else ())], profile, overrides, threads, turns)
+    seed = contenders["seed"]
+    for name in [n for n in contenders if n.startswith("torch")]:
+        if abs(contenders[name].loss - seed.loss) > MAX_LOSS_DIFFERENCE * seed.loss:
+            raise BenchError(f"{name} starts at loss {contenders[name].loss}, seed at {seed.loss}: "
                              f"they do not compute the same")
     report: dict = {"threads": threads, "contenders": [], "matmul_share": []}
-    for name, one in found.items():
-        facts = asdict(one)
-        ratio = dict(zip(("ratio", "ratio_min", "ratio_max"), ratios(one, seed)))
+    for name, contender in contenders.items():
+        facts = asdict(contender)
+        ratio = dict(zip(("ratio", "ratio_min", "ratio_max"), ratios(contender, seed)))
         report["contenders"].append({
-            "name": name, "step_ms": 1e3 * statistics.median(one.turns), **ratio,
+            "name": name, "step_ms": 1e3 * statistics.median(contender.turns), **ratio,
             **{key: facts[key] for key in ("cold_s", "warm_s", "peak_rss_mb")}})
     for d in WIDTHS:
         widths = [*overrides, f"model.d_model={d}", f"model.d_ff={2 * d}"]

@@ -99,23 +99,23 @@ class Step(torch.nn.Module):
 
 
 def states(config: ModelConfig) -> tuple[torch.Tensor, ...]:
-    """Those before the first byte."""
-    c, found = config, []
+    """The states before the first byte."""
+    c, before = config, []
     for kind in c.layer_kinds:
         if kind == "S":
-            found += [torch.zeros(c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
-                      torch.zeros(c.ssm_heads, c.d_state, c.head_dim)]
+            before += [torch.zeros(c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
+                       torch.zeros(c.ssm_heads, c.d_state, c.head_dim)]
         else:
-            found += [torch.zeros(c.attn_heads, c.sliding_window - 1, c.head_dim)] * 2
-    return (*found, torch.full((c.sliding_window - 1,), -30000.0)) if "A" in c.layer_kinds \
-        else tuple(found)
+            before += [torch.zeros(c.attn_heads, c.sliding_window - 1, c.head_dim)] * 2
+    return (*before, torch.full((c.sliding_window - 1,), -30000.0)) if "A" in c.layer_kinds \
+        else tuple(before)
 
 
 def check(step: Step, brain: TrainedBrain, steps: int = 50) -> None:
-    """That the peer is the same brain. Raises ValueError."""
-    held, reference = states(brain.profile.model), Reference(brain.profile.model, brain.params)
+    """Raises ValueError unless the peer computes what the reference does."""
+    state, reference = states(brain.profile.model), Reference(brain.profile.model, brain.params)
     for byte in range(steps):
-        logits, *held = step(torch.tensor([byte], dtype=torch.int32), *held)
+        logits, *state = step(torch.tensor([byte], dtype=torch.int32), *state)
         expected = reference.step(byte)
         off = float(abs(logits[0].detach().numpy() - expected).max() / np.ptp(expected))
         if not off < 1e-4:

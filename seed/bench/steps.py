@@ -1,8 +1,8 @@
-"""Times one step of exported files side by side, turn by turn, at one thread.
+"""Times one step of exported files, which take turns, with one thread.
 
     python -m seed.bench.steps brain.tflite peer.tflite
 
-Two figures: the runtime's own call, and a whole step from Python, byte in, logits out, states kept.
+Two figures: the runtime's own call, and a whole step from Python: byte in, logits out, states kept.
 Files of another exporter take the byte as an int32 input of one element, and states as inputs and
 outputs in the same order.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from seed.runtime import find_interpreter
 
-TURNS, STEPS, UNTIMED = 20, 200, 20
+TURNS, STEPS_PER_TURN, WARM_UP_STEPS = 20, 200, 20
 
 
 def numbered(tensor: dict) -> tuple[str, list[int]]:
@@ -25,7 +25,7 @@ def numbered(tensor: dict) -> tuple[str, list[int]]:
 
 
 class Contender:
-    """A file, whoever wrote it."""
+    """A file of any exporter."""
 
     def __init__(self, path: Path):
         make, self.runtime = find_interpreter()
@@ -56,14 +56,14 @@ class Contender:
         for into, out in self.states:
             self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
 
-    def turn(self, run) -> list[float]:
+    def turn(self, step_fn) -> list[float]:
         """Microseconds of each of one turn's steps."""
-        for _ in range(UNTIMED):
-            run()
+        for _ in range(WARM_UP_STEPS):
+            step_fn()
         times = []
-        for _ in range(STEPS):
+        for _ in range(STEPS_PER_TURN):
             started = time.perf_counter_ns()
-            run()
+            step_fn()
             times.append((time.perf_counter_ns() - started) / 1e3)
         return times
 
@@ -74,20 +74,20 @@ def main() -> None:
     contenders = [Contender(path) for path in parser.parse_args().files]
     calls: dict[Contender, list[float]] = {c: [] for c in contenders}
     steps: dict[Contender, list[float]] = {c: [] for c in contenders}
-    every: dict[Contender, list[float]] = {c: [] for c in contenders}
+    all_steps: dict[Contender, list[float]] = {c: [] for c in contenders}
     for _ in range(TURNS):
         for c in contenders:
             calls[c].append(median(c.turn(c.call)))
             times = c.turn(c.step)
             steps[c].append(median(times))
-            every[c] += times
+            all_steps[c] += times
     print(f"{contenders[0].runtime}\n{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}"
           f"{'x last':>8}{'p99 us':>8}{'bytes':>12}")
     last = contenders[-1]
     for c in contenders:
-        ratios = [median(a / b for a, b in zip(found[c], found[last])) for found in (calls, steps)]
+        ratios = [median(a / b for a, b in zip(times[c], times[last])) for times in (calls, steps)]
         print(f"{c.name:<24}{median(calls[c]):>9.1f}{ratios[0]:>8.2f}{median(steps[c]):>9.1f}"
-              f"{ratios[1]:>8.2f}{np.percentile(every[c], 99):>8.1f}{c.size:>12,}")
+              f"{ratios[1]:>8.2f}{np.percentile(all_steps[c], 99):>8.1f}{c.size:>12,}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""One contender in a process of its own: it takes steps when it is told to and says how long.
+"""One contender in its own process: it runs steps on request and prints their seconds.
 
     python -m seed.bench.worker CONTENDER PROFILE THREADS [a.b=value ...]
 
-After its third step it prints one JSON line with the clock and the first loss. Then every number n
-on its input makes it take WARM_UP steps and n more, whose seconds it prints as a JSON list; at the
-end of input it prints its peak memory.
+After its third step it prints one JSON line with the time and the first loss. For each number n on
+its input it runs WARM_UP_STEPS steps and n more, and prints the seconds of the latter as a JSON
+list. At the end of its input it prints its peak memory.
 """
 import json
 import sys
@@ -20,12 +20,12 @@ from seed.curriculum.dataset import Batch
 from seed.system_health import peak_rss_mb
 
 LR = 1e-3
-WARM_UP = 3  # untimed steps of a turn: a core that slept is slow at first
+WARM_UP_STEPS = 3  # untimed, at the start of a turn: an idle core is slow at first
 Step = Callable[[], float]
 
 
 def batch(profile: Profile) -> Batch:
-    """Random tokens and targets: every position is learnt."""
+    """Random tokens and targets: every position counts in the loss."""
     shape = (profile.train.batch_size, profile.train.seq_len)
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, profile.model.vocab_size, (2, *shape)).astype(np.int32)
@@ -33,11 +33,11 @@ def batch(profile: Profile) -> Batch:
 
 
 def seed_step(profile: Profile, threads: int) -> Step:
-    """With AdamW for all, as the peers have it."""
+    """With AdamW for all parameters, as the peers."""
     from seed.training.step import Learner
     profile = replace(profile, train=replace(profile.train, optimizer="adamw"))
-    learner, lesson = Learner(profile, threads), batch(profile)
-    return lambda: learner.step(lesson, LR).loss
+    learner, data = Learner(profile, threads), batch(profile)
+    return lambda: learner.step(data, LR).loss
 
 
 def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool) -> Step:
@@ -57,11 +57,11 @@ def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool
     config = profile.train
     optim = torch.optim.AdamW(params, lr=LR, betas=(config.beta1, config.beta2), eps=config.eps,
                               weight_decay=config.weight_decay, fused=True)
-    loss_of = torch.compile(peer.loss) if compiled else peer.loss
+    loss_fn = torch.compile(peer.loss) if compiled else peer.loss
     tokens, targets = (torch.tensor(a, dtype=torch.long) for a in batch(profile))
 
     def step() -> float:
-        loss = loss_of(tokens, targets)
+        loss = loss_fn(tokens, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, config.grad_clip)
         optim.step()
@@ -71,7 +71,7 @@ def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool
 
 
 def matmul_step(profile: Profile, threads: int) -> Step:
-    """Nothing but the products with weight matrices, forward and backward, by numpy's OpenBLAS."""
+    """Only the products with weight matrices, forward and backward, by numpy's OpenBLAS."""
     from seed.wavecore.layout import blocks
     rows = profile.train.batch_size * profile.train.seq_len
     shapes = [a.shape for block in blocks(profile.model) for a in block.arrays
@@ -111,7 +111,7 @@ def main() -> None:
     print(json.dumps({"third_step_at": time.time(), "loss": losses[0]}), flush=True)
     for line in sys.stdin:
         seconds = []
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_STEPS):
             step()
         for _ in range(int(line)):
             start = time.perf_counter()

@@ -1,12 +1,12 @@
-"""Choices by experiment: `python -m seed.experiments.ablate --profile toy --steps 4000 VARIANT...`
+"""Ablations: `python -m seed.experiments.ablate --profile toy --steps 4000 VARIANT...`
 
-Trains every variant of a profile with several seeds, one by one, and compares what they know:
+Trains every variant of a profile with several seeds, one after another, and compares accuracy:
 
     python -m seed.experiments.ablate --steps 4000 --seeds 3 "" "model.beta_max=1.0" "train.lr=1e-3"
 
-A variant is overrides `a.b=value` with spaces between; an empty one is the profile itself. What
---set says holds for all. What has been trained is kept under --out, so that the same command goes
-on after an interruption.
+A variant is overrides `a.b=value` with spaces between; an empty one is the profile itself. --set
+applies to all. Trained brains stay under --out, so that the same command resumes after an
+interruption.
 """
 import argparse
 import hashlib
@@ -23,7 +23,7 @@ import seed
 from seed.curriculum.state import LAST, grade_of
 from seed.storage import RunDir, metrics
 
-FRESH = 200   # last training steps whose mean loss is given: their items were never seen before
+LOSS_STEPS = 200   # last steps whose mean loss is reported; their items are new
 
 
 class Trained(NamedTuple):
@@ -50,15 +50,15 @@ def run(command: str, run_dir: RunDir, options: Sequence[str]) -> dict[str, Any]
 
 def train(run_dir: RunDir, options: Sequence[str], variant: str, threads: int) -> Trained:
     sets = [part for text in variant.split() for part in ("--set", text)]
-    own = ["--threads", str(threads)]
-    run("train", run_dir, [*options, *sets, *own])
-    found = run("eval", run_dir, own)
+    budget = ["--threads", str(threads)]
+    run("train", run_dir, [*options, *sets, *budget])
+    report = run("eval", run_dir, budget)
     losses = [line["loss"] for line in metrics.read(run_dir.metrics, "step")]
-    return Trained(found["holdout"], found["extrapolation"], mean(losses[-FRESH:]))
+    return Trained(report["holdout"], report["extrapolation"], mean(losses[-LOSS_STEPS:]))
 
 
 def version() -> str:
-    """Of the code: what another version has trained is not compared."""
+    """Hash of the code: brains of another version are not compared."""
     digest = hashlib.blake2b(digest_size=4)
     for path in sorted(Path(seed.__file__).parent.rglob("*.[pch]*")):
         if "__pycache__" not in path.parts:
@@ -67,19 +67,21 @@ def version() -> str:
 
 
 def table(results: dict[str, list[Trained]]) -> str:
-    """A line a variant: means over its seeds, and of the holdout its least and most."""
+    """One line a variant: means over its seeds; of the holdout also the least and the most."""
     grades = [g for g in range(1, LAST + 1)
-              if any(grade_of(s["task"]) == g for own in results.values() for s in own[0].holdout)]
+              if any(grade_of(score["task"]) == g
+                     for runs in results.values() for score in runs[0].holdout)]
     width = max(len(name) for name in [*results, "variant", "as in the profile"])
     lines = [f"{'variant':<{width}}  seeds    loss  holdout %   least -  most"
              + "".join(f"   grade {g}" for g in grades) + "   longer"]
-    for name, own in results.items():
-        known = [100 * accuracy(one.holdout) for one in own]
+    for name, runs in results.items():
+        percent = [100 * accuracy(run.holdout) for run in runs]
         lines.append(
-            f"{name or 'as in the profile':<{width}}{len(own):>7}{mean(o.loss for o in own):>8.4f}"
-            f"{mean(known):>11.1f}{min(known):>8.1f} -{max(known):>6.1f}" + "".join(
-                f"{100 * mean(accuracy(one.holdout, g) for one in own):>10.1f}" for g in grades)
-            + f"{100 * mean(accuracy(one.extrapolation) for one in own):>9.1f}")
+            f"{name or 'as in the profile':<{width}}{len(runs):>7}"
+            f"{mean(run.loss for run in runs):>8.4f}"
+            f"{mean(percent):>11.1f}{min(percent):>8.1f} -{max(percent):>6.1f}" + "".join(
+                f"{100 * mean(accuracy(run.holdout, g) for run in runs):>10.1f}" for g in grades)
+            + f"{100 * mean(accuracy(run.extrapolation) for run in runs):>9.1f}")
     return "\n".join(lines)
 
 

@@ -1,9 +1,9 @@
 """What growth is worth: `python -m seed.experiments.growth --minutes 12`
 
-With each seed two brains learn the same lessons for the same time and answer the same holdout: one
-of --profile from scratch, and one that begins in the shape of --small and grows into the other's
-when a share of the time is over. What has been trained is kept under --out, so that the same
-command goes on after an interruption.
+With each seed two brains train for the same time on the same items and are evaluated on the same
+holdout: one of --profile from scratch, and one that begins in the shape of --small and grows into
+--profile after a fraction of the time (--at). Trained brains stay under --out, so that the same
+command resumes after an interruption.
 """
 import argparse
 import json
@@ -26,20 +26,20 @@ def scratch(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
 
 
 def grown(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
-    """Its rate falls when the other's does."""
+    """The learning rate falls at the same time as that of `scratch`."""
     small, large = ([getattr(load_profile(name).model, key) for key in SHAPE]
                     for name in (args.small, args.profile))
-    begun = run_dir.load_newest(lambda text: None)
-    if not begun or [begun.meta["profile"]["model"][key] for key in SHAPE] != large:
+    started = run_dir.load_newest(lambda text: None)
+    if not started or [started.meta["profile"]["model"][key] for key in SHAPE] != large:
         shape = [f"--set=model.{key}={value}" for key, value in zip(SHAPE, small)]
-        left_s = 60 * args.at * args.minutes - (begun.meta["elapsed_s"] if begun else 0.0)
+        left_s = 60 * args.at * args.minutes - (started.meta["elapsed_s"] if started else 0.0)
         train_for(left_s, run_dir, [*recipe(args, seed), *shape, f"--minutes={args.minutes}"])
         run("grow", run_dir, [f"--to={args.profile}"])
     run("train", run_dir, [f"--threads={args.threads}", f"--minutes={args.minutes}"])
 
 
 def train_for(seconds: float, run_dir: RunDir, options: Sequence[str]) -> None:
-    """Stops a run that would go on, so many seconds after its next step."""
+    """Trains for some seconds, counted from the next step, then stops the run."""
     path = run_dir.metrics
     before = len(metrics.read(path, "step"))
     process = subprocess.Popen([sys.executable, "-m", "seed", "train", "--run-dir", str(run_dir),
@@ -47,13 +47,13 @@ def train_for(seconds: float, run_dir: RunDir, options: Sequence[str]) -> None:
     while process.poll() is None and len(metrics.read(path, "step")) == before:
         time.sleep(0.1)
     try:
-        process.wait(max(0.0, seconds))   # one that fails is not waited for
+        process.wait(max(0.0, seconds))   # returns at once if it fails
     except subprocess.TimeoutExpired:
         process.terminate()
     if process.wait():
         sys.exit(process.returncode)
     if not may_grow(checkpoint.read(run_dir.checkpoint).meta):
-        sys.exit(f"the rate in {run_dir} falls already: use a smaller --at")
+        sys.exit(f"cannot grow in {run_dir}: the learning rate falls already; use a smaller --at")
 
 
 def recipe(args: argparse.Namespace, seed: int) -> list[str]:
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                                      description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, required=True, help="of each brain")
     parser.add_argument("--profile", default="seed")
-    parser.add_argument("--small", default="toy", help="whose shape one begins with")
-    parser.add_argument("--at", type=float, default=0.3, help="share of the time, when it grows")
+    parser.add_argument("--small", default="toy", help="profile of the shape before growth")
+    parser.add_argument("--at", type=float, default=0.3, help="fraction of the time before growth")
     parser.add_argument("--set", action="append", default=[], dest="overrides",
                         metavar="a.b=value", help="for all brains")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -85,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 kind(run_dir, args, seed)
                 scores.write_text(json.dumps(
                     run("eval", run_dir, [f"--threads={args.threads}"])), encoding="utf-8")
-            found = json.loads(scores.read_text(encoding="utf-8"))
-            print(f"{seed:<6}{kind.__name__:<9}{found['step']:>7,}"
-                  f"{found['calibration']['loss']:>14.4f}{100 * accuracy(found['holdout']):>11.1f}",
+            report = json.loads(scores.read_text(encoding="utf-8"))
+            print(f"{seed:<6}{kind.__name__:<9}{report['step']:>7,}"
+                  f"{report['calibration']['loss']:>14.4f}"
+                  f"{100 * accuracy(report['holdout']):>11.1f}",
                   flush=True)
     return 0
 

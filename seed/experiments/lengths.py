@@ -1,6 +1,6 @@
-"""What a brain knows beyond its lessons, by length: `python -m seed.experiments.lengths --run-dir BRAIN`
+"""Accuracy by length of the prompt: `python -m seed.experiments.lengths --run-dir BRAIN`
 
-The questions are of the level after a task's last, of up to 256 bytes, and never trained on.
+The prompts are of the level after a task's last, up to 256 bytes long, and never trained on.
 """
 import argparse
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import table
 from seed.storage import RunDir
 
-WIDTH = 40   # bytes of a prompt that count as one length
+BIN_BYTES = 40   # prompts are grouped by length in steps of this
 
 
 def by_length(items: Sequence[Item]) -> list[Item]:
-    """The same items, shortest first; the longest length of their class stands for their level."""
-    return sorted((item._replace(level=-(-(len(item.prompt) - 1) // WIDTH) * WIDTH)
+    """The same items, shortest first; their level is the longest length of their group."""
+    return sorted((item._replace(level=-(-(len(item.prompt) - 1) // BIN_BYTES) * BIN_BYTES)
                    for item in items), key=lambda item: (item.task, item.level))
 
 
@@ -34,10 +34,11 @@ def main() -> None:
     except ConfigError as error:
         parser.error(str(error))
     dataset = Dataset(brain.profile.curriculum, brain.profile.identity, 0)
-    strange = [name for name in args.tasks
+    without = [name for name in args.tasks
                if name not in dataset.tasks or not dataset.tasks[name].extrapolates]
-    if strange:
-        parser.error(f"--tasks {strange[0]}: the brain has no longer questions of it")
+    if without:
+        parser.error(f"--tasks {without[0]}: no extrapolation level; use tasks of the brain "
+                     f"that have one, such as parity")
     longer = {name: len(dataset.tasks[name].levels) + 1 for name in args.tasks}
     items = by_length(dataset.beyond(longer, args.items))
     print(table(brain.scores(items, dataset)).replace("level", "bytes"))

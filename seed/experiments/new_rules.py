@@ -1,8 +1,8 @@
 """New rules from few examples: `python -m seed.experiments.new_rules --run-dir BRAIN`
 
-For each rule, which no lesson has, a copy of the brain is adapted to recorded examples with numbers
-below 100, and examined on a thousand of the other pairs of numbers; the old tasks are examined on
-their holdout before and after. The brain itself stays as it is.
+For each rule, which no task has, a copy of the brain is adapted to recorded examples with numbers
+below 100 and evaluated on a thousand of the remaining pairs; the old tasks are evaluated on their
+holdout before and after. The brain itself is not changed.
 """
 import argparse
 import json
@@ -20,11 +20,11 @@ from seed.curriculum.task import Item
 from seed.evaluation import TrainedBrain
 from seed.storage import RunDir
 
-UNSEEN = 1000
+UNSEEN_PAIRS = 1000   # of each evaluation
 RULES: dict[str, Callable[[int, int], str]] = {   # by the sign between two numbers
-    "&": lambda a, b: str(a + b),       # an addition that is written otherwise
-    "@": lambda a, b: str(max(a, b)),   # an operator that says what compare knows
-    "%": lambda a, b: str(a + b + 1)}   # another sum
+    "&": lambda a, b: str(a + b),       # addition with another sign
+    "@": lambda a, b: str(max(a, b)),   # a new operator, close to compare
+    "%": lambda a, b: str(a + b + 1)}   # addition, plus one
 
 
 def examples(sign: str, seed: int) -> list[tuple[str, str]]:
@@ -34,12 +34,13 @@ def examples(sign: str, seed: int) -> list[tuple[str, str]]:
     return [(f"{a}{sign}{b}=", RULES[sign](a, b)) for a, b in pairs]
 
 
-def exam(run_dir: RunDir, threads: int, data: Path, asked: Sequence[tuple[str, str]]) -> float:
-    """Share of the prompts that are answered exactly."""
+def evaluate(run_dir: RunDir, threads: int, data: Path,
+             pairs: Sequence[tuple[str, str]]) -> float:
+    """Exact match over pairs of prompt and answer, in 0..1."""
     brain = TrainedBrain.load(run_dir, threads)
     alone = replace(brain.profile.curriculum, tasks={str(data): 1.0})
     dataset = Dataset(alone, brain.profile.identity, 0)
-    items = [Item(str(data), 1, prompt.encode(), answer.encode()) for prompt, answer in asked]
+    items = [Item(str(data), 1, prompt.encode(), answer.encode()) for prompt, answer in pairs]
     score, = brain.scores(items, dataset)
     return score.accuracy
 
@@ -51,13 +52,13 @@ def adapt(run_dir: RunDir, data: Path, options: Sequence[str]) -> tuple[float, f
                           text=True)
     if done.returncode:
         sys.exit(done.returncode)
-    found = json.loads(done.stdout)
+    report = json.loads(done.stdout)
 
-    def known(scores: list[dict]) -> float:
+    def accuracy(scores: list[dict]) -> float:
         names = {s["task"] for s in scores} - {str(data)}
         return mean(mean(s["accuracy"] for s in scores if s["task"] == name)
                     for name in sorted(names))
-    return known(found["before"]), known(found["after"])
+    return accuracy(report["before"]), accuracy(report["after"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,26 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    args, options = parser.parse_known_args(argv)   # the others are of seed adapt
+    args, options = parser.parse_known_args(argv)   # the rest goes to seed adapt
     options += [f"--threads={args.threads}"]
     if args.out.exists():
-        parser.error(f"--out {args.out} is there: use another, or remove it")
+        parser.error(f"--out {args.out} exists: name another directory, or remove it")
     parent = RunDir(args.run_dir)
     if not parent.checkpoint.exists():
-        parser.error(f"{parent.checkpoint} is not there: train a brain first")
+        parser.error(f"{args.run_dir} has no brain: train one with --run-dir {args.run_dir}")
     print(f"{'rule':<10}{'seed':>5}{'before %':>10}{'unseen %':>10}{'old tasks %':>20}")
     for sign in RULES:
         for seed in range(args.seeds):
             folder = RunDir(args.out / f"{ord(sign)}-{seed}")
             folder.path.mkdir(parents=True)
             shutil.copyfile(parent.checkpoint, folder.checkpoint)
-            found, data = examples(sign, seed), folder.path / "rule.jsonl"
-            told, unseen = found[:args.examples], found[args.examples:][:UNSEEN]
+            pairs, data = examples(sign, seed), folder.path / "rule.jsonl"
+            unseen = pairs[args.examples:][:UNSEEN_PAIRS]
             data.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n"
-                                    for p, a in told), encoding="utf-8")
-            first = exam(folder, args.threads, data, unseen)
+                                    for p, a in pairs[:args.examples]), encoding="utf-8")
+            first = evaluate(folder, args.threads, data, unseen)
             old = adapt(folder, data, options)
-            after = exam(folder, args.threads, data, unseen)
+            after = evaluate(folder, args.threads, data, unseen)
             print(f"{'12' + sign + '34':<10}{seed:>5}{100 * first:>10.1f}{100 * after:>10.1f}"
                   f"{100 * old[0]:>11.2f} -> {100 * old[1]:>5.2f}", flush=True)
     return 0

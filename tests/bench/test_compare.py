@@ -23,8 +23,8 @@ def contender(name: str, turns: list[float]) -> compare.Contender:
 
 
 def test_ratios_are_paired_turn_by_turn():
-    found = compare.ratios(contender("peer", [2.0, 9.0, 4.0]), contender("seed", [1.0, 3.0, 4.0]))
-    assert found == (2.0, 1.0, 3.0)
+    ratios = compare.ratios(contender("peer", [2.0, 9.0, 4.0]), contender("seed", [1.0, 3.0, 4.0]))
+    assert ratios == (2.0, 1.0, 3.0)
 
 
 def test_a_contender_that_dies_is_named_with_its_last_words():
@@ -33,11 +33,10 @@ def test_a_contender_that_dies_is_named_with_its_last_words():
 
 
 def test_two_real_contenders_take_their_turns():
-    found = compare.measure(["seed", "matmul"], "toy", TINY, 2, 2)
-    for one in found.values():
-        assert len(one.turns) == 2 and min(one.turns) > 0
-        assert 0 < one.warm_s and 0 < one.cold_s and 10 < one.peak_rss_mb < 1000
-    assert found["matmul"].cold_s < found["seed"].cold_s
+    contenders = compare.measure(["seed", "matmul"], "toy", TINY, 2, 2)
+    for measured in contenders.values():
+        assert len(measured.turns) == 2 and min(measured.turns) > 0
+        assert 0 < measured.warm_s and 0 < measured.cold_s and 10 < measured.peak_rss_mb < 1000
 
 
 def test_another_loss_on_the_same_architecture_is_refused(monkeypatch):
@@ -89,11 +88,11 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
 
 def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
     """Both by time, and neither is trained again."""
-    lessons = ["curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2"]
+    tasks = ["curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2"]
     shapes = {"small": (32, 1, 32), "large": (64, 3, 64)}
     for name, (d_model, n_layers, d_ff) in shapes.items():
         (tmp_path / f"{name}.toml").write_text(to_toml(load_profile("toy", [
-            *TINY[3:], *lessons, f"model.d_model={d_model}", f"model.n_layers={n_layers}",
+            *TINY[3:], *tasks, f"model.d_model={d_model}", f"model.n_layers={n_layers}",
             f"model.d_ff={d_ff}", "train.decay_fraction=0.4"])))
     words = ["--minutes=0.2", "--at=0.2", "--seeds", "3", "--threads=1",
              f"--profile={tmp_path}/large.toml", f"--small={tmp_path}/small.toml",
@@ -101,9 +100,9 @@ def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
     assert growth.main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["3", "grown"], ["3", "scratch"]]
-    found = [checkpoint.read(tmp_path / f"out/{kind}-3/checkpoint.safetensors").meta for kind in
+    metas = [checkpoint.read(tmp_path / f"out/{kind}-3/checkpoint.safetensors").meta for kind in
              ("grown", "scratch")]
-    for meta, line in zip(found, lines[1:]):
+    for meta, line in zip(metas, lines[1:]):
         assert [meta["profile"]["model"][key] for key in growth.SHAPE] == [64, 3, 64]
         assert meta["profile"]["train"]["decay_fraction"] == 0.4 and meta["plan"]["decay_start"]
         assert 2.4 < meta["elapsed_s"] < 20.0 and line.split()[2] == f"{meta['step']:,}"
@@ -114,7 +113,7 @@ def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
     assert growth.main(words) == 0 and capsys.readouterr().out.splitlines() == lines
 
 
-def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
+def test_new_rules_are_learnt_by_copies_and_the_brain_is_not_changed(tmp_path, capsys):
     path = brains.untrained(tmp_path / "brain", "fast", *TINY[:3],
                             "curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2")
     before = path.read_bytes()
@@ -123,7 +122,7 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     with pytest.raises(SystemExit):
         new_rules.main(["--run-dir", str(path.parent), "--out", str(path.parent)])
-    assert "is there: use another, or remove it" in capsys.readouterr().err
+    assert "exists: name another directory, or remove it" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         new_rules.main(["--run-dir", str(tmp_path), "--out", str(tmp_path / "none")])
     assert "has no brain" in capsys.readouterr().err and not (tmp_path / "none").exists()
@@ -131,33 +130,33 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_stays(tmp_path, capsys):
         [rule, seed, "0.0"] for rule in ("12&34", "12@34", "12%34") for seed in ("0", "1")]
     assert path.read_bytes() == before
     for copy in tmp_path.glob("rules/*"):
-        told = [json.loads(line) for line in (copy / "rule.jsonl").read_text().splitlines()]
-        assert len(told) == 20 and checkpoint.read(RunDir(copy).checkpoint).meta["adapted"]
+        rows = [json.loads(line) for line in (copy / "rule.jsonl").read_text().splitlines()]
+        assert len(rows) == 20 and checkpoint.read(RunDir(copy).checkpoint).meta["adapted"]
 
 
-def test_a_new_rule_is_shown_by_pairs_that_are_not_asked():
-    told, asked = (set(part) for part in (new_rules.examples("%", 1)[:200],
-                                          new_rules.examples("%", 1)[200:]))
-    assert len(told) == 200 and len(asked) == 9800 and not told & asked
-    assert ("49%97=", "147") in told | asked
+def test_examples_of_a_new_rule_are_not_evaluated():
+    pairs = new_rules.examples("%", 1)
+    shown, unseen = set(pairs[:200]), set(pairs[200:])
+    assert len(shown) == 200 and len(unseen) == 9800 and not shown & unseen
+    assert ("49%97=", "147") in shown | unseen
 
 
-def test_lengths_are_classes_of_forty_bytes_and_lose_no_item():
+def test_lengths_are_groups_of_forty_bytes_and_lose_no_item():
     items = [Item("parity", 4, n * b"1" + b"#", b"1") for n in (256, 41, 80, 81, 120)]
-    found = lengths.by_length(items)
-    assert [item.level for item in found] == [80, 80, 120, 120, 280]
-    assert {item.prompt for item in found} == {item.prompt for item in items}
+    grouped = lengths.by_length(items)
+    assert [item.level for item in grouped] == [80, 80, 120, 120, 280]
+    assert {item.prompt for item in grouped} == {item.prompt for item in items}
 
 
-@pytest.mark.parametrize("tasks, said", [
-    ("juggling", "--tasks juggling: the brain has no longer questions of it"),
-    ("identity", "--tasks identity: the brain has no longer questions of it"),
+@pytest.mark.parametrize("tasks, message", [
+    ("juggling", "--tasks juggling: no extrapolation level"),
+    ("identity", "--tasks identity: no extrapolation level"),
     (None, "has no brain: train one with --run-dir")])
-def test_lengths_refuses_what_it_cannot_ask_in_one_line(tmp_path, monkeypatch, capsys, tasks, said):
+def test_lengths_rejects_in_one_line(tmp_path, monkeypatch, capsys, tasks, message):
     if tasks:
         brains.untrained(tmp_path, "toy", *TINY)
     monkeypatch.setattr("sys.argv", ["lengths", "--run-dir", str(tmp_path),
                                      "--tasks", tasks or "parity"])
     with pytest.raises(SystemExit) as stop:
         lengths.main()
-    assert stop.value.code == 2 and said in capsys.readouterr().err
+    assert stop.value.code == 2 and message in capsys.readouterr().err
