@@ -1,73 +1,75 @@
 """What growth is worth: `python -m seed.experiments.growth --minutes 12`
 
-With each seed two brains train for the same time on the same items and are evaluated on the same
+With each seed two brains train for as long on the same items and are evaluated on the same
 holdout: one of --profile from scratch, and one that begins in the shape of --small and grows into
---profile after a fraction of the time (--at). Trained brains stay under --out, so that the same
+--profile after a fraction of the run (--at). Trained brains stay under --out, so that the same
 command resumes after an interruption.
 """
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from seed.config import Profile, load_profile
+from seed.errors import StopReason
 from seed.experiments.ablate import accuracy, run
-from seed.config import load_profile
-from seed.storage import RunDir, checkpoint, metrics
-from seed.resize.growth_schedule import may_grow
+from seed.storage import RunDir
 
 SHAPE = ("d_model", "n_layers", "d_ff")
 
 
 def scratch(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
-    run("train", run_dir, [*recipe(args, seed), f"--minutes={args.minutes}"])
+    run("train", run_dir, ["--profile", args.profile, f"--seed={seed}", *budget(args),
+                           *(f"--set={text}" for text in args.overrides)])
 
 
 def grown(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
     """The learning rate falls at the same time as that of `scratch`."""
-    small, large = ([getattr(load_profile(name).model, key) for key in SHAPE]
-                    for name in (args.small, args.profile))
-    started = run_dir.load_newest(lambda text: None)
-    if not started or [started.meta["profile"]["model"][key] for key in SHAPE] != large:
-        shape = [f"--set=model.{key}={value}" for key, value in zip(SHAPE, small)]
-        left_s = 60 * args.at * args.minutes - (started.meta["elapsed_s"] if started else 0.0)
-        train_for(left_s, run_dir, [*recipe(args, seed), *shape, f"--minutes={args.minutes}"])
+    large = load_profile(args.profile, [
+        *args.overrides, f"train.seed={seed}", f"train.steps={args.steps or 0}",
+        f"train.minutes={args.minutes or 0.0}"])
+    newest = run_dir.load_newest(lambda text: None)
+    if not newest or newest.meta["profile"]["model"] != asdict(large.model):
+        train_small(run_dir, args, large, newest.meta["elapsed_s"] if newest else 0.0)
         run("grow", run_dir, [f"--to={args.profile}"])
-    run("train", run_dir, [f"--threads={args.threads}", f"--minutes={args.minutes}"])
+    run("train", run_dir, budget(args))
 
 
-def train_for(seconds: float, run_dir: RunDir, options: Sequence[str]) -> None:
-    """Trains for some seconds, counted from the next step, then stops the run."""
-    path = run_dir.metrics
-    before = len(metrics.read(path, "step"))
-    process = subprocess.Popen([sys.executable, "-m", "seed", "train", "--run-dir", str(run_dir),
-                                *options], stdout=subprocess.DEVNULL)
-    while process.poll() is None and len(metrics.read(path, "step")) == before:
-        time.sleep(0.1)
-    try:
-        process.wait(max(0.0, seconds))   # returns at once if it fails
-    except subprocess.TimeoutExpired:
-        process.terminate()
-    if process.wait():
-        sys.exit(process.returncode)
-    if not may_grow(checkpoint.read(run_dir.checkpoint).meta):
-        sys.exit(f"cannot grow in {run_dir}: the learning rate falls already; use a smaller --at")
+def train_small(run_dir: RunDir, args: argparse.Namespace, large: Profile,
+                elapsed_s: float) -> None:
+    """Trains in the shape of args.small up to the fraction args.at of the run."""
+    from seed.training import train
+    shape = load_profile(args.small).model
+    model = replace(large.model, **{key: getattr(shape, key) for key in SHAPE})
+    started = time.monotonic() - elapsed_s
+
+    def is_over(step: int, loss: float, opened: int) -> bool:
+        return (step >= args.at * args.steps if args.steps else
+                time.monotonic() - started >= 60 * args.at * args.minutes)
+    result = train(replace(large, model=model), run_dir, args.threads,
+                   lambda line: print(line, file=sys.stderr), early_stop_fn=is_over)
+    if result.reason is not StopReason.STOPPED_EARLY:
+        sys.exit(f"the brain in {run_dir} did not grow: training {result.reason.value}; if its "
+                 f"learning rate fell before, use a smaller --at")
 
 
-def recipe(args: argparse.Namespace, seed: int) -> list[str]:
-    return ["--profile", args.profile, f"--seed={seed}", f"--threads={args.threads}",
-            *(f"--set={text}" for text in args.overrides)]
+def budget(args: argparse.Namespace) -> list[str]:
+    length = f"--steps={args.steps}" if args.steps else f"--minutes={args.minutes}"
+    return [length, f"--threads={args.threads}"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seed.experiments.growth",
                                      description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, required=True, help="of each brain")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="of each brain")
+    length.add_argument("--steps", type=int, help="of each brain")
     parser.add_argument("--profile", default="seed")
     parser.add_argument("--small", default="toy", help="profile of the shape before growth")
-    parser.add_argument("--at", type=float, default=0.3, help="fraction of the time before growth")
+    parser.add_argument("--at", type=float, default=0.3, help="fraction of the run before growth")
     parser.add_argument("--set", action="append", default=[], dest="overrides",
                         metavar="a.b=value", help="for all brains")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
