@@ -42,6 +42,7 @@ def train_small(run_dir: RunDir, args: argparse.Namespace, large: Profile,
                 elapsed_s: float) -> None:
     """Trains in the shape of args.small up to the fraction args.at of the run."""
     from seed.training import train
+    from seed.training.stop_signals import StopSignals
     shape = load_profile(args.small).model
     model = replace(large.model, **{key: getattr(shape, key) for key in SHAPE})
     started = time.monotonic() - elapsed_s
@@ -50,7 +51,8 @@ def train_small(run_dir: RunDir, args: argparse.Namespace, large: Profile,
         return (step >= args.at * args.steps if args.steps else
                 time.monotonic() - started >= 60 * args.at * args.minutes)
     result = train(replace(large, model=model), run_dir, args.threads,
-                   lambda line: print(line, file=sys.stderr), early_stop_fn=is_over)
+                   lambda line: print(line, file=sys.stderr),
+                   StopSignals(), early_stop_fn=is_over)   # not watched: Ctrl-C ends the process
     if result.reason is not StopReason.STOPPED_EARLY:
         sys.exit(f"the brain in {run_dir} did not grow: training {result.reason.value}; if its "
                  f"learning rate fell before, use a smaller --at")
