@@ -1,0 +1,50 @@
+"""A training step: captured equals eager, and accumulated micro-batches equal the whole batch."""
+import numpy as np
+
+from seed.config import ModelConfig, TrainConfig
+from seed.curriculum.dataset import Batch
+from seed.training import step as step_module
+from seed.training.optim import Optimizer
+from seed.training.step import TrainStep
+from seed.wavecore.model import WaveCore, init_params
+
+SMALL = ModelConfig(d_model=32, d_ff=48, n_layers=2, pattern="SA", sliding_window=4)
+ROWS, T = 4, 5
+
+
+def random_batches(n: int) -> list[Batch]:
+    """The halves of each have different numbers of bytes in the loss mask."""
+    batches = []
+    for i in range(n):
+        tokens, targets = np.random.default_rng(i).integers(0, 256, (2, ROWS, T)).astype(np.int32)
+        targets[:ROWS // 2, 2:] = -1
+        batches.append(Batch(tokens, targets))
+    return batches
+
+
+def train(accumulated: int):
+    """Results of three steps, and weights and moments after them."""
+    model = WaveCore(SMALL, init_params(SMALL, 8), threads=2)
+    optim = Optimizer(model, TrainConfig())
+    step = TrainStep(model, optim, ROWS // accumulated, T, accumulated)
+    results = [step.run(batch, lr) for batch, lr in zip(random_batches(3), (1e-3, 2e-3, 5e-4))]
+    return results, model.state_dict() | optim.state_dict()
+
+
+def test_a_captured_step_equals_an_eager_one_over_changing_batches_and_rates(monkeypatch):
+    captured_results, captured = train(1)
+    monkeypatch.setattr(step_module, "capture", lambda run_fn: run_fn)
+    results, eager = train(1)
+    assert results == captured_results and len({result.loss for result in results}) == 3
+    assert eager.keys() == captured.keys()
+    assert all(np.array_equal(eager[key], captured[key]) for key in eager)
+
+
+def test_two_accumulated_half_batches_step_like_the_whole_batch():
+    """Up to the order of sums."""
+    (whole, after), (halves, after_halves) = train(1), train(2)
+    for result, accumulated in zip(whole, halves, strict=True):
+        assert abs(result.loss - accumulated.loss) < 1e-5 * result.loss
+        assert abs(result.grad_norm - accumulated.grad_norm) < 1e-4 * result.grad_norm
+    for key in init_params(SMALL, 8):
+        assert np.abs(after[key] - after_halves[key]).max() < 1e-4, key
