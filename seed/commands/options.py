@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seed.errors import ConfigError
+from seed.storage import RunDir
 
 if TYPE_CHECKING:
     from seed.config import Profile
     from seed.resize import SearchOptions
-    from seed.storage import RunDir
 
 DEFAULT_PROFILE = "toy"
-MAX = 1e6
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
-    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "steps": (0, 1e18), "memory": (1e-3, MAX),
-    "items": (1, 100_000),
-    "temperature": (0, 100), "max_bytes": (1, MAX), "tokens": (1, 1e18), "turns": (1, MAX),
-    "count": (0, MAX)}
+    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "steps": (0, 1e18), "memory": (1e-3, 1e6),
+    "items": (1, 1e5), "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
+    "turns": (1, 1e6), "count": (0, 1e6)}
 
 
-def run_dir(text: str) -> "RunDir":
-    from seed.storage import RunDir   # which imports numpy
+def run_dir(text: str) -> RunDir:
     return RunDir(Path(text))
 
 
