@@ -72,7 +72,8 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
              "--set=curriculum.tasks={copy=1.0,parity=1.0}", "--set=curriculum.holdout_items=2",
              *(f"--set={text}" for text in TINY[:3]), "", "train.lr=1e-3 train.warmup_steps=5"]
     assert ablate.main(words) == 0
-    last = capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines()
+    *_, first_seed, _, last = [table.splitlines()
+                               for table in capsys.readouterr().out.rstrip().split("\n\n")]
     assert "grade 1" in last[0] and "grade 4" in last[0] and "grade 2" not in last[0]
     assert last[1].startswith("as in the profile") and last[1].split()[4] == "2"
     assert last[2].startswith("train.lr=1e-3 train.warmup_steps=5") and len(last) == 3
@@ -81,8 +82,9 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
     assert sorted((p["train"]["seed"], p["train"]["lr"]) for p in profiles) == [
         (0, 1e-3), (0, 4e-3), (1, 1e-3), (1, 4e-3)]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint.safetensors")}
+    words[words.index("2", 2)] = "1"   # the first seed again
     assert ablate.main(words) == 0
-    assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == last
+    assert capsys.readouterr().out.rstrip().split("\n\n")[-1].splitlines() == first_seed
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
@@ -119,7 +121,7 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_is_not_changed(tmp_path, c
                             "curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2")
     before = path.read_bytes()
     assert new_rules.main(["--run-dir", str(path.parent), "--out", str(tmp_path / "rules"),
-                           "--examples=20", "--seeds=2", "--threads=1", "--steps=2"]) == 0
+                           "--examples=20", "--seeds=1", "--threads=1", "--steps=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     with pytest.raises(SystemExit):
         new_rules.main(["--run-dir", str(path.parent), "--out", str(path.parent)])
@@ -128,7 +130,7 @@ def test_new_rules_are_learnt_by_copies_and_the_brain_is_not_changed(tmp_path, c
         new_rules.main(["--run-dir", str(tmp_path), "--out", str(tmp_path / "none")])
     assert "has no brain" in capsys.readouterr().err and not (tmp_path / "none").exists()
     assert [line.split()[:3] for line in lines[1:]] == [
-        [rule, seed, "0.0"] for rule in ("12&34", "12@34", "12%34") for seed in ("0", "1")]
+        [rule, "0", "0.0"] for rule in ("12&34", "12@34", "12%34")]
     assert path.read_bytes() == before
     for copy in tmp_path.glob("rules/*"):
         rows = [json.loads(line) for line in (copy / "rule.jsonl").read_text().splitlines()]
