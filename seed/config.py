@@ -4,21 +4,29 @@ Each table of a profile ([model], [curriculum], [train], ...) is a frozen datacl
 fields is a key with its default, range and unit. A mistake raises ConfigError, whose one line names
 the key, its value, what is valid and the nearest valid choice.
 """
+import difflib
 import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from seed.errors import ConfigError
-from seed.settings import build, check_multiple, choice, nearest, require, setting
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
 BASE = "base.toml"        # the tasks and the identity that every profile inherits
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
+NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
+
+
+def setting(default: Any, low: float, high: float, unit: str = "", multiple_of: int = 1) -> Any:
+    """A key that is a number from `low` to `high`, or a table of such numbers."""
+    return field(default_factory=lambda: copy(default), metadata={
+        "low": low, "high": high, "unit": unit, "multiple_of": multiple_of})
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class ModelConfig:
     d_conv: int = setting(4, 2, 8, "bytes")
     d_ff: int = setting(128, 16, 4096, multiple_of=LANES)
     sliding_window: int = setting(64, 2, 4096, "bytes")
-    transition: str = choice("delta", "diagonal")
+    transition: Literal["delta", "diagonal"] = "delta"
     beta_max: float = setting(2.0, 0.1, 2.0)
     dt_bias_min: float = setting(-20.0, -100.0, 100.0)
     dt_bias_max: float = setting(-4.0, -100.0, 100.0)
@@ -98,8 +106,8 @@ class TrainConfig:
     warmup_steps: int = setting(100, 0, 10**6, "steps")
     decay_fraction: float = setting(0.5, 0.0, 0.95)      # of the run; in it lr falls linearly to 0
     weight_decay: float = setting(0.1, 0.0, 10.0)
-    optimizer: str = choice("muon", "adamw")             # of matrices; AdamW: of all else
-    trainable: str = choice("all", "no-matrices")
+    optimizer: Literal["muon", "adamw"] = "muon"         # of matrices; AdamW: of all else
+    trainable: Literal["all", "no-matrices"] = "all"
     grad_clip: float = setting(1.0, 1e-6, 1e6)
     eval_every_minutes: float = setting(10.0, 0.0, 1e6, "minutes")
     save_every_minutes: float = setting(1.0, 0.0, 1e6, "minutes")
@@ -122,7 +130,7 @@ class DistillConfig:
 @dataclass(frozen=True)
 class TeacherConfig:
     """A language model that answers questions of the tasks; off while `kind` is empty."""
-    kind: str = choice("", "endpoint", "mock")           # "mock": for tests
+    kind: Literal["", "endpoint", "mock"] = ""           # "mock": for tests
     url: str = ""                                        # such as http://127.0.0.1:8080/v1
     model: str = ""                                      # the server's name of the model
     tasks: dict[str, float] = setting({}, 0.0, 1e6)      # weight of each in the questions
@@ -191,40 +199,93 @@ def from_dict(data: object) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
     if not isinstance(data, dict):
         raise ConfigError(f"a profile is {type(data).__name__}: use a table of tables")
-    profile = build(Profile, data)
+    profile = _build(Profile, data)
     _check_relations(profile)
     return profile
+
+
+def _build(cls: Any, table: dict, prefix: str = "") -> Any:
+    keys, kinds = {key.name: key for key in fields(cls)}, get_type_hints(cls)
+    for name in table:
+        if name not in keys:
+            raise ConfigError(f"{prefix}{name} is unknown{_nearest(name, keys)}")
+    return cls(**{name: _checked(f"{prefix}{name}", value, kinds[name], keys[name].metadata)
+                  for name, value in table.items()})
+
+
+def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
+    """`value` as the key's type and within its limits. An int serves as a float."""
+    if is_dataclass(kind):
+        _require(isinstance(value, dict), name, value, "a table")
+        return _build(kind, value, f"{name}.")
+    if get_origin(kind) is dict:
+        _require(isinstance(value, dict), name, value, "a table")
+        return {key: _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
+                for key, item in value.items()}
+    words, kind = get_args(kind), str if get_origin(kind) is Literal else kind
+    if kind is float and type(value) is int:
+        value = float(value)
+    _require(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
+             name, value, NOUNS[kind])
+    if words:
+        _require(value in words, name, value,
+                 f"{' or '.join(map(repr, words))}{_nearest(value, words)}")
+    if limits:
+        valid = "{low} to {high} {unit}".format(**limits).rstrip()
+        closest = min(max(limits["low"], value), limits["high"])   # low if the value is nan
+        _require(value == closest, name, value, f"{valid}; nearest is {closest}")
+        _check_multiple(name, value, limits["multiple_of"])
+    return value
+
+
+def _check_multiple(name: str, value: float, unit: int) -> None:
+    """Raises ConfigError unless `value` is a multiple of `unit`; 1 allows every number."""
+    below = value // unit * unit
+    closest = below if below and 2 * (value - below) < unit else below + unit
+    _require(unit == 1 or value == below, name, value,
+             f"a multiple of {unit}; nearest is {closest}")
+
+
+def _require(holds: object, name: str, value: object, use: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {value!r}: use {use}")
+
+
+def _nearest(key: str, valid: Iterable[str]) -> str:
+    """The end of a message that names the valid key most like `key`."""
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
+    return f"; nearest is {close[0]}" if close else ""
 
 
 def _check_relations(profile: Profile) -> None:
     """What one key demands of another."""
     m, c, g = profile.model, profile.curriculum, profile.governor
     play, teacher = profile.selfplay, profile.teacher
-    require(m.pattern and not set(m.pattern) - set("SA"),
-            f"model.pattern is {m.pattern!r}: use only S (SSM) and A (attention), as in 'SSA'")
+    _require(m.pattern and not set(m.pattern) - set("SA"), "model.pattern", m.pattern,
+             "only S (SSM) and A (attention), as in 'SSA'")
     # RoPE rotates halves of a head
-    check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
-    check_multiple("model.d_model", m.d_model, m.head_dim)
-    require(m.dt_bias_min <= m.dt_bias_max,
-            f"model.dt_bias_min is {m.dt_bias_min}: use at most dt_bias_max ({m.dt_bias_max})")
-    require(any(c.tasks.values()),
-            "curriculum.tasks has no weight above 0: name a task, such as copy = 1.0")
-    require(c.keep_mark <= c.pass_mark,
-            f"curriculum.keep_mark is {c.keep_mark}: use at most pass_mark ({c.pass_mark})")
-    require(play.verify or play.votes > 1 and play.temperature,
-            "selfplay.verify is false, so only votes tell what is right: use at least 2 votes and "
-            "a temperature above 0")
-    require(any(teacher.tasks.values()) or not teacher.kind,
-            "teacher.tasks has no weight above 0: name a task, such as teacher.tasks.add=1")
-    require(teacher.kind != "mock" or not teacher.propose_fraction,
-            f"teacher.propose_fraction is {teacher.propose_fraction}: use 0, the mock writes no "
-            f"questions")
-    require(play.data_fraction + teacher.data_fraction <= MAX_DATA_FRACTION,
-            f"selfplay.data_fraction and teacher.data_fraction are {play.data_fraction} and "
-            f"{teacher.data_fraction}: use at most {MAX_DATA_FRACTION} for both together")
-    require(g.resume_c < g.slow_c < g.pause_c,
-            f"governor.slow_c is {g.slow_c}: use more than resume_c ({g.resume_c}) and less than "
-            f"pause_c ({g.pause_c})")
+    _check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
+    _check_multiple("model.d_model", m.d_model, m.head_dim)
+    _require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
+             f"at most dt_bias_max ({m.dt_bias_max})")
+    if not any(c.tasks.values()):
+        raise ConfigError("curriculum.tasks has no weight above 0: name a task, such as copy = 1.0")
+    _require(c.keep_mark <= c.pass_mark, "curriculum.keep_mark", c.keep_mark,
+             f"at most pass_mark ({c.pass_mark})")
+    if not (play.verify or play.votes > 1 and play.temperature):
+        raise ConfigError("selfplay.verify is false, so only votes tell what is right: use at "
+                          "least 2 votes and a temperature above 0")
+    if teacher.kind and not any(teacher.tasks.values()):
+        raise ConfigError("teacher.tasks has no weight above 0: name a task, such as "
+                          "teacher.tasks.add=1")
+    _require(teacher.kind != "mock" or not teacher.propose_fraction, "teacher.propose_fraction",
+             teacher.propose_fraction, "0, the mock writes no questions")
+    if play.data_fraction + teacher.data_fraction > MAX_DATA_FRACTION:
+        raise ConfigError(f"selfplay.data_fraction and teacher.data_fraction are "
+                          f"{play.data_fraction} and {teacher.data_fraction}: use at most "
+                          f"{MAX_DATA_FRACTION} for both together")
+    _require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
+             f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")
 
 
 def profiles_dir() -> Path:
@@ -246,7 +307,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     except FileNotFoundError:
         shipped = sorted(p.stem for p in profiles_dir().glob("*.toml") if p.name != BASE)
         raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
-                          f".toml file{nearest(name, shipped)}") from None
+                          f".toml file{_nearest(name, shipped)}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
     base = tomllib.loads((profiles_dir() / BASE).read_text(encoding="utf-8"))
@@ -278,30 +339,28 @@ def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) 
 
 def _put(data: dict, keys: Sequence[str], value: object) -> None:
     *tables, key = keys
-    for i, name in enumerate(tables):
+    for i, name in enumerate(tables, 1):
         data = data.setdefault(name, {})
-        if not isinstance(data, dict):
-            raise ConfigError(f"{'.'.join(tables[:i + 1])} is {data!r}: use a table")
+        _require(isinstance(data, dict), ".".join(tables[:i]), data, "a table")
     data[key] = value
 
 
 def to_toml(profile: Profile) -> str:
     """A profile file that `load_profile` reads as the same profile."""
-    lines = []
-    for name, value in profile.to_dict().items():
-        if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{_toml_key(k)} = {_toml(v)}" for k, v in value.items())]
-        else:
-            lines.append(f"{name} = {_toml(value)}")
+    tables = profile.to_dict()
+    lines = _toml_lines({"name": tables.pop("name")})
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_toml_lines(table)]
     return "\n".join(lines) + "\n"
 
 
-def _toml_key(key: str) -> str:
-    return key if key.isidentifier() and key.isascii() else _toml(key)
+def _toml_lines(table: dict) -> list[str]:
+    return [f"{key if key.isidentifier() and key.isascii() else _toml(key)} = {_toml(value)}"
+            for key, value in table.items()]
 
 
 def _toml(value: object) -> str:
     """TOML writes numbers, booleans and, DEL aside, the escapes of a string as JSON does."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_toml_key(k)} = {_toml(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(_toml_lines(value))}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

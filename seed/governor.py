@@ -1,9 +1,9 @@
 """Decides from sensor readings whether training may continue: a pure function, history in and out.
 
 It can slow a run down, pause it, ask for a checkpoint or stop it; it never changes what the run
-computes. If a sensor stops responding, training runs at reduced duty; an active pause stays. The
-temperatures and memory limits are in the profile's [governor] table.
+computes. If a sensor stops responding, training runs at reduced duty; an active pause stays.
 """
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -23,11 +23,11 @@ FIRMWARE_S = 60.0            # a throttling report of the firmware counts for so
 SAVE_INTERVAL_S = 300.0      # between two checkpoints while one under-voltage lasts
 SAVE_INTERVAL_NEW_S = 60.0   # if it ended and began again: it may come and go within seconds
 
+FIRMWARE_TEXTS = {"throttled": "throttled", "soft_limit": "soft temperature limit"}   # slow a run
 RUN, SLOW, PAUSE, STOP = "run", "slow", "pause", "stop"
 
 
 class Cause(StrEnum):
-    """What a decision other than RUN is due to."""
     NONE = "none"
     MEMORY = "memory"
     HEAT = "heat"
@@ -40,7 +40,7 @@ class Decision(NamedTuple):
     duty: float          # fraction of the time that may be spent training; 0 if paused or stopped
     save: bool           # write a checkpoint now
     reason: str          # for a person; empty when nothing is wrong
-    cause: Cause = Cause.NONE
+    cause: Cause = Cause.NONE   # of an action other than RUN
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def decide(config: GovernorConfig, history: History, health: Health,
     history = _update_firmware(_update_zones(history, health, now_s), health, now_s)
     decision = _by_heat(config, history, health, now_s)
     if save:
-        reason = "; ".join(filter(None, ("under-voltage: checkpoint now", decision.reason)))
+        reason = f"under-voltage: checkpoint now; {decision.reason}".removesuffix("; ")
         decision = decision._replace(save=True, reason=reason)
     return decision, replace(history, mode=decision.action)
 
@@ -101,7 +101,7 @@ def ceiling_mb(config: GovernorConfig, health: Health) -> float:
 
 def _under_voltage(health: Health, history: History, now_s: float) -> tuple[bool, History]:
     """Whether to save because of it: when it begins, and again while it lasts."""
-    before, now = history.under_voltage, bool(health.throttled.under_voltage)
+    before, now = history.under_voltage, bool(health.throttled.now()["under_voltage"])
     history = replace(history, under_voltage=now)
     interval_s = SAVE_INTERVAL_S if before else SAVE_INTERVAL_NEW_S
     if not now or (history.saved_s is not None and now_s - history.saved_s < interval_s):
@@ -149,45 +149,42 @@ def _unknown(zone: Zone, was_trusted: bool, now_s: float, reason: str) -> Zone:
 
 
 def _update_firmware(history: History, health: Health, now_s: float) -> History:
-    """The history with what the firmware reports now, or reported within FIRMWARE_S: its bits come
-    and go within seconds."""
-    bits = health.throttled
-    now = [name for name, on in (("throttled", bits.throttled),
-                                 ("soft temperature limit", bits.soft_limit)) if on]
-    if now:
-        return replace(history, firmware=", ".join(now), firmware_s=now_s)
+    """The history with what the firmware has reported within FIRMWARE_S: its bits flicker."""
+    bits = health.throttled.now()
+    reports = [text for name, text in FIRMWARE_TEXTS.items() if bits[name]]
+    if reports:
+        return replace(history, firmware=", ".join(reports), firmware_s=now_s)
     if history.firmware_s is not None and now_s - history.firmware_s < FIRMWARE_S:
         return history
     return replace(history, firmware="", firmware_s=None)
 
 
-def _by_heat(config: GovernorConfig, history: History, health: Health,
-             now_s: float) -> Decision:
+def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: float) -> Decision:
     """Between two thresholds the mode stays: that is the hysteresis."""
     if not config.thermal or (not history.zones and not health.board):
         return Decision(RUN, 1.0, False, "")  # a PC or server without a sensor protects itself
     zones = history.zones
-    temp = max((z.temp_c for z in zones.values() if z.temp_c is not None), default=None)
+    temps = [z.temp_c for z in zones.values() if z.temp_c is not None]
+    temp_c = max(temps, default=-math.inf)
     lost_s = max((z.lost_s for z in zones.values() if z.lost_s is not None), default=None)
     reasons = sorted((z.lost_s is None, f"{name}: {z.reason}") for name, z in zones.items()
                      if z.temp_c is None)
     unknown = f"temperature unknown: {reasons[0][1] if reasons else 'no thermal zone'}"
     if history.mode == PAUSE and lost_s is not None and now_s - lost_s < COOLING_S:
-        return Decision(PAUSE, 0.0, False, f"{unknown}; resumes {COOLING_S:.0f} s after the sensor "
-                        "was lost", Cause.UNKNOWN_TEMPERATURE)
-    if temp is not None and (temp >= config.pause_c or (
-            history.mode == PAUSE and temp > config.resume_c)):
-        reason = f"{temp:.1f} C; resumes at {config.resume_c:.0f} C"
+        reason = f"{unknown}; resumes {COOLING_S:.0f} s after the sensor was lost"
+        return Decision(PAUSE, 0.0, False, reason, Cause.UNKNOWN_TEMPERATURE)
+    still_warm = temp_c > config.resume_c
+    if temp_c >= config.pause_c or (history.mode == PAUSE and still_warm):
+        reason = f"{temp_c:.1f} C; resumes at {config.resume_c:.0f} C"
         return Decision(PAUSE, 0.0, False, reason, Cause.HEAT)
     if history.firmware:
         reason = f"the firmware reports: {history.firmware}"
         return Decision(SLOW, SLOW_DUTY, False, reason, Cause.FIRMWARE)
-    if temp is not None and (temp >= config.slow_c or (
-            history.mode != RUN and temp > config.resume_c)):
-        headroom = (config.pause_c - temp) / (config.pause_c - config.slow_c)
+    if temp_c >= config.slow_c or (history.mode != RUN and still_warm):
+        headroom = (config.pause_c - temp_c) / (config.pause_c - config.slow_c)
         duty = SLOW_DUTY + (1 - SLOW_DUTY) * min(1.0, max(0.0, headroom))
         duty = duty if lost_s is None else min(duty, UNKNOWN_DUTY)
-        return Decision(SLOW, duty, False, f"{temp:.1f} C", Cause.HEAT)
-    if temp is None or lost_s is not None:
+        return Decision(SLOW, duty, False, f"{temp_c:.1f} C", Cause.HEAT)
+    if not temps or lost_s is not None:
         return Decision(SLOW, UNKNOWN_DUTY, False, unknown, Cause.UNKNOWN_TEMPERATURE)
     return Decision(RUN, 1.0, False, "")

@@ -1,9 +1,8 @@
 """Sensors of the board and of this process. Read-only; no public function raises.
 
-Every reader takes the root of the file system that it reads, so that a test can give another. What
-cannot be read is a Reading without a value but with a reason: unknown is never 0. Memory is in MB
-of 2**20 bytes. The bits of `get_throttled` and the paths in sysfs are of the Raspberry Pi's
-documentation.
+Every reader takes the root of the file system, so that a test can give another. What cannot be read
+is a Reading without a value but with a reason: unknown is never 0. Memory is in MB of 2**20 bytes.
+Source of the bits of `get_throttled` and of the paths in sysfs: the Raspberry Pi's documentation.
 """
 import errno
 import functools
@@ -14,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path("/")
 MB = 2 ** 20
+THROTTLE_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_limit")   # bits 0 to 3
+SINCE_BOOT_BIT = 16   # the first of the four that say what happened at any time since boot
 
 
 @dataclass(frozen=True)
@@ -35,30 +36,13 @@ class Throttled:
             return None
         return bool(self.bits >> number & 1)
 
-    @property
-    def under_voltage(self) -> bool | None:
-        return self._bit(0)
-
-    @property
-    def frequency_capped(self) -> bool | None:
-        return self._bit(1)
-
-    @property
-    def throttled(self) -> bool | None:
-        return self._bit(2)
-
-    @property
-    def soft_limit(self) -> bool | None:
-        return self._bit(3)
-
     def now(self) -> dict[str, bool | None]:
-        return {"under_voltage": self.under_voltage, "frequency_capped": self.frequency_capped,
-                "throttled": self.throttled, "soft_limit": self.soft_limit}
+        return {name: self._bit(i) for i, name in enumerate(THROTTLE_BITS)}
 
     @property
     def since_boot(self) -> list[str]:
-        """What happened at any time since boot (bits 16 to 19), by the names of now()."""
-        return [name for i, name in enumerate(self.now()) if self._bit(16 + i)]
+        """What happened at any time since boot, by the names of now()."""
+        return [name for i, name in enumerate(THROTTLE_BITS, SINCE_BOOT_BIT) if self._bit(i)]
 
 
 @dataclass(frozen=True)
@@ -79,19 +63,15 @@ class Health:
 
     def readings(self) -> dict[str, Reading]:
         """Every number by name; those of the thermal zones as `temp_c ZONE`."""
-        zones = {f"temp_c {name}": r for name, r in self.zones_c.items()} or {
-            "temp_c": self.temp_c}
-        return zones | {key: value for key, value in vars(self).items()
-                        if isinstance(value, Reading)}
+        zones = {f"temp_c {name}": r for name, r in self.zones_c.items()} or {"temp_c": self.temp_c}
+        return zones | {name: r for name, r in vars(self).items() if isinstance(r, Reading)}
 
     @property
     def temp_c(self) -> Reading:
         """The hottest zone's."""
         temps = [r.value for r in self.zones_c.values() if r.value is not None]
-        if temps:
-            return Reading(max(temps))
-        reasons = [r.reason for r in self.zones_c.values()]
-        return Reading(None, reasons[0] if reasons else "no thermal zone")
+        reasons = [r.reason for r in self.zones_c.values()] or ["no thermal zone"]
+        return Reading(max(temps)) if temps else Reading(None, reasons[0])
 
 
 def read(run_dir: Path, root: Path = ROOT) -> Health:
@@ -99,13 +79,20 @@ def read(run_dir: Path, root: Path = ROOT) -> Health:
     disk, inodes = free_space(run_dir)
     rss, peak = tree_mb(root)
     return Health(board(root), zones_c(root), throttled(root), clock_fraction(root), fan_rpm(root),
-                  rss, peak, meminfo_mb("MemAvailable", root),
-                  swap_used_mb(root), cgroup_limit_mb(root), disk, inodes)
+                  rss, peak, mem_available_mb(root), swap_used_mb(root), cgroup_limit_mb(root),
+                  disk, inodes)
 
 
 def _text(path: Path) -> str:
     """The stripped contents of a file. Raises OSError."""
     return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _text_or_empty(path: Path) -> str:
+    try:
+        return _text(path)
+    except OSError:
+        return ""
 
 
 def _reading(read_fn: Callable[[], float]) -> Reading:
@@ -119,29 +106,19 @@ def _reading(read_fn: Callable[[], float]) -> Reading:
 
 def board(root: Path = ROOT) -> str:
     """The board's model in the device tree; empty where there is none."""
-    try:
-        return _text(root / "proc/device-tree/model").rstrip("\0")
-    except OSError:
-        return ""
+    return _text_or_empty(root / "proc/device-tree/model").rstrip("\0")
 
 
 def boot_id(root: Path = ROOT) -> str:
     """The kernel's id of this boot; empty where it gives none."""
-    try:
-        return _text(root / "proc/sys/kernel/random/boot_id")
-    except OSError:
-        return ""
+    return _text_or_empty(root / "proc/sys/kernel/random/boot_id")
 
 
 def zones_c(root: Path = ROOT) -> dict[str, Reading]:
-    """Degrees Celsius of every thermal zone, by its type; the zone's name follows if two share it.
-    """
+    """Of every thermal zone, by its type; the zone's name follows a type that is taken."""
     temps: dict[str, Reading] = {}
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
-        try:
-            name = _text(zone / "type") or zone.name
-        except OSError:
-            name = zone.name
+        name = _text_or_empty(zone / "type") or zone.name
         name = name if name not in temps else f"{name} {zone.name}"
         temps[name] = _reading(lambda: int(_text(zone / "temp")) / 1000)
     return temps
@@ -197,19 +174,24 @@ def fan_rpm(root: Path = ROOT) -> Reading:
     return _reading(lambda: int(_text(paths[0])))
 
 
-def _status_mb(folder: Path, *fields: str) -> list[float]:
-    """Fields of a process's status. Raises OSError, KeyError, ValueError, IndexError."""
-    rows = dict(line.split(":", 1) for line in _text(folder / "status").splitlines() if ":" in line)
-    return [int(rows[field].split()[0]) / 1024 for field in fields]
+def _rows(path: Path) -> dict[str, str]:
+    """The `NAME: VALUE` lines of a file of /proc. Raises OSError."""
+    return dict(line.split(":", 1) for line in _text(path).splitlines() if ":" in line)
 
 
-def _memory_mb(folder: Path) -> float:
-    """A process's memory, resident or swapped out: compressing it (zram) frees nothing."""
-    resident, = _status_mb(folder, "VmRSS")
-    try:
-        return resident + _status_mb(folder, "VmSwap")[0]
-    except KeyError:
-        return resident  # a kernel without swap
+def _mb(size: str) -> float:
+    """Of `NUMBER kB`. Raises ValueError, IndexError."""
+    return int(size.split()[0]) / 1024
+
+
+def _memory_mb(process: Path) -> float:
+    """Resident or swapped out: compressing memory (zram) frees nothing."""
+    rows = _rows(process / "status")
+    return _mb(rows["VmRSS"]) + _mb(rows.get("VmSwap", "0"))   # absent in a kernel without swap
+
+
+def _peak_mb(process: Path) -> float:
+    return _mb(_rows(process / "status")["VmHWM"])
 
 
 def _children(folder: Path) -> list[str]:
@@ -251,12 +233,11 @@ def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading
         name = str(pid) if pid else process.readlink().name
     except OSError:
         name = str(os.getpid())
-    totals = [_reading(lambda: _memory_mb(process)),
-              _reading(lambda: _status_mb(process, "VmHWM")[0])]
+    totals = [_reading(lambda: _memory_mb(process)), _reading(lambda: _peak_mb(process))]
     for descendant in _descendants(root, name):
         folder = root / "proc" / descendant
         try:
-            sizes = [_memory_mb(folder), *_status_mb(folder, "VmHWM")]
+            sizes = [_memory_mb(folder), _peak_mb(folder)]
         except (OSError, ValueError, KeyError, IndexError):
             continue  # the process ended meanwhile
         totals = [Reading(total.value + mb) if total.value is not None else total
@@ -264,50 +245,37 @@ def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading
     return totals[0], totals[1]
 
 
-def rss_mb(root: Path = ROOT) -> float | None:
-    """Resident memory of this process alone, or None."""
-    return _reading(lambda: _status_mb(root / "proc/self", "VmRSS")[0]).value
-
-
 def peak_rss_mb(root: Path = ROOT) -> float | None:
     """The highest resident memory of this process so far, or None."""
-    return _reading(lambda: _status_mb(root / "proc/self", "VmHWM")[0]).value
+    return _reading(lambda: _peak_mb(root / "proc/self")).value
 
 
-def _meminfo(root: Path) -> dict[str, float]:
-    rows = (line.split() for line in _text(root / "proc/meminfo").splitlines())
-    return {row[0].rstrip(":"): int(row[1]) / 1024 for row in rows if len(row) >= 2}
-
-
-def meminfo_mb(field: str, root: Path = ROOT) -> Reading:
-    """A field of /proc/meminfo."""
-    return _reading(lambda: _meminfo(root)[field])
+def mem_available_mb(root: Path = ROOT) -> Reading:
+    return _reading(lambda: _mb(_rows(root / "proc/meminfo")["MemAvailable"]))
 
 
 def swap_used_mb(root: Path = ROOT) -> Reading:
     def read_fn() -> float:
-        fields = _meminfo(root)
-        return fields["SwapTotal"] - fields["SwapFree"]
+        rows = _rows(root / "proc/meminfo")
+        return _mb(rows["SwapTotal"]) - _mb(rows["SwapFree"])
     return _reading(read_fn)
 
 
 def cgroup_limit_mb(root: Path = ROOT) -> Reading:
     """The smallest memory.max from this process's group upwards (cgroup v2); inf if none is set."""
-    def read_fn() -> float:
-        lines = _text(root / "proc/self/cgroup").splitlines()
-        path = next(line[3:] for line in [*lines, "0::"] if line.startswith("0::"))
-        group = root / "sys/fs/cgroup" / path.strip("/")
-        limits = []
-        for folder in (group, *group.parents):
-            if (folder / "memory.max").exists():
-                text = _text(folder / "memory.max")
-                limits.append(float("inf") if text == "max" else int(text) / MB)
-            if folder == root / "sys/fs/cgroup":
-                break
-        if not limits:
-            raise OSError(errno.ENOENT, "the memory controller is off", str(group))
-        return min(limits)
-    return _reading(read_fn)
+    return _reading(lambda: _cgroup_limit_mb(root, root / "sys/fs/cgroup"))
+
+
+def _cgroup_limit_mb(root: Path, top: Path) -> float:
+    lines = _text(root / "proc/self/cgroup").splitlines()
+    path = next(line[3:] for line in [*lines, "0::"] if line.startswith("0::"))
+    group = top / path.strip("/")
+    files = [folder / "memory.max" for folder in (group, *group.parents)
+             if folder.is_relative_to(top)]
+    limits = [_text(file) for file in files if file.exists()]
+    if not limits:
+        raise OSError(errno.ENOENT, "the memory controller is off", str(group))
+    return min(float("inf") if limit == "max" else int(limit) / MB for limit in limits)
 
 
 def free_space(folder: Path) -> tuple[Reading, Reading]:
@@ -317,8 +285,6 @@ def free_space(folder: Path) -> tuple[Reading, Reading]:
     except OSError as error:
         unknown = Reading(None, f"{folder}: {error.strerror}")
         return unknown, unknown
-    if not status.f_files:
-        inodes = Reading(None, "this file system does not count inodes")
-    else:
-        inodes = Reading(status.f_favail)
-    return Reading(status.f_bavail * status.f_frsize / MB), inodes
+    uncounted = Reading(None, "this file system does not count inodes")
+    return (Reading(status.f_bavail * status.f_frsize / MB),
+            Reading(status.f_favail) if status.f_files else uncounted)

@@ -15,19 +15,20 @@ def test_memory_and_the_hottest_zone_are_read(tmp_path):
     write(tmp_path, "sys/class/thermal/thermal_zone0/temp", "41500\n")
     write(tmp_path, "sys/class/thermal/thermal_zone1/temp", "63250\n")
     write(tmp_path, "sys/class/thermal/thermal_zone2/temp", "broken")
-    assert system_health.rss_mb(tmp_path) == 2.0
+    assert system_health.tree_mb(tmp_path) == (Reading(2.0), Reading(4.0))
     assert system_health.peak_rss_mb(tmp_path) == 4.0
     assert system_health.temp_c(tmp_path) == pytest.approx(63.25)
 
 
 def test_what_cannot_be_read_is_unknown(tmp_path):
-    assert system_health.rss_mb(tmp_path) is None and system_health.temp_c(tmp_path) is None
+    assert system_health.peak_rss_mb(tmp_path) is None and system_health.temp_c(tmp_path) is None
     write(tmp_path, "proc/self/status", "VmRSS:\nVmHWM: x kB\n")
-    assert system_health.rss_mb(tmp_path) is None and system_health.peak_rss_mb(tmp_path) is None
+    assert [reading.value for reading in system_health.tree_mb(tmp_path)] == [None, None]
+    assert system_health.peak_rss_mb(tmp_path) is None
 
 
 def test_this_process_reports_its_memory():
-    assert 10 < system_health.rss_mb() <= system_health.peak_rss_mb()
+    assert 10 < system_health.tree_mb()[0].value and system_health.peak_rss_mb() > 10
 
 
 @pytest.fixture
@@ -64,8 +65,8 @@ def test_every_sensor_of_a_pi_is_read(board):
     assert health.board == "Raspberry Pi 5 Model B Rev 1.0"
     assert health.zones_c == {"cpu-thermal": Reading(41.5)} and health.temp_c == Reading(41.5)
     bits = health.throttled
-    assert (bits.under_voltage, bits.frequency_capped, bits.throttled, bits.soft_limit) == \
-        (True, False, True, False)
+    assert bits.now() == {"under_voltage": True, "frequency_capped": False, "throttled": True,
+                          "soft_limit": False}
     assert bits.since_boot == ["under_voltage", "throttled"]
     assert health.clock_fraction == Reading(0.625) and health.fan_rpm == Reading(3210)
     assert health.rss_mb == Reading(4.0), "this process and the compiler that it started"
@@ -89,7 +90,8 @@ def test_without_throttle_bits_the_under_voltage_alarm_is_read(board):
     for alarm in (True, False):
         write(board, "sys/class/hwmon/hwmon3/in0_lcrit_alarm", f"{alarm:d}\n")
         bits = system_health.throttled(board)
-        assert bits.under_voltage is alarm and bits.throttled is None and not bits.since_boot
+        assert bits.now()["under_voltage"] is alarm and bits.now()["throttled"] is None
+        assert not bits.since_boot
 
 
 def test_swapped_out_memory_counts(board):
@@ -112,4 +114,4 @@ def test_no_broken_file_raises_and_every_unknown_reading_has_a_reason(board):
 def test_under_an_empty_root_every_reading_is_unknown(tmp_path):
     health = system_health.read(tmp_path / "none", tmp_path)
     assert all(r.value is None and r.reason for r in health.readings().values())
-    assert health.throttled.bits is None and health.throttled.under_voltage is None
+    assert health.throttled.bits is None and set(health.throttled.now().values()) == {None}

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from seed.config import from_dict
 from seed.curriculum.state import CurriculumState
 from seed.errors import CheckpointError, ConfigError
-from seed.system_health import MB, meminfo_mb
+from seed.system_health import MB, mem_available_mb
 
 FORMAT = 5
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
@@ -151,7 +151,7 @@ def read(path: Path) -> Checkpoint:
         with _open(path) as file:
             meta = _meta(path, file)
             size = os.fstat(file.fileno()).st_size
-            available = meminfo_mb("MemAvailable").value
+            available = mem_available_mb().value
             if available is not None and 2 * size > available * MB / 2:
                 raise CheckpointError(f"{path} has {size / MB:.0f} MB: reading it takes more than "
                                       f"half of the available memory; use a smaller brain")

@@ -6,7 +6,7 @@ from seed.config import load_profile
 from seed.export.reference import Reference
 from seed.export.verify import delegate_coverage, free_run
 from seed.runtime import Brain
-from seed.system_health import rss_mb
+from seed.system_health import tree_mb
 from tests.support import brains
 from tests.support.brains import exported
 from tests.support.tflite import LOOKUP, SMALL
@@ -79,10 +79,10 @@ def test_a_hundred_thousand_steps_do_not_drift_or_leak(tmp_path, target):
     toy = brains.trained(brains.untrained(tmp_path, "toy"))
     file, reference = Brain(exported(toy, tmp_path / "f", target=target)), reference_of(toy)
     free_run(file, [reference.step], 1000)
-    before_mb, reference = rss_mb(), reference_of(toy)
+    before_mb, reference = tree_mb()[0].value, reference_of(toy)
     agreement = free_run(file, [reference.step], 100_000, seed=1)[0]
     assert agreement.relative_delta < 1e-3 and agreement.steps == 100_000, agreement
-    assert rss_mb() - before_mb < 3
+    assert tree_mb()[0].value - before_mb < 3
     print(f"{target}: {agreement}")
 
 
