@@ -52,8 +52,7 @@ class ModelConfig:
 
     @property
     def stream_eps(self) -> float:
-        """`norm_eps` for norms over channels. It holds at d_model 64 and falls with the mean over
-        more channels, so that a brain that grows computes the same."""
+        """`norm_eps` at d_model 64; scaled so that a brain that grows computes the same."""
         return self.norm_eps * 64 / self.d_model
 
     @property

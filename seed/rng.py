@@ -26,8 +26,6 @@ def stream(seed: int, purpose: Stream, index: int) -> np.random.Generator:
 
 
 def dice(seed: int, purpose: Stream, index: int) -> random.Random:
-    """A generator for code that draws one small number at a time, five times faster than numpy.
-
-    Draw only with `.random()`, the one method whose numbers Python keeps across versions.
-    """
+    """A generator that draws one small number at a time five times faster than numpy does. Use only
+    `.random()`, the one method whose numbers Python keeps across versions."""
     return random.Random(int.from_bytes(stream(seed, purpose, index).bytes(16), "little"))

@@ -141,13 +141,9 @@ class Brain:
             raise BrainError(f"{name}: {' '.join(str(error).split())}; use {self.runtime} "
                              f"{min_version} or newer") from None
         prefill, explicit = self.description["prefill"], self.description["explicit_state"]
-        signatures = ["step"]
-        if not explicit:
-            signatures.append("reset")
-        if prefill:
-            signatures.append(f"prefill_{prefill}")
-        for signature in signatures:
-            if signature not in self.interpreter.get_signature_list():
+        required = {"step": True, "reset": not explicit, f"prefill_{prefill}": prefill > 0}
+        for signature, is_required in required.items():
+            if is_required and signature not in self.interpreter.get_signature_list():
                 raise BrainError(f"{name} has no signature {signature!r}: export it again")
         self.vocabulary = self.description["vocabulary"]
         self.step_times_s: deque[float] = deque(maxlen=MAX_TIMED_STEPS)
@@ -155,8 +151,10 @@ class Brain:
         outputs = {t["name"]: t["index"] for t in self.interpreter.get_output_details()}
         self._token, self._logits = tensors["token"], outputs["logits"]
         self._prefill_bytes = prefill
-        self._initial = self.description["states"] if explicit else {}
-        self._states = {key: (tensors[key], outputs[f"{key}_out"]) for key in self._initial}
+        states = self.description["states"] if explicit else {}
+        self._states = {key: (tensors[key], outputs[f"{key}_out"]) for key in states}
+        self._initial = {key: np.full(state["shape"], state["start"], np.float32)
+                         for key, state in states.items()}
         self.reset()
 
     def reset(self) -> None:
@@ -164,9 +162,7 @@ class Brain:
         if not self._states:
             self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
         for key, (state_in, _) in self._states.items():
-            state = self._initial[key]
-            values = np.full(state["shape"], state["start"], np.float32)
-            self.interpreter.set_tensor(state_in, values)
+            self.interpreter.set_tensor(state_in, self._initial[key])
 
     def step(self, byte: int) -> np.ndarray:
         """Logits (v,) float32 after one more byte. Raises BrainError unless 0 <= byte < 256."""
@@ -187,8 +183,7 @@ class Brain:
             raise BrainError("the prompt is empty: give at least one byte")
         start, t = 0, self._prefill_bytes
         while t and len(prompt) - start >= t:
-            tokens = np.frombuffer(prompt, np.uint8)[start:start + t].astype(np.int32)
-            logits = self._prefill_chunk(tokens)
+            logits = self._prefill_chunk(np.array(list(prompt[start:start + t]), np.int32))
             start += t
         for byte in prompt[start:]:
             logits = self.step(byte)

@@ -167,8 +167,7 @@ def clock_fraction(root: Path = ROOT) -> Reading:
 
 def fan_rpm(root: Path = ROOT) -> Reading:
     """Of the first fan that reports its speed."""
-    paths = sorted(root.glob("sys/class/hwmon/hwmon*/fan*_input")) + sorted(
-        root.glob("sys/devices/platform/*fan*/hwmon/hwmon*/fan*_input"))
+    paths = sorted(root.glob("sys/class/hwmon/hwmon*/fan*_input"))
     if not paths:
         return Reading(None, "no fan in sysfs")
     return _reading(lambda: int(_text(paths[0])))
@@ -213,28 +212,22 @@ def _all_children(root: Path) -> dict[str, list[str]]:
 
 def _descendants(root: Path, pid: str) -> list[str]:
     """Process ids of its children, their children and so on."""
-    children: dict[str, list[str]] | None = None   # where the kernel does not list them
     tree = [pid]
-    for parent in tree:
-        try:
-            if children is None:
-                tree += _children(root / "proc" / parent)
-                continue
-        except OSError:
-            children = _all_children(root)
-        tree += children.get(parent, [])
+    try:
+        for parent in tree:
+            tree += _children(root / "proc" / parent)
+    except OSError:   # the kernel does not list them, or a process ended meanwhile
+        tree, children = [pid], _all_children(root)
+        for parent in tree:
+            tree += children.get(parent, [])
     return tree[1:]
 
 
 def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading]:
     """Memory now and the sum of the peaks, of a process (this one if None) and its descendants."""
-    process = root / "proc" / (str(pid) if pid else "self")
-    try:
-        name = str(pid) if pid else process.readlink().name
-    except OSError:
-        name = str(os.getpid())
+    process = (root / "proc" / (str(pid) if pid else "self")).resolve()   # self links to a pid
     totals = [_reading(lambda: _memory_mb(process)), _reading(lambda: _peak_mb(process))]
-    for descendant in _descendants(root, name):
+    for descendant in _descendants(root, process.name):
         folder = root / "proc" / descendant
         try:
             sizes = [_memory_mb(folder), _peak_mb(folder)]
@@ -243,11 +236,6 @@ def tree_mb(root: Path = ROOT, pid: int | None = None) -> tuple[Reading, Reading
         totals = [Reading(total.value + mb) if total.value is not None else total
                   for total, mb in zip(totals, sizes)]
     return totals[0], totals[1]
-
-
-def peak_rss_mb(root: Path = ROOT) -> float | None:
-    """The highest resident memory of this process so far, or None."""
-    return _reading(lambda: _peak_mb(root / "proc/self")).value
 
 
 def mem_available_mb(root: Path = ROOT) -> Reading:

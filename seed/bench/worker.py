@@ -17,7 +17,7 @@ import numpy as np
 
 from seed.config import Profile, load_profile
 from seed.curriculum.dataset import Batch
-from seed.system_health import peak_rss_mb
+from seed.system_health import tree_mb
 
 LR = 1e-3
 WARM_UP_STEPS = 3  # untimed, at the start of a turn: an idle core is slow at first
@@ -118,7 +118,7 @@ def main() -> None:
             step()
             seconds.append(time.perf_counter() - start)
         print(json.dumps(seconds), flush=True)
-    print(json.dumps({"peak_rss_mb": peak_rss_mb()}), flush=True)
+    print(json.dumps({"peak_rss_mb": tree_mb()[1].value}), flush=True)
 
 
 if __name__ == "__main__":
