@@ -1,4 +1,4 @@
-"""Kills a real training again and again, and compares what it ends with to a run left in peace.
+"""Kills a real training again and again, and compares its end with that of an undisturbed run.
 
     python -m tests.soak.storm --kills 1000
     python -m tests.soak.storm --kills 100 --growth    (of a brain that grows on its way)
@@ -21,9 +21,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-STEPS = 400
+from tests.support.tiny_run import tiny_command
+
+STEPS = 300
 HANG_S = 600.0
 OPERATIONS = ("write", "fsync", "previous", "newest", "directory")
 MOMENTS = [(operation, what) for operation in OPERATIONS for what in ("before", "after")]
@@ -34,9 +37,9 @@ def build_faults(folder: Path) -> Path:
     """The preloaded library that strikes inside a save."""
     from seed.wavecore.compiler import find_compiler
     library = folder / "faults.so"
-    subprocess.run([find_compiler(), "-shared", "-fPIC", "-O1",
-                    str(Path(__file__).parents[1] / "support/faults.c"), "-o", str(library), "-ldl"],
-                   check=True)
+    source = Path(__file__).parents[1] / "support/faults.c"
+    subprocess.run([find_compiler(), "-shared", "-fPIC", "-O1", str(source), "-o", str(library),
+                    "-ldl"], check=True)
     return library
 
 
@@ -50,25 +53,22 @@ def growth(run_dir: Path) -> list[str]:
 
 
 def start(run_dir: Path, cache: Path, library: Path | None = None, fault: str = "",
-          grows: bool = False) -> subprocess.Popen:
+          grows: bool = False, options: Sequence[str] = ()) -> subprocess.Popen:
     env = {**os.environ, "CACHEDB": str(cache)}
     if fault:
         env |= {"LD_PRELOAD": str(library), "FAULT": fault, "FAULT_DIR": run_dir.name}
     return subprocess.Popen(
         growth(run_dir) if grows else
-        [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(STEPS),
-         "--threads", "1", "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
-         "--set", "curriculum.holdout_items=1", "--set", "train.batch_size=2",
-         "--set", "model.d_model=32",
-         "--set", "curriculum.eval_every_steps=7", "--set", "curriculum.eval_items=2",
-         "--set", "train.save_every_minutes=0.002", "--set", "train.write_gb_per_day=1e6"],
+        tiny_command(run_dir, "--set=curriculum.eval_every_steps=7",
+                     "--set=curriculum.eval_items=2", "--set=train.save_every_minutes=0.002",
+                     "--set=train.write_gb_per_day=1e6", *options, steps=STEPS),
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def outcome(run_dir: Path) -> tuple[str, str]:
-    """Hashes of the checkpoint and of all that was logged of the learning.
+    """Hashes of the checkpoint and of all logged lines of training.
 
-    When the final examination is repeated, because the run was killed after it, it is logged again.
+    When the final evaluation is repeated, because the run was killed after it, it is logged again.
     """
     rows = (run_dir / "metrics.jsonl").read_text().splitlines()
     kinds = [json.loads(row)["kind"] for row in rows]
@@ -106,7 +106,8 @@ def errors_of(process: subprocess.Popen) -> str | None:
 
 def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
     """What went wrong, or nothing."""
-    dice, library, cache = random.Random(seed), build_faults(folder), folder / "kernels.db"
+    dice, library, cache = random.Random(seed), build_faults(folder), Path(
+        os.environ.get("CACHEDB", folder / "kernels.db"))
     calm = folder / "calm"
     peace = start(calm, cache, grows=grows)
     errors = errors_of(peace)

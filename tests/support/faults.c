@@ -1,8 +1,9 @@
-/* A preloaded library that fails or kills at a chosen step of a checkpoint's save.
+/* A preloaded library that fails or kills at chosen steps of a checkpoint's save.
  *
- * FAULT=operation:first:last:what, where operation is write, fsync, previous, newest or directory (the
- * two renames and the directory's fsync), first..last are its occurrences, counted from 1, and what is
- * before or after (SIGKILL there), eio or enospc (the operation fails), or slow (it takes two seconds).
+ * FAULT=operation:first:last:what;... where operation is write, fsync, previous, newest or directory
+ * (the two renames and the directory's fsync), first..last are its occurrences, counted from 1, and
+ * what is before or after (SIGKILL there), eio or enospc (the operation fails), or slow (it takes
+ * two seconds).
  * FAULT_CLOCK=1 lets the wall clock jump ten years forth and back, each time it is read. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,16 +16,21 @@
 #include <time.h>
 #include <unistd.h>
 
+static const char *operations[] = {"write", "fsync", "previous", "newest", "directory"};
+
+/* Counts this occurrence of the operation; sets *what if there is a fault for it. */
 static int due(const char *operation, const char **what) {
-    static int seen;
-    static char name[32], kind[16];
-    static int first, last;
+    static int occurrences[5];
+    static char kind[16];
+    char name[32];
+    int first, last, count = 0;
+    for (int i = 0; i < 5; i++)
+        if (!strcmp(operation, operations[i])) count = ++occurrences[i];
     const char *fault = getenv("FAULT");
-    if (!fault || sscanf(fault, "%31[^:]:%d:%d:%15s", name, &first, &last, kind) != 4) return 0;
-    if (strcmp(name, operation)) return 0;
-    *what = kind;
-    seen++;
-    return seen >= first && seen <= last;
+    for (; fault; fault = strchr(fault, ';') ? strchr(fault, ';') + 1 : NULL)
+        if (sscanf(fault, "%31[^:]:%d:%d:%15[^;]", name, &first, &last, kind) == 4
+            && !strcmp(name, operation) && count >= first && count <= last) return *what = kind, 1;
+    return 0;
 }
 
 static int is_file(int fd, const char *name) {
@@ -57,15 +63,15 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 int fsync(int fd) {
     static int (*real)(int);
     if (!real) real = dlsym(RTLD_NEXT, "fsync");
-    FAULTY(is_file(fd, ".checkpoint.partial") ? "fsync" : is_file(fd, getenv("FAULT_DIR")) ? "directory" : 0,
-           real(fd))
+    FAULTY(is_file(fd, ".checkpoint.partial") ? "fsync"
+           : is_file(fd, getenv("FAULT_DIR")) ? "directory" : 0, real(fd))
 }
 
 int rename(const char *from, const char *to) {
     static int (*real)(const char *, const char *);
     if (!real) real = dlsym(RTLD_NEXT, "rename");
-    FAULTY(strstr(to, "checkpoint.previous") ? "previous" : strstr(to, "checkpoint.safetensors") ? "newest" : 0,
-           real(from, to))
+    FAULTY(strstr(to, "checkpoint.previous") ? "previous"
+           : strstr(to, "checkpoint.safetensors") ? "newest" : 0, real(from, to))
 }
 
 int clock_gettime(clockid_t id, struct timespec *out) {
