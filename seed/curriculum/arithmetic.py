@@ -20,8 +20,7 @@ class Add(Task):
         return "%d+%d=" % operands(rng, level)
 
     def solve(self, prompt: str) -> str:
-        left, right = prompt[:-1].split("+")
-        return str(int(left) + int(right))
+        return str(sum(map(int, prompt[:-1].split("+"))))
 
 
 class Subtract(Task):
@@ -46,10 +45,10 @@ class Compare(Task):
         if level == 1:
             low, high = integer(rng, 0, 29), integer(rng, 0, 29)
         else:
-            low = number_of_digits(rng, *((2, 2), (1, 3), (5, 6))[level - 2])
+            digits = ((2, 2), (1, 3), (5, 6))[level - 2]
+            low = number_of_digits(rng, *digits)
             near = rng.random() < 0.5 and level < 4
-            high = low + integer(rng, 1, 9) if near else number_of_digits(
-                rng, *((2, 2), (1, 3), (5, 6))[level - 2])
+            high = low + integer(rng, 1, 9) if near else number_of_digits(rng, *digits)
         low, high = sorted((low, high))
         if rng.random() < 0.5:
             return f"{low}<{high + 1 if low == high else high}!"

@@ -1,17 +1,15 @@
 """The dataset: the mixture of tasks, packed training batches, holdout and extrapolation items.
 
 From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts them into rows, and
-`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE. With
-curriculum.intermediate_targets, `_add_intermediate_targets` adds targets inside the prompts.
-
-An item belongs to the holdout if the hash of its prompt says so (1 in 8), whatever the seed. For
-identity the holdout has whole wordings, never all of a question or of an answer.
+`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE. An item belongs to
+the holdout if the hash of its prompt says so (1 in 8), whatever the seed.
 """
 import difflib
 import hashlib
 import random
+import sys
 from bisect import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ import numpy as np
 from seed.config import CurriculumConfig
 from seed.errors import ConfigError
 from seed.curriculum.state import CurriculumState
-from seed.curriculum.task import Item, Task, is_holdout
+from seed.curriculum.task import Item, Task, is_holdout, pick
 from seed.curriculum.tasks import NAMES, PLAIN
 from seed.curriculum.user_tasks import is_user_task, load
 from seed.curriculum.vocab import END, PAD, decode, encode
@@ -33,8 +31,7 @@ MAX_DRAWS = 100_000     # for an item on one side of the holdout split
 
 
 class Batch(NamedTuple):
-    """`targets` are the next byte where the loss mask has an answer or END, else IGNORE; inside a
-    prompt they are the answers to its subquestions."""
+    """Targets are the next byte in answers, answers to subquestions in prompts, else IGNORE."""
     tokens: np.ndarray   # (b, t) int32
     targets: np.ndarray  # (b, t) int32
 
@@ -73,18 +70,17 @@ class Dataset:
         self.levels = [(task, level) for task in self.tasks.values() for level in task.levels]
 
     def draw(self, rng: random.Random, task: Task, level: int, holdout: bool,
-             answer: bytes | None = None, max_item_bytes: int | None = None) -> Item:
-        """An item on that side of the holdout split, with that answer and of that size if given.
+             answer: bytes | None = None, max_item_bytes: int = sys.maxsize) -> Item:
+        """An item on that side of the holdout split, with that answer if given.
 
         Raises ConfigError if there is none.
         """
         for _ in range(MAX_DRAWS):
             item = task.generate(rng, level)
-            if max_item_bytes is not None and item_bytes(item) > max_item_bytes:
-                continue
-            if answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
+            fits = item_bytes(item) <= max_item_bytes
+            if fits and answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
                 return item
-        if max_item_bytes is not None and item_bytes(item) > max_item_bytes:
+        if not fits:
             raise ConfigError(_too_long(item, max_item_bytes - 1))
         raise ConfigError(f"{task.name}: none of {MAX_DRAWS} prompts of level {level} is for "
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
@@ -111,8 +107,9 @@ class Dataset:
         is in the loss mask as well, without intermediate targets. Raises ConfigError if a task and
         level has no item that fits, or if no task is unlocked.
         """
-        rows = _pack(self._training_items(curriculum, step, batch_size * (seq_len + 1), seq_len + 1,
-                                          extra_pools), batch_size, seq_len + 1)
+        length = seq_len + 1   # in bytes: the last is only a target
+        items = self._training_items(curriculum, step, batch_size * length, length, extra_pools)
+        rows = _pack(items, batch_size, length)
         batch = _lay_out(rows, seq_len, learn_prompt_fn)
         if self.config.intermediate_targets:
             self._add_intermediate_targets(rows, batch.targets, learn_prompt_fn)
@@ -133,8 +130,7 @@ class Dataset:
         while total < n_bytes:
             i = bisect(pool_bounds, rng.random()) if pools else 0
             if i < len(pools):
-                pool = pools[i][1]
-                items.append(pool[int(rng.random() * len(pool))])
+                items.append(pick(rng, pools[i][1]))
             else:
                 task, level = self.levels[bisect(bounds, rng.random() * bounds[-1])]
                 items.append(self.draw(rng, task, level, False, max_item_bytes=max_item_bytes))
@@ -155,9 +151,9 @@ class Dataset:
                     for end, question, answer in task.intermediate_targets(decode(item.prompt)):
                         if is_holdout(encode(question)):
                             continue
-                        for i, byte in enumerate(encode(answer)):
-                            row_targets[start + end - 1 + i] = byte
-                            if item.prompt[end + i] != byte:
+                        for i, byte in enumerate(encode(answer), end):
+                            row_targets[start + i - 1] = byte
+                            if item.prompt[i] != byte:
                                 break
                 start += item_bytes(item)
 
@@ -174,21 +170,17 @@ class Dataset:
                     self.config.eval_items * max(1, MIN_EVAL_LEVELS // len(task.levels)),
                     Stream.EVALUATION)]
 
-    def extrapolation(self, n_per_level: int, excluded: Iterable[str] = ()) -> list[Item]:
+    def extrapolation(self, n_per_level: int, excluded: Collection[str] = ()) -> list[Item]:
         """n items a task, longer than any trained one; the same for every run seed. Tasks that
         self-play trains beyond their levels are to be `excluded`."""
-        excluded = set(excluded)
-        return [item for name, task in self.tasks.items()
-                if task.extrapolates and name not in excluded
-                for item in self._held_out(name, [len(task.levels) + 1], n_per_level,
-                                           Stream.EXTRAPOLATION)]
+        levels = {name: task.levels.stop for name, task in self.tasks.items()
+                  if task.extrapolates and name not in excluded}
+        return self.beyond(levels, n_per_level)
 
     def beyond(self, highest_levels: Mapping[str, int], n_per_level: int) -> list[Item]:
-        """n items of each level after the training levels up to a task's highest; for every seed.
-        """
+        """n items of each level after the training levels up to a task's highest."""
         return [item for name, highest in highest_levels.items()
-                for item in self._held_out(name, range(len(self.tasks[name].levels) + 1,
-                                                       highest + 1),
+                for item in self._held_out(name, range(self.tasks[name].levels.stop, highest + 1),
                                            n_per_level, Stream.EXTRAPOLATION)]
 
     def _held_out(self, name: str, levels: Iterable[int], n_per_level: int,
@@ -196,15 +188,13 @@ class Dataset:
         """Distinct items of one task. Where answers are few, each occurs equally often: no constant
         answer beats the chance level."""
         task, items, rng = self.tasks[name], list[Item](), dice(0, purpose, _task_index(name))
+        answers = task.answers or (None,)
+        n_per_answer = max(1, n_per_level // len(answers))
         for level in levels:
-            if task.answers:
-                n_per_answer = max(1, n_per_level // len(task.answers))
-                by_answer = [self._distinct(rng, task, level, n_per_answer, answer)
-                             for answer in task.answers]
-                n_balanced = min(map(len, by_answer))
-                items += [item for group in by_answer for item in group[:n_balanced]]
-            else:
-                items += self._distinct(rng, task, level, n_per_level, None)
+            by_answer = [self._distinct(rng, task, level, n_per_answer, answer)
+                         for answer in answers]
+            n_balanced = min(map(len, by_answer))
+            items += [item for group in by_answer for item in group[:n_balanced]]
         return items
 
     def _distinct(self, rng: random.Random, task: Task, level: int, n: int,
@@ -235,8 +225,7 @@ def item_bytes(item: Item) -> int:
 
 
 def _pack(items: Sequence[Item], n_rows: int, length: int) -> list[list[Item]]:
-    """Best fit decreasing (Johnson 1973); within its row an item stands in the order of the draw.
-    """
+    """Best fit decreasing (Johnson 1973); a row keeps the order in which its items were drawn."""
     rows: list[list[int]] = [[] for _ in range(n_rows)]
     room, sizes = [length] * n_rows, [item_bytes(item) for item in items]
     for i in sorted(range(len(items)), key=lambda i: -sizes[i]):
@@ -256,13 +245,11 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
     """
     row_bytes, loss_mask = bytearray(), bytearray()
     for row in rows:
-        start = len(row_bytes)
         for item in row:
-            row_bytes += item.prompt + item.answer
-            row_bytes.append(END)
+            row_bytes += item.prompt + item.answer + bytes((END,))
             loss_mask += (b"\1" if learn_prompt_fn(item) else b"\0") * len(item.prompt)
             loss_mask += b"\1" * (len(item.answer) + 1)
-        room = seq_len + 1 - (len(row_bytes) - start)
+        room = seq_len + 1 - sum(map(item_bytes, row))
         row_bytes += bytes((PAD,)) * room
         loss_mask += bytes(room)
     data = np.frombuffer(row_bytes, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)

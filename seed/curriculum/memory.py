@@ -1,9 +1,8 @@
 """Values that are stated early in a prompt and asked for at its end."""
 import random
 import re
-from collections.abc import Iterator
 
-from seed.curriculum.task import LETTERS, Subquestion, Task, integer
+from seed.curriculum.task import LETTERS, Task, integer, pick
 
 MAX_VALUE = 99  # of a variable
 
@@ -14,14 +13,14 @@ class Assign(Task):
     Some statements restate what is known: a=3,b=a+4,b=7,c=b-a,c= is answered 4.
     """
     name, prompt_pattern = "assign", r"([a-z]=([a-z]|\d+)([+-]([a-z]|\d+))?,)+[a-z]="
-    chance_levels = (0.15, 0.155, 0.155)
+    chance_levels, fact_pattern = (0.15, 0.155, 0.155), r"([a-z])=(\d+),"
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         values: dict[str, int] = {}
         statements = ""
         for _ in range(integer(rng, *((2, 3), (3, 5), (5, 8), (13, 14))[level - 1])):
             known = list(values)
-            some = known[int(rng.random() * len(known))] if len(known) > 1 else ""
+            some = pick(rng, known) if len(known) > 1 else ""
             if some and rng.random() < 0.3:
                 statements += f"{some}={values[some]},"
                 continue
@@ -29,13 +28,12 @@ class Assign(Task):
             text, value = self._value(rng, values)
             statements += f"{name}={text},"
             values[name] = value
-        known = list(values)
-        return f"{statements}{known[int(rng.random() * len(known))]}="
+        return f"{statements}{pick(rng, list(values))}="
 
     @staticmethod
     def _fresh(rng: random.Random, values: dict[str, int]) -> str:
         while True:
-            name = LETTERS[int(rng.random() * 26)]
+            name = pick(rng, LETTERS)
             if name not in values:
                 return name
 
@@ -44,9 +42,8 @@ class Assign(Task):
         """A number, or the sum or difference of a known variable and another or a digit."""
         known = list(values)
         while known and rng.random() < 0.8:
-            left = known[int(rng.random() * len(known))]
-            right = (known[int(rng.random() * len(known))] if rng.random() < 0.5 else
-                     str(integer(rng, 0, 9)))
+            left = pick(rng, known)
+            right = pick(rng, known) if rng.random() < 0.5 else str(integer(rng, 0, 9))
             operand = values[right] if right in values else int(right)
             plus = rng.random() < 0.5
             value = values[left] + operand if plus else values[left] - operand
@@ -67,17 +64,6 @@ class Assign(Task):
             values[name] = first - second if operator == "-" else first + second
         return str(values.get(variable, ""))
 
-    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
-        return restated_facts(self, prompt, r"([a-z])=(\d+),", "=")
-
-
-def restated_facts(task: Task, prompt: str, pattern: str, mark: str) -> Iterator[Subquestion]:
-    """Facts of the form `pattern` that already followed from the prompt when it states them."""
-    for match in re.finditer(pattern, prompt):
-        question = prompt[:match.start(1)] + match[1] + mark
-        if task.solve(question) == match[2]:
-            yield Subquestion(match.start(2), question, match[2])
-
 
 class Recall(Task):
     """k:ab,f:qz,k: is answered ab: the value of a letter, among up to 20 pairs.
@@ -85,7 +71,7 @@ class Recall(Task):
     A third of the pairs after the second restate what is known.
     """
     name, prompt_pattern = "recall", r"([a-z]:[a-z]{2},)+[a-z]:"
-    chance_levels = (0.004, 0.004, 0.004)
+    chance_levels, fact_pattern = (0.004, 0.004, 0.004), r"([a-z]):([a-z]{2}),"
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         count = integer(rng, *((2, 4), (2, 10), (2, 20), (24, 26))[level - 1])
@@ -97,15 +83,11 @@ class Recall(Task):
         fresh = 0
         while len(pairs) < count:
             if fresh > 1 and rng.random() < 0.33:
-                pairs.append(pairs[int(rng.random() * len(pairs))])
+                pairs.append(pick(rng, pairs))
             else:
-                pairs.append(f"{names[fresh]}:{LETTERS[int(rng.random() * 26)]}"
-                             f"{LETTERS[int(rng.random() * 26)]},")
+                pairs.append(f"{names[fresh]}:{pick(rng, LETTERS)}{pick(rng, LETTERS)},")
                 fresh += 1
-        return f"{''.join(pairs)}{names[int(rng.random() * fresh)]}:"
+        return f"{''.join(pairs)}{pick(rng, names[:fresh])}:"
 
     def solve(self, prompt: str) -> str:
-        return dict(re.findall(r"([a-z]):([a-z]{2}),", prompt)).get(prompt[-2], "")
-
-    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
-        return restated_facts(self, prompt, r"([a-z]):([a-z]{2}),", ":")
+        return dict(re.findall(self.fact_pattern, prompt)).get(prompt[-2], "")

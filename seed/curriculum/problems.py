@@ -1,13 +1,16 @@
 """Problems of several steps: stories, brackets, and a robot's path over a grid."""
+import operator
 import random
 import re
+from collections import deque
 from collections.abc import Iterator
 
-from seed.curriculum.task import Subquestion, Task, integer
+from seed.curriculum.task import Subquestion, Task, integer, pick
 from seed.curriculum.tracking import MODULUS
 
 PEOPLE = ("Ann", "Bob", "Cat")
 CLOSES = {"(": ")", "[": "]", "{": "}"}
+OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 MOVES = {"E": (0, 1), "N": (-1, 0), "S": (1, 0), "W": (0, -1)}
 
 
@@ -16,7 +19,7 @@ class Story(Task):
 
     In half of the stories somebody's number is restated after the first event.
     """
-    name, chance_levels = "story", (0.13, 0.13, 0.14)
+    name, chance_levels, fact_pattern = "story", (0.13, 0.13, 0.14), r"(\w+) has (\d+)\."
     prompt_pattern = r"([A-Z][a-z]{2} (has|finds|loses|gives [A-Z][a-z]{2}) \d+\. )+[A-Z][a-z]{2}:"
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
@@ -27,9 +30,9 @@ class Story(Task):
         story = [f"{name} has {number}. " for name, number in counts.items()]
         events = integer(rng, *((1, 2), (1, 2), (2, 4), (6, 8))[level - 1])
         while len(story) < count + events:
-            who = people[int(rng.random() * count)]
+            who = pick(rng, people)
             receiver = people[(people.index(who) + 1) % count]
-            verb = ("finds", "loses", "gives")[int(rng.random() * (3 if count > 1 else 2))]
+            verb = pick(rng, ("finds", "loses", "gives") if count > 1 else ("finds", "loses"))
             number = integer(rng, 1, 9)
             if verb != "finds":
                 if not counts[who]:
@@ -42,7 +45,7 @@ class Story(Task):
             story.append(f"{who} {verb} {number}. ")
             if len(story) == count + 1 and rng.random() < 0.5:
                 story[-1] += f"{who} has {counts[who]}. "
-        return f"{''.join(story)}{people[int(rng.random() * count)]}:"
+        return f"{''.join(story)}{pick(rng, people)}:"
 
     def solve(self, prompt: str) -> str:
         counts: dict[str, int] = {}
@@ -57,31 +60,25 @@ class Story(Task):
                 counts[receiver] += number
         return str(counts.get(prompt.split(" ")[-1][:-1], ""))
 
-    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
-        """The number that somebody has, where the story restates it."""
-        for match in re.finditer(r"(\w+) has (\d+)\.", prompt):
-            question = f"{prompt[:match.start()]}{match[1]}:"
-            if self.solve(question) == match[2]:
-                yield Subquestion(match.start(2), question, match[2])
-
 
 class Brackets(Task):
     """([]{(| is answered )}): the brackets that close all open ones."""
     name, prompt_pattern, chance_levels = "brackets", r"[()\[\]{}]+\|", (0.195, 0.1, 0.06)
+    term_pattern = r"[()\[\]{}]"
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high, max_depth = ((2, 5, 3), (4, 10, 5), (6, 20, 8), (24, 40, 12))[level - 1]
-        marks, unclosed = "", ""
-        while not unclosed:
+        while True:
             marks, unclosed = "", ""
             for _ in range(integer(rng, low, high)):
                 if unclosed and (len(unclosed) == max_depth or rng.random() < 0.45):
                     marks += CLOSES[unclosed[-1]]
                     unclosed = unclosed[:-1]
                 else:
-                    unclosed += "([{"[int(rng.random() * 3)]
+                    unclosed += pick(rng, "([{")
                     marks += unclosed[-1]
-        return marks + "|"
+            if unclosed:
+                return marks + "|"
 
     def solve(self, prompt: str) -> str:
         unclosed: list[str] = []
@@ -91,18 +88,6 @@ class Brackets(Task):
             elif not unclosed or unclosed.pop() != mark:
                 return ""
         return "".join(reversed(unclosed))
-
-    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
-        unclosed = ""
-        for end, mark in enumerate(prompt[:-1], 1):
-            unclosed = unclosed + CLOSES[mark] if mark in CLOSES else unclosed[:-1]
-            if unclosed:
-                yield Subquestion(end, prompt[:end] + "|", unclosed[::-1])
-
-
-def calculate(left: int, operator: str, right: int) -> int:
-    return (left * right if operator == "*" else
-            left - right if operator == "-" else left + right) % MODULUS
 
 
 class Nested(Task):
@@ -115,7 +100,7 @@ class Nested(Task):
         inner, digit = self._expression(rng, integer(rng, low, high)), str(integer(rng, 0, 9))
         # A sum with a uniform digit outside keeps the five answers equally likely.
         left, right = (inner, digit) if rng.random() < 0.5 else (digit, inner)
-        return f"({left}{'-' if rng.random() < 0.5 else '+'}{right})%"
+        return f"({left}{pick(rng, '-+')}{right})%"
 
     def _expression(self, rng: random.Random, depth: int) -> str:
         """Brackets exactly `depth` deep, on one side or on both."""
@@ -125,14 +110,14 @@ class Nested(Task):
         operands = [self._expression(rng, depth - 1), self._expression(rng, min(shallow, 1))]
         if rng.random() < 0.5:
             operands.reverse()
-        return f"({operands[0]}{'+-*'[int(rng.random() * 3)]}{operands[1]})"
+        return f"({operands[0]}{pick(rng, '+-*')}{operands[1]})"
 
     def solve(self, prompt: str) -> str:
         """Innermost brackets first, until one digit is left."""
         text, pairs = prompt[:-1], 1
         while pairs:
             text, pairs = re.subn(r"\((\d)([+*-])(\d)\)", lambda match: str(
-                calculate(int(match[1]), match[2], int(match[3]))), text)
+                OPERATORS[match[2]](int(match[1]), int(match[3])) % MODULUS), text)
         return text if len(text) == 1 else ""
 
     def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
@@ -164,24 +149,18 @@ class Grid(Task):
                 return prompt
 
     def solve(self, prompt: str) -> str:
+        """Breadth first, moves in alphabetical order: the first path to a place is its answer."""
+        if prompt.count("R") != 1 or prompt.count("G") != 1:
+            return ""
         cells = {(r, c): mark for r, row in enumerate(prompt[:-1].split("/"))
                  for c, mark in enumerate(row)}
         places = {mark: place for place, mark in cells.items()}
-        if prompt.count("R") != 1 or prompt.count("G") != 1:
-            return ""
-        distance, edge = {places["G"]: 0}, [places["G"]]
-        while edge and places["R"] not in distance:
-            reached = []
-            for r, c in edge:
-                for down, right in MOVES.values():
-                    place = (r + down, c + right)
-                    if cells.get(place, "#") != "#" and place not in distance:
-                        distance[place] = distance[r, c] + 1
-                        reached.append(place)
-            edge = reached
-        path, (r, c) = "", places["R"]
-        for left in range(distance.get((r, c), 0) - 1, -1, -1):
-            path += next(move for move, (down, right) in MOVES.items()
-                         if distance.get((r + down, c + right), -1) == left)
-            r, c = r + MOVES[path[-1]][0], c + MOVES[path[-1]][1]
-        return path
+        paths, unvisited = {places["R"]: ""}, deque([places["R"]])
+        while unvisited and places["G"] not in paths:
+            r, c = unvisited.popleft()
+            for move, (down, right) in MOVES.items():
+                place = (r + down, c + right)
+                if cells.get(place, "#") != "#" and place not in paths:
+                    paths[place] = paths[r, c] + move
+                    unvisited.append(place)
+        return paths.get(places["G"], "")

@@ -1,12 +1,13 @@
 """Continuing a sequence, and finding the term that is missing in one."""
 import random
+from itertools import accumulate
 
-from seed.curriculum.task import Task, integer, letters
+from seed.curriculum.task import Task, integer, letters, pick
 
 
-def run(rng: random.Random, total: int, low: int, high: int, first: int, span: int) -> list[int]:
-    """`total` numbers up or down by low..high, all of them >= first."""
-    step = integer(rng, low, high) * (1 if rng.random() < 0.5 else -1)
+def run(rng: random.Random, total: int, max_step: int, first: int, span: int) -> list[int]:
+    """`total` numbers up or down by 1..max_step, all of them >= first."""
+    step = integer(rng, 1, max_step) * pick(rng, (1, -1))
     start = first + max(0, -step * (total - 1)) + integer(rng, 0, span - 1)
     return [start + i * step for i in range(total)]
 
@@ -16,24 +17,22 @@ def alternation(rng: random.Random, total: int, first: int = 0) -> list[int]:
     steps = [integer(rng, 1, 12), -integer(rng, 1, 12)]
     turn = int(rng.random() < 0.5)
     changes = [steps[(i + turn) % 2] for i in range(total - 1)]
-    numbers = [0]
-    for change in changes:
-        numbers.append(numbers[-1] + change)
+    numbers = list(accumulate(changes, initial=0))
     up = first + integer(rng, 0, 99) - min(numbers)
     return [up + number for number in numbers]
 
 
-def progression(rng: random.Random, total: int, highest: int) -> list[int]:
-    """Times 2 or 3 at each step, or divided by it; up to `highest`."""
+def progression(rng: random.Random, total: int) -> list[int]:
+    """Times 2 or 3 at each step, or divided by it; up to 999."""
     ratio = integer(rng, 2, 3)
-    start = integer(rng, 1, highest // ratio ** (total - 1))
+    start = integer(rng, 1, 999 // ratio ** (total - 1))
     numbers = [start * ratio ** i for i in range(total)]
     return numbers if rng.random() < 0.5 else numbers[::-1]
 
 
 def interleaving(rng: random.Random, pairs: int, first: int, span: int) -> list[int]:
     """Two runs in turn."""
-    even, odd = (run(rng, pairs, 1, 9, first, span) for _ in range(2))
+    even, odd = (run(rng, pairs, 9, first, span) for _ in range(2))
     return [number for pair in zip(even, odd) for number in pair]
 
 
@@ -46,8 +45,9 @@ class Count(Task):
     name, prompt_pattern, chance_levels = "count", r"\d+,\d+,\d+:", (0.025, 0.008, 0.004)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
-        return joined(run(rng, 6, *((1, 3, 0, 100), (1, 9, 0, 150), (1, 25, 0, 250),
-                                    (1, 9, 1000, 5000))[level - 1])[:3]) + ":"
+        max_step, first, span = (
+            (3, 0, 100), (9, 0, 150), (25, 0, 250), (9, 1000, 5000))[level - 1]
+        return joined(run(rng, 6, max_step, first, span)[:3]) + ":"
 
     def solve(self, prompt: str) -> str:
         first, middle, last = map(int, prompt[:-1].split(","))
@@ -69,9 +69,9 @@ class Next(Task):
             period = letters(rng, 2, 3)
             return (3 * period)[:2 * len(period) + integer(rng, 0, len(period) - 1)] + ";"
         while True:
-            numbers = (run(rng, integer(rng, 5, 6), 1, 20, 0, 200) if level == 2 else
+            numbers = (run(rng, integer(rng, 5, 6), 20, 0, 200) if level == 2 else
                        alternation(rng, integer(rng, 6, 7)) if level == 3 else
-                       progression(rng, integer(rng, 4, 5), 999) if level == 4 else
+                       progression(rng, integer(rng, 4, 5)) if level == 4 else
                        interleaving(rng, 4, 0, 50)[:integer(rng, 7, 8)] if level == 5 else
                        interleaving(rng, 7, 100, 900)[:integer(rng, 13, 14)])
             prompt = joined(numbers[:-1]) + ";"
@@ -99,8 +99,8 @@ class Missing(Task):
     chance_levels = (0.03, 0.012, 0.02)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
-        numbers = (run(rng, integer(rng, 4, 5), 1, 9, 0, 100) if level == 1 else
-                   run(rng, integer(rng, 4, 6), 1, 25, 0, 250) if level == 2 else
+        numbers = (run(rng, integer(rng, 4, 5), 9, 0, 100) if level == 1 else
+                   run(rng, integer(rng, 4, 6), 25, 0, 250) if level == 2 else
                    alternation(rng, integer(rng, 5, 7)) if level == 3 else
                    alternation(rng, integer(rng, 9, 12), 100))
         shown = list(map(str, numbers))

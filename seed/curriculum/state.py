@@ -3,8 +3,7 @@
 A task is passed when its accuracy on items that are never trained on reaches `pass_mark`, and has
 regressed when it then falls below `keep_mark`. The next grade unlocks when every unlocked task is
 passed, or when patience ends. Tasks are sampled more often the less they are known, so a regressed
-task returns and a known one stays as replay. The state is plain data in the checkpoint: everything
-that the curriculum decides follows from it and from the profile.
+task returns and a known one stays as replay. All that is decided follows from state and profile.
 """
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,12 +30,9 @@ def highest_grade(config: CurriculumConfig) -> int:
 
 @dataclass(frozen=True)
 class CurriculumState:
-    """Tasks of grades up to `unlocked` are trained; `grade` is the lowest that is not passed.
-
-    `grade` is LAST + 1 when all are passed.
-    """
-    grade: int = 1
-    unlocked: int = 1
+    """Plain data in the checkpoint."""
+    grade: int = 1      # the lowest that is not passed; LAST + 1 when all are
+    unlocked: int = 1   # tasks of grades up to it are trained
     evals_since_unlock: int = 0
     evaluated_at: int = 0   # step of the last evaluation
     passed: tuple[str, ...] = ()
@@ -44,8 +40,7 @@ class CurriculumState:
 
     @classmethod
     def initial(cls, config: CurriculumConfig, tasks: Collection[str]) -> "CurriculumState":
-        """Before the first step: the lowest grade that has a task; all grades without evaluations.
-        """
+        """Before the first step: the lowest grade with a task; all grades without evaluations."""
         grades = [grade_of(task) for task in tasks if grade_of(task)]
         first = min(grades) if config.eval_every_steps and grades else LAST
         return cls(first, first)

@@ -10,12 +10,13 @@ its prompts are longer than any that is trained.
 import hashlib
 import random
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from seed.curriculum.vocab import encode
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+Choice = TypeVar("Choice")
 
 
 class Item(NamedTuple):
@@ -40,6 +41,10 @@ def is_holdout(prompt: bytes) -> bool:
     return hashlib.blake2b(prompt, digest_size=1).digest()[0] % 8 == 0
 
 
+def pick(rng: random.Random, choices: Sequence[Choice]) -> Choice:
+    return choices[int(rng.random() * len(choices))]
+
+
 def integer(rng: random.Random, low: int, high: int) -> int:
     """Uniform in low..high, both included."""
     return low + int(rng.random() * (high - low + 1))
@@ -52,7 +57,7 @@ def number_of_digits(rng: random.Random, low: int, high: int) -> int:
 
 
 def letters(rng: random.Random, low: int, high: int) -> str:
-    return "".join([LETTERS[int(rng.random() * 26)] for _ in range(integer(rng, low, high))])
+    return "".join([pick(rng, LETTERS) for _ in range(integer(rng, low, high))])
 
 
 class Task:
@@ -67,6 +72,9 @@ class Task:
     answers: tuple[bytes, ...] = ()    # all of them where they are few: evaluations balance them
     extrapolates = True                # whether there is an extrapolation level
     stepwise = False   # a level is the one below with more steps: it waits until that is known
+    # Of subquestions: what ends a prompt that may be closed there, and facts (name, value) that may
+    # already follow from what is before them. These match nothing.
+    term_pattern = fact_pattern = r"(?!)"
 
     @property
     def levels(self) -> range:
@@ -83,13 +91,19 @@ class Task:
         """The answer; "" for a prompt that matches the pattern and has no answer."""
         raise NotImplementedError
 
-    def intermediate_targets(self, prompt: str) -> Iterable[Subquestion]:
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
         """Shorter questions of this task whose answers are further targets inside the prompt.
 
-        Outputs inside a prompt are otherwise unused, and one answer bit for a string of forty bytes
-        is too weak a signal to learn what to keep of it.
+        One answer bit for a string of forty bytes is too weak a signal to learn what to keep of it.
         """
-        return ()
+        for match in re.finditer(self.term_pattern, prompt):
+            question = prompt[:match.end()] + prompt[-1]
+            if answer := self.solve(question):
+                yield Subquestion(match.end(), question, answer)
+        for match in re.finditer(self.fact_pattern, prompt):
+            question = prompt[:match.end(1)] + prompt[-1]
+            if self.solve(question) == match[2]:
+                yield Subquestion(match.start(2), question, match[2])
 
     def generate(self, rng: random.Random, level: int) -> Item:
         prompt = self.sample_prompt(rng, level)

@@ -24,7 +24,7 @@ REQUIRED = ("levels", "chance", "generate", "verify")
 
 
 class InvalidTask(Exception):
-    """What is wrong with the class, in one line."""
+    """What is wrong with a class or a text, in one line."""
 
 
 def describe(call: str, error: BaseException) -> str:
@@ -54,6 +54,19 @@ def load(path: str, class_name: str) -> Any:
     return task
 
 
+def to_bytes(what: str, value: Any, max_bytes: int, kind: str = "str or bytes") -> bytes:
+    """Bytes or a text's UTF-8. Raises InvalidTask."""
+    if not isinstance(value, (str, bytes)):
+        raise InvalidTask(f"{what} is {type(value).__name__}: give {kind}")
+    try:
+        data = value.encode() if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        raise InvalidTask(f"{what} {value[:40]!r} is not valid text") from None
+    if not 0 < len(data) <= max_bytes:
+        raise InvalidTask(f"{what} has {len(data)} bytes: give 1 to {max_bytes}")
+    return data
+
+
 class Worker:
     """Answers requests about one class."""
 
@@ -63,16 +76,15 @@ class Worker:
         self.task: Any = None
         self.uses_bytes: bool | None = None   # and not str; known from its first item
 
-    def reply(self, request: dict[str, Any]) -> dict[str, Any]:
-        calls: dict[str, Callable[[], Any]] = {
-            "load": self.load, "generate": lambda: self.generate(request["level"], request["seed"]),
-            "verify": lambda: self.verify(request["prompt"], request["answer"])}
+    def reply(self, call: str, do: str, **arguments: Any) -> dict[str, Any]:
+        methods: dict[str, Callable[..., Any]] = {
+            "load": self.load, "generate": self.generate, "verify": self.verify}
         try:
-            return {"value": calls[request["do"]]()}
+            return {"value": methods[do](**arguments)}
         except InvalidTask as error:
             return {"error": str(error)}
         except BaseException as error:
-            return {"error": describe(request["call"], error)}
+            return {"error": describe(call, error)}
 
     def load(self) -> list[float]:
         """The chance level of each level."""
@@ -113,14 +125,7 @@ class Worker:
             return False
 
     def _as_bytes(self, what: str, value: Any) -> bytes:
-        if not isinstance(value, (str, bytes)):
-            raise InvalidTask(f"{what} is {type(value).__name__}: give str or bytes")
-        try:
-            data = value.encode() if isinstance(value, str) else value
-        except UnicodeEncodeError:
-            raise InvalidTask(f"{what} {value[:40]!r} is not valid text") from None
-        if not 0 < len(data) <= self.max_text_bytes:
-            raise InvalidTask(f"{what} has {len(data)} bytes: give 1 to {self.max_text_bytes}")
+        data = to_bytes(what, value, self.max_text_bytes)
         if set(data) & set(self.marks):
             raise InvalidTask(f"{what} {data[:40]!r} contains byte 0xFE or 0xFF: they are reserved")
         return data
@@ -136,7 +141,7 @@ def main(fd: str, parent: str, path: str, class_name: str, max_text_bytes: str,
     with socket.socket(fileno=int(fd)) as link:
         lines = link.makefile("rw", encoding="ascii")
         for line in lines:
-            lines.write(json.dumps(worker.reply(json.loads(line))) + "\n")
+            lines.write(json.dumps(worker.reply(**json.loads(line))) + "\n")
             lines.flush()
 
 

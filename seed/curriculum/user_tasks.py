@@ -20,7 +20,8 @@ from typing import Any
 
 from seed.errors import ConfigError, UserTaskError
 from seed.curriculum import user_task_worker
-from seed.curriculum.task import Item, Task, is_holdout
+from seed.curriculum.task import Item, Task, is_holdout, pick
+from seed.curriculum.user_task_worker import InvalidTask, to_bytes
 from seed.curriculum.vocab import END, PAD
 
 MAX_LOAD_S = 30.0        # to load a class with what it imports
@@ -131,8 +132,7 @@ class Corpus(Task):
             lines = Path(name).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserTaskError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
-        parse = self._json_item if name.endswith(".jsonl") else self._text_item
-        self.items = [parse(f"{name} line {number}", line)
+        self.items = [self._item(number, line)
                       for number, line in enumerate(lines, 1) if line.strip()]
         self.pairs = {(item.prompt, item.answer) for item in self.items}
         answers = [Counter(item.answer for item in set(self.items)
@@ -142,39 +142,34 @@ class Corpus(Task):
                                 f"in eight: give at least some dozens")
         self.chance_levels = (max(side.most_common(1)[0][1] / side.total() for side in answers),)
 
-    def _json_item(self, place: str, line: str) -> Item:
+    def _item(self, number: int, line: str) -> Item:
+        split_fn = _split_json if self.name.endswith(".jsonl") else _split_text
         try:
-            row = json.loads(line)
-            prompt, answer = row["prompt"], row["answer"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise UserTaskError(f'{place}: give {{"prompt": "...", "answer": "..."}}') from None
-        return Item(self.name, 1, _encoded(place, "prompt", prompt),
-                    _encoded(place, "answer", answer))
-
-    def _text_item(self, place: str, line: str) -> Item:
-        data = _encoded(place, "the line", line)
-        split = max(1, int(len(data) * PROMPT_FRACTION))
-        while split > 1 and data[split] & 0xC0 == 0x80:   # inside a character
-            split -= 1
-        if len(data) < 2:
-            raise UserTaskError(f"{place}: give at least two bytes")
-        return Item(self.name, 1, data[:split], data[split:])
+            return Item(self.name, 1, *split_fn(line))
+        except InvalidTask as error:
+            raise UserTaskError(f"{self.name} line {number}: {error}") from None
 
     def generate(self, rng: random.Random, level: int) -> Item:
-        return self.items[int(rng.random() * len(self.items))]
+        return pick(rng, self.items)
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
         return (prompt, answer) in self.pairs
 
 
-def _encoded(place: str, what: str, value: Any) -> bytes:
-    """UTF-8, which never contains END or PAD."""
-    if not isinstance(value, str):
-        raise UserTaskError(f"{place}: {what} is {type(value).__name__}: give text")
+def _split_json(line: str) -> list[bytes]:
     try:
-        data = value.encode()
-    except UnicodeEncodeError:
-        raise UserTaskError(f"{place}: {what} {value[:40]!r} is not valid text") from None
-    if not 0 < len(data) <= MAX_TEXT_BYTES:
-        raise UserTaskError(f"{place}: {what} has {len(data)} bytes: give 1 to {MAX_TEXT_BYTES}")
-    return data
+        row = json.loads(line)
+        texts = {what: row[what] for what in ("prompt", "answer")}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InvalidTask('give {"prompt": "...", "answer": "..."}') from None
+    return [to_bytes(what, text, MAX_TEXT_BYTES, "text") for what, text in texts.items()]
+
+
+def _split_text(line: str) -> list[bytes]:
+    data = to_bytes("the line", line, MAX_TEXT_BYTES)
+    if len(data) < 2:
+        raise InvalidTask("give at least two bytes")
+    split = max(1, int(len(data) * PROMPT_FRACTION))
+    while split > 1 and data[split] & 0xC0 == 0x80:   # inside a character
+        split -= 1
+    return [data[:split], data[split:]]

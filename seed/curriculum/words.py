@@ -1,7 +1,8 @@
 """Copying letters, and answering who the robot is."""
 import random
+from collections.abc import Callable
 
-from seed.curriculum.task import Task, letters
+from seed.curriculum.task import Task, letters, pick
 from seed.curriculum.vocab import encode
 
 
@@ -36,7 +37,7 @@ class Identity(Task):
     openings = ("", "please, ", "tell me, ", "hey, ", "robot, ", "seed, ", "hello, ", "now, ",
                 "and ", "so, ", "say, ", "well, ")
     closings = ("?", "??", " ?")
-    cases = (str, str.capitalize, str.upper)
+    cases: tuple[Callable[[str], str], ...] = (str, str.capitalize, str.upper)
 
     def __init__(self, table: dict[str, str]):
         self.table = {question.strip(" ?").casefold(): answer for question, answer in table.items()}
@@ -45,11 +46,8 @@ class Identity(Task):
         self.chance_levels = (max(map(self.answers.count, self.answers)) / len(self.answers),)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
-        opening, question, case, closing = [
-            int(rng.random() * len(choices))
-            for choices in (self.openings, self.questions, self.cases, self.closings)]
-        words = self.openings[opening] + self.questions[question]
-        return self.cases[case](words) + self.closings[closing]
+        words = pick(rng, self.openings) + pick(rng, self.questions)
+        return pick(rng, self.cases)(words) + pick(rng, self.closings)
 
     def solve(self, prompt: str) -> str:
         words = prompt.rstrip("? ").casefold()
