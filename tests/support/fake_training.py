@@ -38,6 +38,7 @@ def train(path: Path, pause_s: float = 0.01, memory_mb: float = 0, hangs_after: 
     held = bytes(range(256)) * int(memory_mb * 4096)
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda *received: stopped.append(1))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])   # which the search blocks
     step = 0
     while not stopped:
         time.sleep(pause_s)
@@ -65,7 +66,7 @@ def main() -> int:
     options = sys.argv[1:sys.argv.index("--")]
     install(**dict(text.split("=", 1) for text in options))
     from seed.__main__ import main as run
-    sys.argv = sys.argv[sys.argv.index("--") + 1:]
+    sys.argv[1:] = sys.argv[sys.argv.index("--") + 1:]
     return run(sys.argv[1:])
 
 
