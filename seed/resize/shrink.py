@@ -12,17 +12,15 @@ from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, f
 from seed.curriculum.dataset import Batch, Dataset
 from seed.curriculum.state import CurriculumState
 from seed.errors import ConfigError, NotEnoughMemory
-from seed.evaluation.exact_match import Score, agreement, evaluate
-from seed.evaluation.forward_pass import ForwardByLength
+from seed.evaluation import TrainedBrain
+from seed.evaluation.exact_match import Score, agreement
 from seed.practice.distill import read_parent
 from seed.resize.prune import prune
-from seed.storage import checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
 from seed.training.pipeline import TrainResult, train
 from seed.training.stop_signals import StopSignals
 from seed.wavecore import submodel
-from seed.wavecore.model import WaveCore, init_params
 
 CALIBRATION_BATCHES = 16   # that measure importance, and to which projections are fitted
 
@@ -55,14 +53,10 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
         parent.config, parent.params, profile.model, calibration_batches(parent.profile), threads))
     if not result.finished:
         return ShrinkResult(result)
-    tensors, seq_len = checkpoint.read(run_dir.checkpoint).tensors, profile.train.seq_len
-    child = {key: tensors[key] for key in init_params(profile.model, 0)}
-    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    items = dataset.holdout(profile.curriculum.holdout_items)
-    forwards = [ForwardByLength(WaveCore(config, params, threads)) for config, params in (
-        (parent.config, parent.params), (profile.model, child))]
-    return ShrinkResult(result, evaluate(items, dataset, forwards[0], seq_len) or [],
-                        agreement(items, forwards[0], forwards[1], seq_len))
+    child = TrainedBrain.load(run_dir, threads, log)
+    teacher, items = TrainedBrain(parent.profile, 0, parent.params, threads), child.holdout()
+    return ShrinkResult(result, teacher.scores(items, child.dataset), agreement(
+        items, teacher.forward, child.forward, profile.train.seq_len))
 
 
 def calibration_batches(profile: Profile, n: int = CALIBRATION_BATCHES) -> list[Batch]:

@@ -1,38 +1,35 @@
-"""A child that is cut out of its parent, and learns from it."""
+"""A child that is pruned from its parent, reconstructed, and learns from it."""
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from seed.config import ModelConfig, load_profile
 from seed.errors import ConfigError
-from seed.resize import shrink, grow, reconstruct
-from seed.storage import RunDir
-from seed.storage import checkpoint
-from seed.training.step import Learner
+from seed.resize import grow, reconstruct, shrink_brain
+from seed.resize.prune import prune
+from seed.storage import RunDir, checkpoint
+from seed.training.stop_signals import StopSignals
 from seed.wavecore import submodel
 from seed.wavecore.model import WaveCore, init_params
+from tests.support.small_run import batches, seed, untrained_run, wait_until
 from tests.support.tensors import distance, realized
 
 SMALL = ModelConfig(d_model=32, d_ff=32, n_layers=3)
 LARGE = ModelConfig(d_model=64, d_ff=64, n_layers=5, pattern="SSASA")
-LESSONS = ["curriculum.tasks={copy=1.0,parity=1.0}", "train.batch_size=2", "train.seq_len=32"]
 
 
-def batches(n: int = 4):
-    return shrink.lessons(load_profile("toy", LESSONS), n)
-
-
-def turned(params):
-    """The same brain with the axes of its stream in other directions: a norm's gains are alike."""
+def rotated(params):
+    """The same brain with a rotated residual stream; the gains of a norm are alike."""
     axes = np.linalg.qr(np.random.default_rng(3).standard_normal((64, 64)))[0].astype(np.float32)
-    found = {}
+    result = {}
     for key, array in params.items():
         name = key.rpartition(".")[2]
         if name in ("norm", "norm_f"):
@@ -41,12 +38,12 @@ def turned(params):
             array = array @ axes
         elif name == "out_proj":
             array = axes.T @ array
-        found[key] = np.ascontiguousarray(array)
-    return found
+        result[key] = np.ascontiguousarray(array)
+    return result
 
 
-@pytest.mark.parametrize("turn", [dict, turned])
-def test_what_does_nothing_is_what_is_cut(turn):
+@pytest.mark.parametrize("rotate_fn", [dict, rotated])
+def test_what_does_nothing_is_what_is_cut(rotate_fn):
     """A small brain grown into a large one, with all parts shuffled, is found again."""
     small = init_params(SMALL, 1)
     small["embedding"] *= 40   # so that the norms' eps is nothing beside it
@@ -55,18 +52,19 @@ def test_what_does_nothing_is_what_is_cut(turn):
     def some(of: int, n: int) -> np.ndarray:
         return np.sort(rng.permutation(of)[:n])
     heads = tuple(some(4, 2) if kind == "S" else some(2, 1) for kind in SMALL.layer_kinds)
-    hidden = submodel.Selection((0, 3, 4), some(64, 32), heads, tuple(some(64, 32) for _ in range(3)))
-    params = turn(grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden))
+    hidden = submodel.Selection((0, 3, 4), some(64, 32), heads,
+                                tuple(some(64, 32) for _ in range(3)))
+    params = rotate_fn(grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden))
     tokens = realized(batches(1)[0].tokens)
     whole = WaveCore(LARGE, params)(tokens)[0].numpy()
     assert distance(whole, WaveCore(SMALL, small)(tokens)[0].numpy()) < 1e-5
-    cut = shrink.shrink(LARGE, params, SMALL, batches(), threads=1)
+    cut = prune(LARGE, params, SMALL, batches(), threads=1)
     assert distance(WaveCore(SMALL, cut)(tokens)[0].numpy(), whole) < 1e-4
 
 
-def test_what_is_left_takes_over_what_is_gone(monkeypatch):
-    """The first layer sees what the second does, which alone says something of it, and is gone."""
-    monkeypatch.setattr(reconstruct, "RIDGE", 1e-9)   # so that nothing is in the way of the squares
+def test_what_is_left_reconstructs_what_is_gone(monkeypatch):
+    """The first layer has the inputs of the second, which alone has an output, and is gone."""
+    monkeypatch.setattr(reconstruct, "RIDGE", 1e-9)   # least squares alone
     config = ModelConfig(d_model=32, d_ff=32, n_layers=2, pattern="S")
     params = init_params(config, 5)
     params["embedding"] *= 40
@@ -87,100 +85,97 @@ def test_what_is_left_takes_over_what_is_gone(monkeypatch):
 
 def test_a_child_of_the_parent_s_own_shape_is_the_parent():
     params = init_params(SMALL, 3)
-    cut = shrink.shrink(SMALL, params, SMALL, batches(1), threads=1)
+    cut = prune(SMALL, params, SMALL, batches(1), threads=1)
     assert cut.keys() == params.keys()
     assert all(np.array_equal(cut[key], params[key]) for key in params)
 
 
-@pytest.mark.parametrize("child, says", [
+@pytest.mark.parametrize("child, message", [
     (ModelConfig(d_model=96), "d_model is 96 in the smaller and 64 in the larger brain: use no"),
     (ModelConfig(head_dim=64), "head_dim is 64 in the smaller and 32 in the larger brain: use the"),
     (ModelConfig(n_layers=2, pattern="AA"), "gives AA, which is not within SSAS")])
-def test_what_cannot_be_cut_is_refused(child, says):
-    with pytest.raises(ConfigError, match=says):
+def test_what_cannot_be_cut_is_refused(child, message):
+    with pytest.raises(ConfigError, match=message):
         submodel.check(child, ModelConfig())
 
 
-def parent_in(run_dir, *overrides: str):
-    """A run directory with an untrained brain."""
-    profile = load_profile("toy", [*LESSONS, "model.n_layers=3", *overrides])
-    run_dir.mkdir()
-    RunDir(run_dir).save(Learner(profile, 1).state_dict(), {
-        "profile": profile.to_dict(), "step": 0, "skipped": 0, "elapsed_s": 0.0, "rollbacks": 0,
-        "plan": {"decay_start": None, "total_steps": None}, "curriculum": START})
-    return profile
+def child_profile(*overrides: str):
+    return load_profile("fast", [
+        "train.batch_size=2", "train.seq_len=32", "distill.batches=5",
+        "train.save_every_minutes=0.001", "train.write_gb_per_day=1e6",
+        "selfplay.tasks={parity=4}", "train.minutes=10.0", "train.steps=3", *overrides])
 
 
-START = {"grade": 1, "unlocked": 1, "evals_since_unlock": 0, "evaluated_at": 0, "passed": [], "accuracy": {}}
+def shrink_in(folder: Path, parent: str = "parent", child: str = "child", *overrides: str):
+    """Without signals: those of the test's process stay as they are."""
+    return shrink_brain(RunDir(folder / parent), RunDir(folder / child), child_profile(*overrides),
+                        signals=StopSignals())
 
 
-def test_a_disk_that_refuses_the_parents_word_is_one_line(tmp_path):
+def test_a_disk_that_refuses_the_soft_targets_is_named(tmp_path):
     """A real limit of the size of files, over which writing fails."""
-    parent_in(tmp_path / "parent")
-    limited = ["prlimit", "--fsize=8000000", *command(tmp_path, "child", 3),
-               "--set=distill.batches=6000"]   # 60 numbers of bytes for each of 64
-    done = subprocess.run(limited, capture_output=True, text=True)
-    assert done.returncode == 2 and "parent.safetensors" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not [p for p in (tmp_path / "child").iterdir() if "parent" in p.name]
+    untrained_run(tmp_path / "parent")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError) as error:   # 51 bytes for each of 64 bytes of a batch
+            shrink_in(tmp_path, "parent", "child", "distill.batches=100")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "parent.safetensors" in str(error.value.filename)
+    assert not [path for path in (tmp_path / "child").iterdir() if "parent" in path.name]
 
 
 def test_a_directory_with_the_child_of_another_parent_is_refused(tmp_path):
-    for name in ("parent", "other"):
-        parent_in(tmp_path / name)
-    assert subprocess.run(command(tmp_path, "child", 3), capture_output=True).returncode == 0
+    for name in ("parent", "stranger"):
+        untrained_run(tmp_path / name)
+    untrained_run(tmp_path / "child", f"distill.parent={tmp_path / 'parent'}")
     before = RunDir(tmp_path / "child").checkpoint.read_bytes()
-    again = command(tmp_path, "child", 3)
-    again[again.index("--run-dir") + 1] = str(tmp_path / "other")
-    done = subprocess.run(again, capture_output=True, text=True)
-    assert done.returncode == 2 and "was carved from" in done.stderr
+    with pytest.raises(ConfigError, match="has a brain that was shrunk from .*parent: use"):
+        shrink_in(tmp_path, "stranger")
     assert RunDir(tmp_path / "child").checkpoint.read_bytes() == before
 
 
 def test_a_parent_that_does_not_fit_is_not_read(tmp_path):
-    parent_in(tmp_path / "parent", "train.batch_size=64", "train.seq_len=256")
-    done = subprocess.run([*command(tmp_path, "child", 3), "--set=governor.memory_mb=220"],
-                          capture_output=True, text=True)
-    assert done.returncode == 2 and "the parent is read as it was trained: this" in done.stderr
+    untrained_run(tmp_path / "parent", "train.batch_size=64", "train.seq_len=256")
+    with pytest.raises(ConfigError, match="the parent reads batches as it was trained: .* MB"):
+        shrink_in(tmp_path, "parent", "child", "governor.memory_mb=220")
     assert not RunDir(tmp_path / "child").checkpoint.exists()
 
 
-def command(tmp_path, out: str, steps: int) -> list[str]:
-    return [sys.executable, "-m", "seed", "shrink", "--run-dir", str(tmp_path / "parent"), "--out",
-            str(tmp_path / out), "--profile", "fast", f"--steps={steps}", "--json", "--threads=1",
-            "--set", "train.batch_size=2", "--set", "train.seq_len=32", "--set",
-            "distill.batches=5", "--set", "train.save_every_minutes=0.001", "--set",
-            "train.write_gb_per_day=1e6", "--set", "selfplay.tasks={parity=4}"]
-
-
-def test_a_killed_carving_goes_on_to_the_same_bits(tmp_path):
-    parent_in(tmp_path / "parent")
-    whole = subprocess.run(command(tmp_path, "whole", 60), capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    found = json.loads(whole.stdout)
-    assert found["step"] == 60 and found["parent"] and 0 <= found["agreement"] <= 1
-    assert "soft targets of 5 of 5 batches made" in whole.stderr
+def test_a_shrinking_that_was_killed_twice_ends_with_the_same_bits(tmp_path):
+    """While it makes soft targets, and while it trains."""
+    untrained_run(tmp_path / "parent")
+    result = shrink_in(tmp_path, "parent", "whole", "train.steps=40")
+    assert result.train.finished and result.parent_scores and 0 <= result.agreement <= 1
     child = checkpoint.read(RunDir(tmp_path / "whole").checkpoint).meta["profile"]
-    assert child["selfplay"]["tasks"] == {}   # the parent alone teaches
-    for delay in (1.0, 2.5):
-        process = subprocess.Popen(command(tmp_path, "killed", 60), stderr=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(delay)
+    assert child["selfplay"]["tasks"] == {}   # the parent is the only teacher
+    killed = RunDir(tmp_path / "killed")
+    command = [sys.executable, "-m", "seed", "shrink", "--run-dir", str(tmp_path / "parent"),
+               "--out", str(killed), "--profile", "fast", "--steps=40", "--json", "--threads=1",
+               "--set=train.batch_size=2", "--set=train.seq_len=32", "--set=distill.batches=5",
+               "--set=train.save_every_minutes=0.001", "--set=train.write_gb_per_day=1e6",
+               "--set=selfplay.tasks={parity=4}"]
+    for path, n_lines in ((killed.lock, 1), (killed.metrics, 12)):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   start_new_session=True)
+        wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= n_lines, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    subprocess.run(command(tmp_path, "killed", 60), capture_output=True, check=True)
-    assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == \
-        RunDir(tmp_path / "killed").checkpoint.read_bytes()
+    done = seed(*command[3:])
+    report = json.loads(done.stdout)
+    assert report["step"] == 40 and report["agreement"] == result.agreement
+    scores = [score.to_dict() for score in result.parent_scores]
+    assert report["parent"] == json.loads(json.dumps(scores))
+    assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == killed.checkpoint.read_bytes()
 
 
-def test_bad_input_to_carve_is_one_line(tmp_path):
-    parent_in(tmp_path / "parent")
-    for options, says in (
-            (["--run-dir", str(tmp_path / "none"), "--out", str(tmp_path / "c")], "has no brain"),
-            (["--run-dir", str(tmp_path / "parent"), "--out", str(tmp_path / "parent")],
-             "--out is the parent's own directory"),
-            (["--run-dir", str(tmp_path / "parent"), "--out", str(tmp_path / "c"), "--profile",
-              "seed"], "model.d_model is 96 in the smaller and 64 in the larger brain")):
-        done = subprocess.run([sys.executable, "-m", "seed", "shrink", *options],
-                              capture_output=True, text=True)
-        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+def test_bad_input_to_shrink_is_one_line(tmp_path):
+    untrained_run(tmp_path / "parent")
+    done = seed("shrink", "--run-dir", str(tmp_path / "parent"), "--out", str(tmp_path / "parent"))
+    assert done.returncode == 2 and "--out is the parent's own directory" in done.stderr
+    assert done.stderr.count("\n") == 1
+    with pytest.raises(ConfigError, match="has no brain"):
+        shrink_in(tmp_path, "none")
+    with pytest.raises(ConfigError, match="d_model is 96 in the smaller and 64 in the larger"):
+        shrink_in(tmp_path, "parent", "child", "model.d_model=96")

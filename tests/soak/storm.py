@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.tiny_run import tiny_command
+from tests.support.trials import known_search, train_growing_command
 
 STEPS = 300
 HANG_S = 600.0
@@ -45,11 +46,9 @@ def build_faults(folder: Path) -> Path:
 
 def growth(run_dir: Path) -> list[str]:
     """The limit is known beforehand; the brain grows at step 1,000 of 1,300."""
-    from tests.resize.test_growth_schedule import train_growing, remembered
     if not run_dir.exists():
-        run_dir.mkdir()
-        remembered(run_dir)
-    return train_growing(run_dir, "--steps=1300")
+        known_search(run_dir)
+    return train_growing_command(run_dir, "--steps=1300")
 
 
 def start(run_dir: Path, cache: Path, library: Path | None = None, fault: str = "",

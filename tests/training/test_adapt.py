@@ -13,7 +13,7 @@ from seed.errors import ConfigError
 from seed.storage import RunDir
 from seed.training import adapt
 from seed.storage import checkpoint
-from tests.resize.test_shrink import parent_in
+from tests.support.small_run import untrained_run
 
 LR = 5e-4
 
@@ -21,7 +21,7 @@ LR = 5e-4
 @pytest.fixture
 def brain(tmp_path):
     """A run directory with an untrained brain, and a file with a rule it does not know."""
-    parent_in(tmp_path / "brain", "curriculum.holdout_items=4")
+    untrained_run(tmp_path / "brain", "curriculum.holdout_items=4")
     (tmp_path / "rule.jsonl").write_text("\n".join(
         json.dumps({"prompt": f"after {a}?", "answer": chr(ord(a) + 1)}) + "\n"
         for a in "abcdefghijklmnopqrstuvwxy"))
