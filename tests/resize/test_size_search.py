@@ -12,8 +12,9 @@ import pytest
 
 from seed.config import from_dict, load_profile, to_toml
 from seed.errors import RETRY_LATER
+from seed.evaluation.brain_report import read_ladder
 from seed.resize.size_search import (LADDER, Limits, SizeFacts, SizeSearch, faults, ladder_for,
-                                     next_index, read_ladder)
+                                     next_index)
 from seed.resize.trial import Size, Trial, profile_hash
 from seed.resize.trial_watch import Outcome
 from seed.storage import RunDir
