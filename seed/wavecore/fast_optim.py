@@ -101,6 +101,13 @@ def _scratch_floats(units: list[MuonUnit]) -> int:
     return max(2 * short * (short + long) for short, long in map(_padded_sides, units))
 
 
+def scratch_floats(blocks: list[Block], config: TrainConfig, threads: int) -> int:
+    """Floats of scratch that an update takes."""
+    if (config.optimizer, config.trainable) != ("muon", "all"):
+        return 0
+    return threads * _scratch_floats(_muon_units(blocks, 0, 1.0))
+
+
 class OptimizerKernels:
     """One step over packed tensors, in place: Muon for matrices, AdamW for all else.
 
@@ -118,7 +125,7 @@ class OptimizerKernels:
         self.applies: list[LaunchFn] = []
         self.muons: list[LaunchFn] = []
         self.unit_counts: list[int] = []
-        self.scratch = 0
+        self.scratch = scratch_floats(blocks, config, threads)
         common = {"THREADS": threads, "WEIGHT_DECAY": config.weight_decay, **STATE}
         adamw = {**common, "BETA1": config.beta1, "BETA2": config.beta2, "EPS": config.eps,
                  "MATRIX_LR_SCALE": matrix_lr_scale, "GRAD_CLIP": config.grad_clip,
@@ -139,7 +146,6 @@ class OptimizerKernels:
             if (config.optimizer, config.trainable) == ("muon", "all"):
                 units = _muon_units(group, m, matrix_lr_scale ** 0.5)
                 size = _scratch_floats(units)
-                self.scratch = max(self.scratch, threads * size)
                 self.muons.append(launcher(*kernel_source(
                     "muon.c", "ORTHOGONALIZE", {**muon, "SCRATCH_STRIDE": size},
                     "params m scratch", "state lr grads", counts=counts, units=units)))

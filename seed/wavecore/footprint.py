@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from seed.config import ModelConfig, TrainConfig
 from seed.wavecore import fast, layout
-from seed.wavecore.fast_optim import OptimizerKernels
+from seed.wavecore.fast_optim import scratch_floats
 
 
 class Footprint(NamedTuple):
@@ -21,9 +21,9 @@ def packed_size(config: ModelConfig) -> int:
 
 def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
     """Floats of the moments, and of an update's scratch."""
-    kernels = OptimizerKernels(layout.blocks(config), recipe, 1.0, threads)
-    moments = sum(block.size for block in (*kernels.first, *kernels.second))
-    return moments, kernels.scratch
+    blocks = layout.blocks(config)
+    first, second = layout.moments(blocks, recipe)
+    return sum(block.size for block in (*first, *second)), scratch_floats(blocks, recipe, threads)
 
 
 def _kernels(config: ModelConfig, b: int, t: int, threads: int) -> list[Any]:

@@ -6,7 +6,7 @@ from seed.resize.size_search import LADDER
 from seed.resize.trial import Size, Trial
 from seed.resize.trial_watch import Outcome
 from seed.storage import RunDir
-from seed.training.learner import Learner
+from seed.training.step import Learner
 from seed.training.memory_estimate import estimate_mb
 from tests.support.trials import TOY, stable_trial
 
