@@ -117,7 +117,7 @@ def test_a_killed_growth_by_the_command_line_ends_with_the_same_bits_and_a_repor
         lambda run_dir: train_growing_command(run_dir, "--steps=1300"),
         known_search(tmp_path / "whole"), killed, 1300)
     page = (killed / "report.html").read_text()
-    assert "<h2>Ladder</h2>" in page and "334,816 parameters" in page
+    assert "<h2>Size search</h2>" in page and "334,816 parameters" in page
     assert "1 steps were not finite" in page
 
 
@@ -131,9 +131,10 @@ def test_a_growth_by_time_that_has_ended_trains_no_further_and_writes_a_report(t
         assert done.returncode == 0, done.stderr
         checkpoints.append(RunDir(tmp_path).checkpoint.read_bytes())
     assert len(set(checkpoints)) == 1
-    assert Size.of(load_profile(str(tmp_path / "brain.toml"))) == (64, 4, 1, 32)
+    size = Size.of(load_profile(str(tmp_path / "brain.toml")))
+    assert size.n_layers in (4, 6)   # as the machine is slow or fast
     page = (tmp_path / "report.html").read_text()
-    assert "<h2>Ladder</h2>" in page and "1 steps were not finite" in page
+    assert "<h2>Size search</h2>" in page and "1 steps were not finite" in page
 
 
 def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
