@@ -1,4 +1,5 @@
 """Floats that the kernels' buffers hold, from shapes alone: the basis of memory estimates."""
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ def packed_size(config: ModelConfig) -> int:
     return sum(block.size for block in layout.blocks(config))
 
 
+@functools.cache   # a size search asks for the same sizes again and again
 def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
     """Floats of the moments, and of an update's scratch."""
     blocks = layout.blocks(config)
