@@ -81,8 +81,8 @@ def test_the_recurrence_is_its_equation(transition):
 
 def test_loss_and_every_gradient_equal_the_plain_model():
     params = init_params(SMALL, 1)
-    tokens, targets = random_tokens(2, 5), random_tokens(2, 6)[:, 1:].copy()
-    targets[0, 2:4] = -1
+    tokens, targets = random_tokens(2, 3), random_tokens(2, 4)[:, 1:].copy()
+    targets[0, 1:] = -1
     inv_count = np.array([1 / (targets >= 0).sum()], np.float32)
     results = []
     for plain in (False, True):
@@ -99,13 +99,12 @@ def test_loss_and_every_gradient_equal_the_plain_model():
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_sublayers_one_after_the_other_are_the_model(plain):
-    model, tokens = WaveCore(SMALL, init_params(SMALL, 4), plain=plain), random_tokens(2, 5)
-    named = model.state_dict()
-    x = realized(named["embedding"][tokens])
+    params, tokens = init_params(SMALL, 4), random_tokens(2, 5)
+    model, x = WaveCore(SMALL, params, plain=plain), realized(params["embedding"][tokens])
     for i in range(SMALL.n_layers):
         x = model.sublayer(i, "mlp", model.sublayer(i, "mixer", x))
-    gain, table = (realized(named[key].copy()) for key in ("norm_f", "embedding"))
-    assert distance(tied_head(SMALL, x, gain, table), logits_of(model, tokens)[0]) < 1e-5
+    logits = tied_head(SMALL, x, realized(params["norm_f"]), realized(params["embedding"]))
+    assert distance(logits, logits_of(WaveCore(SMALL, params), tokens)[0]) < 1e-5
 
 
 def test_a_byte_changes_no_logit_before_it():
