@@ -38,9 +38,9 @@ def read_parent(run_dir: RunDir, log: Log) -> Parent:
     newest = run_dir.load_brain(log)
     profile = from_dict(newest.meta["profile"])
     names = init_params(profile.model, 0)
-    checkpoint.check_tensors({key: a for key, a in newest.tensors.items() if key in names}, names,
-                             str(run_dir))
-    return Parent(profile.model, {key: newest.tensors[key] for key in names}, profile)
+    params = {key: newest.tensors[key] for key in names if key in newest.tensors}
+    checkpoint.check_tensors(params, names, str(run_dir))
+    return Parent(profile.model, params, profile)
 
 
 class SoftTargetBatches:

@@ -6,10 +6,12 @@ nonsense is an EndpointError with a reason: never a hang, never more than MAX_RE
 import http.client
 import io
 import json
+import re
 import socket
 import ssl
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -32,16 +34,6 @@ class Completion(NamedTuple):
     logprob: float | None   # mean over its tokens; None if the server does not report it
 
 
-class _BufferedSocket:
-    """A response that was already received, as http.client takes it."""
-
-    def __init__(self, data: bytes):
-        self.data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self.data)
-
-
 class Endpoint:
     """`url` is the base, such as http://127.0.0.1:8080/v1; `key` is sent as a bearer token."""
 
@@ -58,15 +50,12 @@ class Endpoint:
     def complete(self, shots: Sequence[tuple[str, str]], prompt: str, max_tokens: int,
                  temperature: float = 0.0) -> Completion:
         """The model's reply to `prompt` after some questions and answers. Raises EndpointError."""
-        messages = []
-        for question, answer in shots:
-            messages += [{"role": "user", "content": question},
-                         {"role": "assistant", "content": answer}]
+        messages = [{"role": role, "content": text} for shot in [*shots, (prompt,)]
+                    for role, text in zip(("user", "assistant"), shot)]
         body = json.dumps({
-            "model": self.model, "messages": [*messages, {"role": "user", "content": prompt}],
-            "temperature": temperature, "max_tokens": max_tokens,
-            "stop": ["\n"],   # some models never end a turn
-            "logprobs": True}).encode()
+            "model": self.model, "messages": messages, "temperature": temperature,
+            "max_tokens": max_tokens, "logprobs": True,
+            "stop": ["\n"]}).encode()   # some models never end a turn
         deadline = time.monotonic() + self.timeout_s
         try:
             status, data = self._exchange(body, deadline)
@@ -93,10 +82,11 @@ class Endpoint:
                 if self.url.scheme == "https" else plain
             with link:
                 link.sendall("\r\n".join(head).encode() + HEAD_END + body)
-                response = http.client.HTTPResponse(
-                    _BufferedSocket(_receive(link, deadline)))  # type: ignore[arg-type]
-                response.begin()
-                return response.status, response.read()
+                received = io.BytesIO(_receive(link, deadline))
+            response = http.client.HTTPResponse(SimpleNamespace(
+                makefile=lambda mode: received))  # type: ignore[arg-type]
+            response.begin()
+            return response.status, response.read()
 
 
 def _seconds_left(deadline: float) -> float:
@@ -125,11 +115,8 @@ def _receive(link: socket.socket, deadline: float) -> bytes:
 
 def _content_length(head: bytes) -> int:
     """As the head states it; MAX_RESPONSE_BYTES, which is never reached, if it does not."""
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            return int(value[:12])
-    return MAX_RESPONSE_BYTES
+    match = re.search(rb"^content-length\s*:\s*(\d{1,12})\s*$", head, re.IGNORECASE | re.MULTILINE)
+    return int(match[1]) if match else MAX_RESPONSE_BYTES
 
 
 def _completion(data: bytes) -> Completion:

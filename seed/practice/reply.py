@@ -2,8 +2,7 @@
 
 A reply is one line: the answer alone, or after a label ("Answer: 42"), in quotes, with a full stop,
 after the question restated ("12 + 30 = 42"). What remains has to look like the known answers: at
-most twice as long as the longest, of their characters only. A proposed question is what matches its
-task's prompt pattern at the start of one line.
+most twice as long as the longest, of their characters only.
 """
 import re
 from collections.abc import Iterable
@@ -67,17 +66,13 @@ def parse(reply: str, prompt: str, form: AnswerFormat) -> tuple[str, Rejection |
 
 
 def parse_question(reply: str, task: Task) -> bytes:
-    """The question of the task at the start of a reply of one line; b"" if there is none.
-
-    What follows it, such as an answer by the model, is ignored.
-    """
+    """The task's question at the start of a reply of one line, whatever follows; b"" for none."""
     lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
     return task.parse_prompt(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
 
 
 def _unquoted(text: str, full_stop: str) -> str:
-    """Without one pair of each kind of quotes, and without `full_stop` at the end unless it is "".
-    """
+    """Without one pair of each kind of quotes, and without `full_stop` at the end if given."""
     text = text.strip()
     for mark in QUOTES:
         if text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark):

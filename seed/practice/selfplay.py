@@ -3,14 +3,10 @@
 A round asks, for each task in selfplay.tasks, questions of the task's next level: the first after
 its training levels that was not yet promoted. Accepted answers become training items; when enough
 of a round is accepted, the level is promoted (Lee et al. 2502.01612, section 3). An answer is
-accepted
-
-- by rule: the task verifies it; or, with selfplay.verify = false,
-- by vote: enough of several sampled answers agree, and it is not shorter than most in the round
-  (section 6: short answers are the common mistake, and votes agree on them).
-
-Rejected either way: unterminated answers, those whose mean entropy is above `max_entropy`, and
-those that leave unusually large states.
+accepted if the task verifies it or, with selfplay.verify = false, if enough of several sampled
+answers agree and it is not shorter than most in the round (section 6: short answers are the common
+mistake, and votes agree on them). Rejected either way: unterminated answers, those whose mean
+entropy is above `max_entropy`, and those that leave unusually large states.
 
 With selfplay.propose_fraction the brain also trains on the prompts of some items, and a round
 samples text freely: samples that parse as new questions join the round as level SELF_ASKED.
@@ -21,7 +17,8 @@ rounds after its checkpoint, and plays them again to the same bits.
 """
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -88,8 +85,7 @@ class Selfplay:
 
     def __init__(self, config: SelfplayConfig, dataset: Dataset, run_dir: RunDir, step: int,
                  max_item_bytes: int):
-        """Raises ConfigError if a task in selfplay.tasks is not trained or lacks so many levels.
-        """
+        """Raises ConfigError if a task in selfplay.tasks is not trained or lacks a level."""
         for name, level in config.tasks.items():
             if name not in dataset.tasks:
                 raise ConfigError(f"selfplay.tasks.{name} is not trained: give it a weight in "
@@ -104,13 +100,10 @@ class Selfplay:
         if config.propose_fraction:
             require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
         self.file = JsonlLog(run_dir.selfplay_log, _round, lambda row: row.step < step)
+        self.rounds = self.file.rows
         self.accepted: dict[tuple[str, int], list[Item]] = {}   # by task and level
-        self._accept([row._replace(accepted=tuple(filter(self._still_valid, row.accepted)))
-                      for row in self.rounds if row.task in config.tasks])
-
-    @property
-    def rounds(self) -> list[Round]:
-        return self.file.rows
+        self._accept(item for row in self.rounds if row.task in config.tasks
+                     for item in row.accepted if self._still_valid(item))
 
     def is_due(self, step: int) -> bool:
         """Whether a round belongs to this step and has not been played."""
@@ -129,16 +122,13 @@ class Selfplay:
     def play(self, step: int, seed: int, rollout_fn: RolloutFn,
              should_stop_fn: Callable[[], bool] = lambda: False) -> list[Round] | None:
         """The rounds of this step, on disk when it returns; none if the disk rejects them. None if
-        `should_stop_fn`, which is called before each rollout, returned true.
-
-        Raises ConfigError for a task that fails.
-        """
+        `should_stop_fn`, called before each rollout, returned true. Raises ConfigError for a task
+        that fails."""
         questions = []
-        for i, task in enumerate(self._tasks):
+        for i, task in enumerate(self._tasks, step * len(self._tasks)):
             level = self.next_level(task)
-            questions.append((task, level, self._prompts(task, level, seed,
-                                                         step * len(self._tasks) + i)))
-        draws = iter(self._draws(step))
+            questions.append((task, level, self._prompts(task, level, seed, i)))
+        draws = count(step * (2 * len(self._tasks) * self.config.votes + 1))   # never used again
         if self.config.propose_fraction:
             if should_stop_fn():
                 return None
@@ -157,21 +147,20 @@ class Selfplay:
             rounds.append(self._judge(step, task, level, prompts, votes))
         if not self.file.append(rounds, [row.to_object() for row in rounds]):
             return []
-        self._accept(rounds)
+        self._accept(item for row in rounds for item in row.accepted)
         return rounds
 
-    def _accept(self, rounds: Sequence[Round]) -> None:
-        for row in rounds:
-            if row.accepted:
-                self.accepted.setdefault((row.task, row.level), []).extend(row.accepted)
+    def _accept(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self.accepted.setdefault((item.task, item.level), []).append(item)
 
     def _still_valid(self, item: Item) -> bool:
         """An item may have been accepted before `verify` was turned on."""
         return not self.config.verify or self.dataset.tasks[item.task].verify(*item[2:])
 
     def pools(self) -> list[Pool]:
-        """Accepted items, with the same weight for each task and level that has as many as a round
-        has questions. Else the newest level, from which the next is learnt, would get least."""
+        """Accepted items. A task and level with as many as a round has questions has full weight:
+        else the newest level, from which the next is learnt, would get least."""
         weights = [min(len(items), self.config.questions) for items in self.accepted.values()]
         return [Pool(self.config.data_fraction * weight / sum(weights), items)
                 for weight, items in zip(weights, self.accepted.values())]
@@ -182,11 +171,6 @@ class Selfplay:
             return False
         digest = hashlib.blake2b(item.prompt, digest_size=4, person=b"propose").digest()
         return int.from_bytes(digest, "little") < self.config.propose_fraction * 2 ** 32
-
-    def _draws(self, step: int) -> range:
-        """The indices of a round's random streams: no two of a run are the same."""
-        n_streams = 2 * len(self._tasks) * self.config.votes + 1
-        return range(step * n_streams, (step + 1) * n_streams)
 
     def _proposals(self, task: Task, samples: Sequence[Answer]) -> list[bytes]:
         """The new questions of a task among freely sampled texts."""
@@ -218,12 +202,11 @@ class Selfplay:
         def is_confident(answer: Answer) -> bool:
             return (answer.ended and answer.entropy <= self.config.max_entropy
                     and answer.state_peak <= max_peak)
-        by_prompt = list(zip(*votes, strict=True))
         best = [_most_common([answer.text for answer in group if is_confident(answer)])
-                for group in by_prompt]
-        agreement = [count / len(group) for (_, count), group in zip(best, by_prompt)]
+                for group in zip(*votes, strict=True)]
+        agreement = [n_votes / len(votes) for _, n_votes in best]
         min_length = MIN_VOTED_LENGTH_FRACTION * median(
-            [len(text) for text, count in best if count] or [0])
+            [len(text) for text, n_votes in best if n_votes] or [0])
         accepted = []
         for prompt, (text, _), fraction in zip(prompts, best, agreement):
             if not text:

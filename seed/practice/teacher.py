@@ -3,19 +3,17 @@
 A reply becomes a training item only if the task's rule verifies it or, without a rule, if the
 teacher was sure. A teacher that fails the probe questions is rejected, and the run continues
 without it. teacher.jsonl has each accepted item with the step from which it is trained on: a
-resumed run uses them at the same steps, whether the teacher is there or not, so its bits are the
-same.
+resumed run has the same bits, whether the teacher is there or not.
 """
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from seed.config import Profile, TeacherConfig
 from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
-from seed.curriculum.task import Item
+from seed.curriculum.task import Item, pick
 from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.vocab import decode, encode
 from seed.practice.endpoint import Endpoint, EndpointError
@@ -24,7 +22,7 @@ from seed.practice.teacher_backend import (PROPOSED, Backend, Background, Mock, 
                                            Reply, Request)
 from seed.rng import Stream, dice
 from seed.storage.jsonl_log import JsonlLog
-from seed.storage.run_dir import RunDir
+from seed.storage.run_dir import Log, RunDir
 
 FORMAT_ITEMS_PER_LEVEL = 32   # from which the format of a task's answers is known
 MAX_PENDING_ROUNDS = 4        # of questions; then no more are asked
@@ -40,7 +38,7 @@ class TaughtItem(NamedTuple):
 
     def to_object(self) -> dict[str, Any]:
         """As a line of the file has it."""
-        return {"step": self.step, "task": self.item.task, "level": self.item.level,
+        return {"step": self.step, **self.item._asdict(),
                 "prompt": self.item.prompt.decode("utf-8", BYTES_AS_TEXT),
                 "answer": self.item.answer.decode("utf-8", BYTES_AS_TEXT)}
 
@@ -48,13 +46,11 @@ class TaughtItem(NamedTuple):
 def _taught_item(row: dict[str, Any]) -> TaughtItem:
     if type(row["step"]) is not int or type(row["level"]) is not int:
         raise ValueError("step or level is no number")
-    return TaughtItem(row["step"], Item(row["task"], row["level"],
-                                        row["prompt"].encode("utf-8", BYTES_AS_TEXT),
-                                        row["answer"].encode("utf-8", BYTES_AS_TEXT)))
+    texts = [row[key].encode("utf-8", BYTES_AS_TEXT) for key in ("prompt", "answer")]
+    return TaughtItem(row["step"], Item(row["task"], row["level"], *texts))
 
 
-def open_teacher(profile: Profile, run_dir: RunDir, log: Callable[[str], None]
-                 ) -> "Teacher | None":
+def open_teacher(profile: Profile, run_dir: RunDir, log: Log) -> "Teacher | None":
     """The teacher of profile.teacher; None if it has no kind. Raises ConfigError."""
     config, seed = profile.teacher, profile.train.seed
     if not config.kind:
@@ -84,34 +80,23 @@ class Teacher:
     """The taught items of a run up to a step, and the requests and replies of the next ones."""
 
     def __init__(self, config: TeacherConfig, dataset: Dataset, run_dir: RunDir,
-                 max_item_bytes: int, backend: Backend, log: Callable[[str], None]):
+                 max_item_bytes: int, backend: Backend, log: Log):
         """`dataset` has the tasks whose questions are asked."""
         self.config, self.dataset = config, dataset
         self.max_item_bytes, self.backend, self.log = max_item_bytes, backend, log
         self.file = JsonlLog(run_dir.teacher_log, _taught_item)
-        self._dropped = {i for i, row in enumerate(self.items) if not self._still_valid(row.item)}
-        self._pool: list[Item] = []
-        self._n_pooled = 0   # rows of the file that are in the pool or dropped
+        self.items = self.file.rows
+        valid = [row for row in self.items if self._still_valid(row.item)]
+        self._pool, self._steps = [row.item for row in valid], [row.step for row in valid]
         self.reply_counts: Counter[str] = Counter()   # "accepted", or a rejection
         self.probe_results: list[bool] = []
         self.rejected = False
         self._was_asked = False
 
-    @property
-    def items(self) -> list[TaughtItem]:
-        return self.file.rows
-
     def pool(self, step: int) -> list[Item]:
         """What is trained on at a step. Level PROPOSED, which no task has, keeps intermediate
         targets away: a prompt may be of another kind than the task's own."""
-        if self._n_pooled and self.items[self._n_pooled - 1].step > step:   # after a rollback
-            self._pool.clear()
-            self._n_pooled = 0
-        while self._n_pooled < len(self.items) and self.items[self._n_pooled].step <= step:
-            if self._n_pooled not in self._dropped:
-                self._pool.append(self.items[self._n_pooled].item)
-            self._n_pooled += 1
-        return self._pool
+        return self._pool[:bisect(self._steps, step)]
 
     def pools(self, step: int) -> list[Pool]:
         """The pool of a step; its data fraction grows with it up to the configured one."""
@@ -138,9 +123,11 @@ class Teacher:
                     accepted.append(reply.question._replace(level=PROPOSED,
                                                             answer=encode(reply.answer)))
         rows = [TaughtItem(step, item) for item in accepted]
-        if rows and self.file.append(rows, [row.to_object() for row in rows]):
-            return accepted
-        return []
+        if not rows or not self.file.append(rows, [row.to_object() for row in rows]):
+            return []
+        self._pool += accepted
+        self._steps += [step] * len(accepted)
+        return accepted
 
     def _ask(self, step: int) -> None:
         if self.backend.pending() > MAX_PENDING_ROUNDS * self.config.questions:
@@ -148,8 +135,8 @@ class Teacher:
         if not self._was_asked:
             self._was_asked = True
             self.backend.submit(self._requests(PROBE_INDEX, PROBE_QUESTIONS, 0.0))
-        self.backend.submit(self._requests(
-            step, self.config.questions, self.config.propose_fraction))
+        self.backend.submit(
+            self._requests(step, self.config.questions, self.config.propose_fraction))
 
     def _requests(self, index: int, n: int, propose_fraction: float) -> list[Request]:
         """The same for the same index, whether a run was interrupted or not."""
@@ -159,7 +146,7 @@ class Teacher:
         bounds = list(accumulate(self.config.tasks[task.name] for task in tasks))
         for _ in range(n):
             task = tasks[bisect(bounds, rng.random() * bounds[-1])]
-            level = task.levels[int(rng.random() * len(task.levels))]
+            level = pick(rng, task.levels)
             proposes = propose_fraction > 0 and rng.random() < propose_fraction
             items = [self.dataset.draw(rng, task, level, holdout=False,
                                        max_item_bytes=self.max_item_bytes)

@@ -1,5 +1,4 @@
-"""Where a teacher's replies come from: a mock of known accuracy, or an endpoint in the background.
-"""
+"""Where a teacher's replies come from: a mock of known accuracy, or an endpoint in a thread."""
 import queue
 import random
 import threading
@@ -7,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from seed.curriculum.task import Item, Task
+from seed.curriculum.task import Item, Task, pick
 from seed.curriculum.vocab import decode
 from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.reply import AnswerFormat, Rejection, parse, parse_question
@@ -47,10 +46,7 @@ class Backend(Protocol):
 
 
 class Mock:
-    """Knows every answer, and gives a wrong one that looks alike to some questions.
-
-    Which ones depends on (seed, question) alone.
-    """
+    """Gives the right answer, or a wrong one that looks alike: by (seed, question) alone."""
 
     def __init__(self, accuracy: float, seed: int):
         self.accuracy, self.seed, self.replies = accuracy, seed, list[Reply]()
@@ -77,8 +73,7 @@ def _wrong(text: str, rng: random.Random) -> str:
     i = int(rng.random() * len(text))
     kinds = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "TF")
     kind = next((kind for kind in kinds if text[i] in kind), kinds[0])
-    characters = [c for c in kind if c != text[i]]
-    return text[:i] + characters[int(rng.random() * len(characters))] + text[i + 1:]
+    return text[:i] + pick(rng, [c for c in kind if c != text[i]]) + text[i + 1:]
 
 
 class Background:
@@ -91,48 +86,44 @@ class Background:
                  formats: Mapping[str, AnswerFormat],
                  sleep_fn: Callable[[float], object] = time.sleep):
         self.endpoint, self.shots, self.formats = endpoint, shots, formats
-        self.sleep_fn = sleep_fn
+        self.sleep_fn, self.n_pending = sleep_fn, 0
         self.requests: queue.Queue[Request] = queue.Queue()
         self.replies: queue.Queue[Reply] = queue.Queue()
-        self.n_submitted = self.n_drained = 0
         threading.Thread(target=self._work, daemon=True, name="teacher").start()
 
     def submit(self, requests: Sequence[Request]) -> None:
-        self.n_submitted += len(requests)
+        self.n_pending += len(requests)
         for request in requests:
             self.requests.put(request)
 
     def pending(self) -> int:
-        return self.n_submitted - self.n_drained
+        return self.n_pending
 
     def drain(self) -> list[Reply]:
-        replies = []
-        while not self.replies.empty():
-            replies.append(self.replies.get())
-        self.n_drained += len(replies)
+        replies = [self.replies.get() for _ in range(self.replies.qsize())]
+        self.n_pending -= len(replies)
         return replies
 
     def _work(self) -> None:
         delay_s = MIN_RETRY_DELAY_S
         while True:
             request = self.requests.get()
+            question = _question(request)
             try:
-                reply = self._ask(request)
+                reply = self._ask(request, question)
                 if reply is None:
                     self.sleep_fn(delay_s)
                     delay_s = min(MAX_RETRY_DELAY_S, 2 * delay_s)
-                    reply = self._ask(request) or Reply(_question(request),
-                                                        rejection=Rejection.NO_REPLY)
+                    reply = self._ask(request, question)
                 else:
                     delay_s = MIN_RETRY_DELAY_S
             except Exception as error:   # whatever it is, the next request may succeed
-                reply = Reply(_question(request), rejection=EndpointError(
+                reply = Reply(question, rejection=EndpointError(
                     f"broken: {type(error).__name__}", False))
-            self.replies.put(reply)
+            self.replies.put(reply or Reply(question, rejection=Rejection.NO_REPLY))
 
-    def _ask(self, request: Request) -> Reply | None:
+    def _ask(self, request: Request, question: Item) -> Reply | None:
         """None if asking again may help."""
-        question = _question(request)
         try:
             if isinstance(request, ProposalRequest):
                 question = question._replace(prompt=self._propose(request))
