@@ -161,14 +161,13 @@ def _gain(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
 
 def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
                         chosen: Selection) -> None:
-    """Scales down the rows of in_proj that give the old heads' q and k their new dimensions."""
-    n, p = large.d_state, large.head_dim
-    new = np.arange(small.d_state, n)
-    for kind, layer, heads in zip(small.layer_kinds, chosen.layers, chosen.heads):
-        if kind == "S":
-            q_and_k = np.concatenate([new, n + new])
-            rows = (heads[:, None] * 2 * (n + p) + q_and_k).reshape(-1)
-            grown[f"layers.{layer}.mixer.in_proj"][rows] *= np.float32(NEW_STATE_SCALE)
+    """Scales down the rows that give the old heads' q and k their new dimensions."""
+    for letter, layer, heads in zip(small.layer_kinds, chosen.layers, chosen.heads):
+        kind = layout.BLOCKS[letter]
+        old, all_rows = (kind.head_index_fn(large, heads, np.arange(d_state)).in_rows
+                         for d_state in (small.d_state, large.d_state))
+        rows = np.setdiff1d(all_rows, old)
+        grown[f"layers.{layer}.mixer.{kind.in_proj}"][rows] *= np.float32(NEW_STATE_SCALE)
 
 
 def _recombine(large: ModelConfig, grown: Named, chosen: Selection,
@@ -176,26 +175,18 @@ def _recombine(large: ModelConfig, grown: Named, chosen: Selection,
     """A new unit gets the gate of one old unit and the value of another. A new head of an old layer
     gets q, k and gates of one old head, and v and z of another.
     """
-    n, p = large.d_state, large.head_dim
     for layer, heads, units in zip(chosen.layers, chosen.heads, chosen.units):
-        mixer = f"layers.{layer}.mixer"
-        halves = grown[f"layers.{layer}.mlp.in_proj"].reshape(2, large.d_ff, large.d_model)
-        new, first, second = _pairs(units, large.d_ff, rng)
-        halves[0, new], halves[1, new] = halves[0, first], halves[1, second]
-        if large.layer_kinds[layer] == "A":
-            qkv = grown[f"{mixer}.qkv_proj"].reshape(3, large.attn_heads, p, large.d_model)
-            new, first, second = _pairs(heads, large.attn_heads, rng)
-            qkv[:2, new], qkv[2, new] = qkv[:2, first], qkv[2, second]
-            continue
-        h = large.ssm_heads
-        new, first, second = _pairs(heads, h, rng)
-        qkvz, gates = np.split(grown[f"{mixer}.in_proj"], [h * 2 * (n + p)])
-        for array in (qkvz.reshape(h, 2 * (n + p), large.d_model),
-                      grown[f"{mixer}.conv1d"].transpose(1, 2, 0)):
-            array[new, :2 * n], array[new, 2 * n:] = array[first, :2 * n], array[second, 2 * n:]
-        for array in (*gates.reshape(2, h, large.d_model), grown[f"{mixer}.A_log"],
-                      grown[f"{mixer}.dt_bias"]):
-            array[new] = array[first]
+        blocks = dict(layout.halves(large, layer))
+        for half, old in (("mlp", units), ("mixer", heads)):
+            kind, key = blocks[half], f"layers.{layer}.{half}"
+            new, first, second = (
+                kind.head_index_fn(large, some, np.arange(large.d_state))
+                for some in _pairs(old, kind.n_heads_fn(large), rng))
+            whole = {kind.in_proj: (first.in_rows,), **first.others}
+            for source, target in ((whole, {kind.in_proj: (new.in_rows,), **new.others}),
+                                   (second.writes, new.writes)):
+                for name, index in target.items():
+                    grown[f"{key}.{name}"][index] = grown[f"{key}.{name}"][source[name]]
 
 
 def _pairs(old: np.ndarray, size: int,

@@ -135,11 +135,15 @@ def attention_state(config: ModelConfig) -> tuple[StateArray, ...]:
     return StateArray("k", cache), StateArray("v", cache), StateArray("length", (), np.int32)
 
 
+Index = tuple[np.ndarray, ...]   # of an array
+
+
 class HeadIndex(NamedTuple):
     """Where some heads (of an MLP: units) lie in the arrays of their block."""
-    in_rows: np.ndarray       # of the projection in
-    out_columns: np.ndarray   # of the projection out
-    others: dict[str, tuple[np.ndarray, ...]]   # index into each array that is no projection
+    in_rows: np.ndarray          # of the projection in
+    out_columns: np.ndarray      # of the projection out
+    others: dict[str, Index]     # of each array that is no projection
+    writes: dict[str, Index]     # of what decides what they write: v and z, an MLP's up branch
 
 
 def _each_head(heads: np.ndarray, size: int, within: np.ndarray) -> np.ndarray:
@@ -155,18 +159,24 @@ def ssm_heads(config: ModelConfig, heads: np.ndarray, state_rows: np.ndarray) ->
     gates = config.ssm_heads * 2 * (n + p)    # first row of beta; those of dt follow
     in_rows = [_each_head(heads, 2 * (n + p), qkvz), gates + heads,
                gates + config.ssm_heads + heads]
-    return HeadIndex(np.concatenate(in_rows), _each_head(heads, p, np.arange(p)), {
-        "conv1d": np.ix_(np.arange(config.d_conv), heads, qkv), "A_log": (heads,),
-        "dt_bias": (heads,), "out_norm": (np.arange(p),)})
+    taps = np.arange(config.d_conv)
+    return HeadIndex(
+        np.concatenate(in_rows), _each_head(heads, p, np.arange(p)),
+        {"conv1d": np.ix_(taps, heads, qkv), "A_log": (heads,), "dt_bias": (heads,),
+         "out_norm": (np.arange(p),)},
+        {"in_proj": (_each_head(heads, 2 * (n + p), 2 * n + np.arange(2 * p)),),
+         "conv1d": np.ix_(taps, heads, 2 * n + np.arange(p))})
 
 
 def attention_heads(config: ModelConfig, heads: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
     columns = _each_head(heads, config.head_dim, np.arange(config.head_dim))
-    return HeadIndex(np.concatenate([columns + i * config.d_model for i in range(3)]), columns, {})
+    q, k, v = (columns + i * config.d_model for i in range(3))
+    return HeadIndex(np.concatenate([q, k, v]), columns, {}, {"qkv_proj": (v,)})
 
 
 def mlp_units(config: ModelConfig, units: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
-    return HeadIndex(np.concatenate([units, units + config.d_ff]), units, {})
+    up = units + config.d_ff
+    return HeadIndex(np.concatenate([units, up]), units, {}, {"in_proj": (up,)})
 
 
 @dataclass(frozen=True)
