@@ -1,6 +1,4 @@
-"""All that is measured and recorded of a brain: what `seed eval` prints and the HTML report shows.
-"""
-import dataclasses
+"""All that is measured and recorded of a brain, for `seed eval` and the HTML report."""
 import json
 from typing import Any
 
@@ -38,14 +36,13 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
     # Self-play trains longer items of its tasks: for them those are no extrapolation.
     splits = {"holdout": holdout, "selfplay": dataset.beyond(played, n),
               "extrapolation": dataset.extrapolation(n, played)}
-    calibration = reliability.calibration(holdout, brain.forward, t)
     return {
         "profile": brain.profile.name, "step": brain.step,
         **{name: [s.to_dict() for s in brain.scores(items)] for name, items in splits.items()},
-        "consistency": [dataclasses.asdict(task) for task in reliability.consistency(
-            dataset, brain.forward, t, min(n, MAX_CONSISTENCY_QUESTIONS))],
-        "calibration": {**dataclasses.asdict(calibration), "error": calibration.error},
-        "stability": dataclasses.asdict(reliability.stability(brain.decoder, FREE_RUN_BYTES)),
+        "consistency": reliability.consistency(dataset, brain.forward, t,
+                                               min(n, MAX_CONSISTENCY_QUESTIONS)),
+        "calibration": reliability.calibration(holdout, brain.forward, t),
+        "stability": reliability.stability(brain.decoder, FREE_RUN_BYTES),
         "history": {"loss": metrics.loss_curve(run_dir.metrics),
                     **{kind: metrics.read(run_dir.metrics, kind) for kind in METRICS_KINDS}},
         "size_search": read_ladder(run_dir)}

@@ -15,7 +15,7 @@ from seed.curriculum.task import Item
 ROWS = 16   # items of one forward pass
 # Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
 BUCKETS = (32, 64)
-ForwardFn = Callable[[int, np.ndarray], np.ndarray]   # (row length, tokens (ROWS, t)) -> logits
+ForwardFn = Callable[[int, np.ndarray], np.ndarray]   # t, tokens (ROWS, t) -> logits (ROWS, t, v)
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,17 @@ class Score:
         return {**asdict(self), "accuracy": self.accuracy, "interval": self.interval}
 
 
+def forward_rows(items: Sequence[Item], t: int,
+                 forward_fn: ForwardFn) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, t, v) and targets (n, t) of n <= ROWS items, one per row."""
+    batch, tokens = pack_one_per_row(items, t), np.zeros((ROWS, t), np.int32)
+    tokens[:len(items)] = batch.tokens
+    return forward_fn(t, tokens)[:len(items)], batch.targets
+
+
 def _answers(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
              stop_fn: Callable[[], bool]) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
-    """For each item: its answer bytes with END, and the argmax at their positions, (n,) each.
-
-    Ends early when `stop_fn` returns true.
-    """
+    """For each item until `stop_fn` is true: answer bytes with END, and their argmax, (n,) each."""
     buckets: dict[int, list[Item]] = {}
     sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
     for item in items:
@@ -59,11 +64,8 @@ def _answers(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
             if stop_fn():
                 return
             row_items = bucket[i:i + ROWS]
-            batch = pack_one_per_row(row_items, size)
-            tokens = np.zeros((ROWS, size), np.int32)
-            tokens[:len(row_items)] = batch.tokens
-            guesses = forward_fn(size, tokens)[:len(row_items)].argmax(-1)
-            for item, guess, target in zip(row_items, guesses, batch.targets):
+            logits, targets = forward_rows(row_items, size, forward_fn)
+            for item, guess, target in zip(row_items, logits.argmax(-1), targets):
                 in_answer = target != IGNORE
                 yield item, target[in_answer], guess[in_answer]
 

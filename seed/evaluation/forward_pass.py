@@ -1,8 +1,10 @@
 """Forward passes over whole rows, each captured once as a graph for its shape."""
+from functools import cache
+
 import numpy as np
 from tinygrad import Tensor
 
-from seed.evaluation.exact_match import ROWS
+from seed.evaluation.exact_match import ROWS, ForwardFn
 from seed.wavecore.model import WaveCore
 from seed.wavecore.tinygrad_seam import capture, copy_into
 
@@ -20,15 +22,7 @@ class CapturedForward:
         return self._forward().numpy()
 
 
-class ForwardByLength:
+def forward_by_length(model: WaveCore) -> ForwardFn:
     """The forward passes of an evaluation: one captured graph for each row length."""
-
-    def __init__(self, model: WaveCore):
-        self.model = model
-        self.graphs: dict[int, CapturedForward] = {}
-
-    def __call__(self, t: int, tokens: np.ndarray) -> np.ndarray:
-        """tokens (ROWS, t) int32 to logits (ROWS, t, v)."""
-        if t not in self.graphs:
-            self.graphs[t] = CapturedForward(self.model, ROWS, t)
-        return self.graphs[t].run(tokens)
+    graph = cache(lambda t: CapturedForward(model, ROWS, t))
+    return lambda t, tokens: graph(t).run(tokens)

@@ -1,6 +1,7 @@
 """An evaluation as one self-contained HTML page: tables, and plots drawn as SVG."""
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
 from seed.curriculum.state import grade_of
@@ -11,14 +12,18 @@ table{border-collapse:collapse}
 td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}.note{color:#666}"""
 BAR, GAP, LEFT, WIDTH = 14, 6, 150, 520   # pixels of bar plots
-SIDE = 260                                # pixels of a square plot
+SIDE, LEGEND = 260, 240                   # pixels of a square plot, and of a legend beside it
 BLUE, RED = "#4a7fb5", "#b23a48"
 COLOURS = ("#1b6ca8", "#2a9d8f", "#c77d0a", "#b23a48", "#6a4c93", "#444")
+DIAGONAL = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>'
+
+
+def svg(width: int, height: int, content: str, box: str = "0 0") -> str:
+    return f'<svg viewBox="{box} {width} {height}" width="{width}" font-size="12">{content}</svg>'
 
 
 def bars(scores: Sequence[dict[str, Any]]) -> str:
     """One bar per task and level with its 95 % interval, and a mark at the chance level."""
-    height = len(scores) * (BAR + GAP) + 20
     parts = []
     for i, s in enumerate(scores):
         y, (low, high) = i * (BAR + GAP), s["interval"]
@@ -31,59 +36,62 @@ def bars(scores: Sequence[dict[str, Any]]) -> str:
             f'<line x1="{LEFT + WIDTH * s["chance"]:.1f}" x2="{LEFT + WIDTH * s["chance"]:.1f}" '
             f'y1="{y - 2}" y2="{y + BAR + 2}" stroke="#c33" stroke-width="2"/>'
             f'<text x="{LEFT + WIDTH + 8}" y="{y + 12}">{100 * s["accuracy"]:.1f} %</text>')
-    return (f'<svg viewBox="0 0 {LEFT + WIDTH + 80} {height}" width="{LEFT + WIDTH + 80}" '
-            f'font-size="12">{"".join(parts)}</svg>')
+    return svg(LEFT + WIDTH + 80, len(scores) * (BAR + GAP) + 20, "".join(parts))
 
 
-def line(xs: Sequence[float], ys: Sequence[float], top: float, colour: str = BLUE) -> str:
-    """A line through points with x from 0 to 1 and y from 0 to `top`."""
-    points = " ".join(f"{SIDE * x:.1f},{SIDE * (1 - min(1, y / top)):.1f}" for x, y in zip(xs, ys))
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+def line(points: Iterable[tuple[float, float]], width: float, top: float,
+         colour: str = BLUE) -> str:
+    """A line through points with x from 0 to `width` and y from 0 to `top`."""
+    places = " ".join(f"{SIDE * x / width:.1f},{SIDE * (1 - min(1, y / top)):.1f}"
+                      for x, y in points)
+    return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>'
 
 
-def plot(*lines: str, diagonal: bool = False, legend: str = "") -> str:
-    """Lines in a square."""
-    ideal = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>' if diagonal else ""
-    width = SIDE + (240 if legend else 4)
-    return (f'<svg viewBox="-2 -2 {width} {SIDE + 4}" width="{width}" font-size="12"><rect '
-            f'width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/>{ideal}{"".join(lines)}'
-            f'{legend}</svg>')
+def plot(lines: str, margin: int = 4) -> str:
+    """Lines in a square, with a margin for a legend."""
+    frame = f'<rect width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/>'
+    return svg(SIDE + margin, SIDE + 4, frame + lines, "-2 -2")
 
 
 def legend_entry(row: int, text: str, colour: str = "#000") -> str:
-    return (f'<text x="{SIDE + 10}" y="{18 * (row + 1)}" fill="{colour}">{html.escape(text)}'
-            f'</text>')
+    text = html.escape(text)
+    return f'<text x="{SIDE + 10}" y="{18 * (row + 1)}" fill="{colour}">{text}</text>'
+
+
+def curves(named_points: Sequence[tuple[str, list[tuple[int, float]]]]) -> str:
+    """Fractions against steps: a curve for each name that has points."""
+    last_step = max(step for _, points in named_points for step, _ in points)
+    lines, legend = "", ""
+    for i, (name, points) in enumerate(named_points):
+        if points:
+            colour = COLOURS[i % len(COLOURS)]
+            lines += line(points, last_step, 1, colour)
+            legend += legend_entry(i, name, colour)
+    return plot(lines + legend, LEGEND)
 
 
 def curriculum_plot(rows: Sequence[dict[str, Any]]) -> str:
     """Mean accuracy of each grade at each evaluation of the curriculum, against steps."""
-    last_step, lines, legend = max(row["step"] for row in rows), [], ""
-    for grade, colour in enumerate(COLOURS, 1):
-        points = []
-        for row in rows:
-            means = [sum(levels) / len(levels) for task, levels in row["accuracy"].items()
+    grades: dict[int, list[tuple[int, float]]] = {i + 1: [] for i in range(len(COLOURS))}
+    for row in rows:
+        for grade, points in grades.items():
+            means = [fmean(levels) for task, levels in row["accuracy"].items()
                      if grade_of(task) == grade]
             if means:
-                points.append((row["step"] / last_step, sum(means) / len(means)))
-        if points:
-            lines.append(line([x for x, _ in points], [y for _, y in points], 1, colour))
-            legend += legend_entry(grade - 1, f"grade {grade}", colour)
-    return plot(*lines, legend=legend)
+                points.append((row["step"], fmean(means)))
+    return curves([(f"grade {grade}", points) for grade, points in grades.items()])
 
 
 def selfplay_plot(rows: Sequence[dict[str, Any]]) -> str:
     """The accept rate of each task's rounds, against steps."""
-    last_step, lines, legend = max(row["step"] for row in rows), [], ""
-    rounds: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    rounds: dict[tuple[str, bool], list[tuple[int, float]]] = {}
+    names: dict[tuple[str, bool], str] = {}
     for row in rows:
-        rounds.setdefault((row["task"], row["level"] == 0), []).append(row)
-    for i, ((task, self_asked), task_rows) in enumerate(rounds.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        lines.append(line([row["step"] / last_step for row in task_rows],
-                          [row["accept_rate"] for row in task_rows], 1, colour))
-        level = "self-asked" if self_asked else f"level {task_rows[-1]['level']}"
-        legend += legend_entry(i, f"{task[-24:]}, {level}", colour)
-    return plot(*lines, legend=legend)
+        key = row["task"], row["level"] == 0
+        level = f"level {row['level']}" if row["level"] else "self-asked"
+        names[key] = f"{row['task'][-24:]}, {level}"   # with the level of the last round
+        rounds.setdefault(key, []).append((row["step"], row["accept_rate"]))
+    return curves([(names[key], points) for key, points in rounds.items()])
 
 
 def teacher_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -96,19 +104,17 @@ def teacher_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def loss_plot(losses: Sequence[tuple[int, float]], growth: Sequence[dict[str, Any]]) -> str:
     """Mean loss against steps; a mark and the new parameter count where the brain grew."""
-    last_step, top = losses[-1][0], 1.05 * max(loss for _, loss in losses)
-    legend = "".join(
-        f'<line x1="{SIDE * row["step"] / last_step:.1f}" '
-        f'x2="{SIDE * row["step"] / last_step:.1f}" y1="0" y2="{SIDE}" stroke="#c33"/>'
-        + legend_entry(i, f'step {row["step"]}: {row["parameters"][1]:,} parameters')
-        for i, row in enumerate(growth))
-    return plot(line([step / last_step for step, _ in losses], [loss for _, loss in losses], top),
-                legend=legend or " ")
+    last_step = losses[-1][0]
+    lines = line(losses, last_step, 1.05 * max(loss for _, loss in losses))
+    for i, row in enumerate(growth):
+        x = f"{SIDE * row['step'] / last_step:.1f}"
+        lines += f'<line x1="{x}" x2="{x}" y1="0" y2="{SIDE}" stroke="#c33"/>'
+        lines += legend_entry(i, f'step {row["step"]}: {row["parameters"][1]:,} parameters')
+    return plot(lines, LEGEND)
 
 
 def size_search_plot(rows: Sequence[dict[str, Any]]) -> str:
-    """A bar of memory for each size that was tried, blue if it is stable; the tick is what was
-    predicted from the others."""
+    """Memory of each size tried, blue if stable; the tick is what the others predicted."""
     scale = WIDTH / 2 / max(max(row["peak_mb"], row["predicted_mb"]) for row in rows)
     parts = []
     for i, row in enumerate(rows):
@@ -121,8 +127,7 @@ def size_search_plot(rows: Sequence[dict[str, Any]]) -> str:
             f'y1="{y - 2}" y2="{y + BAR + 2}" stroke="#222" stroke-width="2"/><text '
             f'x="{LEFT + WIDTH / 2 + 8}" y="{y + 12}">{row["peak_mb"]:.0f} MB, {rate}. '
             f'{html.escape(row["fault"] or "stable")}</text>')
-    return (f'<svg viewBox="0 0 {LEFT + 2 * WIDTH} {len(rows) * (BAR + GAP) + 4}" '
-            f'width="{LEFT + 2 * WIDTH}" font-size="12">{"".join(parts)}</svg>')
+    return svg(LEFT + 2 * WIDTH, len(rows) * (BAR + GAP) + 4, "".join(parts))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -131,39 +136,35 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table>{cells(head, 'th')}{''.join(cells(row, 'td') for row in rows)}</table>"
 
 
-def section(title: str, note: str, *content: str) -> str:
-    return f"<h2>{title}</h2><p class=note>{note}</p>{''.join(content)}"
+def section(title: str, note: str, content: str) -> str:
+    return f"<h2>{title}</h2><p class=note>{note}</p>{content}"
 
 
 def history_sections(results: dict[str, Any]) -> str:
-    """Of the run so far: sizes tried, loss, curriculum, self-play and teacher, where there is any.
-    """
-    history, sections = results["history"], []
+    """Of the run so far, as far as there is any."""
+    history, text = results["history"], ""
     if results["size_search"]:
-        sections.append(section(
-            "Size search", "Sizes tried on this board (width x layers, batch): memory of a "
-            "training; black tick: predicted from the others.",
-            size_search_plot(results["size_search"])))
+        text += section("Size search", "Sizes tried on this board (width x layers, batch): memory "
+                        "of a training; black tick: predicted from the others.",
+                        size_search_plot(results["size_search"]))
     if history["loss"]:
-        sections.append(section(
-            "Loss", f"Mean over parts of the run, up to step {history['loss'][-1][0]}; red: the "
-            f"brain grew.", loss_plot(history["loss"], history["grow"])))
+        text += section("Loss", f"Mean over parts of the run, up to step {history['loss'][-1][0]}; "
+                        f"red: the brain grew.", loss_plot(history["loss"], history["grow"]))
     for name, title, note, plot_fn in (
             ("curriculum", "Curriculum", "Accuracy in its evaluations", curriculum_plot),
             ("selfplay", "Self-play", "Fraction of the answers that were accepted", selfplay_plot),
             ("teacher", "Teacher", "Its replies in this part of the run", teacher_table)):
         if history[name]:
-            sections.append(section(title, f"{note}, up to step {history[name][-1]['step']}.",
-                                    plot_fn(history[name])))
-    return "".join(sections)
+            note += f", up to step {history[name][-1]['step']}."
+            text += section(title, note, plot_fn(history[name]))
+    return text
 
 
 def reliability_sections(results: dict[str, Any]) -> str:
     calibration, stability = results["calibration"], results["stability"]
-    used = [i for i, n in enumerate(calibration["count"]) if n]
-    norms = stability["norms"]
-    top = 1.1 * max([*norms, 1e-9]) if stability["finite"] else 1.0
-    xs = [i / max(1, len(norms) - 1) for i in range(len(norms))]
+    bins = zip(calibration["count"], calibration["confidence"], calibration["accuracy"])
+    norms, finite = stability["norms"], stability["finite"]
+    top = 1.1 * max([*norms, 1e-9]) if finite else 1.0
     return section(
         "Consistency", "The same question alone, after one other item and after three.",
         table(("task", "questions", "same answer", "right each time"),
@@ -172,12 +173,12 @@ def reliability_sections(results: dict[str, Any]) -> str:
         "Calibration", f"Fraction of right answer bytes against the probability given to them; "
         f"expected calibration error {100 * calibration['error']:.1f} %, loss "
         f"{calibration['loss']:.4f} nats per byte.",
-        plot(line([calibration["confidence"][i] for i in used],
-                  [calibration["accuracy"][i] for i in used], 1), diagonal=True)) + section(
+        plot(DIAGONAL + line([(c, a) for n, c, a in bins if n], 1, 1))) + section(
         "Stability", f"Free run of {stability['steps']} bytes at temperature 1; "
-        f"{'all states finite' if stability['finite'] else 'NOT FINITE'}; "
+        f"{'all states finite' if finite else 'NOT FINITE'}; "
         f"{100 * stability['repetition']:.1f} % of 8-byte pieces repeated. Root mean square of the "
-        f"states, up to {top:.2f}:", plot(line(xs, norms, top)) if stability["finite"] else "")
+        f"states, up to {top:.2f}:",
+        plot(line(enumerate(norms), max(1, len(norms) - 1), top)) if finite else "")
 
 
 def page(results: dict[str, Any]) -> str:

@@ -2,15 +2,14 @@
 matches accuracy (calibration), finite and varied output in a free run (stability)."""
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from seed.curriculum.dataset import IGNORE, Dataset, pack_one_per_row
+from seed.curriculum.dataset import IGNORE, Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
-from seed.evaluation.exact_match import ROWS, ForwardFn
+from seed.evaluation.exact_match import ROWS, ForwardFn, forward_rows
 from seed.rng import Stream, dice
 
 HISTORY_ITEMS = (0, 1, 3)   # items before the question
@@ -21,10 +20,7 @@ NGRAM_BYTES = 8             # of the pieces whose repetition is counted
 
 def answers(forward_fn: ForwardFn, prompts: Sequence[bytes], max_bytes: Sequence[int],
             t: int) -> list[bytes]:
-    """Greedy answers without END, each of at most its `max_bytes`.
-
-    A prompt and its answer must fit into t bytes.
-    """
+    """Greedy answers without END, each of at most `max_bytes`; with its prompt, of at most t."""
     results: list[bytes] = []
     for first in range(0, len(prompts), ROWS):
         rows = [bytearray(prompt) for prompt in prompts[first:first + ROWS]]
@@ -45,20 +41,12 @@ def answers(forward_fn: ForwardFn, prompts: Sequence[bytes], max_bytes: Sequence
     return results
 
 
-@dataclass
-class Consistency:
-    """Questions of one task, each put after several histories."""
-    task: str
-    questions: int
-    same: int    # with the same answer, right or wrong, after every history
-    right: int   # with the right answer after every history
-
-
 def consistency(dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
-                n_per_task: int) -> list[Consistency]:
+                n_per_task: int) -> list[dict[str, Any]]:
     """Puts holdout questions alone, after one other item and after three, of any tasks.
 
-    Items that leave no room for a history in a row are left out.
+    For each task: the number of `questions` that leave room for a history in a row, of those with
+    the `same` answer after every history, and of those with the `right` one.
     """
     rng = dice(dataset.seed, Stream.CONTEXT, 0)
     results = []
@@ -75,9 +63,10 @@ def consistency(dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
         max_bytes = [len(item.answer) + 1 for item in items for _ in HISTORY_ITEMS]
         replies = iter(answers(forward_fn, prompts, max_bytes, seq_len))
         distinct = [{next(replies) for _ in HISTORY_ITEMS} for _ in items]
-        results.append(Consistency(
-            task.name, len(items), sum(len(texts) == 1 for texts in distinct),
-            sum(texts == {item.answer} for item, texts in zip(items, distinct))))
+        results.append({
+            "task": task.name, "questions": len(items),
+            "same": sum(len(texts) == 1 for texts in distinct),
+            "right": sum(texts == {item.answer} for item, texts in zip(items, distinct))})
     return results
 
 
@@ -93,34 +82,19 @@ def _history(dataset: Dataset, rng: random.Random, item: Item, count: int, room:
     return history
 
 
-@dataclass
-class Calibration:
-    """Confidence against accuracy: answer bytes in bins of the likeliest byte's probability."""
-    count: list[int]
-    confidence: list[float]   # mean of each bin; 0 where it is empty
-    accuracy: list[float]
-    loss: float               # mean cross-entropy of the right bytes, in nats
+def calibration(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int) -> dict[str, Any]:
+    """Confidence against accuracy, over all answer bytes given the true bytes before them.
 
-    @property
-    def error(self) -> float:
-        """Expected calibration error (Guo et al. 1706.04599, eq. 3)."""
-        total = sum(self.count)
-        return sum(n * abs(c - a) for n, c, a in zip(
-            self.count, self.confidence, self.accuracy)) / max(1, total)
-
-
-def calibration(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int) -> Calibration:
-    """Over all answer bytes of the items, given the true bytes before them."""
+    `count`, mean `confidence` and `accuracy` of bins of the likeliest byte's probability, 0 where
+    empty; `loss`, the mean cross-entropy of the right bytes in nats; `error`, the expected
+    calibration error (Guo et al. 1706.04599, eq. 3).
+    """
     confidences, hits, target_p = [], [], []
     fitting = [item for item in items if len(item.prompt) + len(item.answer) <= seq_len]
     for first in range(0, len(fitting), ROWS):
-        row_items = fitting[first:first + ROWS]
-        batch = pack_one_per_row(row_items, seq_len)
-        tokens = np.zeros((ROWS, seq_len), np.int32)
-        tokens[:len(row_items)] = batch.tokens
-        logits = forward_fn(seq_len, tokens)[:len(row_items)]
-        in_answer = batch.targets != IGNORE
-        targets = batch.targets[in_answer]                               # (answer bytes,)
+        logits, targets = forward_rows(fitting[first:first + ROWS], seq_len, forward_fn)
+        in_answer = targets != IGNORE
+        targets = targets[in_answer]                                     # (answer bytes,)
         logits = logits[in_answer].astype(np.float64)                    # (answer bytes, v)
         p = np.exp(logits - logits.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
@@ -130,28 +104,26 @@ def calibration(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int) -> C
     confidence, hit = np.concatenate(confidences), np.concatenate(hits)
     bins = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     count = np.bincount(bins, minlength=CONFIDENCE_BINS)
-    means = [np.bincount(bins, values, CONFIDENCE_BINS) / np.maximum(1, count)
-             for values in (confidence, hit.astype(np.float64))]
+    confidences, accuracies = (
+        (np.bincount(bins, values, CONFIDENCE_BINS) / np.maximum(1, count)).tolist()
+        for values in (confidence, hit.astype(np.float64)))
     loss = -np.log(np.maximum(np.concatenate(target_p), MIN_PROBABILITY)).mean()
-    return Calibration(count.tolist(), means[0].tolist(), means[1].tolist(), float(loss))
+    error = sum(n * abs(c - a) for n, c, a in zip(count.tolist(), confidences, accuracies))
+    return {"count": count.tolist(), "confidence": confidences, "accuracy": accuracies,
+            "loss": float(loss), "error": error / max(1, len(hit))}
 
 
-@dataclass
-class Stability:
-    """A free run: a brain that reads its own samples at temperature 1."""
-    steps: int
-    finite: bool
-    norms: list[float]    # root mean square of all states, at even distances
-    repetition: float     # fraction of pieces of NGRAM_BYTES that occurred before
+def stability(decoder: Any, steps: int, seed: int = 0, samples: int = 50) -> dict[str, Any]:
+    """A free run of a `wavecore.decode.Decoder`, which reads its own samples at temperature 1.
 
-
-def stability(decoder: Any, steps: int, seed: int = 0, samples: int = 50) -> Stability:
-    """`decoder` has `generate` and `state_rms`; see `wavecore.decode.Decoder`."""
+    `norms` are the root mean square of all states at even distances, `finite` if all are;
+    `repetition` is the fraction of pieces of NGRAM_BYTES that occurred before.
+    """
     text, norms = bytearray(), []
     for byte in decoder.generate(b"\n", steps, -1, 1.0, seed):
         text.append(byte)
         if len(text) % max(1, steps // samples) == 0:
             norms.append(decoder.state_rms())
     ngrams = [bytes(text[i:i + NGRAM_BYTES]) for i in range(len(text) - NGRAM_BYTES + 1)]
-    return Stability(len(text), bool(np.isfinite(norms).all()), norms,
-                     1 - len(set(ngrams)) / max(1, len(ngrams)))
+    return {"steps": len(text), "finite": bool(np.isfinite(norms).all()), "norms": norms,
+            "repetition": 1 - len(set(ngrams)) / max(1, len(ngrams))}

@@ -11,7 +11,7 @@ from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END, decode, encode
 from seed.errors import CheckpointError
-from seed.evaluation.exact_match import Score, evaluate
+from seed.evaluation.exact_match import ForwardFn, Score, evaluate
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
@@ -19,7 +19,6 @@ from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import blocks
 
 if TYPE_CHECKING:
-    from seed.evaluation.forward_pass import ForwardByLength
     from seed.wavecore.decode import Decoder
     from seed.wavecore.model import WaveCore
 
@@ -36,17 +35,13 @@ class TrainedBrain:
 
     @classmethod
     def load(cls, run_dir: RunDir, threads: int = 1, log: Log = print) -> "TrainedBrain":
-        """The newest brain of a run directory. Raises ConfigError if there is none,
-        CheckpointError if it cannot be used."""
+        """A run directory's newest. Raises ConfigError if it has none, else as `of`."""
         return cls.of(run_dir.load_brain(log), threads, run_dir)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, threads: int = 1,
            run_dir: RunDir | None = None) -> "TrainedBrain":
-        """The brain of a checkpoint, without the optimizer's state.
-
-        Raises CheckpointError if a weight is missing.
-        """
+        """The brain of a checkpoint. Raises CheckpointError if it lacks a weight."""
         profile, params = from_dict(checkpoint.meta["profile"]), {}
         for block in blocks(profile.model):
             for array in block.arrays:
@@ -66,10 +61,9 @@ class TrainedBrain:
         return WaveCore(self.profile.model, self.params, self.threads)
 
     @cached_property
-    def forward(self) -> "ForwardByLength":
-        """(row length t, tokens (ROWS, t)) to logits (ROWS, t, v)."""
-        from seed.evaluation.forward_pass import ForwardByLength
-        return ForwardByLength(self.model)
+    def forward(self) -> ForwardFn:
+        from seed.evaluation.forward_pass import forward_by_length
+        return forward_by_length(self.model)
 
     @cached_property
     def decoder(self) -> "Decoder":
@@ -80,8 +74,8 @@ class TrainedBrain:
                  seed: int = 0) -> str:
         """The answer to a prompt, from a fresh state; temperature 0 is greedy."""
         self.decoder.reset()
-        return decode(bytes(self.decoder.generate(encode(prompt), max_bytes, END, temperature,
-                                                  seed)))
+        answer = self.decoder.generate(encode(prompt), max_bytes, END, temperature, seed)
+        return decode(bytes(answer))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -96,6 +90,3 @@ class TrainedBrain:
         """Exact match. `dataset`: of the items, if it is not the brain's own."""
         return evaluate(items, dataset or self.dataset, self.forward,
                         self.profile.train.seq_len) or []
-
-    def holdout_scores(self, n_items: int | None = None) -> list[Score]:
-        return self.scores(self.holdout(n_items))

@@ -6,8 +6,7 @@ safetensors, so that an image with a TFLite runtime and numpy can check a file.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seed.export.brain_file import build
-    from seed.export.graph import Options
+    from seed.export.brain_file import Options, build
 
 __all__ = ["Options", "build"]
 
@@ -15,5 +14,5 @@ __all__ = ["Options", "build"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from seed.export import brain_file, graph
-    return {"Options": graph.Options, "build": brain_file.build}[name]
+    from seed.export import brain_file
+    return getattr(brain_file, name)

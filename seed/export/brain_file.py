@@ -72,10 +72,10 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
     _check_out(path)
     file, report = BrainFile(trained, options), None
     if verified:
-        brain = _open(file.tobytes(holdout=[]))
+        brain, items = _open(file.tobytes(holdout=[])), trained.holdout()
         report = verify(brain, Reference(trained.profile.model, trained.params),
-                        lambda byte: trained.decoder.prefill(bytes([byte])), trained.holdout(),
-                        [score.to_dict() for score in trained.holdout_scores()])
+                        lambda byte: trained.decoder.prefill(bytes([byte])), items,
+                        [score.to_dict() for score in trained.scores(items)])
         reason = rejection_reason(report, options.weights)
         if reason:
             raise ExportError(f"{path} was not written: {reason}")

@@ -1,10 +1,8 @@
-"""Writes TFLite flatbuffers: models, graphs, tensors and operators, from the public schema.
-
-Slots and enum numbers are those of TensorFlow Lite's schema.fbs, version 3, which only appends. The
-same calls give the same bytes.
+"""Writes TFLite flatbuffers. Slots and enum numbers are those of TensorFlow Lite's schema.fbs,
+version 3, which only appends. The same calls give the same bytes.
 """
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import flatbuffers
@@ -15,41 +13,36 @@ RESOURCE = "resource"
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "int8": 9, RESOURCE: 13}
 MAX_BYTE_CODE = 127   # of the one-byte field of an operator's code; stands for any larger one
 
-# Fields of an operator's options: name -> (slot, kind), kind one of int, byte, bool, float, vector,
-# string.
-Fields = dict[str, tuple[int, str]]
-FUSED: Fields = {"activation": (0, "byte")}
-
 
 class Operator(NamedTuple):
-    code: int            # BuiltinOperator
-    version: int         # unless another is asked for
-    options_type: int    # BuiltinOptions; 0 for none
-    fields: Fields       # of the options
+    code: int                             # BuiltinOperator
+    version: int                          # unless another is asked for
+    options_type: int                     # BuiltinOptions; 0 for none
+    fields: dict[str, tuple[int, str]]    # of the options that are used: name -> (slot, kind)
 
 
-OPERATORS: dict[str, Operator] = {name: Operator(*values) for name, values in {
+FUSED = {"activation": (0, "byte")}
+KEEP_DIMS = {"keep_dims": (0, "bool")}
+OPERATORS = {name: Operator(*values) for name, values in {
     "ADD": (0, 1, 11, FUSED),
     "ASSIGN_VARIABLE": (144, 1, 113, {}),
-    "BATCH_MATMUL": (126, 1, 101, {"adj_x": (0, "bool"), "adj_y": (1, "bool")}),
+    "BATCH_MATMUL": (126, 1, 101, {}),
     "CAST": (53, 1, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
-    "CONCATENATION": (2, 1, 10, {"axis": (0, "int"), "activation": (1, "byte")}),
+    "CONCATENATION": (2, 1, 10, {"axis": (0, "int")}),
     "ABS": (101, 1, 78, {}),
     "DEPTHWISE_CONV_2D": (4, 1, 2, {
         "padding": (0, "byte"), "stride_w": (1, "int"), "stride_h": (2, "int"),
-        "depth_multiplier": (3, "int"), "activation": (4, "byte"), "dilation_w": (5, "int"),
-        "dilation_h": (6, "int")}),
+        "depth_multiplier": (3, "int"), "dilation_w": (5, "int"), "dilation_h": (6, "int")}),
     "DEQUANTIZE": (6, 3, 38, {}),
     "DIV": (42, 1, 29, FUSED),
     "ELU": (111, 1, 0, {}),
     "EMBEDDING_LOOKUP": (7, 4, 0, {}),
     "FILL": (94, 1, 68, {}),
     "EXP": (47, 1, 33, {}),
-    "FULLY_CONNECTED": (9, 6, 8, {"activation": (0, "byte"), "weights_format": (1, "byte"),
-                                  "keep_num_dims": (2, "bool"), "asymmetric": (3, "bool")}),
-    "GATHER": (36, 1, 23, {"axis": (0, "int"), "batch_dims": (1, "int")}),
+    "FULLY_CONNECTED": (9, 6, 8, {"keep_num_dims": (2, "bool")}),
+    "GATHER": (36, 1, 23, {}),
     "LOGISTIC": (14, 1, 0, {}),
-    "MEAN": (40, 1, 27, {"keep_dims": (0, "bool")}),
+    "MEAN": (40, 1, 27, KEEP_DIMS),
     "MINIMUM": (57, 1, 39, {}),
     "MUL": (18, 1, 21, FUSED),
     "NEG": (59, 1, 42, {}),
@@ -60,10 +53,10 @@ OPERATORS: dict[str, Operator] = {name: Operator(*values) for name, values in {
     "SOFTMAX": (25, 1, 9, {"beta": (0, "float")}),
     "SQRT": (75, 1, 0, {}),
     "SUB": (41, 1, 28, FUSED),
-    "SUM": (74, 1, 27, {"keep_dims": (0, "bool")}),
+    "SUM": (74, 1, 27, KEEP_DIMS),
     "TRANSPOSE": (39, 1, 26, {}),
-    "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"),
-                                 "shared_name": (1, "string")})}.items()}
+    "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"), "shared_name": (1, "string")}),
+}.items()}
 
 
 @dataclass(frozen=True)
@@ -83,8 +76,7 @@ class Graph:
     model: "Model"
     name: str
     tensors: list[Tensor] = field(default_factory=list)
-    operators: list[tuple[int, str, list[int], list[int], dict[str, Any]]] = field(
-        default_factory=list)
+    operators: list[tuple] = field(default_factory=list)   # arguments of _Writer.operator
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[tuple, Tensor] = field(default_factory=dict)
@@ -100,8 +92,7 @@ class Graph:
         return self.inputs[name]
 
     def output(self, name: str, tensor: Tensor) -> None:
-        named = Tensor(tensor.index, tensor.shape, tensor.dtype, name, tensor.buffer)
-        self.tensors[tensor.index] = self.outputs[name] = named
+        self.tensors[tensor.index] = self.outputs[name] = replace(tensor, name=name)
 
     def constant(self, values: np.ndarray, scales: tuple[float, ...] = ()) -> Tensor:
         """Equal values share one tensor, and one buffer among all graphs of the model."""
@@ -111,14 +102,22 @@ class Graph:
             self.constants[key] = self.tensor(values.shape, str(values.dtype), "", buffer, scales)
         return self.constants[key]
 
-    def add(self, kind: str, inputs: Sequence[Tensor | None], shapes: Sequence[Sequence[int]],
-            dtype: str = "float32", version: int = 0, **options: Any) -> list[Tensor]:
-        """Appends an operator; returns its outputs."""
-        outputs = [self.tensor(shape, dtype) for shape in shapes]
+    def add(self, kind: str, inputs: Sequence[Tensor | None], shape: Sequence[int],
+            dtype: str = "float32", version: int = 0, **options: Any) -> Tensor:
+        """Appends an operator; returns its output. Options that are zero need not be named."""
+        output = self.tensor(shape, dtype)
         self.operators.append((self.model.opcode(kind, version), kind,
-                               [-1 if t is None else t.index for t in inputs],
-                               [t.index for t in outputs], options))
-        return outputs
+                               [-1 if t is None else t.index for t in inputs], [output.index],
+                               options))
+        return output
+
+    def variable(self, name: str) -> Tensor:
+        """The handle of a variable, which all graphs share by its name."""
+        return self.add("VAR_HANDLE", [], (), RESOURCE, container="", shared_name=name)
+
+    def assign(self, handle: Tensor, value: Tensor) -> None:
+        kind = "ASSIGN_VARIABLE"
+        self.operators.append((self.model.opcode(kind), kind, [handle.index, value.index], [], {}))
 
 
 class Model:
@@ -142,7 +141,7 @@ class Model:
             self.buffers.append(data)
         return self.buffer_indices[data]
 
-    def opcode(self, kind: str, version: int) -> int:
+    def opcode(self, kind: str, version: int = 0) -> int:
         key = (kind, version or OPERATORS[kind].version)
         return self.opcodes.setdefault(key, len(self.opcodes))
 
@@ -160,7 +159,8 @@ class _Writer:
         self.prepend: dict[str, Callable[[int, Any, Any], None]] = {
             "int": self.builder.PrependInt32Slot, "uint": self.builder.PrependUint32Slot,
             "byte": self.builder.PrependInt8Slot, "ubyte": self.builder.PrependUint8Slot,
-            "bool": self.builder.PrependBoolSlot, "float": self.builder.PrependFloat32Slot}
+            "bool": self.builder.PrependBoolSlot, "float": self.builder.PrependFloat32Slot,
+            "child": self.builder.PrependUOffsetTRelativeSlot}
         self.offsets: dict[tuple, int] = {}
 
     def shared(self, key: tuple, write_fn: Callable[[], int]) -> int:
@@ -173,10 +173,7 @@ class _Writer:
         """A table of (slot, kind, value); kind "child" takes an offset."""
         self.builder.StartObject(max((slot for slot, _, _ in fields), default=-1) + 1)
         for slot, kind, value in fields:
-            if kind == "child":
-                self.builder.PrependUOffsetTRelativeSlot(slot, value, 0)
-            else:
-                self.prepend[kind](slot, value, None)   # None: write even a default value
+            self.prepend[kind](slot, value, None)   # None: write even a default value
         return self.builder.EndObject()
 
     def children(self, offsets: Sequence[int]) -> int:
@@ -208,8 +205,8 @@ class _Writer:
         if tensor.scales:
             scales = self.numbers(tensor.scales, np.float32)
             zeros = self.numbers([0] * len(tensor.scales), np.int64)
-            fields.append((4, "child", self.table(
-                (2, "child", scales), (3, "child", zeros), (6, "int", 0))))
+            table = self.table((2, "child", scales), (3, "child", zeros), (6, "int", 0))
+            fields.append((4, "child", table))
         return self.table(*fields)
 
     def operator(self, opcode: int, kind: str, inputs: list[int], outputs: list[int],
@@ -240,32 +237,31 @@ class _Writer:
         inputs = self.numbers([t.index for t in graph.inputs.values()], np.int32)
         outputs = self.numbers([t.index for t in graph.outputs.values()], np.int32)
         return self.table((0, "child", tensors), (1, "child", inputs), (2, "child", outputs),
-                          (3, "child", operators),
-                          (4, "child", self.string(graph.name)))
+                          (3, "child", operators), (4, "child", self.string(graph.name)))
+
+    def names(self, indices: dict[str, int]) -> int:
+        """Tables of a name and an index."""
+        return self.children([self.table((0, "child", self.string(name)), (1, "uint", index))
+                              for name, index in indices.items()])
 
     def signature(self, number: int, graph: Graph) -> int:
-        def names(tensors: dict[str, Tensor]) -> int:
-            return self.children([
-                self.table((0, "child", self.string(name)), (1, "uint", t.index))
-                for name, t in tensors.items()])
-        inputs, outputs = names(graph.inputs), names(graph.outputs)
+        inputs, outputs = (self.names({name: t.index for name, t in tensors.items()})
+                           for tensors in (graph.inputs, graph.outputs))
         return self.table((0, "child", inputs), (1, "child", outputs),
                           (2, "child", self.string(graph.name)), (4, "uint", number))
 
     def model(self, model: Model, buffer_data: Sequence[bytes]) -> bytes:
         """`buffer_data`: all buffers; the last ones are the model's metadata."""
         buffers = self.children([self.buffer(data) for data in buffer_data])
-        metadata = self.children([
-            self.table((0, "child", self.string(name)), (1, "uint", index))
-            for index, name in enumerate(model.metadata, len(model.buffers))])
+        first = len(model.buffers)
+        metadata = self.names({name: first + i for i, name in enumerate(model.metadata)})
         opcodes = self.children([
             self.table((0, "byte", min(OPERATORS[kind].code, MAX_BYTE_CODE)), (2, "int", version),
                        (3, "int", OPERATORS[kind].code)) for kind, version in model.opcodes])
         graphs = self.children([self.graph(g) for g in model.graphs])
         signatures = self.children([self.signature(i, g) for i, g in enumerate(model.graphs)])
         root = self.table((0, "uint", 3), (1, "child", opcodes), (2, "child", graphs),
-                          (3, "child", self.string(model.description)),
-                          (4, "child", buffers), (6, "child", metadata),
-                          (7, "child", signatures))
+                          (3, "child", self.string(model.description)), (4, "child", buffers),
+                          (6, "child", metadata), (7, "child", signatures))
         self.builder.Finish(root, file_identifier=b"TFL3")
         return bytes(self.builder.Output())

@@ -16,7 +16,7 @@ import numpy as np
 
 from seed.config import ModelConfig
 from seed.errors import ConfigError
-from seed.export.flatbuffer import RESOURCE, Graph, Model, Tensor
+from seed.export.flatbuffer import Model, Tensor
 from seed.export.operations import LITERT, Operations
 from seed.export.reference import L2_EPS
 
@@ -72,16 +72,12 @@ def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Opt
         graph = model.graph("reset")
         unused = graph.input("unused", (1,))
         for name, shape in shapes.items():
-            value = graph.add("FILL", [graph.constant(np.array(shape, np.int32)), graph.constant(
-                np.array(initial_value(name), np.float32))], [shape])[0]
-            graph.add("ASSIGN_VARIABLE", [_handle(graph, name), value], [])
-        done = graph.add("ADD", [unused, unused], [(1,)], activation=0)[0]
-        graph.output("done", done)
+            size = graph.constant(np.array(shape, np.int32))
+            start = graph.constant(np.array(initial_value(name), np.float32))
+            value = graph.add("FILL", [size, start], shape)
+            graph.assign(graph.variable(name), value)
+        graph.output("done", graph.add("ADD", [unused, unused], (1,)))
     return model
-
-
-def _handle(graph: Graph, name: str) -> Tensor:
-    return graph.add("VAR_HANDLE", [], [()], RESOURCE, container="", shared_name=name)[0]
 
 
 def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray],
@@ -89,21 +85,22 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
     """Adds the graph that reads t bytes and returns the logits after the last."""
     graph = model.graph("step" if t == 1 else f"prefill_{t}")
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
-    layers = Layers(Operations(graph, options.target, options.weights), config, params, t)
-    x = layers.embed(tokens)
-    shapes = state_shapes(config, options.target)
+    operations = Operations(graph, options.target, options.weights)
+    x = operations.embed(params["embedding"], tokens)
+    shapes, handles = state_shapes(config, options.target), {}
     if options.explicit_state:
         state = {name: graph.input(name, shape) for name, shape in shapes.items()}
-        for name, tensor in layers.forward(x, state).items():
-            graph.output("logits" if name == "logits" else f"{name}_out", tensor)
-        return
-    handles = {name: _handle(graph, name) for name in shapes}
-    state = {name: graph.add("READ_VARIABLE", [handles[name]], [shape])[0]
-             for name, shape in shapes.items()}
-    results = layers.forward(x, state)
-    graph.output("logits", results.pop("logits"))
-    for name, tensor in results.items():
-        graph.add("ASSIGN_VARIABLE", [handles[name], tensor], [])
+    else:
+        handles = {name: graph.variable(name) for name in shapes}
+        state = {name: graph.add("READ_VARIABLE", [handles[name]], shape)
+                 for name, shape in shapes.items()}
+    logits, next_state = Layers(operations, config, params, t).forward(x, state)
+    graph.output("logits", logits)
+    for name in shapes:
+        if options.explicit_state:
+            graph.output(f"{name}_out", next_state[name])
+        else:
+            graph.assign(handles[name], next_state[name])
 
 
 class Layers:
@@ -113,11 +110,8 @@ class Layers:
                  t: int):
         self.o, self.config, self.params, self.t = operations, config, params, t
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        return self.o.embed(self.params["embedding"], tokens)
-
-    def forward(self, x: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Embeddings (t, d) and states to the next states and `logits` (1, v) of the last row."""
+    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Embeddings (t, d) and states to the logits (1, v) of the last row and the next states."""
         c, o = self.config, self.o
         next_state: dict[str, Tensor] = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
@@ -135,20 +129,15 @@ class Layers:
             x = self._mlp(i, x)
         x = o.rms_norm(o.slice(x, 1, self.t - 1, 1), c.stream_eps)
         logits = o.linear(o.mul(x, o.constant(self.params["norm_f"])), self.params["embedding"])
-        return {"logits": o.reshape(logits, 1, c.vocab_size),
-                **{name: next_state[name] for name in state}}
-
-    def _norm(self, x: Tensor) -> Tensor:
-        return self.o.rms_norm(x, self.config.stream_eps)
+        return o.reshape(logits, 1, c.vocab_size), next_state
 
     def _mlp(self, i: int, x: Tensor) -> Tensor:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]
-        u = self._norm(x)
+        u = o.rms_norm(x, self.config.stream_eps)
         gate, up = (o.linear(u, rows * w("norm")) for rows in np.split(w("in_proj"), 2))
         return o.add(x, o.linear(o.mul(o.silu(gate), up), w("out_proj")))
 
-    def _ssm(self, i: int, x: Tensor, conv: Tensor,
-             ssm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _ssm(self, i: int, x: Tensor, conv: Tensor, ssm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         h, n, p, e = c.ssm_heads, c.d_state, c.head_dim, c.d_inner
         rows = w("in_proj") * w("norm")
@@ -162,18 +151,17 @@ class Layers:
                 k, q = k.swapaxes(0, 1), q.swapaxes(0, 1)
             return np.concatenate([z.reshape(-1, *by_head.shape[2:]) for z in (k, q, v)])
 
-        u = self._norm(x)
+        u = o.rms_norm(x, c.stream_eps)
         window = o.concat([conv, o.linear(u, ordered(heads[:, :2 * n + p]))], 1)
         kernel = ordered(w("conv1d").transpose(1, 2, 0)).T                  # (d_conv, 2nh+e)
-        mixed = o.depthwise_conv1d(window, np.ascontiguousarray(kernel))
-        mixed = o.silu(mixed)                                               # (1, t, 1, 2nh+e)
+        mixed = o.silu(o.depthwise_conv1d(window, kernel))                  # (1, t, 1, 2nh+e)
         gate = o.silu(o.linear(u, heads[:, 2 * n + p:].reshape(e, -1)))     # (1, t, 1, e)
         bias = np.concatenate([np.zeros(h), -w("dt_bias")])
         gates = o.linear_f32(u, np.concatenate([beta_rows, -dt_rows]), bias)   # (1, t, 1, 2h)
         beta = o.rectified_sigmoid(o.slice(gates, 3, 0, h), c.beta_max)
         a = np.array([math.exp(log) for log in w("A_log")])   # np.exp differs between CPUs
-        rate = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a))
-        decay = o.exp(rate)                                                 # (1, t, 1, h)
+        log_decay = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a))
+        decay = o.exp(log_decay)                                            # (1, t, 1, h)
         recur = self._recur_batched if o.target == LITERT else self._recur_by_rows
         outputs = []
         for row in range(self.t):
@@ -190,8 +178,7 @@ class Layers:
         """One byte of the recurrence: y (1, h, 1, p) and the next state (1, h, n, p)."""
         c, o = self.config, self.o
         h, n, p = c.ssm_heads, c.d_state, c.head_dim
-        kq = o.reshape(o.slice(mixed, 3, 0, 2 * n * h), 1, 2 * h, 1, n)
-        kq = o.l2_normalize(kq, L2_EPS)
+        kq = o.l2_normalize(o.reshape(o.slice(mixed, 3, 0, 2 * n * h), 1, 2 * h, 1, n), L2_EPS)
         k, q = o.slice(kq, 1, 0, h), o.slice(kq, 1, h, h)                   # (1, h, 1, n)
         v = o.reshape(o.slice(mixed, 3, 2 * n * h, c.d_inner), 1, h, 1, p)
         decayed = o.mul(ssm, o.reshape(decay, 1, h, 1, 1))
@@ -213,8 +200,8 @@ class Layers:
             """Each head's k or q, L2-normalized, repeated for its channels: (1, n, 1, e)."""
             x = o.slice(mixed, 3, start, n * h)
             squares = o.linear_f32(o.mul(x, x), same_head, np.full(h, L2_EPS))   # (1, 1, 1, h)
-            x = o.div(o.reshape(x, 1, n, 1, h), o.unary("SQRT", squares))
-            return o.linear_f32(x, to_channels)
+            by_head = o.div(o.reshape(x, 1, n, 1, h), o.unary("SQRT", squares))
+            return o.linear_f32(by_head, to_channels)
 
         k, q = normalized(0), normalized(n * h)
         v = o.slice(mixed, 3, 2 * n * h, c.d_inner)
@@ -232,7 +219,7 @@ class Layers:
         query, key = (z.reshape(h, 2, p // 2, d).swapaxes(0, 1).reshape(d, d)   # lower halves of
                       for z in (query / np.sqrt(p), key))                   # all heads, then upper
         cos, sin = (o.constant(table) for table in self._rotary_tables())
-        u = self._norm(x)
+        u = o.rms_norm(x, c.stream_eps)
         q = o.reshape(o.linear(u, query), 1, self.t, 2, d // 2)
         low, high = o.slice(q, 2, 0, 1), o.slice(q, 2, 1, 1)
         q_quarter = o.concat([o.unary("NEG", high), low], 2)        # rotated by a quarter turn
@@ -250,12 +237,12 @@ class Layers:
             rotated = o.reshape(rotated, 1, slots, 1, d)
             window_keys, valid = (o.slice(z, 1, row, slots) for z in (keys, mask))
             scores = o.linear_f32(o.mul(window_keys, rotated), halves)      # (1, slots, 1, h)
-            weight = o.softmax(o.transpose_rows_channels(o.add(scores, valid)))   # (1, h, 1, slots)
+            weight = o.softmax(o.transpose(o.add(scores, valid), 0, 3, 2, 1))   # (1, h, 1, slots)
             window_values = o.slice(values, axis, row, slots)
             if o.target == LITERT:
                 outputs.append(o.reshape(o.matmul(weight, window_values), 1, 1, 1, d))
             else:
-                by_slot = o.linear_f32(o.transpose_rows_channels(weight), heads.T)
+                by_slot = o.linear_f32(o.transpose(weight, 0, 3, 2, 1), heads.T)
                 outputs.append(o.sum_rows(o.mul(by_slot, window_values)))
         y = o.linear(o.concat(outputs, 1), w("out_proj"))
         return (o.add(x, y), o.slice(keys, 1, self.t, slots - 1),
@@ -278,4 +265,4 @@ class Layers:
         x = o.reshape(x, 1, self.t, c.attn_heads, c.head_dim)
         if self.t == 1:
             return o.reshape(x, 1, c.attn_heads, 1, c.head_dim)
-        return o.transpose_rows_heads(x)
+        return o.transpose(x, 0, 2, 1, 3)

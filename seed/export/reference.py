@@ -57,9 +57,9 @@ class Reference:
     def _ssm(self, i: int, x: np.ndarray) -> np.ndarray:
         c, w = self.config, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         h, n, p = c.ssm_heads, c.d_state, c.head_dim
-        proj = w("in_proj") @ x
-        heads, beta, dt = np.split(proj, [h * (2 * n + 2 * p), h * (2 * n + 2 * p) + h])
-        heads = heads.reshape(h, 2 * n + 2 * p)
+        width = 2 * n + 2 * p
+        heads, beta, dt = np.split(w("in_proj") @ x, [h * width, h * width + h])
+        heads = heads.reshape(h, width)
         window = np.concatenate([self.conv[i], heads[None, :, :2 * n + p]])
         self.conv[i] = window[1:]
         mixed = silu((window * w("conv1d")).sum(0))

@@ -1,5 +1,4 @@
-"""Runs an exported file in the installed TFLite runtime, beside the numpy reference and the trainer
-and on the holdout; counts the operators that the delegate takes, and times a step."""
+"""Runs an exported file beside the numpy reference, the trainer and its scores on the holdout."""
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from seed.runtime import Brain, choose
 StepFn = Callable[[int], np.ndarray]     # a byte to the logits (v,) after it
 # Of the logits' range, by the type of weights: more is a fault of the exporter.
 MAX_RELATIVE_DELTA = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
-# Of one step's range. Where the best expected logit is this near to the chosen one, the report
+# Of one step's range: if the expected logit of the chosen byte is this near to the best, the report
 # counts a tie, which tells a close call from a fault. Nothing passes because of it.
 MAX_TIE_GAP = 2e-5
 MAX_ACCURACY_DROP = 0.05   # on the holdout: weights that cost more are not worth their size
@@ -61,10 +60,8 @@ class DelegateCoverage:
 
 def free_run(brain: Brain, expected_fns: Sequence[StepFn], steps: int,
              seed: int = 0) -> list[Agreement]:
-    """Feeds the brain its own samples at temperature 1, and compares its logits to each function's.
-
-    Ends at the first logits that are not finite.
-    """
+    """Feeds the brain its own samples at temperature 1, until its logits are not finite, and
+    compares them to each function's."""
     rng, agreements = np.random.default_rng(seed), [Agreement() for _ in expected_fns]
     brain.reset()
     byte = int(rng.integers(256))
@@ -108,16 +105,15 @@ def delegate_coverage(interpreter: Any) -> DelegateCoverage:
         inputs, pending = {int(t) for t in d["inputs"]}, [int(t) for t in d["outputs"]]
         while pending:
             tensor = pending.pop()
-            if (tensor not in inputs and tensor in producer
-                    and producer[tensor] not in delegated):
-                delegated.add(producer[tensor])
-                pending += [int(t) for t in operators[producer[tensor]]["inputs"] if t >= 0]
-    while True:
+            i = producer.get(tensor)
+            if i is not None and tensor not in inputs and i not in delegated:
+                delegated.add(i)
+                pending += [int(t) for t in operators[i]["inputs"]]   # -1 has no producer
+    readers = set(delegated)
+    while readers:
         inside = {int(t) for i in delegated for t in operators[i]["outputs"]} - delegate_outputs
         readers = {i for i, o in enumerate(operators) if i not in delegated
-                   and inside & {int(t) for t in o["inputs"]}}
-        if not readers:
-            break
+                   and not inside.isdisjoint(map(int, o["inputs"]))}
         delegated |= readers
     outside = Counter(o["op_name"] for i, o in enumerate(operators) if i not in delegated)
     return DelegateCoverage(len(operators), len(delegated), len(delegates), {
@@ -131,7 +127,7 @@ class Report:
     reference: Agreement
     trainer: Agreement
     holdout: list[dict[str, Any]]       # scores of the file, by task and level
-    checkpoint: list[dict[str, Any]]    # scores of the trainer on the same items
+    checkpoint: list[dict[str, Any]]    # the trainer's on the same items
     delegate: DelegateCoverage
     p50_us: float
     p99_us: float

@@ -8,7 +8,7 @@ from tinygrad import Tensor
 from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.curriculum.vocab import END
-from seed.evaluation.forward_pass import ForwardByLength
+from seed.evaluation.forward_pass import forward_by_length
 from seed.practice.selfplay import Answer
 from seed.rng import Stream, stream
 from seed.training.optim import Optimizer
@@ -93,7 +93,7 @@ class Learner:
         self.train_step = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                                     config.grad_accum_steps,
                                     profile.distill if profile.distill.parent else None)
-        self.forward = ForwardByLength(self.model)
+        self.forward = forward_by_length(self.model)
         self._rollouts: Rollouts | None = None
 
     def step(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:

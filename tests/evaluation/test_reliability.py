@@ -15,12 +15,12 @@ def test_answers_are_those_of_greedy_generation():
 def test_only_a_brain_that_no_history_distracts_is_consistent(distractible):
     dataset = small_dataset()
     results = consistency(dataset, PerfectForward(dataset, distractible=distractible), T, 3)
-    assert [task.task for task in results] == list(dataset.tasks)
-    assert all(0 < task.questions <= 3 and task.right <= task.same for task in results)
+    assert [row["task"] for row in results] == list(dataset.tasks)
+    assert all(0 < row["questions"] <= 3 and row["right"] <= row["same"] for row in results)
     if distractible:
-        assert sum(task.same for task in results) == 0
+        assert sum(row["same"] for row in results) == 0
     else:
-        assert all(task.right == task.questions for task in results)
+        assert all(row["right"] == row["questions"] for row in results)
 
 
 @pytest.mark.parametrize("logit, error", [(20.0, 0.0), (np.log(255.0), 0.5)])
@@ -28,9 +28,9 @@ def test_calibration_compares_confidence_with_accuracy(logit, error):
     """Always right: with a confidence of 1 at a logit of 20, of one half at log 255."""
     dataset = small_dataset()
     result = calibration(dataset.holdout(2), PerfectForward(dataset, logit), T)
-    assert sum(result.count) > 100 and result.error == pytest.approx(error, abs=1e-4)
-    assert result.accuracy[np.argmax(result.count)] == 1.0
-    assert result.loss == pytest.approx(np.log1p(255 * np.exp(-logit)), abs=1e-6)
+    assert sum(result["count"]) > 100 and result["error"] == pytest.approx(error, abs=1e-4)
+    assert result["accuracy"][np.argmax(result["count"])] == 1.0
+    assert result["loss"] == pytest.approx(np.log1p(255 * np.exp(-logit)), abs=1e-6)
 
 
 def test_the_loss_of_a_confident_wrong_brain_is_its_logit():
@@ -38,7 +38,7 @@ def test_the_loss_of_a_confident_wrong_brain_is_its_logit():
     forward = PerfectForward(dataset, 20.0)
     result = calibration(dataset.holdout(2), lambda t, tokens: np.roll(forward(t, tokens), 1, -1),
                          T)
-    assert result.loss == pytest.approx(20.0, abs=1e-3) and not any(result.accuracy)
+    assert result["loss"] == pytest.approx(20.0, abs=1e-3) and not any(result["accuracy"])
 
 
 class CountingDecoder:
@@ -57,5 +57,5 @@ class CountingDecoder:
 
 def test_stability_counts_repetition_and_sees_states_that_are_not_finite():
     calm, diverging = (stability(CountingDecoder(diverges), 100) for diverges in (False, True))
-    assert calm.finite and not diverging.finite and calm.norms == [1.0] * 50
-    assert calm.repetition == pytest.approx(1 - 8 / 93)
+    assert calm["finite"] and not diverging["finite"] and calm["norms"] == [1.0] * 50
+    assert calm["repetition"] == pytest.approx(1 - 8 / 93)
