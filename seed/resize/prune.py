@@ -86,7 +86,7 @@ def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
 
 
 def _best_structures(removals: Sequence[Named], key: str, total: int, n: int) -> np.ndarray:
-    """Ascending indices of the n heads or units, of `total`, whose columns of the projection out
+    """Sorted indices of the n heads or units, of `total`, whose columns of the projection out
     matter most."""
     importance = _importance(
         removals, lambda columns: columns[f"{key}.out_proj"].reshape(total, -1).sum(1))

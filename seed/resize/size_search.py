@@ -49,13 +49,13 @@ def ladder_for(profile: Profile, fixed: Collection[str] = (),
 
     Raises ConfigError if no size is left.
     """
-    own, sizes, rows = Size.of(profile), list[Size](), profile.train.batch_size
+    profile_size, sizes, rows = Size.of(profile), list[Size](), profile.train.batch_size
     for size in ladder:
-        seq_len = max(size.seq_len, own.seq_len)
+        seq_len = max(size.seq_len, profile_size.seq_len)
         rows = max(rows, size.batch_size * size.seq_len // seq_len)   # as many bytes a step
         if size.d_model % profile.model.head_dim == 0:
             sizes.append(size._replace(batch_size=rows, seq_len=seq_len)._replace(
-                **{name: getattr(own, name) for name in fixed}))
+                **{name: getattr(profile_size, name) for name in fixed}))
     if not sizes:
         raise ConfigError(f"no width of the ladder is a multiple of model.head_dim, "
                           f"{profile.model.head_dim}: use a smaller one")
