@@ -57,8 +57,8 @@ class _ProjectionBlock:
         self.common = {**_common(config, b, t, threads), "IN_WIDTH": in_width,
                        "OUT_WIDTH": out_width}
         self.panels = {"in_proj_panels": in_width * d, "out_proj_panels": out_width * d}
-        self.gradient_sums = {"out_panels": rows * out_width, "xn_panels": rows * d,
-                              "d_gains": _row_tiles(rows) * d}
+        self.backward_arrays = {"out_panels": rows * out_width, "xn_panels": rows * d,
+                                "d_gains": _row_tiles(rows) * d}
         self.arrays = {"in_proj" if name == "qkv_proj" else name: at
                        for name, at in block.offsets().items()}
         self.states: dict[str, Shape] = {}
@@ -72,7 +72,7 @@ class _ProjectionBlock:
         self.save, saved = segments(save)
         self.forward_scratch, forward_scratch = segments({**self.panels, **forward})
         self.backward_scratch, backward_scratch = segments(
-            {**self.panels, **self.gradient_sums, **backward})
+            {**self.panels, **self.backward_arrays, **backward})
         constants = {**self.common, **constants}
         states = [*self.states, *self.int_states]
         carried_in = " ".join(["x w", *(f"{name}_in" for name in states), *self.tables])

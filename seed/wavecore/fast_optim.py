@@ -71,10 +71,10 @@ def _adamw_units(group: list[Block], first: list[Block], second: list[Block], m:
     return units
 
 
-def _padded_sides(unit: MuonUnit) -> tuple[int, int]:
-    """Shorter and longer side of X in muon.c. Columns are whole vectors."""
-    short, long = sorted((round_up(unit.rows), unit.columns))
-    return short, long
+def _padded_sides(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of X in muon.c for a matrix, whose columns are whole vectors."""
+    shorter, longer = sorted((round_up(rows), columns))
+    return shorter, longer
 
 
 def _muon_units(group: list[Block], m: int, lr_scale: float) -> list[MuonUnit]:
@@ -84,21 +84,22 @@ def _muon_units(group: list[Block], m: int, lr_scale: float) -> list[MuonUnit]:
         for array, at in zip(block.arrays, block.offsets().values()):
             columns = array.shape[-1]
             for rows in array.matrices:
-                longer = max(round_up(rows), columns)
+                longer = _padded_sides(rows, columns)[1]
                 units.append(MuonUnit(i, at, rows, columns, m + at,
                                       lr_scale * MUON_RMS * longer ** 0.5))
                 at += rows * columns
         m += block.size
 
     def operations(unit: MuonUnit) -> int:
-        short, long = _padded_sides(unit)
-        return short * short * long
+        shorter, longer = _padded_sides(unit.rows, unit.columns)
+        return shorter * shorter * longer
     return sorted(units, key=operations, reverse=True)
 
 
 def _scratch_floats(units: list[MuonUnit]) -> int:
-    """Floats of scratch that the largest unit takes: X and panels, A and AA of muon.c."""
-    return max(2 * short * (short + long) for short, long in map(_padded_sides, units))
+    """Floats of scratch that the largest unit takes: X and its panels, A and AA of muon.c."""
+    sides = (_padded_sides(unit.rows, unit.columns) for unit in units)
+    return max(2 * shorter * (shorter + longer) for shorter, longer in sides)
 
 
 def scratch_floats(blocks: list[Block], config: TrainConfig, threads: int) -> int:

@@ -278,11 +278,7 @@ NOINLINE void sliding_window_attention_backward(const args_t *a, int thread, lon
 static void kernel_body(member_t *me, args_t a) {
     pack_projections_transposed(me, &a);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        long r0 = tile_row(tile);
-        project_out_backward(&a, tile, a.d_out + r0 * OUT_WIDTH);
-        to_panels(a.out_panels, a.out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
-    }
+    FOR_TILES(tile, ROW_TILES) mixer_out_backward(&a, tile, a.d_out, a.out);
     barrier(me);
     FOR_TILES(i, BATCH * HEADS)
         sliding_window_attention_backward(&a, me->thread, i / HEADS, i % HEADS);

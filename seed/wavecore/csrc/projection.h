@@ -55,6 +55,13 @@ INLINE void project_out_backward(const args_t *a, int tile, float *d_out) {
            a->out_proj_panels, OUT_WIDTH, D_MODEL, 0);
 }
 
+/* The same into all rows of a mixer's d_out, and its saved `out` into panel layout. */
+INLINE void mixer_out_backward(const args_t *a, int tile, float *d_out, const float *out) {
+    long r0 = tile_row(tile);
+    project_out_backward(a, tile, d_out + r0 * OUT_WIDTH);
+    to_panels(a->out_panels, out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
+}
+
 /* dx = dy + d rms_norm(d_hidden in_proj); xn in panel layout, and the gain's partial gradient. */
 INLINE void project_in_backward(const args_t *a, int tile, const float *d_hidden) {
     float dxn[ROW_TILE * D_MODEL] ALIGNED;

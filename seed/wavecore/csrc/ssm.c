@@ -301,11 +301,7 @@ static void kernel_body(member_t *me, args_t a) {
     gates_t *gates = (gates_t *)a.gates + me->thread;
     pack_projections_transposed(me, &a);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        long r0 = tile_row(tile);
-        project_out_backward(&a, tile, a.d_out + r0 * OUT_WIDTH);
-        to_panels(a.out_panels, a.out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
-    }
+    FOR_TILES(tile, ROW_TILES) mixer_out_backward(&a, tile, a.d_out, a.out);
     barrier(me);
     FOR_TILES(i, BATCH * HEADS) scan_backward(&a, gates, i / HEADS, i % HEADS);
     barrier(me);
