@@ -37,10 +37,8 @@ def run(args: argparse.Namespace) -> int:
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:
     from seed.config import load_profile, overridden
     from seed.resize import train_growing
-    from seed.resize.size_search import check_option
     from seed.training.stop_signals import release
     overrides = options.overrides_from(args)
-    check_option("--minutes", GROW_MINUTES if args.minutes is None else args.minutes, 0.1, 1e6)
     if args.minutes is None:
         overrides += [f"train.minutes={GROW_MINUTES}", *([] if args.steps else ["train.steps=0"])]
 

@@ -13,7 +13,7 @@ from seed.curriculum.state import highest_grade
 from seed.errors import ConfigError, NotEnoughMemory, StopReason
 from seed.resize.grow import grow_in_place
 from seed.resize.growth_schedule import Plateau, exceeds, may_grow, next_profile
-from seed.resize.size_search import SearchOptions, SizeSearch, check_option, open_search
+from seed.resize.size_search import SearchOptions, SizeSearch, open_search
 from seed.resize.trial import Size
 from seed.storage import atomic_file
 from seed.storage.run_dir import Log, RunDir
@@ -40,7 +40,6 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
     When finished, the brain's profile is in run_dir.grown_profile. Raises as SizeSearch.run and
     `train` do.
     """
-    check_option("--tokens-per-param", tokens_per_param, 0, 1e9)
     signals = signals or StopSignals().watch()
     while True:
         search, search_s = _search(profile, run_dir, threads, options, tokens_per_param, log,

@@ -164,7 +164,7 @@ def test_a_brain_whose_mlp_no_size_has_does_not_begin_to_grow(tmp_path):
 
 
 @pytest.mark.parametrize("option, message", [
-    ("--minutes=0", "--minutes is 0.0: use 0.1 to 1e+06"),
+    ("--minutes=0", "--minutes is 0.0: use 0.001 to 1e+06"),
     ("--steps=0", "--steps is 0: use 1 to 1e+18"),
     ("--tokens-per-param=nan", "--tokens-per-param is nan: use 0 to 1e+09"),
     ("--trial-seconds=0", "--trial-seconds is 0.0: use 1 to 86400")])
