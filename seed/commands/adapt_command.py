@@ -1,6 +1,5 @@
 """Teach a brain a new rule from recorded examples, or undo that."""
 import argparse
-import json
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
@@ -33,12 +32,10 @@ def run(args: argparse.Namespace) -> int:
                          share=args.share, minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
                          light=args.light)
     if result.train is None:
-        print(json.dumps({"ended": "already"}) if args.json else
-              "this adaptation is in place already: undo it, or change its options or data")
-        return 0
+        return outcome.show(args, {"ended": "already"}, "this adaptation is in place already: undo "
+                            "it, or change its options or data")
     if not result.train.finished:
         return outcome.report(args, result.train)
-    print(json.dumps({"step": result.train.step, "before": outcome.dicts(result.before),
-                      "after": outcome.dicts(result.after)}) if args.json else
-          comparison(("before %", "after %"), (result.before, result.after)))
-    return 0
+    scores = {"before": result.before, "after": result.after}
+    return outcome.show(args, {"step": result.train.step, **scores},
+                        comparison(("before %", "after %"), (result.before, result.after)))

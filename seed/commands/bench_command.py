@@ -1,10 +1,9 @@
 """Time a training step, alone or beside a peer."""
 import argparse
 import importlib.util
-import json
 import os
 
-from seed.commands import options
+from seed.commands import options, outcome
 from seed.errors import ConfigError
 
 
@@ -23,5 +22,4 @@ def run(args: argparse.Namespace) -> int:
     from seed.wavecore import tinygrad_seam
     tinygrad_seam.install()   # sets the environment of the contenders
     report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
-    print(json.dumps(report) if args.json else table(report))
-    return 0
+    return outcome.show(args, report, table(report))

@@ -1,9 +1,8 @@
 """Evaluate a brain on items it was never trained on."""
 import argparse
-import json
 from pathlib import Path
 
-from seed.commands import options
+from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +19,4 @@ def run(args: argparse.Namespace) -> int:
     results = evaluate_brain(args.run_dir, args.threads, args.items, options.log)
     if args.html:
         args.html.write_text(page(results), encoding="utf-8")
-    print(json.dumps(results) if args.json else text_summary(results))
-    return 0
+    return outcome.show(args, results, text_summary(results))

@@ -1,10 +1,9 @@
 """Write a brain as a TFLite file, verified against the trainer."""
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
-from seed.commands import options
+from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,14 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.export import Options, build
     from seed.export.verify import table
-    file = build(args.run_dir, Options(args.target, args.weights, args.explicit_state,
-                                       args.prefill),
-                 args.out, args.threads, verified=not args.no_verify, log=options.log)
-    if args.json:
-        report = dataclasses.asdict(file.report) if file.report else {}
-        print(json.dumps({"size": file.size, "verified": bool(file.report), **report}))
-    elif file.report:
-        print(f"{file.path}\n{table(file.report, file.size)}")
-    else:
-        print(f"{file.path}: {file.size:,} bytes, not verified")
-    return 0
+    file = build(
+        args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
+        args.out, args.threads, verified=not args.no_verify, log=options.log)
+    facts = {"size": file.size, "verified": bool(file.report)}
+    if file.report is None:
+        return outcome.show(args, facts, f"{file.path}: {file.size:,} bytes, not verified")
+    return outcome.show(args, {**facts, **dataclasses.asdict(file.report)},
+                        f"{file.path}\n{table(file.report, file.size)}")

@@ -1,10 +1,7 @@
 """Make a trained brain larger, in place: its outputs stay the same."""
 import argparse
-import json
 
-from seed.commands import options
-
-AUTO = "auto"
+from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.config import load_profile
     from seed.resize import grow_brain
-    counts = grow_brain(args.run_dir, None if args.to == AUTO else load_profile(args.to),
-                        args.threads, options.log)
-    print(json.dumps(counts._asdict()) if args.json else
-          f"grew from {counts.before:,} to {counts.after:,} parameters; train it: python -m seed "
-          f"train --run-dir {args.run_dir} --threads {args.threads}, --minutes or --steps")
-    return 0
+    profile = None if args.to == "auto" else load_profile(args.to)
+    counts = grow_brain(args.run_dir, profile, args.threads, options.log)
+    return outcome.show(
+        args, counts._asdict(),
+        f"grew from {counts.before:,} to {counts.after:,} parameters; train it: python -m seed "
+        f"train --run-dir {args.run_dir} --threads {args.threads}, --minutes or --steps")

@@ -1,10 +1,9 @@
 """Read the board's sensors, and print what the governor decides from them."""
 import argparse
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
-from seed.commands import options
+from seed.commands import options, outcome
 
 if TYPE_CHECKING:
     from seed.governor import Decision
@@ -27,13 +26,10 @@ def run(args: argparse.Namespace) -> int:
     enforcement = [f"the trainer stops itself above {governor.ceiling_mb(config, health):.0f} MB"]
     if limited:
         enforcement.append(f"the kernel's memory cgroup kills above {limit_mb:.0f} MB")
-    if args.json:
-        facts = dataclasses.asdict(health)
-        facts["cgroup_limit_mb"]["value"] = limit_mb if limited else None   # JSON has no infinity
-        print(json.dumps({**facts, "verdict": decision._asdict(), "enforcement": enforcement}))
-    else:
-        print(table(health, decision, enforcement))
-    return 0
+    facts = {**dataclasses.asdict(health), "verdict": decision._asdict(),
+             "enforcement": enforcement}
+    facts["cgroup_limit_mb"]["value"] = limit_mb if limited else None   # JSON has no infinity
+    return outcome.show(args, facts, table(health, decision, enforcement))
 
 
 def table(health: "Health", decision: "Decision", enforcement: list[str]) -> str:

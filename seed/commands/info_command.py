@@ -1,9 +1,8 @@
 """Describe a profile or a brain."""
 import argparse
 import dataclasses
-import json
 
-from seed.commands import options
+from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +18,4 @@ def run(args: argparse.Namespace) -> int:
     facts = {"profile": profile.name, "parameters": count_params(profile.model),
              "layers": profile.model.layer_kinds, "step": newest.meta["step"] if newest else None,
              "model": dataclasses.asdict(profile.model)}
-    if args.json:
-        print(json.dumps(facts))
-    else:
-        print("\n".join(f"{key:<12}{value}" for key, value in facts.items()))
-    return 0
+    return outcome.show(args, facts, "\n".join(f"{k:<12}{v}" for k, v in facts.items()))

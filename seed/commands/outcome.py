@@ -1,15 +1,19 @@
-"""How a command that has trained a brain ends: what it prints, and its exit code."""
+"""How a command ends: what it prints, and its exit code."""
 import argparse
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
 from seed.errors import RETRY_LATER, StopReason
 
 if TYPE_CHECKING:
-    from seed.evaluation.exact_match import Score
     from seed.training.pipeline import TrainResult
+
+
+def show(args: argparse.Namespace, facts: Any, text: str) -> int:
+    """Prints the facts if --json is given, else the text. Returns 0."""
+    print(json.dumps(facts, default=lambda score: score.to_dict()) if args.json else text)
+    return 0
 
 
 def report(args: argparse.Namespace, result: "TrainResult") -> int:
@@ -18,12 +22,5 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     if not result.finished:
         options.log(f"stopped at step {result.step}; run the same command to resume")
         return RETRY_LATER if result.reason is StopReason.OUT_OF_MEMORY else 0
-    if args.json:
-        print(json.dumps({"step": result.step, "scores": dicts(result.scores)}))
-    else:
-        print(f"finished at step {result.step}\n{table(result.scores, levels=False)}")
-    return 0
-
-
-def dicts(scores: "Sequence[Score]") -> list[dict]:
-    return [score.to_dict() for score in scores]
+    return show(args, {"step": result.step, "scores": result.scores},
+                f"finished at step {result.step}\n{table(result.scores, levels=False)}")

@@ -1,9 +1,8 @@
 """Let an exported brain answer a prompt."""
 import argparse
-import json
 from pathlib import Path
 
-from seed.commands import options
+from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from seed.runtime import Brain
-    text = Brain(args.file).generate(args.prompt, args.max_bytes, None, args.temperature,
-                                     args.seed)
-    print(json.dumps({"prompt": args.prompt, "answer": text}) if args.json else text)
-    return 0
+    brain = Brain(args.file)
+    text = brain.generate(args.prompt, args.max_bytes, None, args.temperature, args.seed)
+    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text)

@@ -1,8 +1,7 @@
 """Print training items as the brain sees them."""
 import argparse
-import json
 
-from seed.commands import options
+from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +16,5 @@ def run(args: argparse.Namespace) -> int:
     for item in samples(dataset, args.count):
         prompt, answer = (text.decode(errors="replace") for text in (item.prompt, item.answer))
         row = {"task": item.task, "level": item.level, "prompt": prompt, "answer": answer}
-        print(json.dumps(row) if args.json else
-              f"{item.task:<14}{item.level:>2}  {prompt}{answer}")
+        outcome.show(args, row, f"{item.task:<14}{item.level:>2}  {prompt}{answer}")
     return 0

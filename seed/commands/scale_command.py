@@ -1,9 +1,8 @@
 """Find the largest stable brain of this board, by short trainings."""
 import argparse
-import json
 from typing import TYPE_CHECKING
 
-from seed.commands import options
+from seed.commands import options, outcome
 from seed.errors import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -28,22 +27,19 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         search = open_search(profile, args.run_dir, args.threads, search_options)
         rows = [search.row(i) for i in range(len(search.ladder))]
-        print(json.dumps({"ladder": rows}) if args.json else costs(search, rows, args.tokens))
-        return 0
+        return outcome.show(args, {"ladder": rows}, costs(search, rows, args.tokens))
     search = find_size(profile, args.run_dir, args.threads, search_options, options.log,
                        signals.stop.is_set)
     chosen = search.chosen
     assert chosen is not None   # find_size raises if there is none
-    if args.json:
-        print(json.dumps({"chosen": str(search.ladder[chosen]), "ladder": search.rows()}))
-        return 0
-    print("\n".join(search.line(i) for i in sorted(search.trials)))
     fault = search.verdicts().get(chosen + 1)
     next_size = f"{search.ladder[chosen + 1]} is not: {fault}" if fault else "the ladder ends here"
-    print(f"the largest stable brain is {search.ladder[chosen]}; {next_size}\n"
-          f"train it: python -m seed train --profile {args.run_dir.limit_profile} --threads "
-          f"{args.threads} --minutes 60 --run-dir {args.run_dir.path / 'brain'}")
-    return 0
+    return outcome.show(
+        args, {"chosen": str(search.ladder[chosen]), "ladder": search.rows()},
+        "\n".join(search.line(i) for i in sorted(search.trials))
+        + f"\nthe largest stable brain is {search.ladder[chosen]}; {next_size}\n"
+        f"train it: python -m seed train --profile {args.run_dir.limit_profile} --threads "
+        f"{args.threads} --minutes 60 --run-dir {args.run_dir.path / 'brain'}")
 
 
 def costs(search: "SizeSearch", rows: list[dict], tokens: float) -> str:

@@ -1,6 +1,5 @@
 """Prune a trained brain to a smaller one, which then learns from its parent's predictions."""
 import argparse
-import json
 
 from seed.commands import options, outcome
 
@@ -23,12 +22,8 @@ def run(args: argparse.Namespace) -> int:
     if not result.finished:
         return outcome.report(args, result)
     scores = result.scores or []
-    if args.json:
-        print(json.dumps({"step": result.step, "agreement": agreement,
-                          "parent": outcome.dicts(parent_scores),
-                          "scores": outcome.dicts(scores)}))
-    else:
-        print(f"{comparison(('parent %', 'child %'), (parent_scores, scores))}\n"
-              f"finished at step {result.step}; parent and child answer {100 * agreement:.1f} % "
-              f"of the items alike")
-    return 0
+    return outcome.show(
+        args, {"step": result.step, "agreement": agreement, "parent": parent_scores,
+               "scores": scores},
+        f"{comparison(('parent %', 'child %'), (parent_scores, scores))}\nfinished at step "
+        f"{result.step}; parent and child answer {100 * agreement:.1f} % of the items alike")

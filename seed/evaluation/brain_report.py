@@ -22,10 +22,9 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
                    log: Log = print) -> dict[str, Any]:
     """Measures the newest brain of a run directory; returns plain data for JSON.
 
-    `n_items` per task and level; by default the profile's holdout_items. `holdout`, `selfplay` and
-    `extrapolation` are scores; `consistency`, `calibration` and `stability` are its reliability;
-    `history` is rows of the run's metrics, `size_search` the sizes tried by `seed scale`. Raises
-    ConfigError if there is no brain, CheckpointError if it cannot be used.
+    `n_items` per task and level; by default the profile's holdout_items. `history` is rows of the
+    run's metrics, `size_search` the sizes tried by `seed scale`. Raises ConfigError if there is no
+    brain, CheckpointError if it cannot be used.
     """
     if n_items is not None and not 1 <= n_items <= MAX_ITEMS:
         raise ConfigError(f"--items is {n_items}: use 1 to {MAX_ITEMS}")
@@ -39,8 +38,8 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
     return {
         "profile": brain.profile.name, "step": brain.step,
         **{name: [s.to_dict() for s in brain.scores(items)] for name, items in splits.items()},
-        "consistency": reliability.consistency(dataset, brain.forward, t,
-                                               min(n, MAX_CONSISTENCY_QUESTIONS)),
+        "consistency": reliability.consistency(
+            dataset, brain.forward, t, min(n, MAX_CONSISTENCY_QUESTIONS)),
         "calibration": reliability.calibration(holdout, brain.forward, t),
         "stability": reliability.stability(brain.decoder, FREE_RUN_BYTES),
         "history": {"loss": metrics.loss_curve(run_dir.metrics),

@@ -32,11 +32,10 @@ def answers(forward_fn: ForwardFn, prompts: Sequence[bytes], max_bytes: Sequence
                 tokens[i, :len(row)] = np.frombuffer(row, np.uint8)
             logits = forward_fn(t, tokens)
             for i, row in enumerate(rows):
+                byte = int(logits[i, len(row) - 1].argmax())
+                ended[i] = byte == END or len(row) - starts[i] >= limits[i]
                 if not ended[i]:
-                    byte = int(logits[i, len(row) - 1].argmax())
-                    ended[i] = byte == END or len(row) - starts[i] >= limits[i]
-                    if not ended[i]:
-                        row.append(byte)
+                    row.append(byte)
         results += [bytes(row[start:]) for row, start in zip(rows, starts)]
     return results
 
@@ -48,8 +47,7 @@ def consistency(dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
     For each task: the number of `questions` that leave room for a history in a row, of those with
     the `same` answer after every history, and of those with the `right` one.
     """
-    rng = dice(dataset.seed, Stream.CONTEXT, 0)
-    results = []
+    rng, results = dice(dataset.seed, Stream.CONTEXT, 0), []
     for task in dataset.tasks.values():
         items: list[Item] = []
         prompts: list[bytes] = []
