@@ -5,4 +5,4 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 "$root/bin/install.sh"
 cd "$root"
-exec .venv/bin/python -m seed.experiments.results "$@"
+exec .venv/bin/python bin/results.py "$@"

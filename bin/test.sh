@@ -14,6 +14,6 @@ if [ -n "$old" ] && ! [ -x .venv-tflite/bin/python ]; then
     .venv-tflite/bin/python -m pip install --quiet 'numpy<2' tflite-runtime==2.14.0
 fi
 bin/find-clang.sh .venv/bin/python --sanitizers
-.venv/bin/python -m flake8 seed tests
+.venv/bin/python -m flake8 seed tests bin
 .venv/bin/python -m mypy
 exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

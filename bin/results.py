@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from seed.config import load_profile
-from seed.wavecore.layout import count_params
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))   # a checkout measures itself
 
-ROOT = Path(__file__).parents[2]
+from seed.config import load_profile              # noqa: E402
+from seed.wavecore.layout import count_params     # noqa: E402
+
 PAGE = ROOT / "docs" / "results.md"
 PROFILES = ("fast", "toy", "mid", "slow", "seed")
 EXPORTS = {"portable": (), "litert": ("--target", "litert"),
@@ -103,7 +105,7 @@ def replace_table(page: str, name: str, content: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="seed.experiments.results",
+    parser = argparse.ArgumentParser(prog="bin/results.sh",
                                      description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tables", nargs="*", metavar="TABLE",
                         help=f"{', '.join(TABLES)} (default: all)")
