@@ -21,10 +21,9 @@ class Operator(NamedTuple):
     fields: dict[str, tuple[int, str]]    # of the options that are used: name -> (slot, kind)
 
 
-FUSED = {"activation": (0, "byte")}
 KEEP_DIMS = {"keep_dims": (0, "bool")}
 OPERATORS = {name: Operator(*values) for name, values in {
-    "ADD": (0, 1, 11, FUSED),
+    "ADD": (0, 1, 11, {}),
     "ASSIGN_VARIABLE": (144, 1, 113, {}),
     "BATCH_MATMUL": (126, 1, 101, {}),
     "CAST": (53, 1, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
@@ -34,7 +33,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
         "padding": (0, "byte"), "stride_w": (1, "int"), "stride_h": (2, "int"),
         "depth_multiplier": (3, "int"), "dilation_w": (5, "int"), "dilation_h": (6, "int")}),
     "DEQUANTIZE": (6, 3, 38, {}),
-    "DIV": (42, 1, 29, FUSED),
+    "DIV": (42, 1, 29, {}),
     "ELU": (111, 1, 0, {}),
     "EMBEDDING_LOOKUP": (7, 4, 0, {}),
     "FILL": (94, 1, 68, {}),
@@ -44,7 +43,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "LOGISTIC": (14, 1, 0, {}),
     "MEAN": (40, 1, 27, KEEP_DIMS),
     "MINIMUM": (57, 1, 39, {}),
-    "MUL": (18, 1, 21, FUSED),
+    "MUL": (18, 1, 21, {}),
     "NEG": (59, 1, 42, {}),
     "READ_VARIABLE": (143, 1, 112, {}),
     "RESHAPE": (22, 1, 17, {"new_shape": (0, "vector")}),
@@ -52,7 +51,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "SLICE": (65, 1, 49, {}),
     "SOFTMAX": (25, 1, 9, {"beta": (0, "float")}),
     "SQRT": (75, 1, 0, {}),
-    "SUB": (41, 1, 28, FUSED),
+    "SUB": (41, 1, 28, {"activation": (0, "byte")}),
     "SUM": (74, 1, 27, KEEP_DIMS),
     "TRANSPOSE": (39, 1, 26, {}),
     "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"), "shared_name": (1, "string")}),
@@ -76,7 +75,8 @@ class Graph:
     model: "Model"
     name: str
     tensors: list[Tensor] = field(default_factory=list)
-    operators: list[tuple] = field(default_factory=list)   # arguments of _Writer.operator
+    operators: list[tuple[int, str, list[int], list[int], dict[str, Any]]] = field(
+        default_factory=list)
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[tuple, Tensor] = field(default_factory=dict)
@@ -125,8 +125,7 @@ class Model:
 
     def __init__(self, description: str):
         self.description = description
-        self.buffers: list[bytes] = [b""]      # the schema requires an empty one first
-        self.buffer_indices: dict[bytes, int] = {}
+        self.buffers: dict[bytes, int] = {b"": 0}   # the schema requires an empty one first
         self.opcodes: dict[tuple[str, int], int] = {}
         self.graphs: list[Graph] = []
         self.metadata: dict[str, bytes] = {}
@@ -136,10 +135,7 @@ class Model:
         return self.graphs[-1]
 
     def buffer(self, data: bytes) -> int:
-        if data not in self.buffer_indices:
-            self.buffer_indices[data] = len(self.buffers)
-            self.buffers.append(data)
-        return self.buffer_indices[data]
+        return self.buffers.setdefault(data, len(self.buffers))
 
     def opcode(self, kind: str, version: int = 0) -> int:
         key = (kind, version or OPERATORS[kind].version)

@@ -9,7 +9,7 @@ For LiteRT the recurrence is a batched matrix product, one per head. Portable fi
 operator: there k and q are repeated over all channels of their head, and sums run over rows.
 """
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -218,7 +218,7 @@ class Layers:
         query, key, value = np.split(w("qkv_proj") * w("norm"), 3)
         query, key = (z.reshape(h, 2, p // 2, d).swapaxes(0, 1).reshape(d, d)   # lower halves of
                       for z in (query / np.sqrt(p), key))                   # all heads, then upper
-        cos, sin = (o.constant(table) for table in self._rotary_tables())
+        cos, sin = self._rotary_table(math.cos), self._rotary_table(math.sin)
         u = o.rms_norm(x, c.stream_eps)
         q = o.reshape(o.linear(u, query), 1, self.t, 2, d // 2)
         low, high = o.slice(q, 2, 0, 1), o.slice(q, 2, 1, 1)
@@ -248,16 +248,15 @@ class Layers:
         return (o.add(x, y), o.slice(keys, 1, self.t, slots - 1),
                 o.slice(values, axis, self.t, slots - 1))
 
-    def _rotary_tables(self) -> Iterator[np.ndarray]:
-        """Cosines and sines that rotate the query for each slot: (1, slots, 1, d/2).
+    def _rotary_table(self, wave_fn: Callable[[float], float]) -> Tensor:
+        """Cosines or sines that rotate the query for each slot: (1, slots, 1, d/2).
 
         They are computed by `math`, which gives the same bytes with every numpy.
         """
         c, half = self.config, self.config.head_dim // 2
-        for function in (math.cos, math.sin):
-            rows = [[function((c.sliding_window - 1 - slot) * c.rope_theta ** (-i / half))
-                     for i in range(half)] * c.attn_heads for slot in range(c.sliding_window)]
-            yield np.array(rows).reshape(1, c.sliding_window, 1, -1)
+        rows = [[wave_fn((c.sliding_window - 1 - slot) * c.rope_theta ** (-i / half))
+                 for i in range(half)] * c.attn_heads for slot in range(c.sliding_window)]
+        return self.o.constant(np.array(rows).reshape(1, c.sliding_window, 1, -1))
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """(1, t, 1, d) to (1, h, t, p)."""
