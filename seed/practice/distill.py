@@ -8,39 +8,21 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from seed.config import DistillConfig, ModelConfig, Profile, from_dict
+from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Dataset, SoftTargetBatch
 from seed.curriculum.state import CurriculumState
+from seed.evaluation import TrainedBrain
 from seed.evaluation.forward_pass import CapturedForward
-from seed.storage import atomic_file, checkpoint
+from seed.storage import atomic_file
 from seed.storage.run_dir import Log, RunDir
-from seed.wavecore.model import WaveCore, init_params
 
 DTYPES = {"tokens": np.uint8, "targets": np.int16, "topk_ids": np.int16, "topk_probs": np.float32}
 N_LOG_LINES = 10   # of the parent's progress
-
-
-class Parent(NamedTuple):
-    """A trained brain that others learn from: the newest of a run directory."""
-    config: ModelConfig
-    params: dict[str, np.ndarray]
-    profile: Profile
-
-
-def read_parent(run_dir: RunDir, log: Log) -> Parent:
-    """Raises ConfigError if there is no brain, CheckpointError if it cannot be used."""
-    newest = run_dir.load_brain(log)
-    profile = from_dict(newest.meta["profile"])
-    names = init_params(profile.model, 0)
-    params = {key: newest.tensors[key] for key in names if key in newest.tensors}
-    checkpoint.check_tensors(params, names, str(run_dir))
-    return Parent(profile.model, params, profile)
 
 
 class SoftTargetBatches:
@@ -73,8 +55,8 @@ def prepare(profile: Profile, run_dir: RunDir, threads: int, log: Log,
                          "identity": profile.identity}, sort_keys=True)
     arrays = _read(run_dir.soft_targets, recipe)
     if arrays is None:
-        parent = read_parent(RunDir(Path(profile.distill.parent)), log)
-        arrays = _make(parent, profile, threads, log, should_stop_fn)
+        parent = TrainedBrain.of(RunDir(Path(profile.distill.parent)).load_brain(log), threads)
+        arrays = _make(parent, profile, log, should_stop_fn)
         if arrays is None:
             return None
         atomic_file.write(run_dir.soft_targets,
@@ -96,7 +78,7 @@ def soft_targets(logits: np.ndarray, distill: DistillConfig) -> tuple[np.ndarray
     return topk_ids, np.take_along_axis(p, topk_ids, -1)
 
 
-def _make(parent: Parent, profile: Profile, threads: int, log: Log,
+def _make(parent: TrainedBrain, profile: Profile, log: Log,
           should_stop_fn: Callable[[], bool]) -> dict[str, np.ndarray] | None:
     """Arrays (n, b, t) and (n, b, t, k); topk_ids are -1 outside the loss mask."""
     (rows, seq_len), distill = _batch_shape(profile), profile.distill
@@ -107,7 +89,7 @@ def _make(parent: Parent, profile: Profile, threads: int, log: Log,
     dataset = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
                       profile.train.seed)
     all_unlocked = CurriculumState.initial(dataset.config, dataset.tasks)
-    forward = CapturedForward(WaveCore(parent.config, parent.params, threads), rows, seq_len)
+    forward = CapturedForward(parent.model, rows, seq_len)
     for i in range(n):
         if should_stop_fn():
             return None

@@ -14,7 +14,6 @@ from seed.curriculum.state import CurriculumState
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score, agreement
-from seed.practice.distill import read_parent
 from seed.resize.prune import prune
 from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
@@ -41,22 +40,23 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     """
     if run_dir.path.resolve() == parent_dir.path.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
-    parent = read_parent(parent_dir, log)
+    parent = TrainedBrain.of(parent_dir.load_brain(log), threads)
     profile = replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
         distill=replace(profile.distill, parent=str(parent_dir.path.resolve())),
         selfplay=SelfplayConfig(), teacher=TeacherConfig())   # the parent is the only teacher
-    submodel.check(profile.model, parent.config)
+    submodel.check(profile.model, parent.profile.model)
     _check_child(run_dir, profile, log)
     _check_parent_fits(parent_dir, parent.profile, profile, threads)
     result = train(profile, run_dir, threads, log=log, signals=signals, weights_fn=lambda: prune(
-        parent.config, parent.params, profile.model, calibration_batches(parent.profile), threads))
+        parent.profile.model, parent.params, profile.model, calibration_batches(parent.profile),
+        threads))
     if not result.finished:
         return ShrinkResult(result)
     child = TrainedBrain.load(run_dir, threads, log)
-    teacher, items = TrainedBrain(parent.profile, 0, parent.params, threads), child.holdout()
-    return ShrinkResult(result, teacher.scores(items, child.dataset), agreement(
-        items, teacher.forward, child.forward, profile.train.seq_len))
+    items = child.holdout()
+    return ShrinkResult(result, parent.scores(items, child.dataset), agreement(
+        items, parent.forward, child.forward, profile.train.seq_len))
 
 
 def calibration_batches(profile: Profile, n: int = CALIBRATION_BATCHES) -> list[Batch]:

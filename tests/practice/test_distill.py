@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from seed.config import Profile, load_profile
+from seed.evaluation import TrainedBrain
 from seed.practice import distill
 from seed.practice.distill import SoftTargetBatches
 from seed.storage.run_dir import RunDir
 from seed.training.step import Learner
-from seed.wavecore.model import WaveCore
 from tests.support.small_run import SMALL, batches, untrained_run
 from tests.support.tensors import realized
 
@@ -34,8 +34,7 @@ def test_soft_targets_are_the_parent_s_likeliest_bytes_and_outlive_it(tmp_path):
     child = Child(tmp_path)
     options = ("distill.batches=3", "distill.top_k=4", "distill.data_fraction=1")
     soft = child.prepare(*options)
-    parent = distill.read_parent(RunDir(tmp_path / "parent"), print)
-    model = WaveCore(child.parent.model, parent.params)
+    model = TrainedBrain.load(RunDir(tmp_path / "parent")).model
     for step in range(3):
         batch = soft.batch(step)
         z = model(realized(batch.tokens))[0].numpy().astype(np.float64)
