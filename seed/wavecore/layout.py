@@ -199,7 +199,6 @@ BLOCKS = {
                    attention_heads, attention_state)}
 MLP = BlockKind("mlp", mlp_block, "in_proj", lambda config: config.d_ff, mlp_units,
                 lambda config: ())
-
 KINDS = {kind.name: kind for kind in (*BLOCKS.values(), MLP)}
 
 

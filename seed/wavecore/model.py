@@ -94,7 +94,7 @@ def softplus(x: Tensor) -> Tensor:
 
 def rectified_sigmoid(x: Tensor) -> Tensor:
     """A sigmoid stretched about 1/2 and clipped to 0..1, so that it takes both values (Louizos et
-    al. 1712.01312, eq. 9).
+    al. 1712.01312).
 
     Its gradient ignores the clip (straight through, Bengio et al. 1308.3432): what is clipped still
     learns.
