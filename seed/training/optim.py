@@ -11,15 +11,14 @@ LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
 
 
 class Optimizer:
-    """Muon for matrices and AdamW for all else, or AdamW for all (train.optimizer); matrices stay as
-    they are with train.trainable = "no-matrices".
+    """Muon for matrices and AdamW for the rest, or AdamW for all (train.optimizer). Matrices stay
+    as they are with train.trainable = "no-matrices".
 
-    First moments are a flat tensor in the order of the model's blocks; second moments another, of
-    what AdamW moves. The embedding is no matrix here: AdamW moves it.
+    First moments are one flat tensor in the order of the model's blocks, second moments another,
+    of what AdamW trains. The embedding counts as no matrix: AdamW trains it.
 
-    The rate of matrices falls with the width, as 1/d_model for AdamW (Yang et al. 2203.03466, table
-    8) and as its root for Muon, whose update grows by the root. So 4e-3 is the best of 2, 4 and
-    8e-3 at the widths 64 and 96 (README, Choices).
+    The learning rate of matrices falls with the width: as 1 / d_model for AdamW (Yang et al.
+    2203.03466, table 8), as 1 / sqrt(d_model) for Muon, whose update grows with that root.
 
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """

@@ -5,8 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from seed.storage import RunDir
-from seed.storage import checkpoint
+from seed.storage import RunDir, checkpoint
 from seed.errors import CheckpointError
 from tests.support.small_checkpoint import META, TENSORS
 
@@ -20,10 +19,10 @@ def no_warning(text: str) -> None:
 def test_what_is_saved_is_read_back_and_the_bytes_are_always_the_same(tmp_path):
     RunDir(tmp_path).save(TENSORS, META | {"step": 7})
     first = RunDir(tmp_path).checkpoint.read_bytes()
-    found = RunDir(tmp_path).load_newest(no_warning)
-    assert found.meta["step"] == 7
-    assert found.tensors.keys() == TENSORS.keys()
-    assert all(np.array_equal(found.tensors[k], TENSORS[k]) for k in TENSORS)
+    newest = RunDir(tmp_path).load_newest(no_warning)
+    assert newest.meta["step"] == 7
+    assert newest.tensors.keys() == TENSORS.keys()
+    assert all(np.array_equal(newest.tensors[k], TENSORS[k]) for k in TENSORS)
     RunDir(tmp_path).save(TENSORS, META | {"step": 7})
     assert RunDir(tmp_path).checkpoint.read_bytes() == first
     assert RunDir(tmp_path).previous_checkpoint.read_bytes() == first
@@ -44,23 +43,23 @@ def test_a_damaged_newest_generation_falls_back_and_says_so(tmp_path, damage):
     RunDir(tmp_path).save(TENSORS, META | {"step": 2})
     newest = RunDir(tmp_path).checkpoint
     newest.write_bytes(damage(newest.read_bytes()))
-    said = []
-    assert RunDir(tmp_path).load_newest(said.append).meta["step"] == 1
-    assert len(said) == 1 and NAME in said[0] and "\n" not in said[0]
+    messages = []
+    assert RunDir(tmp_path).load_newest(messages.append).meta["step"] == 1
+    assert len(messages) == 1 and NAME in messages[0] and "\n" not in messages[0]
     RunDir(tmp_path).previous_checkpoint.unlink()
     with pytest.raises(CheckpointError, match="no other generation"):
-        RunDir(tmp_path).load_newest(said.append)
+        RunDir(tmp_path).load_newest(messages.append)
 
 
 @pytest.mark.parametrize("fails", ["", "previous", "newest", "directory"])
 def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypatch, fails):
-    """The next save used to put the damaged file in the place of the good one."""
+    """Otherwise the next save would replace the good generation by the damaged one."""
     for step in (1, 2):
         RunDir(tmp_path).save(TENSORS, META | {"step": step})
     RunDir(tmp_path).checkpoint.write_bytes(b"damaged")
-    said = []
-    assert RunDir(tmp_path).recover(said.append).meta["step"] == 1
-    assert len(said) == 1 and "checkpoint.damaged.safetensors" in said[0]
+    messages = []
+    assert RunDir(tmp_path).recover(messages.append).meta["step"] == 1
+    assert len(messages) == 1 and "checkpoint.damaged.safetensors" in messages[0]
     assert RunDir(tmp_path).damaged_checkpoint.read_bytes() == b"damaged"
 
     def failing(call, at):
@@ -81,11 +80,11 @@ def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypat
                 RunDir(tmp_path).save(TENSORS, META | {"step": 3})
         else:
             RunDir(tmp_path).save(TENSORS, META | {"step": 3})
-    found = RunDir(tmp_path).recover(said.append)
-    assert found.meta["step"] == (1 if fails in ("previous", "newest") else 3)
-    assert len(said) == 1 and not RunDir(tmp_path).partial_checkpoint.exists()
+    newest = RunDir(tmp_path).recover(messages.append)
+    assert newest.meta["step"] == (1 if fails in ("previous", "newest") else 3)
+    assert len(messages) == 1 and not RunDir(tmp_path).partial_checkpoint.exists()
     RunDir(tmp_path).save(TENSORS, META | {"step": 4})
-    assert checkpoint.read(RunDir(tmp_path).previous_checkpoint).meta["step"] == found.meta["step"]
+    assert checkpoint.read(RunDir(tmp_path).previous_checkpoint).meta["step"] == newest.meta["step"]
 
 
 def test_a_pipe_a_folder_and_a_link_in_a_checkpoint_s_place_are_named_or_left_alone(tmp_path):

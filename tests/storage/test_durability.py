@@ -233,10 +233,10 @@ def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds_and_changes_no_bit
             assert process.poll() is None, phase
             time.sleep(0.002)
         process.send_signal(signal.SIGTERM)
-        asked_s = time.monotonic()
+        signalled_s = time.monotonic()
         errors = end(process)
         assert process.returncode == 0 and "Traceback" not in errors, (phase, errors)
-        assert time.monotonic() - asked_s < 10, phase
+        assert time.monotonic() - signalled_s < 10, phase
         assert step_of(RunDir(run_dir).checkpoint) <= storm.STEPS
         assert not RunDir(run_dir).partial_checkpoint.exists()
     assert finish(run_dir) == storm.outcome(undisturbed)
@@ -253,8 +253,8 @@ def test_a_compiler_that_never_ends_does_not_delay_a_stop(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    asked_s = time.monotonic()
-    assert process.wait(timeout=WAIT_S) == 0 and time.monotonic() - asked_s < 10
+    signalled_s = time.monotonic()
+    assert process.wait(timeout=WAIT_S) == 0 and time.monotonic() - signalled_s < 10
     os.killpg(process.pid, signal.SIGKILL)   # the compiler, which holds the pipe
     assert "stopped; run the same command to resume" in end(process)
 

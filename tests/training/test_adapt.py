@@ -1,209 +1,239 @@
-"""A new rule from recorded examples: learnt beside the old, interruptible, undone bit for bit."""
+"""A new rule from recorded examples: trained among the old tasks, resumed and undone exactly."""
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 
 from seed.config import from_dict, load_profile
-from seed.errors import ConfigError
-from seed.storage import RunDir
+from seed.errors import ConfigError, SeedError, StopReason
+from seed.evaluation import TrainedBrain
+from seed.storage import RunDir, checkpoint
 from seed.training import adapt
-from seed.storage import checkpoint
+from seed.training.adapt import adapt_brain, profile_for, recipe_of, undo_adaptation
+from seed.training.stop_signals import StopSignals
+from tests.support.processes import kill_at_line
 from tests.support.small_run import untrained_run
+from tests.support.tiny_run import WAIT_S
 
 LR = 5e-4
+STEPS = 30
+LETTERS = "abcdefghijklmnopqrstuvwxy"
+NO_SPACE = "No space left on device"
 
 
 @pytest.fixture
-def brain(tmp_path):
-    """A run directory with an untrained brain, and a file with a rule it does not know."""
-    untrained_run(tmp_path / "brain", "curriculum.holdout_items=4")
-    (tmp_path / "rule.jsonl").write_text("\n".join(
+def run_dir(tmp_path) -> RunDir:
+    """Of an untrained brain, beside a file with a rule that it does not know."""
+    untrained_run(tmp_path / "brain", "curriculum.holdout_items=4", "model.d_model=32",
+                  "model.d_ff=32", "model.n_layers=2", "model.pattern=SA")
+    (tmp_path / "rule.jsonl").write_text("".join(
         json.dumps({"prompt": f"after {a}?", "answer": chr(ord(a) + 1)}) + "\n"
-        for a in "abcdefghijklmnopqrstuvwxy"))
-    return tmp_path
+        for a in LETTERS))
+    return RunDir(tmp_path / "brain")
 
 
-def run(folder, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *options), capture_output=True, text=True, timeout=120)
+def rule(run_dir: RunDir) -> str:
+    return str(run_dir.path.parent / "rule.jsonl")
 
 
-def command(folder, *options: str) -> list[str]:
-    return [sys.executable, "-m", "seed", "adapt", "--run-dir", str(folder / "brain"),
-            "--threads=1", "--json", *options]
+def add_example(run_dir: RunDir) -> None:
+    with open(rule(run_dir), "a", encoding="utf-8") as file:
+        file.write('{"prompt": "after z?", "answer": "a"}\n')
 
 
-def bits(folder) -> bytes:
-    return RunDir(folder / "brain").checkpoint.read_bytes()
+def adapted(run_dir: RunDir, steps: int = STEPS, lr: float = LR, **options) -> adapt.AdaptResult:
+    return adapt_brain(run_dir, rule(run_dir), signals=StopSignals(), steps=steps, lr=lr, **options)
 
 
-def learn(folder, steps: int = 30) -> list[str]:
-    return ["--data", str(folder / "rule.jsonl"), f"--steps={steps}", f"--lr={LR}"]
+def profile_of(run_dir: RunDir, steps: int = STEPS):
+    return profile_for(from_dict(checkpoint.read_meta(run_dir.checkpoint)["profile"]),
+                       rule(run_dir), 0.3, 2.0, steps, LR)
 
 
-def test_an_adapted_brain_knows_the_rule_and_undo_brings_back_every_bit(brain):
-    before = bits(brain)
-    done = run(brain, *learn(brain, 150), "--lr=0.01")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    new = {when: next(s["accuracy"] for s in found[when] if s["task"].endswith("rule.jsonl"))
-           for when in ("before", "after")}
-    old = {s["task"] for s in found["after"]}
-    assert new["before"] == 0 and old == {"copy", "parity", str(brain / "rule.jsonl")}
-    after = checkpoint.read(RunDir(brain / "brain").checkpoint)
-    parent = checkpoint.read(RunDir(brain / "brain").checkpoint_before_adaptation)
+def doubled_norm(brain) -> dict:
+    """Weights such as an adaptation might leave."""
+    return {"norm_f": brain.tensors["norm_f"] * 2}
+
+
+def right_answers(run_dir: RunDir) -> int:
+    brain = TrainedBrain.load(run_dir)
+    return sum(brain.generate(f"after {a}?", 3) == chr(ord(a) + 1) for a in LETTERS)
+
+
+def test_an_adapted_brain_knows_the_rule_and_undo_restores_every_bit(run_dir):
+    before = run_dir.checkpoint.read_bytes()
+    assert right_answers(run_dir) == 0
+    result = adapted(run_dir, 300, 0.02, share=0.9)
+    assert right_answers(run_dir) >= 12   # of 25; some are in the holdout, never trained on
+    assert next(score.accuracy for score in result.before if score.task == rule(run_dir)) == 0
+    assert {score.task for score in result.after} == {"copy", "parity", rule(run_dir)}
+    after = checkpoint.read(run_dir.checkpoint)
+    parent = checkpoint.read(run_dir.checkpoint_before_adaptation)
     assert any((after.tensors[key] != parent.tensors[key]).any() for key in parent.tensors)
     assert after.meta["profile"] == parent.meta["profile"]
-    assert [p.name for p in RunDir(brain / "brain").adaptation.path.iterdir()] == ["of.json"]
-    undone = run(brain, "--undo")
-    assert undone.returncode == 0 and bits(brain) == before
-    assert not RunDir(brain / "brain").checkpoint_before_adaptation.exists()
-    again = run(brain, "--undo")
-    assert again.returncode == 2 and "nothing to undo" in again.stderr
-    assert not RunDir(brain / "brain").adaptation.path.exists()
+    assert list(run_dir.adaptation.path.iterdir()) == [run_dir.adaptation.adaptation_recipe]
+    undo_adaptation(run_dir)
+    assert run_dir.checkpoint.read_bytes() == before
+    assert not run_dir.checkpoint_before_adaptation.exists()
+    with pytest.raises(ConfigError, match="nothing to undo"):
+        undo_adaptation(run_dir)
+    assert not run_dir.adaptation.path.exists()
 
 
-def test_a_light_adaptation_changes_no_matrix(brain):
-    done = run(brain, *learn(brain), "--lr=0.01", "--light")
-    assert done.returncode == 0, done.stderr
-    after = checkpoint.read(RunDir(brain / "brain").checkpoint).tensors
-    before = checkpoint.read(RunDir(brain / "brain").checkpoint_before_adaptation).tensors
+def test_a_light_adaptation_changes_no_matrix(run_dir):
+    adapted(run_dir, lr=0.01, light=True)
+    after = checkpoint.read(run_dir.checkpoint).tensors
+    before = checkpoint.read(run_dir.checkpoint_before_adaptation).tensors
     weights = {key for key in before if f"m.{key}" in before}
     changed = {key for key in weights if (after[key] != before[key]).any()}
     assert changed == {key for key in weights if not key.endswith("_proj")}
 
 
-def test_a_killed_adaptation_goes_on_to_the_same_bits(brain, tmp_path):
-    before = bits(brain)
-    metrics = RunDir(brain / "brain").adaptation.path / "metrics.jsonl"
-    for steps in (3, 15):
-        process = subprocess.Popen(command(brain, *learn(brain)), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
-        while not metrics.exists() or metrics.read_text().count('"kind": "step"') < steps:
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert run(brain, *learn(brain)).returncode == 0
-    killed = checkpoint.read(RunDir(brain / "brain").checkpoint)
-    RunDir(brain / "brain").checkpoint.write_bytes(before)
-    assert run(brain, *learn(brain)).returncode == 0
-    whole = checkpoint.read(RunDir(brain / "brain").checkpoint)
+def command(run_dir: RunDir) -> list[str]:
+    return [sys.executable, "-m", "seed", "adapt", "--run-dir", str(run_dir), "--threads=1",
+            "--json", f"--data={rule(run_dir)}", f"--steps={STEPS}", f"--lr={LR}"]
+
+
+def run_command(run_dir: RunDir) -> dict:
+    done = subprocess.run(command(run_dir), capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_killed_adaptation_resumes_to_the_same_bits(run_dir):
+    before = run_dir.checkpoint.read_bytes()
+    for lines in (4, 16):
+        kill_at_line(command(run_dir), run_dir.adaptation.metrics, lines)
+    result = run_command(run_dir)
+    assert result["step"] == STEPS and result["before"] and result["after"]
+    killed = checkpoint.read(run_dir.checkpoint)
+    run_dir.checkpoint.write_bytes(before)
+    adapted(run_dir)
+    whole = checkpoint.read(run_dir.checkpoint)
     assert all((killed.tensors[key] == whole.tensors[key]).all() for key in whole.tensors)
 
 
-@pytest.mark.parametrize("cleared", [False, True])
-def test_one_that_was_killed_after_its_last_save_is_not_done_twice(brain, monkeypatch, cleared):
-    """Else the brain of before would be overwritten by the adapted one."""
-    before = bits(brain)
-    run_dir, data = brain / "brain", str(brain / "rule.jsonl")
-    found = checkpoint.read(RunDir(run_dir).checkpoint)
-    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 30, LR)
-    folder = adapt._enter(RunDir(run_dir), adapt.recipe_of(profile, data))
+def test_a_stopped_adaptation_leaves_the_brain_and_resumes(run_dir):
+    before, signals = run_dir.checkpoint.read_bytes(), StopSignals()
+    signals.stop.set()
+    stopped = adapt_brain(run_dir, rule(run_dir), signals=signals, steps=3)
+    assert stopped.train.reason is StopReason.STOPPED and stopped.before and not stopped.after
+    assert run_dir.checkpoint.read_bytes() == before
+    assert adapt_brain(run_dir, rule(run_dir), signals=StopSignals(), steps=3).train.finished
+
+
+@pytest.mark.parametrize("is_cleared", [False, True])
+def test_one_that_was_killed_after_its_last_save_is_not_made_twice(run_dir, monkeypatch,
+                                                                   is_cleared):
+    """Otherwise the adapted brain would replace the one before it."""
+    before, brain = run_dir.checkpoint.read_bytes(), checkpoint.read(run_dir.checkpoint)
+    folder = adapt._enter(run_dir, recipe_of(profile_of(run_dir), rule(run_dir)))
     folder.metrics.write_text("")
-    if not cleared:
-        monkeypatch.setattr(adapt, "_clear", lambda run_dir: None)
-    adapt._publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
-    adapted = bits(brain)
-    done = run(brain, *learn(brain))
-    assert done.returncode == 0 and json.loads(done.stdout) == {"ended": "already"}
-    assert bits(brain) == adapted
-    assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == before
-    with open(data, "a", encoding="utf-8") as file:
-        file.write('{"prompt": "after z?", "answer": "a"}\n')
-    done = run(brain, *learn(brain))   # other examples: an adaptation of the adapted brain
-    assert done.returncode == 0 and json.loads(done.stdout)["step"] == 30, done.stderr
-    assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == adapted
+    with monkeypatch.context() as patch:
+        if not is_cleared:
+            patch.setattr(adapt, "_clear", lambda run_dir: None)
+        adapt._publish(run_dir, brain, doubled_norm(brain))
+    bits = run_dir.checkpoint.read_bytes()
+    assert adapted(run_dir) == adapt.AdaptResult()
+    assert run_dir.checkpoint.read_bytes() == bits
+    assert run_dir.checkpoint_before_adaptation.read_bytes() == before
+    add_example(run_dir)
+    assert adapted(run_dir).train.step == STEPS   # other examples: of the adapted brain
+    assert run_dir.checkpoint_before_adaptation.read_bytes() == bits
 
 
-def test_undo_has_the_brain_of_before_even_if_the_next_adaptation_fails_or_is_killed(
-        brain, monkeypatch):
-    assert run(brain, *learn(brain, 3)).returncode == 0
-    run_dir, data = brain / "brain", str(brain / "rule.jsonl")
-    before, adapted = RunDir(run_dir).checkpoint_before_adaptation.read_bytes(), bits(brain)
-    found = checkpoint.read(RunDir(run_dir).checkpoint)
-    profile = adapt.profile_for(from_dict(found.meta["profile"]), data, 0.3, 2.0, 4, LR)
-    adapt._enter(RunDir(run_dir), adapt.recipe_of(profile, data))
+def test_the_command_says_that_an_adaptation_is_in_place(run_dir):
+    brain = checkpoint.read(run_dir.checkpoint)
+    adapt._enter(run_dir, recipe_of(profile_of(run_dir), rule(run_dir)))
+    adapt._publish(run_dir, brain, doubled_norm(brain))
+    assert run_command(run_dir) == {"ended": "already"}
+
+
+def test_undo_restores_the_brain_before_even_if_the_next_adaptation_fails_or_is_killed(
+        run_dir, monkeypatch):
+    first = checkpoint.read(run_dir.checkpoint)
+    adapt._enter(run_dir, recipe_of(profile_of(run_dir, 3), rule(run_dir)))
+    adapt._publish(run_dir, first, doubled_norm(first))
+    before, bits = (path.read_bytes() for path in (run_dir.checkpoint_before_adaptation,
+                                                   run_dir.checkpoint))
+    brain = checkpoint.read(run_dir.checkpoint)
+    adapt._enter(run_dir, recipe_of(profile_of(run_dir, 4), rule(run_dir)))
     save = RunDir.save
 
-    def fails(*args):
-        raise OSError("No space left on device")
+    def fail(*args):
+        raise OSError(NO_SPACE)
 
-    def is_killed(*args):
+    def save_and_be_killed(*args):
         save(*args)
         raise KeyboardInterrupt
-    for what, error in ((fails, OSError), (is_killed, KeyboardInterrupt)):
-        monkeypatch.setattr(RunDir, "save", what)
-        with pytest.raises(error):
-            adapt._publish(RunDir(run_dir), found, {"norm_f": found.tensors["norm_f"] * 2})
-        adapt._settle(RunDir(run_dir))
-        assert not RunDir(run_dir).staged_checkpoint.exists()
-        assert RunDir(run_dir).checkpoint_before_adaptation.read_bytes() == (
-            before if what is fails else adapted)
-    adapt.undo_adaptation(RunDir(run_dir))
-    assert bits(brain) == adapted
+    for save_fn, error, kept in ((fail, OSError, before),
+                                 (save_and_be_killed, KeyboardInterrupt, bits)):
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDir, "save", save_fn)
+            with pytest.raises(error):
+                adapt._publish(run_dir, brain, doubled_norm(brain))
+        adapt._settle(run_dir)
+        assert not run_dir.staged_checkpoint.exists()
+        assert run_dir.checkpoint_before_adaptation.read_bytes() == kept
+    undo_adaptation(run_dir)
+    assert run_dir.checkpoint.read_bytes() == bits
 
 
-def test_a_brain_that_knows_nothing_but_a_file_is_adapted_with_that_file(brain):
-    profile = load_profile("toy", ["curriculum.tasks={}"], [f"{brain}/rule.jsonl"])
-    found = adapt.profile_for(profile, f"{brain}/rule.jsonl", 0.3, 2.0, 4, LR)
-    assert found.curriculum.tasks == {f"{brain}/rule.jsonl": 1.0}
+def test_a_brain_that_knows_nothing_but_a_file_is_adapted_with_that_file(run_dir):
+    profile = load_profile("toy", ["curriculum.tasks={}"], [rule(run_dir)])
+    tasks = profile_for(profile, rule(run_dir), 0.3, 2.0, 4, LR).curriculum.tasks
+    assert tasks == {rule(run_dir): 1.0}
 
 
-def test_undo_never_discards_what_was_learnt_since(brain):
-    assert run(brain, *learn(brain, 3)).returncode == 0
-    run_dir = brain / "brain"
-    found = checkpoint.read(RunDir(run_dir).checkpoint)
-    later = {key: value for key, value in found.meta.items() if key != "adapted"}
-    RunDir(run_dir).save(found.tensors, {**later, "step": 9})   # as training or growth does
-    before = bits(brain)
-    done = run(brain, "--undo")
-    assert done.returncode == 2 and "was trained since its adaptation" in done.stderr
-    assert bits(brain) == before and RunDir(run_dir).checkpoint_before_adaptation.exists()
+def test_undo_never_discards_a_later_training(run_dir):
+    first = checkpoint.read(run_dir.checkpoint)
+    adapt._enter(run_dir, recipe_of(profile_of(run_dir), rule(run_dir)))
+    adapt._publish(run_dir, first, doubled_norm(first))
+    brain = checkpoint.read(run_dir.checkpoint)
+    meta = {key: value for key, value in brain.meta.items() if key != "adapted"}
+    run_dir.save(brain.tensors, {**meta, "step": 9})   # as training or growth does
+    before = run_dir.checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match="was trained since its adaptation"):
+        undo_adaptation(run_dir)
+    assert run_dir.checkpoint.read_bytes() == before
+    assert run_dir.checkpoint_before_adaptation.exists()
 
 
-def test_another_brain_or_another_recipe_begins_anew(brain):
-    run_dir = brain / "brain"
+def test_another_brain_or_another_recipe_begins_anew(run_dir):
     parent = load_profile("toy", ["curriculum.tasks={copy=1.0}"])
 
-    def enter(lr: float) -> bool:
-        """Whether what was in the directory is still there."""
-        data = str(brain / "rule.jsonl")
-        folder = adapt._enter(RunDir(run_dir), adapt.recipe_of(
-            adapt.profile_for(parent, data, 0.3, 0.0, 30, lr), data))
-        kept = (folder.path / "mark").exists()
-        (folder.path / "mark").touch()
-        return kept
-    assert [enter(1e-3), enter(1e-3), enter(2e-3), enter(2e-3)] == [False, True, False, True]
-    with open(brain / "rule.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"prompt": "after z?", "answer": "a"}\n')
-    assert [enter(2e-3), enter(2e-3)] == [False, True]
-    found = checkpoint.read(RunDir(run_dir).checkpoint)
-    RunDir(run_dir).save(found.tensors, {**found.meta, "step": 1})
-    assert not enter(2e-3)
+    def is_resumed(lr: float) -> bool:
+        profile = profile_for(parent, rule(run_dir), 0.3, 0.0, STEPS, lr)
+        mark = adapt._enter(run_dir, recipe_of(profile, rule(run_dir))).path / "mark"
+        existed = mark.exists()
+        mark.touch()
+        return existed
+    assert [is_resumed(lr) for lr in (1e-3, 1e-3, 2e-3, 2e-3)] == [False, True, False, True]
+    add_example(run_dir)
+    assert [is_resumed(2e-3), is_resumed(2e-3)] == [False, True]
+    brain = checkpoint.read(run_dir.checkpoint)
+    run_dir.save(brain.tensors, {**brain.meta, "step": 1})
+    assert not is_resumed(2e-3)
 
 
-def test_the_new_rule_has_its_share_of_the_lessons_and_nobody_else_teaches():
+def test_the_new_rule_has_its_share_of_the_items_and_nothing_else_is_practised():
     parent = load_profile("toy", ["selfplay.tasks={parity=4}", "teacher.tasks={add=1.0}",
                                   "teacher.kind=mock", "distill.parent=gone"])
-    profile = adapt.profile_for(parent, "rule.jsonl", 0.25, 1.0, 0, 1e-3)
+    profile = profile_for(parent, "rule.jsonl", 0.25, 1.0, 0, 1e-3)
     tasks = profile.curriculum.tasks
     assert tasks["rule.jsonl"] / sum(tasks.values()) == pytest.approx(0.25)
     assert not profile.selfplay.tasks and not profile.teacher.kind
     assert not profile.distill.parent
-    with pytest.raises(ConfigError, match="--share is 1: use more than 0"):
-        adapt.profile_for(parent, "rule.jsonl", 1, 1.0, 0, 1e-3)
 
 
-@pytest.mark.parametrize("options, says", [
-    ([], "--data is missing"), (["--data", "rule.csv"], "use items.jsonl"),
-    (["--data", "no.jsonl"], "no.jsonl: No such file"), (["--undo"], "nothing to undo")])
-def test_bad_input_to_adapt_is_one_line_and_changes_nothing(brain, options, says):
-    before = bits(brain)
-    done = run(brain, *options)
-    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
-    assert bits(brain) == before
+@pytest.mark.parametrize("data, share, message", [
+    ("rule.csv", 0.3, "use items.jsonl"), ("rule.jsonl", 1, "--share is 1: use more than 0"),
+    ("no.jsonl", 0.3, "No such file")])
+def test_bad_input_changes_nothing(run_dir, data, share, message):
+    before = run_dir.checkpoint.read_bytes()
+    with pytest.raises((SeedError, OSError), match=message):
+        adapt_brain(run_dir, str(Path(run_dir.path.parent, data)), signals=StopSignals(),
+                    share=share)
+    assert run_dir.checkpoint.read_bytes() == before and not run_dir.adaptation.path.exists()

@@ -1,25 +1,23 @@
-"""The loop's decisions, with a stand-in learner and a clock that the test moves."""
+"""The loop's decisions, with a learner that only counts and a clock that the test moves."""
 import io
 
 import pytest
 
 from seed.config import load_profile
-from seed.errors import ConfigError
-from seed.storage import RunDir
-from seed.storage import checkpoint
-from seed.training.loop import Hooks
-from seed.training.loop import run as run_loop
-from seed.errors import Diverged, StopReason
-from seed.storage.metrics import Metrics, StatusLine, duration
-from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
+from seed.errors import ConfigError, Diverged, StopReason
 from seed.practice.selfplay import Answer
+from seed.storage import RunDir, checkpoint
+from seed.storage.metrics import Metrics, StatusLine, duration
+from seed.training import loop
+from seed.training.loop import Hooks
+from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.training.stop_signals import StopSignals
 from tests.support.counting_learner import CountingLearner, metric_rows, small_profile
 from tests.support.fake_clock import FakeClock
 
 
 def run(folder, learner, *overrides, signals=None, **hooks):
-    return run_loop(small_profile(*overrides), RunDir(folder), learner, signals or StopSignals(),
+    return loop.run(small_profile(*overrides), RunDir(folder), learner, signals or StopSignals(),
                     Hooks(learner.clock, **hooks))
 
 
@@ -32,8 +30,8 @@ def test_a_run_by_steps_ends_there_with_the_rate_near_zero_and_a_last_checkpoint
     assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 11))
 
 
-def test_what_is_left_is_told_by_the_speed_without_the_first_step_which_compiles(tmp_path):
-    clock, told = FakeClock(), io.StringIO()
+def test_the_time_left_is_estimated_without_the_first_step_which_compiles(tmp_path):
+    clock, out = FakeClock(), io.StringIO()
     learner = CountingLearner(clock, seconds=1.0)
     learn = learner.step
 
@@ -42,15 +40,15 @@ def test_what_is_left_is_told_by_the_speed_without_the_first_step_which_compiles
         return learn(batch, lr)
     learner.step = step
     run(tmp_path, learner, "train.steps=100", "curriculum.eval_every_steps=0",
-        status=StatusLine(clock, told))
-    shown = [line for line in told.getvalue().splitlines() if "tokens/s" in line]
+        status=StatusLine(clock, out))
+    shown = [line for line in out.getvalue().splitlines() if "tokens/s" in line]
     assert len(shown) > 5 and "left" not in shown[0]
     for line in shown[1:]:
         number = int(line.split("/")[0].split()[1])
         assert f"  {duration(100 - number)} left" in line
 
 
-def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
+def test_a_run_by_minutes_is_planned_in_steps_when_its_constant_part_is_over(tmp_path):
     learner = CountingLearner(seconds=0.5)
     result = run(tmp_path, learner, "train.steps=0", "train.minutes=1")
     assert result.step == 120  # 48 s are reached at step 96, the plan is made at step 100
@@ -59,27 +57,28 @@ def test_a_run_by_minutes_uses_its_time_and_then_goes_by_steps(tmp_path):
 
 
 def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
-    """As after growth: at step 100 ten seconds have gone, and a step takes ten times as long."""
-    asked = []
+    """As after growth: at step 100 ten seconds are over, and a step takes ten times as long."""
+    calls = []
 
-    def early_stop(*told) -> bool:
-        asked.append(told)
-        return told[0] == 100
+    def early_stop(*arguments) -> bool:
+        calls.append(arguments)
+        return arguments[0] == 100
     minute = ("train.steps=0", "train.minutes=1")
     first = run(tmp_path, CountingLearner(seconds=0.1), *minute, early_stop_fn=early_stop)
     assert (first.step, first.reason) == (100, StopReason.STOPPED_EARLY)
-    assert asked == [(step, 1.0, 1) for step in range(1, 101)]
-    learner, asked = CountingLearner(seconds=1.0), []
+    assert calls == [(step, 1.0, 1) for step in range(1, 101)]
+    calls.clear()
+    learner = CountingLearner(seconds=1.0)
     last = run(tmp_path, learner, *minute, early_stop_fn=early_stop)
     assert last.finished and learner.clock.now == pytest.approx(50, abs=1)
-    assert len(asked) == 40   # of 50 steps, until the rate falls
+    assert len(calls) == 40   # of 50 steps, until the rate decays
 
 
-def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
-    """Else an ascent would grow at another step because a save has failed."""
+def test_an_early_stop_ends_the_run_as_soon_as_its_step_is_saved(tmp_path):
+    """Otherwise a brain would grow at another step because a save failed."""
     obstacle, waits = RunDir(tmp_path).partial_checkpoint, []
 
-    def early_stop(step: int, *told) -> bool:
+    def early_stop(step: int, *_) -> bool:
         if step == 30:
             obstacle.mkdir()
         return step == 30
@@ -88,12 +87,13 @@ def test_a_run_that_has_seen_enough_ends_as_soon_as_that_is_saved(tmp_path):
         waits.append(seconds)
         if len(waits) == 3:
             obstacle.rmdir()
-    result = run(tmp_path, CountingLearner(), "train.steps=60", early_stop_fn=early_stop, sleep_fn=sleep)
+    result = run(tmp_path, CountingLearner(), "train.steps=60", early_stop_fn=early_stop,
+                 sleep_fn=sleep)
     assert (result.step, result.reason) == (30, StopReason.STOPPED_EARLY) and len(waits) == 3
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["step"] == 30
 
 
-def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
+def test_a_finished_run_that_is_given_more_minutes_trains_on(tmp_path):
     minute = ("train.steps=0", "train.minutes=1")
     first = run(tmp_path, CountingLearner(seconds=0.5), *minute)
     assert first.finished and run(tmp_path, CountingLearner(seconds=0.5), *minute).step == 120
@@ -101,7 +101,7 @@ def test_a_finished_run_that_is_given_more_minutes_goes_on(tmp_path):
     assert more.finished and more.step == 360
 
 
-def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
+def test_a_nonfinite_step_is_skipped_and_counted_and_the_next_is_taken(tmp_path):
     learner = CountingLearner(bad=[3])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0")
     assert result.step == 6 and len(learner.rates) == 5
@@ -109,7 +109,7 @@ def test_a_bad_step_is_dropped_and_counted_and_the_next_goes_on(tmp_path):
     assert checkpoint.read(RunDir(tmp_path).checkpoint).meta["skipped"] == 1
 
 
-def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
+def test_three_nonfinite_steps_in_a_row_roll_back_at_half_the_rate(tmp_path):
     learner = CountingLearner(bad=[3, 4, 5])
     result = run(tmp_path, learner, "train.steps=6", "train.decay_fraction=0.0", "train.lr=0.01")
     assert result.step == 6
@@ -117,14 +117,14 @@ def test_three_bad_steps_in_a_row_go_back_at_half_the_rate(tmp_path):
     assert learner.value[0] == pytest.approx(0.03)
 
 
-def test_a_run_that_stays_bad_stops_with_the_fix_in_its_error(tmp_path):
+def test_a_run_that_stays_nonfinite_ends_with_the_fix_in_its_error(tmp_path):
     learner = CountingLearner(bad=range(3, 1000))
     with pytest.raises(Diverged, match=r"not finite at step \d+ \(2 rollbacks\): lower train.lr"):
         run(tmp_path, learner, "train.steps=50", "train.max_rollbacks=2")
     assert learner.calls == 2 + 3 * 3
 
 
-def test_a_stop_saves_and_the_same_command_goes_on_to_the_same_value(tmp_path):
+def test_a_stop_saves_and_the_resumed_run_ends_with_the_same_bits(tmp_path):
     whole = CountingLearner()
     (tmp_path / "whole").mkdir()
     run(tmp_path / "whole", whole, "train.steps=10")
@@ -185,15 +185,15 @@ def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_pa
     assert [row["step"] for row in metric_rows(tmp_path, "step")] == list(range(1, 7))
 
 
-def test_a_request_to_save_saves_and_goes_on(tmp_path):
+def test_a_request_to_save_saves_and_the_run_continues(tmp_path):
     signals = StopSignals()
     signals.save.set()
     run(tmp_path, CountingLearner(), "train.steps=3", signals=signals)
     assert [row["step"] for row in metric_rows(tmp_path, "save")] == [0, 0, 3]
 
 
-def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
-    """It was saved before the examination of its step, and killed after it."""
+def test_a_curriculum_evaluation_that_is_repeated_is_logged_once(tmp_path):
+    """The run saved before the evaluation of its step, and was killed after it."""
     learner, signals = CountingLearner(), StopSignals()
     step = learner.step
 
@@ -213,20 +213,21 @@ def test_an_examination_that_is_held_again_is_logged_once(tmp_path):
     assert [row["step"] for row in metric_rows(tmp_path, "curriculum")] == [4]
 
 
-def test_metrics_that_cannot_be_written_are_said_once_and_take_little_memory(tmp_path, monkeypatch):
-    said = []
-    found = Metrics(tmp_path / "gone/metrics.jsonl", 0, said.append)
+def test_metrics_that_cannot_be_written_warn_once_and_take_little_memory(
+        tmp_path, monkeypatch):
+    warnings = []
+    metrics = Metrics(tmp_path / "gone/metrics.jsonl", 0, warnings.append)
     monkeypatch.setattr("seed.storage.metrics.MAX_PENDING_CHARS", 100)
     for i in range(50):
-        found.write("step", i, loss=1.0)
-    assert len(said) == 1 and "No such file or directory" in said[0]
-    assert 100 < len(found.pending) < 200
+        metrics.write("step", i, loss=1.0)
+    assert len(warnings) == 1 and "No such file or directory" in warnings[0]
+    assert 100 < len(metrics.pending) < 200
     (tmp_path / "gone").mkdir()
-    found.write("step", 50)
-    assert not found.pending and (tmp_path / "gone/metrics.jsonl").read_text().count("\n") == 3
+    metrics.write("step", 50)
+    assert not metrics.pending and (tmp_path / "gone/metrics.jsonl").read_text().count("\n") == 3
 
 
-def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
+def test_a_changed_profile_is_refused_by_key(tmp_path):
     run(tmp_path, CountingLearner(), "train.steps=2")
     before = RunDir(tmp_path).checkpoint.read_bytes()
     with pytest.raises(ConfigError, match="train.lr is 0.5"):
@@ -234,20 +235,20 @@ def test_another_profile_in_the_same_directory_is_refused_by_key(tmp_path):
     assert RunDir(tmp_path).checkpoint.read_bytes() == before
 
 
-def test_a_trained_brain_takes_up_self_play_and_says_so(tmp_path):
+def test_self_play_may_begin_and_end_in_a_resumed_run_which_logs_that(tmp_path):
     class Player(CountingLearner):
         def rollout(self, prompts, longest, temperature, seed, index):
             return [Answer(b"1", True, 0.0, 1.0) for _ in prompts]
     run(tmp_path, Player(FakeClock()), "train.steps=20")
-    said = io.StringIO()
+    out = io.StringIO()
     clock = FakeClock()
-    run(tmp_path, Player(clock), "train.steps=50", "selfplay.tasks={parity=4}", "selfplay.every_steps=10",
-        "selfplay.questions=4", status=StatusLine(clock, said))
-    assert "selfplay.tasks is {'parity': 4} from step 20 on; it was {}" in said.getvalue()
-    assert "selfplay.every_steps is 10 from step 20 on; it was 100" in said.getvalue()
+    run(tmp_path, Player(clock), "train.steps=50", "selfplay.tasks={parity=4}",
+        "selfplay.every_steps=10", "selfplay.questions=4", status=StatusLine(clock, out))
+    assert "selfplay.tasks is {'parity': 4} from step 20 on; it was {}" in out.getvalue()
+    assert "selfplay.every_steps is 10 from step 20 on; it was 100" in out.getvalue()
     assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
-    run(tmp_path, Player(clock), "train.steps=70", status=StatusLine(clock, said))
-    assert "selfplay.tasks is {} from step 50 on; it was {'parity': 4}" in said.getvalue()
+    run(tmp_path, Player(clock), "train.steps=70", status=StatusLine(clock, out))
+    assert "selfplay.tasks is {} from step 50 on; it was {'parity': 4}" in out.getvalue()
     assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
 
 
@@ -256,7 +257,7 @@ def test_no_end_is_refused(tmp_path):
         run(tmp_path, CountingLearner(), "train.steps=0", "train.minutes=0")
 
 
-def test_the_rate_warms_up_stays_and_falls_to_zero():
+def test_the_rate_warms_up_stays_and_decays_to_zero():
     config = load_profile("toy", ["train.warmup_steps=4", "train.lr=0.4", "train.minutes=0",
                                   "train.decay_fraction=0.2"]).train
     plan = plan_by_steps(config, 20)
@@ -266,7 +267,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
     assert replan(config, Plan(), 20, 1.0, 1.0) != Plan()
 
 
-def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_refused(tmp_path):
+def test_periodic_saves_keep_to_the_daily_budget_and_requested_ones_never_wait(tmp_path):
     learner = CountingLearner()
     fast = ("train.save_every_minutes=0.0167", "train.write_gb_per_day=0.01",
             "train.eval_every_minutes=0")
@@ -275,15 +276,15 @@ def test_periodic_saves_keep_to_the_budget_of_a_day_and_asked_ones_are_never_ref
     every_s = sizes[0] * 86400 / 0.01e9
     assert 3 < every_s < 60 and 0.8 * 600 / every_s < len(sizes) < 1.1 * 600 / every_s + 2
 
-    asked, signals = tmp_path / "asked", StopSignals()
-    asked.mkdir()
+    requested, signals = tmp_path / "requested", StopSignals()
+    requested.mkdir()
     learner = CountingLearner()
     step = learner.step
 
-    def step_and_ask(*args):
+    def step_and_request(*args):
         if learner.calls % 10 == 0:
             signals.save.set()
         return step(*args)
-    learner.step = step_and_ask
-    run(asked, learner, "train.steps=100", *fast, signals=signals)
-    assert [row["step"] for row in metric_rows(asked, "save")] == [0, *range(1, 100, 10), 100]
+    learner.step = step_and_request
+    run(requested, learner, "train.steps=100", *fast, signals=signals)
+    assert [row["step"] for row in metric_rows(requested, "save")] == [0, *range(1, 100, 10), 100]

@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from seed.config import load_profile
-from seed.errors import ConfigError
-from seed.errors import BAD_INPUT, RETRY_LATER
-from seed.storage import RunDir
-from seed.storage import checkpoint
+from seed.errors import BAD_INPUT, RETRY_LATER, ConfigError, NotEnoughMemory
+from seed.storage import RunDir, checkpoint
 from seed.training.memory_estimate import check_fits, estimate_mb
-from seed.errors import NotEnoughMemory
 from tests.support.fake_board import health
+from tests.support.tiny_run import end, start_tiny, tiny_command
 
 
 def tree_mb(pid: int) -> float:
-    """Resident memory of a process and its children. One that shares its parent's memory, because
-    it has not yet called exec, is left out."""
+    """Resident memory of a process and its children, measured in another way than the trainer's.
+
+    A child that shares its parent's memory, because it has not yet called exec, is left out.
+    """
     try:
         text = Path(f"/proc/{pid}/status").read_text()
-        own, name = int(text.split("VmRSS:")[1].split()[0]) / 1024, Path(f"/proc/{pid}/cmdline")
+        rss_mb, name = int(text.split("VmRSS:")[1].split()[0]) / 1024, Path(f"/proc/{pid}/cmdline")
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return own + sum(tree_mb(int(child)) for child in children
-                         if Path(f"/proc/{child}/cmdline").read_bytes() != name.read_bytes())
+        return rss_mb + sum(tree_mb(int(child)) for child in children
+                            if Path(f"/proc/{child}/cmdline").read_bytes() != name.read_bytes())
     except (OSError, IndexError):
         return 0.0  # it has just ended
 
@@ -39,8 +39,10 @@ def peak_mb(process: subprocess.Popen) -> float:
 
 
 @pytest.mark.parametrize("profile, overrides", [
-    ("fast", []), ("toy", ["train.grad_accum_steps=3"]), ("seed", ["train.batch_size=20"]),
-    ("seed", ["curriculum.eval_every_steps=2", "selfplay.every_steps=2"])])
+    ("fast", []), pytest.param("toy", ["train.grad_accum_steps=3"], marks=pytest.mark.long),
+    pytest.param("seed", ["train.batch_size=20"], marks=pytest.mark.long),
+    pytest.param("seed", ["curriculum.eval_every_steps=2", "selfplay.every_steps=2"],
+                 marks=pytest.mark.long)])
 def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profile, overrides):
     options = [f"--set={text}" for text in (*overrides, "curriculum.holdout_items=4")]
     process = subprocess.Popen(
@@ -54,57 +56,57 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profil
     assert abs(estimate / peak - 1) < 0.15, (estimate, peak)
 
 
-def test_what_cannot_fit_is_refused_before_it_starts_with_the_arithmetic(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "seed", "train", "--profile", "seed", "--steps", "3", "--run-dir",
-         str(tmp_path), "--memory", "0.25"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "process 66 + compiler 105 + weights 3 + moments 3 " in done.stderr
-    assert "the ceiling is 256 MB" in done.stderr
+def test_what_cannot_fit_is_refused_before_it_starts_with_the_sum(tmp_path):
+    process = start_tiny(tmp_path, "--memory=0.15")
+    errors = end(process)
+    assert process.returncode == BAD_INPUT and errors.count("\n") == 1
+    assert "process 66 + compiler 105 + weights 0 + moments 0 " in errors
+    assert "but the ceiling is 154 MB: use a smaller" in errors
     assert not RunDir(tmp_path).checkpoint.exists()
 
 
 def test_the_board_s_free_memory_and_a_cgroup_count_as_well():
     toy = load_profile("toy")
     assert "ceiling is 6144 MB" in check_fits(toy, 2, health(left=8000.0))
-    with pytest.raises(NotEnoughMemory, match="100 MB of the board's memory are free: end other"):
+    with pytest.raises(NotEnoughMemory, match="100 MB of the board's memory are free: end"):
         check_fits(toy, 2, health(left=300.0))
     with pytest.raises(ConfigError, match="the ceiling is 190 MB"):
         check_fits(toy, 2, health(cgroup=200.0))
 
 
-def test_a_board_that_has_no_memory_left_now_is_to_be_tried_again_later(tmp_path):
-    """A service manager starts it again, which it does not after bad input."""
-    done = subprocess.run(
-        [sys.executable, "-m", "seed", "train", "--steps", "3", "--run-dir", str(tmp_path),
-         "--set", "governor.min_available_mb=1e6"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == RETRY_LATER and done.stderr.count("\n") == 1
-    assert "of the board's memory are free: end other programs, or use a smaller" in done.stderr
+def test_a_board_without_free_memory_ends_with_the_exit_code_that_asks_for_a_retry(tmp_path):
+    """A service manager starts the run again, which it does not after bad input."""
+    process = start_tiny(tmp_path, "--set=governor.min_available_mb=1e6")
+    errors = end(process)
+    assert process.returncode == RETRY_LATER and errors.count("\n") == 1
+    assert "of the board's memory are free: end other programs, or use a smaller" in errors
     unit = (Path(__file__).parents[2] / "bin/seed-brain.service").read_text()
     assert "Restart=on-failure" in unit and f"RestartPreventExitStatus={BAD_INPUT}\n" in unit
 
 
-GROWING = """
-import sys, threading, time
-held = []
-def grow():
-    while True:
-        held.append(b"x" * 2**20)
-        time.sleep(0.04)
-threading.Thread(target=grow, daemon=True).start()
+LEAKING = """
+import sys
+from pathlib import Path
+from seed import system_health
 from seed.__main__ import main
+leaked, read = [], system_health.read
+def read_and_leak(run_dir):
+    if '"kind": "step"' in (run_dir / "metrics.jsonl").read_text():
+        leaked.append(b"x" * 25 * 2**20)
+    return read(run_dir)
+system_health.read = read_and_leak
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_run_that_grows_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
-    """25 MB a second are lost to a leak; the run looks each second."""
-    options = ["train", "--profile", "toy", "--steps", "100000", "--run-dir", str(tmp_path),
-               "--memory", "0.293"]
-    process = subprocess.Popen([sys.executable, "-c", GROWING, *options], text=True,
+def test_a_run_that_leaks_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
+    """25 MB leak at each poll of the sensors, after the first step."""
+    command = tiny_command(tmp_path, "--memory=0.293", steps=10 ** 8)
+    (tmp_path / "metrics.jsonl").touch()
+    process = subprocess.Popen([sys.executable, "-c", LEAKING, *command[3:]], text=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peak = peak_mb(process)
-    errors = process.communicate()[1]
+    errors = end(process)
     assert process.returncode == RETRY_LATER, errors
     assert "over the ceiling of 300 MB" in errors and "run the same command to resume" in errors
     assert 300 < peak < 370

@@ -1,107 +1,100 @@
-"""Real processes: the same bits for every thread count and through every interruption."""
-import hashlib
-import json
+"""Real runs end in the same bits with any thread count, and through stops and resumes."""
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from seed.storage import RunDir
-from seed.storage.checkpoint import read_meta
+from seed.storage import RunDir, checkpoint
+from tests.support.tiny_run import WAIT_S, end, rows, start_tiny, tiny_command, wait_for_step
 
 STEPS = 150
+# Tasks of four grades, which unlock by patience.
+CURRICULUM = ("--set=curriculum.tasks={copy=1.0,count=1.0,add=1.0,compare=1.0,parity=1.0}",
+              "--set=curriculum.eval_every_steps=25", "--set=curriculum.eval_items=2",
+              "--set=curriculum.patience_evals=2",
+              "--set=train.write_gb_per_day=1e6")
 
 
-def command(run_dir: Path, *options: str, steps: int = STEPS) -> list[str]:
-    return [sys.executable, "-m", "seed", "train", "--profile", "toy", "--steps", str(steps),
-            "--run-dir", str(run_dir), "--set", "train.eval_every_minutes=0",
-            "--set", "curriculum.holdout_items=2", "--set", "curriculum.eval_every_steps=25",
-            "--set", "curriculum.eval_items=2", "--set", "curriculum.patience_evals=2",
-            "--set", "train.batch_size=8", *options]
+def start(run_dir: Path, *options: str) -> subprocess.Popen:
+    return start_tiny(run_dir, *CURRICULUM, *options, steps=STEPS)
 
 
-def run(run_dir: Path, *options: str, steps: int = STEPS) -> subprocess.CompletedProcess:
-    return subprocess.run(command(run_dir, *options, steps=steps), capture_output=True, text=True,
-                          timeout=300)
-
-
-def sha256(run_dir: Path) -> str:
-    return hashlib.sha256(RunDir(run_dir).checkpoint.read_bytes()).hexdigest()
-
-
-def logged(run_dir: Path) -> list[dict]:
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def steps_logged(run_dir: Path) -> list[int]:
-    return [row["step"] for row in logged(run_dir) if row["kind"] == "step"]
+def run(run_dir: Path, *options: str) -> bytes:
+    """The last checkpoint of a run that nothing disturbs."""
+    process = start(run_dir, *options)
+    errors = end(process)
+    assert process.returncode == 0, errors
+    return RunDir(run_dir).checkpoint.read_bytes()
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> str:
-    """sha256 of the final checkpoint of a run that nothing disturbs, with one thread."""
-    run_dir = tmp_path_factory.mktemp("whole")
-    done = run(run_dir, "--threads", "1")
-    assert done.returncode == 0, done.stderr
-    assert f"finished at step {STEPS}" in done.stdout and "copy" in done.stdout
-    again = run(run_dir, "--threads", "1")
-    assert again.returncode == 0 and f"finished at step {STEPS}" in again.stdout
-    curriculum = read_meta(RunDir(run_dir).checkpoint)["curriculum"]
-    assert curriculum["unlocked"] > 2 and curriculum["evaluated_at"] == 125
-    return sha256(run_dir)
+def undisturbed(tmp_path_factory) -> bytes:
+    """The last checkpoint of a run with one thread."""
+    run_dir = tmp_path_factory.mktemp("undisturbed")
+    bits = run(run_dir)
+    curriculum = checkpoint.read_meta(RunDir(run_dir).checkpoint)["curriculum"]
+    assert curriculum["unlocked"] > 2 and curriculum["evaluated_at"] == STEPS - 25
+    return bits
 
 
-@pytest.mark.parametrize("threads", [2, 3, 4])
-def test_the_final_checkpoint_is_the_same_for_every_thread_count(whole, tmp_path, threads):
-    done = run(tmp_path, "--threads", str(threads))
-    assert done.returncode == 0, done.stderr
-    assert sha256(tmp_path) == whole
+@pytest.mark.parametrize("threads", [3, pytest.param(2, marks=pytest.mark.long),
+                                     pytest.param(4, marks=pytest.mark.long)])
+def test_the_last_checkpoint_is_the_same_for_every_thread_count(undisturbed, tmp_path, threads):
+    assert run(tmp_path, f"--threads={threads}") == undisturbed
 
 
-def test_three_stops_and_resumes_end_in_the_same_bits(whole, tmp_path):
-    for stop_after in (30, 70, 110):
-        process = subprocess.Popen(command(tmp_path, "--threads", "2"), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, text=True)
-        wait_for_steps(process, tmp_path, stop_after)
+def test_three_stops_and_resumes_end_in_the_same_bits(undisturbed, tmp_path):
+    for step in (30, 70, 110):
+        process = start(tmp_path, "--threads=2")
+        wait_for_step(tmp_path, step, process)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        errors = end(process)
         assert process.returncode == 0 and "run the same command to resume" in errors
-    assert run(tmp_path, "--threads", "2").returncode == 0
-    assert sha256(tmp_path) == whole
-    assert steps_logged(tmp_path) == list(range(1, STEPS + 1))
+    assert run(tmp_path, "--threads=2") == undisturbed
+    assert [row["step"] for row in rows(tmp_path, "step")] == list(range(1, STEPS + 1))
 
 
-def wait_for_steps(process: subprocess.Popen, run_dir: Path, steps: int) -> None:
-    """Until the running process has logged so many steps."""
-    path = run_dir / "metrics.jsonl"
-    while not path.exists() or path.read_text().count('"kind": "step"') < steps:
-        assert process.poll() is None
-        time.sleep(0.05)
+def test_a_finished_run_evaluates_again_and_stays_as_it_is(tmp_path):
+    for _ in range(2):
+        done = subprocess.run(tiny_command(tmp_path, steps=3), capture_output=True, text=True,
+                              timeout=WAIT_S)
+        assert done.returncode == 0 and "finished at step 3" in done.stdout, done.stderr
+        assert "copy" in done.stdout
+    assert [row["step"] for row in rows(tmp_path, "step")] == [1, 2, 3]
 
 
-def test_sigusr1_saves_and_the_run_goes_on(tmp_path):
-    process = subprocess.Popen(command(tmp_path, "--set", "train.save_every_minutes=9", steps=100),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_steps(process, tmp_path, 10)
+def test_sigusr1_saves_and_the_run_trains_on(tmp_path):
+    process = start_tiny(tmp_path, "--set=train.save_every_minutes=9", steps=10 ** 8)
+    wait_for_step(tmp_path, 10, process)
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=60) == 0
-    saves = [row["step"] for row in logged(tmp_path) if row["kind"] == "save"]
-    assert saves[0] == 0 and 10 <= saves[1] < 100 and saves[2:] == [100]
+    until = time.monotonic() + WAIT_S
+    while len(rows(tmp_path, "save")) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    saved = [row["step"] for row in rows(tmp_path, "save")]
+    assert len(saved) == 2 and saved[0] == 0 and saved[1] >= 10
+    wait_for_step(tmp_path, saved[1] + 10, process)
+    process.send_signal(signal.SIGTERM)
+    end(process)
+    assert process.returncode == 0
 
 
-@pytest.mark.parametrize("delay", [0.5, 1.0, 2.0, 4.0])
-def test_ctrl_c_for_the_whole_process_group_exits_cleanly_at_any_moment(tmp_path, delay):
-    """0.5 to 2 s fall into the compilation of the kernels, whose compiler gets the signal too."""
+@pytest.mark.parametrize("delay_s", [0.5, 1.5, None])
+def test_ctrl_c_for_the_whole_process_group_ends_cleanly_at_any_moment(tmp_path, delay_s):
+    """In the compilation, whose compiler gets the signal too; or after the first step, when the
+    kernels are cached beside the brain, as is the default."""
     env = {key: value for key, value in os.environ.items() if key != "CACHEDB"}
-    process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, env=env,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(delay)
+    process = start_tiny(tmp_path, steps=10 ** 8, env=env, start_new_session=True)
+    while "memory: about" not in process.stderr.readline():   # the signals are watched by then
+        assert process.poll() is None
+    if delay_s is None:
+        wait_for_step(tmp_path, 1, process)
+        assert list(tmp_path.glob("kernels.*.db"))
+    else:
+        time.sleep(delay_s)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    errors = end(process)
     assert process.returncode == 0, errors
     assert "run the same command to resume" in errors and "Traceback" not in errors
-    assert delay < 2 or list(tmp_path.glob("kernels.*.db"))   # in its place by default

@@ -1,38 +1,42 @@
-"""What systemd would hear of a real run, on a real socket."""
+"""What systemd receives of a real run, on a real socket."""
 import os
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from seed.training.systemd import notify
+from tests.support.tiny_run import WAIT_S, end, start_tiny
 
 
-def test_outside_of_a_service_nothing_is_sent(monkeypatch):
+def test_outside_of_a_service_no_socket_is_opened(monkeypatch):
+    def refuse(*args):
+        raise AssertionError("a socket was opened")
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify("READY=1")
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert notify("READY=1") is None
+
+
+def test_a_manager_that_is_gone_is_no_error(monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere/at/all")
-    notify("READY=1")
+    assert notify("READY=1") is None
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_a_run_says_that_it_is_ready_alive_and_stopping(tmp_path, abstract):
+def test_a_run_notifies_that_it_is_ready_alive_and_stopping(tmp_path, abstract):
     path = f"@seed-{tmp_path.name}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path.replace("@", "\0"))
-        manager.settimeout(60)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", "100000",
-             "--run-dir", str(tmp_path / "run")], env={**os.environ, "NOTIFY_SOCKET": path},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        heard = []
-        while heard.count("WATCHDOG=1") < 30:
-            heard.append(manager.recv(4096).decode())
+        manager.settimeout(WAIT_S)
+        process = start_tiny(tmp_path / "run", steps=10 ** 8,
+                             env={**os.environ, "NOTIFY_SOCKET": path})
+        received = []
+        while received.count("WATCHDOG=1") < 30:
+            received.append(manager.recv(4096).decode())
         process.send_signal(signal.SIGTERM)
-        while heard[-1] != "STOPPING=1":
-            heard.append(manager.recv(4096).decode())
-        assert process.wait(timeout=60) == 0
-    assert heard[0] == "READY=1"
-    assert any(text.startswith("STATUS=step ") for text in heard)
+        while received[-1] != "STOPPING=1":
+            received.append(manager.recv(4096).decode())
+        end(process)
+    assert process.returncode == 0
+    assert received[0] == "READY=1"
+    assert any(text.startswith("STATUS=step ") for text in received)

@@ -159,13 +159,13 @@ def test_a_slowed_run_is_slowed_in_its_evaluation_too(tmp_path):
     assert board.clock.now > 15 and board.waited_s == pytest.approx(board.clock.now / 4, abs=1)
 
 
-def test_a_paused_run_saves_when_it_is_asked_or_due_and_shows_that_it_waits(tmp_path):
-    board, signals, asked = FakeBoard(FakeClock(), hot=95.0, idle=85.0), StopSignals(), []
+def test_a_paused_run_saves_when_that_is_requested_or_due_and_shows_that_it_waits(tmp_path):
+    board, signals, requests = FakeBoard(FakeClock(), hot=95.0, idle=85.0), StopSignals(), []
 
     def sleep(seconds):
         board.sleep(seconds)
-        if board.clock.now > 400 and not asked:
-            asked.append(signals.save.set())
+        if board.clock.now > 400 and not requests:
+            requests.append(signals.save.set())
         if board.clock.now > 800:
             signals.stop.set()
     out = io.StringIO()
