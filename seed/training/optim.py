@@ -7,7 +7,7 @@ from seed.wavecore.fast_optim import OptimizerKernels, OptimizerState
 from seed.wavecore.model import WaveCore
 from seed.wavecore.tinygrad_seam import buffer_view, copy_into
 
-LR_WIDTH = 64  # the d_model at which train.lr holds for matrices
+LR_WIDTH = 64   # the d_model at which train.lr holds for matrices
 
 
 class Optimizer:
@@ -47,11 +47,11 @@ class Optimizer:
         return float(buffer_view(self.state)[OptimizerState.GRAD_NORM])
 
     def skipped(self) -> bool:
-        """Whether the last step was dropped."""
+        """Whether the last step was not finite."""
         return bool(buffer_view(self.state)[OptimizerState.SKIPPED])
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Named moments and the state themselves, not copies; the inverse of load_state_dict."""
+        """Named moments and the state, as views, not copies; the inverse of load_state_dict."""
         named = {"optim.state": buffer_view(self.state)}
         for letter, (blocks, tensor) in self.moments.items():
             flat, at = buffer_view(tensor), 0
@@ -62,8 +62,8 @@ class Optimizer:
         return named
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
-        """Takes named moments in place; the caller has checked names and shapes."""
+        """Copies named moments in; the caller has checked names and shapes."""
         copy_into(self.state, named["optim.state"])
         for letter, (blocks, tensor) in self.moments.items():
-            own = {key[2:]: a for key, a in named.items() if key.startswith(f"{letter}.")}
-            copy_into(tensor, np.concatenate([block.pack(own) for block in blocks]))
+            moments = {key[2:]: a for key, a in named.items() if key.startswith(f"{letter}.")}
+            copy_into(tensor, np.concatenate([block.pack(moments) for block in blocks]))
