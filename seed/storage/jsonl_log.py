@@ -38,7 +38,7 @@ class JsonlLog(Generic[Row]):
         data = "".join(json.dumps(line) + "\n" for line in objects).encode()
         try:
             with open(self.path, "ab") as file:
-                file.truncate(self.size)  # drops rows not kept, and what a failed write left
+                file.truncate(self.size)   # drops refused rows, and what a failed write left
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -139,7 +139,7 @@ class RunDir:
 
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
              keep_newest: bool = True) -> int:
-        """Replaces the newest generation, which becomes the previous one unless told otherwise;
+        """Replaces the newest generation, which becomes the previous one if `keep_newest`;
         returns the bytes written. Raises OSError; then nothing is lost.
 
         The float32 tensors are written from where they are: a save takes no memory of their size.

@@ -22,7 +22,7 @@ from seed.evaluation.exact_match import Score
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
-from seed.training.loop import TrainResult
+from seed.training.run_state import TrainResult
 from seed.training.stop_signals import StopSignals
 
 WARMUP_STEPS = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from seed import system_health
 from seed.config import Profile
@@ -12,14 +12,14 @@ from seed.curriculum.dataset import Dataset, Pool, SoftTargetBatch
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.errors import ConfigError, StopReason
-from seed.evaluation.exact_match import Score, by_task, evaluate
+from seed.evaluation.exact_match import by_task
 from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S, Checkpointer
 from seed.storage.metrics import Metrics, StatusLine
 from seed.storage.run_dir import RunDir
 from seed.system_health import Health
-from seed.training.run_state import RunState, Session, resume
+from seed.training.run_state import RunState, Session, TrainResult, resume
 from seed.training.schedule import lr_at, replan
 from seed.training.stop_signals import StopSignals
 from seed.training.systemd import notify
@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from seed.training.step import Learner
 
 EarlyStopFn = Callable[[int, float, int], bool]   # (step, loss, unlocked grade) -> stop?
-
-
-class TrainResult(NamedTuple):
-    step: int
-    reason: StopReason
-    scores: Sequence[Score] = ()   # of the holdout, when finished
-
-    @property
-    def finished(self) -> bool:
-        return self.reason is StopReason.FINISHED
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
     notify("READY=1")
     try:
         return _loop(session, selfplay, holdout, hooks)
-    except ConfigError:   # a user task failed; what was trained is kept
+    except ConfigError:   # a user task failed; the steps so far are saved
         if session.is_unsaved:
             session.save()
         raise
@@ -121,7 +111,7 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
 
         # evaluate
         if is_last or eval_every_s and clock() - last_eval_s > eval_every_s:
-            scores = _evaluate_holdout(session, holdout)
+            scores = session.evaluate_holdout(holdout)
             last_eval_s = clock()
             if scores is None:
                 continue   # the run has to stop
@@ -164,23 +154,10 @@ def _open_selfplay(session: Session) -> Selfplay:
                     session.profile.train.seq_len + 1)
 
 
-def _evaluate(session: Session, items: Sequence[Item]) -> list[Score] | None:
-    """None if the run has to stop."""
-    return evaluate(items, session.dataset, session.learner.forward,
-                    session.profile.train.seq_len, session.service_requests)
-
-
-def _evaluate_holdout(session: Session, holdout: Sequence[Item]) -> list[Score] | None:
-    scores = _evaluate(session, holdout)
-    if scores is not None:
-        session.metrics.write("eval", session.state.step, scores=[s.to_dict() for s in scores])
-    return scores
-
-
 def _evaluate_curriculum(session: Session) -> bool:
     """Updates the curriculum state; False if the run has to stop."""
     state, config = session.state, session.profile.curriculum
-    scores = _evaluate(session, session.curriculum_items())
+    scores = session.evaluate(session.curriculum_items())
     if scores is None:
         return False
     state.curriculum, events = state.curriculum.update(config, session.dataset.tasks,

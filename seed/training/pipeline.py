@@ -12,8 +12,9 @@ from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage.run_dir import Log, RunDir
 from seed.training import loop
-from seed.training.loop import EarlyStopFn, Hooks, TrainResult
+from seed.training.loop import EarlyStopFn, Hooks
 from seed.training.memory_estimate import check_fits
+from seed.training.run_state import TrainResult
 from seed.training.step import Learner
 from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle

@@ -3,14 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.state import LAST, CurriculumState
 from seed.curriculum.task import Item
 from seed.errors import ConfigError, Diverged, SaveFailed, StopReason
-from seed.evaluation.exact_match import Score
+from seed.evaluation.exact_match import Score, evaluate
 from seed.governor import RUN, STOP, Decision
 from seed.storage import checkpoint
 from seed.storage.checkpointer import Checkpointer
@@ -32,6 +32,16 @@ CHANGEABLE_TABLES = ("selfplay", "teacher")   # changes are logged; they hold fo
 FIXED_TABLES = ("model", "curriculum", "train", "identity", "distill")
 MAX_NONFINITE_STEPS = 3   # in a row; then the run rolls back
 LOSS_DECAY = 0.95   # of the mean loss that is shown
+
+
+class TrainResult(NamedTuple):
+    step: int
+    reason: StopReason
+    scores: Sequence[Score] = ()   # of the holdout, when finished
+
+    @property
+    def finished(self) -> bool:
+        return self.reason is StopReason.FINISHED
 
 
 @dataclass
@@ -141,6 +151,18 @@ class Session:
             self._curriculum_items = {
                 unlocked: self.dataset.evaluation_items(self.state.curriculum)}
         return self._curriculum_items[unlocked]
+
+    def evaluate(self, items: Sequence[Item]) -> list[Score] | None:
+        """Scores, or None if the run has to stop."""
+        return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
+                        self.service_requests)
+
+    def evaluate_holdout(self, holdout: Sequence[Item]) -> list[Score] | None:
+        """The same, logged to the metrics."""
+        scores = self.evaluate(holdout)
+        if scores is not None:
+            self.metrics.write("eval", self.state.step, scores=[s.to_dict() for s in scores])
+        return scores
 
     def mark_safe(self) -> None:
         """Tells the signals whether the process may end now without losing a step."""

@@ -134,7 +134,7 @@ def capture(run_fn: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def buffer_view(tensor: Tensor) -> np.ndarray:
-    """The memory of a realized tensor, not a copy: valid until the tensor is computed again."""
+    """The memory of a realized tensor, not a copy: valid until it is computed again or freed."""
     buffer = typing.cast(Buffer, tensor.uop.base.buffer)
     view = buffer.ensure_allocated().as_memoryview(force_zero_copy=True)
     return np.frombuffer(view, dtype=tensor.dtype.fmt).reshape(tensor.shape)

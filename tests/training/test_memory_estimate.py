@@ -92,7 +92,7 @@ from seed.__main__ import main
 leaked, read = [], system_health.read
 def read_and_leak(run_dir):
     if '"kind": "step"' in (run_dir / "metrics.jsonl").read_text():
-        leaked.append(b"x" * 25 * 2**20)
+        leaked.append(b"x" * 50 * 2**20)
     return read(run_dir)
 system_health.read = read_and_leak
 sys.exit(main(sys.argv[1:]))
@@ -100,7 +100,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_run_that_leaks_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
-    """25 MB leak at each poll of the sensors, after the first step."""
+    """50 MB leak at each poll of the sensors, after the first step."""
     command = tiny_command(tmp_path, "--memory=0.293", steps=10 ** 8)
     (tmp_path / "metrics.jsonl").touch()
     process = subprocess.Popen([sys.executable, "-c", LEAKING, *command[3:]], text=True,
