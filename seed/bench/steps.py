@@ -8,12 +8,12 @@ outputs in the same order.
 """
 import argparse
 import re
-import time
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from seed.bench.worker import timed
 from seed.runtime import find_interpreter
 
 TURNS, STEPS_PER_TURN, WARM_UP_STEPS = 20, 200, 20
@@ -24,12 +24,14 @@ def numbered(tensor: dict) -> tuple[str, list[int]]:
     return re.sub(r"\d+", "", tensor["name"]), [int(n) for n in re.findall(r"\d+", tensor["name"])]
 
 
-class Contender:
-    """A file of any exporter."""
+class ExportedFile:
+    """A file of any exporter; seconds of its runtime's calls and of whole steps, turn by turn."""
 
     def __init__(self, path: Path):
         make, self.runtime = find_interpreter()
         self.name, self.size = path.name, path.stat().st_size
+        self.calls: list[list[float]] = []
+        self.steps: list[list[float]] = []
         self.interpreter = make(model_path=str(path), num_threads=1)
         self.interpreter.allocate_tensors()
         if "reset" in self.interpreter.get_signature_list():
@@ -46,9 +48,6 @@ class Contender:
         for t in into:
             self.interpreter.set_tensor(t["index"], np.zeros(t["shape"], np.float32))
 
-    def call(self) -> None:
-        self.interpreter.invoke()
-
     def step(self) -> None:
         self.interpreter.set_tensor(self.token, np.array([65], np.int32))
         self.interpreter.invoke()
@@ -56,38 +55,30 @@ class Contender:
         for into, out in self.states:
             self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
 
-    def turn(self, step_fn) -> list[float]:
-        """Microseconds of each of one turn's steps."""
-        for _ in range(WARM_UP_STEPS):
-            step_fn()
-        times = []
-        for _ in range(STEPS_PER_TURN):
-            started = time.perf_counter_ns()
-            step_fn()
-            times.append((time.perf_counter_ns() - started) / 1e3)
-        return times
+    def turn(self) -> None:
+        self.calls.append(timed(self.interpreter.invoke, WARM_UP_STEPS, STEPS_PER_TURN))
+        self.steps.append(timed(self.step, WARM_UP_STEPS, STEPS_PER_TURN))
+
+
+def row(turns: list[list[float]], last_turns: list[list[float]]) -> str:
+    """Median microseconds, and the median ratio to the last file's."""
+    medians, last = [list(map(median, times)) for times in (turns, last_turns)]
+    ratio = median(a / b for a, b in zip(medians, last))
+    return f"{1e6 * median(medians):>9.1f}{ratio:>8.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+")
-    contenders = [Contender(path) for path in parser.parse_args().files]
-    calls: dict[Contender, list[float]] = {c: [] for c in contenders}
-    steps: dict[Contender, list[float]] = {c: [] for c in contenders}
-    all_steps: dict[Contender, list[float]] = {c: [] for c in contenders}
+    files = [ExportedFile(path) for path in parser.parse_args().files]
     for _ in range(TURNS):
-        for c in contenders:
-            calls[c].append(median(c.turn(c.call)))
-            times = c.turn(c.step)
-            steps[c].append(median(times))
-            all_steps[c] += times
-    print(f"{contenders[0].runtime}\n{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}"
+        for file in files:
+            file.turn()
+    print(f"{files[0].runtime}\n{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}"
           f"{'x last':>8}{'p99 us':>8}{'bytes':>12}")
-    last = contenders[-1]
-    for c in contenders:
-        ratios = [median(a / b for a, b in zip(times[c], times[last])) for times in (calls, steps)]
-        print(f"{c.name:<24}{median(calls[c]):>9.1f}{ratios[0]:>8.2f}{median(steps[c]):>9.1f}"
-              f"{ratios[1]:>8.2f}{np.percentile(all_steps[c], 99):>8.1f}{c.size:>12,}")
+    for file in files:
+        print(f"{file.name:<24}{row(file.calls, files[-1].calls)}{row(file.steps, files[-1].steps)}"
+              f"{1e6 * np.percentile(file.steps, 99):>8.1f}{file.size:>12,}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ chunk a triangular solve, between chunks the state. Fresh state, t a multiple of
 """
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seed.config import ModelConfig
+from seed.config import Profile
+from seed.wavecore.model import init_params
 
 CHUNK = 32  # the fastest of 16, 32 and 64 at d_model 128 and t 128 on a CPU
 
@@ -53,11 +53,12 @@ def gated_delta(q, k, v, beta, log_decay, delta: bool) -> torch.Tensor:
 
 
 class Peer:
-    """Holds the named arrays of a WaveCore model and computes its loss from a fresh state."""
+    """Holds the initial arrays of a profile and computes their loss from a fresh state."""
 
-    def __init__(self, config: ModelConfig, params: dict[str, np.ndarray], t: int):
-        self.config = config
-        self.w = {name: torch.tensor(a).requires_grad_() for name, a in params.items()}
+    def __init__(self, profile: Profile):
+        config, t = profile.model, profile.train.seq_len
+        self.config, params = config, init_params(config, profile.train.seed)
+        self.w = {name: torch.tensor(array).requires_grad_() for name, array in params.items()}
         half = config.head_dim // 2
         angle = torch.arange(t)[:, None] * config.rope_theta ** (-torch.arange(half) / half)
         self.cos, self.sin = angle.cos(), angle.sin()                   # (t, p/2)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seed.config import ModelConfig
+from seed.config import ModelConfig, Profile
 
-CHUNK = 32
+CHUNK, EPS = 32, 1e-5
 
 
 def ssd(x, log_decay, B, C) -> torch.Tensor:
@@ -32,21 +32,12 @@ def ssd(x, log_decay, B, C) -> torch.Tensor:
             ).reshape(b, t, h, p)
 
 
-class Norm(nn.Module):
-    def __init__(self, size: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight, 1e-5)
-
-
 class Mamba2(nn.Module):
     def __init__(self, c: ModelConfig):
         super().__init__()
         self.e, self.n, self.h, self.k = c.d_inner, c.d_state, c.ssm_heads, c.d_conv
         channels = self.e + 2 * self.n
-        self.norm, self.out_norm = Norm(c.d_model), Norm(self.e)
+        self.norm, self.out_norm = nn.RMSNorm(c.d_model, EPS), nn.RMSNorm(self.e, EPS)
         self.in_proj = nn.Linear(c.d_model, self.e + channels + self.h, bias=False)
         self.conv1d = nn.Conv1d(channels, channels, self.k, groups=channels, padding=self.k - 1)
         self.dt_bias, self.D = nn.Parameter(torch.rand(self.h)), nn.Parameter(torch.ones(self.h))
@@ -55,8 +46,7 @@ class Mamba2(nn.Module):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         b, t, _ = u.shape
-        z, xBC, dt = self.in_proj(self.norm(u)).split(
-            [self.e, self.e + 2 * self.n, self.h], -1)
+        z, xBC, dt = self.in_proj(self.norm(u)).split([self.e, self.e + 2 * self.n, self.h], -1)
         xBC = F.silu(self.conv1d(xBC.transpose(1, 2))[..., :t].transpose(1, 2))
         x, B, C = xBC.split([self.e, self.n, self.n], -1)
         dt, x = F.softplus(dt + self.dt_bias), x.reshape(b, t, self.h, -1)
@@ -67,7 +57,7 @@ class Mamba2(nn.Module):
 class Attention(nn.Module):
     def __init__(self, c: ModelConfig):
         super().__init__()
-        self.heads, self.norm = c.attn_heads, Norm(c.d_model)
+        self.heads, self.norm = c.attn_heads, nn.RMSNorm(c.d_model, EPS)
         self.qkv_proj = nn.Linear(c.d_model, 3 * c.d_model, bias=False)
         self.out_proj = nn.Linear(c.d_model, c.d_model, bias=False)
 
@@ -81,7 +71,7 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     def __init__(self, c: ModelConfig):
         super().__init__()
-        self.norm = Norm(c.d_model)
+        self.norm = nn.RMSNorm(c.d_model, EPS)
         self.in_proj = nn.Linear(c.d_model, 2 * c.d_ff, bias=False)
         self.out_proj = nn.Linear(c.d_ff, c.d_model, bias=False)
 
@@ -91,12 +81,13 @@ class Mlp(nn.Module):
 
 
 class Peer(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, profile: Profile):
         super().__init__()
+        config = profile.model
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         layers = [(Mamba2 if kind == "S" else Attention, Mlp) for kind in config.layer_kinds]
         self.layers = nn.Sequential(*(make(config) for pair in layers for make in pair))
-        self.norm_f = Norm(config.d_model)
+        self.norm_f = nn.RMSNorm(config.d_model, EPS)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of tokens, targets (b, t)."""

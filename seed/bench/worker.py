@@ -6,12 +6,13 @@ After its third step it prints one JSON line with the time and the first loss. F
 its input it runs WARM_UP_STEPS steps and n more, and prints the seconds of the latter as a JSON
 list. At the end of its input it prints its peak memory.
 """
+import importlib
 import json
 import sys
 import time
-import typing
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -40,19 +41,11 @@ def seed_step(profile: Profile, threads: int) -> Step:
     return lambda: learner.step(data, LR).loss
 
 
-def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool) -> Step:
+def torch_step(profile: Profile, threads: int, module: str, compiled: bool) -> Step:
     import torch
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    peer: typing.Any
-    if architecture == "delta":
-        from seed.bench import torch_delta
-        from seed.wavecore.model import init_params
-        peer = torch_delta.Peer(profile.model, init_params(profile.model, profile.train.seed),
-                                profile.train.seq_len)
-    else:
-        from seed.bench import torch_mamba2
-        peer = torch_mamba2.Peer(profile.model)
+    peer = importlib.import_module(f"seed.bench.{module}").Peer(profile)
     params = list(peer.parameters())
     config = profile.train
     optim = torch.optim.AdamW(params, lr=LR, betas=(config.beta1, config.beta2), eps=config.eps,
@@ -73,16 +66,13 @@ def torch_step(profile: Profile, threads: int, architecture: str, compiled: bool
 def matmul_step(profile: Profile, threads: int) -> Step:
     """Only the products with weight matrices, forward and backward, by numpy's OpenBLAS."""
     from seed.wavecore.layout import blocks
-    rows = profile.train.batch_size * profile.train.seq_len
-    shapes = [a.shape for block in blocks(profile.model) for a in block.arrays
-              if a.matrices or block.kind == "embedding"]  # the embedding as the head
-    rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype(np.float32)
+    rows, rng = profile.train.batch_size * profile.train.seq_len, np.random.default_rng(0)
     work = []
-    for n, k in shapes:
-        x, w, dy = normal(rows, k), normal(n, k), normal(rows, n)
+    for array in [a for block in blocks(profile.model) for a in block.arrays
+                  if a.matrices or block.kind == "embedding"]:  # the embedding as the head
+        n, k = array.shape
+        x, w, dy = (rng.standard_normal(shape, np.float32)
+                    for shape in ((rows, k), (n, k), (rows, n)))
         work.append((x, w, dy, np.empty_like(dy), np.empty_like(x), np.empty_like(w)))
 
     def step() -> float:
@@ -97,11 +87,21 @@ def matmul_step(profile: Profile, threads: int) -> Step:
 CONTENDERS: dict[str, Callable[[Profile, int], Step]] = {
     "seed": seed_step,
     "matmul": matmul_step,
-    "torch eager": lambda p, n: torch_step(p, n, "delta", False),
-    "torch compile": lambda p, n: torch_step(p, n, "delta", True),
-    "mamba2 eager": lambda p, n: torch_step(p, n, "mamba2", False),
-    "mamba2 compile": lambda p, n: torch_step(p, n, "mamba2", True),
-}
+    **{f"{name} {mode}": partial(torch_step, module=module, compiled=mode == "compile")
+       for name, module in (("torch", "torch_delta"), ("mamba2", "torch_mamba2"))
+       for mode in ("eager", "compile")}}
+
+
+def timed(step_fn: Callable[[], object], warm_up_steps: int, n: int) -> list[float]:
+    """Seconds of each of n steps, after some that are not timed."""
+    for _ in range(warm_up_steps):
+        step_fn()
+    seconds = []
+    for _ in range(n):
+        start = time.perf_counter()
+        step_fn()
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def main() -> None:
@@ -110,14 +110,7 @@ def main() -> None:
     losses = [step() for _ in range(3)]
     print(json.dumps({"third_step_at": time.time(), "loss": losses[0]}), flush=True)
     for line in sys.stdin:
-        seconds = []
-        for _ in range(WARM_UP_STEPS):
-            step()
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - start)
-        print(json.dumps(seconds), flush=True)
+        print(json.dumps(timed(step, WARM_UP_STEPS, int(line))), flush=True)
     print(json.dumps({"peak_rss_mb": tree_mb()[1].value}), flush=True)
 
 

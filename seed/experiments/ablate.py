@@ -20,14 +20,14 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import seed
-from seed.curriculum.state import LAST, grade_of
+from seed.curriculum.state import grade_of
 from seed.storage import RunDir, metrics
 
 LOSS_STEPS = 200   # last steps whose mean loss is reported; their items are new
 
 
 class Trained(NamedTuple):
-    """One run: exact match in 0..1 of every holdout and extrapolation level, and its last loss."""
+    """One run: exact match in 0..1 of every level, and its last loss."""
     holdout: list[dict[str, Any]]
     extrapolation: list[dict[str, Any]]
     loss: float
@@ -40,7 +40,8 @@ def accuracy(scores: Sequence[dict[str, Any]], grade: int | None = None) -> floa
     return mean(means) if means else float("nan")
 
 
-def run(command: str, run_dir: RunDir, options: Sequence[str]) -> dict[str, Any]:
+def run(command: str, run_dir: RunDir, *options: str) -> dict[str, Any]:
+    """What a command of `seed` reports; ends this process if it fails."""
     done = subprocess.run([sys.executable, "-m", "seed", command, "--run-dir", str(run_dir),
                            "--json", *options], stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -48,11 +49,9 @@ def run(command: str, run_dir: RunDir, options: Sequence[str]) -> dict[str, Any]
     return json.loads(done.stdout)
 
 
-def train(run_dir: RunDir, options: Sequence[str], variant: str, threads: int) -> Trained:
-    sets = [part for text in variant.split() for part in ("--set", text)]
-    budget = ["--threads", str(threads)]
-    run("train", run_dir, [*options, *sets, *budget])
-    report = run("eval", run_dir, budget)
+def train(run_dir: RunDir, options: Sequence[str], threads: int) -> Trained:
+    run("train", run_dir, *options)
+    report = run("eval", run_dir, f"--threads={threads}")
     losses = [line["loss"] for line in metrics.read(run_dir.metrics, "step")]
     return Trained(report["holdout"], report["extrapolation"], mean(losses[-LOSS_STEPS:]))
 
@@ -68,10 +67,9 @@ def version() -> str:
 
 def table(results: dict[str, list[Trained]]) -> str:
     """One line a variant: means over its seeds; of the holdout also the least and the most."""
-    grades = [g for g in range(1, LAST + 1)
-              if any(grade_of(score["task"]) == g
-                     for runs in results.values() for score in runs[0].holdout)]
-    width = max(len(name) for name in [*results, "variant", "as in the profile"])
+    grades = sorted({grade_of(score["task"]) for runs in results.values()
+                     for score in runs[0].holdout} - {0})
+    width = max(len(name) for name in [*results, "as in the profile"])
     lines = [f"{'variant':<{width}}  seeds    loss  holdout %   least -  most"
              + "".join(f"   grade {g}" for g in grades) + "   longer"]
     for name, runs in results.items():
@@ -85,30 +83,40 @@ def table(results: dict[str, list[Trained]]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="seed.experiments.ablate",
-                                     description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("variants", nargs="+", metavar="VARIANT")
-    parser.add_argument("--profile", default="toy")
-    parser.add_argument("--set", action="append", default=[], dest="overrides",
-                        metavar="a.b=value", help="for every variant")
+def make_parser(name: str, description: str, profile: str) -> argparse.ArgumentParser:
+    """The flags of an experiment that trains brains for equal steps or equal time."""
+    parser = argparse.ArgumentParser(prog=f"seed.experiments.{name}", description=description)
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int)
-    length.add_argument("--minutes", type=float, help="equal time instead of equal steps")
-    parser.add_argument("--seeds", type=int, default=3)
+    length.add_argument("--steps", type=int, help="of each brain")
+    length.add_argument("--minutes", type=float, help="of each brain, instead of --steps")
+    parser.add_argument("--profile", default=profile)
+    parser.add_argument("--set", action="append", default=[], dest="overrides",
+                        metavar="a.b=value", help="for all brains")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/ablate"))
+    parser.add_argument("--out", type=Path, default=Path("runs") / name)
+    return parser
+
+
+def budget(args: argparse.Namespace) -> list[str]:
+    length = f"--steps={args.steps}" if args.steps else f"--minutes={args.minutes}"
+    return [length, f"--threads={args.threads}"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser("ablate", __doc__.splitlines()[0], profile="toy")
+    parser.add_argument("variants", nargs="+", metavar="VARIANT")
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args(argv)
-    end = f"--steps={args.steps}" if args.steps else f"--minutes={args.minutes}"
     results: dict[str, list[Trained]] = {}
     for number in range(args.seeds):
         for variant in args.variants:
+            sets = [*args.overrides, *variant.split()]
             place = re.sub(r"[^\w.=-]+", "_", " ".join(
-                [args.profile, end[2:], *args.overrides, variant, str(number), version()]))
-            options = ["--profile", args.profile, end, f"--seed={number}",
-                       *(f"--set={text}" for text in args.overrides)]
-            results.setdefault(variant, []).append(
-                train(RunDir(args.out / place), options, variant, args.threads))
+                [args.profile, budget(args)[0][2:], *sets, str(number), version()]))
+            options = ["--profile", args.profile, f"--seed={number}", *budget(args),
+                       *(f"--set={text}" for text in sets)]
+            trained = train(RunDir(args.out / place), options, args.threads)
+            results.setdefault(variant, []).append(trained)
             print(f"{table(results)}\n", flush=True)
     return 0
 

@@ -11,19 +11,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from seed.config import Profile, load_profile
 from seed.errors import StopReason
-from seed.experiments.ablate import accuracy, run
+from seed.experiments.ablate import accuracy, budget, make_parser, run
 from seed.storage import RunDir
 
 SHAPE = ("d_model", "n_layers", "d_ff")
 
 
 def scratch(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
-    run("train", run_dir, ["--profile", args.profile, f"--seed={seed}", *budget(args),
-                           *(f"--set={text}" for text in args.overrides)])
+    run("train", run_dir, "--profile", args.profile, f"--seed={seed}", *budget(args),
+        *(f"--set={text}" for text in args.overrides))
 
 
 def grown(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
@@ -34,8 +33,8 @@ def grown(run_dir: RunDir, args: argparse.Namespace, seed: int) -> None:
     newest = run_dir.load_newest(lambda text: None)
     if not newest or newest.meta["profile"]["model"] != asdict(large.model):
         train_small(run_dir, args, large, newest.meta["elapsed_s"] if newest else 0.0)
-        run("grow", run_dir, [f"--to={args.profile}"])
-    run("train", run_dir, budget(args))
+        run("grow", run_dir, f"--to={args.profile}")
+    run("train", run_dir, *budget(args))
 
 
 def train_small(run_dir: RunDir, args: argparse.Namespace, large: Profile,
@@ -58,25 +57,11 @@ def train_small(run_dir: RunDir, args: argparse.Namespace, large: Profile,
                  f"learning rate fell before, use a smaller --at")
 
 
-def budget(args: argparse.Namespace) -> list[str]:
-    length = f"--steps={args.steps}" if args.steps else f"--minutes={args.minutes}"
-    return [length, f"--threads={args.threads}"]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="seed.experiments.growth",
-                                     description=(__doc__ or "").splitlines()[0])
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="of each brain")
-    length.add_argument("--steps", type=int, help="of each brain")
-    parser.add_argument("--profile", default="seed")
+    parser = make_parser("growth", __doc__.splitlines()[0], profile="seed")
     parser.add_argument("--small", default="toy", help="profile of the shape before growth")
     parser.add_argument("--at", type=float, default=0.3, help="fraction of the run before growth")
-    parser.add_argument("--set", action="append", default=[], dest="overrides",
-                        metavar="a.b=value", help="for all brains")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/growth"))
     args = parser.parse_args(argv)
     if not 0 < args.at < 1:
         parser.error(f"--at is {args.at}: use more than 0 and less than 1")
@@ -87,13 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             scores = run_dir.path / "eval.json"
             if not scores.exists():
                 kind(run_dir, args, seed)
-                scores.write_text(json.dumps(
-                    run("eval", run_dir, [f"--threads={args.threads}"])), encoding="utf-8")
+                report = run("eval", run_dir, f"--threads={args.threads}")
+                scores.write_text(json.dumps(report), encoding="utf-8")
             report = json.loads(scores.read_text(encoding="utf-8"))
             print(f"{seed:<6}{kind.__name__:<9}{report['step']:>7,}"
                   f"{report['calibration']['loss']:>14.4f}"
-                  f"{100 * accuracy(report['holdout']):>11.1f}",
-                  flush=True)
+                  f"{100 * accuracy(report['holdout']):>11.1f}", flush=True)
     return 0
 
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
@@ -33,15 +32,14 @@ def main() -> None:
         brain = TrainedBrain.load(args.run_dir, args.threads)
     except ConfigError as error:
         parser.error(str(error))
-    dataset = Dataset(brain.profile.curriculum, brain.profile.identity, 0)
-    without = [name for name in args.tasks
-               if name not in dataset.tasks or not dataset.tasks[name].extrapolates]
-    if without:
-        parser.error(f"--tasks {without[0]}: no extrapolation level; use tasks of the brain "
-                     f"that have one, such as parity")
-    longer = {name: len(dataset.tasks[name].levels) + 1 for name in args.tasks}
-    items = by_length(dataset.beyond(longer, args.items))
-    print(table(brain.scores(items, dataset)).replace("level", "bytes"))
+    tasks = brain.dataset.tasks
+    for name in args.tasks:
+        if name not in tasks or not tasks[name].extrapolates:
+            parser.error(f"--tasks {name}: no extrapolation level; use tasks of the brain that "
+                         f"have one, such as parity")
+    levels = {name: tasks[name].levels.stop for name in args.tasks}
+    items = by_length(brain.dataset.beyond(levels, args.items))
+    print(table(brain.scores(items)).replace("level", "bytes"))
 
 
 if __name__ == "__main__":

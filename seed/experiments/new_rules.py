@@ -8,16 +8,15 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.evaluation import TrainedBrain
+from seed.experiments.ablate import accuracy, run
 from seed.storage import RunDir
 
 UNSEEN_PAIRS = 1000   # of each evaluation
@@ -34,43 +33,30 @@ def examples(sign: str, seed: int) -> list[tuple[str, str]]:
     return [(f"{a}{sign}{b}=", RULES[sign](a, b)) for a, b in pairs]
 
 
-def evaluate(run_dir: RunDir, threads: int, data: Path,
-             pairs: Sequence[tuple[str, str]]) -> float:
+def evaluate(run_dir: RunDir, threads: int, data: Path, pairs: list[tuple[str, str]]) -> float:
     """Exact match over pairs of prompt and answer, in 0..1."""
     brain = TrainedBrain.load(run_dir, threads)
-    alone = replace(brain.profile.curriculum, tasks={str(data): 1.0})
-    dataset = Dataset(alone, brain.profile.identity, 0)
+    dataset = Dataset(replace(brain.profile.curriculum, tasks={str(data): 1.0}), {}, 0)
     items = [Item(str(data), 1, prompt.encode(), answer.encode()) for prompt, answer in pairs]
     score, = brain.scores(items, dataset)
     return score.accuracy
 
 
-def adapt(run_dir: RunDir, data: Path, options: Sequence[str]) -> tuple[float, float]:
+def adapt(run_dir: RunDir, data: Path, options: Sequence[str]) -> list[float]:
     """Exact match of the old tasks before and after, mean of the tasks' means over their levels."""
-    done = subprocess.run([sys.executable, "-m", "seed", "adapt", "--run-dir", str(run_dir),
-                           "--data", str(data), "--json", *options], stdout=subprocess.PIPE,
-                          text=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    report = json.loads(done.stdout)
-
-    def accuracy(scores: list[dict]) -> float:
-        names = {s["task"] for s in scores} - {str(data)}
-        return mean(mean(s["accuracy"] for s in scores if s["task"] == name)
-                    for name in sorted(names))
-    return accuracy(report["before"]), accuracy(report["after"])
+    report = run("adapt", run_dir, f"--data={data}", *options)
+    return [accuracy([score for score in report[when] if score["task"] != str(data)])
+            for when in ("before", "after")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="seed.experiments.new_rules",
-                                     description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run-dir", type=Path, required=True, help="of a trained brain")
     parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="a new directory")
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args, options = parser.parse_known_args(argv)   # the rest goes to seed adapt
-    options += [f"--threads={args.threads}"]
     if args.out.exists():
         parser.error(f"--out {args.out} exists: name another directory, or remove it")
     parent = RunDir(args.run_dir)
@@ -87,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             data.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n"
                                     for p, a in pairs[:args.examples]), encoding="utf-8")
             first = evaluate(folder, args.threads, data, unseen)
-            old = adapt(folder, data, options)
+            old = adapt(folder, data, [f"--threads={args.threads}", *options])
             after = evaluate(folder, args.threads, data, unseen)
             print(f"{'12' + sign + '34':<10}{seed:>5}{100 * first:>10.1f}{100 * after:>10.1f}"
                   f"{100 * old[0]:>11.2f} -> {100 * old[1]:>5.2f}", flush=True)
