@@ -41,7 +41,7 @@ def trained_like() -> dict[str, np.ndarray]:
     return params
 
 
-@pytest.mark.parametrize("d_model", [64, 96, 512])
+@pytest.mark.parametrize("d_model", [64, 96, pytest.param(512, marks=pytest.mark.long)])
 def test_the_small_stream_of_a_new_brain_grows_as_well(d_model):
     """The eps of its norms is not small beside it: it has to shrink with the mean over channels."""
     small, large = SMALL, dataclasses.replace(SMALL, d_model=d_model)

@@ -10,13 +10,16 @@ import pytest
 
 from seed.config import load_profile, to_toml
 from seed.curriculum.state import LAST
+from seed.resize import growth_schedule
 from seed.resize.growth_schedule import Plateau, next_profile
 from seed.resize.size_search import LADDER
 from seed.resize.trial import Size
 from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics
+from seed.training.stop_signals import StopSignals
 from tests.support.small_run import seed, wait_until
-from tests.support.trials import GROWING, TOY, known_search, train_growing_command
+from tests.support.trials import (GROWING, TOY, grow_quickly, known_search,
+                                  train_growing_command)
 
 ENDLESS = (lambda profile: float("inf"))   # steps that are left
 
@@ -84,39 +87,44 @@ def test_it_does_not_grow_into_what_the_time_cannot_train():
     assert next_profile(profile, limit, lambda _: 0.99 * needed_steps, 60) is None
 
 
-def assert_killed_growth_ends_with_the_same_bits(command, whole, killed, steps: int) -> None:
-    """Kills one of two growths as it grows. By steps, so that no clock decides."""
-    with open(killed / "log", "w") as log:
-        process = subprocess.Popen(command(killed), stdout=log, stderr=log)
-    metrics = killed / "metrics.jsonl"
-    wait_until(lambda: metrics.exists() and '"grow"' in metrics.read_text(), process)
+def assert_killed_growth_has_the_bits_of(whole: RunDir, command: list[str], killed: RunDir,
+                                         steps: int) -> None:
+    """Kills a growth as it grows, and lets it resume. By steps, so that no clock decides."""
+    with open(killed.path / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_until(lambda: killed.metrics.exists() and '"grow"' in killed.metrics.read_text(), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    ends = [subprocess.run(command(run_dir), capture_output=True, text=True, timeout=600)
-            for run_dir in (killed, whole)]
-    assert [done.returncode for done in ends] == [0, 0], ends[0].stderr + ends[1].stderr
-    assert RunDir(whole).checkpoint.read_bytes() == RunDir(killed).checkpoint.read_bytes()
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert whole.checkpoint.read_bytes() == killed.checkpoint.read_bytes()
+    rows = [json.loads(line) for line in killed.metrics.read_text().splitlines()]
     assert [row["parameters"] for row in rows if row["kind"] == "grow"] == [[234680, 334816]]
     assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, steps + 1))
-    brain, limit = (load_profile(str(killed / name)) for name in ("brain.toml", "limit.toml"))
+    brain, limit = (load_profile(str(path)) for path in (
+        killed.grown_profile, killed.limit_profile))
     assert Size.of(brain) == (64, 6, 1, 32) == Size.of(limit)
-    assert checkpoint.read(RunDir(killed).checkpoint).meta["profile"]["model"]["n_layers"] == 6
+    assert checkpoint.read(killed.checkpoint).meta["profile"]["model"]["n_layers"] == 6
 
 
-def test_a_growth_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path):
-    assert_killed_growth_ends_with_the_same_bits(
-        lambda run_dir: [sys.executable, "-m", "tests.support.trials", str(run_dir), "130"],
-        known_search(tmp_path / "whole"), known_search(tmp_path / "killed"), 130)
+def test_a_growth_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path, monkeypatch):
+    """As one within a single process, too."""
+    whole, killed = (RunDir(known_search(tmp_path / name)) for name in ("whole", "killed"))
+    monkeypatch.setattr(StopSignals, "watch", lambda self: self)
+    for name in ("WINDOW_STEPS", "CHECK_EVERY_STEPS", "MIN_LOSS_FALL"):   # to be restored
+        monkeypatch.setattr(growth_schedule, name, getattr(growth_schedule, name))
+    assert grow_quickly(whole, 130).finished
+    assert_killed_growth_has_the_bits_of(
+        whole, [sys.executable, "-m", "tests.support.trials", str(killed), "130"], killed, 130)
 
 
 @pytest.mark.long
 def test_a_killed_growth_by_the_command_line_ends_with_the_same_bits_and_a_report(tmp_path):
-    killed = known_search(tmp_path / "killed")
-    assert_killed_growth_ends_with_the_same_bits(
-        lambda run_dir: train_growing_command(run_dir, "--steps=1300"),
-        known_search(tmp_path / "whole"), killed, 1300)
-    page = (killed / "report.html").read_text()
+    whole, killed = (RunDir(known_search(tmp_path / name)) for name in ("whole", "killed"))
+    subprocess.run(train_growing_command(whole.path, "--steps=1300"), check=True)
+    assert_killed_growth_has_the_bits_of(
+        whole, train_growing_command(killed.path, "--steps=1300"), killed, 1300)
+    page = killed.report.read_text()
     assert "<h2>Size search</h2>" in page and "334,816 parameters" in page
     assert "1 steps were not finite" in page
 

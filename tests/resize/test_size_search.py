@@ -123,10 +123,9 @@ def test_trials_are_remembered_and_judged_again_by_other_limits(tmp_path):
 
     def trial_of(size: Size) -> Trial:
         peak = sum(estimate_mb(size.apply_to(TOY), 2).values())
-        trial = stable_trial(size, peak_mb=min(peak, limit_mb), step_s=1e-4 * peak,
-                             memory_limit_mb=limit_mb)
-        return trial if peak <= limit_mb else stable_trial(
-            size, **{**vars(trial), "outcome": Outcome.OUT_OF_MEMORY, "message": "over 400 MB"})
+        killed = {"outcome": Outcome.OUT_OF_MEMORY, "message": "over 400 MB"}
+        return stable_trial(size, peak_mb=min(peak, limit_mb), step_s=1e-4 * peak,
+                            memory_limit_mb=limit_mb, **(killed if peak > limit_mb else {}))
 
     def search(seconds=60.0, **limits) -> SizeSearch:
         return SizeSearch(TOY, 2, WIDE._replace(memory_mb=limit_mb)._replace(**limits),
@@ -260,7 +259,8 @@ def test_a_size_with_which_the_board_goes_down_twice_is_not_tried_for_ever(tmp_p
     """The search is killed as by the board, and resumes in another boot of a name space."""
     def booted(name: str) -> list[str]:
         (tmp_path / name).write_text(f"{name}\n")
-        return ["unshare", "-rm", "sh", "-c", BOOT, "sh", str(tmp_path / name), *scale(tmp_path)]
+        return ["unshare", "-rm", "sh", "-c", BOOT, "sh", str(tmp_path / name),
+                *scale(tmp_path, "--trial-seconds=600")]   # longer than it lives
 
     for name in ("first", "first", "second"):   # killed in the same boot: no board went down
         process = subprocess.Popen(booted(name), stderr=subprocess.DEVNULL, cwd=ROOT)
@@ -276,7 +276,7 @@ def test_a_size_with_which_the_board_goes_down_twice_is_not_tried_for_ever(tmp_p
 
 
 def test_the_only_size_is_found_and_its_profile_is_written(tmp_path):
-    done = run(scale(tmp_path, *ONE_SIZE, fake=False))
+    done = run(scale(tmp_path, *ONE_SIZE, "--trial-seconds=4", fake=False))
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     row, = report["ladder"]
@@ -284,7 +284,7 @@ def test_the_only_size_is_found_and_its_profile_is_written(tmp_path):
     assert read_ladder(RunDir(tmp_path)) == report["ladder"]
     assert Size.of(load_profile(str(RunDir(tmp_path).limit_profile))) == (64, 4, 1, 32)
     text = run([part for part in scale(tmp_path, *ONE_SIZE) if part != "--json"]).stdout
-    assert f" {row['peak_mb']:,.0f} MB (predicted " in text and ": the ladder ends here" in text
+    assert f" {row['peak_mb']:,.0f} MB (predicted " in text and "the ladder ends here" in text
 
 
 @pytest.mark.long
@@ -355,11 +355,14 @@ t=50000; echo $t >/sys/class/thermal/thermal_zone0/temp
 """
 
 
-@pytest.mark.parametrize("end, code, low, high", [(200, 2, 75, 600), (68, 0, 66, 73)])
-def test_heat_that_rises_is_a_fault_unless_it_ends_in_time(tmp_path, end, code, low, high):
-    """On a real sensor file of a name space of its own: 3.6 C a second from 50 C."""
-    done = run(scale(tmp_path, *ONE_SIZE, "--trial-seconds=1.5"), "unshare", "-rm", "sh", "-c",
-               HEAT, "sh", str(tmp_path / "trial/metrics.jsonl"), str(1000 * end))
+@pytest.mark.parametrize("end, seconds, code, low, high", [
+    (200, 1.5, 2, 75, 600), (68, 6, 0, 66, 73)])
+def test_heat_that_rises_is_a_fault_unless_it_ends_in_time(tmp_path, end, seconds, code, low,
+                                                           high):
+    """On a real sensor file of a name space of its own: 3.6 C a second from 50 C, or slower on a
+    busy machine; a trial lasts up to five times its seconds."""
+    done = run(scale(tmp_path, *ONE_SIZE, f"--trial-seconds={seconds}"), "unshare", "-rm", "sh",
+               "-c", HEAT, "sh", str(tmp_path / "trial/metrics.jsonl"), str(1000 * end))
     assert done.returncode == code, done.stderr
     assert ("temperature would settle at" in done.stderr) == bool(code), done.stderr
     row = json.loads(RunDir(tmp_path).trial_log.read_text())

@@ -85,7 +85,7 @@ def test_a_real_trial_measures_a_brain_and_does_not_read_the_parent_it_was_shrun
     """The parent is large and slow, and may be gone."""
     monkeypatch.setattr(RunDir, "kernel_cache", lambda self, cpu="": Path(os.environ["CACHEDB"]))
     child = load_profile("toy", ["curriculum.tasks={copy=1.0}", "distill.parent=gone"])
-    result = run_trial(child, SMALL, 1, 1.0, 1000.0, RunDir(tmp_path / "trial"))
+    result = run_trial(child, SMALL, 1, 2.0, 1000.0, RunDir(tmp_path / "trial"))
     assert (result.outcome, result.message) == (Outcome.FINISHED, "")
     assert result.steps >= trial_watch.MIN_TREND_STEPS and 0 < result.step_s < 10
     assert 50 < result.peak_mb < 1000 and result.first_loss and result.skipped_steps == 0
