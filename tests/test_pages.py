@@ -16,7 +16,6 @@ import pytest
 
 from seed.__main__ import COMMANDS, make_parser
 from seed.config import load_profile, overridden
-from seed.experiments import results
 
 ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
@@ -236,18 +235,3 @@ def test_other_pages_have_no_measured_figures():
     for page in DOCS:
         if page not in (RESULTS, LOG):
             assert not measured.search(re.sub(r"\(LOG\.md#[^)]*\)", "", prose(page))), page
-
-
-def test_each_table_of_the_results_can_be_measured_again(tmp_path):
-    names = re.findall(r"<!-- table: (\S+) -->", text_of(RESULTS))
-    assert sorted(names) == sorted(results.TABLES)
-    page = tmp_path / "results.md"
-    page.write_text("before\n<!-- table: profiles -->\nold\n<!-- end -->\nafter\n",
-                    encoding="utf-8")
-    assert results.main(["profiles", "--page", str(page)]) == 0
-    measured = text_of(page)
-    assert measured.startswith("before\n<!-- table: profiles -->\n")
-    assert measured.endswith("\n<!-- end -->\nafter\n")
-    assert "old" not in measured
-    assert re.search(r"20\d\d-\d\d-\d\d, commit \w+.*`python -m seed info", measured)
-    assert "| `seed` | 737,168 |" in measured

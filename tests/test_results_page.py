@@ -28,3 +28,9 @@ def test_a_table_is_measured_again_and_the_rest_of_the_page_stays(tmp_path):
 def test_a_table_that_is_not_there_is_refused():
     done = results("speed")
     assert done.returncode == 2 and "no table speed" in done.stderr
+
+
+def test_every_table_of_the_page_can_be_measured():
+    names = re.findall(r"<!-- table: ([\w-]+) -->", PAGE.read_text())
+    listed = re.search(r"TABLE {2,}(.*?) \(default", results("--help").stdout, re.DOTALL)[1]
+    assert sorted(names) == sorted(re.split(r",\s+", listed))

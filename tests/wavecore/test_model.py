@@ -79,6 +79,7 @@ def test_the_recurrence_is_its_equation(transition):
         assert np.abs(last[i, j] - S).max() < 1e-9
 
 
+@pytest.mark.long   # by default: each kernel beside its operation, the model beside the oracle
 def test_loss_and_every_gradient_equal_the_plain_model():
     params = init_params(SMALL, 1)
     tokens, targets = random_tokens(2, 3), random_tokens(2, 4)[:, 1:].copy()
