@@ -1,4 +1,8 @@
-"""From a checkpoint to a verified TFLite file. The same checkpoint gives the same bytes."""
+"""From a checkpoint to a verified TFLite file. The same checkpoint gives the same bytes.
+
+The file holds the signatures `step`, `reset` and `prefill_T` with their states (graph.py), and as
+metadata the profile, states, vocabulary, the checkpoint's sha256 and the verified scores.
+"""
 import dataclasses
 import json
 import tempfile

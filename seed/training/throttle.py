@@ -1,4 +1,7 @@
-"""Carries out the governor's decisions: polls the sensors, sleeps for the duty cycle, waits."""
+"""What pauses a hot run: polls the sensors, sleeps for the duty cycle, waits while it is too hot.
+
+seed/governor.py decides; Session.service_requests (run_state.py) waits between training steps.
+"""
 from collections.abc import Callable
 
 from seed.config import GovernorConfig
