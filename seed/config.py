@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from seed.errors import ConfigError
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
+L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
 BASE = "base.toml"        # the tasks and the identity that every profile inherits
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
 NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}

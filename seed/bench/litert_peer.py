@@ -14,12 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seed.config import ModelConfig
+from seed.config import L2_EPS, ModelConfig
 from seed.export.reference import Reference
 from seed.evaluation import TrainedBrain
 from seed.storage.checkpoint import read
-
-L2_EPS = 1e-6
 
 
 class Step(torch.nn.Module):

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seed.config import ModelConfig
+from seed.config import L2_EPS, ModelConfig
 from seed.errors import ConfigError
 from seed.export.flatbuffer import Model, Tensor
 from seed.export.operations import LITERT, Operations
-from seed.export.reference import L2_EPS
 
 MAX_PREFILL = 64
 MASKED = -30000.0  # added to the score of a slot that holds no key yet

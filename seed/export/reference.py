@@ -5,9 +5,8 @@ Dimension letters as in `wavecore/model.py`, for a batch of one.
 """
 import numpy as np
 
-from seed.config import ModelConfig
+from seed.config import L2_EPS, ModelConfig
 
-L2_EPS = 1e-6
 STRETCH = 1.1  # of the rectified sigmoid that gives beta: clipped to 0..1
 
 

@@ -1,4 +1,4 @@
-"""The fast blocks: C kernels specialised by shape, called like their plain operations.
+"""The kernels of the blocks: C specialised by shape, called like the operations of model.py.
 
 The sizes of all buffers are computed here; the kernels get them, and the constants below, as text
 (kernel_source.py).
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from tinygrad import Tensor, dtypes
 
-from seed.config import ModelConfig
+from seed.config import L2_EPS, ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
 from seed.wavecore.layout import KINDS, Block, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
-from seed.wavecore.model import HIDDEN_SCORE, L2_EPS, SIGMOID_STRETCH, rope_table
+from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
 from seed.wavecore.tinygrad_seam import LaunchFn, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time

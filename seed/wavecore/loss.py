@@ -1,4 +1,4 @@
-"""The loss in plain operations: cross-entropy over bytes, and distillation from soft targets."""
+"""Reference implementation of the loss: cross-entropy, and distillation from soft targets."""
 from typing import NamedTuple
 
 from tinygrad import Tensor
@@ -7,14 +7,14 @@ MIN_NORMAL = 1.17549435e-38   # the least normal float32
 
 
 class SoftTargets(NamedTuple):
-    """A teacher's distribution over each next byte: its k likeliest, all others as one.
+    """A parent's distribution over each next byte: its k likeliest, all others as one.
 
-    Where topk_ids[..., 0] < 0 there is none. `temperature` T divides the logits of teacher and
-    student; the loss is (1 - alpha) of the hard one and alpha T^2 of the soft one, so that
+    Where topk_ids[..., 0] < 0 there is none. `temperature` T divides the logits of parent and
+    child; the loss is (1 - alpha) of the hard one and alpha T^2 of the soft one, so that
     gradients keep their size at every T (Hinton et al. 1503.02531, section 2.1).
     """
     topk_ids: Tensor     # (b, t, k) int32, distinct; < 0 is unused
-    topk_probs: Tensor   # (b, t, k), softmax(teacher's logits / T) there
+    topk_probs: Tensor   # (b, t, k), softmax(parent's logits / T) there
     temperature: float
     alpha: float
 

@@ -34,9 +34,9 @@ stored under k (Grazzi et al. 2411.12537).
     dt_bias                                  evenly over the heads, dt_bias_min..dt_bias_max: a head
                                              starts by forgetting softplus(dt_bias) a byte
 
-The plain operations below are the specification: slow, readable, on any tinygrad device. A model
-runs their fast twins, the C kernels of fast.py, unless it is made with `plain=True`; tests hold
-that both agree, gradients included. The loss is in loss.py.
+The operations below are the reference implementation, on any tinygrad device. A model runs the C
+kernels of fast.py instead, unless it is made with `reference=True`; tests hold that both agree,
+gradients included. The loss is in loss.py.
 """
 import typing
 from collections.abc import Callable
@@ -45,13 +45,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tinygrad import Tensor
 
-from seed.config import ModelConfig
+from seed.config import L2_EPS, ModelConfig
 from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
 from seed.wavecore.tinygrad_seam import buffer_view, copy_into, install
 
-L2_EPS = 1e-6
 SIGMOID_STRETCH = 1.1
 HIDDEN_SCORE = -1e30       # of a slot that a query does not see
 MAX_ONE_THREAD_ROWS = 32   # b * t up to which a team of threads costs more than it brings
@@ -223,12 +222,12 @@ def _init(config: ModelConfig, kind: str, array: layout.Array,
 
 
 class WaveCore:
-    """The model. `plain`: by the operations above instead of the kernels."""
+    """The model. `reference`: by the operations above instead of the kernels."""
 
     def __init__(self, config: ModelConfig, params: dict[str, np.ndarray], threads: int = 1,
-                 plain: bool = False):
+                 reference: bool = False):
         install()   # without its patches a kernel may jump to a wrong place
-        self.config, self.threads, self.plain = config, threads, plain
+        self.config, self.threads, self.reference = config, threads, reference
         self.blocks = layout.blocks(config)
         self.packed: dict[str, Tensor] = {
             block.name: Tensor(np.zeros(block.size, np.float32)).realize() for block in self.blocks}
@@ -260,7 +259,7 @@ class WaveCore:
         """tokens (b, t) int32 to logits (b, t, v) and the state after them."""
         x, state = self._stack(tokens, state)
         gain, table = self._head_weights()
-        if self.plain:
+        if self.reference:
             return tied_head(self.config, x, gain, table), state
         b, t = _shape(tokens)
         return self._kernels("head", b, t).logits(x, gain, table).reshape(b, t, -1), state
@@ -273,7 +272,7 @@ class WaveCore:
         """
         x, state = self._stack(tokens, state)
         gain, table = self._head_weights()
-        if self.plain:
+        if self.reference:
             logits = tied_head(self.config, x, gain, table)
             return cross_entropy(logits, targets, inv_count, soft), state
         loss_fn = self._kernels("head", *_shape(tokens)).loss
@@ -284,7 +283,7 @@ class WaveCore:
         b, t = _shape(x[..., 0])
         kind = dict(layout.halves(self.config, layer))[half]
         state = self._init_state(kind, b) if half == "mixer" else ()
-        rows = x if self.plain else x.reshape(b * t, -1)
+        rows = x if self.reference else x.reshape(b * t, -1)
         return self._apply(kind, f"layers.{layer}.{half}", b, t, rows, *state)[0].reshape(x.shape)
 
     def _head_weights(self) -> tuple[Tensor, Tensor]:
@@ -292,11 +291,11 @@ class WaveCore:
         return self.packed["norm_f"], self.packed["embedding"].reshape(shape)
 
     def _stack(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Embedding and all layers. x is (b, t, d) in the plain model, else (b*t, d)."""
+        """Embedding and all layers. x is (b, t, d) for the reference, else (b*t, d)."""
         b, t = _shape(tokens)
         state = self.init_state(b) if state is None else state
         table, after = self._head_weights()[1], []
-        x = table[tokens] if self.plain else \
+        x = table[tokens] if self.reference else \
             self._kernels("embedding", b, t)(tokens.reshape(-1), table)
         for i, (letter, before) in enumerate(zip(self.config.layer_kinds, state, strict=True)):
             kind = layout.BLOCKS[letter]
@@ -309,7 +308,7 @@ class WaveCore:
                *state: Tensor) -> tuple[Tensor, ...]:
         """One block on x and the state that it carries, if any."""
         packed = self.packed[name]
-        if self.plain:
+        if self.reference:
             block = kind.block_fn(self.config, name)
             w = {a.name: packed[at:at + a.size].reshape(a.shape)
                  for a, at in zip(block.arrays, block.offsets().values())}
@@ -319,7 +318,7 @@ class WaveCore:
         return results if isinstance(results, tuple) else (results,)
 
     def _kernels(self, kind: str, b: int, t: int) -> Any:
-        from seed.wavecore import fast   # which imports this file: its kernels' specification
+        from seed.wavecore import fast   # which imports this file
         threads = self.threads if b * t > MAX_ONE_THREAD_ROWS else 1
         return fast.kernels_of(self.config, kind, b, t, threads)
 

@@ -1,4 +1,4 @@
-"""The optimizer in numpy: slow, and what its kernels are tested against."""
+"""Reference implementation of the optimizer, in numpy."""
 import numpy as np
 
 from seed.config import TrainConfig

@@ -1,4 +1,4 @@
-"""The numpy reference, which judges exported files, against the trainer's plain operations."""
+"""The numpy reference, which judges exported files, against that of the trainer."""
 import numpy as np
 import pytest
 from tinygrad import Tensor
@@ -15,13 +15,13 @@ from tests.support.tflite import SMALL
                                        ["model.pattern=A"],
                                        ["model.pattern=S", "model.d_state=48"]],
                          ids=str)
-def test_the_numpy_reference_equals_plain_tinygrad(overrides):
-    """Two specifications, written independently."""
+def test_the_numpy_reference_equals_that_of_the_trainer(overrides):
+    """Two implementations, written independently."""
     profile = load_profile("toy", [*SMALL, "model.n_layers=2", "model.sliding_window=3",
                                    *overrides])
     params = brains.weights(profile)
     tokens = brains.some_bytes(4)
-    plain = WaveCore(profile.model, params, plain=True)(Tensor([tokens]))[0].numpy()[0]
+    expected = WaveCore(profile.model, params, reference=True)(Tensor([tokens]))[0].numpy()[0]
     reference = Reference(profile.model, params)
     logits = np.stack([reference.step(byte) for byte in tokens])
-    assert np.abs(logits - plain).max() < 1e-5 * np.ptp(plain)
+    assert np.abs(logits - expected).max() < 1e-5 * np.ptp(expected)

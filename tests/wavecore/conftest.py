@@ -1,4 +1,4 @@
-"""Plain operations are compiled as they stand: each runs once, and optimizing takes longer."""
+"""The reference is compiled as it stands: each operation runs once, and optimizing takes longer."""
 import pytest
 from tinygrad.helpers import Context
 

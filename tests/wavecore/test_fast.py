@@ -1,5 +1,5 @@
-"""Each kernel equals its plain-operations specification and a float64 oracle: values, carried state
-and every gradient, at every awkward size."""
+"""Each kernel equals its reference implementation and a float64 oracle: values, carried state and
+every gradient, at every awkward size."""
 import itertools
 
 import autograd
@@ -40,7 +40,7 @@ def random_case(kind: str, config: ModelConfig, b: int, t: int):
     return block, weights, normal(b, t, config.d_model), normal(b, t, config.d_model), states
 
 
-def by_plain_operations(kind, config, block, weights, x, dy, states):
+def by_reference(kind, config, block, weights, x, dy, states):
     """Outputs, gradients of x and the float states, gradients of the weights."""
     w = {name: realized(a) for name, a in weights.items()}
     x, states = realized(x), [realized(s) for s in states]
@@ -105,10 +105,10 @@ def assert_equal(actual, expected) -> None:
     ("ssm", 32, 1, 1, "delta"), ("ssm", 64, 3, 2, "delta"), ("ssm", 32, 2, 3, "diagonal"),
     pytest.param("ssm", 64, 2, 5, "diagonal", marks=pytest.mark.long),
 ])
-def test_a_kernel_equals_its_specification(kind, d_model, b, t, transition):
+def test_a_kernel_equals_its_reference(kind, d_model, b, t, transition):
     config = config_of(d_model, transition)
     case = random_case(kind, config, b, t)
-    assert_equal(by_kernel(kind, config, *case), by_plain_operations(kind, config, *case))
+    assert_equal(by_kernel(kind, config, *case), by_reference(kind, config, *case))
 
 
 WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)

@@ -1,4 +1,4 @@
-"""The optimizer's kernels equal plain operations, and those equal tinygrad's own optimizers."""
+"""The optimizer's kernels equal their reference, and that equals tinygrad's own optimizers."""
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ def run_optimizer(model: WaveCore, optim: Optimizer, grads: dict, loss: float) -
 
 
 def stepped(array: Array, p, g, moments, step: int, config: TrainConfig, d_model: int):
-    """One array and its moments after a step in float64, by the plain optimizer."""
+    """One array and its moments after a step in float64, by the reference."""
     if array.matrices and config.trainable == "no-matrices":
         return p, moments
     if not array.matrices:
@@ -42,7 +42,7 @@ def stepped(array: Array, p, g, moments, step: int, config: TrainConfig, d_model
 @pytest.mark.parametrize("name, trainable, d_model", [
     ("muon", "all", 32), ("muon", "all", 96), ("adamw", "all", 32), ("muon", "no-matrices", 32),
     ("adamw", "no-matrices", 32)])
-def test_the_optimizer_equals_the_plain_one_with_clipping(name, trainable, d_model):
+def test_the_optimizer_equals_its_reference_with_clipping(name, trainable, d_model):
     config = TrainConfig(lr=0.01, weight_decay=0.1, grad_clip=1.0, optimizer=name,
                          trainable=trainable)
     shape = replace(SMALL, d_model=d_model)
@@ -73,7 +73,7 @@ def test_the_optimizer_equals_the_plain_one_with_clipping(name, trainable, d_mod
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16)])
-def test_the_plain_optimizers_equal_those_of_tinygrad(shape):
+def test_the_reference_optimizers_equal_those_of_tinygrad(shape):
     rng, config = np.random.default_rng(0), TrainConfig(lr=0.01, weight_decay=0.1)
     start = rng.standard_normal(shape).astype(np.float32)
     scale = MUON_RMS * 48 ** 0.5   # by the longer side; in tinygrad it is a factor of the rate

@@ -1,4 +1,4 @@
-"""The whole model: kernels equal plain operations, time flows one way, state is all that is
+"""The whole model: kernels equal the reference, time flows one way, state is all that is
 carried, names and first losses are golden."""
 import numpy as np
 import pytest
@@ -80,28 +80,28 @@ def test_the_recurrence_is_its_equation(transition):
 
 
 @pytest.mark.long   # by default: each kernel beside its operation, the model beside the oracle
-def test_loss_and_every_gradient_equal_the_plain_model():
+def test_loss_and_every_gradient_equal_the_reference():
     params = init_params(SMALL, 1)
     tokens, targets = random_tokens(2, 3), random_tokens(2, 4)[:, 1:].copy()
     targets[0, 1:] = -1
     inv_count = np.array([1 / (targets >= 0).sum()], np.float32)
     results = []
-    for plain in (False, True):
-        model = WaveCore(SMALL, params, threads=2, plain=plain)
+    for reference in (False, True):
+        model = WaveCore(SMALL, params, threads=2, reference=reference)
         loss, _ = model.loss(*map(realized, (tokens, targets, inv_count)))
         grads = loss.gradient(*model.packed.values())
         Tensor.realize(loss, *grads)
         results.append((loss.item(), dict(zip(model.packed, (g.numpy() for g in grads)))))
-    (loss, gradients), (plain_loss, plain_gradients) = results
-    assert abs(loss - plain_loss) < 2e-5 * plain_loss
-    for name, expected in plain_gradients.items():
+    (loss, gradients), (expected_loss, expected_gradients) = results
+    assert abs(loss - expected_loss) < 2e-5 * expected_loss
+    for name, expected in expected_gradients.items():
         assert distance(gradients[name], expected) < 2e-4, name
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_sublayers_one_after_the_other_are_the_model(plain):
+@pytest.mark.parametrize("reference", [False, True])
+def test_sublayers_one_after_the_other_are_the_model(reference):
     params, tokens = init_params(SMALL, 4), random_tokens(2, 5)
-    model, x = WaveCore(SMALL, params, plain=plain), realized(params["embedding"][tokens])
+    model, x = WaveCore(SMALL, params, reference=reference), realized(params["embedding"][tokens])
     for i in range(SMALL.n_layers):
         x = model.sublayer(i, "mlp", model.sublayer(i, "mixer", x))
     logits = tied_head(SMALL, x, realized(params["norm_f"]), realized(params["embedding"]))

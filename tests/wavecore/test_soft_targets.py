@@ -1,4 +1,4 @@
-"""Soft targets: the kernel, its plain twin and a float64 oracle agree, gradients included."""
+"""Soft targets: the kernel, its reference and a float64 oracle agree, gradients included."""
 import autograd
 import autograd.numpy as anp
 import numpy as np
@@ -73,7 +73,7 @@ def exact(logits, targets, inv_count, topk_ids, topk_probs, temperature, alpha):
 
 @pytest.mark.parametrize("top, temperature, alpha", [(1, 1.0, 0.5), (4, 2.0, 0.3), (8, 1.0, 1.0),
                                                      (256, 3.0, 0.9)])
-def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, alpha):
+def test_kernel_reference_and_float64_agree_on_soft_targets(top, temperature, alpha):
     tokens, targets, inv_count = tokens_and_targets()
     topk_ids, topk_probs = topk_of(brain(1), tokens, top, temperature)
     topk_ids[0, ::2] = -1                       # no soft target
@@ -88,7 +88,7 @@ def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, a
         return fast.Head(CONFIG, B, T, 2).loss(x, gain, table, realized(targets.reshape(-1)),
                                                realized(inv_count), soft)
 
-    def by_plain_operations(x, gain, table):
+    def by_reference(x, gain, table):
         scores = tied_head(CONFIG, x, gain, table).reshape(B, T, 256)
         return cross_entropy(scores, realized(targets), realized(inv_count), soft)
 
@@ -98,7 +98,7 @@ def test_kernel_plain_twin_and_float64_agree_on_soft_targets(top, temperature, a
                      temperature, alpha)
     expected, d_expected = autograd.value_and_grad(by_float64)(
         [a.astype(np.float64) for a in arrays])
-    for run in (by_kernel, by_plain_operations):
+    for run in (by_kernel, by_reference):
         inputs = [realized(a) for a in arrays]
         loss = run(*inputs)
         grads = loss.gradient(*inputs)

@@ -79,6 +79,18 @@ INLINE vec where_seen(const queries_t *b, int r, int slot, vec v, float hidden) 
 }
 
 #ifdef FORWARD
+/* The last PAST slots of head h, as the next call's carried keys and values. */
+INLINE void carry(const args_t *a, long b, int h) {
+    const float *qkv = a->qkv + b * TIME * 3 * D_MODEL;
+    const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
+    for (int s = 0; s < PAST; s++) {
+        long to = (b * PAST + s) * D_MODEL + h * HEAD_DIM;
+        copy(a->k_out + to, slot_row(k_in, qkv, TIME + s, 1, h), HEAD_DIM);
+        copy(a->v_out + to, slot_row(v_in, qkv, TIME + s, 2, h), HEAD_DIM);
+    }
+    if (h == 0) a->length_out[b] = MIN(PAST, a->length_in[b] + TIME);
+}
+
 NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int h) {
     const float *qkv = a->qkv + b * TIME * 3 * D_MODEL, *rope = a->rope;
     const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
@@ -138,31 +150,11 @@ NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int 
             stats[2 * (t0 + r) + 1] = inverse[r];
         }
     }
-}
-
-/* The last PAST slots of head h, as the next call's carried keys and values. */
-INLINE void carry(const args_t *a, long b, int h) {
-    const float *qkv = a->qkv + b * TIME * 3 * D_MODEL;
-    const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
-    for (int s = 0; s < PAST; s++) {
-        long to = (b * PAST + s) * D_MODEL + h * HEAD_DIM;
-        copy(a->k_out + to, slot_row(k_in, qkv, TIME + s, 1, h), HEAD_DIM);
-        copy(a->v_out + to, slot_row(v_in, qkv, TIME + s, 2, h), HEAD_DIM);
-    }
-    if (h == 0) a->length_out[b] = MIN(PAST, a->length_in[b] + TIME);
+    carry(a, b, h);
 }
 
 static void kernel_body(member_t *me, args_t a) {
-    pack_projections(me, &a);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_in(&a, tile, a.qkv);
-    barrier(me);
-    FOR_TILES(i, BATCH * HEADS) {
-        sliding_window_attention(&a, me->thread, i / HEADS, i % HEADS);
-        carry(&a, i / HEADS, i % HEADS);
-    }
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_out(&a, tile, a.out + (long)tile_row(tile) * OUT_WIDTH);
+    mixer_forward(me, &a, HEADS, a.qkv, a.out, sliding_window_attention);
 }
 #endif
 
@@ -276,15 +268,6 @@ NOINLINE void sliding_window_attention_backward(const args_t *a, int thread, lon
 }
 
 static void kernel_body(member_t *me, args_t a) {
-    pack_projections_transposed(me, &a);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) mixer_out_backward(&a, tile, a.d_out, a.out);
-    barrier(me);
-    FOR_TILES(i, BATCH * HEADS)
-        sliding_window_attention_backward(&a, me->thread, i / HEADS, i % HEADS);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_in_backward(&a, tile, a.d_qkv);
-    barrier(me);
-    FOR_TILES(tile, PROJECTION_TILES + 1) projection_gradients(&a, tile, a.d_qkv);
+    mixer_backward(me, &a, HEADS, a.d_out, a.out, a.d_qkv, sliding_window_attention_backward);
 }
 #endif

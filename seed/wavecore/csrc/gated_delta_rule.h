@@ -1,18 +1,18 @@
-/* The recurrence of one head (the gated delta rule, Yang et al. 2412.06464, eq. 10):
- *     S_t = a_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T        y_t = S_t q_t
- *
- * S is held transposed, (D_STATE, HEAD_DIM), so that a row is contiguous:
- *     Sk_t = S_{t-1}^T k_t        u_t = beta_t (v_t - DELTA a_t Sk_t)
- *     S_t = a_t S_{t-1} + k_t u_t^T        y_t = S_t^T q_t
+/* The recurrence of one head (the gated delta rule, Yang et al. 2412.06464), as in model.py:
+ *     S_t = decay_t (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T        y_t = S_t^T q_t
+ * in two steps:
+ *     Sk_t = S_{t-1}^T k_t        u_t = beta_t (v_t - DELTA decay_t Sk_t)
+ *     S_t = decay_t S_{t-1} + k_t u_t^T
  * DELTA = 0 leaves Mamba-2's diagonal transition (Dao & Gu 2405.21060).
  *
- * Shapes: q, k (D_STATE), v, y, u, Sk (HEAD_DIM); qkv is all three in a row. Sequential in t;
- * a vector holds LANES columns of S. The backward pass needs S_{t-1}, Sk and u of the step. */
+ * Shapes: S (D_STATE, HEAD_DIM); q, k (D_STATE); v, y, u, Sk (HEAD_DIM); qkv is all three in a
+ * row. Sequential in t; a vector holds LANES columns of S. The backward pass needs S_{t-1}, Sk and
+ * u of the step. */
 #define STATE (D_STATE * HEAD_DIM)
 
 /* One step of the recurrence, S to S_next (which may be S); Sk and u are written unless null. */
-INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, float a, float beta,
-                             float *y, float *Sk, float *u) {
+INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, float decay,
+                             float beta, float *y, float *Sk, float *u) {
     const float *q = qkv, *k = qkv + D_STATE, *v = qkv + 2 * D_STATE;
     for (int j = 0; j < HEAD_DIM; j += 2 * LANES) {
         int pair = j + LANES < HEAD_DIM; /* not for the last of an odd number of vectors */
@@ -30,8 +30,8 @@ INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, fl
         }
         p0 += r0;
         p1 += r1;
-        vec u0 = beta * (load(v + j) - DELTA * a * p0);
-        vec u1 = beta * (load(v + j1) - DELTA * a * p1);
+        vec u0 = beta * (load(v + j) - DELTA * decay * p0);
+        vec u1 = beta * (load(v + j1) - DELTA * decay * p1);
         if (Sk) {
             store(Sk + j, p0);
             store(u + j, u0);
@@ -43,11 +43,11 @@ INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, fl
         /* S_next and y */
         vec y0 = 0.f, y1 = 0.f;
         UNROLL for (int i = 0; i < D_STATE; i++) {
-            vec s0 = a * load(S + i * HEAD_DIM + j) + k[i] * u0;
+            vec s0 = decay * load(S + i * HEAD_DIM + j) + k[i] * u0;
             store(S_next + i * HEAD_DIM + j, s0);
             y0 += q[i] * s0;
             if (pair) {
-                vec s1 = a * load(S + i * HEAD_DIM + j1) + k[i] * u1;
+                vec s1 = decay * load(S + i * HEAD_DIM + j1) + k[i] * u1;
                 store(S_next + i * HEAD_DIM + j1, s1);
                 y1 += q[i] * s1;
             }
@@ -58,12 +58,12 @@ INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, fl
 }
 
 #ifdef BACKWARD
-/* dS arrives as the gradient of S_t from the future and leaves as that of S_{t-1}.
- *     dS += q dy^T;  du = dS^T k;  dSk = -DELTA beta a du;  dS_{t-1} = a dS + k dSk^T
- *     dq = S_t dy = a S_{t-1} dy + k (u . dy);  dk = dS u + S_{t-1} dSk;  dv = beta du */
+/* dS, in: dL/dS_t from later steps; out: dL/dS_{t-1}.
+ *     dS += q dy^T;  du = dS^T k;  dSk = -DELTA beta decay du;  dS_{t-1} = decay dS + k dSk^T
+ *     dq = S_t dy = decay S_{t-1} dy + k (u . dy);  dk = dS u + S_{t-1} dSk;  dv = beta du */
 INLINE void gated_delta_rule_backward(float *dS, const float *S, const float *qkv, const float *Sk,
-                                      const float *u, const float *dy, float a, float beta,
-                                      float *d_qkv, float *d_a, float *d_beta) {
+                                      const float *u, const float *dy, float decay, float beta,
+                                      float *d_qkv, float *d_decay, float *d_beta) {
     const float *q = qkv, *k = qkv + D_STATE, *v = qkv + 2 * D_STATE;
     float dSk[HEAD_DIM] ALIGNED;
     /* dS += q dy^T, du, dSk, dv */
@@ -79,11 +79,11 @@ INLINE void gated_delta_rule_backward(float *dS, const float *S, const float *qk
             du_odd += k[i + 1] * odd;
         }
         du += du_odd;
-        store(dSk + j, -DELTA * beta * a * du);
+        store(dSk + j, -DELTA * beta * decay * du);
         store(d_qkv + 2 * D_STATE + j, beta * du);
         u_dy += load(u + j) * dyj;
         da += du * load(Sk + j);
-        dbeta += du * (load(v + j) - DELTA * a * load(Sk + j));
+        dbeta += du * (load(v + j) - DELTA * decay * load(Sk + j));
     }
     /* dq, dk, and dS of the step before */
     float u_dot_dy = sum_lanes(u_dy);
@@ -100,18 +100,18 @@ INLINE void gated_delta_rule_backward(float *dS, const float *S, const float *qk
                 dk[r] += dSj * load8(u + j);
                 dk[r] += s * dSkj;
                 dS_S += dSj * s;
-                store8(d, a * dSj + k[i + r] * dSkj);
+                store8(d, decay * dSj + k[i + r] * dSkj);
             }
         }
         vec4 dq4 = sum_lanes4(dq[0], dq[1], dq[2], dq[3]);
         vec4 dk4 = sum_lanes4(dk[0], dk[1], dk[2], dk[3]);
         for (int r = 0; r < 4; r++) {
-            d_qkv[i + r] = a * dq4[r] + k[i + r] * u_dot_dy;
+            d_qkv[i + r] = decay * dq4[r] + k[i + r] * u_dot_dy;
             d_qkv[D_STATE + i + r] = dk4[r];
         }
     }
     vec4 s4 = dS_S.lo + dS_S.hi;
-    *d_a = (s4.x + s4.y) + (s4.z + s4.w) - DELTA * beta * sum_lanes(da);
+    *d_decay = (s4.x + s4.y) + (s4.z + s4.w) - DELTA * beta * sum_lanes(da);
     *d_beta = sum_lanes(dbeta);
 }
 #endif

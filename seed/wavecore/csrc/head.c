@@ -1,8 +1,8 @@
 /* The tied byte head: logits = rms_norm(x) table^T, and its cross-entropy.
  *
  * LOGITS writes logits. FORWARD writes loss = inv_count * sum of -log softmax(logits)[target] over
- * the rows with target >= 0. SOFT is FORWARD with a teacher: in a row with topk_ids[0] >= 0 the
- * loss is (1 - ALPHA) of that and ALPHA T^2 of the cross-entropy between the teacher's
+ * the rows with target >= 0. SOFT is FORWARD with a parent: in a row with topk_ids[0] >= 0 the
+ * loss is (1 - ALPHA) of that and ALPHA T^2 of the cross-entropy between the parent's
  * probabilities and softmax(logits / T), over the bytes that topk_ids names and all others as one
  * class.
  *
@@ -102,12 +102,12 @@ INLINE float soft_cross_entropy(float *d, float *z, const int *ids, const float 
 INLINE float row_loss(const args_t *a, float *row, int r) {
     float z[VOCAB] ALIGNED;
     const int *ids = a->topk_ids + (long)r * TOP_K;
-    int has_teacher = ids[0] >= 0;
-    float hard = has_teacher ? 1.f - ALPHA : 1.f, inv_count = *a->inv_count, loss = 0.f;
+    int has_soft = ids[0] >= 0;
+    float hard = has_soft ? 1.f - ALPHA : 1.f, inv_count = *a->inv_count, loss = 0.f;
     copy(z, row, VOCAB);
     if (a->targets[r] < 0) fill_zero(row, VOCAB);
     else loss = hard * cross_entropy(row, a->targets[r], hard * inv_count);
-    if (has_teacher)
+    if (has_soft)
         loss += ALPHA * TEMPERATURE * TEMPERATURE
               * soft_cross_entropy(row, z, ids, a->topk_probs + (long)r * TOP_K,
                                    ALPHA * TEMPERATURE * inv_count);

@@ -11,6 +11,8 @@
 #define IN_TILES WEIGHT_TILES(IN_WIDTH)
 #define PROJECTION_TILES (IN_TILES + WEIGHT_TILES(D_MODEL))
 
+typedef void (*head_fn_t)(const args_t *a, int thread, long b, int h);
+
 INLINE int tile_row(int tile) { return tile * ROW_TILE; }
 INLINE int tile_count(int tile) { return MIN(ROW_TILE, ROWS - tile_row(tile)); }
 
@@ -38,6 +40,18 @@ INLINE void project_out(const args_t *a, int tile, const float *out) {
     matmul(a->y + r0 * D_MODEL, D_MODEL, out, OUT_WIDTH, rows, a->out_proj_panels, D_MODEL,
            OUT_WIDTH, 1);
 }
+
+/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of `out` from `hidden`. */
+INLINE void mixer_forward(member_t *me, const args_t *a, int heads, float *hidden,
+                          const float *out, head_fn_t head_fn) {
+    pack_projections(me, a);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) project_in(a, tile, hidden);
+    barrier(me);
+    FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i / heads, i % heads);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) project_out(a, tile, out + (long)tile_row(tile) * OUT_WIDTH);
+}
 #endif
 
 #ifdef BACKWARD
@@ -53,13 +67,6 @@ INLINE void pack_projections_transposed(member_t *me, const args_t *a) {
 INLINE void project_out_backward(const args_t *a, int tile, float *d_out) {
     matmul(d_out, OUT_WIDTH, a->dy + (long)tile_row(tile) * D_MODEL, D_MODEL, tile_count(tile),
            a->out_proj_panels, OUT_WIDTH, D_MODEL, 0);
-}
-
-/* The same into all rows of a mixer's d_out, and its saved `out` into panel layout. */
-INLINE void mixer_out_backward(const args_t *a, int tile, float *d_out, const float *out) {
-    long r0 = tile_row(tile);
-    project_out_backward(a, tile, d_out + r0 * OUT_WIDTH);
-    to_panels(a->out_panels, out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
 }
 
 /* dx = dy + d rms_norm(d_hidden in_proj); xn in panel layout, and the gain's partial gradient. */
@@ -79,5 +86,23 @@ INLINE void projection_gradients(const args_t *a, int tile, const float *d_hidde
     else if (tile < PROJECTION_TILES)
         weight_gradient(a->d_out_proj, a->dy, a->out_panels, i, D_MODEL, OUT_WIDTH, ROWS);
     else sum_partials(a->d_norm, a->d_gains, D_MODEL, D_MODEL, ROW_TILES);
+}
+
+/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of d_hidden from d_out. */
+INLINE void mixer_backward(member_t *me, const args_t *a, int heads, float *d_out,
+                           const float *out, const float *d_hidden, head_fn_t head_fn) {
+    pack_projections_transposed(me, a);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) {
+        long r0 = tile_row(tile);
+        project_out_backward(a, tile, d_out + r0 * OUT_WIDTH);
+        to_panels(a->out_panels, out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
+    }
+    barrier(me);
+    FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i / heads, i % heads);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) project_in_backward(a, tile, d_hidden);
+    barrier(me);
+    FOR_TILES(tile, PROJECTION_TILES + 1) projection_gradients(a, tile, d_hidden);
 }
 #endif

@@ -1,11 +1,11 @@
 /* The SSM mixer with its residual: y = x + out_proj(gated_norm(scan(conv(in_proj(rms_norm(x)))))).
  *
- * Per head, with q, k, v after a causal depthwise convolution and SiLU, q and k of unit length, the
+ * Per head, with q, k, v after a causal depthwise convolution and SiLU, q and k of norm 1, the
  * scan is gated_delta_rule.h, with the gates
- *     a_t = exp(-exp(A_log) softplus(dt_t + dt_bias))        beta_t = BETA_MAX rectified_sigmoid(.)
+ *     decay_t = exp(-exp(A_log) softplus(dt_t + dt_bias))    beta_t = BETA_MAX rectified_sigmoid(.)
  * where the sigmoid is stretched to SIGMOID_STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a
- * step reflects along k_t and keeps the state's length, however long the text; a plain sigmoid only
- * comes near, and the error grows with every byte. The derivative ignores the clipping.
+ * step reflects along k_t and preserves the state's norm; a sigmoid only approaches 2, and the
+ * error grows with every byte. The derivative ignores the clipping.
  *
  * Shapes: x, y (ROWS, D_MODEL); proj (ROWS, IN_WIDTH), of which head h owns the columns q k v z
  * from h * HEAD_PROJ and one beta and one dt column behind all heads; conv state (BATCH, PAST,
@@ -27,13 +27,13 @@ typedef struct { float GATE_ARRAYS; } gates_t;
 typedef struct {
     float raw[PAST + CHUNK][CHANNELS]; /* before the convolution, with the rows before the chunk */
     float conv[CHUNK][CHANNELS], gate[CHUNK][CHANNELS]; /* after it, and its sigmoid */
-    float qkv[CHUNK][CHANNELS];        /* after SiLU; q and k of unit length */
-    float q_inverse[CHUNK], k_inverse[CHUNK]; /* the factors that made them so */
+    float qkv[CHUNK][CHANNELS];        /* after SiLU; q and k of unit norm */
+    float q_inverse[CHUNK], k_inverse[CHUNK]; /* 1/norm of q and k */
 } chunk_t;
 
 INLINE vec rectified_sigmoid(vec x) {
     vec stretched = SIGMOID_STRETCH * sigmoid(x) - 0.5f * (SIGMOID_STRETCH - 1.f);
-    stretched = stretched < 0.f ? (vec)0.f : stretched; /* what is not a number stays so */
+    stretched = stretched < 0.f ? (vec)0.f : stretched; /* NaN propagates */
     return stretched > 1.f ? (vec)1.f : stretched;
 }
 
@@ -96,7 +96,8 @@ INLINE float output_inverse_rms(const float *y) {
 }
 
 #ifdef FORWARD
-NOINLINE void scan(const args_t *a, gates_t *gates, long b, int h) {
+NOINLINE void scan(const args_t *a, int thread, long b, int h) {
+    gates_t *gates = (gates_t *)a->gates + thread;
     const float *proj = a->proj + b * TIME * IN_WIDTH, *gain = a->out_norm;
     const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
     const float *weight = a->conv1d + h * CHANNELS;
@@ -130,14 +131,7 @@ NOINLINE void scan(const args_t *a, gates_t *gates, long b, int h) {
 }
 
 static void kernel_body(member_t *me, args_t a) {
-    gates_t *gates = (gates_t *)a.gates + me->thread;
-    pack_projections(me, &a);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_in(&a, tile, a.proj);
-    barrier(me);
-    FOR_TILES(i, BATCH * HEADS) scan(&a, gates, i / HEADS, i % HEADS);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_out(&a, tile, a.out + (long)tile_row(tile) * OUT_WIDTH);
+    mixer_forward(me, &a, HEADS, a.proj, a.out, scan);
 }
 #endif
 
@@ -236,7 +230,8 @@ INLINE void gates_backward(gates_t *g, const args_t *a, float *d_proj, float *pa
     }
 }
 
-NOINLINE void scan_backward(const args_t *a, gates_t *g, long b, int h) {
+NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
+    gates_t *g = (gates_t *)a->gates + thread;
     const float *proj = a->proj + b * TIME * IN_WIDTH, *d_out = a->d_out + b * TIME * D_INNER;
     const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
     const float *weight = a->conv1d + h * CHANNELS;
@@ -263,7 +258,7 @@ NOINLINE void scan_backward(const args_t *a, gates_t *g, long b, int h) {
         for (int l = 0; l < len; l++)
             gated_delta_rule(S[l], S[l + 1], chunk.qkv[l], g->decay[t0 + l], g->beta[t0 + l], y[l],
                              Sk[l], u[l]);
-        /* backward: gated norm, recurrence, SiLU and unit length, convolution */
+        /* backward: gated norm, recurrence, SiLU and normalization, convolution */
         for (int l = 0; l < len; l++)
             gated_norm_backward(y[l], proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS,
                                 d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
@@ -298,18 +293,7 @@ INLINE void sum_head_partials(const args_t *a) {
 }
 
 static void kernel_body(member_t *me, args_t a) {
-    gates_t *gates = (gates_t *)a.gates + me->thread;
-    pack_projections_transposed(me, &a);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) mixer_out_backward(&a, tile, a.d_out, a.out);
-    barrier(me);
-    FOR_TILES(i, BATCH * HEADS) scan_backward(&a, gates, i / HEADS, i % HEADS);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_in_backward(&a, tile, a.d_proj);
-    barrier(me);
-    FOR_TILES(tile, PROJECTION_TILES + 1) {
-        projection_gradients(&a, tile, a.d_proj);
-        if (tile == PROJECTION_TILES) sum_head_partials(&a);
-    }
+    mixer_backward(me, &a, HEADS, a.d_out, a.out, a.d_proj, scan_backward);
+    if (me->thread == 0) sum_head_partials(&a);
 }
 #endif
