@@ -73,16 +73,16 @@ class Decoder:
         """Feeds a prompt of at least one byte; returns the logits (v,) after its last."""
         if not prompt:
             raise ValueError("prompt is empty: give at least one byte")
-        tokens, at = np.frombuffer(prompt, np.uint8), 0
-        while at < tokens.size:
-            t = PREFILL_BYTES if tokens.size - at >= PREFILL_BYTES else 1
-            logits = self._feed(tokens[at:at + t])
-            at += t
+        tokens = np.frombuffer(prompt, np.uint8)
+        whole = tokens.size // PREFILL_BYTES * PREFILL_BYTES
+        for piece in (*tokens[:whole].reshape(-1, PREFILL_BYTES), *tokens[whole:, None]):
+            logits = self._feed(piece)
         return logits
 
     def generate(self, prompt: bytes, max_bytes: int, stop: int, temperature: float = 0.0,
                  seed: int = 0) -> Iterator[int]:
-        """Yields at most max_bytes bytes until `stop`; temperature 0 takes the likeliest byte."""
+        """Yields at most max_bytes bytes until `stop`, drawn from softmax(logits / temperature);
+        temperature 0 takes the likeliest byte."""
         rng = stream(seed, Stream.GENERATE, 0)
         logits = self.prefill(prompt)
         for _ in range(max_bytes):
@@ -102,8 +102,7 @@ class Rollout(NamedTuple):
 
 
 class Rollouts:
-    """Samples answers to many prompts at once, one byte of each a step; rows that have ended wait
-    for the others."""
+    """Samples answers to many prompts at once, one byte of each a step."""
 
     def __init__(self, model: WaveCore, rows: int):
         self.rows, self.state = rows, model.init_state(rows)
@@ -111,10 +110,8 @@ class Rollouts:
 
     def answer(self, prompts: Sequence[bytes], max_bytes: int, stop: int, temperature: float,
                rng: np.random.Generator) -> list[Rollout]:
-        """One answer to each prompt: at most `rows` prompts of at least one byte.
-
-        temperature 0 takes the likeliest byte; else softmax(logits / temperature) is drawn from.
-        """
+        """One answer to each of at most `rows` prompts of at least one byte; temperature as in
+        Decoder.generate."""
         _reset(self.state)
         lengths = np.array([len(p) for p in prompts])
         texts = [bytearray() for _ in prompts]
@@ -144,6 +141,6 @@ class Rollouts:
                     peaks[row] = np.max([np.abs(view[row]).max()
                                          for view in _float_views(self.state)])
                 tokens[row] = sampled[row]
-        return [Rollout(bytes(text), bool(end), float(entropy / (len(text) + int(end))),
-                        float(peak))
-                for text, end, entropy, peak in zip(texts, stopped, entropies, peaks)]
+        entropies /= stopped + [len(text) for text in texts]
+        return [Rollout(bytes(text), *numbers) for text, *numbers in zip(
+            texts, stopped.tolist(), entropies.tolist(), peaks.tolist())]

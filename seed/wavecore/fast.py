@@ -1,33 +1,28 @@
 """The kernels of the blocks: C specialised by shape, called like the operations of model.py.
 
-The sizes of all buffers are computed here; the kernels get them, and the constants below, as text
-(kernel_source.py).
+The kernels get the sizes of all buffers, and the constants below, as text (kernel_source.py).
 """
 import functools
 import math
 import typing
 from collections.abc import Mapping, Sequence
 
-from tinygrad import Tensor, dtypes
+import numpy as np
+from tinygrad import Tensor
 
 from seed.config import L2_EPS, ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
 from seed.wavecore.layout import KINDS, Block, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
 from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
-from seed.wavecore.tinygrad_seam import LaunchFn, launch, launcher
+from seed.wavecore.tinygrad_seam import LaunchFn, empty, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
 CHUNK = 16      # steps of the scan from one state that is saved for the backward pass to the next
 QUERIES = 4     # queries that attention takes together
 GATES = ("beta", "decay", "beta_slope", "rate", "rate_slope", "d_beta", "d_decay")   # of ssm.c
 
-Shape = tuple[int, ...]
 Sizes = dict[str, int]   # floats of named arrays
-
-
-def _empty(*shape: int) -> Tensor:
-    return Tensor.empty(*shape, dtype=dtypes.float)
 
 
 def _row_tiles(rows: int) -> int:
@@ -46,8 +41,7 @@ class _ProjectionBlock:
     """What the mixers and the MLP share (projection.h).
 
     A block is called with x (b*t, d), the packed weights and the carried states, and returns
-    y (b*t, d) and the states after it. A subclass sets `states`, their shapes by name, before
-    `_bind`; `int_states` and `tables` have no gradient.
+    y (b*t, d) and the states after it. Integer states and `tables` have no gradient.
     """
 
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int,
@@ -59,10 +53,11 @@ class _ProjectionBlock:
         self.panels = {"in_proj_panels": in_width * d, "out_proj_panels": out_width * d}
         self.backward_arrays = {"out_panels": rows * out_width, "xn_panels": rows * d,
                                 "d_gains": _row_tiles(rows) * d}
-        self.arrays = {"in_proj" if name == "qkv_proj" else name: at
+        kind = KINDS[block.kind]
+        self.arrays = {"in_proj" if name == kind.in_proj else name: at
                        for name, at in block.offsets().items()}
-        self.states: dict[str, Shape] = {}
-        self.int_states: dict[str, Shape] = {}
+        self.states = [array._replace(shape=(b, *array.shape)) for array in kind.state_fn(config)]
+        self.float_states = [state for state in self.states if state.dtype == np.float32]
         self.tables: dict[str, Tensor] = {}
 
     def _bind(self, file: str, constants: Mapping[str, object], save: Sizes, forward: Sizes,
@@ -74,10 +69,9 @@ class _ProjectionBlock:
         self.backward_scratch, backward_scratch = segments(
             {**self.panels, **self.backward_arrays, **backward})
         constants = {**self.common, **constants}
-        states = [*self.states, *self.int_states]
-        carried_in = " ".join(["x w", *(f"{name}_in" for name in states), *self.tables])
-        carried_out = " ".join(["y", *(f"{name}_out" for name in states), "save scratch"])
-        gradients = " ".join(["dx dw", *(f"d_{name}_in" for name in self.states), "scratch"])
+        carried_in = " ".join(["x w", *(f"{s.name}_in" for s in self.states), *self.tables])
+        carried_out = " ".join(["y", *(f"{s.name}_out" for s in self.states), "save scratch"])
+        gradients = " ".join(["dx dw", *(f"d_{s.name}_in" for s in self.float_states), "scratch"])
         self.launch_forward = launcher(*kernel_source(
             file, "FORWARD", constants, carried_out, carried_in,
             {"w": self.arrays, "save": saved, "scratch": forward_scratch}))
@@ -86,11 +80,10 @@ class _ProjectionBlock:
             {"w": self.arrays, "dw": {f"d_{name}": at for name, at in self.arrays.items()},
              "save": saved, "scratch": backward_scratch}))
 
-    def _run(self, x: Tensor, w: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        carried = [*(_empty(*shape) for shape in self.states.values()),
-                   *(Tensor.empty(*shape, dtype=dtypes.int) for shape in self.int_states.values())]
+    def __call__(self, x: Tensor, w: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        carried = [Tensor.empty(*s.shape, dtype=s.dtype.__name__) for s in self.states]
         y, *after, _, _ = launch(
-            [_empty(*self.shape), *carried, _empty(self.save), _empty(self.forward_scratch)],
+            [empty(*self.shape), *carried, empty(self.save), empty(self.forward_scratch)],
             [x, w, *states, *self.tables.values()], self.launch_forward, self._gradient)
         return y, *(state.detach() for state in after)
 
@@ -98,21 +91,20 @@ class _ProjectionBlock:
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:
         save = outputs[-2]
         *gradients, _ = launch(
-            [_empty(*self.shape), _empty(self.weights),
-             *(_empty(*shape) for shape in self.states.values()), _empty(self.backward_scratch)],
+            [empty(*self.shape), empty(self.weights),
+             *(empty(*s.shape) for s in self.float_states), empty(self.backward_scratch)],
             [dy, *inputs, save], self.launch_backward)
         return [*gradients, *[None] * (len(inputs) - len(gradients))]
 
 
 class Ssm(_ProjectionBlock):
-    """The SSM mixer; states conv (b, d_conv-1, h, 2n+p) and ssm (b, h, n, p)."""
+    """The SSM mixer."""
 
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
         e, h, n, p = config.d_inner, config.ssm_heads, config.d_state, config.head_dim
         rows, channels, in_width = b * t, 2 * n + p, round_up(proj_columns(config))
         chunks, padded = math.ceil(t / CHUNK), round_up(t)
         super().__init__(config, block, b, t, threads, in_width, e)
-        self.states = {"conv": (b, config.d_conv - 1, h, channels), "ssm": (b, h, n, p)}
         partial_size, partials = segments(
             {"conv1d": config.d_conv * channels, "out_norm": p, "A_log": 1, "dt_bias": 1}, unit=1)
         constants = {
@@ -132,12 +124,9 @@ class Ssm(_ProjectionBlock):
                    backward={"d_out": rows * e, "d_proj": rows * in_width,
                              "partials": b * h * round_up(partial_size), **gates})
 
-    def __call__(self, x: Tensor, w: Tensor, conv_in: Tensor, ssm_in: Tensor) -> tuple[Tensor, ...]:
-        return self._run(x, w, conv_in, ssm_in)
-
 
 class Attention(_ProjectionBlock):
-    """Sliding-window attention; states k, v (b, w-1, d) and length (b,) int32."""
+    """Sliding-window attention."""
 
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
         d, h, p = config.d_model, config.attn_heads, config.head_dim
@@ -145,8 +134,6 @@ class Attention(_ProjectionBlock):
         slots = past + t
         padded = round_up(slots)
         super().__init__(config, block, b, t, threads, 3 * d, d)
-        self.states = {"k": (b, past, d), "v": (b, past, d)}
-        self.int_states = {"length": (b,)}
         self.tables = {"rope": Tensor(rope_table(config, t)).realize()}
         columns, scores = p * padded, QUERIES * padded
         private = {"keys": columns, "p": scores}   # of the forward pass, and first in the backward
@@ -164,10 +151,6 @@ class Attention(_ProjectionBlock):
                    backward={"d_out": rows * d, "d_qkv": rows * 3 * d,
                              "private": threads * backward_stride})
 
-    def __call__(self, x: Tensor, w: Tensor, k_in: Tensor, v_in: Tensor,
-                 length: Tensor) -> tuple[Tensor, ...]:
-        return self._run(x, w, k_in, v_in, length)
-
 
 class Mlp(_ProjectionBlock):
     """The SwiGLU MLP."""
@@ -177,9 +160,6 @@ class Mlp(_ProjectionBlock):
         super().__init__(config, block, b, t, threads, 2 * f, f)
         self._bind("mlp.c", {"D_FF": f}, save={"hidden": rows * 2 * f}, forward={},
                    backward={"d_hidden": rows * 2 * f})
-
-    def __call__(self, x: Tensor, w: Tensor) -> Tensor:
-        return self._run(x, w)[0]
 
 
 # Embedding and head
@@ -196,12 +176,11 @@ class Embedding:
             "embedding.c", "BACKWARD", constants, "d_table", "dy tokens"))
 
     def __call__(self, tokens: Tensor, table: Tensor) -> Tensor:
-        return launch([_empty(*self.shape)], [tokens, table], self.launch_forward,
-                      self._gradient)[0]
+        return launch([empty(*self.shape)], [tokens, table], self.launch_forward, self._gradient)[0]
 
     def _gradient(self, dy: Tensor, outputs: list[Tensor],
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:
-        return [None, *launch([_empty(*self.table_shape)], [dy, inputs[0]], self.launch_backward)]
+        return [None, *launch([empty(*self.table_shape)], [dy, inputs[0]], self.launch_backward)]
 
 
 class Head:
@@ -233,7 +212,7 @@ class Head:
             "x gain table targets inv_count topk_ids topk_probs", self.arrays))
 
     def logits(self, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
-        return launch([_empty(*self.logits_shape), _empty(math.prod(self.table_shape))],
+        return launch([empty(*self.logits_shape), empty(math.prod(self.table_shape))],
                       [x, gain, table], self.launch_logits)[0]
 
     def loss(self, x: Tensor, gain: Tensor, table: Tensor, targets: Tensor,
@@ -243,14 +222,14 @@ class Head:
             top_k = typing.cast(int, soft.topk_ids.shape[-1])
             launch_fn = self.launch_soft(top_k, soft.temperature, soft.alpha)
             inputs += [soft.topk_ids.reshape(-1, top_k), soft.topk_probs.reshape(-1, top_k)]
-        outputs = [_empty(1), _empty(*self.logits_shape), _empty(self.forward_scratch)]
+        outputs = [empty(1), empty(*self.logits_shape), empty(self.forward_scratch)]
         return launch(outputs, inputs, launch_fn, self._gradient)[0].reshape(())
 
     def _gradient(self, d_loss: Tensor, outputs: list[Tensor],
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:
         gradients = launch(
-            [_empty(*self.shape), _empty(self.shape[1]), _empty(*self.table_shape),
-             _empty(self.backward_scratch)],
+            [empty(*self.shape), empty(self.shape[1]), empty(*self.table_shape),
+             empty(self.backward_scratch)],
             [d_loss.contiguous(), *inputs[:3], outputs[1]], self.launch_backward)[:3]
         return [*gradients, *[None] * (len(inputs) - 3)]
 

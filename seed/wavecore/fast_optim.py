@@ -2,12 +2,12 @@
 from enum import IntEnum
 from typing import NamedTuple
 
-from tinygrad import Tensor, dtypes
+from tinygrad import Tensor
 
 from seed.config import TrainConfig
 from seed.wavecore.kernel_source import kernel_source, with_prefix
 from seed.wavecore.layout import Block, moments, round_up
-from seed.wavecore.tinygrad_seam import LaunchFn, launch, launcher
+from seed.wavecore.tinygrad_seam import LaunchFn, empty, launch, launcher
 
 MAX_UNIT_FLOATS = 4096    # of a tensor that one thread takes at a time in AdamW
 MAX_GROUP_TENSORS = 24    # of one launch; tinygrad takes at most 63 arguments
@@ -53,10 +53,8 @@ class MuonUnit(NamedTuple):
 
 def _adamw_units(group: list[Block], first: list[Block], second: list[Block], m: int,
                  v: int) -> list[AdamwUnit]:
-    """Units of the arrays in `second`, which like `first` are some of the arrays of `group`.
-
-    m and v: where the first moments of `first` and the second moments of `second` start.
-    """
+    """Units of the arrays in `second`, which like `first` are some of the arrays of `group`; their
+    moments start at m and v."""
     units = []
     for i, (block, m_block, v_block) in enumerate(zip(group, first, second)):
         offsets, m_offsets, v_offsets = block.offsets(), m_block.offsets(), v_block.offsets()
@@ -110,11 +108,10 @@ def scratch_floats(blocks: list[Block], config: TrainConfig, threads: int) -> in
 
 
 class OptimizerKernels:
-    """One step over packed tensors, in place: Muon for matrices, AdamW for all else.
+    """One step over packed tensors, in place, as train.optimizer and train.trainable say.
 
-    With train.optimizer = "adamw" it is AdamW for all; train.trainable = "no-matrices" freezes the
-    matrices. `first` and `second` are the blocks with the arrays that have such moments; AdamW
-    updates those of `second`.
+    `first` and `second` are the blocks with the arrays that have such moments; AdamW updates those
+    of `second`.
     """
 
     def __init__(self, blocks: list[Block], config: TrainConfig, matrix_lr_scale: float,
@@ -144,7 +141,7 @@ class OptimizerKernels:
             self.applies.append(launcher(*kernel_source(
                 "adamw.c", "APPLY", adamw, "params m v", "state lr grads", counts=counts,
                 units=_adamw_units(group, first, second, m, v))))
-            if (config.optimizer, config.trainable) == ("muon", "all"):
+            if self.scratch:
                 units = _muon_units(group, m, matrix_lr_scale ** 0.5)
                 size = _scratch_floats(units)
                 self.muons.append(launcher(*kernel_source(
@@ -159,7 +156,7 @@ class OptimizerKernels:
     def __call__(self, params: list[Tensor], grads: list[Tensor], m: Tensor, v: Tensor,
                  state: Tensor, lr: Tensor, loss: Tensor) -> list[Tensor]:
         """Tensors to realize; they are params, m, v and state after the step."""
-        sums = [launch([_empty(n)], grads[g], norm)[0]
+        sums = [launch([empty(n)], grads[g], norm)[0]
                 for g, n, norm in zip(self.groups, self.unit_counts, self.norms)]
         state = launch([state], [loss, *sums], self.decide)[0]
         after: list[Tensor] = []
@@ -167,10 +164,6 @@ class OptimizerKernels:
             inputs = [state, lr, *grads[g]]
             *updated, m, v = launch([*params[g], m, v], inputs, self.applies[i])
             if self.muons:
-                *updated, m, _ = launch([*updated, m, _empty(self.scratch)], inputs, self.muons[i])
+                *updated, m, _ = launch([*updated, m, empty(self.scratch)], inputs, self.muons[i])
             after += updated
         return [*after, m, v, state]
-
-
-def _empty(size: int) -> Tensor:
-    return Tensor.empty(size, dtype=dtypes.float)

@@ -34,26 +34,20 @@ def _kernels(config: ModelConfig, b: int, t: int, threads: int) -> list[Any]:
             for layer in range(config.n_layers) for _, kind in layout.halves(config, layer)]
 
 
-def _state(config: ModelConfig, b: int) -> int:
-    return b * sum(math.prod(array.shape) for letter in config.layer_kinds
-                   for array in layout.BLOCKS[letter].state_fn(config))
-
-
 def training(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     """One forward and backward pass: everything saved lives until its layer's gradient."""
-    kernels = _kernels(config, b, t, threads)
-    stream = b * t * config.d_model
+    kernels, stream = _kernels(config, b, t, threads), b * t * config.d_model
     saved = sum(kernel.save + stream for kernel in kernels)
-    logits = b * t * config.vocab_size
     scratch = max(kernel.backward_scratch for kernel in kernels)
-    return Footprint(stream + saved + logits + 3 * stream, scratch, 0)
+    return Footprint(4 * stream + saved + b * t * config.vocab_size, scratch, 0)
 
 
 def forward(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     """One forward pass: a layer's saved activations are free for the next layer's."""
     kernels = _kernels(config, b, t, threads)
-    stream = b * t * config.d_model
     saved = max(kernel.save for kernel in kernels)
     scratch = max(kernel.forward_scratch for kernel in kernels)
-    logits = b * t * config.vocab_size
-    return Footprint(3 * stream + saved + 2 * logits, scratch, 2 * _state(config, b))
+    state = sum(math.prod(array.shape) for letter in config.layer_kinds
+                for array in layout.BLOCKS[letter].state_fn(config))
+    return Footprint(b * t * (3 * config.d_model + 2 * config.vocab_size) + saved, scratch,
+                     2 * b * state)

@@ -1,8 +1,8 @@
-"""C texts of the kernels. What Python and C share has one definition, in Python: the constants,
-the kernel's arguments, where arrays stand in them, and tables are written into the text.
+"""C texts of the kernels. What Python and C share has one definition, in Python.
 
-A file of csrc/ defines `kernel_body(me, a)`. Here it gets the type of `a`, args_t, whose fields are
-the arguments by name and the arrays that stand in them, and the function that tinygrad calls.
+A file of csrc/ defines `kernel_body(me, a)`. Here it gets its constants, tables, the type of `a`,
+args_t, whose fields are the arguments and the arrays that stand in them, and the function that
+tinygrad calls.
 """
 import functools
 import re
@@ -43,9 +43,8 @@ def kernel_source(file: str, variant: str, constants: Mapping[str, object], outp
 
     outputs, inputs: names of the arguments, in order; the kernel may change the outputs. `arrays`
     has the arrays that stand in an argument; `counts` the length of arguments that are several;
-    `units` are the rows of the table UNITS.
-
-    The text names the CPU, so that code cached on one is never loaded on another.
+    `units` are the rows of the table UNITS. The text names the CPU, so that code cached on one is
+    never loaded on another.
     """
     name = "_".join([file.removesuffix(".c"), variant.lower(),
                      *(str(constants[key]) for key in SHAPE if key in constants)])

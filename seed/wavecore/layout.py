@@ -1,15 +1,13 @@
 """Every parameter's name and shape, its place in the packed tensor of its block, and the table
 `BLOCKS` of what differs by kind of block.
 
-A block (one mixer or one MLP with its pre-norm) is trained as one flat tensor, because a kernel
-then takes one weight and returns one gradient. Inside it each array starts at a multiple of LANES
-floats, and the rows of a fused projection are padded to a multiple of LANES with zeros that stay
-zero.
+A block (a mixer or an MLP with its pre-norm) is trained as one flat tensor, so that a kernel takes
+one weight and returns one gradient. Each array starts at a multiple of LANES floats in it; the rows
+of a fused projection are padded to a multiple of LANES with zeros that stay zero.
 """
-import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,14 +22,10 @@ def round_up(n: int, unit: int = LANES) -> int:
 
 @dataclass(frozen=True)
 class Array:
-    """One named array. The weights of matrices decay, and their rate depends on d_model.
-
-    `matrices`: the rows of each matrix that the array stacks, none if it holds no matrix. What one
-    head or one branch of a gate multiplies by is a matrix of its own.
-    """
+    """One named array. The weights of matrices decay, and their rate depends on d_model."""
     name: str
     shape: tuple[int, ...]
-    matrices: tuple[int, ...] = ()
+    matrices: tuple[int, ...] = ()   # rows of each that it stacks: one a head, or branch of a gate
     padded_rows: int = 0   # rows held in the packed tensor when more than shape[0]
 
     @property
@@ -62,10 +56,6 @@ class Block:
             offsets[a.name] = at
             at += a.packed_size
         return offsets
-
-    def without_matrices(self) -> "Block":
-        """The arrays that are not matrices."""
-        return dataclasses.replace(self, arrays=tuple(a for a in self.arrays if not a.matrices))
 
     def key(self, array: Array) -> str:
         """The checkpoint key of an array."""
@@ -135,15 +125,12 @@ def attention_state(config: ModelConfig) -> tuple[StateArray, ...]:
     return StateArray("k", cache), StateArray("v", cache), StateArray("length", (), np.int32)
 
 
-Index = tuple[np.ndarray, ...]   # of an array
-
-
 class HeadIndex(NamedTuple):
     """Where some heads (of an MLP: units) lie in the arrays of their block."""
     in_rows: np.ndarray          # of the projection in
     out_columns: np.ndarray      # of the projection out
-    others: dict[str, Index]     # of each array that is no projection
-    writes: dict[str, Index]     # of what decides what they write: v and z, an MLP's up branch
+    others: dict[str, tuple[np.ndarray, ...]]   # of each array that is no projection
+    writes: dict[str, tuple[np.ndarray, ...]]   # of what they write: v and z, an MLP's up branch
 
 
 def _each_head(heads: np.ndarray, size: int, within: np.ndarray) -> np.ndarray:
@@ -235,10 +222,9 @@ def check_params(config: ModelConfig, named: dict[str, np.ndarray]) -> None:
 
 
 def moments(all_blocks: list[Block], config: TrainConfig) -> tuple[list[Block], list[Block]]:
-    """The blocks with the arrays that have a first moment, and with those that have a second.
-
-    Muon updates matrices by their first moment alone; frozen matrices have neither.
-    """
-    vectors = [block.without_matrices() for block in all_blocks]
+    """The blocks with the arrays that have a first moment, and with those that have a second: Muon
+    updates matrices by the first alone; frozen matrices have neither."""
+    vectors = [replace(block, arrays=tuple(a for a in block.arrays if not a.matrices))
+               for block in all_blocks]
     return (vectors if config.trainable == "no-matrices" else all_blocks,
             all_blocks if (config.trainable, config.optimizer) == ("all", "adamw") else vectors)

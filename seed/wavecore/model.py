@@ -26,14 +26,6 @@ stored under k (Grazzi et al. 2411.12537).
     dt, A_log      -                              Delta_t = softplus(dt + dt_bias), A = -exp(A_log)
     z              output gate                    z
 
-    initial values (init_params)
-    embedding                                normal, 0.05
-    norm, out_norm, norm_f                   1
-    in_proj, qkv_proj, out_proj, conv1d      uniform in +-1/sqrt(fan_in)
-    A_log                                    0: A is -1
-    dt_bias                                  evenly over the heads, dt_bias_min..dt_bias_max: a head
-                                             starts by forgetting softplus(dt_bias) a byte
-
 The operations below are the reference implementation, on any tinygrad device. A model runs the C
 kernels of fast.py instead, unless it is made with `reference=True`; tests hold that both agree,
 gradients included. The loss is in loss.py.
@@ -83,31 +75,17 @@ def l2_normalize(x: Tensor) -> Tensor:
     return x * (x.square().sum(-1, keepdim=True) + L2_EPS).rsqrt()
 
 
-def silu(x: Tensor) -> Tensor:
-    return x * x.sigmoid()
-
-
-def softplus(x: Tensor) -> Tensor:
-    return x.maximum(0) + ((-x.abs()).exp() + 1).log()
-
-
 def rectified_sigmoid(x: Tensor) -> Tensor:
-    """A sigmoid stretched about 1/2 and clipped to 0..1, so that it takes both values (Louizos et
-    al. 1712.01312).
-
-    Its gradient ignores the clip (straight through, Bengio et al. 1308.3432): what is clipped still
-    learns.
-    """
+    """A sigmoid stretched about 1/2 and clipped to 0..1 (Louizos et al. 1712.01312). Its gradient
+    ignores the clip (straight through, Bengio et al. 1308.3432)."""
     stretched = x.sigmoid() * SIGMOID_STRETCH - (SIGMOID_STRETCH - 1) / 2
     return stretched + (stretched.clip(0, 1) - stretched).detach()
 
 
 def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, state: Tensor,
                      transition: str = "delta") -> tuple[Tensor, Tensor]:
-    """S_t = decay_t (I - beta_t k_t k_t^T) S_(t-1) + beta_t k_t v_t^T;  y_t = S_t^T q_t
-
-    q, k (b, t, h, n), v (b, t, h, p), beta and decay (b, t, h), state S (b, h, n, p). Returns
-    y (b, t, h, p) and the last state. Yang et al. 2412.06464, eq. 10, transposed.
+    """The recurrence above. q, k (b, t, h, n), v (b, t, h, p), beta and decay (b, t, h), state S
+    (b, h, n, p). Returns y (b, t, h, p) and the last state.
 
     With transition "diagonal" nothing is erased: S_t = decay_t S_(t-1) + beta_t k_t v_t^T.
     """
@@ -132,15 +110,15 @@ def ssm_mixer(config: ModelConfig, x: Tensor, w: Weights, conv_in: Tensor,
     qkvz = proj[..., :split].reshape(b, t, h, 2 * n + 2 * p)
     z = qkvz[..., 2 * n + p:]                                           # (b, t, h, p)
     beta = rectified_sigmoid(proj[..., split:split + h]) * config.beta_max      # (b, t, h)
-    dt = softplus(proj[..., split + h:] + w["dt_bias"])                 # (b, t, h)
+    dt = (proj[..., split + h:] + w["dt_bias"]).softplus()                 # (b, t, h)
     decay = (-dt * w["A_log"].exp()).exp()                              # (b, t, h)
     raw = conv_in.cat(qkvz[..., :2 * n + p], dim=1)                     # (b, past+t, h, 2n+p)
-    qkv = silu(sum((raw[:, i:i + t] * w["conv1d"][i] for i in range(config.d_conv)),
-                   start=Tensor(0.0)))
+    taps = [raw[:, i:i + t] * w["conv1d"][i] for i in range(config.d_conv)]
+    qkv = Tensor.usum(*taps).silu()                                     # (b, t, h, 2n+p)
     q, k, v = qkv[..., :n], qkv[..., n:2 * n], qkv[..., 2 * n:]
     y, ssm_out = gated_delta_rule(l2_normalize(q), l2_normalize(k), v, beta, decay, ssm_in,
                                   config.transition)                    # (b, t, h, p)
-    out = rms_norm(y, w["out_norm"], config.norm_eps) * silu(z)
+    out = rms_norm(y, w["out_norm"], config.norm_eps) * z.silu()
     return x + out.reshape(b, t, h * p) @ w["out_proj"].T, raw[:, t:t + past], ssm_out
 
 
@@ -186,7 +164,7 @@ def swiglu_mlp(config: ModelConfig, x: Tensor, w: Weights) -> Tensor:
     """x (b, t, d) plus SwiGLU (Shazeer 2002.05202)."""
     hidden = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T   # (b, t, 2f)
     gate, up = hidden[..., :config.d_ff], hidden[..., config.d_ff:]
-    return x + (silu(gate) * up) @ w["out_proj"].T
+    return x + (gate.silu() * up) @ w["out_proj"].T
 
 
 def tied_head(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
@@ -201,7 +179,7 @@ STATES = {"ssm": SSMState, "attention": AttnState}
 
 
 def init_params(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
-    """Initial named arrays, float32, by the table above; a pure function of (config, seed)."""
+    """Initial named arrays, float32; a pure function of (config, seed)."""
     rng = stream(seed, Stream.INIT, 0)
     return {block.key(array): _init(config, block.kind, array, rng).astype(np.float32)
             for block in layout.blocks(config) for array in block.arrays}
@@ -215,7 +193,7 @@ def _init(config: ModelConfig, kind: str, array: layout.Array,
         return np.ones(array.shape)
     if array.name == "A_log":
         return np.zeros(array.shape)
-    if array.name == "dt_bias":
+    if array.name == "dt_bias":   # a head starts by forgetting softplus(dt_bias) a byte
         return np.linspace(config.dt_bias_min, config.dt_bias_max, array.size)
     fan_in = config.d_conv if array.name == "conv1d" else array.shape[-1]
     return rng.uniform(-1, 1, array.shape) / np.sqrt(fan_in)
@@ -234,10 +212,7 @@ class WaveCore:
         self.load_state_dict(params)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Named float32 arrays: the keys and shapes of a checkpoint.
-
-        They are the weights themselves: copy what must outlast the next step.
-        """
+        """Named float32 arrays of a checkpoint: the weights themselves, until the next step."""
         return {key: array for block in self.blocks
                 for key, array in block.unpack(buffer_view(self.packed[block.name])).items()}
 
@@ -308,13 +283,12 @@ class WaveCore:
                *state: Tensor) -> tuple[Tensor, ...]:
         """One block on x and the state that it carries, if any."""
         packed = self.packed[name]
-        if self.reference:
-            block = kind.block_fn(self.config, name)
-            w = {a.name: packed[at:at + a.size].reshape(a.shape)
-                 for a, at in zip(block.arrays, block.offsets().values())}
-            results = OPERATIONS[kind.name](self.config, x, w, *state)
-        else:
-            results = self._kernels(kind.name, b, t)(x, packed, *state)
+        if not self.reference:
+            return self._kernels(kind.name, b, t)(x, packed, *state)
+        block = kind.block_fn(self.config, name)
+        w = {a.name: packed[at:at + a.size].reshape(a.shape)
+             for a, at in zip(block.arrays, block.offsets().values())}
+        results = OPERATIONS[kind.name](self.config, x, w, *state)
         return results if isinstance(results, tuple) else (results,)
 
     def _kernels(self, kind: str, b: int, t: int) -> Any:

@@ -1,8 +1,5 @@
-"""Where the numbers of a small model lie in a large one: for shrinking and for growing.
-
-A small model is a selection of layers, of channels of the residual stream, of heads of each mixer
-and units of each MLP, and of the first rows of each head's state.
-"""
+"""Where the numbers of a small model lie in a large one: it is a selection of layers, channels of
+the residual stream, heads of each mixer, units of each MLP and the first rows of each state."""
 from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
@@ -49,13 +46,10 @@ def check(small: ModelConfig, large: ModelConfig) -> None:
 
 def first_layers(small: ModelConfig, large: ModelConfig) -> tuple[int, ...] | None:
     """The first layers of the large model that are of the small one's kinds, in their order."""
-    layers, candidates = [], iter(enumerate(large.layer_kinds))
-    for kind in small.layer_kinds:
-        layer = next((i for i, candidate in candidates if candidate == kind), None)
-        if layer is None:
-            return None
-        layers.append(layer)
-    return tuple(layers)
+    candidates = enumerate(large.layer_kinds)
+    layers = [next((i for i, candidate in candidates if candidate == kind), -1)
+              for kind in small.layer_kinds]
+    return None if -1 in layers else tuple(layers)
 
 
 def layer_choices(small: ModelConfig, large: ModelConfig) -> list[tuple[int, ...]]:

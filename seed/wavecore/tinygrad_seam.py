@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor, TinyJit, device, helpers
+from tinygrad import Tensor, TinyJit, device, dtypes, helpers
 from tinygrad.device import Buffer
 from tinygrad.runtime.ops_cpu import CPUProgram
 from tinygrad.runtime.support.elf import jit_loader
@@ -29,8 +29,7 @@ from seed.wavecore.compiler import find_compiler
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF
 LaunchFn = Callable[..., UOp]
-Gradients = Sequence[Tensor | None]
-GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Gradients]
+GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
 
 def install(cache: Path | None = None) -> None:
@@ -46,21 +45,13 @@ def install(cache: Path | None = None) -> None:
         os.environ["DEV"] = helpers.DEV.value = "CPU"
     os.environ["PARALLEL"] = "0"       # a pool of compiling processes costs memory and unblocks
     helpers.PARALLEL.value = 0         # signals
-    path = os.environ.get("CACHEDB")
-    if path is None and cache is not None:
-        path = str(cache.resolve())
-    if path is not None:
-        _set_cache(path)
+    path = os.environ.get("CACHEDB", str(cache.resolve()) if cache else helpers.CACHEDB)
+    if path != helpers.CACHEDB:
+        if helpers._db_connection:
+            helpers._db_connection.close()
+        helpers.CACHEDB, helpers._db_connection = path, None   # the next look-up opens this file
+        helpers._db_tables.clear()
     _patch()
-
-
-def _set_cache(path: str) -> None:
-    if helpers.CACHEDB == path:
-        return
-    if helpers._db_connection:
-        helpers._db_connection.close()
-    helpers.CACHEDB, helpers._db_connection = path, None   # the next look-up opens the new file
-    helpers._db_tables.clear()
 
 
 @functools.cache
@@ -72,10 +63,9 @@ def _patch() -> None:
 
 
 def _without_sqlite_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, but None where the cache file fails.
+    """The function, but None where the cache file fails: the kernel is then compiled, not cached.
 
-    In tinygrad a damaged cache file, or a disk that fills up during a run, ends the program. Here
-    the kernel is compiled and not cached.
+    In tinygrad a damaged cache file, or a disk that fills up during a run, ends the program.
     """
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -112,10 +102,10 @@ class FarCalls:
 def load_with_far_calls(program: CPUProgram, lib: bytes, base: int = 0) -> bytes:
     """The memory image of an object file that is loaded at `base`, as long as the file.
 
-    tinygrad links calls into the C library as 32-bit distances without checking that they fit: on
-    x86-64, a kernel that is loaded more than 2 GB from the library jumps to a wrong place. (Its
-    arm64 loader adds jumps by itself.) Here each such call goes to a jump with a 64-bit address at
-    the end of the kernel's own memory. There is room: a symbol's entry in the file is longer.
+    On x86-64, tinygrad links calls into the C library as 32-bit distances without checking that
+    they fit: a kernel more than 2 GB from the library jumps to a wrong place. Here each such call
+    goes to a jump with a 64-bit address at the end of the kernel's own memory. There is room: a
+    symbol's entry in the file is longer.
     """
     calls = FarCalls([program.libm, program.rt_lib], base + len(lib))
     image = jit_loader(lib, base=base, link_libs=[typing.cast(ctypes.CDLL, calls)])
@@ -143,6 +133,10 @@ def buffer_view(tensor: Tensor) -> np.ndarray:
 def copy_into(tensor: Tensor, values: np.ndarray) -> None:
     """Copies values into the memory of a realized tensor, so that captured graphs see them."""
     np.copyto(buffer_view(tensor), values.reshape(tensor.shape), casting="no")
+
+
+def empty(*shape: int) -> Tensor:
+    return Tensor.empty(*shape, dtype=dtypes.float)
 
 
 def launcher(name: str, c_text: str) -> LaunchFn:
