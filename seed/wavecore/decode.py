@@ -40,7 +40,6 @@ def _arrays(state: State) -> list[Tensor]:
 
 
 def _float_views(state: State) -> list[np.ndarray]:
-    """All that is carried, apart from counts."""
     return [buffer_view(array) for array in _arrays(state) if array.dtype.name == "float"]
 
 

@@ -82,10 +82,10 @@ class _ProjectionBlock:
 
     def __call__(self, x: Tensor, w: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carried = [Tensor.empty(*s.shape, dtype=s.dtype.__name__) for s in self.states]
-        y, *after, _, _ = launch(
+        *results, _, _ = launch(
             [empty(*self.shape), *carried, empty(self.save), empty(self.forward_scratch)],
             [x, w, *states, *self.tables.values()], self.launch_forward, self._gradient)
-        return y, *(state.detach() for state in after)
+        return tuple(results)
 
     def _gradient(self, dy: Tensor, outputs: list[Tensor],
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:

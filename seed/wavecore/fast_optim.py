@@ -69,10 +69,9 @@ def _adamw_units(group: list[Block], first: list[Block], second: list[Block], m:
     return units
 
 
-def _padded_sides(rows: int, columns: int) -> tuple[int, int]:
+def _padded_sides(rows: int, columns: int) -> list[int]:
     """Rows and columns of X in muon.c for a matrix, whose columns are whole vectors."""
-    shorter, longer = sorted((round_up(rows), columns))
-    return shorter, longer
+    return sorted((round_up(rows), columns))
 
 
 def _muon_units(group: list[Block], m: int, lr_scale: float) -> list[MuonUnit]:
@@ -94,17 +93,12 @@ def _muon_units(group: list[Block], m: int, lr_scale: float) -> list[MuonUnit]:
     return sorted(units, key=operations, reverse=True)
 
 
-def _scratch_floats(units: list[MuonUnit]) -> int:
-    """Floats of scratch that the largest unit takes: X and its panels, A and AA of muon.c."""
-    sides = (_padded_sides(unit.rows, unit.columns) for unit in units)
-    return max(2 * shorter * (shorter + longer) for shorter, longer in sides)
-
-
-def scratch_floats(blocks: list[Block], config: TrainConfig, threads: int) -> int:
-    """Floats of scratch that an update takes."""
+def thread_scratch(blocks: list[Block], config: TrainConfig) -> int:
+    """Floats of scratch that a thread takes for an update: X and its panels, A and AA of muon.c."""
     if (config.optimizer, config.trainable) != ("muon", "all"):
         return 0
-    return threads * _scratch_floats(_muon_units(blocks, 0, 1.0))
+    sides = (_padded_sides(unit.rows, unit.columns) for unit in _muon_units(blocks, 0, 1.0))
+    return max(2 * shorter * (shorter + longer) for shorter, longer in sides)
 
 
 class OptimizerKernels:
@@ -123,13 +117,14 @@ class OptimizerKernels:
         self.applies: list[LaunchFn] = []
         self.muons: list[LaunchFn] = []
         self.unit_counts: list[int] = []
-        self.scratch = scratch_floats(blocks, config, threads)
+        stride = thread_scratch(blocks, config)
+        self.scratch = threads * stride
         common = {"THREADS": threads, "WEIGHT_DECAY": config.weight_decay, **STATE}
         adamw = {**common, "BETA1": config.beta1, "BETA2": config.beta2, "EPS": config.eps,
                  "MATRIX_LR_SCALE": matrix_lr_scale, "GRAD_CLIP": config.grad_clip,
                  "MAX_GRAD_NORM": MAX_GRAD_NORM}
         muon = {**common, "MOMENTUM": config.momentum, "NS_STEPS": NS_STEPS, "NS_EPS": NS_EPS,
-                **dict(zip(("NS_A", "NS_B", "NS_C"), NS_COEFFICIENTS))}
+                "SCRATCH_STRIDE": stride, **dict(zip(("NS_A", "NS_B", "NS_C"), NS_COEFFICIENTS))}
         m = v = 0
         for g in self.groups:
             group, first, second = blocks[g], self.first[g], self.second[g]
@@ -142,11 +137,9 @@ class OptimizerKernels:
                 "adamw.c", "APPLY", adamw, "params m v", "state lr grads", counts=counts,
                 units=_adamw_units(group, first, second, m, v))))
             if self.scratch:
-                units = _muon_units(group, m, matrix_lr_scale ** 0.5)
-                size = _scratch_floats(units)
                 self.muons.append(launcher(*kernel_source(
-                    "muon.c", "ORTHOGONALIZE", {**muon, "SCRATCH_STRIDE": size},
-                    "params m scratch", "state lr grads", counts=counts, units=units)))
+                    "muon.c", "ORTHOGONALIZE", muon, "params m scratch", "state lr grads",
+                    counts=counts, units=_muon_units(group, m, matrix_lr_scale ** 0.5))))
             m, v = m + sum(b.size for b in first), v + sum(b.size for b in second)
         self.decide = launcher(*kernel_source(
             "adamw.c", "DECIDE", {**adamw, "GROUPS": len(self.groups),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from seed.config import ModelConfig, TrainConfig
 from seed.wavecore import fast, layout
-from seed.wavecore.fast_optim import scratch_floats
+from seed.wavecore.fast_optim import thread_scratch
 
 
 class Footprint(NamedTuple):
@@ -25,7 +25,7 @@ def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[i
     """Floats of the moments, and of an update's scratch."""
     blocks = layout.blocks(config)
     first, second = layout.moments(blocks, recipe)
-    return sum(block.size for block in (*first, *second)), scratch_floats(blocks, recipe, threads)
+    return sum(b.size for b in (*first, *second)), threads * thread_scratch(blocks, recipe)
 
 
 def _kernels(config: ModelConfig, b: int, t: int, threads: int) -> list[Any]:

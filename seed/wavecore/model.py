@@ -245,13 +245,12 @@ class WaveCore:
 
         Gradients stop at the returned state.
         """
-        x, state = self._stack(tokens, state)
-        gain, table = self._head_weights()
         if self.reference:
-            logits = tied_head(self.config, x, gain, table)
+            logits, state = self(tokens, state)
             return cross_entropy(logits, targets, inv_count, soft), state
+        x, state = self._stack(tokens, state)
         loss_fn = self._kernels("head", *_shape(tokens)).loss
-        return loss_fn(x, gain, table, targets.reshape(-1), inv_count, soft), state
+        return loss_fn(x, *self._head_weights(), targets.reshape(-1), inv_count, soft), state
 
     def sublayer(self, layer: int, half: str, x: Tensor) -> Tensor:
         """x (b, t, d) after the "mixer" or the "mlp" of a layer, from the initial state."""

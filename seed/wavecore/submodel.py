@@ -60,7 +60,7 @@ def layer_choices(small: ModelConfig, large: ModelConfig) -> list[tuple[int, ...
 
 
 def first(small: ModelConfig, large: ModelConfig) -> Selection:
-    """The first layers that will do, and the first channels, heads and units."""
+    """The first layers of the right kinds, and the first channels, heads and units."""
     heads = tuple(np.arange(layout.BLOCKS[kind].n_heads_fn(small)) for kind in small.layer_kinds)
     layers = first_layers(small, large)
     assert layers is not None, "check comes first"

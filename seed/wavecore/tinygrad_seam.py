@@ -86,11 +86,9 @@ class FarCalls:
     def __getattr__(self, symbol: str) -> ctypes.c_void_p:
         """Raises AttributeError if no library has the symbol."""
         if symbol not in self._targets:
-            function = next((function for library in self._libraries
-                             if (function := getattr(library, symbol, None))), None)
-            if function is None:
-                raise AttributeError(symbol)
-            self._targets[symbol] = ctypes.cast(function, ctypes.c_void_p).value or 0
+            library = next((lib for lib in self._libraries if hasattr(lib, symbol)), None)
+            function = ctypes.cast(getattr(library, symbol), ctypes.c_void_p)
+            self._targets[symbol] = function.value or 0
         jumps_from_end = list(self._targets).index(symbol) + 1
         return ctypes.c_void_p(self._end - jumps_from_end * JUMP.size)
 
