@@ -26,6 +26,14 @@ stored under k (Grazzi et al. 2411.12537).
     dt, A_log      -                              Delta_t = softplus(dt + dt_bias), A = -exp(A_log)
     z              output gate                    z
 
+    initial values (init_params)
+    embedding                                normal, 0.05
+    norm, out_norm, norm_f                   1
+    in_proj, qkv_proj, out_proj, conv1d      uniform in +-1/sqrt(fan_in)
+    A_log                                    0: A is -1
+    dt_bias                                  evenly over the heads, dt_bias_min..dt_bias_max: a head
+                                             starts by forgetting softplus(dt_bias) a byte
+
 The operations below are the reference implementation, on any tinygrad device. A model runs the C
 kernels of fast.py instead, unless it is made with `reference=True`; tests hold that both agree,
 gradients included. The loss is in loss.py.
