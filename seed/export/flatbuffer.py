@@ -48,7 +48,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "READ_VARIABLE": (143, 1, 112, {}),
     "RESHAPE": (22, 1, 17, {"new_shape": (0, "vector")}),
     "RSQRT": (76, 1, 0, {}),
-    "SLICE": (65, 1, 49, {}),
+    "SLICE": (65, 1, 48, {}),
     "SOFTMAX": (25, 1, 9, {"beta": (0, "float")}),
     "SQRT": (75, 1, 0, {}),
     "SUB": (41, 1, 28, {"activation": (0, "byte")}),

@@ -13,10 +13,8 @@ from tests.support.brains import exported
 SCHEMA_FIELDS = {"activation": "FusedActivationFunction", "in_type": "InDataType",
                  "out_type": "OutDataType", "asymmetric": "AsymmetricQuantizeInputs",
                  "dilation_w": "DilationWFactor", "dilation_h": "DilationHFactor"}
-# Operators whose options are not called like them. SLICE has no option fields, and its files name
-# the empty table of another operator, which every runtime ignores.
-OTHER_OPTIONS = {"MEAN": "Reducer", "SUM": "Reducer", "MINIMUM": "MaximumMinimum",
-                 "SLICE": "TransposeConv"}
+# Operators whose options are not called like them.
+OTHER_OPTIONS = {"MEAN": "Reducer", "SUM": "Reducer", "MINIMUM": "MaximumMinimum"}
 SLOT_KINDS = {"int": "Int32", "byte": "Int8", "bool": "Bool", "float": "Float32",
               "vector": "UOffsetTRelative", "string": "UOffsetTRelative"}
 
