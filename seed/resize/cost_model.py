@@ -1,8 +1,8 @@
-"""What a size costs to train: memory and time, from shapes and fitted on trials.
+"""What a size costs to train: memory and time, from shapes, corrected by trials.
 
 The time of a step is that of its matrix products and of its scans, each at a rate of its own
 (measured from d_model 64 to 128 on one thread: within 2 %). Memory follows from the kernels'
-buffers; the fit corrects it by a factor.
+buffers; trials correct it by a factor.
 """
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ DAY_S = 86400.0
 
 
 class Work(NamedTuple):
-    """Of one step."""
+    """The arithmetic of one step."""
     gflop: float       # of matrix products, forward and backward
     scan: float        # million terms b t h n p
 
@@ -39,7 +39,7 @@ def work(profile: Profile) -> Work:
 
 
 def checkpoint_bytes(profile: Profile) -> int:
-    """Weights and moments; the header is small beside them."""
+    """Weights and moments, without the small header."""
     return 4 * (footprint.packed_size(profile.model)
                 + footprint.optimizer(profile.model, profile.train, 1)[0])
 
@@ -54,15 +54,14 @@ class Cost:
     """Predictions from trials of one profile in other sizes, with the same threads."""
 
     def __init__(self, profile: Profile, threads: int, trials: Sequence[Trial]):
-        self.threads = threads
-        trials = [trial for trial in trials if trial.threads == threads and trial.finished]
-        profiles = [trial.size.apply_to(profile) for trial in trials]
-        factors = [trial.peak_mb / sum(estimate_mb(sized, threads).values())
-                   for trial, sized in zip(trials, profiles)]
-        self.memory_factor = float(np.mean(factors)) if factors else 1.0
-        timed = [(work(sized), trial.step_s) for trial, sized in zip(trials, profiles)
-                 if trial.step_s]
-        self.rates = _fit_rates([w for w, _ in timed], [s for _, s in timed if s is not None])
+        self.threads, self.memory_factor = threads, 1.0
+        finished = [(trial, trial.size.apply_to(profile)) for trial in trials
+                    if trial.threads == threads and trial.finished]
+        if finished:
+            self.memory_factor = float(np.mean(
+                [trial.peak_mb / self.memory_mb(sized) for trial, sized in finished]))
+        self.rates = _fit_rates([(*work(sized), trial.step_s) for trial, sized in finished
+                                 if trial.step_s])
 
     def memory_mb(self, profile: Profile) -> float:
         return self.memory_factor * sum(estimate_mb(profile, self.threads).values())
@@ -72,14 +71,16 @@ class Cost:
         return float(np.dot(work(profile), self.rates)) if self.rates is not None else None
 
 
-def _fit_rates(works: Sequence[Work], seconds: Sequence[float]) -> np.ndarray | None:
-    """Seconds of a GFLOP and of a million scan terms, by least relative squares, none below 0."""
-    if not works:
+def _fit_rates(measured: Sequence[tuple[float, float, float]]) -> np.ndarray | None:
+    """Seconds per GFLOP and per million scan terms, by least relative squares, none below 0; from
+    (GFLOP, million scan terms, seconds) of each trial."""
+    if not measured:
         return None
-    relative = np.array(works) / np.array(seconds)[:, None]          # (trials, 2)
+    table = np.array(measured)
+    relative = table[:, :2] / table[:, 2:]
     directions = [np.array([1.0, DEFAULT_SCAN_RATE])]
-    if len(works) >= MIN_FIT_TRIALS:
-        rates = np.linalg.lstsq(relative, np.ones(len(works)), rcond=None)[0]
+    if len(measured) >= MIN_FIT_TRIALS:
+        rates = np.linalg.lstsq(relative, np.ones(len(measured)), rcond=None)[0]
         if (rates >= 0).all():
             return rates
         directions = [np.array([1.0, 0.0]), np.array([0.0, 1.0])]

@@ -1,12 +1,12 @@
-"""Growth that keeps what was learnt: a larger brain that computes what the smaller one did.
+"""Function-preserving growth: a larger brain with the outputs of the smaller one.
 
-New channels stay silent until something is written into them; new heads and units, and both halves
-of a new layer, write nothing until their projection out has been learnt (Chen et al. 1511.05641;
+New channels are zero until something is written into them; new heads and units, and both halves of
+a new layer, write nothing until their output projection has been trained (Chen et al. 1511.05641;
 Chen et al. 2110.07143). New rows of a state begin almost at zero: at zero they would have no
 gradient, because the output is a product of two of them.
 
-New heads and units combine halves of trained ones. Fresh ones are far quieter, and Muon scales the
-columns of one matrix by the loudness of their inputs: fresh ones learnt nothing and decayed.
+New heads and units combine halves of trained ones. Muon scales the columns of one matrix by the
+size of their inputs, so randomly initialised ones, whose inputs are far smaller, learnt nothing.
 """
 import math
 from dataclasses import replace
@@ -39,87 +39,79 @@ class ParamCounts(NamedTuple):
 
 def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
                log: Log = print) -> ParamCounts:
-    """Makes the brain of a run directory larger, in place.
+    """Makes the brain of a run directory larger, in place; the smaller one is the previous
+    checkpoint until the next save.
 
-    It gets the model of `to`, or without it the next size up to the limit that find_size found in
-    this directory. The brain as it was is the previous checkpoint until the next save.
-
-    Raises ConfigError if it does not fit into that or never into memory, NotEnoughMemory.
+    It gets the model of `to`; by default the next size up to the limit that find_size stored in
+    this directory. Raises ConfigError if the brain does not fit into that or that not into memory,
+    NotEnoughMemory if it does not fit now.
     """
     with run_dir.locked():
         brain = run_dir.recover_brain(log)
         small = from_dict(brain.meta["profile"])
-        large = (with_model_of(small, to) if to else
-                 _next_up_to_limit(run_dir, small, brain.meta["step"], log))
+        large = (replace(small, name=to.name, model=replace(
+                     to.model, dt_bias_min=small.model.dt_bias_min,
+                     dt_bias_max=small.model.dt_bias_max))
+                 if to else _next_up_to_limit(run_dir, small, brain.meta["step"], log))
         submodel.check(small.model, large.model)
-        log(check_fits(large, threads, system_health.read(run_dir.path)))   # else it is stuck
-        if large == small:   # a call that was killed at its very end has grown it
-            return ParamCounts(*2 * [layout.count_params(small.model)])
-        return grow_in_place(run_dir, large, log)
-
-
-def with_model_of(small: Profile, large: Profile) -> Profile:
-    """The small profile's curriculum and recipe with the large one's model."""
-    return replace(small, name=large.name, model=replace(
-        large.model, dt_bias_min=small.model.dt_bias_min, dt_bias_max=small.model.dt_bias_max))
+        log(check_fits(large, threads, system_health.read(run_dir.path)))
+        if large == small:   # an earlier call grew it and was killed at its very end
+            return _param_counts(small, large)
+        return grow_in_place(run_dir, brain, large)
 
 
 def _next_up_to_limit(run_dir: RunDir, small: Profile, step: int, log: Log) -> Profile:
-    """A brain that has grown at this step already stays as it is."""
+    """The next size; `small` itself if it has grown at this step already. Raises ConfigError."""
+    path = run_dir.limit_profile
     advice = (f"find the limit with python -m seed scale --run-dir {run_dir}, or grow to a named "
               f"profile")
-    if not run_dir.limit_profile.exists():
-        raise ConfigError(f"{run_dir.limit_profile} does not exist: {advice}")
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: {advice}")
     if (step, [*Size.of(small)]) in _growths(run_dir):
         log(f"the brain has already grown at step {step}: train it, or grow it to a named profile")
         return small
-    limit = load_profile(str(run_dir.limit_profile))
+    limit = load_profile(str(path))
     if exceeds(small, limit):
-        raise ConfigError(f"the brain is {Size.of(small)}, larger than the limit in "
-                          f"{run_dir.limit_profile}, {Size.of(limit)}: {advice}")
+        raise ConfigError(f"the brain is {Size.of(small)}, larger than the limit in {path}, "
+                          f"{Size.of(limit)}: {advice}")
     large = next_profile(small, limit, lambda profile: math.inf, 0.0)
     if large is None:
-        raise ConfigError(f"the brain is as large as the limit in {run_dir.limit_profile}: "
-                          f"{advice}")
+        raise ConfigError(f"the brain is as large as the limit in {path}: {advice}")
     return large
 
 
 def _growths(run_dir: RunDir) -> list[tuple[int, list[int] | None]]:
-    """At which steps a brain was about to grow, and to which size."""
+    """(step, new size) of each growth that was begun."""
     return [(row["step"], row.get("size")) for row in metrics.read(run_dir.metrics, "grow")]
 
 
-def grow_in_place(run_dir: RunDir, large: Profile, log: Log) -> ParamCounts:
-    """For whoever holds the lock."""
-    brain = run_dir.recover_brain(log)
-    grown, step, size = grow_checkpoint(brain, large), brain.meta["step"], [*Size.of(large)]
-    counts = ParamCounts(*(layout.count_params(profile.model) for profile in (
-        from_dict(brain.meta["profile"]), large)))
+def _param_counts(small: Profile, large: Profile) -> ParamCounts:
+    return ParamCounts(layout.count_params(small.model), layout.count_params(large.model))
+
+
+def grow_in_place(run_dir: RunDir, brain: Checkpoint, large: Profile) -> ParamCounts:
+    """Replaces the brain of a directory that the caller has locked. Raises ConfigError."""
+    small = from_dict(brain.meta["profile"])
+    params = {key: brain.tensors[key] for key in init_params(small.model, 0)}
+    tensors = {**grow(small.model, params, large.model, small.train.seed),
+               **grow_moments(small.model, brain.tensors, large.model, small.train),
+               "optim.state": brain.tensors["optim.state"]}
+    meta = {**brain.meta, "profile": large.to_dict()}
+    meta.pop("adapted", None)   # undoing an adaptation would bring back another size
+    counts, step, size = _param_counts(small, large), brain.meta["step"], [*Size.of(large)]
     if (step, size) not in _growths(run_dir):   # else it was killed before it was saved
         rows = metrics.Metrics(run_dir.metrics, step)
         rows.write("grow", step, parameters=counts, size=size)
         rows.sync()
-    run_dir.save(grown.tensors, grown.meta)
+    run_dir.save(tensors, meta)
     return counts
-
-
-def grow_checkpoint(brain: Checkpoint, large: Profile) -> Checkpoint:
-    """The checkpoint of a brain that has become `large`. Raises ConfigError if it does not fit."""
-    small = from_dict(brain.meta["profile"])
-    params = {key: brain.tensors[key] for key in init_params(small.model, 0)}
-    grown = {**grow(small.model, params, large.model, small.train.seed),
-             **grow_moments(small.model, brain.tensors, large.model, small.train),
-             "optim.state": brain.tensors["optim.state"]}
-    meta = {**brain.meta, "profile": large.to_dict()}
-    meta.pop("adapted", None)   # undoing an adaptation would bring back another size
-    return Checkpoint(grown, meta)
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
          chosen: Selection | None = None) -> Named:
     """The named arrays of the large brain. Raises ConfigError if the small one does not fit.
 
-    `chosen`: which parts of the large brain are those of the small one; the first unless given.
+    `chosen`: the place of the small brain in the large one; by default all that comes first.
     """
     submodel.check(small, large)
     chosen = chosen or submodel.first(small, large)
@@ -127,40 +119,41 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
     for key, array in grown.items():
         if key == "embedding" or key.endswith("out_proj"):
             array[...] = 0
-    _quieten_new_states(small, large, grown, chosen)
+    _shrink_new_states(small, large, grown, chosen)
     for entry in submodel.index_maps(small, large, chosen):
-        grown[entry.large][entry.at] = params[entry.small] * _gain(small, large, entry.large)
+        grown[entry.large][entry.at] = params[entry.small] * _norm_scale(small, large, entry.large)
     _recombine(large, grown, chosen, stream(seed, Stream.INIT, 1))
     return grown
 
 
 def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
                  recipe: TrainConfig) -> Named:
-    """The large brain's moments, 0 where it is new; `tensors` hold the small one's.
+    """The large brain's moments, from those in the small one's `tensors`; new ones are 0.
 
-    A gain that was scaled has a gradient that is scaled the other way.
+    The gradient of a weight that was scaled is scaled by the inverse.
     """
     grown: Named = {}
     for letter, blocks in zip("mv", layout.moments(layout.blocks(large), recipe)):
         grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32)
                   for block in blocks for a in block.arrays}
     for entry in submodel.index_maps(small, large, submodel.first(small, large)):
+        scale = _norm_scale(small, large, entry.large)
         for letter, power in (("m", 1), ("v", 2)):
-            if f"{letter}.{entry.large}" in grown:
-                gain = _gain(small, large, entry.large) ** power
-                grown[f"{letter}.{entry.large}"][entry.at] = (
-                    tensors[f"{letter}.{entry.small}"] / gain)
+            key = f"{letter}.{entry.large}"
+            if key in grown:
+                grown[key][entry.at] = tensors[f"{letter}.{entry.small}"] / scale ** power
     return grown
 
 
-def _gain(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
-    """Of a norm over channels: the same sum of squares is a mean over more of them."""
+def _norm_scale(small: ModelConfig, large: ModelConfig, key: str) -> np.float32:
+    """By which an RMS norm over channels is scaled: its mean is over more of them, and new ones are
+    zero. 1 for other arrays."""
     return np.float32(np.sqrt(small.d_model / large.d_model)
                       if key.endswith(("norm_f", ".norm")) else 1)
 
 
-def _quieten_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
-                        chosen: Selection) -> None:
+def _shrink_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
+                       chosen: Selection) -> None:
     """Scales down the rows that give the old heads' q and k their new dimensions."""
     for letter, layer, heads in zip(small.layer_kinds, chosen.layers, chosen.heads):
         kind = layout.BLOCKS[letter]

@@ -31,54 +31,57 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
                   restart_fn: Callable[[], object] = lambda: None) -> TrainResult:
     """Finds the limit of the board, then trains a brain that grows up to it.
 
-    `profile` is that of the search and of the first stage; its train.minutes, which include the
-    search, or its train.steps end the whole. A brain that is there resumes with the profile that
-    `reopen_fn` makes of its metadata's. `tokens_per_param`: that a size has to have the time for.
-    `restart_fn` is called between two stages: it may replace the process by one that calls this
-    function again, and then nothing is left of the smaller brain's buffers.
+    `profile` is that of the search and of a new brain; its train.minutes, search included, or its
+    train.steps are those of the whole. An existing brain resumes with the profile that `reopen_fn`
+    makes of the stored one. A size is tried, and grown into, only if the time suffices for
+    `tokens_per_param` tokens for each parameter. `restart_fn` is called between two stages: it may
+    replace the process by one that calls this function again, which frees all memory.
 
     When finished, the brain's profile is in run_dir.grown_profile. Raises as SizeSearch.run and
     `train` do.
     """
-    signals = signals or StopSignals().watch()
+    signals, budget = signals or StopSignals().watch(), profile.train
+    min_speed = 0.0 if budget.steps else tokens_per_param / (60 * budget.minutes)
     while True:
-        search, search_s = _search(profile, run_dir, threads, options, tokens_per_param, log,
-                                   signals)
+        with run_dir.locked():
+            search = open_search(profile, run_dir, threads, options, min_speed)
+            search_s = _run_timed(search, log, signals)
         newest = run_dir.load_newest(log)
         meta = newest.meta if newest else None
-        del newest   # its arrays would be held beside the learner's
-        now = reopen_fn(meta["profile"]) if meta else profile
-        now = replace(now, train=replace(
-            now.train, steps=profile.train.steps, minutes=now.train.minutes if profile.train.steps
-            else max(MIN_MINUTES, profile.train.minutes - search_s / 60)))
-        result = _stage(now, meta, search, run_dir, tokens_per_param, log, signals)
+        del newest   # frees its arrays before the learner allocates its own
+        sized = reopen_fn(meta["profile"]) if meta else profile
+        minutes = (sized.train.minutes if budget.steps
+                   else max(MIN_MINUTES, budget.minutes - search_s / 60))
+        sized = replace(sized, train=replace(sized.train, steps=budget.steps, minutes=minutes))
+        result = _stage(sized, meta, search, tokens_per_param, log, signals)
         if result.reason is not StopReason.STOPPED_EARLY or signals.stop.is_set():
             return result
         restart_fn()
 
 
-def _search(profile: Profile, run_dir: RunDir, threads: int, options: SearchOptions,
-            tokens_per_param: float, log: Log, signals: StopSignals) -> tuple[SizeSearch, float]:
-    """The limit, and how many seconds the processes of this growth have searched for it."""
-    min_tokens_s_per_param = 0.0 if profile.train.steps else (
-        tokens_per_param / (60 * profile.train.minutes))
-    with run_dir.locked():
-        search = open_search(profile, run_dir, threads, options, min_tokens_s_per_param)
-        started = time.monotonic() - _read_seconds(run_dir.search_seconds)
-
-        def save_seconds() -> None:
-            atomic_file.write(run_dir.search_seconds,
-                              json.dumps(time.monotonic() - started).encode())
-        search.run(log, signals.stop.is_set, save_seconds)
-        return search, _read_seconds(run_dir.search_seconds)   # the same in every later process
+def _run_timed(search: SizeSearch, log: Log, signals: StopSignals) -> float:
+    """Runs a search. Returns the seconds that all processes of this growth have searched."""
+    path = search.run_dir.search_seconds
+    start_s = time.monotonic() - _read_seconds(path)
+    search.run(log, signals.stop.is_set, lambda: atomic_file.write(
+        path, json.dumps(time.monotonic() - start_s).encode()))
+    return _read_seconds(path)   # the same in every later process
 
 
-def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch, run_dir: RunDir,
+def _read_seconds(path: Path) -> float:
+    """The stored seconds; 0 if there are none or the file is damaged."""
+    try:
+        seconds = float(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, OverflowError):
+        return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0
+
+
+def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch,
            tokens_per_param: float, log: Log, signals: StopSignals) -> TrainResult:
-    """Trains until the end, or until the brain is about to grow, or grows it: then STOPPED_EARLY.
-
-    `meta`: of the brain that is there.
-    """
+    """Trains to the end or until the brain should grow, or grows it: the latter two are
+    STOPPED_EARLY. `meta` is that of an existing brain."""
+    run_dir = search.run_dir
     limit = load_profile(str(run_dir.limit_profile))
     _check_below_limit(profile, limit, meta is None, log)
     step, elapsed_s = (meta["step"], meta["elapsed_s"]) if meta else (0, 0.0)
@@ -86,7 +89,7 @@ def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch, ru
     larger = _larger(profile, limit, search, step, elapsed_s, tokens_per_param, log)
     if meta and larger and may_grow(meta) and plateau.is_level(step):
         with run_dir.locked():
-            counts = grow_in_place(run_dir, larger, log)
+            counts = grow_in_place(run_dir, run_dir.recover_brain(log), larger)
         log(f"loss is level: growing from {counts.before:,} to {counts.after:,} parameters")
         return TrainResult(step, StopReason.STOPPED_EARLY)
     result = train(profile, run_dir, search.threads, log=log, signals=signals,
@@ -96,28 +99,8 @@ def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch, ru
     return result
 
 
-def _larger(profile: Profile, limit: Profile, search: SizeSearch, step: int, elapsed_s: float,
-            tokens_per_param: float, log: Log) -> Profile | None:
-    """What the brain would grow into now."""
-    cost, train = search.cost(), profile.train
-
-    def steps_left(sized: Profile) -> float:
-        if train.steps:
-            return train.steps - step
-        step_s = cost.step_s(sized)
-        return (60 * train.minutes - elapsed_s) / step_s if step_s else math.inf
-    larger = next_profile(profile, limit, steps_left, tokens_per_param)
-    if larger:
-        try:
-            check_fits(larger, search.threads, system_health.read(search.run_dir.path))
-        except (ConfigError, NotEnoughMemory) as error:
-            log(f"the brain does not grow: {error}")
-            return None
-    return larger
-
-
 def _check_below_limit(profile: Profile, limit: Profile, is_new: bool, log: Log) -> None:
-    """Raises ConfigError if a new brain cannot grow up to the limit; logs it of an old one."""
+    """Raises ConfigError if a new brain cannot grow up to the limit; logs it of an existing one."""
     if exceeds(profile, limit):
         reason = f"{profile.name} is {Size.of(profile)}, larger than the limit, {Size.of(limit)}"
         if is_new:
@@ -128,10 +111,21 @@ def _check_below_limit(profile: Profile, limit: Profile, is_new: bool, log: Log)
                           f"twice its model.d_model, which is {profile.model.d_model}")
 
 
-def _read_seconds(path: Path) -> float:
-    """As an earlier process wrote it; 0 if none did or the file is damaged."""
-    try:
-        seconds = float(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, OverflowError):
-        return 0.0
-    return seconds if 0 <= seconds < math.inf else 0.0
+def _larger(profile: Profile, limit: Profile, search: SizeSearch, step: int, elapsed_s: float,
+            tokens_per_param: float, log: Log) -> Profile | None:
+    """The next size, if time and memory suffice for it now."""
+    cost, budget = search.cost(), profile.train
+
+    def steps_left(sized: Profile) -> float:
+        if budget.steps:
+            return budget.steps - step
+        step_s = cost.step_s(sized)
+        return (60 * budget.minutes - elapsed_s) / step_s if step_s else math.inf
+    larger = next_profile(profile, limit, steps_left, tokens_per_param)
+    if larger:
+        try:
+            check_fits(larger, search.threads, system_health.read(search.run_dir.path))
+        except (ConfigError, NotEnoughMemory) as error:
+            log(f"the brain does not grow: {error}")
+            return None
+    return larger

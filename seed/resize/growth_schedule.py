@@ -1,9 +1,9 @@
 """When a growing brain grows, and into what: decided from its losses, the limit and the time left.
 
 It grows when its loss is level while all its grades are unlocked, into the next size within the
-limit of its board, provided that the larger brain still has the time to train on enough tokens.
-All this follows from files of the run directory, so an interrupted growth resumes with the same
-decisions, unless other programs hold the memory that the larger brain needs.
+limit of its board, if the time left suffices to train the larger brain on enough tokens. All this
+follows from files of the run directory, so an interrupted growth resumes with the same decisions,
+unless other programs hold the memory that the larger brain needs.
 """
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from seed.resize.trial import Size
 from seed.storage import metrics
 from seed.wavecore.layout import count_params
 
-WINDOW_STEPS = 500       # whose mean loss is compared with that of as many steps before
+WINDOW_STEPS = 500       # whose mean loss is compared with that of the same number before
 MIN_LOSS_FALL = 0.03     # fraction of the loss; less is level
 CHECK_EVERY_STEPS = 250
 
@@ -25,8 +25,8 @@ class Plateau:
     """Whether the loss of a run has stopped falling."""
 
     def __init__(self, path: Path, size: Size, step: int, highest_grade: int):
-        """`path`: the metrics of a run of that size which is at `step` and unlocks grades up to
-        `highest_grade`. Losses count from when it got that size and unlocked that grade."""
+        """`path`: the metrics of a run of that size at `step`. Losses count from its last growth,
+        and only since `highest_grade` was unlocked."""
         def rows(kind: str) -> list[dict[str, Any]]:
             return [row for row in metrics.read(path, kind) if row["step"] <= step]
         evaluations = rows("curriculum")
@@ -50,9 +50,8 @@ class Plateau:
     def is_level(self, step: int) -> bool:
         if step % CHECK_EVERY_STEPS or len(self.losses) < 2 * WINDOW_STEPS:
             return False
-        before, now = sum(self.losses[-2 * WINDOW_STEPS:-WINDOW_STEPS]), sum(
-            self.losses[-WINDOW_STEPS:])
-        return now > (1 - MIN_LOSS_FALL) * before
+        before = sum(self.losses[-2 * WINDOW_STEPS:-WINDOW_STEPS])
+        return sum(self.losses[-WINDOW_STEPS:]) > (1 - MIN_LOSS_FALL) * before
 
 
 def may_grow(meta: dict[str, Any]) -> bool:
@@ -62,7 +61,7 @@ def may_grow(meta: dict[str, Any]) -> bool:
 
 
 def exceeds(profile: Profile, limit: Profile) -> bool:
-    """Whether it is larger in anything."""
+    """Whether any field of its Size is larger."""
     return any(a > b for a, b in zip(Size.of(profile), Size.of(limit)))
 
 
@@ -77,7 +76,7 @@ def next_profile(profile: Profile, limit: Profile, steps_left_fn: Callable[[Prof
     for candidate in ladder_for(profile):
         larger = Size(*(min(max(a, b), c) for a, b, c in zip(candidate, size, end)))
         if larger == size or any(a < b for a, b in zip(larger, size)):
-            continue   # no larger in anything within the limit, or already beyond it
+            continue   # within the limit it is no larger; or the brain is beyond the limit already
         grown = larger.apply_to(profile)
         tokens = steps_left_fn(grown) * tokens_per_step(grown)
         return grown if tokens >= tokens_per_param * count_params(grown.model) else None

@@ -1,6 +1,6 @@
 """Structured pruning: the layers, heads and units of a brain that matter most.
 
-The importance of a structure is the squared first-order change of the loss if it were taken away,
+The importance of a structure is the squared first-order change of the loss if it were removed,
 (sum of gradient * weight)^2, averaged over batches (Molchanov et al. 1906.10771, equation 8).
 Layers are compared by the loss itself. Channels are not chosen: the residual stream is narrowed to
 its principal axes (reconstruct.py).
@@ -26,7 +26,7 @@ def prune(parent: ModelConfig, params: Named, child: ModelConfig, batches: Seque
     submodel.check(child, parent)
     if child == parent:
         return dict(params)
-    removals = [_times_gradient(parent, params, batch, threads) for batch in batches]
+    removals = [_removal_changes(parent, params, batch, threads) for batch in batches]
     layers = _best_layers(parent, params, child, removals, batches[0], threads)
     heads, units = [], []
     for kind, i in zip(child.layer_kinds, layers):
@@ -43,19 +43,17 @@ def prune(parent: ModelConfig, params: Named, child: ModelConfig, batches: Seque
     return reconstruct.reconstruct(child, cut, whole, layers, batches, axes)
 
 
-def _loss(config: ModelConfig, params: Named, batch: Batch,
-          threads: int) -> tuple[WaveCore, Tensor]:
-    model = WaveCore(config, params, threads)
+def _loss(model: WaveCore, batch: Batch) -> Tensor:
     inv_count = np.array([1 / max(1, int((batch.targets >= 0).sum()))], np.float32)
     tokens, targets, count = (Tensor(a).realize() for a in (batch.tokens, batch.targets, inv_count))
-    return model, model.loss(tokens, targets, count)[0]
+    return model.loss(tokens, targets, count)[0]
 
 
-def _times_gradient(config: ModelConfig, params: Named, batch: Batch, threads: int) -> Named:
-    """gradient * weight, summed over each column of the projections out: the change of the loss
-    without that column, to first order."""
-    model, loss = _loss(config, params, batch, threads)
-    grads = loss.gradient(*model.packed.values())
+def _removal_changes(config: ModelConfig, params: Named, batch: Batch, threads: int) -> Named:
+    """The change of the loss, to first order, without each column of each output projection:
+    gradient * weight, summed over the column."""
+    model = WaveCore(config, params, threads)
+    grads = _loss(model, batch).gradient(*model.packed.values())
     Tensor.realize(*grads)
     return {key: (array * params[key]).sum(0) for block, g in zip(model.blocks, grads)
             for key, array in block.unpack(g.numpy()).items() if key.endswith("out_proj")}
@@ -67,27 +65,24 @@ def _importance(removals: Sequence[Named], sums_fn: Callable[[Named], np.ndarray
 
 def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
                  removals: Sequence[Named], batch: Batch, threads: int) -> tuple[int, ...]:
-    """Of the most important choices of layers, the one that alone has the lowest loss.
-
-    A layer is taken away with its two projections out: nothing of it then reaches the rest.
-    """
-    def out_projections(i: int) -> list[str]:
-        return [f"layers.{i}.{part}.out_proj" for part in ("mixer", "mlp")]
+    """Of the most important choices of layers, the one that alone has the lowest loss. A layer is
+    removed with its two output projections: nothing of it then reaches the rest."""
+    outputs = [[f"layers.{i}.{half}.out_proj" for half in ("mixer", "mlp")]
+               for i in range(parent.n_layers)]
 
     def loss_of(chosen: tuple[int, ...]) -> float:
-        zeros = {key: np.zeros_like(params[key]) for i in range(parent.n_layers)
-                 if i not in chosen for key in out_projections(i)}
-        return _loss(parent, params | zeros, batch, threads)[1].item()
+        zeros = {key: np.zeros_like(params[key]) for i, keys in enumerate(outputs)
+                 if i not in chosen for key in keys}
+        return _loss(WaveCore(parent, params | zeros, threads), batch).item()
     importance = _importance(removals, lambda columns: np.array(
-        [sum(columns[key].sum() for key in out_projections(i)) for i in range(parent.n_layers)]))
+        [sum(columns[key].sum() for key in keys) for keys in outputs]))
     choices = sorted(submodel.layer_choices(child, parent),
                      key=lambda chosen: -importance[list(chosen)].sum())
     return min(choices[:MAX_LAYER_CHOICES], key=loss_of)
 
 
 def _best_structures(removals: Sequence[Named], key: str, total: int, n: int) -> np.ndarray:
-    """Sorted indices of the n heads or units, of `total`, whose columns of the projection out
-    matter most."""
+    """Sorted indices of the n most important of `total` heads or units."""
     importance = _importance(
         removals, lambda columns: columns[f"{key}.out_proj"].reshape(total, -1).sum(1))
     return np.sort(np.argsort(-importance, kind="stable")[:n])

@@ -1,8 +1,5 @@
-"""Shrinking: structured pruning, layer-wise reconstruction and distillation.
-
-The parts that matter most are cut out of a trained parent (prune.py); what is left is fitted to the
-parent's residual stream (reconstruct.py); then the child trains on the parent's soft targets.
-"""
+"""Shrinking: structured pruning of a trained parent (prune.py), layer-wise reconstruction of its
+residual stream (reconstruct.py), then training of the child on the parent's soft targets."""
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,22 +18,21 @@ from seed.training.pipeline import TrainResult, train
 from seed.training.stop_signals import StopSignals
 from seed.wavecore import submodel
 
-CALIBRATION_BATCHES = 16   # that measure importance, and to which projections are fitted
+CALIBRATION_BATCHES = 16   # for importance and reconstruction
 
 
 class ShrinkResult(NamedTuple):
     train: TrainResult
     parent_scores: Sequence[Score] = ()   # of the holdout, when the training has finished
-    agreement: float = 0.0                # fraction of items that parent and child answer alike
+    agreement: float = 0.0                # fraction of items with the same answer
 
 
 def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads: int = 1,
                  log: Log = print, signals: StopSignals | None = None) -> ShrinkResult:
-    """Cuts a smaller brain out of a trained one, and lets it learn from its parent in `run_dir`.
+    """Cuts a smaller brain out of a trained one, and trains it in `run_dir` on its predictions.
 
-    Shape and recipe are the profile's, curriculum and identity the parent's. Raises ConfigError
-    if the child does not fit into its parent or run_dir has the child of another, NotEnoughMemory,
-    and as `train` does.
+    Shape and recipe are the profile's, curriculum and identity the parent's. Raises as `train`;
+    ConfigError if the child does not fit into its parent or run_dir has the child of another.
     """
     if run_dir.path.resolve() == parent_dir.path.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
@@ -71,16 +67,14 @@ def calibration_batches(profile: Profile, n: int = CALIBRATION_BATCHES) -> list[
 def _check_child(run_dir: RunDir, profile: Profile, log: Log) -> None:
     """Raises ConfigError if the run directory has a brain of another parent, or of none."""
     newest = run_dir.load_newest(log)
-    if newest:
-        parent = from_dict(newest.meta["profile"]).distill.parent
-        if parent != profile.distill.parent:
-            raise ConfigError(f"{run_dir} has a brain that was shrunk from "
-                              f"{parent or 'no other'}: use another --out")
+    parent = from_dict(newest.meta["profile"]).distill.parent if newest else profile.distill.parent
+    if parent != profile.distill.parent:
+        raise ConfigError(f"{run_dir} has a brain that was shrunk from {parent or 'no other'}: "
+                          f"use another --out")
 
 
 def _check_parent_fits(parent_dir: RunDir, parent: Profile, child: Profile, threads: int) -> None:
-    """Raises ConfigError if there is no memory for the parent's batches, NotEnoughMemory if there
-    is none now."""
+    """Raises ConfigError or NotEnoughMemory if there is no memory for the parent's batches."""
     alone = replace(parent, governor=child.governor, distill=DistillConfig(),
                     selfplay=SelfplayConfig())
     try:

@@ -1,8 +1,7 @@
 """The search for the largest stable brain of this board: trials on a ladder of sizes.
 
-Only a trial decides whether a size is stable; the cost model merely shortens jumps that it thinks
-too long. Trials are kept in scale.jsonl, a line each, and judged anew by whatever limits are
-asked for, so that a search with other limits uses them again.
+Only a trial decides whether a size is stable; the cost model merely shortens jumps. Trials are kept
+in scale.jsonl, and a search with other limits judges them again.
 """
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,12 +23,10 @@ from seed.training.memory_estimate import estimate_mb
 from seed.wavecore.layout import count_params
 
 MARGIN = 0.05              # of memory limit and speed limit, to be kept free
-MAX_JITTER = 0.75          # 0.82 if two of a trial's five windows see no step, 0.5 if one does
+MAX_JITTER = 0.75          # std / mean of window speeds; one empty window of five: 0.5, two: 0.82
 MAX_NORM_GROWTH = 10.0
 MAX_SWAP_MB = 1.0
-MAX_BOARD_FAILURES = 2     # of a board that went down during trials of one size
-FIXABLE = {"model.d_model": "d_model", "model.n_layers": "n_layers",
-           "train.batch_size": "batch_size", "train.seq_len": "seq_len"}
+MAX_BOARD_FAILURES = 2     # crashes or reboots of the board during trials of one size
 
 # No size has less of anything than the one before, so that one grows into the next.
 LADDER = (MIN_SIZE, *(Size(*numbers) for numbers in (
@@ -42,17 +39,16 @@ LADDER = (MIN_SIZE, *(Size(*numbers) for numbers in (
     (1024, 24, 32, 512))))
 
 
-def ladder_for(profile: Profile, fixed: Collection[str] = (),
-               ladder: Sequence[Size] = LADDER) -> list[Size]:
-    """The ladder for brains of this profile: widths are multiples of its head_dim, rows no shorter
-    and no fewer than its own, and what is `fixed` (fields of Size) is as in the profile.
+def ladder_for(profile: Profile, fixed: Collection[str] = ()) -> list[Size]:
+    """The ladder for brains of this profile: widths are multiples of its head_dim, seq_len and
+    batch_size at least the profile's, and `fixed` fields of Size as in the profile.
 
     Raises ConfigError if no size is left.
     """
     profile_size, sizes, rows = Size.of(profile), list[Size](), profile.train.batch_size
-    for size in ladder:
+    for size in LADDER:
         seq_len = max(size.seq_len, profile_size.seq_len)
-        rows = max(rows, size.batch_size * size.seq_len // seq_len)   # as many bytes a step
+        rows = max(rows, size.batch_size * size.seq_len // seq_len)   # as many tokens per step
         if size.d_model % profile.model.head_dim == 0:
             sizes.append(size._replace(batch_size=rows, seq_len=seq_len)._replace(
                 **{name: getattr(profile_size, name) for name in fixed}))
@@ -67,15 +63,25 @@ def fixed_sizes(overrides: Sequence[str]) -> frozenset[str]:
     keys = {text.partition("=")[0] for text in overrides}
     if "model.d_ff" in keys:
         raise ConfigError("model.d_ff cannot be set here: it is twice the width at every size")
-    return frozenset(FIXABLE[key] for key in keys & FIXABLE.keys())
+    return frozenset(field for field in Size._fields if keys & {f"model.{field}", f"train.{field}"})
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What is asked of a size, and how it is tried."""
+    """What a size has to achieve, and how it is tried."""
     trial_seconds: float = 60.0   # of training
     tokens_per_s: float = 0.0     # minimum
     fixed: Collection[str] = ()   # fields of Size that stay as in the profile
+
+
+class SizeFacts(NamedTuple):
+    """What follows from the shapes of a size."""
+    tokens: int              # per step
+    parameters: int
+    estimate_mb: float       # above the memory limit `seed train` refuses it
+
+    def tokens_s(self, step_s: float | None) -> float | None:
+        return self.tokens / step_s if step_s else None
 
 
 class Limits(NamedTuple):
@@ -84,76 +90,64 @@ class Limits(NamedTuple):
     slow_c: float                        # temperature at which the governor slows a run
     min_tokens_s_per_param: float = 0.0
 
-
-class SizeFacts(NamedTuple):
-    """What follows from the shapes of a size."""
-    tokens: int              # of a step
-    parameters: int
-    estimate_mb: float       # above the memory limit `seed train` refuses it
+    def min_speed(self, facts: SizeFacts) -> float:
+        """In tokens/s."""
+        return max(self.min_tokens_s, self.min_tokens_s_per_param * facts.parameters)
 
 
-def min_tokens_s(limits: Limits, facts: SizeFacts) -> float:
-    return max(limits.min_tokens_s, limits.min_tokens_s_per_param * facts.parameters)
-
-
-def faults(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
-    """Why a size is not stable; empty if it is. What is unknown is no fault."""
-    texts = [] if trial.finished else [trial.message]
-    speed_limit = (1 + MARGIN) * min_tokens_s(limits, facts)
+def why_unstable(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
+    """The reasons; empty if the size is stable. Missing measurements are ignored."""
+    reasons = [] if trial.finished else [trial.message]
+    tokens_s = facts.tokens_s(trial.step_s)
+    speed_limit = (1 + MARGIN) * limits.min_speed(facts)
     if trial.finished and trial.peak_mb > (1 - MARGIN) * limits.memory_mb:
-        texts.append(f"{trial.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
-                     f"{limits.memory_mb:.0f} MB free")
+        reasons.append(f"{trial.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
+                       f"{limits.memory_mb:.0f} MB free")
     elif trial.finished and facts.estimate_mb > limits.memory_mb:
-        texts.append(f"training is refused: about {facts.estimate_mb:.0f} MB are needed")
+        reasons.append(f"training is refused: about {facts.estimate_mb:.0f} MB are needed")
     if trial.finished and trial.steps < MIN_TREND_STEPS:
-        texts.append(f"only {trial.steps} steps: too few to show a trend")
-    if trial.step_s and facts.tokens / trial.step_s < speed_limit:
-        texts.append(f"{facts.tokens / trial.step_s:,.0f} tokens/s are too few: "
-                     f"{speed_limit:,.0f} are needed")
+        reasons.append(f"only {trial.steps} steps: too few to show a trend")
+    if tokens_s is not None and tokens_s < speed_limit:
+        reasons.append(f"{tokens_s:,.0f} tokens/s are too few: {speed_limit:,.0f} are needed")
     if trial.jitter is not None and trial.jitter > MAX_JITTER:
-        texts.append(f"speed varies by {100 * trial.jitter:.0f} %")
+        reasons.append(f"speed varies by {100 * trial.jitter:.0f} %")
     if trial.settled_temp_c is not None and trial.settled_temp_c >= limits.slow_c - HEAT_MARGIN_C:
-        texts.append(f"temperature would settle at {trial.settled_temp_c:.0f} C")
+        reasons.append(f"temperature would settle at {trial.settled_temp_c:.0f} C")
     if trial.throttled:
-        texts.append(trial.throttled)
+        reasons.append(trial.throttled)
     if trial.swap_mb > MAX_SWAP_MB:
-        texts.append(f"swap grew by {trial.swap_mb:.0f} MB")
+        reasons.append(f"swap grew by {trial.swap_mb:.0f} MB")
     if trial.skipped_steps:
-        texts.append(f"{trial.skipped_steps} steps were not finite")
+        reasons.append(f"{trial.skipped_steps} steps were not finite")
     if trial.first_loss is not None and trial.last_loss is not None and not (
             trial.last_loss < trial.first_loss):
-        texts.append(f"loss went from {trial.first_loss:.3f} to {trial.last_loss:.3f}")
+        reasons.append(f"loss went from {trial.first_loss:.3f} to {trial.last_loss:.3f}")
     if trial.grad_norm_growth is not None and trial.grad_norm_growth > MAX_NORM_GROWTH:
-        texts.append(f"gradient norm grew {trial.grad_norm_growth:.0f} times")
-    return "; ".join(texts)
+        reasons.append(f"gradient norm grew {trial.grad_norm_growth:.0f} times")
+    return "; ".join(reasons)
 
 
-def next_index(stable: Mapping[int, bool], count: int,
+def bounds(verdicts: Mapping[int, str], count: int) -> tuple[int, int]:
+    """The last stable size (or -1) below the first failed one, and that one (or `count`)."""
+    failed = min((i for i, reasons in verdicts.items() if reasons), default=count)
+    return max((i for i in verdicts if i < failed), default=-1), failed
+
+
+def next_index(verdicts: Mapping[int, str], count: int,
                is_hopeless_fn: Callable[[int], bool]) -> int | None:
     """Which of `count` sizes to try next, or None if the limit is known.
 
-    Upwards in jumps that double, then by halves between the highest stable size below the lowest
-    that failed, and that one. A jump over more than one size stops short of what is hopeless.
+    `verdicts`: why each size that was tried is unstable; empty if it is stable. Upwards in jumps
+    that double, then bisect between the last stable and first failed size. A jump over more than
+    one size stops short of what is hopeless.
     """
-    failed = min((i for i, is_stable in stable.items() if not is_stable), default=count)
-    low = max((i for i, is_stable in stable.items() if is_stable and i < failed), default=-1)
+    low, failed = bounds(verdicts, count)
     if low + 1 == failed:
         return None
     target = min(count - 1, low + max(1, low + 1)) if failed == count else (low + failed) // 2
     while target > low + 1 and is_hopeless_fn(target):
         target = (low + target) // 2
     return max(target, low + 1)
-
-
-class Attempt(NamedTuple):
-    """A size that is being tried, and the boot of the board in which it is."""
-    size: Size
-    boot: str
-
-    @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> "Attempt":
-        """Of a line of the log. Raises TypeError or KeyError for anything else."""
-        return cls(Size(*row["size"]), row["boot"])
 
 
 class SizeSearch:
@@ -164,8 +158,9 @@ class SizeSearch:
         """`trial_seconds`: of training; shorter trials do not count."""
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
         self.run_dir, self.trial_seconds, self.hash = run_dir, trial_seconds, profile_hash(profile)
-        self.log = JsonlLog(run_dir.trial_log, Trial.from_dict)
-        self.attempts = JsonlLog(run_dir.attempt_log, Attempt.from_dict)
+        self.trial_log = JsonlLog(run_dir.trial_log, Trial.from_dict)
+        self.attempts = JsonlLog(   # (size, boot ID)
+            run_dir.attempt_log, lambda row: (Size(*row["size"]), row["boot"]))
         self.profiles = [size.apply_to(profile) for size in ladder]
         self.facts = [SizeFacts(tokens_per_step(sized), count_params(sized.model),
                                 sum(estimate_mb(sized, threads).values()))
@@ -174,110 +169,109 @@ class SizeSearch:
     @property
     def trials(self) -> dict[int, Trial]:
         """The last trial of every size; not one that failed with a lower memory limit than now."""
-        return {self.ladder.index(trial.size): trial for trial in self.log.rows
+        return {self.ladder.index(trial.size): trial for trial in self.trial_log.rows
                 if (trial.profile_hash, trial.threads) == (self.hash, self.threads)
                 and trial.size in self.ladder and trial.seconds >= self.trial_seconds
                 and (trial.finished or trial.memory_limit_mb >= self.limits.memory_mb)}
 
     def verdicts(self) -> dict[int, str]:
-        return {i: faults(trial, self.limits, self.facts[i]) for i, trial in self.trials.items()}
+        """Why each size that was tried is unstable; empty texts for stable ones."""
+        return {i: why_unstable(trial, self.limits, self.facts[i])
+                for i, trial in self.trials.items()}
 
     def cost(self, without: int | None = None) -> Cost:
-        """From all trials, or from all but one size's: what would have been predicted for it."""
+        """The cost model fitted to all trials but those of size `without`."""
         return Cost(self.profile, self.threads,
                     [trial for i, trial in self.trials.items() if i != without])
 
     def is_hopeless(self, i: int) -> bool:
-        """Whether the cost model thinks that a size breaks a limit."""
-        cost, facts = self.cost(), self.facts[i]
-        step_s = cost.step_s(self.profiles[i])
-        return cost.memory_mb(self.profiles[i]) > self.limits.memory_mb or (
-            step_s is not None and facts.tokens / step_s < min_tokens_s(self.limits, facts))
+        """Whether the cost model predicts that a size breaks a limit."""
+        cost, facts, profile = self.cost(), self.facts[i], self.profiles[i]
+        tokens_s = facts.tokens_s(cost.step_s(profile))
+        return cost.memory_mb(profile) > self.limits.memory_mb or (
+            tokens_s is not None and tokens_s < self.limits.min_speed(facts))
 
     def next_index(self) -> int | None:
         """Which size to try next, or None if the limit is known."""
-        stable = {i: not fault for i, fault in self.verdicts().items()}
-        return next_index(stable, len(self.ladder), self.is_hopeless)
+        return next_index(self.verdicts(), len(self.ladder), self.is_hopeless)
 
     @property
     def chosen(self) -> int | None:
         """The highest stable size below the lowest that failed."""
-        verdicts = self.verdicts()
-        failed = min((i for i, fault in verdicts.items() if fault), default=len(self.ladder))
-        return max((i for i, fault in verdicts.items() if not fault and i < failed), default=None)
+        low = bounds(self.verdicts(), len(self.ladder))[0]
+        return low if low >= 0 else None
 
     def begin(self, i: int, boot: str) -> Trial | None:
-        """Notes on disk that a size is about to be tried in this boot of the board.
+        """Records the attempt and the boot ID on disk, to detect crashes.
 
-        A result if the board went down with it in MAX_BOARD_FAILURES other boots: a single one may
-        be a pulled plug.
+        A trial without steps if the board crashed or rebooted during this size in
+        MAX_BOARD_FAILURES other boots: a single one may be a pulled plug.
         """
         size = self.ladder[i]
-        boots = {attempt.boot for attempt in self.attempts.rows if attempt.size == size} - {boot}
-        if len(boots) >= MAX_BOARD_FAILURES:
+        boots = {attempt_boot for tried, attempt_boot in self.attempts.rows if tried == size}
+        failures = len(boots - {boot})
+        if failures >= MAX_BOARD_FAILURES:
             return Trial(size, self.hash, self.threads, self.trial_seconds, self.limits.memory_mb,
-                         Outcome.BOARD_WENT_DOWN, f"the board went down {len(boots)} times")
-        attempt = Attempt(size, boot)
-        if boot and attempt not in self.attempts.rows:
-            self.attempts.append([attempt], [attempt._asdict()])
+                         Outcome.BOARD_CRASHED, f"the board crashed or rebooted {failures} times")
+        if boot and boot not in boots:
+            self.attempts.append([(size, boot)], [{"size": size, "boot": boot}])
         return None
 
     def remember(self, trial: Trial) -> bool:
-        """False if the disk refuses a trial. One that may end otherwise later is not written."""
-        is_written = not trial.outcome.may_change and self.log.append([trial], [asdict(trial)])
+        """False if writing failed. Retryable outcomes are kept in memory only."""
+        is_written = not trial.outcome.is_retryable and self.trial_log.append(
+            [trial], [asdict(trial)])
         if not is_written:
-            self.log.rows.append(trial)
+            self.trial_log.rows.append(trial)
         self.attempts.clear()
-        return is_written or trial.outcome.may_change
+        return is_written or trial.outcome.is_retryable
 
-    def run(self, log: Log, stopped_fn: Callable[[], bool],
+    def run(self, log: Log, should_stop_fn: Callable[[], bool],
             after_trial_fn: Callable[[], None] = lambda: None) -> None:
         """Tries sizes until the limit is known, then writes the ladder and the limit's profile.
 
         Raises ConfigError if no size is stable, NotEnoughMemory if that may change;
-        KeyboardInterrupt once `stopped_fn` returns true.
+        KeyboardInterrupt once `should_stop_fn` returns true.
         """
-        governor = self.profile.governor
+        governor, run_dir = self.profile.governor, self.run_dir
         while (i := self.next_index()) is not None:
-            self.run_dir.limit_profile.unlink(missing_ok=True)   # of other limits
+            run_dir.limit_profile.unlink(missing_ok=True)   # of other limits
             if governor.thermal:
-                cool_down(governor.resume_c, stopped_fn)
+                cool_down(governor.resume_c, should_stop_fn)
             log(f"trying {self.ladder[i]}")
             try:
                 trial = self.begin(i, system_health.boot_id()) or run_trial(
                     self.profile, self.ladder[i], self.threads, self.trial_seconds,
-                    self.limits.memory_mb, self.run_dir.trial, stopped_fn=stopped_fn)
-            except BaseException:   # the search ends, and the board did not go down
+                    self.limits.memory_mb, run_dir.trial, should_stop_fn=should_stop_fn)
+            except BaseException:   # the search ends, and the board did not crash
                 self.attempts.clear()
                 raise
             if not self.remember(trial):
-                log(f"WARNING: cannot write {self.run_dir.trial_log.name}; this trial will be "
-                    f"repeated")
+                log(f"WARNING: cannot write {run_dir.trial_log.name}; this trial will be repeated")
             log(self.line(i))
             after_trial_fn()
-        atomic_file.write(self.run_dir.ladder, json.dumps(self.rows()).encode())
+        atomic_file.write(run_dir.ladder, json.dumps(self.rows()).encode())
         if self.chosen is None:
-            self.run_dir.limit_profile.unlink(missing_ok=True)
-            error = NotEnoughMemory if self.trials[0].outcome.may_change else ConfigError
+            run_dir.limit_profile.unlink(missing_ok=True)
+            error = NotEnoughMemory if self.trials[0].outcome.is_retryable else ConfigError
             raise error(f"no size is stable: {self.ladder[0]}: {self.verdicts()[0]}; allow more "
                         f"with --memory or a lower --tokens-per-s")
-        atomic_file.write(self.run_dir.limit_profile, to_toml(
-            replace(self.profiles[self.chosen], name="limit")).encode())
+        limit = replace(self.profiles[self.chosen], name="limit")
+        atomic_file.write(run_dir.limit_profile, to_toml(limit).encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Of the sizes that were tried, in order."""
+        """A row for each size that was tried, in order."""
         return [self.row(i) for i in sorted(self.trials)]
 
     def row(self, i: int) -> dict[str, Any]:
-        """What is predicted for a size from the others, and what was measured."""
+        """What the trials of other sizes predict for a size, and what its own measured."""
         profile, facts, trial = self.profiles[i], self.facts[i], self.trials.get(i)
         cost = self.cost(without=i)
-        step_s = cost.step_s(profile)
         return {"size": str(self.ladder[i]), "parameters": facts.parameters,
                 "predicted_mb": cost.memory_mb(profile),
                 "peak_mb": trial.peak_mb if trial else None,
-                "predicted_tokens_s": facts.tokens / step_s if step_s else None,
-                "tokens_s": facts.tokens / trial.step_s if trial and trial.step_s else None,
+                "predicted_tokens_s": facts.tokens_s(cost.step_s(profile)),
+                "tokens_s": facts.tokens_s(trial.step_s) if trial else None,
                 "settled_temp_c": trial.settled_temp_c if trial else None,
                 "checkpoint_mb": checkpoint_bytes(profile) / 1e6,
                 "written_gb_per_day": written_gb_per_day(profile),
@@ -298,7 +292,7 @@ def number(value: float | None) -> str:
 
 
 def _with_error(predicted: float | None, measured: float | None) -> str:
-    """A prediction and its error, in percent of what was measured."""
+    """A prediction and its error in percent of the measurement."""
     error = f", {100 * (predicted / measured - 1):+.0f} %" if predicted and measured else ""
     return f"predicted {number(predicted)}{error}"
 
@@ -307,8 +301,7 @@ def open_search(profile: Profile, run_dir: RunDir, threads: int,
                 options: SearchOptions = SearchOptions(),
                 min_tokens_s_per_param: float = 0.0) -> SizeSearch:
     """A search that knows the trials of its run directory and has tried nothing yet."""
-    governor = profile.governor
-    ladder = ladder_for(profile, options.fixed)
+    governor, ladder = profile.governor, ladder_for(profile, options.fixed)
     run_dir.path.mkdir(parents=True, exist_ok=True)
     limits = Limits(ceiling_mb(governor, system_health.read(run_dir.path)), options.tokens_per_s,
                     governor.slow_c if governor.thermal else float("inf"), min_tokens_s_per_param)
@@ -317,13 +310,10 @@ def open_search(profile: Profile, run_dir: RunDir, threads: int,
 
 def find_size(profile: Profile, run_dir: RunDir, threads: int = 1,
               options: SearchOptions = SearchOptions(), log: Log = print,
-              stopped_fn: Callable[[], bool] = lambda: False) -> SizeSearch:
+              should_stop_fn: Callable[[], bool] = lambda: False) -> SizeSearch:
     """Finds the largest stable size of this board, and writes its profile to
-    run_dir.limit_profile. What an earlier search has tried is not tried again.
-
-    Raises as SizeSearch.run does.
-    """
+    run_dir.limit_profile. Trials of earlier searches are reused. Raises as SizeSearch.run."""
     with run_dir.locked():
         search = open_search(profile, run_dir, threads, options)
-        search.run(log, stopped_fn)
+        search.run(log, should_stop_fn)
     return search

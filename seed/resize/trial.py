@@ -1,8 +1,8 @@
-"""One size, tried: a child process trains, saves and evaluates at that size for some seconds.
+"""A trial of one size: a child process trains, saves and evaluates at that size for some seconds.
 
-The child is `seed train` in a directory of its own, watched from outside. It is asked to stop
-after its time, and killed if it exceeds the memory limit or makes no progress. However it ends is
-the outcome of the trial; only input that the child refuses ends the search.
+The child is `seed train` in a directory of its own. It is asked to stop after its time, and killed
+if it exceeds the memory limit or makes no progress. However it ends, that is the outcome of the
+trial; only refused input and a full disk end the search.
 """
 import ctypes
 import errno
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from seed.config import DistillConfig, GovernorConfig, Profile, to_toml
 from seed.errors import FAILED, RETRY_LATER, ConfigError, NotEnoughMemory
 from seed.storage import metrics
 from seed.storage.run_dir import RunDir
-from seed.resize.trial_watch import Ending, Outcome, Watch, last_action, measurements
+from seed.resize.trial_watch import Ending, Outcome, last_action, measurements, watch
 from seed.training.memory_estimate import check_fits
 
 HANG_TIMEOUT_S = 300.0    # without a line of metrics
@@ -32,7 +33,7 @@ MAX_COOL_DOWN_S = 900.0   # between two trials
 MIN_FREE_DISK_MB = 1.0    # below it a disk counts as full
 HEAT_MARGIN_C = 2.0       # below the temperature at which the governor slows a run
 PR_SET_PDEATHSIG = 1
-# Of Python, numpy, libc and a killed compiler: the last words of a process without memory.
+# In the last line of Python, numpy, libc or a killed compiler that ran out of memory.
 OUT_OF_MEMORY_TEXTS = ("MemoryError", "Unable to allocate", "Cannot allocate memory",
                        "died with <Signals.SIGKILL")
 
@@ -66,7 +67,7 @@ MIN_SIZE = Size(64, 4, 16, 128)
 class Trial:
     """What a trial of a size has measured. None: unknown."""
     size: Size
-    profile_hash: str              # of what a size does not determine
+    profile_hash: str              # of all that the size does not determine
     threads: int
     seconds: float                 # of training it was given
     memory_limit_mb: float         # above which it would have been killed
@@ -77,12 +78,12 @@ class Trial:
     step_s: float | None = None    # mean, with saves and without evaluations
     jitter: float | None = None    # standard deviation / mean of the speeds of its windows
     max_temp_c: float | None = None
-    settled_temp_c: float | None = None   # where its temperature would settle
-    throttled: str = ""            # what the firmware reported meanwhile, or the governor did
+    settled_temp_c: float | None = None    # where the temperature would settle
+    throttled: str = ""            # by the firmware or the governor, as they report it
     swap_mb: float = 0.0           # growth of the board's swap
-    first_loss: float | None = None        # mean of the first quarter of its steps
+    first_loss: float | None = None        # mean of the first quarter of steps
     last_loss: float | None = None         # mean of the last quarter
-    grad_norm_growth: float | None = None  # median of the last half / that of the first half
+    grad_norm_growth: float | None = None  # median of the last half / median of the first
     skipped_steps: int = 0         # because loss or gradient was not finite
 
     @property
@@ -91,7 +92,7 @@ class Trial:
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "Trial":
-        """Of a line of the log. Raises ValueError, TypeError or KeyError for anything else."""
+        """The trial of a log line. Raises ValueError, TypeError or KeyError if it is damaged."""
         trial = cls(**{**row, "size": Size(*row["size"]), "outcome": Outcome(row["outcome"])})
         for field in fields(cls):
             value: Any = getattr(trial, field.name)
@@ -104,7 +105,7 @@ class Trial:
 
 
 def profile_hash(profile: Profile) -> str:
-    """Differs between profiles that differ in more than size and length of the run."""
+    """A hash of all settings that influence a trial, but for the size and the run's length."""
     width = profile.model.head_dim * math.ceil(MIN_SIZE.d_model / profile.model.head_dim)
     rest = MIN_SIZE._replace(d_model=width).apply_to(profile)
     rest = replace(rest, name="", governor=GovernorConfig(),
@@ -112,26 +113,26 @@ def profile_hash(profile: Profile) -> str:
     return hashlib.blake2b(to_toml(rest).encode(), digest_size=8).hexdigest()
 
 
-def cool_down(resume_c: float, stopped_fn: Callable[[], bool],
+def cool_down(resume_c: float, should_stop_fn: Callable[[], bool],
               max_s: float = MAX_COOL_DOWN_S) -> None:
     """Waits until the board is cool, so that no size inherits the heat of the last one.
 
-    Raises KeyboardInterrupt once `stopped_fn` returns true.
+    Raises KeyboardInterrupt once `should_stop_fn` returns true.
     """
     until = time.monotonic() + max_s
     while (system_health.temp_c() or -math.inf) > resume_c and time.monotonic() < until:
-        if stopped_fn():
+        if should_stop_fn():
             raise KeyboardInterrupt
         time.sleep(min(1.0, max_s))
 
 
 def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory_limit_mb: float,
               run_dir: RunDir, hang_timeout_s: float = HANG_TIMEOUT_S,
-              stopped_fn: Callable[[], bool] = lambda: False) -> Trial:
+              should_stop_fn: Callable[[], bool] = lambda: False) -> Trial:
     """Trains a size of the profile for some seconds, in a run directory that is emptied first.
 
-    Raises ConfigError if the child refuses its input or cannot write, which says nothing of the
-    size; KeyboardInterrupt once `stopped_fn` returns true.
+    Raises ConfigError if the child refuses its input or the disk is full, which says nothing of the
+    size; KeyboardInterrupt once `should_stop_fn` returns true.
     """
     child = _child_profile(profile, size, seconds)
     result = partial(Trial, size, profile_hash(profile), threads, seconds, memory_limit_mb)
@@ -151,40 +152,40 @@ def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory
             start_new_session=True, preexec_fn=partial(_die_with_parent, os.getpid()),
             # A cache of its own: compiling is part of what is measured.
             env={**os.environ, "CACHEDB": str(run_dir.kernel_cache().resolve())})
-        watch = Watch(process, run_dir.metrics, memory_limit_mb, seconds, hang_timeout_s,
-                      child.governor.slow_c - HEAT_MARGIN_C if child.governor.thermal else math.inf)
+        max_temp_c = child.governor.slow_c - HEAT_MARGIN_C if child.governor.thermal else math.inf
         try:
-            ending = watch.run(stopped_fn)
+            ending, asked_to_stop, samples = watch(
+                process, run_dir.metrics, memory_limit_mb, seconds, hang_timeout_s, max_temp_c,
+                should_stop_fn)
         finally:
             _kill_group(process)
         errors.seek(0)
         last_line = (errors.read().strip().splitlines() or [""])[-1].removeprefix("seed: ")
     free_mb = system_health.free_space(run_dir.path)[0].value
     if ending is None:
-        if not watch.asked_to_stop and stopped_fn():
+        if not asked_to_stop and should_stop_fn():
             raise KeyboardInterrupt   # the same signal has stopped the child too, and faster
-        ending = _ending(process.returncode, watch.asked_to_stop, last_line, run_dir)
+        ending = _ending(process.returncode, asked_to_stop, last_line, run_dir)
     elif ending.outcome is Outcome.HUNG and free_mb is not None and free_mb < MIN_FREE_DISK_MB:
         raise ConfigError(f"the trial in {run_dir} failed: {os.strerror(errno.ENOSPC)}")
-    trial = result(*ending, **measurements(watch.samples, run_dir.metrics), swap_mb=max(
-        [0.0, *(sample.swap_mb - swap_before_mb for sample in watch.samples)]))
+    swap_mb = max([0.0, *(sample.swap_mb - swap_before_mb for sample in samples)])
+    trial = result(*ending, **measurements(samples, run_dir.metrics), swap_mb=swap_mb)
     shutil.rmtree(run_dir.path, ignore_errors=True)
     return trial
 
 
 def _child_profile(profile: Profile, size: Size, seconds: float) -> Profile:
-    """Trains until it is stopped, and saves and evaluates often enough to be measured by it."""
+    """Trains until it is stopped; saves and evaluates so often that they are measured too."""
     child = size.apply_to(profile)
-    return replace(child, train=replace(child.train, steps=0, minutes=1e6,
-                                        save_every_minutes=seconds / 240,
-                                        eval_every_minutes=seconds / 120),
-                   curriculum=replace(child.curriculum, holdout_items=1),
+    train = replace(child.train, steps=0, minutes=1e6, save_every_minutes=seconds / 240,
+                    eval_every_minutes=seconds / 120)
+    return replace(child, train=train, curriculum=replace(child.curriculum, holdout_items=1),
                    distill=DistillConfig(),   # reading a parent takes minutes before the first step
                    governor=replace(child.governor, memory_mb=1e6)).check()
 
 
 def train_command(run_dir: RunDir, threads: int) -> list[str]:
-    """Of the child; tests put a cheaper one in its place."""
+    """Starts the child; tests replace it by a cheaper one."""
     return [sys.executable, "-m", "seed", "train", "--profile", str(run_dir.trial_profile),
             "--run-dir", str(run_dir), "--threads", str(threads), "--json"]
 
@@ -197,15 +198,12 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _kill_group(process: subprocess.Popen) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)   # its compilers too
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
-def _ending(code: int, asked_to_stop: bool, last_line: str,
-            run_dir: RunDir) -> Ending:
+def _ending(code: int, asked_to_stop: bool, last_line: str, run_dir: RunDir) -> Ending:
     """How a child ended that was not killed by the search.
 
     Raises ConfigError if that says nothing of its size.

@@ -23,18 +23,18 @@ EVALUATIONS = ("eval", "curriculum")   # kinds of metrics
 
 class Outcome(StrEnum):
     """How a trial ended."""
-    FINISHED = "finished"                             # it was asked to stop after its time
-    OUT_OF_MEMORY = "out of memory"                   # it needs more than there can ever be
-    NOT_ENOUGH_MEMORY_NOW = "not enough memory now"   # other programs hold what it needs
-    STOPPED = "stopped"                               # its governor, or a signal, stopped it
+    FINISHED = "finished"                             # stopped by the search after its time
+    OUT_OF_MEMORY = "out of memory"                   # more than there can ever be
+    NOT_ENOUGH_MEMORY_NOW = "not enough memory now"   # other programs hold it
+    STOPPED = "stopped"                               # by its governor or a signal
     HUNG = "hung"
     DIVERGED = "diverged"
     KILLED = "killed"                                 # by a signal
-    BOARD_WENT_DOWN = "board went down"
+    BOARD_CRASHED = "board crashed"
 
     @property
-    def may_change(self) -> bool:
-        """Whether the same trial may end otherwise when other programs leave more memory."""
+    def is_retryable(self) -> bool:
+        """Whether the same trial may end otherwise once other programs leave more memory."""
         return self in (Outcome.NOT_ENOUGH_MEMORY_NOW, Outcome.STOPPED)
 
 
@@ -53,66 +53,67 @@ class Sample(NamedTuple):
     swap_mb: float = 0.0         # of the whole board
 
 
-class Watch:
-    """Samples a child until it ends, is asked to stop or has to be killed."""
+class Observation(NamedTuple):
+    ending: Ending | None   # why the child has to be killed; None if it has ended by itself
+    asked_to_stop: bool
+    samples: list[Sample]
 
-    def __init__(self, process: subprocess.Popen, metrics_path: Path, memory_limit_mb: float,
-                 seconds: float, hang_timeout_s: float, max_temp_c: float):
-        """`max_temp_c`: a child that may still get that warm is watched for longer."""
-        self.process, self.metrics = process, MetricsTail(metrics_path)
-        self.memory_limit_mb, self.seconds = memory_limit_mb, seconds
-        self.hang_timeout_s, self.max_temp_c = hang_timeout_s, max_temp_c
-        self.samples: list[Sample] = []
-        self.asked_to_stop = False
 
-    def run(self, stopped_fn: Callable[[], bool]) -> Ending | None:
-        """Why the child has to be killed; None if it has ended by itself."""
-        started, tail = time.monotonic(), self.metrics
-        evaluations_s = first_step_s = last_step_s = last_row_s = 0.0
-        while self.process.poll() is None:
-            if stopped_fn():
-                raise KeyboardInterrupt
-            time.sleep(POLL_S)
-            steps, evaluations, size = tail.steps, tail.evaluations, tail.size
-            tail.poll()
-            rss_mb = system_health.tree_mb(pid=self.process.pid)[0].value or 0.0
-            now_s = time.monotonic() - started
-            if tail.evaluations > evaluations:
-                evaluations_s, last_step_s = evaluations_s + now_s - last_step_s, now_s
-            if tail.steps > steps:
-                last_step_s = now_s
-            if tail.size != size:
-                last_row_s = now_s
-            at_s = now_s - evaluations_s
-            first_step_s = first_step_s if tail.steps else at_s
-            self._sample(at_s, rss_mb)
-            if _confirmed_mb(self.samples[-2:]) > self.memory_limit_mb:
-                return Ending(Outcome.OUT_OF_MEMORY,
-                              f"it took more than {self.memory_limit_mb:.0f} MB")
-            if now_s - last_row_s > self.hang_timeout_s:
-                return Ending(Outcome.HUNG, f"no progress for {now_s - last_row_s:.0f} s")
-            if not self.asked_to_stop and self._is_enough(at_s - first_step_s):
-                self.process.terminate()
-                self.asked_to_stop = True
-        return None
+def watch(process: subprocess.Popen, metrics_path: Path, memory_limit_mb: float, seconds: float,
+          hang_timeout_s: float, max_temp_c: float,
+          should_stop_fn: Callable[[], bool]) -> Observation:
+    """Samples a child until it ends or has to be killed. After `seconds` of training, or later if
+    it may still reach `max_temp_c`, it is asked to stop.
 
-    def _sample(self, at_s: float, rss_mb: float) -> None:
-        bits = tuple(name for name, on in system_health.throttled().now().items() if on)
-        swap_mb = system_health.swap_used_mb().value or 0.0   # its end gives swap back, too
-        self.samples.append(
-            Sample(at_s, self.metrics.steps, rss_mb, system_health.temp_c(), bits, swap_mb))
+    Raises KeyboardInterrupt once `should_stop_fn` returns true.
+    """
+    tail, samples, asked_to_stop = MetricsTail(metrics_path), list[Sample](), False
+    start_s = time.monotonic()
+    evaluations_s = first_step_s = last_step_s = last_row_s = 0.0
+    while process.poll() is None:
+        if should_stop_fn():
+            raise KeyboardInterrupt
+        time.sleep(POLL_S)
+        steps, evaluations, size = tail.steps, tail.evaluations, tail.size
+        tail.poll()
+        rss_mb = system_health.tree_mb(pid=process.pid)[0].value or 0.0
+        now_s = time.monotonic() - start_s
+        if tail.evaluations > evaluations:
+            evaluations_s, last_step_s = evaluations_s + now_s - last_step_s, now_s
+        if tail.steps > steps:
+            last_step_s = now_s
+        if tail.size != size:
+            last_row_s = now_s
+        at_s = now_s - evaluations_s
+        first_step_s = first_step_s if tail.steps else at_s
+        samples.append(Sample(
+            at_s, tail.steps, rss_mb, system_health.temp_c(),
+            tuple(name for name, on in system_health.throttled().now().items() if on),
+            system_health.swap_used_mb().value or 0.0))
+        if _confirmed_mb(samples[-2:]) > memory_limit_mb:
+            error = f"it took more than {memory_limit_mb:.0f} MB"
+            return Observation(Ending(Outcome.OUT_OF_MEMORY, error), asked_to_stop, samples)
+        if now_s - last_row_s > hang_timeout_s:
+            error = f"no progress for {now_s - last_row_s:.0f} s"
+            return Observation(Ending(Outcome.HUNG, error), asked_to_stop, samples)
+        if not asked_to_stop and tail.evaluations and _is_enough(
+                samples, at_s - first_step_s, seconds, max_temp_c):
+            process.terminate()
+            asked_to_stop = True
+    return Observation(None, asked_to_stop, samples)
 
-    def _is_enough(self, trained_s: float) -> bool:
-        """Whether it has trained for its time, was evaluated, shows a trend and will not get too
-        warm; or was extended as far as it may."""
-        settled = self.metrics.steps >= MIN_TREND_STEPS and not may_reach(
-            self.max_temp_c, _temperatures(self.samples), trained_s)
-        return bool(self.metrics.evaluations) and trained_s >= self.seconds and (
-            settled or trained_s >= MAX_TIME_FACTOR * self.seconds)
+
+def _is_enough(samples: Sequence[Sample], trained_s: float, seconds: float,
+               max_temp_c: float) -> bool:
+    """Whether a child has trained for its time, shows a trend and will not get too warm. A missing
+    trend or a rising temperature extends the time by MAX_TIME_FACTOR at most."""
+    return trained_s >= seconds and (
+        trained_s >= MAX_TIME_FACTOR * seconds or samples[-1].steps >= MIN_TREND_STEPS
+        and not may_reach(max_temp_c, _temperatures(samples), trained_s))
 
 
 class MetricsTail:
-    """Counts steps and evaluations in a growing metrics file; only what is new is read."""
+    """Counts steps and evaluations in a growing metrics file, and reads only what is new."""
 
     def __init__(self, path: Path):
         self.path, self.steps, self.evaluations, self.size = path, 0, 0, 0
@@ -131,19 +132,19 @@ class MetricsTail:
 
 
 def _confirmed_mb(samples: Sequence[Sample]) -> float:
-    """What two samples agree on: a process that is just being forked is counted twice."""
+    """The smaller of two samples: a process that is just being forked is counted twice."""
     return min(sample.rss_mb for sample in samples) if len(samples) > 1 else 0.0
 
 
 def _temperatures(samples: Sequence[Sample]) -> list[float]:
-    """At work: compiling heats less."""
-    at_work = [sample for sample in samples if sample.steps] or samples
-    return [sample.temp_c for sample in at_work if sample.temp_c is not None]
+    """Those from the first step on, if there is one: compiling heats less."""
+    training = [sample for sample in samples if sample.steps] or samples
+    return [sample.temp_c for sample in training if sample.temp_c is not None]
 
 
 def may_reach(max_c: float, temps: Sequence[float], seconds: float) -> bool:
-    """Whether a temperature, observed for so long and below max_c until now, may still reach it:
-    because it settles there, or because it would if it rose as now for MAX_HEAT_TIME_S."""
+    """Whether a temperature that stayed below max_c for so long may still reach it: it settles
+    there, or would get there if it rose at its present rate for MAX_HEAT_TIME_S."""
     if max(temps, default=max_c) >= max_c:
         return False
     n = max(1, len(temps) // 5)
@@ -162,16 +163,15 @@ def settling_temp_c(temps: Sequence[float]) -> float | None:
         return max(temps, default=None)
     n = len(temps) // 5
     start, middle, end = (mean(temps[i:i + n]) for i in (0, 2 * n, len(temps) - n))
-    if end - start < MIN_RISE_C:
-        return max(end, middle)
     rise, last_rise = middle - start, end - middle
-    if last_rise <= 0:
+    if end - start < MIN_RISE_C or last_rise <= 0:
         return max(end, middle)
     ratio = last_rise / rise if rise > last_rise else 1.0
     return end + last_rise * (ratio / (1 - ratio) if ratio < 10 / 11 else 10.0)
 
 
 def measurements(samples: Sequence[Sample], metrics_path: Path) -> dict[str, Any]:
+    """The fields of a Trial that samples and metrics determine."""
     rows = metrics.read(metrics_path, "step")
     losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
     quarter, half, temps = len(rows) // 4, len(rows) // 2, _temperatures(samples)
@@ -192,7 +192,7 @@ def measurements(samples: Sequence[Sample], metrics_path: Path) -> dict[str, Any
 
 
 def speed(samples: Sequence[Sample]) -> tuple[float | None, float | None]:
-    """Seconds a step, from the first to the last that was seen to end, and their jitter."""
+    """Seconds per step, from the first to the last that was seen to end, and their jitter."""
     ends = [sample for before, sample in zip(samples, samples[1:]) if sample.steps > before.steps]
     if len(ends) < 2:
         return None, None
@@ -208,6 +208,6 @@ def speed(samples: Sequence[Sample]) -> tuple[float | None, float | None]:
 
 
 def last_action(metrics_path: Path) -> str:
-    """What the governor did last, and why."""
+    """The governor's last action, with its reason."""
     rows = metrics.read(metrics_path, "governor")
     return f"{rows[-1]['action']}, {rows[-1]['reason']}" if rows else ""

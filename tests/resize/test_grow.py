@@ -32,7 +32,7 @@ def larger(kinds) -> ModelConfig:
 
 
 def trained_like() -> dict[str, np.ndarray]:
-    """Weights away from their beginning; the stream is as large as a trained brain's."""
+    """Perturbed initial weights, with a stream as large as a trained brain's."""
     rng = np.random.default_rng(5)
     params = init_params(SMALL, 1)
     for key, array in params.items():
@@ -42,8 +42,8 @@ def trained_like() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("d_model", [64, 96, pytest.param(512, marks=pytest.mark.long)])
-def test_the_small_stream_of_a_new_brain_grows_as_well(d_model):
-    """The eps of its norms is not small beside it: it has to shrink with the mean over channels."""
+def test_an_untrained_brain_grown_in_width_computes_the_same(d_model):
+    """Its stream is small, so the eps of the norms counts: it has to shrink with d_model."""
     small, large = SMALL, dataclasses.replace(SMALL, d_model=d_model)
     params, tokens = init_params(small, 1), realized(batches(1)[0].tokens)
     before = WaveCore(small, params)(tokens)[0].numpy()
@@ -62,8 +62,7 @@ def test_a_grown_brain_computes_the_same(kinds):
     assert distance(after, before) < 1e-5
 
 
-def test_what_is_new_learns_and_what_was_trained_stays():
-    """After some steps every new array has moved, and the loss has not jumped."""
+def test_new_arrays_train_and_the_loss_does_not_jump():
     small = load_profile("toy", [*small_run.SMALL, "model.d_model=32", "model.d_ff=32",
                                  "model.n_layers=3"])
     large = dataclasses.replace(small, model=larger(KINDS))
@@ -82,7 +81,7 @@ def test_what_is_new_learns_and_what_was_trained_stays():
     assert more[0] == pytest.approx(learner.step(items[0], 2e-3).loss, rel=1e-4)
     assert max(more[:8]) < 1.05 * max(losses[-8:]) and np.mean(more[-8:]) < np.mean(losses[-8:])
     for key, array in after.model.state_dict().items():
-        slow = key.endswith(("dt_bias", "A_log"))   # a head that does not forget has no gradient
+        slow = key.endswith(("dt_bias", "A_log"))   # no gradient where a head does not decay
         assert slow or (array != grown[key]).mean() > 0.9, key
 
 
@@ -106,18 +105,18 @@ def test_new_units_and_heads_combine_trained_ones():
 
 
 def originals(old: int, rows: np.ndarray) -> list[int]:
-    """For each new row, which of the old ones it equals."""
+    """For each new row, the index of the old one that it equals."""
     return [next(i for i in range(old) if np.array_equal(row, rows[i])) for row in rows[old:]]
 
 
 def assert_made_of(old: int, first: np.ndarray, second: np.ndarray) -> None:
-    """The new rows take each half once from each old one, and none both from the same."""
+    """Both halves of the new rows use every old row once, and never the same for both."""
     sources = originals(old, first), originals(old, second)
     assert sorted(sources[0]) == sorted(sources[1]) == list(range(old))
     assert all(a != b for a, b in zip(*sources))
 
 
-def test_pairs_differ_until_there_are_no_more():
+def test_pairs_of_old_heads_differ_while_possible():
     new, first, second = grow._pairs(np.array([3, 5, 9]), 12, np.random.default_rng(0))
     assert list(new) == [0, 1, 2, 4, 6, 7, 8, 10, 11]
     assert len(set(zip(first, second))) == 9 and set(first) == set(second) == {3, 5, 9}
@@ -143,7 +142,7 @@ def test_moments_follow_their_weights():
     ({"d_model": 16, "head_dim": 16}, "head_dim is 32 in the smaller and 16"),
     ({"d_ff": 16}, "d_ff is 32 in the smaller and 16 in the larger brain"),
     ({"n_layers": 4, "pattern": "AS"}, "gives SSA, which is not within ASAS")])
-def test_what_cannot_grow_so_is_refused(change, message):
+def test_a_shape_that_does_not_contain_the_small_brain_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         grow.grow(SMALL, init_params(SMALL, 0), dataclasses.replace(SMALL, **change), 0)
 
@@ -170,7 +169,7 @@ def test_a_brain_is_grown_in_place_and_resumes_without_naming_its_profile(tmp_pa
     assert json.loads(more.stdout)["step"] == 10 and "from step 8" in more.stderr
 
 
-def test_a_brain_grows_by_itself_up_to_the_limit_of_its_directory(tmp_path):
+def test_a_brain_grows_to_the_next_size_up_to_the_limit_of_its_directory(tmp_path):
     run_dir, log = RunDir(tmp_path / "brain"), list[str]()
     untrained_run(run_dir.path, "model.n_layers=4", "train.batch_size=16")
     limit = load_profile("toy", ["model.n_layers=6", "train.seq_len=32"])

@@ -1,4 +1,4 @@
-"""A growth: when a brain grows, into what, and that it resumes after a kill."""
+"""Growth: when a brain grows, to which size, and resuming after a kill."""
 import json
 import os
 import signal
@@ -25,7 +25,7 @@ ENDLESS = (lambda profile: float("inf"))   # steps that are left
 
 
 def level_steps(plateau: Plateau, losses, unlocked: int = LAST, first: int = 1) -> list[int]:
-    """The steps at which it finds the loss level."""
+    """The steps at which the loss counts as level."""
     return [step for step, loss in enumerate(losses, first)
             if plateau.update(step, loss, unlocked)]
 
@@ -43,7 +43,7 @@ def test_a_brain_grows_when_its_loss_is_level_and_all_grades_are_unlocked(tmp_pa
 
 
 def test_a_resumed_growth_counts_the_same_losses(tmp_path):
-    """Not those before the last growth and before the last grade was unlocked."""
+    """None from before the last growth or before the last grade was unlocked."""
     path = tmp_path / "metrics.jsonl"
     for unlocked, grown, count in ((0, 0, 1200), (300, 0, 900), (300, 700, 500), (700, 300, 500)):
         path.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def test_a_resumed_growth_counts_the_same_losses(tmp_path):
         assert len(Plateau(path, LADDER[1], 1200, LAST + 1).losses) == (0 if unlocked else count)
 
 
-def test_it_grows_size_by_size_up_to_the_limit():
+def test_a_brain_grows_size_by_size_up_to_the_limit():
     limit = Size(128, 6, 8, 200).apply_to(TOY)
     sizes, profile = [], Size(64, 4, 8, 128).apply_to(TOY)
     while (grown := next_profile(profile, limit, ENDLESS, 60)):
@@ -71,7 +71,7 @@ def test_it_grows_size_by_size_up_to_the_limit():
     assert profile.curriculum == TOY.curriculum and profile.model.d_ff == 256
 
 
-def test_a_size_between_those_of_the_ladder_leaves_none_out():
+def test_a_brain_between_two_sizes_of_the_ladder_skips_none():
     profile = Size(64, 8, 33, 128).apply_to(load_profile("toy", ["train.batch_size=33"]))
     limit = Size(128, 8, 33, 128).apply_to(profile)
     grown = next_profile(profile, limit, ENDLESS, 60)
@@ -79,7 +79,7 @@ def test_a_size_between_those_of_the_ladder_leaves_none_out():
     assert next_profile(limit, profile, ENDLESS, 60) is None   # beyond its limit
 
 
-def test_it_does_not_grow_into_what_the_time_cannot_train():
+def test_a_brain_does_not_grow_without_the_time_to_train_the_larger_one():
     limit, profile = LADDER[3].apply_to(TOY), LADDER[0].apply_to(TOY)
     needed_steps = 60 * 334_816 / 2048            # steps of the next size
     assert next_profile(profile, limit, lambda _: 1.01 * needed_steps, 60) == (
@@ -108,7 +108,7 @@ def assert_killed_growth_has_the_bits_of(whole: RunDir, command: list[str], kill
 
 
 def test_a_growth_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path, monkeypatch):
-    """As one within a single process, too."""
+    """As those of a growth within a single process."""
     whole, killed = (RunDir(known_search(tmp_path / name)) for name in ("whole", "killed"))
     monkeypatch.setattr(StopSignals, "watch", lambda self: self)
     for name in ("WINDOW_STEPS", "CHECK_EVERY_STEPS", "MIN_LOSS_FALL"):   # to be restored
@@ -129,7 +129,7 @@ def test_a_killed_growth_by_the_command_line_ends_with_the_same_bits_and_a_repor
     assert "1 steps were not finite" in page
 
 
-def test_a_growth_by_time_that_has_ended_trains_no_further_and_writes_a_report(tmp_path):
+def test_a_finished_growth_by_time_does_not_train_again_and_writes_a_report(tmp_path):
     known_search(tmp_path)
     checkpoints = []
     for _ in range(2):
@@ -140,13 +140,13 @@ def test_a_growth_by_time_that_has_ended_trains_no_further_and_writes_a_report(t
         checkpoints.append(RunDir(tmp_path).checkpoint.read_bytes())
     assert len(set(checkpoints)) == 1
     size = Size.of(load_profile(str(tmp_path / "brain.toml")))
-    assert size.n_layers in (4, 6)   # as the machine is slow or fast
+    assert size.n_layers in (4, 6)   # depends on the speed of the machine
     page = (tmp_path / "report.html").read_text()
     assert "<h2>Size search</h2>" in page and "1 steps were not finite" in page
 
 
 def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
-    """But for the trial that it was in."""
+    """Without the trial during which it was killed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.fake_training", "--",
          *train_growing_command(tmp_path, "--minutes=60", "--trial-seconds=1")[3:]],
@@ -159,7 +159,7 @@ def test_the_time_of_a_search_that_was_killed_counts(tmp_path):
     assert 1 < json.loads(seconds.read_text()) < 300
 
 
-def test_a_brain_whose_mlp_no_size_has_does_not_begin_to_grow(tmp_path):
+def test_a_brain_with_a_wider_mlp_than_any_size_is_refused(tmp_path):
     known_search(tmp_path)
     wide = load_profile("toy", GROWING)
     (tmp_path / "wide.toml").write_text(to_toml(replace(

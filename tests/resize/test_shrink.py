@@ -1,4 +1,4 @@
-"""A child that is pruned from its parent, reconstructed, and learns from it."""
+"""Shrinking: pruning, reconstruction, and training on the parent's predictions."""
 import dataclasses
 import json
 import os
@@ -27,13 +27,13 @@ LARGE = ModelConfig(d_model=64, d_ff=64, n_layers=5, pattern="SSASA")
 
 
 def rotated(params):
-    """The same brain with a rotated residual stream; the gains of a norm are alike."""
+    """The same brain with a rotated residual stream; all gains of a norm are equal."""
     axes = np.linalg.qr(np.random.default_rng(3).standard_normal((64, 64)))[0].astype(np.float32)
     result = {}
     for key, array in params.items():
         name = key.rpartition(".")[2]
         if name in ("norm", "norm_f"):
-            array = np.full_like(array, array.min())   # that of a channel that is in use
+            array = np.full_like(array, array.min())   # the gain of a used channel
         if name in ("in_proj", "qkv_proj", "embedding"):
             array = array @ axes
         elif name == "out_proj":
@@ -43,10 +43,10 @@ def rotated(params):
 
 
 @pytest.mark.parametrize("rotate_fn", [dict, rotated])
-def test_what_does_nothing_is_what_is_cut(rotate_fn):
+def test_parts_without_effect_are_pruned(rotate_fn):
     """A small brain grown into a large one, with all parts shuffled, is found again."""
     small = init_params(SMALL, 1)
-    small["embedding"] *= 40   # so that the norms' eps is nothing beside it
+    small["embedding"] *= 40   # so that the norms' eps is negligible
     rng = np.random.default_rng(0)
 
     def some(of: int, n: int) -> np.ndarray:
@@ -62,8 +62,8 @@ def test_what_does_nothing_is_what_is_cut(rotate_fn):
     assert distance(WaveCore(SMALL, cut)(tokens)[0].numpy(), whole) < 1e-4
 
 
-def test_what_is_left_reconstructs_what_is_gone(monkeypatch):
-    """The first layer has the inputs of the second, which alone has an output, and is gone."""
+def test_reconstruction_makes_up_for_a_removed_layer(monkeypatch):
+    """Only the removed second layer has an output; the first has the same inputs."""
     monkeypatch.setattr(reconstruct, "RIDGE", 1e-9)   # least squares alone
     config = ModelConfig(d_model=32, d_ff=32, n_layers=2, pattern="S")
     params = init_params(config, 5)
@@ -83,7 +83,7 @@ def test_what_is_left_reconstructs_what_is_gone(monkeypatch):
     assert distance(cut[0], whole) > 1 and distance(cut[1], whole) < 1e-3
 
 
-def test_a_child_of_the_parent_s_own_shape_is_the_parent():
+def test_a_child_of_the_parent_s_shape_equals_the_parent():
     params = init_params(SMALL, 3)
     cut = prune(SMALL, params, SMALL, batches(1), threads=1)
     assert cut.keys() == params.keys()
@@ -94,7 +94,7 @@ def test_a_child_of_the_parent_s_own_shape_is_the_parent():
     (ModelConfig(d_model=96), "d_model is 96 in the smaller and 64 in the larger brain: use no"),
     (ModelConfig(head_dim=64), "head_dim is 64 in the smaller and 32 in the larger brain: use the"),
     (ModelConfig(n_layers=2, pattern="AA"), "gives AA, which is not within SSAS")])
-def test_what_cannot_be_cut_is_refused(child, message):
+def test_a_child_that_does_not_fit_into_its_parent_is_refused(child, message):
     with pytest.raises(ConfigError, match=message):
         submodel.check(child, ModelConfig())
 
@@ -107,13 +107,13 @@ def child_profile(*overrides: str):
 
 
 def shrink_in(folder: Path, parent: str = "parent", child: str = "child", *overrides: str):
-    """Without signals: those of the test's process stay as they are."""
+    """Without installing signal handlers in the test's process."""
     return shrink_brain(RunDir(folder / parent), RunDir(folder / child), child_profile(*overrides),
                         signals=StopSignals())
 
 
-def test_a_disk_that_refuses_the_soft_targets_is_named(tmp_path):
-    """A real limit of the size of files, over which writing fails."""
+def test_soft_targets_that_cannot_be_written_raise_with_their_file_name(tmp_path):
+    """With a real limit on file sizes."""
     untrained_run(tmp_path / "parent")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
@@ -144,7 +144,7 @@ def test_a_parent_that_does_not_fit_is_not_read(tmp_path):
 
 
 def test_a_shrinking_that_was_killed_twice_ends_with_the_same_bits(tmp_path):
-    """While it makes soft targets, and while it trains."""
+    """Killed while it makes soft targets, and while it trains."""
     untrained_run(tmp_path / "parent", "curriculum.holdout_items=4")
     result = shrink_in(tmp_path, "parent", "whole", "train.steps=25")
     assert result.train.finished and result.parent_scores and 0 <= result.agreement <= 1

@@ -1,5 +1,5 @@
-"""The search for the largest stable brain: its decisions, its memory, and the command. Children are
-cheap stand-ins (tests/support/fake_training.py) but for two tests."""
+"""The search for the largest stable brain: its decisions, its log of trials, and the command. Most
+children are cheap stand-ins (tests/support/fake_training.py)."""
 import json
 import os
 import signal
@@ -13,8 +13,8 @@ import pytest
 from seed.config import from_dict, load_profile, to_toml
 from seed.errors import RETRY_LATER
 from seed.evaluation.brain_report import read_ladder
-from seed.resize.size_search import (LADDER, Limits, SizeFacts, SizeSearch, faults, ladder_for,
-                                     next_index)
+from seed.resize.size_search import (LADDER, Limits, SizeFacts, SizeSearch, ladder_for, next_index,
+                                     why_unstable)
 from seed.resize.trial import Size, Trial, profile_hash
 from seed.resize.trial_watch import Outcome
 from seed.storage import RunDir
@@ -31,18 +31,18 @@ FACTS = SizeFacts(2048, 234_680, 240.0)
 @pytest.mark.parametrize("limit", range(-1, 26))
 @pytest.mark.parametrize("guess", ["nothing", "right", "low", "high"])
 def test_the_size_above_the_limit_has_always_been_tried(limit, guess):
-    """Whatever the cost model thinks: a wrong one costs trials, never the answer."""
+    """Whatever the cost model predicts: a wrong one costs trials, never the answer."""
     hopeless_above = {"nothing": 99, "right": limit, "low": limit - 4, "high": limit + 4}[guess]
-    stable: dict[int, bool] = {}
-    while (i := next_index(stable, 26, lambda i: i > hopeless_above)) is not None:
-        assert i not in stable
-        stable[i] = i <= limit
-    assert all(stable.get(i) for i in [limit] if i >= 0)
-    assert limit == 25 or stable[limit + 1] is False
-    assert len(stable) <= (10 if guess != "low" else 14)
+    verdicts: dict[int, str] = {}
+    while (i := next_index(verdicts, 26, lambda i: i > hopeless_above)) is not None:
+        assert i not in verdicts
+        verdicts[i] = "" if i <= limit else "too large"
+    assert limit == -1 or verdicts[limit] == ""
+    assert limit == 25 or verdicts[limit + 1] == "too large"
+    assert len(verdicts) <= (10 if guess != "low" else 14)
 
 
-def test_a_ladder_grows_in_everything_and_each_size_into_the_next():
+def test_each_size_of_the_ladder_grows_into_the_next():
     for small, large in zip(LADDER, LADDER[1:]):
         assert all(a <= b for a, b in zip(small, large)) and small != large
         submodel.check(small.apply_to(TOY).model, large.apply_to(TOY).model)
@@ -50,7 +50,7 @@ def test_a_ladder_grows_in_everything_and_each_size_into_the_next():
     assert all(1 < b / a < 1.4 for a, b in zip(mb, mb[1:])) and mb[0] < 300 < 6144 < mb[-1]
 
 
-@pytest.mark.parametrize("changes, fault", [
+@pytest.mark.parametrize("changes, reason", [
     ({"outcome": Outcome.KILLED, "message": "killed by SIGKILL"}, "killed by SIGKILL"),
     ({"peak_mb": 960.0}, "960 MB leave less than 5 % of 1000 MB free"),
     ({"step_s": 9.0, "steps": 9, "jitter": None, "first_loss": None, "grad_norm_growth": None},
@@ -63,30 +63,30 @@ def test_a_ladder_grows_in_everything_and_each_size_into_the_next():
     ({"skipped_steps": 2}, "2 steps were not finite"),
     ({"first_loss": 3.0, "last_loss": 3.1}, "loss went from 3.000 to 3.100"),
     ({"grad_norm_growth": 20.0}, "gradient norm grew 20 times")])
-def test_each_fault_alone_makes_a_size_unstable(changes, fault):
-    limits = Limits(1000.0, 10_000.0 if "tokens/s" in fault else 0.0, 75.0)
-    assert faults(stable_trial(), limits, FACTS) == ""
-    assert faults(stable_trial(**changes), limits, FACTS) == fault
+def test_each_reason_alone_makes_a_size_unstable(changes, reason):
+    limits = Limits(1000.0, 10_000.0 if "tokens/s" in reason else 0.0, 75.0)
+    assert why_unstable(stable_trial(), limits, FACTS) == ""
+    assert why_unstable(stable_trial(**changes), limits, FACTS) == reason
 
 
 def test_a_size_that_training_refuses_or_that_is_too_slow_for_its_parameters_is_not_stable():
     tight = Limits(270.0, 0.0, 75.0)
-    assert faults(stable_trial(), tight, FACTS) == ""
-    assert faults(stable_trial(), tight, FACTS._replace(estimate_mb=280.0)) == (
+    assert why_unstable(stable_trial(), tight, FACTS) == ""
+    assert why_unstable(stable_trial(), tight, FACTS._replace(estimate_mb=280.0)) == (
         "training is refused: about 280 MB are needed")
     hungry = WIDE._replace(min_tokens_s_per_param=0.1)   # 23,468 tokens/s for 234,680 parameters
-    assert faults(stable_trial(step_s=0.08), hungry, FACTS) == ""
-    assert faults(stable_trial(), hungry, FACTS).startswith(
+    assert why_unstable(stable_trial(step_s=0.08), hungry, FACTS) == ""
+    assert why_unstable(stable_trial(), hungry, FACTS).startswith(
         "20,480 tokens/s are too few: 24,641 are")
 
 
-def test_what_is_unknown_is_no_fault():
-    assert faults(stable_trial(settled_temp_c=72.9), WIDE, FACTS) == ""
-    assert faults(stable_trial(max_temp_c=None, settled_temp_c=None, jitter=None), WIDE,
-                  FACTS) == ""
+def test_missing_measurements_are_ignored():
+    assert why_unstable(stable_trial(settled_temp_c=72.9), WIDE, FACTS) == ""
+    unmeasured = stable_trial(max_temp_c=None, settled_temp_c=None, jitter=None)
+    assert why_unstable(unmeasured, WIDE, FACTS) == ""
 
 
-def test_no_size_is_smaller_in_anything_than_the_one_before():
+def test_no_size_of_a_ladder_has_less_of_anything_than_the_one_before():
     for options in (["train.batch_size=48", "train.seq_len=192"], ["model.head_dim=128",
                     "model.d_model=256"], ["train.batch_size=100", "train.seq_len=300"]):
         profile = load_profile("toy", options)
@@ -95,7 +95,7 @@ def test_no_size_is_smaller_in_anything_than_the_one_before():
         assert sizes[0] != sizes[-1] and profile_hash(profile)
 
 
-def test_the_ladder_of_a_profile_has_its_rows_and_heads():
+def test_the_ladder_of_a_profile_has_at_least_its_batch_size_and_multiples_of_its_head_dim():
     assert ladder_for(TOY) == list(LADDER)
     long = ladder_for(load_profile("seed"))
     assert long[2] == Size(96, 6, 8, 256) and all(size.seq_len >= 256 for size in long)
@@ -110,7 +110,7 @@ def test_the_ladder_of_a_profile_has_its_rows_and_heads():
 
 
 def try_sizes(search: SizeSearch, trial_fn) -> list[int]:
-    """Which sizes are tried until the limit is known."""
+    """Indices of the sizes that are tried until the limit is known."""
     indices = []
     while (i := search.next_index()) is not None:
         assert search.remember(trial_fn(LADDER[i]))
@@ -118,7 +118,7 @@ def try_sizes(search: SizeSearch, trial_fn) -> list[int]:
     return indices
 
 
-def test_trials_are_remembered_and_judged_again_by_other_limits(tmp_path):
+def test_trials_are_stored_and_judged_again_by_other_limits(tmp_path):
     limit_mb = 400.0
 
     def trial_of(size: Size) -> Trial:
@@ -146,7 +146,7 @@ def test_trials_are_remembered_and_judged_again_by_other_limits(tmp_path):
 
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_ENOUGH_MEMORY_NOW, Outcome.STOPPED])
-def test_what_the_rest_of_the_board_is_to_blame_for_is_not_remembered(tmp_path, outcome):
+def test_failures_caused_by_other_processes_are_not_stored(tmp_path, outcome):
     search = SizeSearch(TOY, 2, WIDE, RunDir(tmp_path), 60.0)
     assert search.remember(stable_trial(outcome=outcome, message="no", memory_limit_mb=1000.0))
     assert search.chosen is None and search.verdicts() == {0: "no"}
@@ -155,7 +155,7 @@ def test_what_the_rest_of_the_board_is_to_blame_for_is_not_remembered(tmp_path, 
 
 @pytest.mark.parametrize("change", [{"peak_mb": "x"}, {"first_loss": [1]}, {"step_s": "x"},
                                     {"size": [64]}, {"outcome": "x"}, {"message": 3}, {"more": 1}])
-def test_a_damaged_line_of_the_log_is_as_if_it_were_not_there(tmp_path, change):
+def test_a_damaged_line_of_the_trial_log_is_ignored(tmp_path, change):
     write_trials(tmp_path, [stable_trial(), stable_trial(LADDER[1])])
     assert SizeSearch(TOY, 2, WIDE, RunDir(tmp_path), 60.0).trials.keys() == {0, 1}
     log = RunDir(tmp_path).trial_log
@@ -165,12 +165,12 @@ def test_a_damaged_line_of_the_log_is_as_if_it_were_not_there(tmp_path, change):
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "5", "[1]", '[{"size": "x"}]', "["])
-def test_a_damaged_description_of_the_ladder_is_as_if_it_were_not_there(tmp_path, text):
+def test_a_damaged_ladder_file_is_ignored(tmp_path, text):
     RunDir(tmp_path).ladder.write_text(text)
     assert read_ladder(RunDir(tmp_path)) == []
 
 
-def test_a_written_profile_is_read_as_itself():
+def test_a_profile_written_as_toml_is_read_back_unchanged():
     awkward = load_profile("toy", ['identity.a"b\\ü\x7f\n=x"y', 'train.write_gb_per_day=1e-3',
                                    'selfplay.tasks={"a/b.py:C"=4}'])
     assert from_dict(tomllib.loads(to_toml(awkward))) == awkward
@@ -194,7 +194,7 @@ def run(command: list[str], *namespace: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_search_that_is_stopped_says_so_in_a_line_and_no_board_went_down(tmp_path, number):
+def test_a_stopped_search_reports_it_in_one_line_and_records_no_crash(tmp_path, number):
     process = subprocess.Popen(scale(tmp_path, "--trial-seconds=600"), stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, text=True)
     try:
@@ -209,7 +209,7 @@ def test_a_search_that_is_stopped_says_so_in_a_line_and_no_board_went_down(tmp_p
     assert "Traceback" not in errors and not RunDir(tmp_path).attempt_log.exists()
 
 
-def test_a_board_whose_memory_is_taken_is_to_be_searched_again_later(tmp_path):
+def test_a_search_without_free_memory_asks_to_retry_later(tmp_path):
     done = run(scale(tmp_path, "--set", "governor.min_available_mb=1e6"))
     assert done.returncode == RETRY_LATER and "no size is stable" in done.stderr, done.stderr
     assert not RunDir(tmp_path).trial_log.exists()
@@ -222,8 +222,8 @@ echo 157286400 >/sys/fs/cgroup/memory.max
 """
 
 
-def test_what_the_board_can_never_give_is_a_result_and_is_not_tried_again(tmp_path):
-    """On a real limit file of a name space of its own, of 150 MB."""
+def test_a_size_larger_than_the_board_s_memory_is_stored_and_not_tried_again(tmp_path):
+    """With a real limit file of 150 MB, in a namespace."""
     ends = [run(scale(tmp_path), "unshare", "-rm", "sh", "-c", CGROUP, "sh") for _ in range(2)]
     for done in ends:
         assert done.returncode == 2 and "training is refused: " in done.stderr, done.stderr
@@ -233,7 +233,7 @@ def test_what_the_board_can_never_give_is_a_result_and_is_not_tried_again(tmp_pa
 
 
 def test_a_killed_search_leaves_nothing_running_and_resumes(tmp_path):
-    """A child that trained on beside the next one could not be taken back."""
+    """A child left running would slow the next trial."""
     speed = "--tokens-per-s=1e6"
     process = subprocess.Popen(scale(tmp_path, speed, "--trial-seconds=600"),
                                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -255,27 +255,27 @@ def test_a_killed_search_leaves_nothing_running_and_resumes(tmp_path):
 BOOT = 'mount --bind "$1" /proc/sys/kernel/random/boot_id; shift; exec "$@"'
 
 
-def test_a_size_with_which_the_board_goes_down_twice_is_not_tried_for_ever(tmp_path):
-    """The search is killed as by the board, and resumes in another boot of a name space."""
+def test_a_size_during_which_the_board_crashed_twice_is_not_tried_again(tmp_path):
+    """The search is killed as by a crash, and resumes with another boot ID in a namespace."""
     def booted(name: str) -> list[str]:
         (tmp_path / name).write_text(f"{name}\n")
         return ["unshare", "-rm", "sh", "-c", BOOT, "sh", str(tmp_path / name),
-                *scale(tmp_path, "--trial-seconds=600")]   # longer than it lives
+                *scale(tmp_path, "--trial-seconds=600")]   # longer than the test
 
-    for name in ("first", "first", "second"):   # killed in the same boot: no board went down
+    for name in ("first", "first", "second"):   # killed in the same boot: no crash
         process = subprocess.Popen(booted(name), stderr=subprocess.DEVNULL, cwd=ROOT)
         wait_until((tmp_path / "trial/profile.toml").exists, process)
         process.kill()
         process.communicate()
         (tmp_path / "trial/profile.toml").unlink()
     errors = run(booted("third")).stderr
-    assert "no size is stable: 64x4, 1x32: the board went down 2 times" in errors
+    assert "no size is stable: 64x4, 1x32: the board crashed or rebooted 2 times" in errors
     row = json.loads(RunDir(tmp_path).trial_log.read_text())
-    assert (row["outcome"], row["steps"]) == (Outcome.BOARD_WENT_DOWN, 0)
+    assert (row["outcome"], row["steps"]) == (Outcome.BOARD_CRASHED, 0)
     assert not RunDir(tmp_path).attempt_log.exists()
 
 
-def test_the_only_size_is_found_and_its_profile_is_written(tmp_path):
+def test_a_search_of_one_size_writes_its_profile_and_its_ladder(tmp_path):
     done = run(scale(tmp_path, *ONE_SIZE, "--trial-seconds=4", fake=False))
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -288,7 +288,7 @@ def test_the_only_size_is_found_and_its_profile_is_written(tmp_path):
 
 
 @pytest.mark.long
-def test_a_ceiling_is_found_by_trying_and_predictions_are_right(tmp_path):
+def test_a_memory_limit_is_found_and_predictions_are_right(tmp_path):
     """The memory of these small rows is the weights' and the compiler's."""
     options = ("--memory=0.19", "--trial-seconds=3", "--set", "train.batch_size=2")
     done = run(scale(tmp_path, *options, fake=False))
@@ -320,7 +320,7 @@ def test_a_ceiling_is_found_by_trying_and_predictions_are_right(tmp_path):
 
 
 def with_error(measured: float | None, predicted: float, unit: str) -> str:
-    if measured is None:   # a size may be over the ceiling before its second step
+    if measured is None:   # a size may exceed the limit before its second step
         return f" - {unit} (predicted {predicted:,.0f})"
     error = 100 * (predicted / measured - 1)
     return f" {measured:,.0f} {unit} (predicted {predicted:,.0f}, {error:+.0f} %)"
@@ -329,13 +329,13 @@ def with_error(measured: float | None, predicted: float, unit: str) -> str:
 FULL = 'mount -t tmpfs -o size=300k none "$1"; shift; exec "$@"'
 
 
-def test_a_full_disk_ends_the_search_and_is_no_result(tmp_path):
+def test_a_full_disk_ends_the_search_and_is_not_stored(tmp_path):
     done = run(scale(tmp_path, fake=False), "unshare", "-rm", "sh", "-c", FULL, "sh", str(tmp_path))
     assert done.returncode == 2 and "No space left on device" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not RunDir(tmp_path).trial_log.exists()
 
 
-def test_a_brain_s_sizes_are_searched(tmp_path):
+def test_the_sizes_of_a_run_directory_s_brain_are_searched(tmp_path):
     untrained_run(tmp_path / "brain", "train.batch_size=8", "train.seq_len=256")
     done = seed("scale", "--dry-run", "--json", "--run-dir", str(tmp_path / "brain"))
     assert done.returncode == 0, done.stderr
@@ -357,10 +357,10 @@ t=50000; echo $t >/sys/class/thermal/thermal_zone0/temp
 
 @pytest.mark.parametrize("end, seconds, code, low, high", [
     (200, 1.5, 2, 75, 600), (68, 6, 0, 66, 73)])
-def test_heat_that_rises_is_a_fault_unless_it_ends_in_time(tmp_path, end, seconds, code, low,
-                                                           high):
-    """On a real sensor file of a name space of its own: 3.6 C a second from 50 C, or slower on a
-    busy machine; a trial lasts up to five times its seconds."""
+def test_a_temperature_that_would_reach_the_limit_is_a_reason(tmp_path, end, seconds, code, low,
+                                                              high):
+    """With a real sensor file, in a namespace: it rises by 3.6 C per second from 50 C, or slower on
+    a busy machine, up to 200 or to 68 C. A trial lasts up to five times its seconds."""
     done = run(scale(tmp_path, *ONE_SIZE, f"--trial-seconds={seconds}"), "unshare", "-rm", "sh",
                "-c", HEAT, "sh", str(tmp_path / "trial/metrics.jsonl"), str(1000 * end))
     assert done.returncode == code, done.stderr

@@ -1,4 +1,4 @@
-"""Trials: what is measured of a child, and how each of its ends is told. Most children are cheap
+"""Trials: the measurements of a child and how its end becomes an outcome. Most children are cheap
 stand-ins (tests/support/fake_training.py)."""
 import os
 import signal
@@ -32,12 +32,12 @@ def try_small(folder: Path, seconds: float = 1.0, limit_mb: float = 1000.0, **op
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Puts a stand-in of some behaviour in the place of the trained child."""
+    """Replaces the child by a stand-in with some behaviour."""
     return lambda **behaviour: fake_training.install(monkeypatch.setattr, **behaviour)
 
 
 @pytest.mark.parametrize("end, tau", [(70.0, 20.0), (85.0, 60.0)])
-def test_where_a_temperature_settles_is_seen_from_its_beginning(end, tau):
+def test_the_settling_temperature_is_extrapolated_from_the_beginning_of_a_trace(end, tau):
     trace = [end - 40 * exp(-i / tau) for i in range(60)]
     assert settling_temp_c(trace) == pytest.approx(end, abs=3)
 
@@ -46,7 +46,7 @@ def test_where_a_temperature_settles_is_seen_from_its_beginning(end, tau):
     (74.0, 60.0, True), (74.0, 180.0, True), (74.0, 300.0, True), (90.0, 180.0, True),
     (90.0, 300.0, True), (60.0, 8.0, False), (68.0, 4.0, False)])
 def test_a_board_that_may_get_too_hot_is_watched_for_longer(end, tau, longer):
-    """Read to half a degree, as on a Pi, and seen for a minute."""
+    """With a reading every 0.1 s for a minute, to half a degree, as on a Pi."""
     temps = [round(2 * (end - 30 * exp(-i / 10 / tau))) / 2 for i in range(600)]
     assert may_reach(73.0, temps, 60.0) == longer
     assert not may_reach(73.0, [*temps, 73.0], 60.0)   # it has been there
@@ -61,7 +61,7 @@ def test_a_rise_that_does_not_slow_down_is_extrapolated_and_a_level_temperature_
 
 
 def samples(*starts: float) -> list[Sample]:
-    """Of steps that begin at those seconds and take 0.1, sampled every 0.1 s."""
+    """Samples every 0.1 s of steps that begin at those seconds and take 0.1 s."""
     ends = [start + 0.1 for start in starts]
     return [Sample(i / 10, sum(end <= i / 10 + 1e-9 for end in ends), 100.0, None, ())
             for i in range(int(10 * ends[-1]) + 20)]
@@ -73,7 +73,7 @@ def test_speed_is_that_between_the_first_and_the_last_step_seen():
     assert speed(samples(1.0)) == (None, None)
 
 
-def test_a_stall_shows_however_long_it_is():
+def test_a_stall_of_any_length_raises_the_jitter():
     starts = [i / 4 for i in range(40)]
     short = speed(samples(*starts[:20], *(start + 2.5 for start in starts[20:])))[1]
     longest = speed(samples(*starts, 600.0))[1]
@@ -92,7 +92,7 @@ def test_a_real_trial_measures_a_brain_and_does_not_read_the_parent_it_was_shrun
     assert not (tmp_path / "trial").exists()
 
 
-def test_swap_that_a_child_gives_back_at_its_end_is_seen(tmp_path, monkeypatch, fake):
+def test_swap_that_a_child_frees_at_its_end_is_measured(tmp_path, monkeypatch, fake):
     fake()
     used = iter([0.0, 10.0, *[510.0] * 3])
     monkeypatch.setattr("seed.system_health.swap_used_mb", lambda *root: system_health.Reading(
@@ -100,7 +100,7 @@ def test_swap_that_a_child_gives_back_at_its_end_is_seen(tmp_path, monkeypatch, 
     assert try_small(tmp_path / "trial").swap_mb == 500.0
 
 
-def test_a_child_that_is_killed_takes_too_much_or_hangs_is_a_result(tmp_path, fake):
+def test_a_child_that_is_killed_exceeds_the_memory_limit_or_hangs_has_an_outcome(tmp_path, fake):
     fake(hangs_after=3)
     result = try_small(tmp_path / "trial", 60.0, hang_timeout_s=2.0)
     assert result.outcome is Outcome.HUNG and result.steps <= 3
@@ -124,17 +124,17 @@ def test_a_child_that_is_killed_takes_too_much_or_hangs_is_a_result(tmp_path, fa
     ({"says": "seed: needs 300 MB", "code": 75}, Outcome.NOT_ENOUGH_MEMORY_NOW, "needs 300 MB"),
     ({"governor": "memory", "code": 75}, Outcome.STOPPED,
      "training stopped itself: stop, because of memory")])
-def test_how_a_child_ends_is_told_by_its_exit_code_and_metrics(tmp_path, fake, behaviour, outcome,
-                                                               message):
+def test_the_outcome_follows_from_exit_code_and_metrics(tmp_path, fake, behaviour, outcome,
+                                                        message):
     fake(**behaviour)
     result = try_small(tmp_path / "trial", 60.0)
     assert (result.outcome, result.message) == (outcome, message)
-    assert result.outcome.may_change == (behaviour["code"] == 75)
+    assert result.outcome.is_retryable == (behaviour["code"] == 75)
 
 
 @pytest.mark.parametrize("error, outcome", [(NotEnoughMemory, Outcome.NOT_ENOUGH_MEMORY_NOW),
                                             (ConfigError, Outcome.OUT_OF_MEMORY)])
-def test_what_does_not_fit_is_a_result_without_a_child(tmp_path, monkeypatch, error, outcome):
+def test_a_size_that_does_not_fit_starts_no_child(tmp_path, monkeypatch, error, outcome):
     def refuse(*args):
         raise error("it needs 300 MB")
     monkeypatch.setattr(trial, "check_fits", refuse)
@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_a_result_without_a_child(tmp_path, monkeypatch, er
     assert result.outcome is outcome and "it needs 300 MB" in result.message
 
 
-def test_a_trial_too_slow_for_a_trend_lasts_longer_but_not_for_ever(tmp_path, monkeypatch, fake):
+def test_a_trial_too_slow_for_a_trend_is_extended_up_to_a_limit(tmp_path, monkeypatch, fake):
     fake(pause_s=0.05)
     monkeypatch.setattr(trial_watch, "MAX_TIME_FACTOR", 1.0)
     monkeypatch.setattr(trial_watch, "MIN_TREND_STEPS", 10 ** 6)
@@ -155,7 +155,7 @@ def test_a_trial_too_slow_for_a_trend_lasts_longer_but_not_for_ever(tmp_path, mo
     assert result.outcome is Outcome.FINISHED and result.steps >= 20 and result.first_loss
 
 
-def test_a_fault_of_the_tasks_ends_the_search_and_is_no_result(tmp_path):
+def test_an_error_of_a_task_ends_the_search_and_is_no_trial(tmp_path):
     with pytest.raises(ConfigError, match="failed: .*task.py"):
         run_trial(load_profile("toy", [], [f"{tmp_path}/task.py:Nothing"]), LADDER[0], 1, 3.0,
                   1000.0, RunDir(tmp_path / "trial"))
@@ -190,8 +190,8 @@ print(run_trial(small, Size(64, 4, 1, 32), 1, 60.0, 1000.0, RunDir(folder), hang
 
 @pytest.mark.parametrize("child, size", [
     ("fake", "4m"), pytest.param("real", "30m", marks=pytest.mark.long)])
-def test_a_disk_that_others_fill_meanwhile_is_no_result(tmp_path, child, size):
-    """The child trains on without a line of metrics, as if it hung."""
+def test_a_disk_that_others_fill_during_a_trial_is_reported(tmp_path, child, size):
+    """The child trains without writing metrics, as if it hung."""
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", FULL.replace("4m", size), "sh", str(tmp_path),
          sys.executable, "-c", FILLED, str(tmp_path), child],
@@ -199,8 +199,8 @@ def test_a_disk_that_others_fill_meanwhile_is_no_result(tmp_path, child, size):
     assert done.stdout == "" and done.stderr.endswith("failed: No space left on device\n")
 
 
-def test_a_child_that_is_stopped_with_its_search_is_no_result(tmp_path, fake):
-    """By one signal to the whole group, whoever of them ends first."""
+def test_a_signal_that_stops_child_and_search_ends_the_search(tmp_path, fake):
+    """It is sent to the whole group; the child may end first."""
     fake()
     metrics = tmp_path / "trial/metrics.jsonl"
 
@@ -208,13 +208,13 @@ def test_a_child_that_is_stopped_with_its_search_is_no_result(tmp_path, fake):
         pid = os.getpid()
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def stopped() -> bool:
+    def stop_children() -> bool:
         if metrics.exists() and '"step"' in metrics.read_text():
             for pid in children():
                 os.kill(pid, signal.SIGTERM)
         return not children()
     with pytest.raises(KeyboardInterrupt):
-        try_small(tmp_path / "trial", 60.0, stopped_fn=stopped)
+        try_small(tmp_path / "trial", 60.0, should_stop_fn=stop_children)
 
 
 def test_a_search_is_stopped_while_it_waits_for_a_cool_board(monkeypatch):
@@ -225,7 +225,7 @@ def test_a_search_is_stopped_while_it_waits_for_a_cool_board(monkeypatch):
         trial.cool_down(70.0, lambda: next(answers))
     clock = iter(range(100))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    trial.cool_down(70.0, lambda: False, max_s=5.0)   # but not for ever
+    trial.cool_down(70.0, lambda: False, max_s=5.0)   # it gives up
     assert next(clock) > 5
 
 
