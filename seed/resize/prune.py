@@ -65,8 +65,8 @@ def _importance(removals: Sequence[Named], sums_fn: Callable[[Named], np.ndarray
 
 def _best_layers(parent: ModelConfig, params: Named, child: ModelConfig,
                  removals: Sequence[Named], batch: Batch, threads: int) -> tuple[int, ...]:
-    """Of the most important choices of layers, the one that alone has the lowest loss. A layer is
-    removed with its two output projections: nothing of it then reaches the rest."""
+    """The choice of layers with the lowest loss, among the most important ones. A layer is removed
+    by zeroing its two output projections: nothing of it then reaches the rest."""
     outputs = [[f"layers.{i}.{half}.out_proj" for half in ("mixer", "mlp")]
                for i in range(parent.n_layers)]
 

@@ -97,13 +97,14 @@ class Limits(NamedTuple):
 
 def why_unstable(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
     """The reasons; empty if the size is stable. Missing measurements are ignored."""
-    reasons = [] if trial.finished else [trial.message]
-    tokens_s = facts.tokens_s(trial.step_s)
+    reasons, tokens_s = list[str](), facts.tokens_s(trial.step_s)
     speed_limit = (1 + MARGIN) * limits.min_speed(facts)
-    if trial.finished and trial.peak_mb > (1 - MARGIN) * limits.memory_mb:
+    if not trial.finished:
+        reasons.append(trial.message)
+    elif trial.peak_mb > (1 - MARGIN) * limits.memory_mb:
         reasons.append(f"{trial.peak_mb:.0f} MB leave less than {100 * MARGIN:.0f} % of "
                        f"{limits.memory_mb:.0f} MB free")
-    elif trial.finished and facts.estimate_mb > limits.memory_mb:
+    elif facts.estimate_mb > limits.memory_mb:
         reasons.append(f"training is refused: about {facts.estimate_mb:.0f} MB are needed")
     if trial.finished and trial.steps < MIN_TREND_STEPS:
         reasons.append(f"only {trial.steps} steps: too few to show a trend")
@@ -128,7 +129,7 @@ def why_unstable(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
 
 
 def bounds(verdicts: Mapping[int, str], count: int) -> tuple[int, int]:
-    """The last stable size (or -1) below the first failed one, and that one (or `count`)."""
+    """The last stable size (or -1) below the first unstable one, and that one (or `count`)."""
     failed = min((i for i, reasons in verdicts.items() if reasons), default=count)
     return max((i for i in verdicts if i < failed), default=-1), failed
 

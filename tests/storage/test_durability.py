@@ -15,7 +15,8 @@ import pytest
 
 from seed.storage import RunDir, checkpoint
 from tests.soak import storm
-from tests.support.tiny_run import WAIT_S, end, rows, start_tiny, tiny_command, wait_for_step
+from tests.support.tiny_run import (WAIT_S, rows, start_tiny, tiny_command, wait_and_read_stderr,
+                                    wait_for_step)
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ["CACHEDB"])
@@ -98,7 +99,7 @@ def undisturbed(tmp_path_factory) -> Path:
     """The run directory of a storm's run that nothing disturbs."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
     process = storm.start(run_dir, CACHE)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == 0, errors
     return run_dir
 
@@ -106,7 +107,7 @@ def undisturbed(tmp_path_factory) -> Path:
 def finish(run_dir: Path) -> tuple[str, str]:
     """The outcome of a disturbed run, when the same command has run again."""
     process = storm.start(run_dir, CACHE)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == 0, errors
     return storm.outcome(run_dir)
 
@@ -122,7 +123,7 @@ def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path, lib
         errors += line
         if "WARNING: not saved" in line:
             process.send_signal(signal.SIGUSR1)   # else it would wait before it retries
-    end(process)
+    wait_and_read_stderr(process)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert errors.count("WARNING: not saved: Input/output error") == len(storm.OPERATIONS), errors
     assert errors.count("saved again at step") == len(storm.OPERATIONS), errors
@@ -153,7 +154,7 @@ def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_called_s
         errors += process.stderr.readline()
         assert process.poll() is None, errors
     process.send_signal(signal.SIGTERM)
-    errors += end(process)
+    errors += wait_and_read_stderr(process)
     assert process.returncode == 1 and "Traceback" not in errors, errors
     safe_step = int(errors.split("only the checkpoint of step ")[1].split()[0])
     assert safe_step in [step_of(path) for path in
@@ -177,7 +178,7 @@ def test_links_in_the_run_directory_never_lead_to_a_write_elsewhere(tmp_path):
     run_dir.lock.unlink()
     run_dir.partial_checkpoint.symlink_to(mine)
     process = start_tiny(run_dir.path, steps=3)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == 0, errors
     assert mine.read_text() == "mine"
 
@@ -195,9 +196,9 @@ def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     assert refusal(tmp_path) == (f"seed: {tmp_path} is in use by process {first.pid}: stop it, or "
                                  f"use another --run-dir\n")
     first.kill()
-    end(first)
+    wait_and_read_stderr(first)
     third = start_tiny(tmp_path)
-    errors = end(third)
+    errors = wait_and_read_stderr(third)
     assert third.returncode == 0, errors
 
 
@@ -234,7 +235,7 @@ def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds_and_changes_no_bit
             time.sleep(0.002)
         process.send_signal(signal.SIGTERM)
         signalled_s = time.monotonic()
-        errors = end(process)
+        errors = wait_and_read_stderr(process)
         assert process.returncode == 0 and "Traceback" not in errors, (phase, errors)
         assert time.monotonic() - signalled_s < 10, phase
         assert step_of(RunDir(run_dir).checkpoint) <= storm.STEPS
@@ -256,7 +257,7 @@ def test_a_compiler_that_never_ends_does_not_delay_a_stop(tmp_path):
     signalled_s = time.monotonic()
     assert process.wait(timeout=WAIT_S) == 0 and time.monotonic() - signalled_s < 10
     os.killpg(process.pid, signal.SIGKILL)   # the compiler, which holds the pipe
-    assert "stopped; run the same command to resume" in end(process)
+    assert "stopped; run the same command to resume" in wait_and_read_stderr(process)
 
 
 def test_a_wall_clock_that_jumps_by_years_changes_nothing(tmp_path, undisturbed, library,
@@ -274,7 +275,7 @@ def test_a_run_directory_that_was_copied_moved_and_linked_resumes_to_the_same_bi
     process = storm.start(tmp_path / "here", CACHE)
     wait_for_step(tmp_path / "here", 40, process)
     process.send_signal(signal.SIGTERM)
-    end(process)
+    wait_and_read_stderr(process)
     shutil.copytree(tmp_path / "here", tmp_path / "copy")
     (tmp_path / "copy").rename(tmp_path / "moved")
     (tmp_path / "link").symlink_to(tmp_path / "moved")
@@ -287,7 +288,8 @@ def test_a_checkpoint_that_is_a_link_is_read_and_its_target_is_never_written(
     before = target.read_bytes()
     run_dir.path.mkdir()
     run_dir.checkpoint.symlink_to(target)
-    assert "curriculum.eval_every_steps" in end(start_tiny(run_dir.path))   # another run's brain
+    errors = wait_and_read_stderr(start_tiny(run_dir.path))   # another run's brain
+    assert "curriculum.eval_every_steps" in errors
     assert target.read_bytes() == before
 
 
@@ -318,6 +320,6 @@ def test_a_run_whose_directory_vanishes_ends_with_an_error(tmp_path):
     wait_for_step(tmp_path / "run", 20, process)
     (tmp_path / "run").rename(tmp_path / "gone")
     process.send_signal(signal.SIGUSR1)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == 1 and "No such file or directory" in errors, errors
     assert "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""What a trial sees of a training, for little CPU time: metrics, memory, an end.
+"""A cheap stand-in for the child of a trial: metrics, memory, an exit code.
 
     python -m tests.support.fake_training [BEHAVIOUR=VALUE ...] -- seed scale ...
 
@@ -7,7 +7,7 @@ test. Behaviours, all together or none:
     pause_s=0.01         between two steps
     memory_mb=0          that it holds
     hangs_after=N        steps after which no metrics are written
-    says=TEXT, code=N    its last words and exit code, after 5 steps
+    says=TEXT, code=N    its last line on stderr and its exit code, after 5 steps
     skips=1              before that, steps that are not finite
     governor=CAUSE       logs that its governor stopped it for that
 """
@@ -57,7 +57,7 @@ def train(path: Path, pause_s: float = 0.01, memory_mb: float = 0, hangs_after: 
                                        reason=f"because of {governor}", duty=0.0, save=True))
                     break
         except OSError:
-            pass   # a full disk: as the real one, it trains on without a log
+            pass   # a full disk: like the real one, it trains without a log
     print(says, file=sys.stderr)
     return code if held is not None else 0
 

@@ -25,8 +25,8 @@ def start_tiny(run_dir: Path, *options: str, steps: int = 20, **popen) -> subpro
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **popen)
 
 
-def end(process: subprocess.Popen) -> str:
-    """What it printed to standard error, when it has ended."""
+def wait_and_read_stderr(process: subprocess.Popen) -> str:
+    """Waits for the end of a process that start_tiny has started."""
     return process.communicate(timeout=WAIT_S)[1]
 
 

@@ -1,4 +1,4 @@
-"""Trials without trying, and a growth whose limit is known beforehand.
+"""Logs of trials that were never run, and a growth whose limit is known from one.
 
     python -m tests.support.trials RUN_DIR STEPS
 
@@ -25,7 +25,7 @@ GROWING = ["curriculum.tasks={copy=1.0}", "curriculum.eval_every_steps=0", "trai
 
 
 def stable_trial(size: Size = LADDER[0], **changes) -> Trial:
-    """A trial in which all is well."""
+    """A trial with nothing unstable."""
     trial = Trial(size, profile_hash(TOY), 2, 60.0, 400.0, Outcome.FINISHED, "", 250.0, 40, 0.1,
                   0.05, 60.0, 65.0, "", 0.0, 5.0, 3.0, 0.8, 0)
     return replace(trial, **changes)
@@ -53,7 +53,7 @@ def train_growing_command(run_dir: Path, *options: str) -> list[str]:
 
 
 def grow_quickly(run_dir: RunDir, steps: int, restart_fn=lambda: None):
-    """Grows with small windows; changes those of this process."""
+    """Grows with small windows, which it sets in this process."""
     from seed.resize import SearchOptions, growth_schedule, train_growing
     growth_schedule.WINDOW_STEPS, growth_schedule.CHECK_EVERY_STEPS = 50, 25
     growth_schedule.MIN_LOSS_FALL = 1.0   # so few rows vary by more

@@ -12,7 +12,7 @@ from seed.errors import BAD_INPUT, RETRY_LATER, ConfigError, NotEnoughMemory
 from seed.storage import RunDir, checkpoint
 from seed.training.memory_estimate import check_fits, estimate_mb
 from tests.support.fake_board import health
-from tests.support.tiny_run import end, start_tiny, tiny_command
+from tests.support.tiny_run import start_tiny, tiny_command, wait_and_read_stderr
 
 
 def tree_mb(pid: int) -> float:
@@ -58,7 +58,7 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profil
 
 def test_what_cannot_fit_is_refused_before_it_starts_with_the_sum(tmp_path):
     process = start_tiny(tmp_path, "--memory=0.15")
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == BAD_INPUT and errors.count("\n") == 1
     assert "process 66 + compiler 105 + weights 0 + moments 0 " in errors
     assert "but the ceiling is 154 MB: use a smaller" in errors
@@ -77,7 +77,7 @@ def test_the_board_s_free_memory_and_a_cgroup_count_as_well():
 def test_a_board_without_free_memory_ends_with_the_exit_code_that_asks_for_a_retry(tmp_path):
     """A service manager starts the run again, which it does not after bad input."""
     process = start_tiny(tmp_path, "--set=governor.min_available_mb=1e6")
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == RETRY_LATER and errors.count("\n") == 1
     assert "of the board's memory are free: end other programs, or use a smaller" in errors
     unit = (Path(__file__).parents[2] / "bin/seed-brain.service").read_text()
@@ -106,7 +106,7 @@ def test_a_run_that_leaks_saves_and_stops_at_a_ceiling_of_300_mb(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", LEAKING, *command[3:]], text=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peak = peak_mb(process)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == RETRY_LATER, errors
     assert "over the ceiling of 300 MB" in errors and "run the same command to resume" in errors
     assert 300 < peak < 370

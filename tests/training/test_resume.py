@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from seed.storage import RunDir, checkpoint
-from tests.support.tiny_run import WAIT_S, end, rows, start_tiny, tiny_command, wait_for_step
+from tests.support.tiny_run import (WAIT_S, rows, start_tiny, tiny_command, wait_and_read_stderr,
+                                    wait_for_step)
 
 STEPS = 150
 # Tasks of four grades, which unlock by patience.
@@ -25,7 +26,7 @@ def start(run_dir: Path, *options: str) -> subprocess.Popen:
 def run(run_dir: Path, *options: str) -> bytes:
     """The last checkpoint of a run that nothing disturbs."""
     process = start(run_dir, *options)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == 0, errors
     return RunDir(run_dir).checkpoint.read_bytes()
 
@@ -51,7 +52,7 @@ def test_three_stops_and_resumes_end_in_the_same_bits(undisturbed, tmp_path):
         process = start(tmp_path, "--threads=2")
         wait_for_step(tmp_path, step, process)
         process.send_signal(signal.SIGTERM)
-        errors = end(process)
+        errors = wait_and_read_stderr(process)
         assert process.returncode == 0 and "run the same command to resume" in errors
     assert run(tmp_path, "--threads=2") == undisturbed
     assert [row["step"] for row in rows(tmp_path, "step")] == list(range(1, STEPS + 1))
@@ -77,7 +78,7 @@ def test_sigusr1_saves_and_the_run_trains_on(tmp_path):
     assert len(saved) == 2 and saved[0] == 0 and saved[1] >= 10
     wait_for_step(tmp_path, saved[1] + 10, process)
     process.send_signal(signal.SIGTERM)
-    end(process)
+    wait_and_read_stderr(process)
     assert process.returncode == 0
 
 
@@ -95,6 +96,6 @@ def test_ctrl_c_for_the_whole_process_group_ends_cleanly_at_any_moment(tmp_path,
     else:
         time.sleep(delay_s)
     os.killpg(process.pid, signal.SIGINT)
-    errors = end(process)
+    errors = wait_and_read_stderr(process)
     assert process.returncode == 0, errors
     assert "run the same command to resume" in errors and "Traceback" not in errors

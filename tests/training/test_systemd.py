@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from seed.training.systemd import notify
-from tests.support.tiny_run import WAIT_S, end, start_tiny
+from tests.support.tiny_run import WAIT_S, start_tiny, wait_and_read_stderr
 
 
 def test_outside_of_a_service_no_socket_is_opened(monkeypatch):
@@ -36,7 +36,7 @@ def test_a_run_notifies_that_it_is_ready_alive_and_stopping(tmp_path, abstract):
         process.send_signal(signal.SIGTERM)
         while received[-1] != "STOPPING=1":
             received.append(manager.recv(4096).decode())
-        end(process)
+        wait_and_read_stderr(process)
     assert process.returncode == 0
     assert received[0] == "READY=1"
     assert any(text.startswith("STATUS=step ") for text in received)
