@@ -21,6 +21,7 @@ LANES = 16                # floats of one kernel vector; every width is a multip
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
 BASE = "base.toml"        # the tasks and the identity that every profile inherits
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
+MAX_BITS = 63             # of an integer beside its sign, as in TOML
 NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
 
 
@@ -32,7 +33,7 @@ def setting(default: Any, low: float, high: float, unit: str = "", multiple_of: 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a WaveCore model (glossary: wavecore/model.py)."""
+    """Shape of a WaveCore model (letters: wavecore/model.py)."""
     vocab_size: ClassVar[int] = 256         # bytes
     expand: ClassVar[int] = 2
     rope_theta: ClassVar[float] = 10000.0   # Su et al. 2104.09864
@@ -70,7 +71,7 @@ class ModelConfig:
 
     @property
     def layer_kinds(self) -> str:
-        """The pattern tiled over the layers: one letter, S or A, a layer."""
+        """The pattern tiled over the layers: one letter, S or A, per layer."""
         return (self.pattern * self.n_layers)[:self.n_layers]
 
 
@@ -78,9 +79,9 @@ class ModelConfig:
 class CurriculumConfig:
     """The mixture of tasks, and when the curriculum opens the next grade."""
     tasks: dict[str, float] = setting({}, 0.0, 1e6)      # weight of each in the mixture; 0: none
-    holdout_items: int = setting(64, 1, 100_000, "items a task and level")
+    holdout_items: int = setting(64, 1, 100_000, "items per task and level")
     eval_every_steps: int = setting(250, 0, 10**9, "steps")     # 0: every grade is open
-    eval_items: int = setting(16, 1, 10_000, "items a task and level")
+    eval_items: int = setting(16, 1, 10_000, "items per task and level")
     pass_mark: float = setting(0.9, 0.0, 1.0)            # accuracy that passes a task
     keep_mark: float = setting(0.8, 0.0, 1.0)            # below it a passed task has regressed
     patience_evals: int = setting(1, 1, 10**9, "evaluations")   # then the next grade opens anyway
@@ -112,7 +113,7 @@ class TrainConfig:
     eval_every_minutes: float = setting(10.0, 0.0, 1e6, "minutes")
     save_every_minutes: float = setting(1.0, 0.0, 1e6, "minutes")
     save_grace_minutes: float = setting(30.0, 0.0, 1e6, "minutes")   # of training without a save
-    write_gb_per_day: float = setting(10.0, 1e-3, 1e6, "GB a day")   # periodic saves wear a card
+    write_gb_per_day: float = setting(10.0, 1e-3, 1e6, "GB per day")   # periodic saves wear a card
     max_rollbacks: int = setting(3, 0, 1000)             # each at half the rate
 
 
@@ -136,12 +137,12 @@ class TeacherConfig:
     tasks: dict[str, float] = setting({}, 0.0, 1e6)      # weight of each in the questions
     data_fraction: float = setting(0.3, 0.0, MAX_DATA_FRACTION)   # of a batch, if items suffice
     every_steps: int = setting(20, 1, 10**6, "steps")    # between rounds
-    questions: int = setting(16, 1, 4096, "questions a round")
+    questions: int = setting(16, 1, 4096, "questions per round")
     propose_fraction: float = setting(0.0, 0.0, 1.0)     # of questions that it writes itself
     min_accuracy: float = setting(0.5, 0.0, 1.0)         # in probe questions; below: rejected
     verify: bool = True                                  # accept only answers that are right
-    min_logprob: float = setting(-0.5, -100.0, 0.0, "nats a token")   # if not verified
-    shots: int = setting(8, 0, 64, "examples a question")
+    min_logprob: float = setting(-0.5, -100.0, 0.0, "nats per token")   # if not verified
+    shots: int = setting(8, 0, 64, "examples per question")
     timeout_s: float = setting(10.0, 0.1, 600.0, "s")    # of one question
     mock_accuracy: float = setting(0.9, 0.0, 1.0)
 
@@ -151,14 +152,14 @@ class SelfplayConfig:
     """Questions beyond the levels of the curriculum; answers that pass are trained on."""
     tasks: dict[str, int] = setting({}, 1, 1000)         # the highest level of each that plays
     every_steps: int = setting(100, 1, 10**6, "steps")   # between rounds
-    questions: int = setting(64, 1, 4096, "questions a task and round")
+    questions: int = setting(64, 1, 4096, "questions per task and round")
     data_fraction: float = setting(0.3, 0.0, MAX_DATA_FRACTION)   # of a batch, once items exist
     propose_fraction: float = setting(0.0, 0.0, 1.0)     # of these items; their prompts train too
     verify: bool = True                                  # by the task's verifier; false: by vote
-    votes: int = setting(1, 1, 64, "answers a question")
+    votes: int = setting(1, 1, 64, "answers per question")
     majority: float = setting(0.8, 0.0, 1.0)             # of the votes, that an answer needs
     temperature: float = setting(0.0, 0.0, 10.0)
-    max_entropy: float = setting(1.0, 0.0, 10.0, "nats a byte")
+    max_entropy: float = setting(1.0, 0.0, 10.0, "nats per byte")
     max_answer_bytes: int = setting(64, 1, 4096, "bytes")
 
 
@@ -215,6 +216,8 @@ def _build(cls: Any, table: dict, prefix: str = "") -> Any:
 
 def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
     """`value` as the key's type and within its limits. An int serves as a float."""
+    if type(value) is int and value.bit_length() > MAX_BITS:
+        raise ConfigError(f"{name} is out of range: use {MAX_BITS + 1} bits at most")
     if is_dataclass(kind):
         _require(isinstance(value, dict), name, value, "a table")
         return _build(kind, value, f"{name}.")
@@ -325,15 +328,16 @@ def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) 
             raise ConfigError(f"--set {override!r}: use table.key=value, such as train.lr=0.002")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except ValueError:
             value = text   # a bare string
         _put(data, key.split("."), value)
     for task in tasks:
-        name, sep, weight = task.partition("=")
+        name, sep, text = task.partition("=")
         try:
-            _put(data, ["curriculum", "tasks", name], float(weight) if sep else 1.0)
+            weight = float(text) if sep else 1.0
         except ValueError:
             raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
+        _put(data, ["curriculum", "tasks", name], weight)
     return from_dict(data)
 
 

@@ -101,6 +101,9 @@ def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
     ("curriculum.keep_mark=1", "curriculum.keep_mark", "use at most pass_mark (0.9)"),
     ("selfplay.verify=false", "selfplay.verify", "at least 2 votes and a temperature above 0"),
     ("selfplay.data_fraction=0.9", "selfplay.data_fraction", "use at most 0.95 for both together"),
+    ("train.lr=1" + 400 * "0", "train.lr is out of range", "use 64 bits at most"),
+    ("train.seed=0x1" + 9999 * "0", "train.seed is out of range", "use 64 bits at most"),
+    ("train.lr=1" + 9999 * "0", "train.lr", "use a float"),
     ("teacher.kind=mock", "teacher.tasks", "such as teacher.tasks.add=1"),
 ])
 def test_a_mistake_is_one_line_that_names_the_key_and_the_fix(override, names, fix):
@@ -119,3 +122,10 @@ def test_a_missing_profile_names_the_shipped_ones():
 def test_a_task_s_weight_that_is_no_number_is_refused(task):
     with pytest.raises(ConfigError, match="--task .*use a number after =, such as add=2"):
         load_profile("toy", tasks=[task])
+
+
+def test_a_task_that_no_table_can_take_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "flat.toml"
+    path.write_text("curriculum = 3\n")
+    with pytest.raises(ConfigError, match="^curriculum is 3: use a table$"):
+        load_profile(str(path), tasks=["copy"])

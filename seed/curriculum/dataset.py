@@ -1,8 +1,9 @@
 """The dataset: the mixture of tasks, packed training batches, holdout and extrapolation items.
 
 From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts them into rows, and
-`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE. An item belongs to
-the holdout if the hash of its prompt says so (1 in 8), whatever the seed.
+`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE.
+`_add_intermediate_targets` then sets targets inside prompts. An item belongs to the holdout if the
+hash of its prompt says so (1 in 8), whatever the seed.
 """
 import difflib
 import hashlib
@@ -19,7 +20,7 @@ from seed.config import CurriculumConfig
 from seed.errors import ConfigError
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item, Task, is_holdout, pick
-from seed.curriculum.tasks import NAMES, PLAIN
+from seed.curriculum.tasks import NAMES, TASKS
 from seed.curriculum.user_tasks import is_user_task, load
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
@@ -37,7 +38,7 @@ class Batch(NamedTuple):
 
 
 class SoftTargetBatch(NamedTuple):
-    """A batch with a parent's soft targets, as in `reference.SoftTargets`."""
+    """A batch with a parent's soft targets, as in `wavecore.loss.SoftTargets`."""
     tokens: np.ndarray      # (b, t) int32
     targets: np.ndarray     # (b, t) int32
     topk_ids: np.ndarray    # (b, t, k) int32, < 0 where there is no soft target
@@ -65,7 +66,7 @@ class Dataset:
                               "or set curriculum.tasks.identity=0")
         self.tasks: dict[str, Task] = {
             name: Identity(identity) if name == Identity.name else
-            PLAIN[name]() if name in PLAIN else load(name) for name in names}
+            TASKS[name]() if name in TASKS else load(name) for name in names}
         self.seed, self.config = seed, config
         self.levels = [(task, level) for task in self.tasks.values() for level in task.levels]
 
@@ -158,7 +159,7 @@ class Dataset:
                 start += item_bytes(item)
 
     def holdout(self, n_per_level: int) -> list[Item]:
-        """n items a task and training level, never trained on; the same for every run seed."""
+        """n items per task and training level, never trained on; the same for every run seed."""
         return [item for name, task in self.tasks.items()
                 for item in self._held_out(name, task.levels, n_per_level, Stream.HOLDOUT)]
 
@@ -171,7 +172,7 @@ class Dataset:
                     Stream.EVALUATION)]
 
     def extrapolation(self, n_per_level: int, excluded: Collection[str] = ()) -> list[Item]:
-        """n items a task, longer than any trained one; the same for every run seed. Tasks that
+        """n items per task, longer than any trained one; the same for every run seed. Tasks that
         self-play trains beyond their levels are to be `excluded`."""
         levels = {name: task.levels.stop for name, task in self.tasks.items()
                   if task.extrapolates and name not in excluded}

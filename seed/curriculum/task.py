@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from seed.curriculum.vocab import encode
 
+PROPOSED_LEVEL = 0   # of a question that a brain or a teacher proposed
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Choice = TypeVar("Choice")
 

@@ -16,5 +16,5 @@ GRADES: tuple[tuple[type[Task], ...], ...] = (
     (Story, Brackets, Nested, Grid),
 )
 GRADE_OF = {task.name: number for number, grade in enumerate(GRADES, 1) for task in grade}
-PLAIN = {task.name: task for grade in GRADES for task in grade if task is not Identity}
-NAMES = tuple(GRADE_OF)
+TASKS = {task.name: task for grade in GRADES for task in grade}
+NAMES = tuple(TASKS)

@@ -138,8 +138,10 @@ class Corpus(Task):
         answers = [Counter(item.answer for item in set(self.items)
                            if is_holdout(item.prompt) == holdout) for holdout in (True, False)]
         if not all(answers):
-            raise UserTaskError(f"{name}: {len(self.items)} lines are too few for a holdout of one "
-                                f"in eight: give at least some dozens")
+            n_prompts = len({item.prompt for item in self.items})
+            raise UserTaskError(f"{name}: {len(self.items)} lines have {n_prompts} distinct prompt"
+                                f"{'' if n_prompts == 1 else 's'}, too few for a holdout of one in "
+                                f"eight: give at least some dozens")
         self.chance_levels = (max(side.most_common(1)[0][1] / side.total() for side in answers),)
 
     def _item(self, number: int, line: str) -> Item:

@@ -38,8 +38,8 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
     return {
         "profile": brain.profile.name, "step": brain.step,
         **{name: [s.to_dict() for s in brain.scores(items)] for name, items in splits.items()},
-        "consistency": reliability.consistency(
-            dataset, brain.forward, t, min(n, MAX_CONSISTENCY_QUESTIONS)),
+        "consistency": reliability.consistency(dataset, brain.greedy_answers, t,
+                                               min(n, MAX_CONSISTENCY_QUESTIONS)),
         "calibration": reliability.calibration(holdout, brain.forward, t),
         "stability": reliability.stability(brain.decoder, FREE_RUN_BYTES),
         "history": {"loss": metrics.loss_curve(run_dir.metrics),

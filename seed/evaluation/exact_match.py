@@ -1,7 +1,7 @@
 """Exact match on items never trained on, per task and level, beside the chance level.
 
 One item per row from a fresh state. An item is right if every answer byte, END included, is the
-argmax given the true bytes before it: exactly when greedy generation gives the answer.
+argmax given the true bytes before it: equivalently, greedy decoding gives the answer.
 """
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ class Score:
     level: int
     correct: int
     count: int      # distinct items: easy levels have few
-    chance: float   # accuracy of guessing
+    chance: float   # accuracy of the best answer that ignores the prompt
 
     @property
     def accuracy(self) -> float:
@@ -50,9 +50,10 @@ def forward_rows(items: Sequence[Item], t: int,
     return forward_fn(t, tokens)[:len(items)], batch.targets
 
 
-def _answers(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
-             stop_fn: Callable[[], bool]) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
-    """For each item until `stop_fn` is true: answer bytes with END, and their argmax, (n,) each."""
+def _teacher_forced(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
+                    should_stop_fn: Callable[[], bool] = lambda: False
+                    ) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
+    """Per item until `should_stop_fn` is true: answer bytes with END, their argmax; (n,) each."""
     buckets: dict[int, list[Item]] = {}
     sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
     for item in items:
@@ -61,7 +62,7 @@ def _answers(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
         buckets.setdefault(fitting[0], []).append(item)
     for size, bucket in sorted(buckets.items()):
         for i in range(0, len(bucket), ROWS):
-            if stop_fn():
+            if should_stop_fn():
                 return
             row_items = bucket[i:i + ROWS]
             logits, targets = forward_rows(row_items, size, forward_fn)
@@ -71,11 +72,11 @@ def _answers(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
 
 
 def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
-             stop_fn: Callable[[], bool] = lambda: False) -> list[Score] | None:
-    """Scores in the order of the items' tasks and levels; None if `stop_fn` returned true."""
+             should_stop_fn: Callable[[], bool] = lambda: False) -> list[Score] | None:
+    """Scores in the order of the items' tasks and levels; None if `should_stop_fn` was true."""
     distinct = list(dict.fromkeys(items))
-    right = {item: bool((guess == target).all())
-             for item, target, guess in _answers(distinct, forward_fn, seq_len, stop_fn)}
+    rows = _teacher_forced(distinct, forward_fn, seq_len, should_stop_fn)
+    right = {item: bool((guess == target).all()) for item, target, guess in rows}
     if len(right) < len(distinct):
         return None
     groups: dict[tuple[str, int], list[bool]] = {}
@@ -90,7 +91,7 @@ def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn,
     """Fraction of the items at which two brains choose the same bytes, right or wrong."""
     distinct = list(dict.fromkeys(items))
     first, second = ({item: guess.tobytes() for item, _, guess in
-                      _answers(distinct, forward_fn, seq_len, lambda: False)}
+                      _teacher_forced(distinct, forward_fn, seq_len)}
                      for forward_fn in (first_fn, second_fn))
     return sum(first[item] == second[item] for item in distinct) / max(1, len(distinct))
 

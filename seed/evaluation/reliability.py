@@ -1,7 +1,7 @@
 """What exact match does not show: the same answer after any history (consistency), confidence that
 matches accuracy (calibration), finite and varied output in a free run (stability)."""
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,33 +16,12 @@ HISTORY_ITEMS = (0, 1, 3)   # items before the question
 CONFIDENCE_BINS = 10
 MIN_PROBABILITY = 1e-30     # of a right byte, so that no loss is infinite
 NGRAM_BYTES = 8             # of the pieces whose repetition is counted
+AnswersFn = Callable[[Sequence[bytes], int], list[bytes]]   # prompts, maximal bytes -> answers
 
 
-def answers(forward_fn: ForwardFn, prompts: Sequence[bytes], max_bytes: Sequence[int],
-            t: int) -> list[bytes]:
-    """Greedy answers without END, each of at most `max_bytes`; with its prompt, of at most t."""
-    results: list[bytes] = []
-    for first in range(0, len(prompts), ROWS):
-        rows = [bytearray(prompt) for prompt in prompts[first:first + ROWS]]
-        starts, limits = [len(row) for row in rows], max_bytes[first:first + ROWS]
-        ended = [False] * len(rows)
-        while not all(ended):
-            tokens = np.zeros((ROWS, t), np.int32)
-            for i, row in enumerate(rows):
-                tokens[i, :len(row)] = np.frombuffer(row, np.uint8)
-            logits = forward_fn(t, tokens)
-            for i, row in enumerate(rows):
-                byte = int(logits[i, len(row) - 1].argmax())
-                ended[i] = byte == END or len(row) - starts[i] >= limits[i]
-                if not ended[i]:
-                    row.append(byte)
-        results += [bytes(row[start:]) for row, start in zip(rows, starts)]
-    return results
-
-
-def consistency(dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
+def consistency(dataset: Dataset, answers_fn: AnswersFn, seq_len: int,
                 n_per_task: int) -> list[dict[str, Any]]:
-    """Puts holdout questions alone, after one other item and after three, of any tasks.
+    """Asks holdout questions alone, after one other item and after three, of any tasks.
 
     For each task: the number of `questions` that leave room for a history in a row, of those with
     the `same` answer after every history, and of those with the `right` one.
@@ -58,9 +37,10 @@ def consistency(dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
             if all(history or not count for history, count in zip(histories, HISTORY_ITEMS)):
                 items.append(item)
                 prompts += [history + item.prompt for history in histories]
-        max_bytes = [len(item.answer) + 1 for item in items for _ in HISTORY_ITEMS]
-        replies = iter(answers(forward_fn, prompts, max_bytes, seq_len))
-        distinct = [{next(replies) for _ in HISTORY_ITEMS} for _ in items]
+        max_bytes = 1 + max([len(item.answer) for item in items], default=0)
+        answers = iter(answers_fn(prompts, max_bytes))
+        distinct = [{next(answers)[:len(item.answer) + 1] for _ in HISTORY_ITEMS}
+                    for item in items]
         results.append({
             "task": task.name, "questions": len(items),
             "same": sum(len(texts) == 1 for texts in distinct),
@@ -114,14 +94,14 @@ def calibration(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int) -> d
 def stability(decoder: Any, steps: int, seed: int = 0, samples: int = 50) -> dict[str, Any]:
     """A free run of a `wavecore.decode.Decoder`, which reads its own samples at temperature 1.
 
-    `norms` are the root mean square of all states at even distances, `finite` if all are;
+    `state_rms` are root mean squares of all states at even distances, `finite` if all are;
     `repetition` is the fraction of pieces of NGRAM_BYTES that occurred before.
     """
-    text, norms = bytearray(), []
+    text, state_rms = bytearray(), []
     for byte in decoder.generate(b"\n", steps, -1, 1.0, seed):
         text.append(byte)
         if len(text) % max(1, steps // samples) == 0:
-            norms.append(decoder.state_rms())
+            state_rms.append(decoder.state_rms())
     ngrams = [bytes(text[i:i + NGRAM_BYTES]) for i in range(len(text) - NGRAM_BYTES + 1)]
-    return {"steps": len(text), "finite": bool(np.isfinite(norms).all()), "norms": norms,
-            "repetition": 1 - len(set(ngrams)) / max(1, len(ngrams))}
+    return {"steps": len(text), "finite": bool(np.isfinite(state_rms).all()),
+            "state_rms": state_rms, "repetition": 1 - len(set(ngrams)) / max(1, len(ngrams))}

@@ -12,6 +12,7 @@ from seed.curriculum.task import Item
 from seed.curriculum.vocab import END, decode, encode
 from seed.errors import CheckpointError
 from seed.evaluation.exact_match import ForwardFn, Score, evaluate
+from seed.rng import Stream, stream
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
@@ -19,13 +20,15 @@ from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import blocks
 
 if TYPE_CHECKING:
-    from seed.wavecore.decode import Decoder
+    from seed.wavecore.decode import Decoder, Rollouts
     from seed.wavecore.model import WaveCore
+
+ROLLOUT_ROWS = 48   # prompts that are answered at once
 
 
 @dataclass(frozen=True)
 class TrainedBrain:
-    """A profile and weights; model, forward pass and decoder are made when they are first used."""
+    """A profile and weights; the properties below are made when they are first used."""
     profile: Profile
     step: int
     params: dict[str, np.ndarray]   # named float32 arrays
@@ -70,12 +73,24 @@ class TrainedBrain:
         from seed.wavecore.decode import Decoder
         return Decoder(self.model)
 
+    @cached_property
+    def rollouts(self) -> "Rollouts":
+        from seed.wavecore.decode import Rollouts
+        return Rollouts(self.model, ROLLOUT_ROWS)
+
     def generate(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0,
                  seed: int = 0) -> str:
         """The answer to a prompt, from a fresh state; temperature 0 is greedy."""
         self.decoder.reset()
         answer = self.decoder.generate(encode(prompt), max_bytes, END, temperature, seed)
         return decode(bytes(answer))
+
+    def greedy_answers(self, prompts: Sequence[bytes], max_bytes: int) -> list[bytes]:
+        """Answers of at most `max_bytes`, without END, each from a fresh state."""
+        rng = stream(0, Stream.ROLLOUT, 0)   # temperature 0 draws nothing
+        return [answer.text for i in range(0, len(prompts), ROLLOUT_ROWS)
+                for answer in self.rollouts.answer(prompts[i:i + ROLLOUT_ROWS], max_bytes, END,
+                                                   0.0, rng)]
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -9,7 +9,7 @@ mistake, and votes agree on them). Rejected either way: unterminated answers, th
 entropy is above `max_entropy`, and those that leave unusually large states.
 
 With selfplay.propose_fraction the brain also trains on the prompts of some items, and a round
-samples text freely: samples that parse as new questions join the round as level SELF_ASKED.
+samples text freely: samples that parse as new questions join the round as level PROPOSED_LEVEL.
 Malformed, held-out and duplicate questions are dropped.
 
 selfplay.jsonl has a line for each task of a round, two with proposals. A resumed run drops the
@@ -25,18 +25,17 @@ from typing import Any, NamedTuple
 from seed.config import SelfplayConfig
 from seed.errors import ConfigError
 from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
-from seed.curriculum.task import Item, Task
+from seed.curriculum.task import PROPOSED_LEVEL, Item, Task
 from seed.curriculum.user_tasks import UserTask, require_prompt_pattern
 from seed.curriculum.vocab import END
 from seed.rng import Stream, dice
 from seed.storage.jsonl_log import JsonlLog
-from seed.storage.run_dir import RunDir
+from seed.storage.run_dir import Log, RunDir
 
 MIN_PROMOTION_RATE = 0.9           # accepted fraction of a round that promotes its level
 MIN_VOTED_LENGTH_FRACTION = 0.75   # of the round's median answer length
 MAX_STATE_PEAK_RATIO = 4.0         # to the round's median state peak
 MAX_DRAWS_PER_QUESTION = 100
-SELF_ASKED = 0   # the level of questions that the brain proposed
 
 
 class Answer(NamedTuple):
@@ -51,7 +50,7 @@ class Answer(NamedTuple):
 RolloutFn = Callable[[Sequence[bytes], int, float, int, int], list[Answer]]
 
 
-class Round(NamedTuple):
+class TaskRound(NamedTuple):
     """One task's questions at one step."""
     step: int
     task: str
@@ -68,23 +67,23 @@ class Round(NamedTuple):
         return len(self.accepted) / max(1, self.questions)
 
     def to_object(self) -> dict[str, Any]:
-        """As a line of the file has it."""
+        """The line of the file."""
         return {**self._asdict(), "accepted": [
             (item.prompt.decode("latin-1"), item.answer.decode("latin-1"))
             for item in self.accepted]}
 
 
-def _round(row: dict[str, Any]) -> Round:
+def _task_round(row: dict[str, Any]) -> TaskRound:
     items = tuple(Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
                   for pair in row["accepted"])
-    return Round(**{**row, "accepted": items})
+    return TaskRound(**{**row, "accepted": items})
 
 
 class Selfplay:
     """The rounds of a run up to its step, and the next one."""
 
     def __init__(self, config: SelfplayConfig, dataset: Dataset, run_dir: RunDir, step: int,
-                 max_item_bytes: int):
+                 max_item_bytes: int, log: Log):
         """Raises ConfigError if a task in selfplay.tasks is not trained or lacks a level."""
         for name, level in config.tasks.items():
             if name not in dataset.tasks:
@@ -95,11 +94,12 @@ class Selfplay:
             if level > n_levels and not isinstance(task, UserTask):
                 raise ConfigError(f"selfplay.tasks.{name} is {level}: the task has {n_levels} "
                                   f"levels, use at most {n_levels}")
-        self.config, self.dataset, self.max_item_bytes = config, dataset, max_item_bytes
+        self.config, self.dataset = config, dataset
+        self.max_item_bytes, self.log = max_item_bytes, log
         self._tasks = [dataset.tasks[name] for name in config.tasks]
         if config.propose_fraction:
             require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
-        self.file = JsonlLog(run_dir.selfplay_log, _round, lambda row: row.step < step)
+        self.file = JsonlLog(run_dir.selfplay_log, _task_round, lambda row: row.step < step)
         self.rounds = self.file.rows
         self.accepted: dict[tuple[str, int], list[Item]] = {}   # by task and level
         self._accept(item for row in self.rounds if row.task in config.tasks
@@ -120,21 +120,22 @@ class Selfplay:
         return min(level, self.config.tasks[task.name])
 
     def play(self, step: int, seed: int, rollout_fn: RolloutFn,
-             should_stop_fn: Callable[[], bool] = lambda: False) -> list[Round] | None:
-        """The rounds of this step, on disk when it returns; none if the disk rejects them. None if
-        `should_stop_fn`, called before each rollout, returned true. Raises ConfigError for a task
-        that fails."""
+             should_stop_fn: Callable[[], bool] = lambda: False) -> list[TaskRound] | None:
+        """The rounds of this step, on disk when it returns; an empty list if they could not be
+        written; None if stopped: `should_stop_fn` is called before each rollout. Raises ConfigError
+        for a task that fails."""
         questions = []
         for i, task in enumerate(self._tasks, step * len(self._tasks)):
             level = self.next_level(task)
             questions.append((task, level, self._prompts(task, level, seed, i)))
-        draws = count(step * (2 * len(self._tasks) * self.config.votes + 1))   # never used again
+        # RNG draw indices, unique per rollout
+        draws = count(step * (2 * len(self._tasks) * self.config.votes + 1))
         if self.config.propose_fraction:
             if should_stop_fn():
                 return None
             samples = rollout_fn([bytes([END])] * self.config.questions, self.max_item_bytes, 1.0,
                                  seed, next(draws))
-            questions += [(task, SELF_ASKED, self._proposals(task, samples))
+            questions += [(task, PROPOSED_LEVEL, self._proposals(task, samples))
                           for task in self._tasks]
         rounds = []
         for task, level, prompts in questions:
@@ -146,6 +147,8 @@ class Selfplay:
                                         self.config.temperature, seed, next(draws)))
             rounds.append(self._judge(step, task, level, prompts, votes))
         if not self.file.append(rounds, [row.to_object() for row in rounds]):
+            self.log(f"self-play round of step {step} dropped: cannot write {self.file.path}; free "
+                     f"disk space or check the card")
             return []
         self._accept(item for row in rounds for item in row.accepted)
         return rounds
@@ -159,8 +162,8 @@ class Selfplay:
         return not self.config.verify or self.dataset.tasks[item.task].verify(*item[2:])
 
     def pools(self) -> list[Pool]:
-        """Accepted items. A task and level with as many as a round has questions has full weight:
-        else the newest level, from which the next is learnt, would get least."""
+        """Accepted items of each task and level. Weight grows with item count up to one round, so
+        that a new level is not under-sampled."""
         weights = [min(len(items), self.config.questions) for items in self.accepted.values()]
         return [Pool(self.config.data_fraction * weight / sum(weights), items)
                 for weight, items in zip(weights, self.accepted.values())]
@@ -174,7 +177,7 @@ class Selfplay:
 
     def _proposals(self, task: Task, samples: Sequence[Answer]) -> list[bytes]:
         """The new questions of a task among freely sampled texts."""
-        known = {item.prompt for item in self.accepted.get((task.name, SELF_ASKED), ())}
+        known = {item.prompt for item in self.accepted.get((task.name, PROPOSED_LEVEL), ())}
         prompts = dict.fromkeys(task.parse_prompt(sample.text) for sample in samples)
         return [prompt for prompt in prompts
                 if prompt and prompt not in known and not is_holdout(prompt)]
@@ -192,10 +195,10 @@ class Selfplay:
                           f"questions at level {level} that fit into train.seq_len")
 
     def _judge(self, step: int, task: Task, level: int, prompts: Sequence[bytes],
-               votes: Sequence[Sequence[Answer]]) -> Round:
-        """The round with its accepted items; `votes` has a list of answers to the prompts each."""
+               votes: Sequence[Sequence[Answer]]) -> TaskRound:
+        """`votes`: lists of answers to all prompts."""
         if not prompts:
-            return Round(step, task.name, level, 0, 0.0, 0.0, 0, 0, ())
+            return TaskRound(step, task.name, level, 0, 0.0, 0.0, 0, 0, ())
         answers = [answer for vote in votes for answer in vote]
         max_peak = MAX_STATE_PEAK_RATIO * median(answer.state_peak for answer in answers)
 
@@ -216,10 +219,11 @@ class Selfplay:
                 fraction >= self.config.majority and len(text) >= min_length)
             if accept and item_bytes(item) <= self.max_item_bytes:
                 accepted.append(item)
-        return Round(step, task.name, level, len(prompts), sum(agreement) / len(agreement),
-                     sum(answer.entropy for answer in answers) / len(answers),
-                     sum(answer.ended for answer in answers), sum(map(is_confident, answers)),
-                     tuple(accepted))
+        return TaskRound(
+            step, task.name, level, len(prompts), agreement=sum(agreement) / len(agreement),
+            entropy=sum(answer.entropy for answer in answers) / len(answers),
+            ended=sum(answer.ended for answer in answers),
+            confident=sum(map(is_confident, answers)), accepted=tuple(accepted))
 
 
 def _most_common(texts: Sequence[bytes]) -> tuple[bytes, int]:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from seed.config import Profile, TeacherConfig
 from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
-from seed.curriculum.task import Item, pick
+from seed.curriculum.task import PROPOSED_LEVEL, Item, pick
 from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.vocab import decode, encode
 from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.reply import Rejection, answer_format
-from seed.practice.teacher_backend import (PROPOSED, Backend, Background, Mock, ProposalRequest,
-                                           Reply, Request)
+from seed.practice.teacher_backend import (Backend, Background, Mock, ProposalRequest, Reply,
+                                           Request)
 from seed.rng import Stream, dice
 from seed.storage.jsonl_log import JsonlLog
 from seed.storage.run_dir import Log, RunDir
@@ -94,7 +94,7 @@ class Teacher:
         self._was_asked = False
 
     def pool(self, step: int) -> list[Item]:
-        """What is trained on at a step. Level PROPOSED, which no task has, keeps intermediate
+        """What is trained on at a step. Level PROPOSED_LEVEL, which no task has, keeps intermediate
         targets away: a prompt may be of another kind than the task's own."""
         return self._pool[:bisect(self._steps, step)]
 
@@ -120,10 +120,14 @@ class Teacher:
                 self.reply_counts[str(rejection or "accepted")] += 1
                 if rejection is None:
                     known.add(reply.question.prompt)
-                    accepted.append(reply.question._replace(level=PROPOSED,
+                    accepted.append(reply.question._replace(level=PROPOSED_LEVEL,
                                                             answer=encode(reply.answer)))
         rows = [TaughtItem(step, item) for item in accepted]
-        if not rows or not self.file.append(rows, [row.to_object() for row in rows]):
+        if not rows:
+            return []
+        if not self.file.append(rows, [row.to_object() for row in rows]):
+            self.log(f"{len(rows)} teacher items dropped: cannot write {self.file.path}; free disk "
+                     f"space or check the card")
             return []
         self._pool += accepted
         self._steps += [step] * len(accepted)
@@ -179,9 +183,9 @@ class Teacher:
         question, answer = reply.question, encode(reply.answer)
         if item_bytes(question._replace(answer=answer)) > self.max_item_bytes:
             return Rejection.LONG
-        if question.level == PROPOSED and is_holdout(question.prompt):
+        if question.level == PROPOSED_LEVEL and is_holdout(question.prompt):
             return Rejection.HOLDOUT
-        if question.level == PROPOSED and question.prompt in known:
+        if question.level == PROPOSED_LEVEL and question.prompt in known:
             return Rejection.DUPLICATE
         if self.config.verify:
             is_right = self.dataset.tasks[question.task].verify(question.prompt, answer)

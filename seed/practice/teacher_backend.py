@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from seed.curriculum.task import Item, Task, pick
+from seed.curriculum.task import PROPOSED_LEVEL, Item, Task, pick
 from seed.curriculum.vocab import decode
 from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.reply import AnswerFormat, Rejection, parse, parse_question
@@ -14,7 +14,6 @@ from seed.practice.reply import AnswerFormat, Rejection, parse, parse_question
 MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0   # doubled after each failure
 MAX_TOKENS_PER_CHARACTER = 2   # of the longest answer
 PROPOSE_PROMPT = "Another question?"
-PROPOSED = 0                   # the level of a question that a teacher proposed
 
 
 class ProposalRequest(NamedTuple):
@@ -28,7 +27,7 @@ Request = Item | ProposalRequest
 
 class Reply(NamedTuple):
     """The reply to one request; `answer` is "" where a rejection tells why there is none."""
-    question: Item   # with the known answer, which a question that was PROPOSED has not
+    question: Item   # with the known answer, which a question that was PROPOSED_LEVEL has not
     answer: str = ""
     rejection: Rejection | EndpointError | None = None
     logprob: float | None = None
@@ -145,6 +144,7 @@ class Background:
 
 
 def _question(request: Request) -> Item:
-    """A question as it is; of a proposal, one that is not known yet."""
-    return Item(request.task.name, PROPOSED, b"", b"") if isinstance(request, ProposalRequest) \
-        else request
+    """The question of a request; for a proposal one without prompt and answer."""
+    if isinstance(request, ProposalRequest):
+        return Item(request.task.name, PROPOSED_LEVEL, b"", b"")
+    return request

@@ -151,7 +151,7 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
 
 def _open_selfplay(session: Session) -> Selfplay:
     return Selfplay(session.profile.selfplay, session.dataset, session.run_dir, session.state.step,
-                    session.profile.train.seq_len + 1)
+                    session.profile.train.seq_len + 1, session.status.log)
 
 
 def _evaluate_curriculum(session: Session) -> bool:

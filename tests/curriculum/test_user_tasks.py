@@ -235,6 +235,13 @@ def test_a_broken_corpus_is_named_with_its_line(tmp_path, text, message):
         load(str(tmp_path / "other.jsonl"))
 
 
+def test_a_corpus_whose_prompts_are_alike_is_rejected_with_their_number(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("".join(f"every line begins with this {i:02}\n" for i in range(90)))
+    with pytest.raises(UserTaskError, match="notes.txt: 90 lines have 1 distinct prompt, too few"):
+        load(str(path))
+
+
 def test_a_name_that_is_no_file_of_a_task_is_rejected(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     for name, message in ((str(tmp_path / "pipe.jsonl"), "is not a file"),

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from seed.curriculum.vocab import END
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain, evaluate_brain
 from seed.evaluation.brain_report import text_summary
@@ -68,6 +69,13 @@ def test_the_page_needs_nothing_else_and_has_a_plot_for_each_result(results):
     assert "add_long, level 4" in text and "<td>wrong</td><td>1</td><td>25.0</td>" in text
 
 
+def test_a_page_of_user_tasks_alone_is_drawn(results):
+    """They have no grade."""
+    rows = [{"step": 250, "accuracy": {"items.jsonl": [0.5]}, "passed": []}]
+    text = page({**results, "history": {**results["history"], "curriculum": rows}})
+    assert "your tasks" in text and "grade 1" not in text
+
+
 def test_a_page_shows_names_as_text():
     score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
     text = page({
@@ -80,7 +88,7 @@ def test_a_page_shows_names_as_text():
                         for tokens_s, fault in ((None, "<s>"), (9000.0, ""))],
         "calibration": {"count": [1], "confidence": [1.0], "accuracy": [1.0], "error": 0.0,
                         "loss": 0.0},
-        "stability": {"steps": 1, "finite": False, "norms": [], "repetition": 0.0}})
+        "stability": {"steps": 1, "finite": False, "state_rms": [], "repetition": 0.0}})
     assert not {"<b>", "<i>", "<u>", "<s>"} & set(re.findall("<.>", text)) and "&lt;b&gt;" in text
     assert "speed unknown. &lt;s&gt;" in text and "9,000 tokens/s. stable" in text
     assert "step 250: 334,816 parameters" in text
@@ -98,3 +106,13 @@ def test_a_trained_brain_generates_the_same_text_from_the_same_seed(run_dir):
     assert brain.generate("12+30=", 20, 1.0, seed=3) == first
     assert (brain.step, brain.profile.name) == (7, "fast")
     assert np.isfinite(brain.forward(32, np.zeros((16, 32), np.int32))).all()
+
+
+def test_many_greedy_answers_equal_those_to_one_prompt_at_a_time(run_dir):
+    brain = TrainedBrain.load(run_dir)
+    prompts = [f"{i}+{7 * i}=".encode() for i in range(60)]   # more than are answered at once
+    expected = []
+    for prompt in prompts:
+        brain.decoder.reset()
+        expected.append(bytes(brain.decoder.generate(prompt, 9, END)))
+    assert brain.greedy_answers(prompts, 9) == expected and len(set(expected)) > 1

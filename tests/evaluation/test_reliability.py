@@ -2,19 +2,15 @@
 import numpy as np
 import pytest
 
-from seed.evaluation.reliability import answers, calibration, consistency, stability
+from seed.evaluation.reliability import calibration, consistency, stability
 from tests.support.perfect_forward import PerfectForward, T, small_dataset
-
-
-def test_answers_are_those_of_greedy_generation():
-    forward = PerfectForward(small_dataset())
-    assert answers(forward, [b"12+30=", b"1011#", b"abc>"], [9, 9, 2], T) == [b"42", b"1", b"ab"]
 
 
 @pytest.mark.parametrize("distractible", [False, True])
 def test_only_a_brain_that_no_history_distracts_is_consistent(distractible):
     dataset = small_dataset()
-    results = consistency(dataset, PerfectForward(dataset, distractible=distractible), T, 3)
+    perfect = PerfectForward(dataset, distractible=distractible)
+    results = consistency(dataset, perfect.greedy_answers, T, 3)
     assert [row["task"] for row in results] == list(dataset.tasks)
     assert all(0 < row["questions"] <= 3 and row["right"] <= row["same"] for row in results)
     if distractible:
@@ -57,5 +53,5 @@ class CountingDecoder:
 
 def test_stability_counts_repetition_and_sees_states_that_are_not_finite():
     calm, diverging = (stability(CountingDecoder(diverges), 100) for diverges in (False, True))
-    assert calm["finite"] and not diverging["finite"] and calm["norms"] == [1.0] * 50
+    assert calm["finite"] and not diverging["finite"] and calm["state_rms"] == [1.0] * 50
     assert calm["repetition"] == pytest.approx(1 - 8 / 93)

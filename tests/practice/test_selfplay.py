@@ -15,7 +15,7 @@ from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.errors import ConfigError
 from seed.practice.selfplay import Answer, Selfplay
-from seed.storage.run_dir import RunDir
+from seed.storage.run_dir import Log, RunDir
 from tests.support.items import UNLOCKED
 from tests.support.processes import kill_at_line
 
@@ -23,13 +23,13 @@ TASK = f"{Path(__file__).parents[1] / 'support/addition.py'}:Addition"
 BY_VOTE = ("selfplay.verify=false", "selfplay.temperature=1.0")
 
 
-def selfplay_of(folder: Path, *overrides: str, step: int = 0) -> Selfplay:
-    """Of the user task `Addition`, whose training levels are 1 to 6, up to level 9."""
+def selfplay_of(folder: Path, *overrides: str, step: int = 0, log: Log = print) -> Selfplay:
+    """Self-play of the user task `Addition`, whose training levels are 1 to 6, up to level 9."""
     profile = load_profile("toy", ["curriculum.tasks={}", f'selfplay.tasks={{"{TASK}"=9}}',
                                    "selfplay.questions=8", "selfplay.every_steps=10", *overrides],
                            [TASK])
     dataset = Dataset(profile.curriculum, profile.identity, 0)
-    return Selfplay(profile.selfplay, dataset, RunDir(folder), step, 129)
+    return Selfplay(profile.selfplay, dataset, RunDir(folder), step, 129, log)
 
 
 def proposing(folder: Path, *overrides: str) -> Selfplay:
@@ -37,7 +37,7 @@ def proposing(folder: Path, *overrides: str) -> Selfplay:
                                    "selfplay.tasks={parity=4,add=4}", "selfplay.questions=8",
                                    "selfplay.propose_fraction=0.5", *overrides])
     dataset = Dataset(profile.curriculum, profile.identity, 0)
-    return Selfplay(profile.selfplay, dataset, RunDir(folder), 0, 129)
+    return Selfplay(profile.selfplay, dataset, RunDir(folder), 0, 129, print)
 
 
 def right(prompt: bytes) -> bytes:
@@ -121,10 +121,10 @@ def test_what_was_accepted_by_vote_is_verified_once_verify_is_on(tmp_path):
 def test_a_level_that_a_task_lacks_is_rejected_at_the_start(tmp_path, task, n_levels):
     profile = load_profile("toy", [f"selfplay.tasks={{{task}={n_levels}}}"])
     dataset = Dataset(profile.curriculum, profile.identity, 0)
-    Selfplay(profile.selfplay, dataset, RunDir(tmp_path), 0, 129)
+    Selfplay(profile.selfplay, dataset, RunDir(tmp_path), 0, 129, print)
     with pytest.raises(ConfigError, match=f"tasks.{task} is {n_levels + 1}: .* {n_levels} levels"):
         Selfplay(replace(profile.selfplay, tasks={task: n_levels + 1}), dataset, RunDir(tmp_path),
-                 0, 129)
+                 0, 129, print)
 
 
 def test_a_round_is_due_once_every_so_many_steps(tmp_path):
@@ -167,11 +167,14 @@ def test_a_resumed_run_drops_later_rounds_and_a_torn_line(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_full_disk_costs_the_round_and_nothing_else(tmp_path):
-    selfplay = selfplay_of(tmp_path)
+def test_a_full_disk_costs_the_round_a_line_in_the_log_and_nothing_else(tmp_path):
+    lines: list[str] = []
+    selfplay = selfplay_of(tmp_path, log=lines.append)
     selfplay.play(10, 0, knows(1.0))
     selfplay.file.path = Path("/dev/full")
-    assert selfplay.play(20, 0, knows(1.0)) == []
+    assert not lines and selfplay.play(20, 0, knows(1.0)) == []
+    assert lines == ["self-play round of step 20 dropped: cannot write /dev/full; free disk space "
+                     "or check the card"]
     assert len(selfplay.accepted[TASK, 7]) == len(selfplay.pools()[0].items) == 8
     selfplay.file.path = RunDir(tmp_path).selfplay_log
     selfplay.play(30, 0, knows(1.0))

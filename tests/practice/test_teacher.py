@@ -213,10 +213,13 @@ def failing_fsync(descriptor):
     raise OSError(5, "Input/output error")
 
 
-def test_a_full_disk_costs_the_answers_and_nothing_else(tmp_path, monkeypatch):
+def test_a_full_disk_costs_the_answers_a_line_in_the_log_and_nothing_else(tmp_path, monkeypatch):
     teacher, path = scripted_teacher(tmp_path, right), RunDir(tmp_path).teacher_log
-    teacher.file.path = Path("/dev/full")
+    teacher.file.path, lines = Path("/dev/full"), list[str]()
+    teacher.log = lines.append
     assert teacher.collect(0) == [] and teacher.items == []
+    assert lines[-1] == ("16 teacher items dropped: cannot write /dev/full; free disk space or "
+                         "check the card")
     teacher.file.path = path
     with monkeypatch.context() as patch:   # the line is there, and its sync fails
         patch.setattr("seed.storage.jsonl_log.os.fsync", failing_fsync)

@@ -39,6 +39,15 @@ class PerfectForward:
                         return ord("!") if distracted else answer[len(given)]
         return 0
 
+    def greedy_answers(self, prompts: list[bytes], max_bytes: int) -> list[bytes]:
+        texts = []
+        for prompt in prompts:
+            text = prompt
+            while (byte := self.next_byte(text)) != END and len(text) - len(prompt) < max_bytes:
+                text += bytes([byte])
+            texts.append(text[len(prompt):])
+        return texts
+
     def __call__(self, t: int, tokens: np.ndarray) -> np.ndarray:
         logits = np.zeros((*tokens.shape, 256), np.float32)
         for i, row in enumerate(tokens):
