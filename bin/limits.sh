@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains at limits that `seed scale` found, and one size above: bin/limits.sh --minutes 10
+# Trains at limits that `python -m seed scale` found, and one size above: bin/limits.sh --minutes 10
 # Run bin/test.sh first: it makes .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."

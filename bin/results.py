@@ -55,7 +55,7 @@ def three_minutes(folder: Path, threads: int) -> tuple[str, str]:
 
 
 def export(folder: Path, threads: int) -> tuple[str, str]:
-    """Of brains of three steps: neither size nor time depends on the weights."""
+    """Files of brains of three steps: neither size nor time depends on the weights."""
     files: dict[str, list[Path]] = {kind: [] for kind in EXPORTS}
     for name in PROFILES:
         run("seed", "train", "--profile", name, "--steps", "3", "--run-dir", folder / name,

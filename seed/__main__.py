@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         path = error.filename or getattr(args, "run_dir", args.command)
-        print(f"seed: {path}: {error.strerror}", file=sys.stderr)
+        print(f"seed: cannot use {path}: {error.strerror}; check that it exists, is writable and "
+              "has free space", file=sys.stderr)
         return BAD_INPUT
     except Exception as error:
         code = getattr(error, "exit_code", None)   # of a SeedError, or of runtime.BrainError

@@ -71,7 +71,7 @@ def test_the_oldest_litert_that_files_name_runs_them(brain, tmp_path, expected):
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = str(tmp_path / "venv/bin/python")
     subprocess.run([python, "-m", "pip", "install", "-q",
-                    f"ai-edge-litert=={MIN_RUNTIMES['ai-edge-litert']}"], check=True)
+                    f"ai-edge-litert=={MIN_RUNTIMES['litert']['ai-edge-litert']}"], check=True)
     for (target, weights), lookup in LOOKUP.items():
         path = exported(brain, tmp_path / "f", target=target, weights=weights)
         assert judged(python, path, expected)["outside"] == lookup

@@ -12,8 +12,9 @@ import tempfile
 import time
 import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
 from seed.errors import BenchError
 
 STEPS_PER_TURN = 6
@@ -50,7 +51,8 @@ class Contender:
         self.loss = ready["loss"]
         return ready["third_step_at"] - started
 
-    def answer(self):
+    def answer(self) -> typing.Any:
+        """The worker's next line. Raises BenchError if it has ended."""
         line = self.pipes[1].readline()
         if not line:
             errors = self.pipes[2].read().strip().splitlines()
@@ -66,6 +68,10 @@ class Contender:
         self.pipes[0].close()
         self.peak_rss_mb = max(self.peak_rss_mb, self.answer()["peak_rss_mb"])
         self.kill()
+
+    @property
+    def step_ms(self) -> float:
+        return 1e3 * statistics.median(self.turns)
 
     def kill(self) -> None:
         self.process.kill()
@@ -96,35 +102,29 @@ def measure(names: Sequence[str], profile: str, overrides: Sequence[str], thread
     return contenders
 
 
-def ratios(contender: Contender, base: Contender) -> tuple[float, float, float]:
+def ratios(contender: Contender, base: Contender, name: str) -> dict[str, float]:
     """Median, least and greatest ratio of the contender's time to base's, turn by turn."""
     paired = [a / b for a, b in zip(contender.turns, base.turns, strict=True)]
-    return statistics.median(paired), min(paired), max(paired)
+    return {name: statistics.median(paired), f"{name}_min": min(paired), f"{name}_max": max(paired)}
 
 
 def bench(profile: str, overrides: Sequence[str], threads: int, peers: bool, turns: int) -> dict:
-    """All figures. Raises BenchError."""
+    """All figures. Raises BenchError if a contender ends, or starts at another loss than seed."""
     contenders = measure(["seed", *(PEERS if peers else ())], profile, overrides, threads, turns)
     seed = contenders["seed"]
-    for name in [n for n in contenders if n.startswith("torch")]:
-        if abs(contenders[name].loss - seed.loss) > MAX_LOSS_DIFFERENCE * seed.loss:
-            raise BenchError(f"{name} starts at loss {contenders[name].loss}, seed at {seed.loss}: "
-                             f"they do not compute the same")
-    report: dict = {"threads": threads, "contenders": [], "matmul_share": []}
-    for name, contender in contenders.items():
-        facts = asdict(contender)
-        ratio = dict(zip(("ratio", "ratio_min", "ratio_max"), ratios(contender, seed)))
-        report["contenders"].append({
-            "name": name, "step_ms": 1e3 * statistics.median(contender.turns), **ratio,
-            **{key: facts[key] for key in ("cold_s", "warm_s", "peak_rss_mb")}})
+    rows, shares = [], []
+    for name, c in contenders.items():
+        if name.startswith("torch") and abs(c.loss - seed.loss) > MAX_LOSS_DIFFERENCE * seed.loss:
+            raise BenchError(f"{name} starts at loss {c.loss}, seed at {seed.loss}: they do not "
+                             f"compute the same")
+        rows.append({"name": name, "step_ms": c.step_ms, **ratios(c, seed, "ratio"),
+                     "cold_s": c.cold_s, "warm_s": c.warm_s, "peak_rss_mb": c.peak_rss_mb})
     for d in WIDTHS:
         widths = [*overrides, f"model.d_model={d}", f"model.d_ff={2 * d}"]
         pair = measure(["seed", "matmul"], profile, widths, threads, turns)
-        share, low, high = ratios(pair["matmul"], pair["seed"])
-        report["matmul_share"].append({
-            "d_model": d, "share": share, "share_min": low, "share_max": high,
-            "step_ms": 1e3 * statistics.median(pair["seed"].turns)})
-    return report
+        shares.append({"d_model": d, **ratios(pair["matmul"], pair["seed"], "share"),
+                       "step_ms": pair["seed"].step_ms})
+    return {"threads": threads, "contenders": rows, "matmul_share": shares}
 
 
 def table(report: dict) -> str:

@@ -94,7 +94,7 @@ def profile_from(args: argparse.Namespace) -> "Profile":
 
 
 def overrides_from(args: argparse.Namespace) -> list[str]:
-    """Of a profile, by --set and by flags."""
+    """What --set and flags change in the profile, as a.b=value."""
     flags = vars(args)
     overrides = list(args.overrides)
     overrides += [f"train.{key}={flags[key]}" for key in ("seed", "minutes", "steps")

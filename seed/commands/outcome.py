@@ -17,7 +17,7 @@ def show(args: argparse.Namespace, facts: Any, text: str) -> int:
 
 
 def report(args: argparse.Namespace, result: "TrainResult") -> int:
-    """Of a training that finished or stopped."""
+    """Prints how a training ended, with its scores if it finished; returns the exit code."""
     from seed.evaluation.exact_match import table
     if not result.finished:
         options.log(f"stopped at step {result.step}; run the same command to resume")

@@ -1,18 +1,15 @@
 """Translates a checkpoint into a TFLite file, with numpy and flatbuffers alone, and verifies it.
 
-`build` and `Options` are imported when they are used: verify.py needs neither flatbuffers nor
-safetensors, so that an image with a TFLite runtime and numpy can check a file.
+Nothing is imported before it is used: an image with a TFLite runtime and numpy can run verify.py.
 """
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
-if TYPE_CHECKING:
-    from seed.export.brain_file import Options, build
-
-__all__ = ["Options", "build"]
+MODULES = {"build": "brain_file", "Options": "graph"}
+__all__ = [*MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from seed.export import brain_file
-    return getattr(brain_file, name)
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)

@@ -1,7 +1,9 @@
 """From a checkpoint to a verified TFLite file. The same checkpoint gives the same bytes.
 
-The file holds the signatures `step`, `reset` and `prefill_T` with their states (graph.py), and as
-metadata the profile, states, vocabulary, the checkpoint's sha256 and the verified scores.
+The file holds the signatures `step`, `reset` and, on request, `prefill_T` (graph.py): the weights,
+with each norm's gain folded into the projection behind it, and the recurrent states as variables
+that the signatures share, or as inputs and outputs. Its metadata says with which profile and from
+which checkpoint it was made, its states, vocabulary, oldest runtimes and scores on the holdout.
 """
 import dataclasses
 import json
@@ -23,7 +25,11 @@ from seed.storage import RunDir, atomic_file
 from seed.storage.run_dir import Log
 
 METADATA = "seed"
-MIN_RUNTIMES = {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"}   # oldest that is tested
+# By target: the runtimes that read its files, from the oldest tested version on, and the oldest
+# version of TFLite itself.
+MIN_RUNTIMES = {"portable": {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"},
+                LITERT: {"ai-edge-litert": "2.1.6"}}
+MIN_TFLITE = {"portable": b"2.14.0", LITERT: b"2.17.0"}
 
 
 class BrainFile:
@@ -33,15 +39,12 @@ class BrainFile:
         profile = trained.profile
         self.model = build_model(profile.model, trained.params, options,
                                  f"seed brain {profile.name} at step {trained.step}")
-        runtimes = {name: version for name, version in MIN_RUNTIMES.items()
-                    if options.target != LITERT or name == "ai-edge-litert"}
-        min_version = "2.14.0" if "tflite-runtime" in runtimes else "2.17.0"   # of TFLite itself
-        self.model.metadata["min_runtime_version"] = min_version.encode().ljust(16, b"\0")
+        self.model.metadata["min_runtime_version"] = MIN_TFLITE[options.target].ljust(16, b"\0")
         states = {name: {"shape": shape, "start": initial_value(name)}
                   for name, shape in state_shapes(profile.model, options.target).items()}
         self.description = {
             "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT,
-            "made_by": f"seed {seed.__version__}", "runtimes": runtimes,
+            "made_by": f"seed {seed.__version__}", "runtimes": MIN_RUNTIMES[options.target],
             **dataclasses.asdict(options), "profile": profile.to_dict(),
             "step": trained.step, "states": states,
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
@@ -69,7 +72,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
 
     If `verified`, the file first runs beside the numpy reference and the trainer, and its holdout
     scores become part of it. Raises ExportError if it differs from either, ConfigError if there is
-    no brain or `out` cannot be used, CheckpointError; then nothing is written.
+    no brain or `out` cannot be used, CheckpointError; nothing is written then.
     """
     path = out or run_dir.exported_brain
     trained = TrainedBrain.load(run_dir, threads, log)
@@ -97,10 +100,13 @@ def _check_out(path: Path) -> None:
     """Raises ConfigError if a file cannot be written there, or another kind of file is there."""
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: {path.parent} is not a directory: create it first")
-    if path.exists():
-        with open(path, "rb") as file:
-            if not path.is_file() or file.read(8)[4:] != MAGIC:
-                raise ConfigError(f"--out {path} exists and is not a TFLite file: use another name")
+    if path.exists() and not (path.is_file() and _is_tflite(path)):
+        raise ConfigError(f"--out {path} exists and is not a TFLite file: use another name")
+
+
+def _is_tflite(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == MAGIC
 
 
 def _open(data: bytes) -> Brain:

@@ -1,7 +1,7 @@
 """Writes TFLite flatbuffers. Slots and enum numbers are those of TensorFlow Lite's schema.fbs,
 version 3, which only appends. The same calls give the same bytes.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -60,7 +60,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value in a graph. `scales`: one per row of an int8 weight."""
+    """A value in a graph. `scales`: of an int8 weight, one for all rows or one per row."""
     index: int
     shape: tuple[int, ...]
     dtype: str
@@ -75,16 +75,15 @@ class Graph:
     model: "Model"
     name: str
     tensors: list[Tensor] = field(default_factory=list)
-    operators: list[tuple[int, str, list[int], list[int], dict[str, Any]]] = field(
-        default_factory=list)
+    operators: list[tuple] = field(default_factory=list)   # the arguments of _Writer.operator
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[tuple, Tensor] = field(default_factory=dict)
 
     def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "",
                buffer: int = 0, scales: tuple[float, ...] = ()) -> Tensor:
-        index = len(self.tensors)
-        self.tensors.append(Tensor(index, tuple(map(int, shape)), dtype, name, buffer, scales))
+        self.tensors.append(Tensor(len(self.tensors), tuple(map(int, shape)), dtype, name, buffer,
+                                   scales))
         return self.tensors[-1]
 
     def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Tensor:
@@ -94,20 +93,20 @@ class Graph:
     def output(self, name: str, tensor: Tensor) -> None:
         self.tensors[tensor.index] = self.outputs[name] = replace(tensor, name=name)
 
-    def constant(self, values: np.ndarray, scales: tuple[float, ...] = ()) -> Tensor:
+    def constant(self, values: np.ndarray, scales: Iterable[float] = ()) -> Tensor:
         """Equal values share one tensor, and one buffer among all graphs of the model."""
-        buffer = self.model.buffer(np.ascontiguousarray(values).tobytes())
-        key = (buffer, values.shape, str(values.dtype), scales)
+        buffer = self.model.buffer(values.tobytes())
+        key = (values.shape, str(values.dtype), "", buffer, tuple(map(float, scales)))
         if key not in self.constants:
-            self.constants[key] = self.tensor(values.shape, str(values.dtype), "", buffer, scales)
+            self.constants[key] = self.tensor(*key)
         return self.constants[key]
 
     def add(self, kind: str, inputs: Sequence[Tensor | None], shape: Sequence[int],
             dtype: str = "float32", version: int = 0, **options: Any) -> Tensor:
         """Appends an operator; returns its output. Options that are zero need not be named."""
         output = self.tensor(shape, dtype)
-        self.operators.append((self.model.opcode(kind, version), kind,
-                               [-1 if t is None else t.index for t in inputs], [output.index],
+        indices = [-1 if tensor is None else tensor.index for tensor in inputs]
+        self.operators.append((self.model.opcode(kind, version), kind, indices, [output.index],
                                options))
         return output
 

@@ -2,8 +2,7 @@
 
 Norm gains are folded into the next projection, and the trained arrays are reordered so that each
 operator reads contiguous channels. States are resource variables that the signatures share, or
-inputs and outputs. Keys are carried unrotated, as in training: the query is rotated for each slot
-of the window instead.
+inputs and outputs. Keys stay unrotated, as in training: the query is rotated for each slot instead.
 
 For LiteRT the recurrence is a batched matrix product, one per head. Portable files have no such
 operator: there k and q are repeated over all channels of their head, and sums run over rows.
@@ -25,7 +24,7 @@ MASKED = -30000.0  # added to the score of a slot that holds no key yet
 
 @dataclass(frozen=True)
 class Options:
-    """Of an export. `target`: portable or litert; `weights`: float32, float16 or int8."""
+    """What to export. `target`: portable or litert; `weights`: float32, float16 or int8."""
     target: str = "portable"
     weights: str = "float32"
     explicit_state: bool = False
@@ -38,24 +37,24 @@ class Options:
 
 def state_shapes(config: ModelConfig, target: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every state, in the order of the explicit inputs and outputs."""
-    c = config
+    c, by_head, slots = config, target == LITERT, config.sliding_window - 1
     shapes: dict[str, tuple[int, ...]] = {}
     for i, kind in enumerate(c.layer_kinds):
         if kind == "S":
             shapes[f"conv_{i}"] = (1, c.d_conv - 1, 1, 2 * c.d_state * c.ssm_heads + c.d_inner)
-            shapes[f"ssm_{i}"] = (1, c.ssm_heads, c.d_state, c.head_dim) if target == LITERT else (
-                1, c.d_state, 1, c.d_inner)
+            shapes[f"ssm_{i}"] = ((1, c.ssm_heads, c.d_state, c.head_dim) if by_head else
+                                  (1, c.d_state, 1, c.d_inner))
         else:
-            shapes[f"keys_{i}"] = (1, c.sliding_window - 1, 1, c.d_model)
-            shapes[f"values_{i}"] = (1, c.attn_heads, c.sliding_window - 1, c.head_dim) \
-                if target == LITERT else shapes[f"keys_{i}"]
+            shapes[f"keys_{i}"] = (1, slots, 1, c.d_model)
+            shapes[f"values_{i}"] = ((1, c.attn_heads, slots, c.head_dim) if by_head else
+                                     (1, slots, 1, c.d_model))
     if "A" in c.layer_kinds:
-        shapes["mask"] = (1, c.sliding_window - 1, 1, 1)
+        shapes["mask"] = (1, slots, 1, 1)
     return shapes
 
 
 def initial_value(name: str) -> float:
-    """That a state is filled with before the first byte."""
+    """What a state is filled with before the first byte."""
     return MASKED if name == "mask" else 0.0
 
 
@@ -63,19 +62,17 @@ def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Opt
                 description: str) -> Model:
     """All graphs of a brain. `params`: a checkpoint's named float32 arrays."""
     model = Model(description)
-    shapes = state_shapes(config, options.target)
     _add_forward(model, config, params, options, 1)
     if options.prefill:
         _add_forward(model, config, params, options, options.prefill)
     if not options.explicit_state:
-        graph = model.graph("reset")
-        unused = graph.input("unused", (1,))
-        for name, shape in shapes.items():
-            size = graph.constant(np.array(shape, np.int32))
-            start = graph.constant(np.array(initial_value(name), np.float32))
-            value = graph.add("FILL", [size, start], shape)
-            graph.assign(graph.variable(name), value)
-        graph.output("done", graph.add("ADD", [unused, unused], (1,)))
+        o = Operations(model.graph("reset"), options.target, options.weights)
+        unused = o.graph.input("unused", (1,))
+        for name, shape in state_shapes(config, options.target).items():
+            start = [o.integers(shape), o.constant(initial_value(name))]
+            value = o.graph.add("FILL", start, shape)
+            o.graph.assign(o.graph.variable(name), value)
+        o.graph.output("done", o.add(unused, unused))
     return model
 
 
@@ -86,7 +83,7 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
     operations = Operations(graph, options.target, options.weights)
     x = operations.embed(params["embedding"], tokens)
-    shapes, handles = state_shapes(config, options.target), {}
+    shapes = state_shapes(config, options.target)
     if options.explicit_state:
         state = {name: graph.input(name, shape) for name, shape in shapes.items()}
     else:
@@ -139,9 +136,9 @@ class Layers:
     def _ssm(self, i: int, x: Tensor, conv: Tensor, ssm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         h, n, p, e = c.ssm_heads, c.d_state, c.head_dim, c.d_inner
-        rows = w("in_proj") * w("norm")
-        heads = rows[:h * (2 * n + 2 * p)].reshape(h, 2 * n + 2 * p, -1)
-        beta_rows, dt_rows = np.split(rows[h * (2 * n + 2 * p):], 2)
+        width = 2 * n + 2 * p   # q, k, v and the gate of a head
+        rows, beta_rows, dt_rows = np.split(w("in_proj") * w("norm"), [h * width, h * width + h])
+        heads = rows.reshape(h, width, -1)
 
         def ordered(by_head: np.ndarray) -> np.ndarray:
             """(h, 2n+p, ...) to channels k, q, v; k and q by head, or by state if portable."""
@@ -224,8 +221,10 @@ class Layers:
         q_quarter = o.concat([o.unary("NEG", high), low], 2)        # rotated by a quarter turn
         keys = o.concat([keys, o.linear(u, key)], 1)
         new_values, axis = o.linear(u, value), 1
-        if o.target == LITERT:
-            new_values, axis = self._split_heads(new_values), 2
+        if o.target == LITERT:                                              # to (1, h, t, p)
+            new_values, axis = o.reshape(new_values, 1, self.t, h, p), 2
+            new_values = (o.transpose(new_values, 0, 2, 1, 3) if self.t > 1 else
+                          o.reshape(new_values, 1, h, 1, p))
         values = o.concat([values, new_values], axis)
         heads = np.repeat(np.eye(h), p, 1)                                  # (h, d)
         halves = np.tile(np.repeat(np.eye(h), p // 2, 1), 2)                # the same, in key order
@@ -248,19 +247,9 @@ class Layers:
                 o.slice(values, axis, self.t, slots - 1))
 
     def _rotary_table(self, wave_fn: Callable[[float], float]) -> Tensor:
-        """Cosines or sines that rotate the query for each slot: (1, slots, 1, d/2).
-
-        They are computed by `math`, which gives the same bytes with every numpy.
-        """
+        """What rotates the query for each slot, (1, slots, 1, d/2). `wave_fn`: cosine or sine, of
+        `math`, which gives the same bytes with every numpy."""
         c, half = self.config, self.config.head_dim // 2
         rows = [[wave_fn((c.sliding_window - 1 - slot) * c.rope_theta ** (-i / half))
                  for i in range(half)] * c.attn_heads for slot in range(c.sliding_window)]
         return self.o.constant(np.array(rows).reshape(1, c.sliding_window, 1, -1))
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """(1, t, 1, d) to (1, h, t, p)."""
-        c, o = self.config, self.o
-        x = o.reshape(x, 1, self.t, c.attn_heads, c.head_dim)
-        if self.t == 1:
-            return o.reshape(x, 1, c.attn_heads, 1, c.head_dim)
-        return o.transpose(x, 0, 2, 1, 3)

@@ -59,14 +59,12 @@ class Operations:
         return self.graph.add("SLICE", [x, self.integers(begin), self.integers(shape)], shape)
 
     def concat(self, tensors: Sequence[Tensor], axis: int) -> Tensor:
-        while len(tensors) > 1:
-            tensors = [self._concat(tensors[i:i + MAX_CONCAT_INPUTS], axis)
-                       for i in range(0, len(tensors), MAX_CONCAT_INPUTS)]
-        return tensors[0]
-
-    def _concat(self, tensors: Sequence[Tensor], axis: int) -> Tensor:
         if len(tensors) == 1:
             return tensors[0]
+        if len(tensors) > MAX_CONCAT_INPUTS:
+            groups = [tensors[i:i + MAX_CONCAT_INPUTS]
+                      for i in range(0, len(tensors), MAX_CONCAT_INPUTS)]
+            return self.concat([self.concat(group, axis) for group in groups], axis)
         shape = list(tensors[0].shape)
         shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
         return self.graph.add("CONCATENATION", tensors, shape, axis=axis)
@@ -99,8 +97,7 @@ class Operations:
             return self._fully_connected(x, self._floats(matrix))
         values, scales = rows_to_int8(matrix)
         if self.target == LITERT:
-            rows = self.graph.constant(values, tuple(scales.tolist()))
-            return self._fully_connected(x, rows, version=12)
+            return self._fully_connected(x, self.graph.constant(values, scales), version=12)
         stored = self.graph.constant(values, (1 / 127,))
         dequantized = self.graph.add("DEQUANTIZE", [stored], matrix.shape, version=2)
         return self.mul(self._fully_connected(x, dequantized), self.constant(scales * 127))
@@ -111,13 +108,14 @@ class Operations:
         def gather(table: Tensor) -> Tensor:
             shape = (*tokens.shape, table.shape[1])
             return self.graph.add("GATHER", [table, tokens], shape, table.dtype)
+
         if self.weights != "int8":
             return gather(self._floats(embedding))
         values, scales = rows_to_int8(embedding)
         if self.target == LITERT:
-            rows = self.graph.constant(values, tuple(scales.tolist()))
+            table = self.graph.constant(values, scales)
             shape = (*tokens.shape, embedding.shape[1])
-            return self.graph.add("EMBEDDING_LOOKUP", [tokens, rows], shape)
+            return self.graph.add("EMBEDDING_LOOKUP", [tokens, table], shape)
         rows = gather(self.graph.constant(values, (1 / 127,)))
         floats = self.graph.add("CAST", [rows], rows.shape, in_type=TYPES["int8"],
                                 out_type=TYPES["float32"])
@@ -154,8 +152,7 @@ class Operations:
             return self.mul(x, self.unary("RSQRT", squares))
         return self.div(x, self.unary("SQRT", squares))
 
-    def softmax(self, x: Tensor) -> Tensor:
-        """Over the last axis."""
+    def softmax(self, x: Tensor) -> Tensor:   # over the last axis
         return self.graph.add("SOFTMAX", [x], x.shape, beta=1.0)
 
     def transpose(self, x: Tensor, *axes: int) -> Tensor:

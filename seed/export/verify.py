@@ -12,10 +12,10 @@ from seed.export.reference import Reference
 from seed.runtime import Brain, choose
 
 StepFn = Callable[[int], np.ndarray]     # a byte to the logits (v,) after it
-# Of the logits' range, by the type of weights: more is a fault of the exporter.
+# Largest difference as a fraction of the logits' range: more is a fault of the exporter.
 MAX_RELATIVE_DELTA = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
-# Of one step's range: if the expected logit of the chosen byte is this near to the best, the report
-# counts a tie, which tells a close call from a fault. Nothing passes because of it.
+# As a fraction of a step's range: if the expected logit of the chosen byte is this close to the
+# best, the report counts a tie, not a fault. Nothing passes because of it.
 MAX_TIE_GAP = 2e-5
 MAX_ACCURACY_DROP = 0.05   # on the holdout: weights that cost more are not worth their size
 STATE_OPERATORS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")   # never delegated

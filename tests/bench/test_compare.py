@@ -23,8 +23,8 @@ def contender(name: str, turns: list[float]) -> compare.Contender:
 
 
 def test_ratios_are_paired_turn_by_turn():
-    ratios = compare.ratios(contender("peer", [2.0, 9.0, 4.0]), contender("seed", [1.0, 3.0, 4.0]))
-    assert ratios == (2.0, 1.0, 3.0)
+    peer, seed = contender("peer", [2.0, 9.0, 4.0]), contender("seed", [1.0, 3.0, 4.0])
+    assert compare.ratios(peer, seed, "x") == {"x": 2.0, "x_min": 1.0, "x_max": 3.0}
 
 
 def test_a_contender_that_dies_is_named_with_its_last_words():

@@ -21,7 +21,7 @@ FAST = (*SMALL, "curriculum.holdout_items=1", "train.seq_len=64", "curriculum.ta
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> RunDir:
-    """Of a small untrained brain."""
+    """The run directory of a small untrained brain."""
     path = tmp_path_factory.mktemp("brain")
     brains.untrained(path, "toy", *FAST)
     return RunDir(path)
@@ -108,7 +108,8 @@ def raising(error: BaseException):
     (errors.ConfigError("a: b; c"), 2, "seed: a: b; c"),
     (errors.CheckpointError("x"), 2, "seed: x"), (errors.NotEnoughMemory("x"), 75, "seed: x"),
     (errors.ExportError("x"), 1, "seed: x"), (KeyboardInterrupt(), 130, "seed: interrupted"),
-    (OSError(28, "No space left on device", "/f"), 2, "seed: /f: No space left on device")],
+    (OSError(28, "No space left on device", "/f"), 2, "seed: cannot use /f: No space left on "
+     "device; check that it exists, is writable and has free space")],
     ids=lambda value: type(value).__name__)
 def test_the_exit_code_belongs_to_the_error(monkeypatch, seed, error, code, line):
     monkeypatch.setattr("seed.commands.info_command.run", raising(error))

@@ -56,10 +56,10 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_is_not_changed(tmp_path):
 
 def test_scores_are_all_that_verification_changes_in_a_file(brain):
     file = BrainFile(brain, Options())
-    plain, scores = file.tobytes(), [{"task": "copy", "level": 1, "correct": 1, "count": 1}]
+    unverified, scores = file.tobytes(), [{"task": "copy", "level": 1, "correct": 1, "count": 1}]
     verified = describe(file.tobytes(scores), "file")
     assert (verified["verified"], verified["holdout"]) == (True, scores)
-    assert file.tobytes() == plain == BrainFile(brain, Options()).tobytes()
+    assert file.tobytes() == unverified == BrainFile(brain, Options()).tobytes()
 
 
 def test_the_newest_usable_brain_is_exported_and_a_damaged_one_named(tmp_path):
@@ -95,7 +95,8 @@ def test_a_checkpoint_without_one_of_its_weights_is_refused(tmp_path):
 def test_other_files_are_never_replaced(tmp_path):
     path = brains.untrained(tmp_path, "toy", *SMALL)
     before = path.read_bytes()
-    for out, message in ((path, "is not a TFLite file"), (tmp_path / "no/f", "create it first")):
+    for out, message in ((path, "is not a TFLite file"), (tmp_path, "is not a TFLite file"),
+                         (tmp_path / "no/f", "create it first")):
         with pytest.raises(ConfigError, match=message):
             build(RunDir(tmp_path), out=out, verified=False)
     assert path.read_bytes() == before

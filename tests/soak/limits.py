@@ -69,7 +69,7 @@ def poll_mb(process: subprocess.Popen, zone: Path | None) -> Iterator[float]:
 
 
 def largest_mb(pid: int) -> float:
-    """Of the process and its children, the one that trains."""
+    """Memory of the largest of the process and its children: the one that trains."""
     sizes = subprocess.run(["ps", "-o", "rss=", "-p", str(pid), "--ppid", str(pid)],
                            capture_output=True, text=True).stdout.split()
     return max(map(int, sizes), default=0) / 1024
@@ -96,8 +96,8 @@ def search(folder: Path, case: str, threads: int, zone: Path | None) -> dict[str
 
 
 def errors_of(folder: Path, ladder: list[dict[str, Any]], unit: str) -> list[float]:
-    """Of predictions from the other sizes, as fractions of what was measured. A trial that was
-    killed or slowed has measured a part only."""
+    """Errors of predictions from the other sizes, as fractions of what was measured. A trial that
+    was killed or slowed has measured a part only."""
     trials = JsonlLog(RunDir(folder / "scale").trial_log, Trial.from_dict).rows
     whole = [str(trial.size) for trial in trials if trial.finished and not trial.throttled]
     return [row[f"predicted_{unit}"] / row["peak_mb" if unit == "mb" else unit] - 1

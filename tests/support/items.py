@@ -12,7 +12,7 @@ IDENTITY = {"who are you": "I am Seed.", "what for": "To learn.", "where": "Here
 
 
 def dataset_of(seed: int = 0, intermediate_targets: bool = False, **tasks: float) -> Dataset:
-    """Of the tasks with these weights, or of all tasks."""
+    """Items of the tasks with these weights, or of all tasks."""
     config = CurriculumConfig(tasks=tasks or dict.fromkeys(NAMES, 1.0),
                               intermediate_targets=intermediate_targets)
     return Dataset(config, IDENTITY, seed)

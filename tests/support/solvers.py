@@ -51,7 +51,7 @@ def story_count(sentences, who):
 
 
 def reversed_arithmetic(body):
-    """Of numbers with the least significant digit first."""
+    """Sum or product of numbers with the least significant digit first."""
     left, mark, right = re.findall(r"\d+|[+*]", body)
     value = str(eval(f"{int(left[::-1])}{mark}{int(right[::-1])}"))
     return value[::-1].ljust(max(len(left), len(right)) + 1 if mark == "+" else 0, "0")
