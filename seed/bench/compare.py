@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from seed.errors import BenchError
 
@@ -42,30 +42,28 @@ class Contender:
                "TORCHINDUCTOR_CACHE_DIR": str(self.cache / "inductor"),
                "OPENBLAS_NUM_THREADS": self.arguments[2]}
         started = time.time()
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [sys.executable, "-m", "seed.bench.worker", *self.arguments], env=env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.pipes = [typing.cast(typing.TextIO, pipe) for pipe in (
-            self.process.stdin, self.process.stdout, self.process.stderr)]
         ready = self.answer()
         self.loss = ready["loss"]
         return ready["third_step_at"] - started
 
-    def answer(self) -> typing.Any:
+    def answer(self) -> Any:
         """The worker's next line. Raises BenchError if it has ended."""
-        line = self.pipes[1].readline()
+        line = self.process.stdout.readline()
         if not line:
-            errors = self.pipes[2].read().strip().splitlines()
+            errors = self.process.stderr.read().strip().splitlines()
             raise BenchError(f"{self.name} did not run: {errors[-1] if errors else 'no message'}")
         return json.loads(line)
 
     def turn(self) -> None:
-        print(STEPS_PER_TURN, file=self.pipes[0], flush=True)
+        print(STEPS_PER_TURN, file=self.process.stdin, flush=True)
         self.turns.append(statistics.median(self.answer()))
         time.sleep(PAUSE_S)
 
     def stop(self) -> None:
-        self.pipes[0].close()
+        self.process.stdin.close()
         self.peak_rss_mb = max(self.peak_rss_mb, self.answer()["peak_rss_mb"])
         self.kill()
 
@@ -74,10 +72,8 @@ class Contender:
         return 1e3 * statistics.median(self.turns)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in self.pipes:
-            pipe.close()
+        with self.process:   # closes its pipes and waits for it
+            self.process.kill()
 
 
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,

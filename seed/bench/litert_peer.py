@@ -10,13 +10,15 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seed.config import L2_EPS, ModelConfig
-from seed.export.reference import Reference
+from seed.bench.torch_delta import l2_normalize, rotate
+from seed.config import ModelConfig
 from seed.evaluation import TrainedBrain
+from seed.export.graph import MASKED
+from seed.export.reference import Reference
+from seed.export.verify import MAX_RELATIVE_DELTA, Agreement
 from seed.storage.checkpoint import read
 
 
@@ -42,21 +44,18 @@ class Step(torch.nn.Module):
 
     def forward(self, token: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         table, gain = self.get_buffer("embedding"), self.get_buffer("norm_f")
-        x, after, left = F.embedding(token, table), [], list(states)
-        mask = left.pop() if "A" in self.config.layer_kinds else None
-        if mask is not None:
-            mask = torch.cat([mask, torch.zeros(1)])
+        *states_in, mask = states
+        x, states_out, mask = F.embedding(token, table), [], torch.cat([mask, torch.zeros(1)])
         for i, kind in enumerate(self.config.layer_kinds):
-            a, b = left.pop(0), left.pop(0)
             mixer = self.ssm if kind == "S" else self.attention
-            y, *new = mixer(i, self.norm(x, self.get(i, "mixer.norm")), a, b, mask)
-            after += new
+            u = self.norm(x, self.get(i, "mixer.norm"))
+            y, *changed = mixer(i, u, states_in[2 * i], states_in[2 * i + 1], mask)
+            states_out += changed
             x = x + y
             hidden = F.linear(self.norm(x, self.get(i, "mlp.norm")), self.get(i, "mlp.in_proj"))
             gate, up = hidden.chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, self.get(i, "mlp.out_proj"))
-        logits = F.linear(self.norm(x, gain), table)
-        return (logits, *after) if mask is None else (logits, *after, mask[1:])
+        return F.linear(self.norm(x, gain), table), *states_out, mask[1:]
 
     def ssm(self, i, x, conv, state, mask):
         c = self.config
@@ -67,8 +66,7 @@ class Step(torch.nn.Module):
         window = torch.cat([conv, heads[None, :, :2 * n + p]])             # (d_conv, h, 2n+p)
         mixed = F.silu((window * self.get(i, "mixer.conv1d")).sum(0))
         q, k, v = mixed.split([n, n, p], -1)
-        q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + L2_EPS)
-        k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + L2_EPS)
+        q, k = l2_normalize(q), l2_normalize(k)
         decay = torch.exp(-F.softplus(dt + self.get(i, "mixer.dt_bias"))
                           * torch.exp(self.get(i, "mixer.A_log")))[:, None, None]
         beta = (c.beta_max * (1.1 * torch.sigmoid(beta) - 0.05).clamp(0, 1))[:, None]
@@ -85,39 +83,35 @@ class Step(torch.nn.Module):
         h, p, slots = c.attn_heads, c.head_dim, c.sliding_window
         q, k, v = F.linear(x, self.get(i, "mixer.qkv_proj")).view(3, h, 1, p)
         keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (h, slots, p)
-        turned = self.rotate(keys, self.cos, self.sin)
-        q = self.rotate(q, self.cos[slots - 1:], self.sin[slots - 1:])
-        scores = torch.bmm(q, turned.transpose(1, 2)) * p ** -0.5 + mask   # (h, 1, slots)
+        q = rotate(q, self.cos[slots - 1:], self.sin[slots - 1:])
+        rotated_keys = rotate(keys, self.cos, self.sin)
+        scores = torch.bmm(q, rotated_keys.transpose(1, 2)) * p ** -0.5 + mask   # (h, 1, slots)
         y = torch.bmm(torch.softmax(scores, -1), values).reshape(1, h * p)
         return F.linear(y, self.get(i, "mixer.out_proj")), keys[:, 1:], values[:, 1:]
 
-    def rotate(self, x, cos, sin):
-        low, high = x.chunk(2, -1)
-        return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
-
-def states(config: ModelConfig) -> tuple[torch.Tensor, ...]:
-    """The states before the first byte."""
-    c, before = config, []
+def initial_states(config: ModelConfig) -> list[torch.Tensor]:
+    """The states before the first byte: two of each layer, then the mask of the window."""
+    c, states = config, []
     for kind in c.layer_kinds:
         if kind == "S":
-            before += [torch.zeros(c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
+            states += [torch.zeros(c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
                        torch.zeros(c.ssm_heads, c.d_state, c.head_dim)]
         else:
-            before += [torch.zeros(c.attn_heads, c.sliding_window - 1, c.head_dim)] * 2
-    return (*before, torch.full((c.sliding_window - 1,), -30000.0)) if "A" in c.layer_kinds \
-        else tuple(before)
+            states += [torch.zeros(c.attn_heads, c.sliding_window - 1, c.head_dim)] * 2
+    return [*states, torch.full((c.sliding_window - 1,), MASKED)]
 
 
 def check(step: Step, brain: TrainedBrain, steps: int = 50) -> None:
     """Raises ValueError unless the peer computes what the reference does."""
-    state, reference = states(brain.profile.model), Reference(brain.profile.model, brain.params)
+    config, agreement = brain.profile.model, Agreement()
+    states, reference = initial_states(config), Reference(config, brain.params)
     for byte in range(steps):
-        logits, *state = step(torch.tensor([byte], dtype=torch.int32), *state)
-        expected = reference.step(byte)
-        off = float(abs(logits[0].detach().numpy() - expected).max() / np.ptp(expected))
-        if not off < 1e-4:
-            raise ValueError(f"the peer's logits differ by {off:.1e} of their range")
+        logits, *states = step(torch.tensor([byte], dtype=torch.int32), *states)
+        agreement.add(logits[0].detach().numpy(), reference.step(byte))
+    if not agreement.relative_delta < MAX_RELATIVE_DELTA["float32"]:
+        raise ValueError(f"the peer's logits differ from the reference's by "
+                         f"{agreement.relative_delta:.1e} of their range")
 
 
 def main() -> None:
@@ -131,7 +125,7 @@ def main() -> None:
     config = brain.profile.model
     step = Step(config, brain.params).eval()
     check(step, brain)
-    sample = (torch.zeros(1, dtype=torch.int32), *states(config))
+    sample = (torch.zeros(1, dtype=torch.int32), *initial_states(config))
     converted = litert_torch.convert(step, sample)
     if not args.int8:
         converted.export(str(args.out))

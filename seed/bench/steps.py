@@ -24,7 +24,7 @@ def numbered(tensor: dict) -> tuple[str, list[int]]:
     return re.sub(r"\d+", "", tensor["name"]), [int(n) for n in re.findall(r"\d+", tensor["name"])]
 
 
-class ExportedFile:
+class TimedFile:
     """A file of any exporter; seconds of its runtime's calls and of whole steps, turn by turn."""
 
     def __init__(self, path: Path):
@@ -70,7 +70,7 @@ def row(turns: list[list[float]], last_turns: list[list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+")
-    files = [ExportedFile(path) for path in parser.parse_args().files]
+    files = [TimedFile(path) for path in parser.parse_args().files]
     for _ in range(TURNS):
         for file in files:
             file.turn()

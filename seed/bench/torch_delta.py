@@ -14,7 +14,7 @@ from seed.wavecore.model import init_params
 CHUNK = 32  # the fastest of 16, 32 and 64 at d_model 128 and t 128 on a CPU
 
 
-def unit(x: torch.Tensor) -> torch.Tensor:
+def l2_normalize(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + L2_EPS)
 
 
@@ -22,6 +22,12 @@ def rectified_sigmoid(x: torch.Tensor) -> torch.Tensor:
     """Sigmoid stretched about 1/2 and cut to 0..1, with a gradient straight through the cut."""
     stretched = torch.sigmoid(x) * 1.1 - 0.05
     return stretched + (stretched.clamp(0, 1) - stretched).detach()
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions of x (..., t, p) by angles (t, p/2)."""
+    low, high = x.chunk(2, -1)
+    return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
 
 def gated_delta(q, k, v, beta, log_decay, delta: bool) -> torch.Tensor:
@@ -63,7 +69,7 @@ class Peer:
         angle = torch.arange(t)[:, None] * config.rope_theta ** (-torch.arange(half) / half)
         self.cos, self.sin = angle.cos(), angle.sin()                   # (t, p/2)
         i = torch.arange(t)
-        self.seen = (i[:, None] >= i) & (i[:, None] - i < config.sliding_window)
+        self.window = (i[:, None] >= i) & (i[:, None] - i < config.sliding_window)
 
     def parameters(self) -> list[torch.Tensor]:
         return list(self.w.values())
@@ -84,21 +90,18 @@ class Peer:
         qkv = F.silu(F.conv1d(F.pad(raw, (c.d_conv - 1, 0)), kernel, groups=h * channels))
         q, k, v = qkv.transpose(1, 2).reshape(b, t, h, channels).split([n, n, p], -1)
         log_decay = -F.softplus(dt + w[f"{at}.dt_bias"]) * w[f"{at}.A_log"].exp()
-        y = gated_delta(unit(q), unit(k), v, c.beta_max * rectified_sigmoid(beta), log_decay,
-                        c.transition == "delta")
+        y = gated_delta(l2_normalize(q), l2_normalize(k), v, c.beta_max * rectified_sigmoid(beta),
+                        log_decay, c.transition == "delta")
         out = self.norm(y, f"{at}.out_norm") * F.silu(qkvz[..., channels:])
         return x + F.linear(out.reshape(b, t, h * p), w[f"{at}.out_proj"])
-
-    def rotate(self, z: torch.Tensor) -> torch.Tensor:
-        low, high = z.chunk(2, -1)
-        return torch.cat([low * self.cos - high * self.sin, high * self.cos + low * self.sin], -1)
 
     def attention(self, x: torch.Tensor, at: str) -> torch.Tensor:
         c, (b, t, d) = self.config, x.shape
         qkv = F.linear(self.norm(x, f"{at}.norm"), self.w[f"{at}.qkv_proj"])
         q, k, v = (z.view(b, t, c.attn_heads, c.head_dim).transpose(1, 2)
                    for z in qkv.chunk(3, -1))
-        y = F.scaled_dot_product_attention(self.rotate(q), self.rotate(k), v, attn_mask=self.seen)
+        q, k = (rotate(z, self.cos, self.sin) for z in (q, k))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.window)
         return x + F.linear(y.transpose(1, 2).reshape(b, t, d), self.w[f"{at}.out_proj"])
 
     def mlp(self, x: torch.Tensor, at: str) -> torch.Tensor:

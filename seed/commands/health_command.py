@@ -22,13 +22,14 @@ def run(args: argparse.Namespace) -> int:
     health = system_health.read(args.run_dir.path)
     decision = governor.decide(config, governor.History(), health, 0.0)[0]
     limit_mb = health.cgroup_limit_mb.value
-    limited = limit_mb is not None and limit_mb != float("inf")
+    if limit_mb == float("inf"):
+        limit_mb = None   # JSON has no infinity
     enforcement = [f"the trainer stops itself above {governor.ceiling_mb(config, health):.0f} MB"]
-    if limited:
+    if limit_mb is not None:
         enforcement.append(f"the kernel's memory cgroup kills above {limit_mb:.0f} MB")
     facts = {**dataclasses.asdict(health), "verdict": decision._asdict(),
              "enforcement": enforcement}
-    facts["cgroup_limit_mb"]["value"] = limit_mb if limited else None   # JSON has no infinity
+    facts["cgroup_limit_mb"]["value"] = limit_mb
     return outcome.show(args, facts, table(health, decision, enforcement))
 
 

@@ -20,6 +20,7 @@ from seed.export.operations import LITERT, Operations
 
 MAX_PREFILL = 64
 MASKED = -30000.0  # added to the score of a slot that holds no key yet
+State = dict[str, Tensor]   # by the names of state_shapes
 
 
 @dataclass(frozen=True)
@@ -106,22 +107,18 @@ class Layers:
                  t: int):
         self.o, self.config, self.params, self.t = operations, config, params, t
 
-    def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Embeddings (t, d) and states to the logits (1, v) of the last row and the next states."""
         c, o = self.config, self.o
-        next_state: dict[str, Tensor] = {}
+        next_state: State = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
         if "mask" in state:
-            valid = o.constant(np.zeros((1, self.t, 1, 1)))
-            mask = o.concat([state["mask"], valid], 1)
+            mask = o.concat([state["mask"], o.constant(np.zeros((1, self.t, 1, 1)))], 1)
             next_state["mask"] = o.slice(mask, 1, self.t, c.sliding_window - 1)
+            state = {**state, "mask": mask}   # of all slots that the t rows attend to
         for i, kind in enumerate(c.layer_kinds):
-            if kind == "S":
-                x, next_state[f"conv_{i}"], next_state[f"ssm_{i}"] = self._ssm(
-                    i, x, state[f"conv_{i}"], state[f"ssm_{i}"])
-            else:
-                x, next_state[f"keys_{i}"], next_state[f"values_{i}"] = self._attention(
-                    i, x, state[f"keys_{i}"], state[f"values_{i}"], mask)
+            x, changed = self._ssm(i, x, state) if kind == "S" else self._attention(i, x, state)
+            next_state |= changed
             x = self._mlp(i, x)
         x = o.rms_norm(o.slice(x, 1, self.t - 1, 1), c.stream_eps)
         logits = o.linear(o.mul(x, o.constant(self.params["norm_f"])), self.params["embedding"])
@@ -133,7 +130,7 @@ class Layers:
         gate, up = (o.linear(u, rows * w("norm")) for rows in np.split(w("in_proj"), 2))
         return o.add(x, o.linear(o.mul(o.silu(gate), up), w("out_proj")))
 
-    def _ssm(self, i: int, x: Tensor, conv: Tensor, ssm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _ssm(self, i: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         h, n, p, e = c.ssm_heads, c.d_state, c.head_dim, c.d_inner
         width = 2 * n + 2 * p   # q, k, v and the gate of a head
@@ -148,7 +145,7 @@ class Layers:
             return np.concatenate([z.reshape(-1, *by_head.shape[2:]) for z in (k, q, v)])
 
         u = o.rms_norm(x, c.stream_eps)
-        window = o.concat([conv, o.linear(u, ordered(heads[:, :2 * n + p]))], 1)
+        window = o.concat([state[f"conv_{i}"], o.linear(u, ordered(heads[:, :2 * n + p]))], 1)
         kernel = ordered(w("conv1d").transpose(1, 2, 0)).T                  # (d_conv, 2nh+e)
         mixed = o.silu(o.depthwise_conv1d(window, kernel))                  # (1, t, 1, 2nh+e)
         gate = o.silu(o.linear(u, heads[:, 2 * n + p:].reshape(e, -1)))     # (1, t, 1, e)
@@ -159,15 +156,15 @@ class Layers:
         log_decay = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a))
         decay = o.exp(log_decay)                                            # (1, t, 1, h)
         recur = self._recur_batched if o.target == LITERT else self._recur_by_rows
-        outputs = []
+        ssm, outputs = state[f"ssm_{i}"], []
         for row in range(self.t):
             row_mixed, row_beta, row_decay = (o.slice(z, 1, row, 1) for z in (mixed, beta, decay))
             y, ssm = recur(row_mixed, row_beta, row_decay, ssm)
             outputs.append(o.rms_norm(o.reshape(y, 1, h, 1, p), c.norm_eps))
         y = o.reshape(o.concat(outputs, 1), 1, self.t, 1, e)
         out_proj = w("out_proj") * np.tile(w("out_norm"), h)
-        return (o.add(x, o.linear(o.mul(y, gate), out_proj)),
-                o.slice(window, 1, self.t, c.d_conv - 1), ssm)
+        x = o.add(x, o.linear(o.mul(y, gate), out_proj))
+        return x, {f"conv_{i}": o.slice(window, 1, self.t, c.d_conv - 1), f"ssm_{i}": ssm}
 
     def _recur_batched(self, mixed: Tensor, beta: Tensor, decay: Tensor,
                        ssm: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,8 +204,7 @@ class Layers:
         ssm = o.add(decayed, o.mul(k, o.mul(o.linear_f32(beta, to_channels), v)))
         return o.sum_rows(o.mul(ssm, q)), ssm
 
-    def _attention(self, i: int, x: Tensor, keys: Tensor, values: Tensor,
-                   mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _attention(self, i: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         h, p, d, slots = c.attn_heads, c.head_dim, c.d_model, c.sliding_window
         query, key, value = np.split(w("qkv_proj") * w("norm"), 3)
@@ -219,13 +215,13 @@ class Layers:
         q = o.reshape(o.linear(u, query), 1, self.t, 2, d // 2)
         low, high = o.slice(q, 2, 0, 1), o.slice(q, 2, 1, 1)
         q_quarter = o.concat([o.unary("NEG", high), low], 2)        # rotated by a quarter turn
-        keys = o.concat([keys, o.linear(u, key)], 1)
+        keys = o.concat([state[f"keys_{i}"], o.linear(u, key)], 1)
         new_values, axis = o.linear(u, value), 1
         if o.target == LITERT:                                              # to (1, h, t, p)
             new_values, axis = o.reshape(new_values, 1, self.t, h, p), 2
             new_values = (o.transpose(new_values, 0, 2, 1, 3) if self.t > 1 else
                           o.reshape(new_values, 1, h, 1, p))
-        values = o.concat([values, new_values], axis)
+        values = o.concat([state[f"values_{i}"], new_values], axis)
         heads = np.repeat(np.eye(h), p, 1)                                  # (h, d)
         halves = np.tile(np.repeat(np.eye(h), p // 2, 1), 2)                # the same, in key order
         outputs = []
@@ -233,7 +229,7 @@ class Layers:
             q_row, quarter_row = [o.slice(tensor, 1, row, 1) for tensor in (q, q_quarter)]
             rotated = o.add(o.mul(cos, q_row), o.mul(sin, quarter_row))     # (1, slots, 2, d/2)
             rotated = o.reshape(rotated, 1, slots, 1, d)
-            window_keys, valid = (o.slice(z, 1, row, slots) for z in (keys, mask))
+            window_keys, valid = (o.slice(z, 1, row, slots) for z in (keys, state["mask"]))
             scores = o.linear_f32(o.mul(window_keys, rotated), halves)      # (1, slots, 1, h)
             weight = o.softmax(o.transpose(o.add(scores, valid), 0, 3, 2, 1))   # (1, h, 1, slots)
             window_values = o.slice(values, axis, row, slots)
@@ -242,9 +238,9 @@ class Layers:
             else:
                 by_slot = o.linear_f32(o.transpose(weight, 0, 3, 2, 1), heads.T)
                 outputs.append(o.sum_rows(o.mul(by_slot, window_values)))
-        y = o.linear(o.concat(outputs, 1), w("out_proj"))
-        return (o.add(x, y), o.slice(keys, 1, self.t, slots - 1),
-                o.slice(values, axis, self.t, slots - 1))
+        x = o.add(x, o.linear(o.concat(outputs, 1), w("out_proj")))
+        return x, {f"keys_{i}": o.slice(keys, 1, self.t, slots - 1),
+                   f"values_{i}": o.slice(values, axis, self.t, slots - 1)}
 
     def _rotary_table(self, wave_fn: Callable[[float], float]) -> Tensor:
         """What rotates the query for each slot, (1, slots, 1, d/2). `wave_fn`: cosine or sine, of

@@ -11,8 +11,8 @@ from tests.support.brains import exported
 
 # Our names of option fields that are shortened.
 SCHEMA_FIELDS = {"activation": "FusedActivationFunction", "in_type": "InDataType",
-                 "out_type": "OutDataType", "asymmetric": "AsymmetricQuantizeInputs",
-                 "dilation_w": "DilationWFactor", "dilation_h": "DilationHFactor"}
+                 "out_type": "OutDataType", "dilation_w": "DilationWFactor",
+                 "dilation_h": "DilationHFactor"}
 # Operators whose options are not called like them.
 OTHER_OPTIONS = {"MEAN": "Reducer", "SUM": "Reducer", "MINIMUM": "MaximumMinimum"}
 SLOT_KINDS = {"int": "Int32", "byte": "Int8", "bool": "Bool", "float": "Float32",
