@@ -192,7 +192,7 @@ class Profile:
         return from_dict(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict, the inverse of `from_dict`; what a checkpoint stores."""
+        """A nested dict, the inverse of `from_dict`; what a checkpoint stores."""
         return asdict(self)
 
 
@@ -209,7 +209,7 @@ def _build(cls: Any, table: dict, prefix: str = "") -> Any:
     keys, kinds = {key.name: key for key in fields(cls)}, get_type_hints(cls)
     for name in table:
         if name not in keys:
-            raise ConfigError(f"{prefix}{name} is unknown{_nearest(name, keys)}")
+            raise ConfigError(f"{prefix}{name} is unknown{nearest(name, keys)}")
     return cls(**{name: _checked(f"{prefix}{name}", value, kinds[name], keys[name].metadata)
                   for name, value in table.items()})
 
@@ -218,13 +218,11 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
     """`value` as the key's type and within its limits. An int serves as a float."""
     if type(value) is int and value.bit_length() > MAX_BITS:
         raise ConfigError(f"{name} is out of range: use {MAX_BITS + 1} bits at most")
-    if is_dataclass(kind):
+    if is_dataclass(kind) or get_origin(kind) is dict:
         _require(isinstance(value, dict), name, value, "a table")
-        return _build(kind, value, f"{name}.")
-    if get_origin(kind) is dict:
-        _require(isinstance(value, dict), name, value, "a table")
-        return {key: _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
-                for key, item in value.items()}
+        return _build(kind, value, f"{name}.") if is_dataclass(kind) else {
+            key: _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
+            for key, item in value.items()}
     words, kind = get_args(kind), str if get_origin(kind) is Literal else kind
     if kind is float and type(value) is int:
         value = float(value)
@@ -232,7 +230,7 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
              name, value, NOUNS[kind])
     if words:
         _require(value in words, name, value,
-                 f"{' or '.join(map(repr, words))}{_nearest(value, words)}")
+                 f"{' or '.join(map(repr, words))}{nearest(value, words)}")
     if limits:
         valid = "{low} to {high} {unit}".format(**limits).rstrip()
         closest = min(max(limits["low"], value), limits["high"])   # low if the value is nan
@@ -254,7 +252,7 @@ def _require(holds: object, name: str, value: object, use: str) -> None:
         raise ConfigError(f"{name} is {value!r}: use {use}")
 
 
-def _nearest(key: str, valid: Iterable[str]) -> str:
+def nearest(key: str, valid: Iterable[str]) -> str:
     """The end of a message that names the valid key most like `key`."""
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
     return f"; nearest is {close[0]}" if close else ""
@@ -264,6 +262,7 @@ def _check_relations(profile: Profile) -> None:
     """What one key demands of another."""
     m, c, g = profile.model, profile.curriculum, profile.governor
     play, teacher = profile.selfplay, profile.teacher
+    data_fraction = play.data_fraction + teacher.data_fraction
     _require(m.pattern and not set(m.pattern) - set("SA"), "model.pattern", m.pattern,
              "only S (SSM) and A (attention), as in 'SSA'")
     # RoPE rotates halves of a head
@@ -271,22 +270,18 @@ def _check_relations(profile: Profile) -> None:
     _check_multiple("model.d_model", m.d_model, m.head_dim)
     _require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
              f"at most dt_bias_max ({m.dt_bias_max})")
-    if not any(c.tasks.values()):
-        raise ConfigError("curriculum.tasks has no weight above 0: name a task, such as copy = 1.0")
+    _require(any(c.tasks.values()), "curriculum.tasks", c.tasks,
+             "a weight above 0, such as copy = 1.0")
     _require(c.keep_mark <= c.pass_mark, "curriculum.keep_mark", c.keep_mark,
              f"at most pass_mark ({c.pass_mark})")
-    if not (play.verify or play.votes > 1 and play.temperature):
-        raise ConfigError("selfplay.verify is false, so only votes tell what is right: use at "
-                          "least 2 votes and a temperature above 0")
-    if teacher.kind and not any(teacher.tasks.values()):
-        raise ConfigError("teacher.tasks has no weight above 0: name a task, such as "
-                          "teacher.tasks.add=1")
+    _require(play.verify or play.votes > 1 and play.temperature, "selfplay.verify", False,
+             "true, or at least 2 votes and a temperature above 0")
+    _require(not teacher.kind or any(teacher.tasks.values()), "teacher.tasks", teacher.tasks,
+             "a weight above 0, such as add = 1.0")
     _require(teacher.kind != "mock" or not teacher.propose_fraction, "teacher.propose_fraction",
              teacher.propose_fraction, "0, the mock writes no questions")
-    if play.data_fraction + teacher.data_fraction > MAX_DATA_FRACTION:
-        raise ConfigError(f"selfplay.data_fraction and teacher.data_fraction are "
-                          f"{play.data_fraction} and {teacher.data_fraction}: use at most "
-                          f"{MAX_DATA_FRACTION} for both together")
+    _require(data_fraction <= MAX_DATA_FRACTION, "selfplay.data_fraction + teacher.data_fraction",
+             data_fraction, f"at most {MAX_DATA_FRACTION} for both together")
     _require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
              f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")
 
@@ -300,8 +295,8 @@ def profiles_dir() -> Path:
 def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] = ()) -> Profile:
     """A shipped profile by name, or any TOML file by path, with `a.b=value` overrides applied.
 
-    It inherits the tasks and the identity of BASE unless it has its own. `tasks` are added: each a
-    name or the name of a file, with `=weight` if not 1. Raises ConfigError.
+    It inherits tasks and identity of BASE unless it has its own. `tasks` are added: names, or
+    names of files, with `=weight` if not 1. Raises ConfigError.
     """
     is_path = name.endswith(".toml") or os.sep in name
     path = Path(name) if is_path else profiles_dir() / f"{name}.toml"
@@ -310,7 +305,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     except FileNotFoundError:
         shipped = sorted(p.stem for p in profiles_dir().glob("*.toml") if p.name != BASE)
         raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
-                          f".toml file{_nearest(name, shipped)}") from None
+                          f".toml file{nearest(name, shipped)}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
     base = tomllib.loads((profiles_dir() / BASE).read_text(encoding="utf-8"))

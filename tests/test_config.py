@@ -96,7 +96,7 @@ def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
     ("train.trainable=none", "train.trainable", "'all' or 'no-matrices'"),
     ("governor.slow_c=200", "governor.slow_c is 200.0", "use 0.0 to 120.0 C; nearest is 120.0"),
     ("governor.slow_c=81", "governor.slow_c is 81.0", "less than pause_c (80.0)"),
-    ("curriculum.tasks={}", "curriculum.tasks", "name a task, such as copy = 1.0"),
+    ("curriculum.tasks={}", "curriculum.tasks", "use a weight above 0, such as copy = 1.0"),
     ("curriculum.tasks.add=-1", "curriculum.tasks.add is -1.0", "nearest is 0.0"),
     ("curriculum.keep_mark=1", "curriculum.keep_mark", "use at most pass_mark (0.9)"),
     ("selfplay.verify=false", "selfplay.verify", "at least 2 votes and a temperature above 0"),
@@ -104,7 +104,7 @@ def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
     ("train.lr=1" + 400 * "0", "train.lr is out of range", "use 64 bits at most"),
     ("train.seed=0x1" + 9999 * "0", "train.seed is out of range", "use 64 bits at most"),
     ("train.lr=1" + 9999 * "0", "train.lr", "use a float"),
-    ("teacher.kind=mock", "teacher.tasks", "such as teacher.tasks.add=1"),
+    ("teacher.kind=mock", "teacher.tasks", "such as add = 1.0"),
 ])
 def test_a_mistake_is_one_line_that_names_the_key_and_the_fix(override, names, fix):
     with pytest.raises(ConfigError) as error:

@@ -5,7 +5,6 @@ From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts
 `_add_intermediate_targets` then sets targets inside prompts. An item belongs to the holdout if the
 hash of its prompt says so (1 in 8), whatever the seed.
 """
-import difflib
 import hashlib
 import random
 import sys
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import CurriculumConfig
+from seed.config import CurriculumConfig, nearest
 from seed.errors import ConfigError
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item, Task, is_holdout, pick
@@ -57,8 +56,7 @@ class Dataset:
     def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int):
         for name in config.tasks:
             if name not in NAMES and not is_user_task(name):
-                near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
-                raise ConfigError(f"curriculum.tasks.{name} is unknown; nearest is {near}")
+                raise ConfigError(f"curriculum.tasks.{name} is unknown{nearest(name, NAMES)}")
         names = [name for name in (*NAMES, *filter(is_user_task, config.tasks))
                  if config.tasks.get(name, 0.0) > 0]
         if Identity.name in names and not identity:
@@ -103,10 +101,10 @@ class Dataset:
               learn_prompt_fn: Callable[[Item], bool] = lambda item: False) -> Batch:
         """Rows packed with whole items; a pure function of the arguments and the seed.
 
-        Items are drawn until their bytes would fill the rows; those that outgrow a row are not
-        drawn, those that then fit nowhere are dropped. Where `learn_prompt_fn` is true the prompt
-        is in the loss mask as well, without intermediate targets. Raises ConfigError if a task and
-        level has no item that fits, or if no task is unlocked.
+        Items that fit into a row are drawn until their bytes would fill all rows; those that then
+        fit nowhere are dropped. Where `learn_prompt_fn` is true the prompt is in the loss mask too,
+        without intermediate targets. Raises ConfigError if a task and level has no item that fits,
+        or if no task is unlocked.
         """
         length = seq_len + 1   # in bytes: the last is only a target
         items = self._training_items(curriculum, step, batch_size * length, length, extra_pools)
@@ -160,35 +158,34 @@ class Dataset:
 
     def holdout(self, n_per_level: int) -> list[Item]:
         """n items per task and training level, never trained on; the same for every run seed."""
-        return [item for name, task in self.tasks.items()
-                for item in self._held_out(name, task.levels, n_per_level, Stream.HOLDOUT)]
+        return [item for task in self.tasks.values()
+                for item in self._held_out(task, task.levels, n_per_level, Stream.HOLDOUT)]
 
     def evaluation_items(self, curriculum: CurriculumState) -> list[Item]:
         """What the curriculum is evaluated on: holdout items of all unlocked tasks."""
-        return [item for name, task in self.tasks.items() if curriculum.is_unlocked(name)
+        return [item for task in self.tasks.values() if curriculum.is_unlocked(task.name)
                 for item in self._held_out(
-                    name, task.levels,
+                    task, task.levels,
                     self.config.eval_items * max(1, MIN_EVAL_LEVELS // len(task.levels)),
                     Stream.EVALUATION)]
 
     def extrapolation(self, n_per_level: int, excluded: Collection[str] = ()) -> list[Item]:
-        """n items per task, longer than any trained one; the same for every run seed. Tasks that
-        self-play trains beyond their levels are to be `excluded`."""
-        levels = {name: task.levels.stop for name, task in self.tasks.items()
-                  if task.extrapolates and name not in excluded}
-        return self.beyond(levels, n_per_level)
+        """n items per task, longer than any trained one; the same for every run seed. `excluded`:
+        tasks that self-play trains beyond their levels."""
+        return self.beyond({name: task.levels.stop for name, task in self.tasks.items()
+                            if task.extrapolates and name not in excluded}, n_per_level)
 
     def beyond(self, highest_levels: Mapping[str, int], n_per_level: int) -> list[Item]:
         """n items of each level after the training levels up to a task's highest."""
-        return [item for name, highest in highest_levels.items()
-                for item in self._held_out(name, range(self.tasks[name].levels.stop, highest + 1),
-                                           n_per_level, Stream.EXTRAPOLATION)]
+        return [item for name, highest in highest_levels.items() for item in self._held_out(
+            self.tasks[name], range(self.tasks[name].levels.stop, highest + 1), n_per_level,
+            Stream.EXTRAPOLATION)]
 
-    def _held_out(self, name: str, levels: Iterable[int], n_per_level: int,
+    def _held_out(self, task: Task, levels: Iterable[int], n_per_level: int,
                   purpose: Stream) -> list[Item]:
         """Distinct items of one task. Where answers are few, each occurs equally often: no constant
         answer beats the chance level."""
-        task, items, rng = self.tasks[name], list[Item](), dice(0, purpose, _task_index(name))
+        items, rng = list[Item](), dice(0, purpose, _task_index(task.name))
         answers = task.answers or (None,)
         n_per_answer = max(1, n_per_level // len(answers))
         for level in levels:
@@ -242,23 +239,20 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
              learn_prompt_fn: Callable[[Item], bool] = lambda item: False) -> Batch:
     """Items back to back in each row; seq_len + 1 bytes make seq_len (token, next byte) pairs.
 
-    The loss mask is 1 for answers and END, for prompts where `learn_prompt_fn` is true, else 0.
+    The loss mask has answers and END, and prompts where `learn_prompt_fn` is true.
     """
-    row_bytes, loss_mask = bytearray(), bytearray()
-    for row in rows:
+    data = np.full((len(rows), seq_len + 1), PAD, np.int32)   # (b, t + 1)
+    loss_mask = np.zeros(data.shape, bool)                    # (b, t + 1)
+    for i, row in enumerate(rows):
+        start = 0
         for item in row:
-            row_bytes += item.prompt + item.answer + bytes((END,))
-            loss_mask += (b"\1" if learn_prompt_fn(item) else b"\0") * len(item.prompt)
-            loss_mask += b"\1" * (len(item.answer) + 1)
-        room = seq_len + 1 - sum(map(item_bytes, row))
-        row_bytes += bytes((PAD,)) * room
-        loss_mask += bytes(room)
-    data = np.frombuffer(row_bytes, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
-    mask = np.frombuffer(loss_mask, np.uint8).reshape(len(rows), seq_len + 1)  # (b, t + 1)
-    tokens = data[:, :-1].astype(np.int32)                                     # (b, t)
-    targets = data[:, 1:].astype(np.int32)                                     # (b, t)
-    targets[mask[:, 1:] == 0] = IGNORE
-    return Batch(tokens, targets)
+            end, answer = start + item_bytes(item), start + len(item.prompt)
+            text = item.prompt + item.answer + bytes((END,))
+            data[i, start:end] = np.frombuffer(text, np.uint8)
+            loss_mask[i, start if learn_prompt_fn(item) else answer:end] = True
+            start = end
+    targets = np.where(loss_mask, data, IGNORE)[:, 1:]        # (b, t)
+    return Batch(data[:, :-1].copy(), targets.copy())
 
 
 def pack_one_per_row(items: Sequence[Item], seq_len: int) -> Batch:

@@ -24,18 +24,14 @@ class Assign(Task):
             if some and rng.random() < 0.3:
                 statements += f"{some}={values[some]},"
                 continue
-            name = some if some and level > 2 and rng.random() < 0.3 else self._fresh(rng, values)
+            is_known = bool(some) and level > 2 and rng.random() < 0.3
+            name = some if is_known else pick(rng, LETTERS)
+            while name in values and not is_known:
+                name = pick(rng, LETTERS)
             text, value = self._value(rng, values)
             statements += f"{name}={text},"
             values[name] = value
         return f"{statements}{pick(rng, list(values))}="
-
-    @staticmethod
-    def _fresh(rng: random.Random, values: dict[str, int]) -> str:
-        while True:
-            name = pick(rng, LETTERS)
-            if name not in values:
-                return name
 
     @staticmethod
     def _value(rng: random.Random, values: dict[str, int]) -> tuple[str, int]:

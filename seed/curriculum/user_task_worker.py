@@ -1,6 +1,6 @@
 """Runs a user's task class in its own process, so that it can neither stop nor disturb the run.
 
-    python user_task_worker.py FD PARENT PATH CLASS MAX_TEXT_BYTES MARKS
+    python user_task_worker.py FD PARENT PATH CLASS MARKS
 
 PARENT is the process with which it ends, MARKS in hexadecimal the bytes that a text must not
 contain. Requests and replies are JSON lines on the socket FD, with bytes written as latin-1. A
@@ -20,6 +20,7 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 MAX_LEVELS = 100
+MAX_TEXT_BYTES = 4096   # of a prompt or an answer
 REQUIRED = ("levels", "chance", "generate", "verify")
 
 
@@ -54,7 +55,7 @@ def load(path: str, class_name: str) -> Any:
     return task
 
 
-def to_bytes(what: str, value: Any, max_bytes: int, kind: str = "str or bytes") -> bytes:
+def to_bytes(what: str, value: Any, kind: str = "str or bytes") -> bytes:
     """Bytes or a text's UTF-8. Raises InvalidTask."""
     if not isinstance(value, (str, bytes)):
         raise InvalidTask(f"{what} is {type(value).__name__}: give {kind}")
@@ -62,17 +63,16 @@ def to_bytes(what: str, value: Any, max_bytes: int, kind: str = "str or bytes") 
         data = value.encode() if isinstance(value, str) else value
     except UnicodeEncodeError:
         raise InvalidTask(f"{what} {value[:40]!r} is not valid text") from None
-    if not 0 < len(data) <= max_bytes:
-        raise InvalidTask(f"{what} has {len(data)} bytes: give 1 to {max_bytes}")
+    if not 0 < len(data) <= MAX_TEXT_BYTES:
+        raise InvalidTask(f"{what} has {len(data)} bytes: give 1 to {MAX_TEXT_BYTES}")
     return data
 
 
 class Worker:
     """Answers requests about one class."""
 
-    def __init__(self, path: str, class_name: str, max_text_bytes: int, marks: bytes):
-        self.path, self.class_name = path, class_name
-        self.max_text_bytes, self.marks = max_text_bytes, marks
+    def __init__(self, path: str, class_name: str, marks: bytes):
+        self.path, self.class_name, self.marks = path, class_name, marks
         self.task: Any = None
         self.uses_bytes: bool | None = None   # and not str; known from its first item
 
@@ -114,7 +114,7 @@ class Worker:
         return [text.decode("latin-1") for text in texts]
 
     def verify(self, prompt: str, answer: str) -> bool:
-        """Of an answer from elsewhere, which is wrong if the class cannot even parse it."""
+        """Judges any answer: wrong if the class cannot even parse it."""
         if self.uses_bytes is None:
             self.generate(1, 0)
         pair = [text.encode("latin-1") for text in (prompt, answer)]
@@ -125,19 +125,18 @@ class Worker:
             return False
 
     def _as_bytes(self, what: str, value: Any) -> bytes:
-        data = to_bytes(what, value, self.max_text_bytes)
+        data = to_bytes(what, value)
         if set(data) & set(self.marks):
             raise InvalidTask(f"{what} {data[:40]!r} contains byte 0xFE or 0xFF: they are reserved")
         return data
 
 
-def main(fd: str, parent: str, path: str, class_name: str, max_text_bytes: str,
-         marks: str) -> None:
+def main(fd: str, parent: str, path: str, class_name: str, marks: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):   # the parent ended before that
         return
     os.dup2(2, 1)   # what the class prints is no reply
-    worker = Worker(path, class_name, int(max_text_bytes), bytes.fromhex(marks))
+    worker = Worker(path, class_name, bytes.fromhex(marks))
     with socket.socket(fileno=int(fd)) as link:
         lines = link.makefile("rw", encoding="ascii")
         for line in lines:

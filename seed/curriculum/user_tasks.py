@@ -28,7 +28,6 @@ MAX_LOAD_S = 30.0        # to load a class with what it imports
 MAX_CALL_S = 5.0         # for one call of its methods
 MAX_MEAN_CALL_S = 0.05   # for all calls so far on average, after a grace
 CALLS_GRACE_S = 20.0
-MAX_TEXT_BYTES = 4096    # of a prompt or an answer
 PROMPT_FRACTION = 0.5    # of a text line; the rest is its answer
 
 
@@ -69,7 +68,7 @@ class UserTask(Task):
         with worker_link:
             process = subprocess.Popen(
                 [sys.executable, "-P", user_task_worker.__file__, str(worker_link.fileno()),
-                 str(os.getpid()), path, class_name, str(MAX_TEXT_BYTES), bytes([END, PAD]).hex()],
+                 str(os.getpid()), path, class_name, bytes([END, PAD]).hex()],
                 pass_fds=[worker_link.fileno()], stdin=subprocess.DEVNULL)
         self._close = weakref.finalize(self, _end, process, self._link)
         self._calls, self._calls_s = 0, 0.0
@@ -164,11 +163,11 @@ def _split_json(line: str) -> list[bytes]:
         texts = {what: row[what] for what in ("prompt", "answer")}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidTask('give {"prompt": "...", "answer": "..."}') from None
-    return [to_bytes(what, text, MAX_TEXT_BYTES, "text") for what, text in texts.items()]
+    return [to_bytes(what, text, "text") for what, text in texts.items()]
 
 
 def _split_text(line: str) -> list[bytes]:
-    data = to_bytes("the line", line, MAX_TEXT_BYTES)
+    data = to_bytes("the line", line)
     if len(data) < 2:
         raise InvalidTask("give at least two bytes")
     split = max(1, int(len(data) * PROMPT_FRACTION))

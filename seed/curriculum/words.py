@@ -9,23 +9,19 @@ from seed.curriculum.vocab import encode
 class Copy(Task):
     """abc> is answered abc."""
     name, prompt_pattern, chance_levels = "copy", r"[a-z]+>", (0.003, 0.003, 0.003)
+    lengths, closing, times = ((3, 4), (3, 8), (3, 12), (16, 24)), ">", 1
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
-        return letters(rng, *((3, 4), (3, 8), (3, 12), (16, 24))[level - 1]) + ">"
+        return letters(rng, *self.lengths[level - 1]) + self.closing
 
     def solve(self, prompt: str) -> str:
-        return prompt[:-1]
+        return self.times * prompt[:-1]
 
 
-class Repeat(Task):
+class Repeat(Copy):
     """abc& is answered abcabc."""
-    name, prompt_pattern, chance_levels = "repeat", r"[a-z]+&", (0.003, 0.003, 0.003)
-
-    def sample_prompt(self, rng: random.Random, level: int) -> str:
-        return letters(rng, *((3, 3), (3, 4), (3, 6), (9, 12))[level - 1]) + "&"
-
-    def solve(self, prompt: str) -> str:
-        return 2 * prompt[:-1]
+    name, prompt_pattern = "repeat", r"[a-z]+&"
+    lengths, closing, times = ((3, 3), (3, 4), (3, 6), (9, 12)), "&", 2
 
 
 class Identity(Task):

@@ -46,7 +46,7 @@ def answer_format(answers: Iterable[str]) -> AnswerFormat:
 
 def parse(reply: str, prompt: str, form: AnswerFormat) -> tuple[str, Rejection | None]:
     """(answer, None), or ("", why there is none)."""
-    lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
+    lines = _lines(reply)
     if len(lines) != 1:
         return "", Rejection.LINES if lines else Rejection.EMPTY
     full_stop = "" if "." in form.characters else "."
@@ -67,8 +67,12 @@ def parse(reply: str, prompt: str, form: AnswerFormat) -> tuple[str, Rejection |
 
 def parse_question(reply: str, task: Task) -> bytes:
     """The task's question at the start of a reply of one line, whatever follows; b"" for none."""
-    lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
+    lines = _lines(reply)
     return task.parse_prompt(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
+
+
+def _lines(reply: str) -> list[str]:
+    return [line.strip() for line in reply.splitlines() if line.strip()]
 
 
 def _unquoted(text: str, full_stop: str) -> str:

@@ -9,18 +9,17 @@ mistake, and votes agree on them). Rejected either way: unterminated answers, th
 entropy is above `max_entropy`, and those that leave unusually large states.
 
 With selfplay.propose_fraction the brain also trains on the prompts of some items, and a round
-samples text freely: samples that parse as new questions join the round as level PROPOSED_LEVEL.
-Malformed, held-out and duplicate questions are dropped.
+samples text freely: samples that parse as new questions join the round as PROPOSED_LEVEL.
 
-selfplay.jsonl has a line for each task of a round, two with proposals. A resumed run drops the
-rounds after its checkpoint, and plays them again to the same bits.
+selfplay.jsonl has a line for each TaskRound. A resumed run drops those after its checkpoint, and
+plays them again to the same bits.
 """
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seed.config import SelfplayConfig
 from seed.errors import ConfigError
@@ -32,22 +31,17 @@ from seed.rng import Stream, dice
 from seed.storage.jsonl_log import JsonlLog
 from seed.storage.run_dir import Log, RunDir
 
+if TYPE_CHECKING:   # it imports tinygrad
+    from seed.wavecore.decode import Rollout
+
 MIN_PROMOTION_RATE = 0.9           # accepted fraction of a round that promotes its level
 MIN_VOTED_LENGTH_FRACTION = 0.75   # of the round's median answer length
 MAX_STATE_PEAK_RATIO = 4.0         # to the round's median state peak
 MAX_DRAWS_PER_QUESTION = 100
 
 
-class Answer(NamedTuple):
-    """A brain's answer to a prompt, without END."""
-    text: bytes
-    ended: bool         # by END, not by its length
-    entropy: float      # mean over its bytes, nats
-    state_peak: float   # the largest magnitude in the states that it leaves
-
-
 # (prompts, maximal bytes of an answer, temperature, seed and index of the draws) -> answers
-RolloutFn = Callable[[Sequence[bytes], int, float, int, int], list[Answer]]
+RolloutFn = Callable[[Sequence[bytes], int, float, int, int], list["Rollout"]]
 
 
 class TaskRound(NamedTuple):
@@ -67,16 +61,16 @@ class TaskRound(NamedTuple):
         return len(self.accepted) / max(1, self.questions)
 
     def to_object(self) -> dict[str, Any]:
-        """The line of the file."""
+        """A line of the file."""
         return {**self._asdict(), "accepted": [
-            (item.prompt.decode("latin-1"), item.answer.decode("latin-1"))
+            [text.decode("latin-1") for text in (item.prompt, item.answer)]
             for item in self.accepted]}
 
-
-def _task_round(row: dict[str, Any]) -> TaskRound:
-    items = tuple(Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
-                  for pair in row["accepted"])
-    return TaskRound(**{**row, "accepted": items})
+    @classmethod
+    def from_object(cls, row: dict[str, Any]) -> "TaskRound":
+        items = (Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
+                 for pair in row["accepted"])
+        return cls(**{**row, "accepted": tuple(items)})
 
 
 class Selfplay:
@@ -99,7 +93,8 @@ class Selfplay:
         self._tasks = [dataset.tasks[name] for name in config.tasks]
         if config.propose_fraction:
             require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
-        self.file = JsonlLog(run_dir.selfplay_log, _task_round, lambda row: row.step < step)
+        self.file = JsonlLog(run_dir.selfplay_log, TaskRound.from_object,
+                             lambda row: row.step < step)
         self.rounds = self.file.rows
         self.accepted: dict[tuple[str, int], list[Item]] = {}   # by task and level
         self._accept(item for row in self.rounds if row.task in config.tasks
@@ -175,7 +170,7 @@ class Selfplay:
         digest = hashlib.blake2b(item.prompt, digest_size=4, person=b"propose").digest()
         return int.from_bytes(digest, "little") < self.config.propose_fraction * 2 ** 32
 
-    def _proposals(self, task: Task, samples: Sequence[Answer]) -> list[bytes]:
+    def _proposals(self, task: Task, samples: Sequence["Rollout"]) -> list[bytes]:
         """The new questions of a task among freely sampled texts."""
         known = {item.prompt for item in self.accepted.get((task.name, PROPOSED_LEVEL), ())}
         prompts = dict.fromkeys(task.parse_prompt(sample.text) for sample in samples)
@@ -195,16 +190,16 @@ class Selfplay:
                           f"questions at level {level} that fit into train.seq_len")
 
     def _judge(self, step: int, task: Task, level: int, prompts: Sequence[bytes],
-               votes: Sequence[Sequence[Answer]]) -> TaskRound:
+               votes: Sequence[Sequence["Rollout"]]) -> TaskRound:
         """`votes`: lists of answers to all prompts."""
         if not prompts:
             return TaskRound(step, task.name, level, 0, 0.0, 0.0, 0, 0, ())
         answers = [answer for vote in votes for answer in vote]
-        max_peak = MAX_STATE_PEAK_RATIO * median(answer.state_peak for answer in answers)
+        max_peak = MAX_STATE_PEAK_RATIO * median(answer.peak for answer in answers)
 
-        def is_confident(answer: Answer) -> bool:
+        def is_confident(answer: "Rollout") -> bool:
             return (answer.ended and answer.entropy <= self.config.max_entropy
-                    and answer.state_peak <= max_peak)
+                    and answer.peak <= max_peak)
         best = [_most_common([answer.text for answer in group if is_confident(answer)])
                 for group in zip(*votes, strict=True)]
         agreement = [n_votes / len(votes) for _, n_votes in best]

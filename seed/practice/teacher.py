@@ -37,17 +37,17 @@ class TaughtItem(NamedTuple):
     item: Item
 
     def to_object(self) -> dict[str, Any]:
-        """As a line of the file has it."""
+        """A line of the file."""
         return {"step": self.step, **self.item._asdict(),
                 "prompt": self.item.prompt.decode("utf-8", BYTES_AS_TEXT),
                 "answer": self.item.answer.decode("utf-8", BYTES_AS_TEXT)}
 
-
-def _taught_item(row: dict[str, Any]) -> TaughtItem:
-    if type(row["step"]) is not int or type(row["level"]) is not int:
-        raise ValueError("step or level is no number")
-    texts = [row[key].encode("utf-8", BYTES_AS_TEXT) for key in ("prompt", "answer")]
-    return TaughtItem(row["step"], Item(row["task"], row["level"], *texts))
+    @classmethod
+    def from_object(cls, row: dict[str, Any]) -> "TaughtItem":
+        if type(row["step"]) is not int or type(row["level"]) is not int:
+            raise ValueError("step or level is no number")
+        texts = [row[key].encode("utf-8", BYTES_AS_TEXT) for key in ("prompt", "answer")]
+        return cls(row["step"], Item(row["task"], row["level"], *texts))
 
 
 def open_teacher(profile: Profile, run_dir: RunDir, log: Log) -> "Teacher | None":
@@ -84,7 +84,7 @@ class Teacher:
         """`dataset` has the tasks whose questions are asked."""
         self.config, self.dataset = config, dataset
         self.max_item_bytes, self.backend, self.log = max_item_bytes, backend, log
-        self.file = JsonlLog(run_dir.teacher_log, _taught_item)
+        self.file = JsonlLog(run_dir.teacher_log, TaughtItem.from_object)
         self.items = self.file.rows
         valid = [row for row in self.items if self._still_valid(row.item)]
         self._pool, self._steps = [row.item for row in valid], [row.step for row in valid]

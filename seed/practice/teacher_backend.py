@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from seed.curriculum.task import PROPOSED_LEVEL, Item, Task, pick
 from seed.curriculum.vocab import decode
@@ -31,17 +31,6 @@ class Reply(NamedTuple):
     answer: str = ""
     rejection: Rejection | EndpointError | None = None
     logprob: float | None = None
-
-
-class Backend(Protocol):
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Queues requests."""
-
-    def pending(self) -> int:
-        """Requests without a reply."""
-
-    def drain(self) -> list[Reply]:
-        """The replies since the last call."""
 
 
 class Mock:
@@ -91,14 +80,17 @@ class Background:
         threading.Thread(target=self._work, daemon=True, name="teacher").start()
 
     def submit(self, requests: Sequence[Request]) -> None:
+        """Queues requests."""
         self.n_pending += len(requests)
         for request in requests:
             self.requests.put(request)
 
     def pending(self) -> int:
+        """The number of requests without a reply."""
         return self.n_pending
 
     def drain(self) -> list[Reply]:
+        """The replies since the last call."""
         replies = [self.replies.get() for _ in range(self.replies.qsize())]
         self.n_pending -= len(replies)
         return replies
@@ -141,6 +133,9 @@ class Background:
             [(PROPOSE_PROMPT, text) for text in request.examples], PROPOSE_PROMPT,
             MAX_TOKENS_PER_CHARACTER * max(map(len, request.examples)), 1.0)
         return parse_question(completion.text, request.task)
+
+
+Backend = Mock | Background
 
 
 def _question(request: Request) -> Item:

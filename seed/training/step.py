@@ -9,10 +9,9 @@ from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.curriculum.vocab import END
 from seed.evaluation.forward_pass import forward_by_length
-from seed.practice.selfplay import Answer
 from seed.rng import Stream, stream
 from seed.training.optim import Optimizer
-from seed.wavecore.decode import Rollouts
+from seed.wavecore.decode import Rollout, Rollouts
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
 from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
@@ -101,13 +100,12 @@ class Learner:
         return self.train_step.run(batch, lr)
 
     def rollout(self, prompts: Sequence[bytes], max_bytes: int, temperature: float, seed: int,
-                index: int) -> list[Answer]:
+                index: int) -> list[Rollout]:
         """Sampled answers: a pure function of the brain as it is now and of the arguments."""
         if self._rollouts is None or self._rollouts.rows < len(prompts):
             self._rollouts = Rollouts(self.model, len(prompts))
-        answers = self._rollouts.answer(prompts, max_bytes, END, temperature,
-                                        stream(seed, Stream.ROLLOUT, index))
-        return [Answer(*answer) for answer in answers]
+        return self._rollouts.answer(prompts, max_bytes, END, temperature,
+                                     stream(seed, Stream.ROLLOUT, index))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {**self.model.state_dict(), **self.optim.state_dict()}

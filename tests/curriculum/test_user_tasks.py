@@ -197,7 +197,7 @@ def test_a_worker_whose_run_has_already_ended_exits(tmp_path):
         here.sendall(b'{"do": "load", "call": "loading"}\n')
         child = subprocess.Popen([sys.executable, user_task_worker.__file__,
                                   str(worker_link.fileno()), "-1", str(tmp_path / "hangs.py"),
-                                  "Hangs", "9", ""], pass_fds=[worker_link.fileno()])
+                                  "Hangs", ""], pass_fds=[worker_link.fileno()])
         try:
             assert child.wait(60) == 0
         finally:

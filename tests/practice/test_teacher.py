@@ -346,7 +346,7 @@ def test_a_killed_run_with_a_teacher_resumes_to_the_same_bits_without_it(tmp_pat
 
 @pytest.mark.parametrize("overrides, message", [
     (["teacher.kind=oracle"], "teacher.kind is 'oracle': use"),
-    (["teacher.tasks={}"], "teacher.tasks has no weight above 0: name a task"),
+    (["teacher.tasks={}"], "teacher.tasks is {}: use a weight above 0, such as add = 1.0"),
     (["teacher.kind=endpoint", "teacher.url=there"], "teacher.url is 'there': use http"),
     (["teacher.tasks={ad=1.0}"], "curriculum.tasks.ad is unknown"),
     (["teacher.propose_fraction=0.5"], "teacher.propose_fraction .*mock"),

@@ -5,13 +5,13 @@ import pytest
 
 from seed.config import load_profile
 from seed.errors import ConfigError, Diverged, StopReason
-from seed.practice.selfplay import Answer
 from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training import loop
 from seed.training.loop import Hooks
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.training.stop_signals import StopSignals
+from seed.wavecore.decode import Rollout
 from tests.support.counting_learner import CountingLearner, metric_rows, small_profile
 from tests.support.fake_clock import FakeClock
 
@@ -238,7 +238,7 @@ def test_a_changed_profile_is_refused_by_key(tmp_path):
 def test_self_play_may_begin_and_end_in_a_resumed_run_which_logs_that(tmp_path):
     class Player(CountingLearner):
         def rollout(self, prompts, longest, temperature, seed, index):
-            return [Answer(b"1", True, 0.0, 1.0) for _ in prompts]
+            return [Rollout(b"1", True, 0.0, 1.0) for _ in prompts]
     run(tmp_path, Player(FakeClock()), "train.steps=20")
     out = io.StringIO()
     clock = FakeClock()
