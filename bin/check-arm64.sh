@@ -93,4 +93,4 @@ for file in "$work"/*.tflite; do
 done
 CC=$arm/bin/cc CACHEDB=$work/tests.db exec "$arm/bin/python" -m pytest -q -p no:cacheprovider \
     tests/wavecore/test_fast.py tests/wavecore/test_model.py tests/storage/test_checkpoint.py \
-    -k 'not oracle or (64 and not 16)'
+    -k 'not (oracle and 16)'   # a batch of 16 takes too long in emulation
