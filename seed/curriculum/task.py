@@ -73,8 +73,8 @@ class Task:
     answers: tuple[bytes, ...] = ()    # all of them where they are few: evaluations balance them
     extrapolates = True                # whether there is an extrapolation level
     stepwise = False   # a level is the one below with more steps: it waits until that is known
-    # Of subquestions: what ends a prompt that may be closed there, and facts (name, value) that may
-    # already follow from what is before them. These match nothing.
+    # Where subquestions are: what ends a prompt that may be closed there, and facts (name, value)
+    # that may already follow from what is before them. These match nothing.
     term_pattern = fact_pattern = r"(?!)"
 
     @property

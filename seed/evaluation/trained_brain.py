@@ -97,9 +97,9 @@ class TrainedBrain:
         profile = self.profile
         return Dataset(profile.curriculum, profile.identity, profile.train.seed)
 
-    def holdout(self, n_items: int | None = None) -> list[Item]:
-        """Items of each task and level; by default as many as its profile says."""
-        return self.dataset.holdout(n_items or self.profile.curriculum.holdout_items)
+    def holdout(self) -> list[Item]:
+        """As many items of each task and level as the profile says."""
+        return self.dataset.holdout(self.profile.curriculum.holdout_items)
 
     def scores(self, items: Sequence[Item], dataset: Dataset | None = None) -> list[Score]:
         """Exact match. `dataset`: of the items, if it is not the brain's own."""

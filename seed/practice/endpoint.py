@@ -76,10 +76,10 @@ class Endpoint:
                 f"Content-Length: {len(body)}"]
         if self.key:
             head.append(f"Authorization: Bearer {self.key}")
-        with socket.create_connection((host, port), _seconds_left(deadline)) as plain:
-            plain.settimeout(_seconds_left(deadline))
-            link = ssl.create_default_context().wrap_socket(plain, server_hostname=host) \
-                if self.url.scheme == "https" else plain
+        with socket.create_connection((host, port), _seconds_left(deadline)) as link:
+            link.settimeout(_seconds_left(deadline))
+            if self.url.scheme == "https":
+                link = ssl.create_default_context().wrap_socket(link, server_hostname=host)
             with link:
                 link.sendall("\r\n".join(head).encode() + HEAD_END + body)
                 received = io.BytesIO(_receive(link, deadline))

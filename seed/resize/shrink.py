@@ -40,7 +40,7 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     profile = replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
         distill=replace(profile.distill, parent=str(parent_dir.path.resolve())),
-        selfplay=SelfplayConfig(), teacher=TeacherConfig())   # the parent is the only teacher
+        selfplay=SelfplayConfig(), teacher=TeacherConfig())   # the parent alone guides it
     submodel.check(profile.model, parent.profile.model)
     _check_child(run_dir, profile, log)
     _check_parent_fits(parent_dir, parent.profile, profile, threads)

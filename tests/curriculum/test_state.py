@@ -15,7 +15,7 @@ TASKS = DATASET.tasks
 
 
 def accuracy_of(unlocked: int, **means: float) -> dict[str, tuple[float, ...]]:
-    """Of each unlocked task: 1.0, but for those that are named."""
+    """Accuracies of 1.0 for each unlocked task, but for those that are named."""
     return {name: (means.get(name, 1.0),) * len(TASKS[name].levels)
             for name in NAMES if grade_of(name) <= unlocked}
 

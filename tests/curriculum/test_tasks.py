@@ -16,7 +16,7 @@ from tests.support.solvers import solve
 
 ROOT = Path(__file__).parents[2]
 DATASET = dataset_of()
-# Of 100 items each with their intermediate targets; a change here changes every training.
+# Hashes of 100 items each with their intermediate targets; a change here changes every training.
 GOLDEN = {
     "copy": "e4c8c7395f9e", "repeat": "a170be27fa52", "identity": "95e7f89daca6",
     "count": "0b436d762b2e", "next": "07df02f44417", "missing": "329b1301a69c",

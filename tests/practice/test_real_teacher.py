@@ -39,7 +39,7 @@ time.sleep(3600)
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """Of a server that runs until the tests of this file have ended."""
+    """The URL of a server that runs until the tests of this file have ended."""
     folder, port = tmp_path_factory.mktemp("llm"), 8491
     python = Path(os.environ.get("SEED_LLM_PYTHON", folder / "venv" / "bin" / "python"))
     if not python.exists():
