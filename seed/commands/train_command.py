@@ -37,14 +37,13 @@ def run(args: argparse.Namespace) -> int:
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:
     from seed.config import load_profile, overridden
     from seed.resize import train_growing
-    from seed.training.stop_signals import release
     overrides = options.overrides_from(args)
     if args.minutes is None:
         overrides += [f"train.minutes={GROW_MINUTES}", *([] if args.steps else ["train.steps=0"])]
 
     def restart(*arguments: str) -> None:
         """Replaces this process by another command of seed, unless a signal has stopped it."""
-        release()
+        signals.release()
         if not signals.stop.is_set():
             sys.stdout.flush()
             os.execv(sys.executable, [sys.executable, "-m", "seed", *arguments])

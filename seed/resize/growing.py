@@ -19,7 +19,7 @@ from seed.storage import atomic_file
 from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
 from seed.training.pipeline import TrainResult, train
-from seed.training.stop_signals import StopSignals
+from seed.training.stop_signals import StopSignals, watched
 
 MIN_MINUTES = 0.1   # of training, however long the search took
 
@@ -40,23 +40,24 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
     When finished, the brain's profile is in run_dir.grown_profile. Raises as SizeSearch.run and
     `train` do.
     """
-    signals, budget = signals or StopSignals().watch(), profile.train
+    budget = profile.train
     min_speed = 0.0 if budget.steps else tokens_per_param / (60 * budget.minutes)
-    while True:
-        with run_dir.locked():
-            search = open_search(profile, run_dir, threads, options, min_speed)
-            search_s = _run_timed(search, log, signals)
-        newest = run_dir.load_newest(log)
-        meta = newest.meta if newest else None
-        del newest   # frees its arrays before the learner allocates its own
-        sized = reopen_fn(meta["profile"]) if meta else profile
-        minutes = (sized.train.minutes if budget.steps
-                   else max(MIN_MINUTES, budget.minutes - search_s / 60))
-        sized = replace(sized, train=replace(sized.train, steps=budget.steps, minutes=minutes))
-        result = _stage(sized, meta, search, tokens_per_param, log, signals)
-        if result.reason is not StopReason.STOPPED_EARLY or signals.stop.is_set():
-            return result
-        restart_fn()
+    with watched(signals) as signals:
+        while True:
+            with run_dir.locked():
+                search = open_search(profile, run_dir, threads, options, min_speed)
+                search_s = _run_timed(search, log, signals)
+            newest = run_dir.load_newest(log)
+            meta = newest.meta if newest else None
+            del newest   # frees its arrays before the learner allocates its own
+            sized = reopen_fn(meta["profile"]) if meta else profile
+            minutes = (sized.train.minutes if budget.steps
+                       else max(MIN_MINUTES, budget.minutes - search_s / 60))
+            sized = replace(sized, train=replace(sized.train, steps=budget.steps, minutes=minutes))
+            result = _stage(sized, meta, search, tokens_per_param, log, signals)
+            if result.reason is not StopReason.STOPPED_EARLY or signals.stop.is_set():
+                return result
+            restart_fn()
 
 
 def _run_timed(search: SizeSearch, log: Log, signals: StopSignals) -> float:

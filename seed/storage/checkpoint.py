@@ -20,10 +20,11 @@ from seed.curriculum.state import CurriculumState
 from seed.errors import CheckpointError, ConfigError
 from seed.system_health import MB, mem_available_mb
 
-FORMAT = 5
+FORMAT = 6
 CHECKSUM, ZEROS = rb'\"blake2b\":\"', b"0" * 32   # as it stands in the header, escaped
 MAX_HEADER_BYTES = 4 * 2 ** 20   # the largest brain's header has under 1 MB
-COUNT_KEYS, PLAN_KEYS = ("step", "skipped", "rollbacks"), {"decay_start", "total_steps"}
+COUNT_KEYS = ("step", "skipped", "nonfinite_in_a_row", "rollbacks")
+PLAN_KEYS = {"decay_start", "total_steps"}
 MAX_COUNT = MAX_ELAPSED_S = 10 ** 9
 MAX_BUFFERS = 512   # of one write, below every system's limit
 

@@ -45,15 +45,15 @@ class RunDir:
     metrics = _File("metrics.jsonl")
     selfplay_log = _File("selfplay.jsonl")
     teacher_log = _File("teacher.jsonl")
-    soft_targets = _File("parent.safetensors")   # what a parent brain expects of each byte
+    soft_targets = _File("soft_targets.safetensors")   # what a parent brain expects of each byte
 
-    checkpoint_before_adaptation = _File("checkpoint.before.safetensors")
+    checkpoint_before_adaptation = _File("checkpoint.pre_adapt.safetensors")
     staged_checkpoint = _File(".checkpoint.staged")   # to be the one before, once it is adapted
     partial_copy = _File(".checkpoint.undo")          # of either, while it is written
-    adaptation_recipe = _File("of.json")              # within `adaptation`
+    adaptation_recipe = _File("recipe.json")              # within `adaptation`
 
     trial_log = _File("scale.jsonl")
-    attempt_log = _File("trying.jsonl")          # the size being tried, should the board go down
+    attempt_log = _File("attempts.jsonl")          # the size being tried, should the board go down
     ladder = _File("ladder.json")                # every size tried, for a report
     limit_profile = _File("limit.toml")          # of the largest stable size
     trial_profile = _File("profile.toml")        # within `trial`

@@ -22,8 +22,8 @@ from seed.evaluation.exact_match import Score
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
-from seed.training.run_state import TrainResult
-from seed.training.stop_signals import StopSignals
+from seed.training.loop import TrainResult
+from seed.training.stop_signals import StopSignals, watched
 
 WARMUP_STEPS = 20
 
@@ -47,8 +47,7 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
     brain or no such data, and as `train`.
     """
     from seed.training.pipeline import train   # here, because it imports tinygrad
-    signals = signals or StopSignals().watch()
-    with run_dir.locked():
+    with watched(signals) as signals, run_dir.locked():
         _settle(run_dir)
         brain = run_dir.recover_brain(log)
         profile = profile_for(from_dict(brain.meta["profile"]), data, share, minutes, steps, lr,

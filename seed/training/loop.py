@@ -1,84 +1,53 @@
-"""The training loop: the only place that decides when to evaluate, save, roll back and stop."""
+"""The training loop: when to evaluate, practise, step, log and end. session.py carries it out."""
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from seed import system_health
 from seed.config import Profile
-from seed.curriculum.dataset import Dataset, Pool, SoftTargetBatch
-from seed.curriculum.state import CurriculumState
+from seed.curriculum.dataset import Pool
 from seed.curriculum.task import Item
 from seed.errors import ConfigError, StopReason
-from seed.evaluation.exact_match import by_task
+from seed.evaluation.exact_match import Score, by_task
 from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
-from seed.storage.checkpointer import RETRY_DELAY_S, Checkpointer
-from seed.storage.metrics import Metrics, StatusLine
+from seed.storage.checkpointer import RETRY_DELAY_S
 from seed.storage.run_dir import RunDir
-from seed.system_health import Health
-from seed.training.run_state import RunState, Session, TrainResult, resume
 from seed.training.schedule import lr_at, replan
+from seed.training.session import Hooks, Session
 from seed.training.stop_signals import StopSignals
-from seed.training.systemd import notify
-from seed.training.throttle import Throttle
 
 if TYPE_CHECKING:
     from seed.training.step import Learner
 
-EarlyStopFn = Callable[[int, float, int], bool]   # (step, loss, unlocked grade) -> stop?
 
+class TrainResult(NamedTuple):
+    step: int
+    reason: StopReason
+    scores: Sequence[Score] = ()   # of the holdout, when finished
 
-@dataclass(frozen=True)
-class Hooks:
-    """What is plugged into a run. The first four are doubles in tests."""
-    clock: Callable[[], float] = time.monotonic
-    status: StatusLine | None = None                      # standard error
-    read_health_fn: Callable[[], Health] | None = None    # the board's sensors
-    sleep_fn: Callable[[float], object] | None = None     # ends early when a signal asks to stop
-    soft_targets_fn: Callable[[int], SoftTargetBatch | None] | None = None   # of some steps
-    teacher: Teacher | None = None
-    early_stop_fn: EarlyStopFn | None = None   # called after each step until the rate decays
+    @property
+    def finished(self) -> bool:
+        return self.reason is StopReason.FINISHED
 
 
 def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignals,
         hooks: Hooks = Hooks()) -> TrainResult:
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
-    The bits depend on (profile, step), on what a teacher has replied and on the steps at which a
-    changeable table was changed; not on when the run was saved, evaluated, paused or interrupted.
-    After a rollback they depend on the last save too.
+    The weights are a deterministic function of the profile, the step, what a teacher has replied
+    and the steps at which a changeable table was changed; not of when the run was saved, evaluated,
+    paused or interrupted. After a rollback they depend on the last save too.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails; SaveFailed if
     saving fails for longer than the grace, or when the run has to stop.
     """
-    config = profile.train
-    if not config.steps and not config.minutes:
+    if not profile.train.steps and not profile.train.minutes:
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
-
-    # resume
-    clock, status = hooks.clock, hooks.status or StatusLine(hooks.clock)
-    dataset = Dataset(profile.curriculum, profile.identity, config.seed)
-    dataset.check(config.seq_len)
-    resumed = resume(profile, run_dir, learner, status.log)
-    state = resumed or RunState(CurriculumState.initial(profile.curriculum, dataset.tasks))
-    is_evaluated_again = state.curriculum.evaluated_at < state.step
-    session = Session(
-        profile, run_dir, learner, dataset, state,
-        Metrics(run_dir.metrics, state.step, status.log,
-                rewritten_kinds=["selfplay", "curriculum"] if is_evaluated_again else ["selfplay"]),
-        Checkpointer(run_dir, config, clock, status.log, state.step),
-        Throttle(profile.governor, hooks.read_health_fn or (
-            lambda: system_health.read(run_dir.path)), clock, hooks.sleep_fn or signals.stop.wait),
-        signals, status, clock)
+    session = Session(profile, run_dir, learner, signals, hooks)
     selfplay = _open_selfplay(session)
-    holdout = dataset.holdout(profile.curriculum.holdout_items)
-    if not resumed:
-        session.save_first()
-    session.checkpointer.log_write_rate(sum(a.nbytes for a in learner.state_dict().values()))
-    notify("READY=1")
+    holdout = session.dataset.holdout(profile.curriculum.holdout_items)
+    session.begin()
     try:
         return _loop(session, selfplay, holdout, hooks)
     except ConfigError:   # a user task failed; the steps so far are saved
@@ -93,14 +62,14 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
     rows, eval_every_s = config.batch_size * config.grad_accum_steps, config.eval_every_minutes * 60
     last_eval_s, stops_early = clock(), False
     while True:
-        # save
+        # Plan, and final save.
         if not stops_early:
             state.plan = replan(config, state.plan, state.step, session.elapsed_s,
                                 session.timer.step_s)
         is_last = stops_early or state.is_complete
         save_failed = is_last and session.is_unsaved and not session.save()
 
-        # stop
+        # Stop if a signal or the governor asks for it; save and wait if they ask for that.
         if session.service_requests():
             return TrainResult(state.step, session.stop())
         if save_failed:
@@ -109,12 +78,13 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
         if stops_early:
             return TrainResult(state.step, StopReason.STOPPED_EARLY)
 
-        # evaluate
+        # Evaluate on the holdout, and for the curriculum.
         if is_last or eval_every_s and clock() - last_eval_s > eval_every_s:
-            scores = session.evaluate_holdout(holdout)
+            scores = session.evaluate(holdout)
             last_eval_s = clock()
             if scores is None:
                 continue   # the run has to stop
+            session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores])
             if is_last:
                 return TrainResult(state.step, StopReason.FINISHED, scores)
             session.log_accuracy(scores)
@@ -122,7 +92,7 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
             if not _evaluate_curriculum(session):
                 continue
 
-        # practise
+        # Practise, and draw the batch.
         if selfplay.is_due(state.step) and not _play(session, selfplay):
             continue
         pools = [*selfplay.pools(), *_teacher_pools(session, hooks.teacher)]
@@ -130,20 +100,18 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
         batch = soft_batch or session.dataset.batch(
             state.curriculum, state.step, rows, config.seq_len, pools, selfplay.learns_prompt)
 
-        # step
+        # Step; roll back after several that were not finite.
         lr = lr_at(config, state.plan, state.step, state.lr_scale)
         step_began_s = clock()
         result = session.learner.step(batch, lr)
         step_s = clock() - step_began_s
-        state.step += 1
-        session.timer.count_step()
-        session.mark_safe()
+        session.count_step()
         if result.skipped:
-            if session.skip(result.loss):   # rolled back
+            if session.skip(result.loss):
                 selfplay = _open_selfplay(session)
             continue
 
-        # log
+        # Log.
         session.log_step(result, lr, rows * config.seq_len / max(1e-9, step_s))
         stops_early = bool(hooks.early_stop_fn and not state.is_decaying and hooks.early_stop_fn(
             state.step, result.loss, state.curriculum.unlocked))

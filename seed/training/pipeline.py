@@ -12,11 +12,11 @@ from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage.run_dir import Log, RunDir
 from seed.training import loop
-from seed.training.loop import EarlyStopFn, Hooks
+from seed.training.loop import TrainResult
 from seed.training.memory_estimate import check_fits
-from seed.training.run_state import TrainResult
+from seed.training.session import EarlyStopFn, Hooks
 from seed.training.step import Learner
-from seed.training.stop_signals import StopSignals
+from seed.training.stop_signals import StopSignals, watched
 from seed.training.throttle import Throttle
 from seed.wavecore.compiler import cpu
 from seed.wavecore.tinygrad_seam import install
@@ -29,10 +29,10 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     """Trains a brain in `run_dir`, or resumes.
 
     A fresh brain begins with the named weights of `weights_fn`, if given. `signals` are those that
-    the caller watches already. Raises as `loop.run`; NotEnoughMemory, CompilerError.
+    the caller watches already; otherwise the run watches, and the caller's signal mask is restored
+    at its end. Raises as `loop.run`; NotEnoughMemory, CompilerError.
     """
-    signals = signals or StopSignals().watch()
-    with run_dir.locked():
+    with watched(signals) as signals, run_dir.locked():
         install(run_dir.kernel_cache(cpu()))
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
         log(check_fits(profile, threads, system_health.read(run_dir.path)))
@@ -41,10 +41,9 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
             learner.model.load_state_dict(weights_fn())
         if profile.distill.parent:
             throttle = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
-                                time.monotonic, signals.stop.wait)
-            soft_targets = distill.prepare(
-                profile, run_dir, threads, log,
-                lambda: not throttle.wait_until_allowed(signals.stop.is_set))
+                                time.monotonic, signals.stop.wait, signals.stop.is_set)
+            soft_targets = distill.prepare(profile, run_dir, threads, log,
+                                           lambda: not throttle.wait_until_allowed())
             if not soft_targets:
                 return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
                                    else StopReason.OUT_OF_MEMORY)

@@ -4,11 +4,14 @@ The signals are blocked and taken by a thread of their own. So they never interr
 write half way, and a compiler that is running inherits the block: Ctrl-C in a terminal, which goes
 to the whole process group, does not kill it.
 """
+from __future__ import annotations
+
 import os
 import signal
 import sys
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from seed.errors import INTERRUPTED
 
@@ -29,14 +32,25 @@ class StopSignals:
         self.save = threading.Event()
         self.safe = threading.Event()
         self.safe.set()
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._take, daemon=True, name="signals")
+        self._caller_mask: set[int] = set()
 
-    def watch(self) -> "StopSignals":
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-        threading.Thread(target=self._take, daemon=True, name="signals").start()
+    def watch(self) -> StopSignals:
+        self._caller_mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        self._thread.start()
         return self
 
+    def release(self) -> None:
+        """Ends the watch, from the thread that began it: signals do there what they did before."""
+        if self._thread.ident and self._thread.is_alive():
+            self._released.set()
+            signal.pthread_kill(self._thread.ident, signal.SIGUSR1)   # ends its wait
+            self._thread.join()
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._caller_mask)
+
     def _take(self) -> None:
-        while True:
+        while not self._released.is_set():
             received = signal.sigwait(WATCHED)
             if received == signal.SIGUSR1:
                 self.save.set()
@@ -47,12 +61,21 @@ class StopSignals:
                 threading.Thread(target=self._end_late, daemon=True, name="deadline").start()
 
     def _end_late(self) -> None:
-        time.sleep(DEADLINE_S)
+        if self._released.wait(DEADLINE_S):
+            return
         self.safe.wait()
         print("stopped; run the same command to resume", file=sys.stderr, flush=True)
         os._exit(self.exit_code)
 
 
-def release() -> None:
-    """Unblocks the signals in the calling thread, after a run: they end the process again."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+@contextmanager
+def watched(signals: StopSignals | None) -> Iterator[StopSignals]:
+    """The caller's `signals`, which it watches already; if None, new ones, watched in the block."""
+    if signals:
+        yield signals
+        return
+    signals = StopSignals().watch()
+    try:
+        yield signals
+    finally:
+        signals.release()

@@ -1,6 +1,6 @@
 """What pauses a hot run: polls the sensors, sleeps for the duty cycle, waits while it is too hot.
 
-seed/governor.py decides; Session.service_requests (run_state.py) waits between training steps.
+seed/governor.py decides; Session (session.py) has this wait between training steps, and saves then.
 """
 from collections.abc import Callable
 
@@ -9,54 +9,59 @@ from seed.governor import PAUSE, RUN, STOP, Decision, History, decide
 from seed.system_health import Health
 
 POLL_EVERY_S = 1.0
+ALL_IS_WELL = Decision(RUN, 1.0, False, "")
 
 
 class Throttle:
     """`sleep_fn(seconds)` returns early when the run is asked to stop."""
 
     def __init__(self, config: GovernorConfig, read_health_fn: Callable[[], Health],
-                 clock: Callable[[], float], sleep_fn: Callable[[float], object]):
+                 clock: Callable[[], float], sleep_fn: Callable[[float], object],
+                 should_stop_fn: Callable[[], bool]):
         self.config, self._read_health_fn = config, read_health_fn
-        self._clock, self._sleep_fn = clock, sleep_fn
-        self.history = History()
-        self.decision = Decision(RUN, 1.0, False, "")
+        self._clock, self._sleep_fn, self._should_stop_fn = clock, sleep_fn, should_stop_fn
+        self.history, self.decision = History(), ALL_IS_WELL
         self.memory_mb: float | None = None   # of the process tree, as the governor sees it
         self.temp_c: float | None = None      # of the hottest zone
         self.waited_s = 0.0
         self._next_poll_s = self._work_began_s = clock()
 
-    def poll(self) -> Decision | None:
-        """A decision, or None if the last poll was less than POLL_EVERY_S ago."""
-        now = self._clock()
-        if now < self._next_poll_s:
-            return None
-        self._next_poll_s = now + POLL_EVERY_S
-        health = self._read_health_fn()
-        self.memory_mb, self.temp_c = health.rss_mb.value, health.temp_c.value
-        self.decision, self.history = decide(self.config, self.history, health, now)
-        return self.decision
-
     @property
     def is_paused(self) -> bool:
         return self.decision.action == PAUSE
 
-    def sleep_for_duty(self) -> None:
-        """Sleeps after work so that it gets `duty` of the time since the last sleep."""
-        if self.decision.duty < 1 and not self.is_paused:
+    @property
+    def must_stop(self) -> bool:
+        return self._should_stop_fn() or self.decision.action == STOP
+
+    def wait_until_allowed(self, service_fn: Callable[[Decision | None], object] = lambda d: None
+                           ) -> bool:
+        """Between two pieces of work: sleeps for the duty cycle, then waits while the board is too
+        hot. Returns False if the work has to end.
+
+        Each time around calls `service_fn` with a new decision, or None between two polls.
+        """
+        if self.decision.duty < 1 and not self.is_paused:   # so that work gets `duty` of the time
             self.sleep((self._clock() - self._work_began_s) * (1 / self.decision.duty - 1))
         self._work_began_s = self._clock()
-
-    def wait_until_allowed(self, is_stopped_fn: Callable[[], bool]) -> bool:
-        """Between two pieces of work that have nothing to save: waits while the board is too hot.
-        Returns False if the work has to end."""
-        self.sleep_for_duty()
         while True:
-            self.poll()
-            if is_stopped_fn() or self.decision.action == STOP:
+            service_fn(self._poll())
+            if self.must_stop:
                 return False
             if not self.is_paused:
                 return True
             self.sleep(POLL_EVERY_S)
+
+    def _poll(self) -> Decision | None:
+        """A decision, or None if the last poll was less than POLL_EVERY_S ago."""
+        now_s = self._clock()
+        if now_s < self._next_poll_s:
+            return None
+        self._next_poll_s = now_s + POLL_EVERY_S
+        health = self._read_health_fn()
+        self.memory_mb, self.temp_c = health.rss_mb.value, health.temp_c.value
+        self.decision, self.history = decide(self.config, self.history, health, now_s)
+        return self.decision
 
     def sleep(self, seconds: float) -> None:
         began_s = self._clock()

@@ -16,7 +16,6 @@ from seed.resize.size_search import LADDER
 from seed.resize.trial import Size
 from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics
-from seed.training.stop_signals import StopSignals
 from tests.support.small_run import seed, wait_until
 from tests.support.trials import (GROWING, TOY, grow_quickly, known_search,
                                   train_growing_command)
@@ -110,7 +109,6 @@ def assert_killed_growth_has_the_bits_of(whole: RunDir, command: list[str], kill
 def test_a_growth_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path, monkeypatch):
     """As those of a growth within a single process."""
     whole, killed = (RunDir(known_search(tmp_path / name)) for name in ("whole", "killed"))
-    monkeypatch.setattr(StopSignals, "watch", lambda self: self)
     for name in ("WINDOW_STEPS", "CHECK_EVERY_STEPS", "MIN_LOSS_FALL"):   # to be restored
         monkeypatch.setattr(growth_schedule, name, getattr(growth_schedule, name))
     assert grow_quickly(whole, 130).finished

@@ -122,7 +122,7 @@ def test_soft_targets_that_cannot_be_written_raise_with_their_file_name(tmp_path
             shrink_in(tmp_path, "parent", "child", "distill.batches=20")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "parent.safetensors" in str(error.value.filename)
+    assert "soft_targets.safetensors" in str(error.value.filename)
     assert not [path for path in (tmp_path / "child").iterdir() if "parent" in path.name]
 
 

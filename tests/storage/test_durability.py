@@ -90,7 +90,7 @@ def test_a_stop_that_cannot_save_names_the_checkpoint_that_is_safe(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Path:
+def fault_library(tmp_path_factory) -> Path:
     return storm.build_faults(tmp_path_factory.mktemp("library"))
 
 
@@ -112,11 +112,12 @@ def finish(run_dir: Path) -> tuple[str, str]:
     return storm.outcome(run_dir)
 
 
-def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path, library, undisturbed):
+def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path, fault_library,
+                                                                   undisturbed):
     """Each step of a save fails once, as on a dying card, and a later save succeeds."""
     occurrence = {"write": 3, "fsync": 4, "previous": 4, "newest": 6, "directory": 7}
     faults = ";".join(f"{operation}:{i}:{i}:eio" for operation, i in occurrence.items())
-    process = storm.start(tmp_path / "run", CACHE, library, faults,
+    process = storm.start(tmp_path / "run", CACHE, fault_library, faults,
                           options=["--set=train.save_every_minutes=0"])
     errors = ""
     for line in process.stderr:
@@ -129,8 +130,7 @@ def test_an_input_output_error_at_any_step_of_a_save_loses_nothing(tmp_path, lib
     assert errors.count("saved again at step") == len(storm.OPERATIONS), errors
     assert step_of(RunDir(tmp_path / "run").checkpoint) == storm.STEPS
     assert not RunDir(tmp_path / "run").partial_checkpoint.exists()
-    steps = [[row for row in rows(folder, "step")] for folder in (tmp_path / "run", undisturbed)]
-    assert steps[0] == steps[1]
+    assert rows(tmp_path / "run", "step") == rows(undisturbed, "step")
 
 
 def test_a_full_disk_behind_its_messages_does_not_end_a_run(tmp_path):
@@ -142,10 +142,10 @@ def test_a_full_disk_behind_its_messages_does_not_end_a_run(tmp_path):
 
 
 def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_called_safe(
-        tmp_path, library):
+        tmp_path, fault_library):
     """Each such save has renamed its files already: the second must not push the safe one out."""
     run_dir = RunDir(tmp_path / "run")
-    process = storm.start(run_dir.path, CACHE, library, "directory:3:99999:eio",
+    process = storm.start(run_dir.path, CACHE, fault_library, "directory:3:99999:eio",
                           options=[f"--steps={ENDLESS}"])
     wait_for_step(run_dir.path, 1, process)
     errors = ""
@@ -212,7 +212,7 @@ def has_saved(run_dir: Path, step: int) -> bool:
     return any(row["step"] >= step for row in rows(run_dir, "save"))
 
 
-# In the order of a run: what fault of the library holds the process there, when it is reached.
+# Phase -> (injected fault that keeps the process in it, predicate that it has been reached).
 PHASES = {
     "compiling": ("", lambda process, run_dir: is_compiling(process)),
     "warming up": ("", lambda process, run_dir: "a checkpoint of" in process.stderr.readline()),
@@ -224,12 +224,12 @@ PHASES = {
 
 
 def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds_and_changes_no_bit(
-        tmp_path, undisturbed, library):
+        tmp_path, undisturbed, fault_library):
     """One run is stopped in each phase in turn."""
     run_dir = tmp_path / "run"
     for phase, (fault, is_reached) in PHASES.items():
         cache = tmp_path / "cold.db" if phase == "compiling" else CACHE
-        process = storm.start(run_dir, cache, library, fault)
+        process = storm.start(run_dir, cache, fault_library, fault)
         while not is_reached(process, run_dir):
             assert process.poll() is None, phase
             time.sleep(0.002)
@@ -260,10 +260,10 @@ def test_a_compiler_that_never_ends_does_not_delay_a_stop(tmp_path):
     assert "stopped; run the same command to resume" in wait_and_read_stderr(process)
 
 
-def test_a_wall_clock_that_jumps_by_years_changes_nothing(tmp_path, undisturbed, library,
+def test_a_wall_clock_that_jumps_by_years_changes_nothing(tmp_path, undisturbed, fault_library,
                                                           monkeypatch):
     monkeypatch.setenv("FAULT_CLOCK", "1")
-    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("LD_PRELOAD", str(fault_library))
     jump = subprocess.run([sys.executable, "-c", "import time; print(time.time() - time.time())"],
                           capture_output=True, text=True)
     assert abs(float(jump.stdout)) > 15 * 365 * 86400

@@ -42,7 +42,8 @@ def save(run_dir: Path, profile: Profile, params: dict[str, np.ndarray]) -> Path
     """A checkpoint of these weights alone."""
     run_dir.mkdir(parents=True, exist_ok=True)
     RunDir(run_dir).save(params, {
-        "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0, "elapsed_s": 0.0,
+        "profile": profile.to_dict(), "step": 7, "skipped": 0, "rollbacks": 0,
+        "nonfinite_in_a_row": 0, "elapsed_s": 0.0,
         "plan": {"decay_start": None, "total_steps": None},
         "curriculum": CurriculumState().to_dict()})
     return RunDir(run_dir).checkpoint

@@ -14,7 +14,7 @@ from seed.storage import RunDir
 from seed.training.step import Learner
 
 SMALL = ["curriculum.tasks={copy=1.0,parity=1.0}", "train.batch_size=2", "train.seq_len=32"]
-META = {"step": 0, "skipped": 0, "elapsed_s": 0.0, "rollbacks": 0,
+META = {"step": 0, "skipped": 0, "elapsed_s": 0.0, "rollbacks": 0, "nonfinite_in_a_row": 0,
         "plan": {"decay_start": None, "total_steps": None},
         "curriculum": CurriculumState(1, 1).to_dict()}
 

@@ -52,23 +52,25 @@ def train_growing_command(run_dir: Path, *options: str) -> list[str]:
             *(f"--set={text}" for text in GROWING)]
 
 
-def grow_quickly(run_dir: RunDir, steps: int, restart_fn=lambda: None):
+def grow_quickly(run_dir: RunDir, steps: int, restart_fn=lambda: None, signals=None):
     """Grows with small windows, which it sets in this process."""
     from seed.resize import SearchOptions, growth_schedule, train_growing
     growth_schedule.WINDOW_STEPS, growth_schedule.CHECK_EVERY_STEPS = 50, 25
     growth_schedule.MIN_LOSS_FALL = 1.0   # so few rows vary by more
     profile = load_profile("toy", [*GROWING, f"train.steps={steps}"])
     options = SearchOptions(20.0, fixed=("d_model", "batch_size", "seq_len"))
-    return train_growing(profile, run_dir, 1, options, 0.001, restart_fn=restart_fn)
+    return train_growing(profile, run_dir, 1, options, 0.001, signals=signals,
+                         restart_fn=restart_fn)
 
 
 def main(run_dir: str, steps: str) -> None:
-    from seed.training.stop_signals import release
+    from seed.training.stop_signals import StopSignals
+    signals = StopSignals().watch()
 
     def restart() -> None:
-        release()
+        signals.release()
         os.execv(sys.executable, [sys.executable, "-m", "tests.support.trials", run_dir, steps])
-    sys.exit(not grow_quickly(RunDir(Path(run_dir)), int(steps), restart).finished)
+    sys.exit(not grow_quickly(RunDir(Path(run_dir)), int(steps), restart, signals).finished)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from seed.errors import ConfigError, Diverged, StopReason
 from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training import loop
-from seed.training.loop import Hooks
+from seed.training.session import Hooks
 from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
 from seed.training.stop_signals import StopSignals
 from seed.wavecore.decode import Rollout
@@ -115,6 +115,37 @@ def test_three_nonfinite_steps_in_a_row_roll_back_at_half_the_rate(tmp_path):
     assert result.step == 6
     assert learner.rates == [0.01] * 2 + [0.005] * 6  # back to the checkpoint of step 0
     assert learner.value[0] == pytest.approx(0.03)
+
+
+def at_calls(learner: CountingLearner, **actions) -> CountingLearner:
+    """`learner` with an action before its step of that number: `n3=...` before the third."""
+    step = learner.step
+
+    def act_and_step(*batch):
+        actions.get(f"n{learner.calls + 1}", lambda: None)()
+        return step(*batch)
+    learner.step = act_and_step
+    return learner
+
+
+def test_a_stop_after_a_rollback_to_the_previous_generation_saves(tmp_path):
+    signals, newest = StopSignals(), RunDir(tmp_path).checkpoint
+    learner = at_calls(CountingLearner(bad=[6, 7, 8]), n4=signals.save.set,
+                       n6=lambda: newest.write_bytes(b"damaged"), n10=signals.stop.set)
+    result = run(tmp_path, learner, "train.steps=20", signals=signals)
+    assert (result.step, result.reason) == (2, StopReason.STOPPED)   # since the save of step 0
+    assert checkpoint.read(newest).meta["step"] == 2
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 5])
+def test_a_stop_amid_nonfinite_steps_forgets_neither_them_nor_the_rollback(tmp_path, stop_at):
+    signals, bad = StopSignals(), [3, 4, 5]
+    learner = at_calls(CountingLearner(bad=bad), **{f"n{stop_at}": signals.stop.set})
+    options = ("train.steps=20", "train.decay_fraction=0.0", "train.lr=0.01")
+    assert run(tmp_path, learner, *options, signals=signals).reason is StopReason.STOPPED
+    resumed = CountingLearner(bad=[n - stop_at for n in bad])
+    assert run(tmp_path, resumed, *options).finished
+    assert set(resumed.rates) == {0.005}
 
 
 def test_a_run_that_stays_nonfinite_ends_with_the_fix_in_its_error(tmp_path):

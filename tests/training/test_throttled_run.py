@@ -1,5 +1,6 @@
 """The governor's decisions through the real loop, on a simulated board."""
 import io
+from threading import Event
 
 import pytest
 
@@ -10,7 +11,7 @@ from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import StatusLine
 from seed.system_health import Health
 from seed.training import loop
-from seed.training.loop import Hooks
+from seed.training.session import Hooks
 from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle
 from tests.support.counting_learner import metric_rows, small_profile
@@ -205,12 +206,14 @@ def test_work_that_saves_nothing_waits_while_the_board_is_hot_and_ends_when_it_h
     def sleep(seconds: float) -> None:
         slept.append(seconds)
         clock.now += seconds
-    throttle = Throttle(CONFIG, lambda: health(next(temps, 50.0)), clock, sleep)
-    assert throttle.wait_until_allowed(lambda: False) and not slept
+    stop = Event()
+    throttle = Throttle(CONFIG, lambda: health(next(temps, 50.0)), clock, sleep, stop.is_set)
+    assert throttle.wait_until_allowed() and not slept
     clock.now += 60
-    assert throttle.wait_until_allowed(lambda: False)
+    assert throttle.wait_until_allowed()
     assert len(slept) >= 2 and throttle.decision.action == RUN
     clock.now += 60
-    assert not throttle.wait_until_allowed(lambda: True)
-    full = Throttle(CONFIG, lambda: health(rss=9000.0), clock, sleep)
-    assert not full.wait_until_allowed(lambda: False) and full.decision.action == STOP
+    stop.set()
+    assert not throttle.wait_until_allowed()
+    full = Throttle(CONFIG, lambda: health(rss=9000.0), clock, sleep, lambda: False)
+    assert not full.wait_until_allowed() and full.decision.action == STOP

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from seed.training.systemd import notify
+from seed.systemd import notify
 from tests.support.tiny_run import WAIT_S, start_tiny, wait_and_read_stderr
 
 

@@ -1,0 +1,225 @@
+"""A run in this process: its state, and the files, sensors and signals around it."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seed import system_health
+from seed.config import Profile
+from seed.curriculum.dataset import Dataset, SoftTargetBatch
+from seed.curriculum.state import LAST, CurriculumState
+from seed.curriculum.task import Item
+from seed.errors import Diverged, StopReason
+from seed.evaluation.exact_match import Score, evaluate
+from seed.governor import Decision
+from seed.practice.teacher import Teacher
+from seed.storage.checkpointer import Checkpointer
+from seed.storage.metrics import Metrics, StatusLine, duration
+from seed.storage.run_dir import RunDir
+from seed.system_health import Health
+from seed.systemd import notify
+from seed.training.run_state import RunState, resume
+from seed.training.schedule import StepTimer
+from seed.training.stop_signals import StopSignals
+from seed.training.throttle import ALL_IS_WELL, Throttle
+
+if TYPE_CHECKING:
+    from seed.training.step import Learner, StepResult
+
+MAX_NONFINITE_STEPS = 3   # in a row; then the run rolls back
+LOSS_DECAY = 0.95   # of the mean loss that is shown
+
+EarlyStopFn = Callable[[int, float, int], bool]   # (step, loss, unlocked grade) -> stop?
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is plugged into a run. Tests replace the first four."""
+    clock: Callable[[], float] = time.monotonic
+    status: StatusLine | None = None                      # standard error
+    read_health_fn: Callable[[], Health] | None = None    # the board's sensors
+    sleep_fn: Callable[[float], object] | None = None     # ends early when a signal asks to stop
+    soft_targets_fn: Callable[[int], SoftTargetBatch | None] | None = None   # at some steps
+    teacher: Teacher | None = None
+    early_stop_fn: EarlyStopFn | None = None   # called after each step until the rate decays
+
+
+class Session:
+    """Saves, evaluates, waits, skips, rolls back and reports, when the loop decides so."""
+
+    def __init__(self, profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignals,
+                 hooks: Hooks):
+        """Reads the newest checkpoint, if any. Raises ConfigError, CheckpointError, OSError."""
+        self.profile, self.run_dir, self.learner = profile, run_dir, learner
+        self.signals, self.clock, config = signals, hooks.clock, profile.train
+        self.status = hooks.status or StatusLine(self.clock)
+        self.dataset = Dataset(profile.curriculum, profile.identity, config.seed)
+        self.dataset.check(config.seq_len)
+        resumed = resume(profile, run_dir, learner, self.status.log)
+        self.state = state = resumed or RunState(
+            CurriculumState.initial(profile.curriculum, self.dataset.tasks))
+        curriculum_eval_pending = state.curriculum.evaluated_at < state.step
+        self.metrics = Metrics(
+            run_dir.metrics, state.step, self.status.log, rewritten_kinds=[
+                "selfplay", *(["curriculum"] if curriculum_eval_pending else [])])
+        self.checkpointer = Checkpointer(run_dir, config, self.clock, self.status.log,
+                                         resumed.step if resumed else None)
+        self.throttle = Throttle(
+            profile.governor, hooks.read_health_fn or (lambda: system_health.read(run_dir.path)),
+            self.clock, hooks.sleep_fn or signals.stop.wait, signals.stop.is_set)
+        self.started_s, self.timer = self.clock(), StepTimer(self.clock)
+        self._logged_decision = ALL_IS_WELL
+        self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
+
+    def begin(self) -> None:
+        """Saves a fresh brain: a run that cannot save at its start ends there with OSError."""
+        if self.is_unsaved:
+            self.save()
+        self.checkpointer.log_write_rate(
+            sum(array.nbytes for array in self.learner.state_dict().values()))
+        notify("READY=1")
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training, earlier processes included."""
+        return self.state.previous_elapsed_s + self.clock() - self.started_s
+
+    @property
+    def is_unsaved(self) -> bool:
+        return self.state.step != self.checkpointer.saved_step
+
+    def curriculum_items(self) -> list[Item]:
+        """What the curriculum is evaluated on; drawn once for each unlocked grade."""
+        unlocked = self.state.curriculum.unlocked
+        if unlocked not in self._curriculum_items:
+            self._curriculum_items = {
+                unlocked: self.dataset.evaluation_items(self.state.curriculum)}
+        return self._curriculum_items[unlocked]
+
+    def evaluate(self, items: Sequence[Item]) -> list[Score] | None:
+        """Scores, or None if the run has to stop."""
+        return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
+                        self.service_requests)
+
+    def count_step(self) -> None:
+        self.state.step += 1
+        self.timer.count_step()
+        self._mark_safe()
+
+    def _mark_safe(self) -> None:
+        """Tells the signals whether the process may end now without losing a step."""
+        if self.is_unsaved:
+            self.signals.safe.clear()
+        else:
+            self.signals.safe.set()
+
+    def save(self, is_last: bool = False) -> bool:
+        """Whether a checkpoint was written. Raises SaveFailed if it was not and the grace is over
+        or it `is_last`; OSError if there is none yet."""
+        self.metrics.sync()   # before the checkpoint that refers to them
+        size = self.checkpointer.save(self.learner.state_dict(),
+                                      self.state.to_meta(self.profile, self.elapsed_s), is_last)
+        if size is not None:
+            self.metrics.write("save", self.state.step, bytes=size)
+        self._mark_safe()
+        return size is not None
+
+    def service_requests(self) -> bool:
+        """Between two pieces of work: sleeps for the duty cycle, saves when that is due or asked
+        for, and waits while the board is too hot. Returns whether the run has to stop."""
+        return not self.throttle.wait_until_allowed(self._service)
+
+    def _service(self, decision: Decision | None) -> None:
+        """What is due when the sensors were polled; `decision` if that gave a new one."""
+        notify("WATCHDOG=1")
+        if decision:
+            self._log_decision(decision)
+        if self.throttle.must_stop:
+            return   # the loop saves
+        is_urgent = decision is not None and decision.save
+        is_due = self.is_unsaved and (is_urgent or self.checkpointer.is_due)
+        if self.signals.save.is_set() or is_due:
+            self.signals.save.clear()
+            self.save()
+        if self.throttle.is_paused:
+            self.status.show(f"step {self.state.step}  paused, {self.throttle.decision.reason}  "
+                             f"waited {duration(self.throttle.waited_s)}")
+
+    def _log_decision(self, decision: Decision) -> None:
+        logged, self._logged_decision = self._logged_decision, decision
+        if (decision.action, decision.save) != (logged.action, logged.save):
+            self.metrics.write("governor", self.state.step, **decision._asdict())
+            self.status.log(f"{decision.action}: {decision.reason or 'all is well'}")
+
+    def stop(self) -> StopReason:
+        """Saves for the last time. Raises SaveFailed if that fails."""
+        notify("STOPPING=1")
+        if self.is_unsaved:
+            self.save(is_last=True)
+        return StopReason.STOPPED if self.signals.stop.is_set() else StopReason.OUT_OF_MEMORY
+
+    def skip(self, loss: float) -> bool:
+        """Counts a step that was not finite. Rolls back, and returns that, after several in a row.
+
+        Raises Diverged if all rollbacks are used up; as `save`.
+        """
+        state = self.state
+        state.skipped += 1
+        state.nonfinite_in_a_row += 1
+        self.metrics.write("skip", state.step, loss=repr(loss), in_a_row=state.nonfinite_in_a_row)
+        if state.nonfinite_in_a_row < MAX_NONFINITE_STEPS:
+            return False
+        newest = self.run_dir.recover(self.status.log)
+        if newest is None or state.rollbacks >= self.profile.train.max_rollbacks:
+            raise Diverged(f"loss is not finite at step {state.step} ({state.rollbacks} "
+                           f"rollbacks): lower train.lr")
+        self.learner.load_state_dict(newest.tensors)
+        saved = RunState.from_meta(newest.meta)
+        self.status.log(f"loss is not finite at step {state.step}: rolled back to step "
+                        f"{saved.step} at half the learning rate")
+        state.step, state.curriculum = saved.step, saved.curriculum
+        state.rollbacks += 1
+        state.nonfinite_in_a_row = 0
+        self.checkpointer.saved_step = saved.step   # a newer generation may have been damaged
+        self.save()   # so that no resumed run forgets the rollback
+        return True
+
+    def log_step(self, result: StepResult, lr: float, tokens_s: float) -> None:
+        state, loss = self.state, result.loss
+        state.nonfinite_in_a_row = 0
+        state.mean_loss = (LOSS_DECAY * state.mean_loss + (1 - LOSS_DECAY) * loss
+                           if state.mean_loss else loss)
+        self.metrics.write("step", state.step, loss=loss, grad_norm=result.grad_norm, lr=lr)
+        text = self._describe(tokens_s)
+        if self.status.show(text):
+            notify(f"STATUS={text}")
+
+    def log_accuracy(self, scores: Sequence[Score]) -> None:
+        mean = sum(score.accuracy for score in scores) / len(scores)
+        self.status.log(f"step {self.state.step}  holdout accuracy {100 * mean:.1f} %, mean of "
+                        f"{len(scores)} levels")
+
+    def _left_s(self) -> float | None:
+        """Seconds to the end of the run; None before the speed is known."""
+        if not self.state.plan.total_steps:
+            return self.profile.train.minutes * 60 - self.elapsed_s
+        step_s = self.timer.step_s
+        return None if step_s is None else (self.state.plan.total_steps - self.state.step) * step_s
+
+    def _describe(self, tokens_s: float) -> str:
+        state, throttle, left_s = self.state, self.throttle, self._left_s()
+        total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
+        memory_mb, temp_c = throttle.memory_mb, throttle.temp_c
+        texts = [f"step {state.step}{total}", f"grade {min(state.curriculum.grade, LAST)}",
+                 f"loss {state.mean_loss:.4f}", f"{tokens_s:,.0f} tokens/s",
+                 f"{duration(max(0.0, left_s))} left" if left_s is not None else "",
+                 f"{memory_mb:.0f} MB" if memory_mb is not None else "memory unknown",
+                 f"{temp_c:.0f} C" if temp_c is not None else "no thermal sensor",
+                 f"{state.skipped} steps skipped" if state.skipped else ""]
+        if throttle.decision.duty < 1:
+            texts.append(f"at {100 * throttle.decision.duty:.0f} %: {throttle.decision.reason}")
+        if throttle.waited_s >= 1:
+            texts.append(f"waited {duration(throttle.waited_s)}")
+        return "  ".join(filter(None, texts))
