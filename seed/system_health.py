@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path("/")
 MB = 2 ** 20
 THROTTLE_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_limit")   # bits 0 to 3
+ALL_BITS = 2 ** 32 - 1
 SINCE_BOOT_BIT = 16   # the first of the four that say what happened at any time since boot
 
 
@@ -29,7 +30,7 @@ class Throttled:
     """The firmware's throttle bits, or None with a reason. Only those set in `mask` are known."""
     bits: int | None
     reason: str = ""
-    mask: int = 2 ** 32 - 1
+    mask: int = ALL_BITS
 
     def _bit(self, number: int) -> bool | None:
         if self.bits is None or not self.mask >> number & 1:
@@ -68,10 +69,8 @@ class Health:
 
     @property
     def temp_c(self) -> Reading:
-        """The hottest zone's."""
-        temps = [r.value for r in self.zones_c.values() if r.value is not None]
-        reasons = [r.reason for r in self.zones_c.values()] or ["no thermal zone"]
-        return Reading(max(temps)) if temps else Reading(None, reasons[0])
+        """The hottest zone's temperature."""
+        return _hottest(self.zones_c)
 
 
 def read(run_dir: Path, root: Path = ROOT) -> Health:
@@ -81,6 +80,12 @@ def read(run_dir: Path, root: Path = ROOT) -> Health:
     return Health(board(root), zones_c(root), throttled(root), clock_fraction(root), fan_rpm(root),
                   rss, peak, mem_available_mb(root), swap_used_mb(root), cgroup_limit_mb(root),
                   disk, inodes)
+
+
+def _hottest(zones_c: dict[str, Reading]) -> Reading:
+    temps = [reading.value for reading in zones_c.values() if reading.value is not None]
+    unknown = [*zones_c.values(), Reading(None, "no thermal zone")][0]
+    return Reading(max(temps)) if temps else unknown
 
 
 def _text(path: Path) -> str:
@@ -115,7 +120,7 @@ def boot_id(root: Path = ROOT) -> str:
 
 
 def zones_c(root: Path = ROOT) -> dict[str, Reading]:
-    """Of every thermal zone, by its type; the zone's name follows a type that is taken."""
+    """Every zone's temperature, by its type; the zone's name follows a type that is taken."""
     temps: dict[str, Reading] = {}
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
         name = _text_or_empty(zone / "type") or zone.name
@@ -126,7 +131,7 @@ def zones_c(root: Path = ROOT) -> dict[str, Reading]:
 
 def temp_c(root: Path = ROOT) -> float | None:
     """The hottest zone's temperature, or None if no zone can be read."""
-    return max((r.value for r in zones_c(root).values() if r.value is not None), default=None)
+    return _hottest(zones_c(root)).value
 
 
 @functools.cache
@@ -137,23 +142,19 @@ def _throttle_nodes(root: Path) -> list[Path]:
 
 def throttled(root: Path = ROOT) -> Throttled:
     """The firmware's bits from sysfs; where there are none, the under-voltage alarm alone."""
-    paths = _throttle_nodes(root)
-    try:
-        if not paths:
-            return _voltage_alarm(root)
-        return Throttled(int(_text(paths[0]), 16))
-    except OSError as error:
-        return Throttled(None, f"{error.filename or paths[0]}: {error.strerror}")
-    except ValueError as error:
-        return Throttled(None, f"not a valid value: {str(error)[:80]}")
-
-
-def _voltage_alarm(root: Path) -> Throttled:
-    """Bit 0 from the hwmon device rpi_volt. Raises OSError, ValueError."""
+    nodes = _throttle_nodes(root)
+    if nodes:
+        return _throttled(lambda: int(_text(nodes[0]), 16))
     for name in sorted(root.glob("sys/class/hwmon/hwmon*/name")):
-        if _text(name) == "rpi_volt":
-            return Throttled(int(_text(name.with_name("in0_lcrit_alarm"))), mask=1)
+        if _text_or_empty(name) == "rpi_volt":
+            return _throttled(lambda: int(_text(name.with_name("in0_lcrit_alarm"))), mask=1)
     return Throttled(None, "no get_throttled and no rpi_volt in sysfs")
+
+
+def _throttled(read_fn: Callable[[], int], mask: int = ALL_BITS) -> Throttled:
+    reading = _reading(read_fn)
+    bits = None if reading.value is None else int(reading.value)
+    return Throttled(bits, reading.reason, mask)
 
 
 def clock_fraction(root: Path = ROOT) -> Reading:
@@ -166,7 +167,7 @@ def clock_fraction(root: Path = ROOT) -> Reading:
 
 
 def fan_rpm(root: Path = ROOT) -> Reading:
-    """Of the first fan that reports its speed."""
+    """The speed of the first fan that reports one."""
     paths = sorted(root.glob("sys/class/hwmon/hwmon*/fan*_input"))
     if not paths:
         return Reading(None, "no fan in sysfs")
@@ -179,7 +180,7 @@ def _rows(path: Path) -> dict[str, str]:
 
 
 def _mb(size: str) -> float:
-    """Of `NUMBER kB`. Raises ValueError, IndexError."""
+    """MB of `NUMBER kB`. Raises ValueError, IndexError."""
     return int(size.split()[0]) / 1024
 
 

@@ -47,7 +47,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
     NotEnoughMemory if it does not fit now.
     """
     with run_dir.locked():
-        brain = run_dir.recover_brain(log)
+        brain = run_dir.load_brain(log, recover=True)
         small = from_dict(brain.meta["profile"])
         large = (replace(small, name=to.name, model=replace(
                      to.model, dt_bias_min=small.model.dt_bias_min,

@@ -90,7 +90,7 @@ def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch,
     larger = _larger(profile, limit, search, step, elapsed_s, tokens_per_param, log)
     if meta and larger and may_grow(meta) and plateau.is_level(step):
         with run_dir.locked():
-            counts = grow_in_place(run_dir, run_dir.recover_brain(log), larger)
+            counts = grow_in_place(run_dir, run_dir.load_brain(log, recover=True), larger)
         log(f"loss is level: growing from {counts.before:,} to {counts.after:,} parameters")
         return TrainResult(step, StopReason.STOPPED_EARLY)
     result = train(profile, run_dir, search.threads, log=log, signals=signals,

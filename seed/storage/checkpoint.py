@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -37,13 +39,19 @@ class Checkpoint(NamedTuple):
 
 def write(descriptor: int, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:
     """Writes a checkpoint file; returns its bytes. Raises OSError."""
-    head, parts = _encode(tensors, meta)
-    return _write(descriptor, [memoryview(head), *parts])
+    parts = _encode(tensors, meta)
+    total = sum(part.nbytes for part in parts)
+    while parts:
+        written = os.writev(descriptor, parts[:MAX_BUFFERS])
+        while parts and written >= parts[0].nbytes:
+            written -= parts.pop(0).nbytes
+        if written:
+            parts[0] = parts[0][written:]
+    return total
 
 
-def _encode(tensors: dict[str, np.ndarray],
-            meta: dict[str, Any]) -> tuple[bytes, list[memoryview]]:
-    """The file's header with its checksum, and the tensors' own bytes in the file's order."""
+def _encode(tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> list[memoryview]:
+    """The file's header with its checksum, then the tensors' own bytes in the file's order."""
     text = json.dumps({**meta, "blake2b": ZEROS.decode(), "format": FORMAT}, sort_keys=True,
                       separators=(",", ":"))
     fields: dict[str, Any] = {"__metadata__": {"seed": text}}
@@ -58,19 +66,8 @@ def _encode(tensors: dict[str, np.ndarray],
     body += b" " * (-len(body) % 8)
     head = struct.pack("<Q", len(body)) + body
     start = head.index(CHECKSUM) + len(CHECKSUM)
-    return head[:start] + _digest(head, *parts) + head[start + len(ZEROS):], parts
-
-
-def _write(descriptor: int, parts: list[memoryview]) -> int:
-    """Writes all parts one after another; returns their bytes."""
-    total = sum(part.nbytes for part in parts)
-    while parts:
-        written = os.writev(descriptor, parts[:MAX_BUFFERS])
-        while parts and written >= parts[0].nbytes:
-            written -= parts.pop(0).nbytes
-        if written:
-            parts[0] = parts[0][written:]
-    return total
+    sealed = head[:start] + _digest(head, *parts) + head[start + len(ZEROS):]
+    return [memoryview(sealed), *parts]
 
 
 def _digest(*parts: bytes | memoryview) -> bytes:
@@ -82,29 +79,32 @@ def _digest(*parts: bytes | memoryview) -> bytes:
 
 def _is_whole(data: memoryview) -> bool:
     """Whether the checksum is right."""
-    at = bytes(data[:8 + MAX_HEADER_BYTES]).find(CHECKSUM) + len(CHECKSUM)
-    end = at + len(ZEROS)
-    return bytes(data[at:end]) == _digest(data[:at], ZEROS, data[end:])
+    start = bytes(data[:8 + MAX_HEADER_BYTES]).find(CHECKSUM) + len(CHECKSUM)
+    end = start + len(ZEROS)
+    return bytes(data[start:end]) == _digest(data[:start], ZEROS, data[end:])
 
 
 def read_meta(path: Path) -> dict[str, Any]:
     """The metadata of a checkpoint; its tensors are not read, its checksum is not checked."""
+    with _opened(path) as file:
+        return _meta(path, file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, never waiting for a pipe. Raises CheckpointError for it and for an OSError."""
     try:
-        with _open(path) as file:
-            return _meta(path, file)
+        with open(path, "rb", opener=lambda name, flags: os.open(
+                name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CheckpointError(f"{path} is not a file")
+            yield file
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
 
 
-def _open(path: Path) -> BinaryIO:
-    """For reading, without waiting if the file is a pipe."""
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-
-
 def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
     """Reads and checks the header, at most MAX_HEADER_BYTES whatever it claims."""
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise CheckpointError(f"{path} is not a file")
     start = file.read(8)
     size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 0 < size <= MAX_HEADER_BYTES:
@@ -148,18 +148,15 @@ def read(path: Path) -> Checkpoint:
     Never takes much more than half of the available memory, whatever the file's size: its bytes
     and the arrays are in memory together.
     """
-    try:
-        with _open(path) as file:
-            meta = _meta(path, file)
-            size = os.fstat(file.fileno()).st_size
-            available = mem_available_mb().value
-            if available is not None and 2 * size > available * MB / 2:
-                raise CheckpointError(f"{path} has {size / MB:.0f} MB: reading it takes more than "
-                                      f"half of the available memory; use a smaller brain")
-            file.seek(0)
-            data = file.read()
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
+    with _opened(path) as file:
+        meta = _meta(path, file)
+        size = os.fstat(file.fileno()).st_size
+        available = mem_available_mb().value
+        if available is not None and 2 * size > available * MB / 2:
+            raise CheckpointError(f"{path} has {size / MB:.0f} MB: reading it takes more than half "
+                                  f"of the available memory; use a smaller brain")
+        file.seek(0)
+        data = file.read()
     try:
         tensors = safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -3,15 +3,15 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from seed.storage import atomic_file
 
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
-PLAIN_EVERY_S = 10.0   # between status lines when the output is not a terminal
-LIVE_EVERY_S = 0.2     # when it is
+LIVE_EVERY_S = 0.2     # between status lines on a terminal
+LOG_EVERY_S = 10.0     # elsewhere
 
 
 class Metrics:
@@ -26,15 +26,13 @@ class Metrics:
 
         Logs when lines cannot be written. Raises OSError if the old ones cannot be cut.
         """
-        if path.exists():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            lines = [line for line in text.splitlines() if _step_of(line) < step or
-                     _step_of(line) == step and json.loads(line).get("kind") not in rewritten_kinds]
-            cut = "".join(line + "\n" for line in lines)
-            if cut != text:
-                atomic_file.write(path, cut.encode())
-        self.path, self.pending, self._log, self._is_failing = path, "", log, False
-        self.size = path.stat().st_size if path.exists() else 0
+        lines = [line for line, row in _lines(path) if row["step"] < step or
+                 row["step"] == step and row.get("kind") not in rewritten_kinds]
+        data = "".join(line + "\n" for line in lines).encode()
+        if path.exists() and data != path.read_bytes():
+            atomic_file.write(path, data)
+        self.path, self.pending, self.size = path, "", len(data)
+        self._log, self._is_failing = log, False
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         if len(self.pending) < MAX_PENDING_CHARS:
@@ -62,16 +60,22 @@ class Metrics:
 
 
 def read(path: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of a kind, without torn ones; none if there is no such file."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [row for row in map(json.loads, (s for s in lines if _step_of(s) < float("inf")))
-            if row.get("kind") == kind]
+    """The rows of a kind; none if there is no such file."""
+    return [row for _, row in _lines(path) if row.get("kind") == kind]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines and what they hold, but for those that a power cut left half written."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            row = json.loads(line)
+            if row["step"] < float("inf"):
+                yield line, row
 
 
 def loss_curve(path: Path, points: int = 200) -> list[tuple[int, float]]:
-    """At most `points` (last step, mean loss) of equally many steps each, in order."""
+    """At most `points` pairs (last step, mean loss), each of equally many steps, in order."""
     rows = read(path, "step")
     size = max(1, -(-len(rows) // points))
     groups = [rows[i:i + size] for i in range(0, len(rows), size)]
@@ -79,16 +83,8 @@ def loss_curve(path: Path, points: int = 200) -> list[tuple[int, float]]:
             for group in groups]
 
 
-def _step_of(line: str) -> float:
-    """The line's step; infinite for one that a power cut left half written."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
-
-
 class StatusLine:
-    """Rewrites one line on a terminal; elsewhere prints a plain line every PLAIN_EVERY_S."""
+    """Rewrites one line on a terminal; elsewhere prints a line every LOG_EVERY_S."""
 
     def __init__(self, clock, out: TextIO = sys.stderr):
         self.clock, self.out, self.is_live, self.last_s = clock, out, out.isatty(), float("-inf")
@@ -96,7 +92,7 @@ class StatusLine:
     def show(self, text: str) -> bool:
         """Shows the line if it is time for one; returns whether it was."""
         now = self.clock()
-        if now - self.last_s < (LIVE_EVERY_S if self.is_live else PLAIN_EVERY_S):
+        if now - self.last_s < (LIVE_EVERY_S if self.is_live else LOG_EVERY_S):
             return False
         self.last_s = now
         self._write(f"\r\x1b[K{text}" if self.is_live else text + "\n")

@@ -5,17 +5,17 @@ renames and syncs the directory: at any instant one whole generation is in place
 """
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed.errors import CheckpointError, ConfigError
-from seed.storage.lock import locked
 
-if TYPE_CHECKING:   # numpy starts threads, and no thread may be older than StopSignals
+if TYPE_CHECKING:   # signals must be blocked before numpy starts its threads
     import numpy as np
     from seed.storage.checkpoint import Checkpoint
 
@@ -45,21 +45,20 @@ class RunDir:
     metrics = _File("metrics.jsonl")
     selfplay_log = _File("selfplay.jsonl")
     teacher_log = _File("teacher.jsonl")
-    soft_targets = _File("soft_targets.safetensors")   # what a parent brain expects of each byte
+    soft_targets = _File("soft_targets.safetensors")   # a parent brain's, for distillation
 
     checkpoint_before_adaptation = _File("checkpoint.pre_adapt.safetensors")
     staged_checkpoint = _File(".checkpoint.staged")   # to be the one before, once it is adapted
-    partial_copy = _File(".checkpoint.undo")          # of either, while it is written
-    adaptation_recipe = _File("recipe.json")              # within `adaptation`
+    recipe = _File("recipe.json")                     # within `adaptation`
 
     trial_log = _File("scale.jsonl")
-    attempt_log = _File("attempts.jsonl")          # the size being tried, should the board go down
+    attempt_log = _File("attempts.jsonl")          # the size being tried, should the board crash
     ladder = _File("ladder.json")                # every size tried, for a report
-    limit_profile = _File("limit.toml")          # of the largest stable size
+    limit_profile = _File("limit.toml")          # the largest stable size
     trial_profile = _File("profile.toml")        # within `trial`
     trial_errors = _File("errors")               # standard error of its child, within `trial`
     search_seconds = _File("searched_s.json")    # spent by all processes of a growth
-    grown_profile = _File("brain.toml")          # of a brain whose growth has ended
+    grown_profile = _File("brain.toml")          # the brain's, when its growth has ended
     report = _File("report.html")
     exported_brain = _File("brain.tflite")
 
@@ -68,24 +67,41 @@ class RunDir:
 
     @property
     def trial(self) -> RunDir:
-        """Of the size that is being tried."""
+        """The directory of the trial of a size."""
         return RunDir(self.path / "trial")
 
     @property
     def adaptation(self) -> RunDir:
-        """Of the training of an adaptation."""
+        """The directory in which an adaptation is trained."""
         return RunDir(self.path / "adapting")
 
     def kernel_cache(self, cpu: str = "") -> Path:
-        """Compiled kernels of one kind of CPU."""
+        """The compiled kernels of one kind of CPU."""
         return self.path / ".".join(["kernels", *cpu.split(), "db"])
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Holds the directory for one writer, and makes it if it is not there.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the directory for one writer, and makes it if it is not there. The kernel drops the
+        lock when its holder dies.
 
-        Raises ConfigError if another process has it; OSError.
+        Raises ConfigError if another process holds it; OSError, also if the lock is a link.
         """
-        return locked(self.lock)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+        def opener(name: str, flags: int) -> int:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        os.close(opener(str(self.lock), os.O_RDONLY | os.O_CREAT))
+        # Not held open for writing: that would keep a file system from being remounted read-only.
+        with open(self.lock, encoding="utf-8", opener=opener) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = file.read().strip() or "unknown"
+                raise ConfigError(f"{self} is in use by process {holder}: stop it, or use another "
+                                  f"--run-dir") from None
+            with open(self.lock, "w", encoding="utf-8", opener=opener) as writable:
+                writable.write(f"{os.getpid()}\n")
+            yield
 
     def load_newest(self, log: Log) -> Checkpoint | None:
         """The newest usable generation; None in a fresh directory.
@@ -93,46 +109,38 @@ class RunDir:
         Logs why a newer one was refused. Raises CheckpointError if all are unusable.
         """
         from seed.storage import checkpoint
-        refused: list[CheckpointError] = []
+        refusal = ""
         for path in (self.checkpoint, self.previous_checkpoint):
             if not path.exists():
                 continue
             try:
                 newest = checkpoint.read(path)
             except CheckpointError as error:
-                refused.append(error)
+                refusal = refusal or str(error)
                 continue
-            for reason in refused:
-                log(f"{reason}; using {path.name}")
+            if refusal:
+                log(f"{refusal}; using {path.name}")
             return newest
-        if refused:
-            raise CheckpointError(f"{refused[0]}; no other generation is left: use another "
-                                  f"--run-dir")
+        if refusal:
+            raise CheckpointError(f"{refusal}; no other generation is left: use another --run-dir")
         return None
 
     def recover(self, log: Log) -> Checkpoint | None:
         """As load_newest, for a caller that is going to save: the generation that is read becomes
         the newest, and a newer one that was refused is moved out of the way. Otherwise the next
         save would replace the good one by it. Raises OSError too."""
-        refused: list[str] = []
-        newest = self.load_newest(refused.append)
-        if refused:
+        refusals: list[str] = []
+        newest = self.load_newest(refusals.append)
+        for refusal in refusals:   # one at most
             os.replace(self.checkpoint, self.damaged_checkpoint)
-            for reason in refused:
-                log(f"{reason}; the damaged file is now {self.damaged_checkpoint.name}")
+            log(f"{refusal}; the damaged file is now {self.damaged_checkpoint.name}")
         if newest and not self.checkpoint.exists():
             os.replace(self.previous_checkpoint, self.checkpoint)
         return newest
 
-    def load_brain(self, log: Log) -> Checkpoint:
-        """As load_newest. Raises ConfigError if there is no brain."""
-        return self._existing(self.load_newest(log))
-
-    def recover_brain(self, log: Log) -> Checkpoint:
-        """As recover. Raises ConfigError if there is no brain."""
-        return self._existing(self.recover(log))
-
-    def _existing(self, brain: Checkpoint | None) -> Checkpoint:
+    def load_brain(self, log: Log, recover: bool = False) -> Checkpoint:
+        """As load_newest, or `recover`; raises ConfigError if there is no brain."""
+        brain = self.recover(log) if recover else self.load_newest(log)
         if brain is None:
             raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
         return brain
@@ -148,12 +156,9 @@ class RunDir:
         partial = self.partial_checkpoint
         partial.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            try:
-                size = checkpoint.write(descriptor, tensors, meta)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with open(partial, "xb", buffering=0) as file:
+                size = checkpoint.write(file.fileno(), tensors, meta)
+                os.fsync(file.fileno())
             if keep_newest and self.checkpoint.exists():
                 os.replace(self.checkpoint, self.previous_checkpoint)
             os.replace(partial, self.checkpoint)

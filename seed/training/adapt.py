@@ -4,6 +4,7 @@ It is an ordinary training in a directory inside the brain's own, so it is inter
 like any other. When it ends, its weights replace the brain's; the brain as it was stays beside them
 until it is restored or the next adaptation begins.
 """
+import filecmp
 import hashlib
 import json
 import os
@@ -11,7 +12,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
 from seed.curriculum.dataset import Dataset
@@ -48,13 +51,13 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
     """
     from seed.training.pipeline import train   # here, because it imports tinygrad
     with watched(signals) as signals, run_dir.locked():
+        brain = run_dir.load_brain(log, recover=True)
         _settle(run_dir)
-        brain = run_dir.recover_brain(log)
         profile = profile_for(from_dict(brain.meta["profile"]), data, share, minutes, steps, lr,
                               light)
         recipe = recipe_of(profile, data)
-        if _is_published(run_dir, brain, recipe):
-            _clear(run_dir)
+        if brain.meta.get("adapted") == _digest(recipe):
+            shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
             return AdaptResult()
         trained = TrainedBrain.of(brain, threads, run_dir)
         weights, folder = trained.params, _enter(run_dir, recipe)
@@ -63,7 +66,7 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
         result = train(profile, folder, threads, log, signals, lambda: weights)
         if result.finished:
             adapted = checkpoint.read(folder.checkpoint).tensors
-            _publish(run_dir, brain, {key: adapted[key] for key in weights})
+            _publish(run_dir, brain, {key: adapted[key] for key in weights}, recipe)
     return AdaptResult(result, before)
 
 
@@ -90,72 +93,44 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
                       trainable="no-matrices" if light else parent.train.trainable)).check()
 
 
-def recipe_of(profile: Profile, data: str) -> dict[str, Any]:
+def recipe_of(profile: Profile, data: str) -> bytes:
     """What defines an adaptation, but for the brain: options and the file's contents.
 
     Raises OSError if it cannot be read.
     """
     contents = Path(data.rpartition(":")[0] if ".py:" in data else data).read_bytes()
-    return {"data": _digest(contents), **profile.to_dict()}
+    return json.dumps({"data": _digest(contents), **profile.to_dict()}, sort_keys=True).encode()
 
 
-def _enter(run_dir: RunDir, recipe: dict[str, Any]) -> RunDir:
+def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:
     """The directory of the adaptation of this recipe; emptied if the last one in it had another
     recipe or another brain."""
     folder = run_dir.adaptation
-    recipe = {**recipe, "brain": _digest(run_dir.checkpoint.read_bytes())}
-    if _read_recipe(run_dir) != recipe:
+    recipe += _digest(run_dir.checkpoint.read_bytes()).encode()
+    if not folder.recipe.exists() or folder.recipe.read_bytes() != recipe:
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.mkdir()
-        atomic_file.write(folder.adaptation_recipe, json.dumps(recipe, sort_keys=True).encode())
+        atomic_file.write(folder.recipe, recipe)
     return folder
 
 
-def _read_recipe(run_dir: RunDir) -> dict[str, Any]:
-    """Of the adaptation in the directory, with its brain; empty if there is none."""
-    try:
-        recipe = json.loads(run_dir.adaptation.adaptation_recipe.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return recipe if isinstance(recipe, dict) else {}
-
-
-def _publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, Any]) -> None:
+def _publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray],
+             recipe: bytes) -> None:
     """Replaces the brain's weights by the adapted ones. Raises OSError; then nothing is lost."""
-    _copy(run_dir.checkpoint, run_dir.staged_checkpoint, run_dir.partial_copy)
-    meta = {**parent.meta, "adapted": _digest(run_dir.adaptation.adaptation_recipe.read_bytes())}
-    run_dir.save({**parent.tensors, **weights}, meta)
-    os.replace(run_dir.staged_checkpoint, run_dir.checkpoint_before_adaptation)
-    _clear(run_dir)
+    atomic_file.write(run_dir.staged_checkpoint, run_dir.checkpoint.read_bytes())
+    run_dir.save({**parent.tensors, **weights}, {**parent.meta, "adapted": _digest(recipe)})
+    _settle(run_dir)
+    shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
 
 
 def _settle(run_dir: RunDir) -> None:
-    """Completes what a killed `_publish` began, or drops it, so that the checkpoint before the
+    """Completes a publication, also one that was killed, so that the checkpoint before the
     adaptation is always that of the brain before the present one."""
-    if run_dir.staged_checkpoint.exists():
-        newest = run_dir.load_newest(lambda text: None)
-        recipe = run_dir.adaptation.adaptation_recipe
-        adapted = _digest(recipe.read_bytes()) if recipe.exists() else ""
-        if newest and newest.meta.get("adapted") == adapted:
-            os.replace(run_dir.staged_checkpoint, run_dir.checkpoint_before_adaptation)
-        else:
-            run_dir.staged_checkpoint.unlink()
-
-
-def _clear(run_dir: RunDir) -> None:
-    """Removes all files of an adaptation that has ended, except its recipe: by that the same
-    command knows that there is nothing left to do."""
-    for path in run_dir.adaptation.path.iterdir():
-        if path != run_dir.adaptation.adaptation_recipe:
-            path.unlink()
-
-
-def _is_published(run_dir: RunDir, brain: Checkpoint, recipe: dict[str, Any]) -> bool:
-    """Whether the brain is the result of an adaptation with this recipe."""
-    last = _read_recipe(run_dir)
-    last.pop("brain", None)
-    return last == recipe and brain.meta.get("adapted") == _digest(
-        run_dir.adaptation.adaptation_recipe.read_bytes())
+    staged = run_dir.staged_checkpoint
+    if staged.exists() and filecmp.cmp(staged, run_dir.checkpoint, shallow=False):
+        staged.unlink()   # the adapted brain was not saved
+    elif staged.exists():
+        os.replace(staged, run_dir.checkpoint_before_adaptation)
 
 
 def _digest(data: bytes) -> str:
@@ -169,27 +144,16 @@ def undo_adaptation(run_dir: RunDir) -> None:
     damaged.
     """
     with run_dir.locked():
-        _settle(run_dir)
+        newest = run_dir.recover(lambda text: None)
+        if newest:
+            _settle(run_dir)
         before = run_dir.checkpoint_before_adaptation
         if not before.exists():
             raise ConfigError(f"{run_dir} has no brain of before an adaptation: nothing to undo")
         checkpoint.read(before)
-        newest = run_dir.load_newest(lambda text: None)
         if newest and "adapted" not in newest.meta:
             raise ConfigError(f"the brain in {run_dir} was trained since its adaptation, and would "
                               f"lose that: to restore the one before all the same, rename "
                               f"{before.name} to {run_dir.checkpoint.name}")
         os.replace(before, run_dir.checkpoint)
         shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
-
-
-def _copy(source: Path, target: Path, partial: Path) -> None:
-    """A whole copy or none, on the disk when this returns."""
-    try:
-        shutil.copyfile(source, partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

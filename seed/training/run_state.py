@@ -14,12 +14,11 @@ from seed.training.schedule import Plan
 if TYPE_CHECKING:
     from seed.training.step import Learner
 
-# By table, without a word: none of them changes what a step computes.
-KEYS_THAT_MAY_CHANGE = {
+CHECKED_TABLES = ("selfplay", "teacher", "model", "curriculum", "train", "identity", "distill")
+CHANGEABLE_TABLES = CHECKED_TABLES[:2]   # changes are logged; they hold for the steps to come
+KEYS_THAT_MAY_CHANGE = {   # of the others: they do not change what a step computes
     "train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
               "save_grace_minutes", "write_gb_per_day"), "distill": ("parent",)}
-CHANGEABLE_TABLES = ("selfplay", "teacher")   # changes are logged; they hold for the steps to come
-FIXED_TABLES = ("model", "curriculum", "train", "identity", "distill")
 
 
 @dataclass
@@ -83,13 +82,12 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, log: Log) -> Run
 def _check_changes(now: dict[str, Any], then: dict[str, Any], step: int, log: Log) -> None:
     """Logs what has changed in a changeable table. Raises ConfigError naming the first key in which
     a resumed run must not differ from its start."""
-    for table in CHANGEABLE_TABLES:
-        for key, value in now[table].items():
-            if value != then[table][key]:
-                log(f"{table}.{key} is {value!r} from step {step} on; it was {then[table][key]!r}")
-    for table in FIXED_TABLES:
+    for table in CHECKED_TABLES:
         for key in {**now[table], **then[table]}:
             value, old = now[table].get(key), then[table].get(key)
-            if value != old and key not in KEYS_THAT_MAY_CHANGE.get(table, ()):
+            if value == old or key in KEYS_THAT_MAY_CHANGE.get(table, ()):
+                continue
+            if table not in CHANGEABLE_TABLES:
                 raise ConfigError(f"{table}.{key} is {value!r}, but this run began with {old!r}: "
                                   f"use that, or another --run-dir")
+            log(f"{table}.{key} is {value!r} from step {step} on; it was {old!r}")

@@ -19,10 +19,6 @@ class Plan:
     total_steps: int | None = None
 
 
-def plan_by_steps(config: TrainConfig, steps: int) -> Plan:
-    return Plan(decay_start=steps - round(steps * config.decay_fraction), total_steps=steps)
-
-
 def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float,
            step_s: float | None) -> Plan:
     """The plan before step `step` (counted from 0) with `elapsed_s` of training behind it, when a
@@ -30,12 +26,12 @@ def replan(config: TrainConfig, plan: Plan, step: int, elapsed_s: float,
     if plan.total_steps is not None:
         return plan
     if config.steps:
-        return plan_by_steps(config, config.steps)
+        return Plan(config.steps - round(config.steps * config.decay_fraction), config.steps)
     constant_s = config.minutes * 60 * (1 - config.decay_fraction)
     if step_s is None or step % PLAN_EVERY_STEPS or elapsed_s < constant_s:
         return plan
     left_s = max(0.0, config.minutes * 60 - elapsed_s)
-    return Plan(decay_start=step, total_steps=step + round(left_s / max(1e-9, step_s)))
+    return Plan(step, step + round(left_s / max(1e-9, step_s)))
 
 
 def lr_at(config: TrainConfig, plan: Plan, step: int, scale: float = 1.0) -> float:
@@ -47,7 +43,7 @@ def lr_at(config: TrainConfig, plan: Plan, step: int, scale: float = 1.0) -> flo
 
 
 class StepTimer:
-    """Seconds a step of this process, without its first, which compiles."""
+    """Seconds per step of this process, without its first, which compiles."""
 
     def __init__(self, clock: Callable[[], float]):
         self._clock, self._count, self._began_s = clock, 0, 0.0

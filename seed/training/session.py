@@ -211,15 +211,13 @@ class Session:
     def _describe(self, tokens_s: float) -> str:
         state, throttle, left_s = self.state, self.throttle, self._left_s()
         total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
-        memory_mb, temp_c = throttle.memory_mb, throttle.temp_c
+        memory_mb, temp_c, decision = throttle.memory_mb, throttle.temp_c, throttle.decision
         texts = [f"step {state.step}{total}", f"grade {min(state.curriculum.grade, LAST)}",
                  f"loss {state.mean_loss:.4f}", f"{tokens_s:,.0f} tokens/s",
                  f"{duration(max(0.0, left_s))} left" if left_s is not None else "",
                  f"{memory_mb:.0f} MB" if memory_mb is not None else "memory unknown",
                  f"{temp_c:.0f} C" if temp_c is not None else "no thermal sensor",
-                 f"{state.skipped} steps skipped" if state.skipped else ""]
-        if throttle.decision.duty < 1:
-            texts.append(f"at {100 * throttle.decision.duty:.0f} %: {throttle.decision.reason}")
-        if throttle.waited_s >= 1:
-            texts.append(f"waited {duration(throttle.waited_s)}")
+                 f"{state.skipped} steps skipped" if state.skipped else "",
+                 f"at {100 * decision.duty:.0f} %: {decision.reason}" if decision.duty < 1 else "",
+                 f"waited {duration(throttle.waited_s)}" if throttle.waited_s >= 1 else ""]
         return "  ".join(filter(None, texts))

@@ -31,21 +31,20 @@ class TrainStep:
 
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
                  grad_accum_steps: int = 1, distill: DistillConfig | None = None):
-        self.optim, self.micro_batches = optim, grad_accum_steps
-        shape, top_k = (batch_size, seq_len), (distill.top_k,) if distill else ()
-        self.inputs = [(_buffer(shape, np.int32), _buffer(shape, np.int32))
+        self.optim, shape, dtypes = optim, (batch_size, seq_len), (np.int32, np.float32)
+        self.inputs = [[_buffer(shape, np.int32), _buffer(shape, np.int32)]   # tokens, targets
                        for _ in range(grad_accum_steps)]
-        self.soft_targets = [
-            (_buffer(shape + top_k, np.int32), _buffer(shape + top_k, np.float32))
-            for _ in range(grad_accum_steps if distill else 0)]
+        if distill:
+            for buffers in self.inputs:   # topk_ids, topk_probs
+                buffers += [_buffer((*shape, distill.top_k), dtype) for dtype in dtypes]
         self.inv_count = _buffer((1,), np.float32)
         params = list(model.packed.values())
 
         def step() -> Tensor:
             losses: list[Tensor] = []
             grads: list[Tensor] = []
-            for i, (tokens, targets) in enumerate(self.inputs):
-                soft = SoftTargets(*self.soft_targets[i], distill.temperature,
+            for tokens, targets, *topk in self.inputs:
+                soft = SoftTargets(topk[0], topk[1], distill.temperature,
                                    distill.alpha) if distill else None
                 loss, _ = model.loss(tokens, targets, self.inv_count, soft=soft)
                 micro_grads = loss.gradient(*params)
@@ -59,19 +58,15 @@ class TrainStep:
 
     def run(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
         """A batch of grad_accum_steps * b rows; targets < 0 count only if they have soft ones."""
-        b = batch.tokens.shape[0] // self.micro_batches
+        b = len(batch.tokens) // len(self.inputs)
         counts = batch.targets >= 0   # (rows, t)
-        for i, buffers in enumerate(self.inputs):
-            for buffer, values in zip(buffers, (batch.tokens, batch.targets)):
-                copy_into(buffer, values[i * b:(i + 1) * b])
         if isinstance(batch, SoftTargetBatch):
             counts = counts | (batch.topk_ids[..., 0] >= 0)
-            for i, buffers in enumerate(self.soft_targets):
-                for buffer, values in zip(buffers, (batch.topk_ids, batch.topk_probs)):
-                    copy_into(buffer, values[i * b:(i + 1) * b])
-        else:
-            for topk_ids, _ in self.soft_targets:
-                buffer_view(topk_ids).fill(-1)   # none
+        for i, buffers in enumerate(self.inputs):
+            for topk_ids in buffers[2:3]:
+                buffer_view(topk_ids).fill(-1)   # none, unless the batch has them
+            for buffer, values in zip(buffers, batch):
+                copy_into(buffer, values[i * b:(i + 1) * b])
         copy_into(self.inv_count, np.array([1 / max(1, int(counts.sum()))], np.float32))
         copy_into(self.optim.lr, np.array([lr], np.float32))
         loss = float(buffer_view(self._step())[0])
@@ -89,15 +84,11 @@ class Learner:
         config = profile.train
         self.model = WaveCore(profile.model, init_params(profile.model, config.seed), threads)
         self.optim = Optimizer(self.model, config)
-        self.train_step = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
-                                    config.grad_accum_steps,
-                                    profile.distill if profile.distill.parent else None)
+        self.step = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
+                              config.grad_accum_steps,
+                              profile.distill if profile.distill.parent else None).run
         self.forward = forward_by_length(self.model)
         self._rollouts: Rollouts | None = None
-
-    def step(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
-        """One optimizer step."""
-        return self.train_step.run(batch, lr)
 
     def rollout(self, prompts: Sequence[bytes], max_bytes: int, temperature: float, seed: int,
                 index: int) -> list[Rollout]:

@@ -26,6 +26,6 @@ def test_a_directory_is_locked_once_and_free_afterwards(tmp_path):
 
 
 def test_a_directory_without_a_brain_is_named(tmp_path):
-    for load in (RunDir(tmp_path).load_brain, RunDir(tmp_path).recover_brain):
+    for recover in (False, True):
         with pytest.raises(ConfigError, match=f"{tmp_path} has no brain: train one with"):
-            load(print)
+            RunDir(tmp_path).load_brain(print, recover)

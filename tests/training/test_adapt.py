@@ -57,6 +57,11 @@ def doubled_norm(brain) -> dict:
     return {"norm_f": brain.tensors["norm_f"] * 2}
 
 
+def publish(run_dir: RunDir, brain, steps: int) -> None:
+    adapt._publish(run_dir, brain, doubled_norm(brain),
+                   recipe_of(profile_of(run_dir, steps), rule(run_dir)))
+
+
 def right_answers(run_dir: RunDir) -> int:
     brain = TrainedBrain.load(run_dir)
     return sum(brain.generate(f"after {a}?", 3) == chr(ord(a) + 1) for a in LETTERS)
@@ -73,13 +78,12 @@ def test_an_adapted_brain_knows_the_rule_and_undo_restores_every_bit(run_dir):
     parent = checkpoint.read(run_dir.checkpoint_before_adaptation)
     assert any((after.tensors[key] != parent.tensors[key]).any() for key in parent.tensors)
     assert after.meta["profile"] == parent.meta["profile"]
-    assert list(run_dir.adaptation.path.iterdir()) == [run_dir.adaptation.adaptation_recipe]
+    assert not run_dir.adaptation.path.exists()
     undo_adaptation(run_dir)
     assert run_dir.checkpoint.read_bytes() == before
     assert not run_dir.checkpoint_before_adaptation.exists()
     with pytest.raises(ConfigError, match="nothing to undo"):
         undo_adaptation(run_dir)
-    assert not run_dir.adaptation.path.exists()
 
 
 def test_a_light_adaptation_changes_no_matrix(run_dir):
@@ -129,12 +133,12 @@ def test_one_that_was_killed_after_its_last_save_is_not_made_twice(run_dir, monk
                                                                    is_cleared):
     """Otherwise the adapted brain would replace the one before it."""
     before, brain = run_dir.checkpoint.read_bytes(), checkpoint.read(run_dir.checkpoint)
-    folder = adapt._enter(run_dir, recipe_of(profile_of(run_dir), rule(run_dir)))
-    folder.metrics.write_text("")
+    recipe = recipe_of(profile_of(run_dir), rule(run_dir))
+    adapt._enter(run_dir, recipe)
     with monkeypatch.context() as patch:
         if not is_cleared:
-            patch.setattr(adapt, "_clear", lambda run_dir: None)
-        adapt._publish(run_dir, brain, doubled_norm(brain))
+            patch.setattr(adapt.shutil, "rmtree", lambda *args, **options: None)
+        adapt._publish(run_dir, brain, doubled_norm(brain), recipe)
     bits = run_dir.checkpoint.read_bytes()
     assert adapted(run_dir) == adapt.AdaptResult()
     assert run_dir.checkpoint.read_bytes() == bits
@@ -146,20 +150,17 @@ def test_one_that_was_killed_after_its_last_save_is_not_made_twice(run_dir, monk
 
 def test_the_command_says_that_an_adaptation_is_in_place(run_dir):
     brain = checkpoint.read(run_dir.checkpoint)
-    adapt._enter(run_dir, recipe_of(profile_of(run_dir), rule(run_dir)))
-    adapt._publish(run_dir, brain, doubled_norm(brain))
+    publish(run_dir, brain, STEPS)
     assert run_command(run_dir) == {"ended": "already"}
 
 
 def test_undo_restores_the_brain_before_even_if_the_next_adaptation_fails_or_is_killed(
         run_dir, monkeypatch):
     first = checkpoint.read(run_dir.checkpoint)
-    adapt._enter(run_dir, recipe_of(profile_of(run_dir, 3), rule(run_dir)))
-    adapt._publish(run_dir, first, doubled_norm(first))
+    publish(run_dir, first, 3)
     before, bits = (path.read_bytes() for path in (run_dir.checkpoint_before_adaptation,
                                                    run_dir.checkpoint))
     brain = checkpoint.read(run_dir.checkpoint)
-    adapt._enter(run_dir, recipe_of(profile_of(run_dir, 4), rule(run_dir)))
     save = RunDir.save
 
     def fail(*args):
@@ -173,7 +174,7 @@ def test_undo_restores_the_brain_before_even_if_the_next_adaptation_fails_or_is_
         with monkeypatch.context() as patch:
             patch.setattr(RunDir, "save", save_fn)
             with pytest.raises(error):
-                adapt._publish(run_dir, brain, doubled_norm(brain))
+                publish(run_dir, brain, 4)
         adapt._settle(run_dir)
         assert not run_dir.staged_checkpoint.exists()
         assert run_dir.checkpoint_before_adaptation.read_bytes() == kept
@@ -189,8 +190,7 @@ def test_a_brain_that_knows_nothing_but_a_file_is_adapted_with_that_file(run_dir
 
 def test_undo_never_discards_a_later_training(run_dir):
     first = checkpoint.read(run_dir.checkpoint)
-    adapt._enter(run_dir, recipe_of(profile_of(run_dir), rule(run_dir)))
-    adapt._publish(run_dir, first, doubled_norm(first))
+    publish(run_dir, first, STEPS)
     brain = checkpoint.read(run_dir.checkpoint)
     meta = {key: value for key, value in brain.meta.items() if key != "adapted"}
     run_dir.save(brain.tensors, {**meta, "step": 9})   # as training or growth does

@@ -9,7 +9,7 @@ from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training import loop
 from seed.training.session import Hooks
-from seed.training.schedule import Plan, lr_at, plan_by_steps, replan
+from seed.training.schedule import Plan, lr_at, replan
 from seed.training.stop_signals import StopSignals
 from seed.wavecore.decode import Rollout
 from tests.support.counting_learner import CountingLearner, metric_rows, small_profile
@@ -290,8 +290,8 @@ def test_no_end_is_refused(tmp_path):
 
 def test_the_rate_warms_up_stays_and_decays_to_zero():
     config = load_profile("toy", ["train.warmup_steps=4", "train.lr=0.4", "train.minutes=0",
-                                  "train.decay_fraction=0.2"]).train
-    plan = plan_by_steps(config, 20)
+                                  "train.steps=20", "train.decay_fraction=0.2"]).train
+    plan = replan(config, Plan(), 0, 0.0, None)
     rates = [lr_at(config, plan, step) for step in range(20)]
     assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
     assert rates[15:] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.1])
