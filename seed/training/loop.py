@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from seed.config import Profile
 from seed.curriculum.dataset import Pool
-from seed.curriculum.task import Item
 from seed.errors import ConfigError, StopReason
 from seed.evaluation.exact_match import Score, by_task
-from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S
 from seed.storage.run_dir import RunDir
@@ -45,19 +43,15 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
     if not profile.train.steps and not profile.train.minutes:
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     session = Session(profile, run_dir, learner, signals, hooks)
-    selfplay = _open_selfplay(session)
-    holdout = session.dataset.holdout(profile.curriculum.holdout_items)
-    session.begin()
     try:
-        return _loop(session, selfplay, holdout, hooks)
+        return _loop(session, hooks)
     except ConfigError:   # a user task failed; the steps so far are saved
         if session.is_unsaved:
             session.save()
         raise
 
 
-def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
-          hooks: Hooks) -> TrainResult:
+def _loop(session: Session, hooks: Hooks) -> TrainResult:
     state, config, clock = session.state, session.profile.train, hooks.clock
     rows, eval_every_s = config.batch_size * config.grad_accum_steps, config.eval_every_minutes * 60
     last_eval_s, stops_early = clock(), False
@@ -80,7 +74,7 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
 
         # Evaluate on the holdout, and for the curriculum.
         if is_last or eval_every_s and clock() - last_eval_s > eval_every_s:
-            scores = session.evaluate(holdout)
+            scores = session.evaluate(session.holdout)
             last_eval_s = clock()
             if scores is None:
                 continue   # the run has to stop
@@ -93,12 +87,13 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
                 continue
 
         # Practise, and draw the batch.
-        if selfplay.is_due(state.step) and not _play(session, selfplay):
+        if session.selfplay.is_due(state.step) and not _play(session):
             continue
-        pools = [*selfplay.pools(), *_teacher_pools(session, hooks.teacher)]
+        pools = [*session.selfplay.pools(), *_teacher_pools(session, hooks.teacher)]
         soft_batch = hooks.soft_targets_fn(state.step) if hooks.soft_targets_fn else None
         batch = soft_batch or session.dataset.batch(
-            state.curriculum, state.step, rows, config.seq_len, pools, selfplay.learns_prompt)
+            state.curriculum, state.step, rows, config.seq_len, pools,
+            session.selfplay.learns_prompt)
 
         # Step; roll back after several that were not finite.
         lr = lr_at(config, state.plan, state.step, state.lr_scale)
@@ -107,19 +102,13 @@ def _loop(session: Session, selfplay: Selfplay, holdout: Sequence[Item],
         step_s = clock() - step_began_s
         session.count_step()
         if result.skipped:
-            if session.skip(result.loss):
-                selfplay = _open_selfplay(session)
+            session.skip(result.loss)
             continue
 
         # Log.
         session.log_step(result, lr, rows * config.seq_len / max(1e-9, step_s))
         stops_early = bool(hooks.early_stop_fn and not state.is_decaying and hooks.early_stop_fn(
             state.step, result.loss, state.curriculum.unlocked))
-
-
-def _open_selfplay(session: Session) -> Selfplay:
-    return Selfplay(session.profile.selfplay, session.dataset, session.run_dir, session.state.step,
-                    session.profile.train.seq_len + 1, session.status.log)
 
 
 def _evaluate_curriculum(session: Session) -> bool:
@@ -137,16 +126,15 @@ def _evaluate_curriculum(session: Session) -> bool:
     return True
 
 
-def _play(session: Session, selfplay: Selfplay) -> bool:
+def _play(session: Session) -> bool:
     """One round of self-play; False if the run has to stop."""
     step = session.state.step
-    rounds = selfplay.play(step, session.profile.train.seed, session.learner.rollout,
-                           session.service_requests)
-    for played in rounds or []:
-        session.metrics.write("selfplay", step, task=played.task, level=played.level,
-                              accept_rate=played.accept_rate, agreement=played.agreement,
-                              entropy=played.entropy, ended=played.ended,
-                              confident=played.confident)
+    rounds = session.selfplay.play(step, session.profile.train.seed, session.learner.rollout,
+                                   session.service_requests)
+    for row in rounds or []:
+        session.metrics.write("selfplay", step, task=row.task, level=row.level,
+                              accept_rate=row.accept_rate, agreement=row.agreement,
+                              entropy=row.entropy, ended=row.ended, confident=row.confident)
     return rounds is not None
 
 

@@ -14,6 +14,7 @@ from seed.curriculum.task import Item
 from seed.errors import Diverged, StopReason
 from seed.evaluation.exact_match import Score, evaluate
 from seed.governor import Decision
+from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import Checkpointer
 from seed.storage.metrics import Metrics, StatusLine, duration
@@ -51,7 +52,8 @@ class Session:
 
     def __init__(self, profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignals,
                  hooks: Hooks):
-        """Reads the newest checkpoint, if any. Raises ConfigError, CheckpointError, OSError."""
+        """Resumes from the newest checkpoint, or saves a fresh brain: a run that cannot save at its
+        start does not begin. Raises ConfigError, CheckpointError, OSError."""
         self.profile, self.run_dir, self.learner = profile, run_dir, learner
         self.signals, self.clock, config = signals, hooks.clock, profile.train
         self.status = hooks.status or StatusLine(self.clock)
@@ -71,15 +73,18 @@ class Session:
             self.clock, hooks.sleep_fn or signals.stop.wait, signals.stop.is_set)
         self.started_s, self.timer = self.clock(), StepTimer(self.clock)
         self._logged_decision = ALL_IS_WELL
+        self.holdout = self.dataset.holdout(profile.curriculum.holdout_items)
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
-
-    def begin(self) -> None:
-        """Saves a fresh brain: a run that cannot save at its start ends there with OSError."""
-        if self.is_unsaved:
+        self._open_selfplay()
+        if not resumed:
             self.save()
-        self.checkpointer.log_write_rate(
-            sum(array.nbytes for array in self.learner.state_dict().values()))
+        self.checkpointer.log_write_rate(sum(a.nbytes for a in learner.state_dict().values()))
         notify("READY=1")
+
+    def _open_selfplay(self) -> None:
+        """The rounds before the present step."""
+        self.selfplay = Selfplay(self.profile.selfplay, self.dataset, self.run_dir, self.state.step,
+                                 self.profile.train.seq_len + 1, self.status.log)
 
     @property
     def elapsed_s(self) -> float:
@@ -160,17 +165,15 @@ class Session:
             self.save(is_last=True)
         return StopReason.STOPPED if self.signals.stop.is_set() else StopReason.OUT_OF_MEMORY
 
-    def skip(self, loss: float) -> bool:
-        """Counts a step that was not finite. Rolls back, and returns that, after several in a row.
-
-        Raises Diverged if all rollbacks are used up; as `save`.
-        """
+    def skip(self, loss: float) -> None:
+        """Counts a step that was not finite; rolls back after several in a row. Raises Diverged if
+        all rollbacks are used up; as `save`."""
         state = self.state
         state.skipped += 1
         state.nonfinite_in_a_row += 1
         self.metrics.write("skip", state.step, loss=repr(loss), in_a_row=state.nonfinite_in_a_row)
         if state.nonfinite_in_a_row < MAX_NONFINITE_STEPS:
-            return False
+            return
         newest = self.run_dir.recover(self.status.log)
         if newest is None or state.rollbacks >= self.profile.train.max_rollbacks:
             raise Diverged(f"loss is not finite at step {state.step} ({state.rollbacks} "
@@ -184,7 +187,7 @@ class Session:
         state.nonfinite_in_a_row = 0
         self.checkpointer.saved_step = saved.step   # a newer generation may have been damaged
         self.save()   # so that no resumed run forgets the rollback
-        return True
+        self._open_selfplay()
 
     def log_step(self, result: StepResult, lr: float, tokens_s: float) -> None:
         state, loss = self.state, result.loss
