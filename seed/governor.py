@@ -36,10 +36,10 @@ class Cause(StrEnum):
 
 
 class Decision(NamedTuple):
-    action: str          # RUN, SLOW, PAUSE or STOP; STOP means save first, to be resumed
-    duty: float          # fraction of the time that may be spent training; 0 if paused or stopped
-    save: bool           # write a checkpoint now
-    reason: str          # for a person; empty when nothing is wrong
+    action: str = RUN    # RUN, SLOW, PAUSE or STOP; STOP means save first, to be resumed
+    duty: float = 1.0    # fraction of the time that may be spent training; 0 if paused or stopped
+    save: bool = False   # write a checkpoint now
+    reason: str = ""     # for a person; empty when nothing is wrong
     cause: Cause = Cause.NONE   # of an action other than RUN
 
 
@@ -162,7 +162,7 @@ def _update_firmware(history: History, health: Health, now_s: float) -> History:
 def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: float) -> Decision:
     """Between two thresholds the mode stays: that is the hysteresis."""
     if not config.thermal or (not history.zones and not health.board):
-        return Decision(RUN, 1.0, False, "")  # a PC or server without a sensor protects itself
+        return Decision()  # a PC or server without a sensor protects itself
     zones = history.zones
     temps = [z.temp_c for z in zones.values() if z.temp_c is not None]
     temp_c = max(temps, default=-math.inf)
@@ -187,4 +187,4 @@ def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: fl
         return Decision(SLOW, duty, False, f"{temp_c:.1f} C", Cause.HEAT)
     if not temps or lost_s is not None:
         return Decision(SLOW, UNKNOWN_DUTY, False, unknown, Cause.UNKNOWN_TEMPERATURE)
-    return Decision(RUN, 1.0, False, "")
+    return Decision()

@@ -24,7 +24,7 @@ from seed.systemd import notify
 from seed.training.run_state import RunState, resume
 from seed.training.schedule import StepTimer
 from seed.training.stop_signals import StopSignals
-from seed.training.throttle import ALL_IS_WELL, Throttle
+from seed.training.throttle import Throttle
 
 if TYPE_CHECKING:
     from seed.training.step import Learner, StepResult
@@ -72,7 +72,7 @@ class Session:
             profile.governor, hooks.read_health_fn or (lambda: system_health.read(run_dir.path)),
             self.clock, hooks.sleep_fn or signals.stop.wait, signals.stop.is_set)
         self.started_s, self.timer = self.clock(), StepTimer(self.clock)
-        self._logged_decision = ALL_IS_WELL
+        self._logged_decision = Decision()
         self.holdout = self.dataset.holdout(profile.curriculum.holdout_items)
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()

@@ -5,11 +5,10 @@ seed/governor.py decides; Session (session.py) has this wait between training st
 from collections.abc import Callable
 
 from seed.config import GovernorConfig
-from seed.governor import PAUSE, RUN, STOP, Decision, History, decide
+from seed.governor import PAUSE, STOP, Decision, History, decide
 from seed.system_health import Health
 
 POLL_EVERY_S = 1.0
-ALL_IS_WELL = Decision(RUN, 1.0, False, "")
 
 
 class Throttle:
@@ -20,7 +19,7 @@ class Throttle:
                  should_stop_fn: Callable[[], bool]):
         self.config, self._read_health_fn = config, read_health_fn
         self._clock, self._sleep_fn, self._should_stop_fn = clock, sleep_fn, should_stop_fn
-        self.history, self.decision = History(), ALL_IS_WELL
+        self.history, self.decision = History(), Decision()
         self.memory_mb: float | None = None   # of the process tree, as the governor sees it
         self.temp_c: float | None = None      # of the hottest zone
         self.waited_s = 0.0
