@@ -3,13 +3,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from seed.evaluation import TrainedBrain
 from seed.export.brain_file import MIN_RUNTIMES
 from seed.rng import Stream, stream
-from seed.runtime import Brain, BrainError, seal
+from seed.runtime import Brain, BrainError, describe, seal
 from seed.storage import RunDir
 from tests.support import brains
 from tests.support.brains import exported
@@ -162,11 +163,89 @@ def test_an_older_runtime_is_refused(brain, tmp_path, monkeypatch):
     Brain(path)
 
 
+def described(data: bytes, change: dict | str) -> bytes:
+    """The sealed file with another description, of the same number of bytes."""
+    start = data.index(b'{"blake2b":"')
+    old, end = json.JSONDecoder().raw_decode(data[start:].decode(errors="replace"))
+    if isinstance(change, dict):
+        kept = {key: value for key, value in {**old, **change}.items() if value != "absent"}
+        text = json.dumps({**kept, "profile": {}, "made_by": ""}, separators=(",", ":"))
+    else:
+        text = f'{{"blake2b":"{"0" * 32}"{change}'
+    assert len(text) <= end
+    return seal(data[:start] + text.ljust(end).encode() + data[start + end:])
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("change, message", [
+    ({}, None), ({"runtimes": "absent"}, "runtimes"), ({"runtimes": {}}, "runtimes"),
+    ({"runtimes": {"ai-edge-litert": 2}}, "runtimes"), ({"runtimes": ["ai-edge-litert"]}, "runti"),
+    ({"prefill": "absent"}, "prefill"), ({"prefill": -1}, "prefill"), ({"prefill": "4"}, "prefill"),
+    ({"prefill": 9}, "no signature 'prefill_9'"), ({"vocabulary": "absent"}, "vocabulary"),
+    ({"vocabulary": {"end": 254}}, "vocabulary"), ({"vocabulary": {"end": 254, "pad": -1}}, "voca"),
+    ({"vocabulary": {"end": 254.0, "pad": 0}}, "vocabulary"), ({"states": [1]}, "states"),
+    ({"states": {"x": {"shape": [2 ** 40], "start": 0.0}}}, "no tensor 'x'"),
+    ({"explicit_state": 1}, "explicit_state"), ({"format": 2}, "another version"),
+    (" no JSON", "no JSON"), (',"a":' + "[" * 900, "no JSON")], ids=str)
+def test_a_sealed_file_with_a_wrong_description_is_refused(brain, tmp_path, change, message,
+                                                           explicit):
+    path = exported(brain, tmp_path / "f.tflite", explicit_state=explicit)
+    path.write_bytes(described(path.read_bytes(), change))
+    if message is None or (message.startswith("no tensor") and not explicit):
+        assert Brain(path).generate("1+1=", 2) is not None
+        return
+    with pytest.raises(BrainError, match=message) as error:
+        Brain(path)
+    assert "f.tflite" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_state_of_another_shape_is_refused_before_it_is_allocated(brain, tmp_path):
+    path = exported(brain, tmp_path / "f.tflite", explicit_state=True)
+    states = describe(path.read_bytes(), "f")["states"]
+    name = next(iter(states))
+    states = {**states, name: {"shape": [2 ** 40], "start": 0.0}}
+    path.write_bytes(described(path.read_bytes(), {"states": states}))
+    with pytest.raises(BrainError, match=f"{name} has the shape"):
+        Brain(path)
+
+
 def test_wrong_calls_raise_one_kind_of_error(brain, tmp_path):
     path = exported(brain, tmp_path / "f")
     file = Brain(path)
-    for wrong in (lambda: file.step(256), lambda: file.step(-1), lambda: file.prefill(b""),
-                  lambda: Brain(path, threads=0), lambda: Brain(path).latency_us()):
-        with pytest.raises(BrainError):
-            wrong()
+    wrong = [lambda value=value: file.step(value) for value in (256, -1, 65.7, "A", b"A", None)]
+    wrong += [lambda value=value: file.prefill(value) for value in (b"", "text", 5, None, [65])]
+    wrong += [lambda value=value: Brain(path, value) for value in (0, -1, 65, 1.5, "2", None)]
+    wrong += [lambda value=value: Brain(value) for value in (None, 5, "a\0b", [])]
+    wrong += [lambda value=value: file.generate(value) for value in ("", b"text", None, "\ud800")]
+    wrong += [lambda key=key, value=value: file.generate("1+1=", **{key: value}) for key, value in (
+        ("max_bytes", -1), ("max_bytes", 2.5), ("max_bytes", "3"), ("stop", 256), ("stop", "x"),
+        ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
+        ("temperature", "1"), ("temperature", None), ("temperature", 1e-320), ("seed", -1),
+        ("seed", 1.5), ("seed", None), ("seed", 2 ** 70))]
+    wrong.append(lambda: Brain(path).latency_us())
+    for call in wrong:
+        with pytest.raises(BrainError) as error:
+            call()
+        assert "\n" not in str(error.value) and len(str(error.value)) < 200
     assert len(file.generate("12+30=", 9, stop=ord("\n")).encode()) <= 9 * 3
+
+
+def test_threads_that_share_a_brain_get_right_answers(brain, tmp_path):
+    """Each generate begins anew and waits for its turn."""
+    shared = Brain(exported(brain, tmp_path / "f"))
+    prompts = ["12+30=", "abc>", "1,2,3;", "a"]
+    expected = {prompt: shared.generate(prompt, 20) for prompt in prompts}
+    with ThreadPoolExecutor(6) as pool:
+        for prompt, answer in pool.map(lambda i: (prompts[i % 4], shared.generate(
+                prompts[i % 4], 20)), range(120)):
+            assert answer == expected[prompt]
+
+
+def test_a_brain_that_another_thread_is_using_says_so(brain, tmp_path):
+    shared = Brain(exported(brain, tmp_path / "f", prefill=4))
+    with ThreadPoolExecutor(1) as pool, shared._lock:
+        for call in (shared.reset, lambda: shared.step(65), lambda: shared.prefill(b"abcdef")):
+            with pytest.raises(BrainError, match="make one Brain for each thread"):
+                pool.submit(call).result(timeout=60)
+            call()
+    assert shared.step(65).shape == (256,)   # nothing stays locked
