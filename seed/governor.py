@@ -16,6 +16,7 @@ MIN_PLAUSIBLE_C, MAX_PLAUSIBLE_C = -30.0, 130.0
 MAX_FALL_C = 15.0            # a larger fall between two polls has to last before it counts
 CONFIRM_POLLS = 3            # polls that confirm such a fall, or that a sensor stopped responding
 MAX_UNCHANGED_S = 900.0      # a sensor that repeats one number for longer is not trusted
+MAX_UNCHANGED_PAUSED_S = 120.0   # that of a pause, in which others change: a paused board cools
 SLOW_DUTY = 0.5              # the lowest of a board that is warm, or that its firmware throttles
 UNKNOWN_DUTY = 0.7           # with no trusted temperature
 COOLING_S = 300.0            # a pause whose sensor is lost ends then: any board has cooled by then
@@ -59,6 +60,7 @@ class Zone:
 class History:
     """What earlier polls showed of the board."""
     mode: str = RUN                 # RUN, SLOW or PAUSE
+    paused_s: float = math.inf      # when the pause began
     zones: Mapping[str, Zone] = field(default_factory=dict)
     firmware: str = ""              # what the firmware last reported about throttling
     firmware_s: float | None = None  # and when
@@ -73,12 +75,14 @@ def decide(config: GovernorConfig, history: History, health: Health,
     if pressure:
         return Decision(STOP, 0.0, True, pressure, Cause.MEMORY), history
     save, history = _under_voltage(health, history, now_s)
-    history = _update_firmware(_update_zones(history, health, now_s), health, now_s)
+    history = _update_zones(config, history, health, now_s)
+    history = _update_firmware(history, health, now_s)
     decision = _by_heat(config, history, health, now_s)
     if save:
         reason = f"under-voltage: checkpoint now; {decision.reason}".removesuffix("; ")
         decision = decision._replace(save=True, reason=reason)
-    return decision, replace(history, mode=decision.action)
+    paused_s = math.inf if decision.action != PAUSE else min(history.paused_s, now_s)
+    return decision, replace(history, mode=decision.action, paused_s=paused_s)
 
 
 def memory_pressure(config: GovernorConfig, health: Health) -> str:
@@ -109,20 +113,34 @@ def _under_voltage(health: Health, history: History, now_s: float) -> tuple[bool
     return True, replace(history, saved_s=now_s)
 
 
-def _update_zones(history: History, health: Health, now_s: float) -> History:
+def _update_zones(config: GovernorConfig, history: History, health: Health,
+                  now_s: float) -> History:
     """The history with each zone's reading; a zone that is no longer listed has none."""
     gone, new = Reading(None, "no longer listed"), Zone(changed_s=now_s)
+    zones = {name: (history.zones.get(name, new), health.zones_c.get(name, gone))
+             for name in {**history.zones, **health.zones_c}}
     return replace(history, zones={
-        name: _update(history.zones.get(name, new), health.zones_c.get(name, gone), now_s)
-        for name in {**history.zones, **health.zones_c}})
+        name: _update(zone, reading, now_s, _holds_pause(config, history, name, now_s))
+        for name, (zone, reading) in zones.items()})
 
 
-def _update(zone: Zone, reading: Reading, now_s: float) -> Zone:
+def _holds_pause(config: GovernorConfig, history: History, name: str, now_s: float) -> bool:
+    """Whether a zone has been too hot to resume, and the same, all the while others changed."""
+    zone = history.zones.get(name, Zone())
+    since_s = max(zone.changed_s, history.paused_s)
+    return (zone.raw_c is not None and zone.raw_c > config.resume_c
+            and now_s - since_s > MAX_UNCHANGED_PAUSED_S
+            and any(z.has_changed and z.temp_c is not None and z.changed_s > since_s
+                    for z in history.zones.values() if z is not zone))
+
+
+def _update(zone: Zone, reading: Reading, now_s: float, holds_pause: bool) -> Zone:
     """A zone with a new trusted temperature, or with the reason why there is none.
 
     A rise is trusted at once. A fall by more than MAX_FALL_C, a missing and an implausible reading
     are doubted for CONFIRM_POLLS polls, in which the last trusted temperature stands. A sensor that
-    repeats one number for too long is not trusted; it is lost if it ever gave another number.
+    repeats one number for too long is not trusted until it gives another; it is lost if it ever
+    gave another number before.
     """
     raw, reason = reading.value, reading.reason
     if raw is not None and not MIN_PLAUSIBLE_C <= raw <= MAX_PLAUSIBLE_C:
@@ -131,7 +149,7 @@ def _update(zone: Zone, reading: Reading, now_s: float) -> Zone:
     changed_s = zone.changed_s if same else now_s
     has_changed = zone.has_changed or None not in (raw, zone.raw_c) and not same
     zone = replace(zone, raw_c=raw, changed_s=changed_s, has_changed=has_changed)
-    if raw is not None and now_s - changed_s > MAX_UNCHANGED_S:
+    if same and (last is None or holds_pause or now_s - changed_s > MAX_UNCHANGED_S):
         return _unknown(zone, has_changed, now_s,
                         f"the sensor has read {raw:.1f} C for {now_s - changed_s:.0f} s")
     fell = last is not None and raw is not None and raw < last - MAX_FALL_C
@@ -164,8 +182,8 @@ def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: fl
     if not config.thermal or (not history.zones and not health.board):
         return Decision()  # a PC or server without a sensor protects itself
     zones = history.zones
-    temps = [z.temp_c for z in zones.values() if z.temp_c is not None]
-    temp_c = max(temps, default=-math.inf)
+    temps = [(z.temp_c, name) for name, z in zones.items() if z.temp_c is not None]
+    temp_c, hottest = max(temps, default=(-math.inf, ""))
     lost_s = max((z.lost_s for z in zones.values() if z.lost_s is not None), default=None)
     reasons = sorted((z.lost_s is None, f"{name}: {z.reason}") for name, z in zones.items()
                      if z.temp_c is None)
@@ -175,7 +193,7 @@ def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: fl
         return Decision(PAUSE, 0.0, False, reason, Cause.UNKNOWN_TEMPERATURE)
     still_warm = temp_c > config.resume_c
     if temp_c >= config.pause_c or (history.mode == PAUSE and still_warm):
-        reason = f"{temp_c:.1f} C; resumes at {config.resume_c:.0f} C"
+        reason = f"{hottest} {temp_c:.1f} C; resumes at {config.resume_c:.0f} C"
         return Decision(PAUSE, 0.0, False, reason, Cause.HEAT)
     if history.firmware:
         reason = f"the firmware reports: {history.firmware}"
@@ -184,7 +202,7 @@ def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: fl
         headroom = (config.pause_c - temp_c) / (config.pause_c - config.slow_c)
         duty = SLOW_DUTY + (1 - SLOW_DUTY) * min(1.0, max(0.0, headroom))
         duty = duty if lost_s is None else min(duty, UNKNOWN_DUTY)
-        return Decision(SLOW, duty, False, f"{temp_c:.1f} C", Cause.HEAT)
+        return Decision(SLOW, duty, False, f"{hottest} {temp_c:.1f} C", Cause.HEAT)
     if not temps or lost_s is not None:
         return Decision(SLOW, UNKNOWN_DUTY, False, unknown, Cause.UNKNOWN_TEMPERATURE)
     return Decision()

@@ -6,6 +6,7 @@ Source of the bits of `get_throttled` and of the paths in sysfs: the Raspberry P
 """
 import errno
 import functools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ ROOT = Path("/")
 MB = 2 ** 20
 THROTTLE_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_limit")   # bits 0 to 3
 ALL_BITS = 2 ** 32 - 1
+WHOLE_DEGREES = range(10, 131)   # of a board that runs: a hundredth of a degree is no reading
+NO_LIMIT_V1 = 2 ** 60   # bytes; without a limit cgroup v1 shows the largest number of pages
 SINCE_BOOT_BIT = 16   # the first of the four that say what happened at any time since boot
 
 
@@ -58,7 +61,7 @@ class Health:
     peak_rss_mb: Reading             # sum of the peaks of those that are alive
     mem_available_mb: Reading
     swap_used_mb: Reading
-    cgroup_limit_mb: Reading         # the smallest memory.max that applies to this process
+    cgroup_limit_mb: Reading         # the smallest that applies to this process
     disk_free_mb: Reading
     inodes_free: Reading
 
@@ -125,8 +128,13 @@ def zones_c(root: Path = ROOT) -> dict[str, Reading]:
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
         name = _text_or_empty(zone / "type") or zone.name
         name = name if name not in temps else f"{name} {zone.name}"
-        temps[name] = _reading(lambda: int(_text(zone / "temp")) / 1000)
+        temps[name] = _reading(lambda: _celsius(int(_text(zone / "temp"))))
     return temps
+
+
+def _celsius(number: int) -> float:
+    """Thousandths of a degree, as the kernel documents it; whole degrees, as some drivers give."""
+    return float(number) if number in WHOLE_DEGREES else number / 1000
 
 
 def temp_c(root: Path = ROOT) -> float | None:
@@ -251,20 +259,31 @@ def swap_used_mb(root: Path = ROOT) -> Reading:
 
 
 def cgroup_limit_mb(root: Path = ROOT) -> Reading:
-    """The smallest memory.max from this process's group upwards (cgroup v2); inf if none is set."""
-    return _reading(lambda: _cgroup_limit_mb(root, root / "sys/fs/cgroup"))
+    """The smallest memory limit from this process's groups upwards, of cgroup v1 and v2; inf if
+    none is set. In v2 memory.high counts too: above it the kernel slows a group until it stands."""
+    return _reading(lambda: _cgroup_limit_mb(root))
 
 
-def _cgroup_limit_mb(root: Path, top: Path) -> float:
-    lines = _text(root / "proc/self/cgroup").splitlines()
-    path = next(line[3:] for line in [*lines, "0::"] if line.startswith("0::"))
-    group = top / path.strip("/")
-    files = [folder / "memory.max" for folder in (group, *group.parents)
-             if folder.is_relative_to(top)]
+def _cgroup_limit_mb(root: Path) -> float:
+    top = root / "sys/fs/cgroup"
+    lines = [line.split(":", 2) for line in _text(root / "proc/self/cgroup").splitlines()]
+    v1 = [path for _, names, path in lines if "memory" in names.split(",")]
+    v2 = [path for number, names, path in lines if number == "0" and not names]
+    files = [folder / "memory.limit_in_bytes" for path in v1
+             for folder in _upwards(top / "memory", path)]
+    files += [folder / name for mount in (top, top / "unified") for path in v2 or ["/"]
+              for folder in _upwards(mount, path) for name in ("memory.max", "memory.high")]
     limits = [_text(file) for file in files if file.exists()]
     if not limits:
-        raise OSError(errno.ENOENT, "the memory controller is off", str(group))
-    return min(float("inf") if limit == "max" else int(limit) / MB for limit in limits)
+        raise OSError(errno.ENOENT, "the memory controller is off", str(top))
+    numbers = [math.inf if limit == "max" else int(limit) for limit in limits]
+    return min(math.inf if number >= NO_LIMIT_V1 else number / MB for number in numbers)
+
+
+def _upwards(mount: Path, group: str) -> list[Path]:
+    """Folders of a group and its parents. In a container the first may be those of the host."""
+    folder = Path(os.path.normpath(mount / group.strip("/")))
+    return [path for path in (folder, *folder.parents) if path.is_relative_to(mount)] or [mount]
 
 
 def free_space(folder: Path) -> tuple[Reading, Reading]:

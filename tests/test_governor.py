@@ -148,3 +148,41 @@ def test_memory_pressure_saves_and_stops():
         decision = decisions(reading)[0]
         assert decision.action == STOP and decision.save and text in decision.reason
     assert ceiling_mb(CONFIG, health()) == 6144.0
+
+
+def test_a_pause_and_a_slower_run_name_the_zone():
+    assert decisions(zones(cpu=50.0, PMIC=82.0))[0].reason == "PMIC 82.0 C; resumes at 70 C"
+    assert decisions(zones(cpu=76.0, PMIC=50.0))[0].reason == "cpu 76.0 C"
+
+
+def test_a_zone_that_is_frozen_hot_beside_others_that_move_is_doubted_within_minutes():
+    board = [zones(CPU=34.0 + i % 3, PMIC=100.0) for i in range(120)]
+    made = decisions(*board, seconds=10)
+    assert [d.action for d in made] == [PAUSE] * 13 + [RUN] * 107   # it was never known
+    assert made[0].reason.startswith("PMIC 100.0 C")
+    changed = [zones(CPU=40.0, PMIC=81.0), *board]
+    actions = [d.action for d in decisions(*changed, seconds=10)]
+    assert actions == [PAUSE] * (14 + 30) + [SLOW] * 77   # it was: the pause lasts on, 300 s
+    again = decisions(*board[:20], zones(CPU=34.0, PMIC=99.0), seconds=10)
+    assert [d.action for d in again[-2:]] == [RUN, PAUSE], "until it changes"
+
+
+@pytest.mark.parametrize("readings", [
+    [zones(CPU=34.0, PMIC=100.0)] * 90,                       # no other moves either
+    [zones(CPU=34.0 + i, PMIC=100.0 - i % 2) for i in range(60)],      # it moves
+    [zones(PMIC=100.0)] * 90], ids=["all frozen", "hot", "alone"])
+def test_a_hot_zone_that_may_be_right_still_pauses(readings):
+    assert {d.action for d in decisions(*readings, seconds=10)} == {PAUSE}
+
+
+def test_a_cool_zone_is_not_doubted_sooner():
+    board = [zones(cpu=82.0, nvme=46.0), *[zones(cpu=82.0 - i % 2, nvme=45.0) for i in range(40)]]
+    made = decisions(*board, zones(cpu=69.0, nvme=45.0), *[zones(cpu=68.0, nvme=45.0)] * 3,
+                     seconds=20)
+    assert [d.action for d in made] == [PAUSE] * 41 + [RUN] * 4   # nvme is not lost
+
+
+def test_a_steady_zone_of_a_run_that_is_not_paused_is_trusted_for_a_quarter_of_an_hour():
+    board = [zones(cpu=78.0 - (i == 0), gpu=60.0 + i % 2) for i in range(89)]
+    assert {d.action for d in decisions(*board, seconds=10)} == {SLOW}
+    assert {d.cause for d in decisions(*board, seconds=10)} == {Cause.HEAT}

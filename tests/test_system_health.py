@@ -114,3 +114,42 @@ def test_under_an_empty_root_every_reading_is_unknown(tmp_path):
     health = system_health.read(tmp_path / "none", tmp_path)
     assert all(r.value is None and r.reason for r in health.readings().values())
     assert health.throttled.bits is None and set(health.throttled.now().values()) == {None}
+
+
+V1 = "9:name=systemd:/a\n4:cpu,memory:/docker/x\n0::/\n"
+V2 = "0::/user/a\n"
+UNLIMITED = "9223372036854771712"
+LIMITS = [
+    (V1, {"memory/docker/x/memory.limit_in_bytes": 160, "memory/memory.limit_in_bytes": 0}, 160),
+    (V1, {"memory/docker/x/memory.limit_in_bytes": 0, "memory/docker/memory.limit_in_bytes": 99,
+          "memory/memory.limit_in_bytes": 0}, 99),
+    (V1, {"memory/memory.limit_in_bytes": 64}, 64),       # in a container: the group is the mount
+    (V1, {"memory/docker/x/memory.limit_in_bytes": 0}, float("inf")),
+    (V1, {"memory/user/a/memory.limit_in_bytes": 9}, None),                 # of another group
+    ("4:memory:/../../x\n", {"memory/memory.limit_in_bytes": 7}, 7),        # outside of the mount
+    (V2, {"user/a/memory.max": 0, "user/a/memory.high": 80}, 80),
+    (V2, {"user/a/memory.max": 70, "user/a/memory.high": 80, "user/memory.max": 90}, 70),
+    (V2, {"user/a/memory.max": 0, "user/memory.high": 60, "memory.max": 0}, 60),
+    (V2, {"user/a/memory.max": 0, "user/a/memory.high": 0}, float("inf")),
+    ("4:memory:/b\n0::/user/a\n", {"memory/b/memory.limit_in_bytes": 0,
+                                   "unified/user/a/memory.max": 50}, 50),   # hybrid
+    ("1:cpu:/a\n", {}, None), ("", {"memory.max": 30}, 30)]
+
+
+@pytest.mark.parametrize("groups, files, expected_mb", LIMITS)
+def test_the_smallest_limit_of_both_versions_of_cgroups_counts(tmp_path, groups, files,
+                                                               expected_mb):
+    write(tmp_path, "proc/self/cgroup", groups)
+    for path, mb in files.items():
+        unlimited = UNLIMITED if path.endswith("in_bytes") else "max"
+        write(tmp_path, f"sys/fs/cgroup/{path}", f"{mb * 2 ** 20 if mb else unlimited}\n")
+    reading = system_health.cgroup_limit_mb(tmp_path)
+    assert reading.value == expected_mb and (reading.value is None) == bool(reading.reason)
+
+
+@pytest.mark.parametrize("text, temp_c", [
+    ("47", 47.0), ("47000", 47.0), ("-5300", -5.3), ("0", 0.0), ("500", 0.5), ("100", 100.0),
+    ("150000", 150.0), ("-7", -0.007)])
+def test_a_zone_that_gives_whole_degrees_is_read_as_degrees(tmp_path, text, temp_c):
+    write(tmp_path, "sys/class/thermal/thermal_zone0/temp", text + "\n")
+    assert system_health.temp_c(tmp_path) == pytest.approx(temp_c)

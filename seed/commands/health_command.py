@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         limit_mb = None   # JSON has no infinity
     enforcement = [f"the trainer stops itself above {governor.ceiling_mb(config, health):.0f} MB"]
     if limit_mb is not None:
-        enforcement.append(f"the kernel's memory cgroup kills above {limit_mb:.0f} MB")
+        enforcement.append(f"the kernel's memory cgroup allows {limit_mb:.0f} MB")
     facts = {**dataclasses.asdict(health), "verdict": decision._asdict(),
              "enforcement": enforcement}
     facts["cgroup_limit_mb"]["value"] = limit_mb
@@ -45,4 +45,5 @@ def table(health: "Health", decision: "Decision", enforcement: list[str]) -> str
                          f"{', '.join(bits.since_boot) or 'no'}")
     rows["verdict"] = f"{decision.action}: {decision.reason}".removesuffix(": ")
     rows["enforcement"] = "; ".join(enforcement)
-    return "\n".join(f"{name:<18}{value}" for name, value in rows.items())
+    width = max(18, *(len(name) + 2 for name in rows))
+    return "\n".join(f"{name:<{width}}{value}" for name, value in rows.items())

@@ -4,15 +4,17 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from seed import errors, system_health
+from seed import errors, governor, system_health
 from seed.__main__ import COMMANDS, main
-from seed.commands import options
+from seed.commands import health_command, options
 from seed.storage import RunDir
-from tests.support import brains
+from seed.system_health import Reading
+from tests.support import brains, fake_board
 from tests.support.tflite import ROOT, SMALL
 
 FAST = (*SMALL, "curriculum.holdout_items=1", "train.seq_len=64", "curriculum.tasks.recall=0",
@@ -181,6 +183,14 @@ def test_samples_show_an_item_of_every_task_and_level(seed):
     assert {row["task"] for row in rows} >= {"copy", "add", "parity"}
     copy = next(row for row in rows if row["task"] == "copy")
     assert copy["prompt"] == copy["answer"] + ">"
+
+
+def test_the_table_of_health_has_a_space_behind_every_name():
+    zones = {"cpu-thermal": Reading(55.3), "left-arm-thermal thermal_zone12": Reading(41.0)}
+    board = replace(fake_board.health(), zones_c=zones)
+    lines = health_command.table(board, governor.Decision(), []).splitlines()
+    assert lines[2] == "temp_c left-arm-thermal thermal_zone12  41.0"
+    assert lines[1].index("55.3") == lines[2].index("41.0") == lines[0].index("Raspberry")
 
 
 def test_health_prints_every_reading_and_the_verdict(seed):

@@ -174,7 +174,7 @@ def test_a_paused_run_saves_when_that_is_requested_or_due_and_shows_that_it_wait
                  sleep_fn=sleep, status=StatusLine(board.clock, out))
     assert not result.finished and 0 < result.step < 500
     assert [row["step"] for row in metric_rows(tmp_path, "save")] == [0, result.step, result.step]
-    assert f"step {result.step}  paused, 8" in out.getvalue()
+    assert f"step {result.step}  paused, cpu-thermal 8" in out.getvalue()
 
 
 def test_memory_pressure_saves_and_stops_and_the_next_run_resumes(tmp_path):
