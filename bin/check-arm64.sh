@@ -91,6 +91,6 @@ for file in "$work"/*.tflite; do
             { cat "$work/errors" >&2; exit 1; }
     done
 done
-CC=$arm/bin/cc CACHEDB=$work/tests.db exec "$arm/bin/python" -m pytest -q -p no:cacheprovider \
+CC=$arm/bin/cc XDG_CACHE_HOME=$work/cache exec "$arm/bin/python" -m pytest -q -p no:cacheprovider \
     tests/wavecore/test_fast.py tests/wavecore/test_model.py tests/storage/test_checkpoint.py \
     -k 'not (oracle and 16)'   # a batch of 16 takes too long in emulation

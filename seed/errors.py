@@ -41,6 +41,11 @@ class CompilerError(SeedError, RuntimeError):
     """No C compiler on this machine."""
 
 
+class CompilerLost(SeedError, RuntimeError):
+    """The C compiler was killed, hung, failed or is gone; the same command may succeed later."""
+    exit_code = RETRY_LATER
+
+
 class NotEnoughMemory(SeedError, RuntimeError):
     """Other programs hold the memory that is needed; the same command may succeed later."""
     exit_code = RETRY_LATER

@@ -2,12 +2,11 @@
 import atexit
 import os
 import tempfile
-from pathlib import Path
 
 from seed.wavecore.tinygrad_seam import install
 
-if "CACHEDB" not in os.environ:   # of the process that starts the others
+if "XDG_CACHE_HOME" not in os.environ:   # of the process that starts the others
     kernels = tempfile.TemporaryDirectory(prefix="seed-tests-")
     atexit.register(kernels.cleanup)
-    os.environ["CACHEDB"] = str(Path(kernels.name) / "kernels.db")
+    os.environ["XDG_CACHE_HOME"] = kernels.name
 install()

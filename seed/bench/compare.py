@@ -38,7 +38,7 @@ class Contender:
 
     def start(self) -> float:
         """Starts the worker; returns seconds from start to third step."""
-        env = {**os.environ, "CACHEDB": str(self.cache / "kernels.db"),
+        env = {**os.environ, "XDG_CACHE_HOME": str(self.cache),
                "TORCHINDUCTOR_CACHE_DIR": str(self.cache / "inductor"),
                "OPENBLAS_NUM_THREADS": self.arguments[2]}
         started = time.time()

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     if args.peer and importlib.util.find_spec("torch") is None:
         raise ConfigError("--peer torch needs PyTorch: pip install 'seed-brain[peer]'")
     from seed.bench.compare import bench, table
-    from seed.wavecore import tinygrad_seam
-    tinygrad_seam.install()   # sets the environment of the contenders
+    from seed.wavecore.compiler import find_compiler
+    find_compiler()   # refuses a machine without one before any process starts
     report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
     return outcome.show(args, report, table(report))

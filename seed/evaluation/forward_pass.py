@@ -2,11 +2,10 @@
 from functools import cache
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.evaluation.exact_match import ROWS, ForwardFn
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import capture, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, capture, copy_into
 
 
 class CapturedForward:

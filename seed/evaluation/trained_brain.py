@@ -16,7 +16,6 @@ from seed.rng import Stream, stream
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
-from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import blocks
 
 if TYPE_CHECKING:
@@ -33,17 +32,15 @@ class TrainedBrain:
     step: int
     params: dict[str, np.ndarray]   # named float32 arrays
     threads: int = 1
-    run_dir: RunDir | None = None   # where compiled kernels are cached
     sha256: str = ""                # of the checkpoint file
 
     @classmethod
     def load(cls, run_dir: RunDir, threads: int = 1, log: Log = print) -> "TrainedBrain":
         """A run directory's newest. Raises ConfigError if it has none, else as `of`."""
-        return cls.of(run_dir.load_brain(log), threads, run_dir)
+        return cls.of(run_dir.load_brain(log), threads)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, threads: int = 1,
-           run_dir: RunDir | None = None) -> "TrainedBrain":
+    def of(cls, checkpoint: Checkpoint, threads: int = 1) -> "TrainedBrain":
         """The brain of a checkpoint. Raises CheckpointError if it lacks a weight."""
         profile, params = from_dict(checkpoint.meta["profile"]), {}
         for block in blocks(profile.model):
@@ -54,13 +51,11 @@ class TrainedBrain:
                     raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: train "
                                           f"on, or use another --run-dir")
                 params[key] = tensor
-        return cls(profile, checkpoint.meta["step"], params, threads, run_dir, checkpoint.sha256)
+        return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256)
 
     @cached_property
     def model(self) -> "WaveCore":
-        from seed.wavecore import tinygrad_seam
         from seed.wavecore.model import WaveCore
-        tinygrad_seam.install(self.run_dir.kernel_cache(cpu()) if self.run_dir else None)
         return WaveCore(self.profile.model, self.params, self.threads)
 
     @cached_property

@@ -8,13 +8,13 @@ its principal axes (reconstruct.py).
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.config import ModelConfig
 from seed.curriculum.dataset import Batch
 from seed.resize import reconstruct
 from seed.wavecore import layout, submodel
 from seed.wavecore.model import WaveCore
+from seed.wavecore.tinygrad_seam import Tensor
 
 MAX_LAYER_CHOICES = 32   # whose loss is measured
 Named = dict[str, np.ndarray]

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.config import ModelConfig
 from seed.curriculum.dataset import Batch
 from seed.wavecore.model import WaveCore
+from seed.wavecore.tinygrad_seam import Tensor
 
 UNMASKED_WEIGHT = 0.1   # of a byte that is no target; 1 for targets
 RIDGE = 1e-3            # fraction of the features' mean square: pulls a projection to its old value

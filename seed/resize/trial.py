@@ -150,8 +150,7 @@ def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory
         process = subprocess.Popen(
             train_command(run_dir, threads), stderr=errors, stdout=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=partial(_die_with_parent, os.getpid()),
-            # A cache of its own: compiling is part of what is measured.
-            env={**os.environ, "CACHEDB": str(run_dir.kernel_cache().resolve())})
+            env={**os.environ, **_cold_cache(run_dir)})
         max_temp_c = child.governor.slow_c - HEAT_MARGIN_C if child.governor.thermal else math.inf
         try:
             ending, asked_to_stop, samples = watch(
@@ -172,6 +171,11 @@ def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory
     trial = result(*ending, **measurements(samples, run_dir.metrics), swap_mb=swap_mb)
     shutil.rmtree(run_dir.path, ignore_errors=True)
     return trial
+
+
+def _cold_cache(run_dir: RunDir) -> dict[str, str]:
+    """Compiling is part of what is measured."""
+    return {"XDG_CACHE_HOME": str(run_dir.path.resolve())}
 
 
 def _child_profile(profile: Profile, size: Size, seconds: float) -> Profile:

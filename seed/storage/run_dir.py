@@ -75,10 +75,6 @@ class RunDir:
         """The directory in which an adaptation is trained."""
         return RunDir(self.path / "adapting")
 
-    def kernel_cache(self, cpu: str = "") -> Path:
-        """The compiled kernels of one kind of CPU."""
-        return self.path / ".".join(["kernels", *cpu.split(), "db"])
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the directory for one writer, and makes it if it is not there. The kernel drops the

@@ -59,7 +59,7 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
         if brain.meta.get("adapted") == _digest(recipe):
             shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
             return AdaptResult()
-        trained = TrainedBrain.of(brain, threads, run_dir)
+        trained = TrainedBrain.of(brain, threads)
         weights, folder = trained.params, _enter(run_dir, recipe)
         dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
         before = trained.scores(dataset.holdout(profile.curriculum.holdout_items), dataset)

@@ -1,11 +1,10 @@
 """The optimizer over a model's packed tensors, and the learning rate's input buffer."""
 import numpy as np
-from tinygrad import Tensor
 
 from seed.config import TrainConfig
 from seed.wavecore.fast_optim import OptimizerKernels, OptimizerState
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import buffer_view, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into
 
 LR_WIDTH = 64   # the d_model at which train.lr holds for matrices
 

@@ -18,7 +18,6 @@ from seed.training.session import EarlyStopFn, Hooks
 from seed.training.step import Learner
 from seed.training.stop_signals import StopSignals, watched
 from seed.training.throttle import Throttle
-from seed.wavecore.compiler import cpu
 from seed.wavecore.tinygrad_seam import install
 
 
@@ -33,7 +32,7 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     at its end. Raises as `loop.run`; NotEnoughMemory, CompilerError.
     """
     with watched(signals) as signals, run_dir.locked():
-        install(run_dir.kernel_cache(cpu()))
+        install(log)
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
         log(check_fits(profile, threads, system_health.read(run_dir.path)))
         learner, soft_targets = Learner(profile, threads), None

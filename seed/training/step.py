@@ -3,7 +3,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Batch, SoftTargetBatch
@@ -14,7 +13,7 @@ from seed.training.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
-from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, capture, copy_into
 
 
 class StepResult(NamedTuple):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask the run to stop, SIGUSR1 asks it to save; a second SIGINT ends at once.
+"""Signals that ask the run to stop or to save; a second SIGINT ends it at once.
 
 The signals are blocked and taken by a thread of their own. So they never interrupt a kernel or a
 write half way, and a compiler that is running inherits the block: Ctrl-C in a terminal, which goes
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from seed.errors import INTERRUPTED
+from seed.wavecore.compiler import kill_compilers
 
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOP = (signal.SIGTERM, signal.SIGINT,   # a service manager, Ctrl-C
+        signal.SIGHUP,                   # a closed terminal or ssh session
+        signal.SIGPWR, signal.SIGXCPU)   # a failing supply, a CPU time limit
+SAVE = signal.SIGUSR1
 DEADLINE_S = 8.0
+STOPPED = b"stopped; run the same command to resume\n"
 
 
 class StopSignals:
@@ -35,9 +39,13 @@ class StopSignals:
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._take, daemon=True, name="signals")
         self._caller_mask: set[int] = set()
+        self._watched: set[int] = set()
 
     def watch(self) -> StopSignals:
-        self._caller_mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        """Takes the signals of this process, except SIGHUP if it is ignored, as nohup asks."""
+        self._watched = {number for number in (*STOP, SAVE) if number != signal.SIGHUP
+                         or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN}
+        self._caller_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
         self._thread.start()
         return self
 
@@ -45,17 +53,17 @@ class StopSignals:
         """Ends the watch, from the thread that began it: signals do there what they did before."""
         if self._thread.ident and self._thread.is_alive():
             self._released.set()
-            signal.pthread_kill(self._thread.ident, signal.SIGUSR1)   # ends its wait
+            signal.pthread_kill(self._thread.ident, SAVE)   # ends its wait
             self._thread.join()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._caller_mask)
 
     def _take(self) -> None:
         while not self._released.is_set():
-            received = signal.sigwait(WATCHED)
-            if received == signal.SIGUSR1:
+            received = signal.sigwait(self._watched)
+            if received == SAVE:
                 self.save.set()
             elif received == signal.SIGINT and self.stop.is_set():
-                os._exit(INTERRUPTED)
+                _end(INTERRUPTED)
             else:
                 self.stop.set()
                 threading.Thread(target=self._end_late, daemon=True, name="deadline").start()
@@ -64,8 +72,15 @@ class StopSignals:
         if self._released.wait(DEADLINE_S):
             return
         self.safe.wait()
-        print("stopped; run the same command to resume", file=sys.stderr, flush=True)
-        os._exit(self.exit_code)
+        with suppress(OSError):   # nobody may be reading
+            os.set_blocking(2, False)
+            os.write(2, STOPPED)
+        _end(self.exit_code)
+
+
+def _end(exit_code: int) -> None:
+    kill_compilers()
+    os._exit(exit_code)
 
 
 @contextmanager

@@ -1,22 +1,33 @@
-"""Finds the C compiler that builds the kernels ($CC, else clang, else the newest clang-NN), and
-names the CPU that they are built for."""
+"""Finds and runs the C compiler that builds the kernels ($CC if it is a clang, else clang, else the
+newest clang-NN), and names the CPU that they are built for."""
+import contextlib
 import functools
 import hashlib
 import os
 import platform
 import re
 import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from seed.errors import CompilerError
+
+from seed.errors import CompilerError, CompilerLost
+
+MAX_VERSION_S = 20.0    # to answer --version
+MAX_COMPILE_S = 300.0   # of one kernel, which takes seconds
+ATTEMPTS = 2            # a compiler may be killed while memory is short
+
+_running: set[subprocess.Popen] = set()
 
 
 def find_compiler() -> str:
     """Command of the compiler. Raises CompilerError when there is none."""
     named = os.environ.get("CC")
-    if named:
-        if not shutil.which(named):
-            raise CompilerError(f"CC is {named!r}, which is not on PATH: unset CC or install it")
-        return named
+    if named and not shutil.which(named):
+        raise CompilerError(f"CC is {named!r}, which is not on PATH: unset CC or install it")
+    if named and _is_clang(named, os.environ.get("PATH")):
+        return named   # other programs set CC to a compiler that cannot build the kernels
     if shutil.which("clang"):
         return "clang"
     numbered = [(int(match[1]), entry.name)
@@ -24,8 +35,67 @@ def find_compiler() -> str:
                 for entry in Path(folder).glob("clang-*")
                 if (match := re.fullmatch(r"clang-(\d+)", entry.name))]
     if not numbered:
-        raise CompilerError("no clang found to build the kernels: sudo apt install clang")
+        reason = f"CC is {named!r}, which is not clang" if named else "no clang found"
+        raise CompilerError(f"{reason}: the kernels need one; sudo apt install clang")
     return max(numbered)[1]
+
+
+@functools.cache
+def _is_clang(command: str, path: str | None) -> bool:
+    try:
+        done = subprocess.run([command, "--version"], capture_output=True, timeout=MAX_VERSION_S,
+                              stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"clang" in done.stdout
+
+
+def identity(command: str) -> str:
+    """Differs for another version of the compiler."""
+    path = os.path.realpath(shutil.which(command) or command)
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
+    return path
+
+
+def run_compiler(command: Sequence[str], c_text: bytes) -> bytes:
+    """The compiler's output. Raises CompilerLost if it ends in another way than by itself."""
+    for _ in range(ATTEMPTS):
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, process_group=0)
+        except OSError as error:
+            reason = error.strerror
+            continue
+        with process:
+            _running.add(process)
+            try:
+                code, messages = process.communicate(c_text, MAX_COMPILE_S)
+            except subprocess.TimeoutExpired:
+                reason = f"still running after {MAX_COMPILE_S:.0f} s"
+                continue
+            finally:
+                _running.discard(process)
+                _kill(process)
+        if process.returncode == 0:
+            return code
+        lines = messages.decode(errors="replace").strip().splitlines() or ["no message"]
+        reason = (signal.strsignal(-process.returncode) if process.returncode < 0
+                  else next((line for line in lines if "error" in line), lines[-1]))
+    raise CompilerLost(f"{command[0]} cannot compile a kernel: {reason}; run the same command "
+                       f"again")
+
+
+def kill_compilers() -> None:
+    """Ends those that run, with their children: before this process ends without waiting."""
+    for process in list(_running):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @functools.cache

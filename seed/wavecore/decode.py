@@ -3,12 +3,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.rng import Stream, stream
 from seed.runtime import choose
 from seed.wavecore.model import State, WaveCore
-from seed.wavecore.tinygrad_seam import buffer_view, capture, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, capture, copy_into
 
 PREFILL_BYTES = 32   # of one prefill call; the rest goes byte by byte
 

@@ -8,14 +8,13 @@ import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.config import L2_EPS, ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
 from seed.wavecore.layout import KINDS, Block, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
 from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
-from seed.wavecore.tinygrad_seam import LaunchFn, empty, launch, launcher
+from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
 CHUNK = 16      # steps of the scan from one state that is saved for the backward pass to the next

@@ -2,12 +2,11 @@
 from enum import IntEnum
 from typing import NamedTuple
 
-from tinygrad import Tensor
 
 from seed.config import TrainConfig
 from seed.wavecore.kernel_source import kernel_source, with_prefix
 from seed.wavecore.layout import Block, moments, round_up
-from seed.wavecore.tinygrad_seam import LaunchFn, empty, launch, launcher
+from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, launch, launcher
 
 MAX_UNIT_FLOATS = 4096    # of a tensor that one thread takes at a time in AdamW
 MAX_GROUP_TENSORS = 24    # of one launch; tinygrad takes at most 63 arguments

@@ -1,7 +1,7 @@
 """Reference implementation of the loss: cross-entropy, and distillation from soft targets."""
 from typing import NamedTuple
 
-from tinygrad import Tensor
+from seed.wavecore.tinygrad_seam import Tensor
 
 MIN_NORMAL = 1.17549435e-38   # the least normal float32
 

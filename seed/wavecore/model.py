@@ -43,13 +43,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from tinygrad import Tensor
 
 from seed.config import L2_EPS, ModelConfig
 from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
-from seed.wavecore.tinygrad_seam import buffer_view, copy_into, install
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, install
 
 SIGMOID_STRETCH = 1.1
 HIDDEN_SCORE = -1e30       # of a slot that a query does not see

@@ -1,30 +1,39 @@
-"""The one file that touches tinygrad's internals. tinygrad is pinned to 0.14.0.
+"""The one file that imports tinygrad and touches its internals. tinygrad is pinned to 0.14.0.
 
-- `install` sets the device, the C compiler and the kernel cache, and patches two faults.
+- `install` sets the device, the C compiler and the kernel cache.
 - `capture` records a graph; `buffer_view` and `copy_into` reach the memory of a tensor.
 - `launcher` and `launch` bind a C kernel. tinygrad marks that interface as alpha.
 
-Importing this file changes nothing. tests/wavecore/test_tinygrad_seam.py names each internal.
+tests/wavecore/test_tinygrad_seam.py names each internal.
 """
+import atexit
 import ctypes
 import functools
 import os
 import platform
-import sqlite3
 import struct
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor, TinyJit, device, dtypes, helpers
-from tinygrad.device import Buffer
-from tinygrad.runtime.ops_cpu import CPUProgram
-from tinygrad.runtime.support.elf import jit_loader
-from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
-from seed.wavecore.compiler import find_compiler
+from seed.wavecore.compiler import cpu, find_compiler, identity, run_compiler
+from seed.wavecore.kernel_cache import KernelCache, Log, default_folder
+
+_environment = os.environ
+setattr(os, "environ", {key: _environment[key] for key in ("HOME", "PATH") if key in _environment})
+try:   # tinygrad reads a hundred variables, which other programs use: DEBUG, PROFILE, THREADS ...
+    from tinygrad import Tensor, TinyJit, device, dtypes, helpers
+    from tinygrad.device import Buffer
+    from tinygrad.runtime.ops_cpu import CPUProgram
+    from tinygrad.runtime.support import compiler_cpu
+    from tinygrad.runtime.support.elf import jit_loader
+    from tinygrad.uop.ops import KernelInfo, Ops, UOp
+finally:
+    setattr(os, "environ", _environment)
 
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF
@@ -32,48 +41,43 @@ LaunchFn = Callable[..., UOp]
 GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
 
-def install(cache: Path | None = None) -> None:
-    """Prepares tinygrad to run the kernels, before or after its import; may be called again.
+def install(log: Log = lambda text: None) -> None:
+    """Prepares tinygrad to run the kernels on the CPU; may be called again.
 
-    Compiled kernels are cached in the file that $CACHEDB names, else in the file `cache`, else
-    where tinygrad keeps them. $DEV and $CC override the device and the compiler. Raises
-    CompilerError if there is no compiler.
+    $CC names the compiler, $XDG_CACHE_HOME where compiled kernels are kept. Logs if they are not.
+    Raises CompilerError if there is no compiler.
     """
-    os.environ["CC"] = find_compiler()
-    typing.cast(Any, helpers.getenv).cache_clear()   # it remembers what CC was
-    if not helpers.DEV.device:
-        os.environ["DEV"] = helpers.DEV.value = "CPU"
-    os.environ["PARALLEL"] = "0"       # a pool of compiling processes costs memory and unblocks
-    helpers.PARALLEL.value = 0         # signals
-    path = os.environ.get("CACHEDB", str(cache.resolve()) if cache else helpers.CACHEDB)
-    if path != helpers.CACHEDB:
-        if helpers._db_connection:
-            helpers._db_connection.close()
-        helpers.CACHEDB, helpers._db_connection = path, None   # the next look-up opens this file
-        helpers._db_tables.clear()
-    _patch()
-
-
-@functools.cache
-def _patch() -> None:
-    for name in ("diskcache_get", "diskcache_put"):
-        setattr(device, name, _without_sqlite_errors(getattr(device, name)))
+    compiler = find_compiler()
+    helpers.DEV.value = "CPU"
+    helpers.PARALLEL.value = 0     # a pool of compiling processes costs memory and unblocks signals
+    helpers.CACHELEVEL.value = 0   # of tinygrad's own cache, which is made of pickles
+    setattr(helpers, "os", _without_variables(helpers.os))
+    setattr(compiler_cpu, "subprocess", SimpleNamespace(check_output=functools.partial(
+        _compile, compiler)))
+    kernels, key = _kernel_cache(default_folder()), f"{cpu()} {identity(compiler)}"
+    kernels.report(log)
+    setattr(device, "diskcache_get", lambda table, text: kernels.get(f"{key} {table} {text}"))
+    setattr(device, "diskcache_put", lambda table, text, code: kernels.put(
+        f"{key} {table} {text}", code))
     if platform.machine() in ("x86_64", "AMD64"):
         setattr(CPUProgram, "_load", load_with_far_calls)
 
 
-def _without_sqlite_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, but None where the cache file fails: the kernel is then compiled, not cached.
+def _without_variables(module: Any) -> Any:
+    """The module `os` with an empty environment, for what tinygrad reads after its import."""
+    return SimpleNamespace(**{**vars(module), "getenv": lambda key, default=None: default})
 
-    In tinygrad a damaged cache file, or a disk that fills up during a run, ends the program.
-    """
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except sqlite3.Error:
-            return None
-    return call
+
+def _compile(compiler: str, command: Sequence[str], **options: bytes) -> bytes:
+    """The object file of tinygrad's command, with the compiler that was found."""
+    return run_compiler([compiler, *command[1:]], options["input"])
+
+
+@functools.cache
+def _kernel_cache(folder: Path | None) -> KernelCache:
+    kernels = KernelCache(folder)
+    atexit.register(kernels.close)
+    return kernels
 
 
 class FarCalls:

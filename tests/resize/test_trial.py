@@ -83,7 +83,7 @@ def test_a_stall_of_any_length_raises_the_jitter():
 def test_a_real_trial_measures_a_brain_and_does_not_read_the_parent_it_was_shrunk_from(
         tmp_path, monkeypatch):
     """The parent is large and slow, and may be gone."""
-    monkeypatch.setattr(RunDir, "kernel_cache", lambda self, cpu="": Path(os.environ["CACHEDB"]))
+    monkeypatch.setattr(trial, "_cold_cache", lambda run_dir: {})
     child = load_profile("toy", ["curriculum.tasks={copy=1.0}", "distill.parent=gone"])
     result = run_trial(child, SMALL, 1, 2.0, 1000.0, RunDir(tmp_path / "trial"))
     assert (result.outcome, result.message) == (Outcome.FINISHED, "")

@@ -154,7 +154,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=args.folder is None)
-        os.environ.setdefault("CACHEDB", str(folder / "kernels.db"))
+        os.environ.setdefault("XDG_CACHE_HOME", str(folder.resolve() / "cache"))
         different = 0
         for name in [args.only] if args.only else CASES:
             sha256 = CASES[name](folder)

@@ -53,7 +53,7 @@ def growth(run_dir: Path) -> list[str]:
 
 def start(run_dir: Path, cache: Path, library: Path | None = None, fault: str = "",
           grows: bool = False, options: Sequence[str] = ()) -> subprocess.Popen:
-    env = {**os.environ, "CACHEDB": str(cache)}
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     if fault:
         env |= {"LD_PRELOAD": str(library), "FAULT": fault, "FAULT_DIR": run_dir.name}
     return subprocess.Popen(
@@ -106,7 +106,7 @@ def errors_of(process: subprocess.Popen) -> str | None:
 def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
     """What went wrong, or nothing."""
     dice, library, cache = random.Random(seed), build_faults(folder), Path(
-        os.environ.get("CACHEDB", folder / "kernels.db"))
+        os.environ.get("XDG_CACHE_HOME", folder.resolve() / "cache"))
     calm = folder / "calm"
     peace = start(calm, cache, grows=grows)
     errors = errors_of(peace)

@@ -12,8 +12,8 @@ def test_each_file_of_a_run_directory_has_a_name_of_its_own():
     run_dir = RunDir(Path("brain"))
     files = [name for name, value in vars(RunDir).items() if isinstance(value, _File)]
     paths = {getattr(run_dir, name) for name in files}
-    paths |= {run_dir.trial.path, run_dir.adaptation.path, run_dir.kernel_cache("a cpu")}
-    assert len(paths) == len(files) + 3 and all(path.parent == run_dir.path for path in paths)
+    paths |= {run_dir.trial.path, run_dir.adaptation.path}
+    assert len(paths) == len(files) + 2 and all(path.parent == run_dir.path for path in paths)
 
 
 def test_a_directory_is_locked_once_and_free_afterwards(tmp_path):

@@ -48,7 +48,7 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profil
     process = subprocess.Popen(
         [sys.executable, "-m", "seed", "train", "--profile", profile, "--steps", "3", "--run-dir",
          str(tmp_path), "--threads", "2", *options], stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL, env={**os.environ, "CACHEDB": str(tmp_path / "cold.db")})
+        stdout=subprocess.DEVNULL, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cold")})
     peak = peak_mb(process)
     assert process.returncode == 0
     estimate = sum(estimate_mb(load_profile(profile, overrides), 2).values())

@@ -1,64 +1,84 @@
-"""Signals are the caller's again when a training that was called from Python has ended."""
+"""Each signal that asks for an end saves and ends; a run in a program leaves its signals alone."""
+import os
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
-from seed.config import load_profile
-from seed.errors import ConfigError
-from seed.storage import RunDir
-from seed.training import train
-from seed.training.stop_signals import StopSignals, watched
+from seed.storage import RunDir, checkpoint
+from seed.training.stop_signals import STOP, StopSignals, watched
+from tests.support.tiny_run import start_tiny, wait_and_read_stderr, wait_for_step
+
+UNSAVED = ("--set=train.save_every_minutes=60",)
 
 
-def blocked() -> set:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+def saved_step(run_dir) -> int:
+    return checkpoint.read(RunDir(run_dir).checkpoint).meta["step"]
 
 
-def watchers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "signals"]
+@pytest.mark.parametrize("number", STOP, ids=lambda number: number.name)
+def test_each_signal_that_asks_for_an_end_saves_and_ends_with_0(tmp_path, number):
+    process = start_tiny(tmp_path, *UNSAVED, steps=10 ** 8)
+    wait_for_step(tmp_path, 5, process)
+    process.send_signal(number)
+    errors = wait_and_read_stderr(process)
+    assert process.returncode == 0 and "Traceback" not in errors
+    assert saved_step(tmp_path) >= 5
 
 
-def test_a_training_that_fails_leaves_the_caller_its_signals(tmp_path):
-    before = blocked()
-    with pytest.raises(ConfigError, match="more --memory"):
-        train(load_profile("toy", ["governor.memory_mb=64"]), RunDir(tmp_path))
-    assert blocked() == before and not watchers()
+def test_a_run_under_nohup_goes_on_when_the_terminal_closes(tmp_path):
+    process = start_tiny(tmp_path, *UNSAVED, steps=10 ** 8,
+                         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for_step(tmp_path, 5, process)
+    process.send_signal(signal.SIGHUP)
+    wait_for_step(tmp_path, 50, process)
+    process.terminate()
+    wait_and_read_stderr(process)
+    assert process.returncode == 0 and saved_step(tmp_path) >= 50
 
 
-RUN = """
-import os, signal, threading
-from seed.training import stop_signals
-stop_signals.DEADLINE_S = 0.05
-with stop_signals.watched(None) as signals:
-    signals.safe.clear()
-    os.kill(os.getpid(), signal.SIGINT)
-    assert signals.stop.wait(60)
-    deadline = next(t for t in threading.enumerate() if t.name == "deadline")
-signals.safe.set()
-deadline.join()
-try:
-    os.kill(os.getpid(), signal.SIGINT)
-    threading.Event().wait(60)
-except KeyboardInterrupt:
-    print("the caller has its signals")
-"""
-
-
-def test_a_signal_during_a_run_asks_it_to_stop_and_a_later_one_reaches_the_caller():
-    """Nor does the deadline of the first end the process when its run has ended."""
-    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("the caller has its signals\n", "")
+def test_after_a_run_in_a_program_its_signals_do_again_what_they_did():
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    for _ in range(3):
+        with watched(None) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.stop.wait(10)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        signals.stop.wait(0)
 
 
 def test_signals_that_the_caller_watches_stay_watched():
     signals = StopSignals().watch()
+    with watched(signals) as same:
+        assert same is signals
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert signals.save.wait(10)
+    signals.release()
+
+
+FULL_PIPE = """
+import os, time
+from seed.training.stop_signals import StopSignals
+import seed.training.stop_signals as module
+module.DEADLINE_S = 0.1
+signals = StopSignals(exit_code=7).watch()
+os.kill(os.getpid(), 15)
+time.sleep(60)
+"""
+
+
+def test_an_end_that_is_late_is_not_held_up_by_a_full_pipe():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     try:
-        with watched(signals) as same:
-            assert same is signals
-        assert watchers()
-    finally:
-        signals.release()
-    assert not watchers()
+        while os.write(writer, b"x" * 4096):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    done = subprocess.run([sys.executable, "-c", FULL_PIPE], stderr=writer, timeout=30)
+    os.close(reader)
+    os.close(writer)
+    assert done.returncode == 7

@@ -1,7 +1,6 @@
 """Every kernel, from the very text that training compiles, under the address, undefined-behaviour
 and thread sanitizers. Poisoned gaps keep the arrays of one buffer apart."""
 import itertools
-import os
 import re
 import subprocess
 import tempfile
@@ -16,6 +15,7 @@ from tinygrad import Tensor, dtypes
 from seed.config import LANES, ModelConfig, TrainConfig
 from seed.training import optim
 from seed.wavecore import fast, fast_optim, kernel_source, layout, model, tinygrad_seam
+from seed.wavecore.compiler import find_compiler
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.tinygrad_seam import LaunchFn
 
@@ -170,7 +170,7 @@ def build_and_run(folder: Path, case: Case, flags: list[str]) -> str:
             assert wide in text
             text = text.replace(wide, narrow)
     source.write_text(text)
-    command = [os.environ["CC"], "-O1", "-gline-tables-only", "-w", *flags, str(source), "-o",
+    command = [find_compiler(), "-O1", "-gline-tables-only", "-w", *flags, str(source), "-o",
                str(program), "-lpthread"]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
