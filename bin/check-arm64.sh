@@ -5,7 +5,7 @@
 #   bin/check-arm64.sh [FOLDER]    where the emulated system is kept (default: build/arm64)
 # Needs a Debian or Ubuntu host; as root it installs mmdebstrap, qemu-user-static and clang itself.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
 arm=$(realpath -m "${1:-$root/build/arm64}")
 cd "$root"
 host=${HOST_PYTHON:-.venv/bin/python}
@@ -18,7 +18,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { echo "seed: sudo apt install ${missing[*]}" >&2; exit 2; }
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 fi
-bin/find-clang.sh "$host"
+bash bin/find-clang.sh "$host"
 clang=$("$host" -c 'from seed.wavecore.compiler import find_compiler as f; print(f())')
 
 mkdir -p "$arm/bin" "$arm/packages"

@@ -3,7 +3,9 @@
 # on PATH, numpy 1.26 (where it exists for that Python) and the newest, and trains outside the
 # checkout with every clang that is on PATH.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
+unset CDPATH PYTHONHOME PYTHONPATH   # the code that runs is the installed one
+export PYTHONSAFEPATH=1 PIP_USER=0 PIP_TARGET='' PIP_PREFIX=''
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tree"

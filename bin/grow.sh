@@ -3,6 +3,6 @@
 # that grows up to it. Ends with its profile (brain.toml) and a report. The same command resumes.
 #   bin/grow.sh --minutes 60 --run-dir runs/grown
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-"$root/bin/install.sh"
-exec "$root/.venv/bin/python" -m seed train --grow "$@"
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
+bash "$root/bin/install.sh"
+exec "$venv/bin/python" -m seed train --grow "$@"

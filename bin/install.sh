@@ -1,14 +1,34 @@
 #!/usr/bin/env bash
-# Makes a virtual environment in the checkout, installs seed and its dependencies, and finds clang.
+# install.sh [EXTRA]: makes a virtual environment in the checkout, .venv, with $PYTHON or python3;
+# installs seed and the packages that setup.cfg names there, and finds clang. An environment that is
+# half made, or whose Python has gone, is made anew.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
 python=${PYTHON:-python3}
-if ! [ -x "$root/.venv/bin/python" ]; then
-    echo "making $root/.venv" >&2
-    "$python" -m venv "$root/.venv" || { echo 'seed: python has no venv module: sudo apt install python3-venv' >&2; exit 2; }
+fail() { echo "seed: $*" >&2; exit 2; }
+missing() { PYTHONPATH='' "$venv/bin/python" "$root/bin/environment.py" "$root" "$@"; }
+
+make_venv() {
+    [ ! -L "$venv" ] || fail "$venv is a link to an environment without pip or Python: mend it there, or delete the link"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "$python is not Python 3.11 or newer: name one, such as PYTHON=python3.11 $0"
+    echo "making $venv" >&2
+    "$python" -m venv --clear "$venv" || fail "$venv cannot be made, see above; on Debian: sudo apt install python3-venv"
+}
+
+mend() {
+    local lacks code=0
+    lacks=$(missing "$@" 2>/dev/null) || code=$?
+    case $code in 0|3) ;; *) make_venv; lacks=$(missing "$@") || true ;; esac
+    [ -n "$lacks" ] || return 0
+    echo "installing ${lacks//$'\n'/, }" >&2
+    pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" && return 0
+    # The scripts name their own code: that seed itself is not installed does not stop them.
+    lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)
+    [ -z "$lacks" ] || fail "pip has not installed ${lacks//$'\n'/, }, see above: connect to the network and try again"
+}
+
+if ! missing "$@" >/dev/null 2>&1; then   # one at a time
+    (flock 9 2>/dev/null || true; mend "$@" 9>&-) 9>"$root/.venv.lock"
 fi
-if ! "$root/.venv/bin/python" -c 'import seed, tinygrad, safetensors, ai_edge_litert' 2>/dev/null; then
-    echo 'installing seed and its dependencies' >&2
-    "$root/.venv/bin/python" -m pip install --quiet --editable "$root"
-fi
-exec "$root/bin/find-clang.sh" "$root/.venv/bin/python"
+exec bash "$root/bin/find-clang.sh" "$venv/bin/python"

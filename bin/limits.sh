@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains at limits that `python -m seed scale` found, and one size above: bin/limits.sh --minutes 10
-# Run bin/test.sh first: it makes .venv.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-[ -x .venv/bin/python ] || { echo 'seed: .venv is missing: run bin/test.sh first' >&2; exit 2; }
-exec .venv/bin/python -m tests.soak.limits "$@"
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
+bash "$root/bin/install.sh" test
+cd "$root"
+exec "$venv/bin/python" -m tests.soak.limits "$@"

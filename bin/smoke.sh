@@ -2,10 +2,10 @@
 # Smoke test, under three minutes: trains a toy brain, stops it half way, resumes, evaluates it and
 # asks it a question. Exits with 0 if it passed. bin/smoke.sh FOLDER keeps the brain there.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
 run_dir=${1:-$(mktemp -d)}
 [ $# -gt 0 ] || trap 'rm -rf "$run_dir"' EXIT
-train=("$root/bin/train.sh" --profile toy --steps 400 --run-dir "$run_dir"
+train=(bash "$root/bin/train.sh" --profile toy --steps 400 --run-dir "$run_dir"
        --set train.eval_every_minutes=0 --set curriculum.holdout_items=16)
 fail() { echo "smoke: FAILED: $*" >&2; exit 1; }
 [ ! -e "$run_dir/metrics.jsonl" ] || fail "$run_dir already has a brain: name an empty folder"
@@ -21,10 +21,10 @@ kill -TERM "$process"
 wait "$process" || fail "stopping gave exit code $?"
 "${train[@]}" || fail "resuming gave exit code $?"
 
-seed() { "$root/.venv/bin/python" -m seed "$@" --run-dir "$run_dir"; }
+seed() { "$venv/bin/python" -m seed "$@" --run-dir "$run_dir"; }
 seed eval --json >"$run_dir/eval.json" || fail 'eval'
 answer=$(seed generate --prompt 'abc>' --json) || fail 'generate'
-"$root/.venv/bin/python" - "$run_dir" <<'PY' || fail 'the brain did not learn: see above'
+"$venv/bin/python" - "$run_dir" <<'PY' || fail 'the brain did not learn: see above'
 import json, sys
 from pathlib import Path
 run_dir = Path(sys.argv[1])

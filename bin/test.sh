@@ -2,18 +2,17 @@
 # Makes virtual environments in the checkout, installs what the tests need, runs all checks. Options go
 # to pytest: bin/test.sh -m long
 set -euo pipefail
-cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --editable '.[test]'
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
+bash "$root/bin/install.sh" test
+cd "$root"
 # The older TFLite runtime, for tests of export: needs Python 3.11 and numpy below 2.
 old=$(for p in .venv/bin/python python3.11; do
     "$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$p" && break; done || true)
-if [ -n "$old" ] && ! [ -x .venv-tflite/bin/python ]; then
-    "$old" -m venv .venv-tflite
-    .venv-tflite/bin/python -m pip install --quiet 'numpy<2' tflite-runtime==2.14.0
+if [ -n "$old" ] && ! .venv-tflite/bin/python -c 'import numpy, tflite_runtime' 2>/dev/null; then
+    "$old" -m venv --clear .venv-tflite
+    pip_install .venv-tflite/bin/python 'numpy<2' tflite-runtime==2.14.0
 fi
-bin/find-clang.sh .venv/bin/python --sanitizers
+bash bin/find-clang.sh .venv/bin/python --sanitizers
 .venv/bin/python -m flake8 seed tests bin
 .venv/bin/python -m mypy
 exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

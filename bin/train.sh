@@ -2,6 +2,6 @@
 # Installs what is missing, then trains:
 #   bin/train.sh --profile toy --minutes 3
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-"$root/bin/install.sh"
-exec "$root/.venv/bin/python" -m seed train "$@"
+. "$(dirname "$(readlink -f "$0")")/checkout.sh"
+bash "$root/bin/install.sh"
+exec "$venv/bin/python" -m seed train "$@"

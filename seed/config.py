@@ -7,11 +7,12 @@ the key, its value, what is valid and the nearest valid choice.
 import difflib
 import json
 import os
-import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -286,10 +287,17 @@ def _check_relations(profile: Profile) -> None:
              f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")
 
 
-def profiles_dir() -> Path:
-    """The profiles beside the package in a checkout, or where installation put them."""
-    beside = Path(__file__).parent.parent / "profiles"
-    return beside if beside.is_dir() else Path(sys.prefix) / "share" / "seed-brain" / "profiles"
+def profiles_dir() -> Traversable:
+    """The profiles in the installed package, or beside the package in a checkout."""
+    package = resources.files("seed")
+    installed = package / "profiles"
+    return installed if installed.is_dir() else package / ".." / "profiles"
+
+
+def shipped_profiles() -> list[str]:
+    names = [file.name for file in profiles_dir().iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names
+                  if name.endswith(".toml") and name != BASE)
 
 
 def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] = ()) -> Profile:
@@ -303,7 +311,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        shipped = sorted(p.stem for p in profiles_dir().glob("*.toml") if p.name != BASE)
+        shipped = shipped_profiles()
         raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
                           f".toml file{nearest(name, shipped)}") from None
     except (OSError, ValueError) as error:
@@ -312,7 +320,8 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     curriculum = data.get("curriculum", {})
     if isinstance(curriculum, dict):
         data["curriculum"] = {**base["curriculum"], **curriculum}
-    return overridden({"name": path.stem, "identity": base["identity"], **data}, overrides, tasks)
+    data = {"name": Path(path.name).stem, "identity": base["identity"], **data}
+    return overridden(data, overrides, tasks)
 
 
 def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> Profile:

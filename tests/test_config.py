@@ -6,10 +6,10 @@ import tomllib
 
 import pytest
 
-from seed.config import BASE, from_dict, load_profile, profiles_dir, to_toml
+from seed.config import BASE, from_dict, load_profile, profiles_dir, shipped_profiles, to_toml
 from seed.errors import ConfigError
 
-SHIPPED = sorted(path.stem for path in profiles_dir().glob("*.toml") if path.name != BASE)
+SHIPPED = shipped_profiles()
 BASE_TABLES = tomllib.loads((profiles_dir() / BASE).read_text())
 
 

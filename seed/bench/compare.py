@@ -7,7 +7,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seed.errors import BenchError
+from seed.interpreter import seed_command
 
 STEPS_PER_TURN = 6
 PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
@@ -43,7 +43,7 @@ class Contender:
                "OPENBLAS_NUM_THREADS": self.arguments[2]}
         started = time.time()
         self.process: Any = subprocess.Popen(
-            [sys.executable, "-m", "seed.bench.worker", *self.arguments], env=env, text=True,
+            seed_command(*self.arguments, module="seed.bench.worker"), env=env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         ready = self.answer()
         self.loss = ready["loss"]

@@ -1,7 +1,6 @@
 """Time a training step, alone or beside a peer."""
 import argparse
 import importlib.util
-import os
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
@@ -11,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser, default="seed")
     parser.add_argument("--peer", choices=["torch"], help="needs pip install 'seed-brain[peer]'")
     parser.add_argument("--turns", type=int, default=10, help="measurements of each contender")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=options.DEFAULT_THREADS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from seed.resize import SearchOptions
 
 DEFAULT_PROFILE = "toy"
+MAX_THREADS = 64
+DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
-    "threads": (1, 64), "seed": (0, 2 ** 63 - 1), "steps": (1, 1e18), "memory": (1e-3, 1e6),
+    "threads": (1, MAX_THREADS), "seed": (0, 2 ** 63 - 1), "steps": (1, 1e18),
+    "memory": (1e-3, 1e6),
     "items": (1, 1e5), "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
     "turns": (1, 1e6), "count": (0, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
     "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9)}
@@ -28,7 +31,7 @@ def run_dir(text: str) -> RunDir:
 def add_brain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=run_dir, default="runs/default",
                         help="directory of the brain, its metrics and the kernel cache")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=DEFAULT_THREADS)
 
 
 def add_profile(parser: argparse.ArgumentParser, default: str | None = None) -> None:

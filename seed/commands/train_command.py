@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from seed.commands import options, outcome
+from seed.interpreter import seed_command
 
 GROW_MINUTES = 60.0   # by default
 
@@ -46,7 +47,7 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
         signals.release()
         if not signals.stop.is_set():
             sys.stdout.flush()
-            os.execv(sys.executable, [sys.executable, "-m", "seed", *arguments])
+            os.execv(sys.executable, seed_command(*arguments))
     result = train_growing(
         load_profile(args.profile or options.DEFAULT_PROFILE, overrides, args.tasks),
         args.run_dir, args.threads, options.search_from(args), args.tokens_per_param, options.log,

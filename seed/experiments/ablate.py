@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import seed
 from seed.curriculum.state import grade_of
+from seed.interpreter import seed_command
 from seed.storage import RunDir, metrics
 
 LOSS_STEPS = 200   # last steps whose mean loss is reported; their items are new
@@ -42,8 +43,8 @@ def accuracy(scores: Sequence[dict[str, Any]], grade: int | None = None) -> floa
 
 def run(command: str, run_dir: RunDir, *options: str) -> dict[str, Any]:
     """What a command of `seed` reports; ends this process if it fails."""
-    done = subprocess.run([sys.executable, "-m", "seed", command, "--run-dir", str(run_dir),
-                           "--json", *options], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(seed_command(command, "--run-dir", str(run_dir), "--json", *options),
+                          stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     return json.loads(done.stdout)

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 from seed import system_health
 from seed.config import DistillConfig, GovernorConfig, Profile, to_toml
 from seed.errors import FAILED, RETRY_LATER, ConfigError, NotEnoughMemory
+from seed.interpreter import seed_command
 from seed.storage import metrics
 from seed.storage.run_dir import RunDir
 from seed.resize.trial_watch import Ending, Outcome, last_action, measurements, watch
@@ -190,8 +190,8 @@ def _child_profile(profile: Profile, size: Size, seconds: float) -> Profile:
 
 def train_command(run_dir: RunDir, threads: int) -> list[str]:
     """Starts the child; tests replace it by a cheaper one."""
-    return [sys.executable, "-m", "seed", "train", "--profile", str(run_dir.trial_profile),
-            "--run-dir", str(run_dir), "--threads", str(threads), "--json"]
+    return seed_command("train", "--profile", str(run_dir.trial_profile), "--run-dir", str(run_dir),
+                        "--threads", str(threads), "--json")
 
 
 def _die_with_parent(parent: int) -> None:

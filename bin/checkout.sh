@@ -1,0 +1,9 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it. They find the checkout by their own place, and their Python runs its
+# code, whatever the current folder, CDPATH and other environments hold.
+root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
+venv=$root/.venv
+unset CDPATH PYTHONHOME
+export PYTHONSAFEPATH=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+# pip installs into the environment that it belongs to, whatever pip.conf says.
+pip_install() { PYTHONPATH='' PIP_USER=0 PIP_TARGET='' PIP_PREFIX='' "$1" -m pip install --quiet "${@:2}"; }

@@ -1,0 +1,167 @@
+"""bin/*.sh in other people's surroundings, with the environment of this Python; and what a wheel
+holds. Environments that are made, mended and upgraded: tests/soak/attacks/test_installing.py."""
+import configparser
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from seed import config
+from seed.commands import options
+from seed.interpreter import seed_command
+from tests.support.checkout import ROOT, environment, linked_checkout, run_in
+
+USAGE = "usage: seed train"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    return linked_checkout(tmp_path_factory.mktemp("a folder with späces") / "seed-brain")
+
+
+def fake_program(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    return folder / name
+
+
+def test_train_runs_from_everywhere_with_cdpath_and_through_a_link(checkout, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "seed-train").symlink_to(checkout / "bin/train.sh")
+    for command, folder in ((checkout / "bin/train.sh", tmp_path), ("bin/train.sh", checkout),
+                            (tmp_path / "seed-train", tmp_path), ("./train.sh", checkout / "bin")):
+        done = run_in(folder, command, "--help", CDPATH=f".:{tmp_path}:/", PYTHONHOME="/nowhere")
+        assert USAGE in done.stdout and not done.stderr and done.returncode == 0
+
+
+def test_modules_in_the_current_folder_are_not_run(checkout, tmp_path):
+    for name in ("seed", "numpy", "json", "tomllib", "pip", "shutil"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')")
+    (tmp_path / "tinygrad").mkdir()
+    done = run_in(tmp_path, checkout / "bin/train.sh", "--help")
+    assert USAGE in done.stdout and "it was run" not in done.stderr and done.returncode == 0
+
+
+def test_scripts_without_their_executable_bits_run(tmp_path):
+    copy = linked_checkout(tmp_path / "copy")
+    for script in (copy / "bin").iterdir():
+        script.chmod(0o644)
+    done = run_in(tmp_path, "bash", copy / "bin/train.sh", "--help")
+    assert USAGE in done.stdout and done.returncode == 0, done.stderr
+
+
+def test_a_copy_runs_its_own_code(tmp_path):
+    copy = linked_checkout(tmp_path / "copy")
+    (copy / "seed/commands/train_command.py").write_text("raise SystemExit('the code of the copy')")
+    done = run_in(tmp_path, copy / "bin/train.sh", "--help", PYTHONPATH=str(ROOT))
+    assert "the code of the copy" in done.stderr
+
+
+@pytest.mark.parametrize("broken, named, code", [
+    ("raise RuntimeError('my own failure')", "RuntimeError: my own failure", 1),
+    ("import no_such_module", "No module named 'no_such_module'", 1)])
+def test_another_failure_than_a_missing_clang_is_shown_and_installs_nothing(
+        tmp_path, broken, named, code):
+    copy = linked_checkout(tmp_path / "copy")
+    (copy / "seed/wavecore/compiler.py").write_text(broken)
+    fake_program(tmp_path / "fake", "apt-get", f"touch {tmp_path}/called")
+    done = run_in(tmp_path, copy / "bin/find-clang.sh", sys.executable,
+                  PATH=f"{tmp_path}/fake:{os.environ['PATH']}")
+    assert done.returncode == code and named in done.stderr
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_cc_that_is_not_there_is_named_and_installs_nothing(checkout, tmp_path):
+    fake_program(tmp_path / "fake", "apt-get", f"touch {tmp_path}/called")
+    done = run_in(tmp_path, checkout / "bin/find-clang.sh", sys.executable, CC="/no/clang-99",
+                  PATH=f"{tmp_path}/fake:{os.environ['PATH']}")
+    assert done.returncode == 2 and "/no/clang-99" in done.stderr
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_missing_clang_is_installed_where_that_is_allowed(checkout, tmp_path):
+    """The dummies stand for apt, sudo and a PATH without a compiler."""
+    fake_program(tmp_path / "fake", "apt-get", f'echo "$*" >> {tmp_path}/called')
+    fake_program(tmp_path / "fake", "sudo", 'shift; exec "$@"')
+    for tool in ("env", "id", "dirname", "readlink", "cut", "bash", "sh"):
+        path = subprocess.run(["which", tool], capture_output=True, text=True).stdout.strip()
+        (tmp_path / "fake" / tool).symlink_to(path)
+    done = run_in(tmp_path, checkout / "bin/find-clang.sh", sys.executable,
+                  PATH=str(tmp_path / "fake"))
+    assert done.returncode == 0 and "installing clang with apt" in done.stderr
+    assert "install -y -qq clang" in (tmp_path / "called").read_text()
+
+
+@pytest.fixture
+def environment_check():
+    """bin/environment.py as a module."""
+    spec = importlib.util.spec_from_file_location("environment", ROOT / "bin/environment.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_versions_are_compared_and_not_only_presence(environment_check):
+    import numpy
+    version = numpy.__version__
+    assert environment_check.missing_packages([f"numpy=={version}", "numpy>=1.26"]) == []
+    assert environment_check.missing_packages(["numpy>=99", "no-such-package==1"]) == [
+        f"numpy>=99 in place of {version}", "no-such-package==1"]
+
+
+def test_every_package_is_named_in_setup_cfg():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packages = {".".join(path.parent.relative_to(ROOT).parts)
+                for path in (ROOT / "seed").rglob("__init__.py")}
+    assert set(setup["options"]["packages"].split()) == packages | {"seed.profiles"}
+
+
+def test_profiles_are_those_of_the_package_or_else_of_the_checkout(tmp_path, monkeypatch):
+    assert config.profiles_dir().joinpath("toy.toml").is_file()
+    (tmp_path / "seed/profiles").mkdir(parents=True)
+    for name in ("base.toml", "mine.toml", "notes.txt"):
+        (tmp_path / "seed/profiles" / name).write_text("")
+    (tmp_path / "profiles").mkdir()   # of another package that is installed beside
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path / package)
+    assert config.shipped_profiles() == ["mine"]
+
+
+def test_the_default_number_of_threads_is_one_that_is_accepted(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 96\n")
+    code = ("from seed.__main__ import make_parser\n"
+            "print(*[make_parser().parse_args([name]).threads for name in ('train', 'bench')])")
+    done = run_in(tmp_path, sys.executable, "-c", code, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.stdout.split() == [str(options.MAX_THREADS)] * 2, done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["-P"]])
+def test_a_child_looks_into_the_current_folder_only_if_its_parent_does(tmp_path, flags):
+    (tmp_path / "marker.py").write_text("print('it was run')")
+    code = ("import subprocess; from seed.interpreter import seed_command\n"
+            "print(subprocess.run(seed_command(module='marker')).returncode)")
+    done = run_in(tmp_path, sys.executable, *flags, "-c", code, PYTHONPATH=str(ROOT))
+    assert ("it was run" in done.stdout) == (not flags)
+
+
+def test_a_command_of_seed_names_this_python():
+    assert seed_command("health", "--json")[0] == sys.executable
+    assert seed_command("health", "--json")[-4:] == ["-m", "seed", "health", "--json"]
+    assert "PYTHONPATH" not in environment()
+
+
+def test_the_service_keeps_kernels_and_brain_to_its_own_user():
+    unit = (ROOT / "bin/seed-brain.service").read_text()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert settings["Environment"] == "XDG_CACHE_HOME=/var/cache"
+    assert settings["CacheDirectory"] == "seed-brain" and settings["UMask"] == "0077"
+    assert settings["CacheDirectoryMode"] == settings["StateDirectoryMode"] == "0700"
+    assert settings["Restart"] == "on-failure" and settings["RestartPreventExitStatus"] == "2"
+    assert settings["ProtectProc"] == "invisible" and settings["MemoryMax"]
