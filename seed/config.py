@@ -7,6 +7,7 @@ the key, its value, what is valid and the nearest valid choice.
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -145,6 +146,7 @@ class TeacherConfig:
     min_logprob: float = setting(-0.5, -100.0, 0.0, "nats per token")   # if not verified
     shots: int = setting(8, 0, 64, "examples per question")
     timeout_s: float = setting(10.0, 0.1, 600.0, "s")    # of one question
+    thought_tokens: int = setting(1024, 0, 16384, "tokens")   # before an answer, of a model's
     mock_accuracy: float = setting(0.9, 0.0, 1.0)
 
 
@@ -279,6 +281,9 @@ def _check_relations(profile: Profile) -> None:
              "true, or at least 2 votes and a temperature above 0")
     _require(not teacher.kind or any(teacher.tasks.values()), "teacher.tasks", teacher.tasks,
              "a weight above 0, such as add = 1.0")
+    if re.match("([a-z]*:)?(//)?[^/?#]*@", teacher.url, re.IGNORECASE):
+        raise ConfigError("teacher.url holds a user or a password, and is saved with the brain: "
+                          "put user:password into SEED_TEACHER_KEY")
     _require(teacher.kind != "mock" or not teacher.propose_fraction, "teacher.propose_fraction",
              teacher.propose_fraction, "0, the mock writes no questions")
     _require(data_fraction <= MAX_DATA_FRACTION, "selfplay.data_fraction + teacher.data_fraction",

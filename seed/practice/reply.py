@@ -1,8 +1,8 @@
 """From a language model's reply to an answer, or to the reason for which it is rejected.
 
 A reply is one line: the answer alone, or after a label ("Answer: 42"), in quotes, with a full stop,
-after the question restated ("12 + 30 = 42"). What remains has to look like the known answers: at
-most twice as long as the longest, of their characters only.
+after the question restated ("12 + 30 = 42"), and after a thought between tags. What remains has to
+look like the known answers: at most twice as long as the longest, of their characters only.
 """
 import re
 from collections.abc import Iterable
@@ -14,6 +14,9 @@ from seed.curriculum.vocab import encode
 
 LABEL = re.compile(r"(?:the )?(?:answer|result)(?: is)?\s*[:=]?\s+|(?:answer|result|a)\s*[:=]\s*",
                    re.IGNORECASE)
+_TAG = "think|thinking|thought|reasoning"
+THOUGHT_BEGIN = re.compile(rf"\s*(<({_TAG})>|\[THINK\]|<\|channel\|>analysis)", re.IGNORECASE)
+THOUGHT_END = re.compile(rf"</({_TAG})>|\[/THINK\]|<\|channel\|>final<\|message\|>", re.IGNORECASE)
 QUOTES = ("```", "`", '"', "'", "**")
 
 
@@ -25,11 +28,12 @@ class Rejection(StrEnum):
     LONG = "too long"
     FORMAT = "unlike an answer"
     NO_QUESTION = "no question"
-    NO_REPLY = "no reply"
+    CUT_OFF = "cut off"
     HOLDOUT = "of the holdout"
     DUPLICATE = "duplicate"
     WRONG = "wrong"
     UNSURE = "unsure"
+    NO_LOGPROB = "no log-probability"
 
 
 class AnswerFormat(NamedTuple):
@@ -69,6 +73,14 @@ def parse_question(reply: str, task: Task) -> bytes:
     """The task's question at the start of a reply of one line, whatever follows; b"" for none."""
     lines = _lines(reply)
     return task.parse_prompt(encode(_unquoted(lines[0], ""))) if len(lines) == 1 else b""
+
+
+def after_thought(text: str) -> str | None:
+    """What follows a thought, whose first tag some servers leave out; None if it has no end."""
+    end = THOUGHT_END.search(text)
+    if end:
+        return text[end.end():]
+    return None if THOUGHT_BEGIN.match(text) else text
 
 
 def _lines(reply: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 A reply becomes a training item only if the task's rule verifies it or, without a rule, if the
 teacher was sure. A teacher that fails the probe questions is rejected, and the run continues
-without it. teacher.jsonl has each accepted item with the step from which it is trained on: a
-resumed run has the same bits, whether the teacher is there or not.
+without it; a server that fails has not answered, and the probe waits for it. teacher.jsonl has each
+accepted item with the step from which it is trained on: a resumed run has the same bits, whether
+the teacher is there or not.
 """
+import os
 from bisect import bisect
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +18,7 @@ from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
 from seed.curriculum.task import PROPOSED_LEVEL, Item, pick
 from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.vocab import decode, encode
-from seed.practice.endpoint import Endpoint, EndpointError
+from seed.practice.endpoint import KEY_VARIABLE, Endpoint, EndpointError
 from seed.practice.reply import Rejection, answer_format
 from seed.practice.teacher_backend import (Backend, Background, Mock, ProposalRequest, Reply,
                                            Request)
@@ -57,11 +59,11 @@ def open_teacher(profile: Profile, run_dir: RunDir, log: Log) -> "Teacher | None
         return None
     dataset = Dataset(replace(profile.curriculum, tasks=config.tasks), profile.identity, seed)
     backend = Mock(config.mock_accuracy, seed) if config.kind == "mock" else (
-        _endpoint_backend(config, dataset))
+        _endpoint_backend(config, dataset, log))
     return Teacher(config, dataset, run_dir, profile.train.seq_len + 1, backend, log)
 
 
-def _endpoint_backend(config: TeacherConfig, dataset: Dataset) -> Backend:
+def _endpoint_backend(config: TeacherConfig, dataset: Dataset, log: Log) -> Backend:
     rng, tasks = dice(dataset.seed, Stream.TEACHER, 0), dataset.tasks.values()
     if config.propose_fraction:
         require_prompt_pattern(tasks, "teacher.propose_fraction", "teacher.tasks")
@@ -72,8 +74,12 @@ def _endpoint_backend(config: TeacherConfig, dataset: Dataset) -> Backend:
                for name, known in items.items()}
     shots = [known[i] for i in range(FORMAT_ITEMS_PER_LEVEL)
              for known in items.values()][:config.shots]
-    return Background(Endpoint(config.url, config.model, config.timeout_s),
-                      [(decode(item.prompt), decode(item.answer)) for item in shots], formats)
+    endpoint = Endpoint(config.url, config.model, config.timeout_s,
+                        os.environ.get(KEY_VARIABLE, "").strip(), not config.verify,
+                        config.thought_tokens)
+    log(f"teacher: asks {endpoint.url} in the background")
+    return Background(endpoint, [(decode(item.prompt), decode(item.answer)) for item in shots],
+                      formats)
 
 
 class Teacher:
@@ -89,9 +95,9 @@ class Teacher:
         valid = [row for row in self.items if self._still_valid(row.item)]
         self._pool, self._steps = [row.item for row in valid], [row.step for row in valid]
         self.reply_counts: Counter[str] = Counter()   # "accepted", or a rejection
-        self.probe_results: list[bool] = []
+        self.probe_counts: Counter[str] = Counter()   # "right", or why not
         self.rejected = False
-        self._was_asked = False
+        self._n_probe_asked = 0
 
     def pool(self, step: int) -> list[Item]:
         """What is trained on at a step. Level PROPOSED_LEVEL, which no task has, keeps intermediate
@@ -108,20 +114,28 @@ class Teacher:
         return step % self.config.every_steps == 0 and not self.rejected and (
             not self.items or self.items[-1].step < step)
 
+    def log_faults(self) -> None:
+        """What is new in why there are no replies."""
+        while self.backend.faults:
+            self.log(self.backend.faults.popleft())
+
     def collect(self, step: int) -> list[Item]:
         """The items that start at this step, on disk when it returns; asks new questions."""
-        self._ask(step)
+        if self.probe_counts.total() < PROBE_QUESTIONS:
+            self._probe()
+        if self.rejected or self.probe_counts.total() < PROBE_QUESTIONS:
+            return []
+        if self.backend.pending() <= MAX_PENDING_ROUNDS * self.config.questions:
+            self.backend.submit(
+                self._requests(step, self.config.questions, self.config.propose_fraction))
         accepted, known = [], {row.item.prompt for row in self.items}
         for reply in self.backend.drain():
-            if len(self.probe_results) < PROBE_QUESTIONS:
-                self._probe(reply)
-            elif not self.rejected:
-                rejection = self._rejection_reason(reply, known)
-                self.reply_counts[str(rejection or "accepted")] += 1
-                if rejection is None:
-                    known.add(reply.question.prompt)
-                    accepted.append(reply.question._replace(level=PROPOSED_LEVEL,
-                                                            answer=encode(reply.answer)))
+            rejection = self._rejection_reason(reply, known)
+            self.reply_counts[str(rejection or "accepted")] += 1
+            if rejection is None:
+                known.add(reply.question.prompt)
+                accepted.append(reply.question._replace(level=PROPOSED_LEVEL,
+                                                        answer=encode(reply.answer)))
         rows = [TaughtItem(step, item) for item in accepted]
         if not rows:
             return []
@@ -133,14 +147,36 @@ class Teacher:
         self._steps += [step] * len(accepted)
         return accepted
 
-    def _ask(self, step: int) -> None:
-        if self.backend.pending() > MAX_PENDING_ROUNDS * self.config.questions:
-            return
-        if not self._was_asked:
-            self._was_asked = True
-            self.backend.submit(self._requests(PROBE_INDEX, PROBE_QUESTIONS, 0.0))
-        self.backend.submit(
-            self._requests(step, self.config.questions, self.config.propose_fraction))
+    def _probe(self) -> None:
+        """Asks questions with known answers, which are not trained on, until enough have a reply.
+
+        An error of the server is no reply, and another question is asked for it.
+        """
+        missing = PROBE_QUESTIONS - self.probe_counts.total() - self.backend.pending()
+        if missing > 0:
+            n_asked, self._n_probe_asked = self._n_probe_asked, self._n_probe_asked + missing
+            self.backend.submit(
+                self._requests(PROBE_INDEX, self._n_probe_asked, 0.0)[n_asked:])
+        for reply in self.backend.drain():
+            if isinstance(reply.rejection, EndpointError):
+                self.reply_counts[str(reply.rejection)] += 1
+            else:
+                is_right = encode(reply.answer) == reply.question.answer
+                self.probe_counts["right" if is_right else str(
+                    reply.rejection or Rejection.WRONG)] += 1
+        if self.probe_counts.total() == PROBE_QUESTIONS:
+            self._judge_probe()
+
+    def _judge_probe(self) -> None:
+        n_right = self.probe_counts["right"]
+        self.rejected = n_right < self.config.min_accuracy * PROBE_QUESTIONS
+        verdict = f"teacher answered {n_right} of {PROBE_QUESTIONS} probe questions"
+        if self.rejected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in
+                                self.probe_counts.most_common() if reason != "right")
+            verdict += (f"; rejected (needs {100 * self.config.min_accuracy:.0f} %): {reasons}; "
+                        "use a larger model or more teacher.shots")
+        self.log(verdict)
 
     def _requests(self, index: int, n: int, propose_fraction: float) -> list[Request]:
         """The same for the same index, whether a run was interrupted or not."""
@@ -165,16 +201,6 @@ class Teacher:
         return task is not None and not is_holdout(item.prompt) and (
             not self.config.verify or task.verify(item.prompt, item.answer))
 
-    def _probe(self, reply: Reply) -> None:
-        """The first replies are to questions with known answers, and are not trained on."""
-        self.probe_results.append(encode(reply.answer) == reply.question.answer)
-        if len(self.probe_results) == PROBE_QUESTIONS:
-            n_right = sum(self.probe_results)
-            self.rejected = n_right < self.config.min_accuracy * PROBE_QUESTIONS
-            verdict = f"; rejected (needs {100 * self.config.min_accuracy:.0f} %)"
-            self.log(f"teacher answered {n_right} of {PROBE_QUESTIONS} probe questions"
-                     f"{verdict if self.rejected else ''}")
-
     def _rejection_reason(self, reply: Reply, known: set[bytes]
                           ) -> Rejection | EndpointError | None:
         """Why a reply is not trained on, if it is not. `known` are prompts that already are."""
@@ -190,5 +216,6 @@ class Teacher:
         if self.config.verify:
             is_right = self.dataset.tasks[question.task].verify(question.prompt, answer)
             return None if is_right else Rejection.WRONG
-        is_sure = reply.logprob is not None and self.config.min_logprob <= reply.logprob <= 0
-        return None if is_sure else Rejection.UNSURE
+        if reply.logprob is None:
+            return Rejection.NO_LOGPROB
+        return None if self.config.min_logprob <= reply.logprob <= 0 else Rejection.UNSURE

@@ -3,6 +3,7 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ from seed.curriculum.vocab import decode
 from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.reply import AnswerFormat, Rejection, parse, parse_question
 
-MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0   # doubled after each failure
+MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0   # doubled after each failure in a row
+MAX_RETRY_AFTER_S = 600.0   # of what a server demands
+MAX_ATTEMPTS = 2            # at one request
+MAX_FAULTS = 20             # different ones, to be logged
 MAX_TOKENS_PER_CHARACTER = 2   # of the longest answer
 PROPOSE_PROMPT = "Another question?"
 
@@ -38,6 +42,7 @@ class Mock:
 
     def __init__(self, accuracy: float, seed: int):
         self.accuracy, self.seed, self.replies = accuracy, seed, list[Reply]()
+        self.faults = deque[str]()
 
     def submit(self, requests: Sequence[Request]) -> None:
         for question in requests:
@@ -67,7 +72,9 @@ def _wrong(text: str, rng: random.Random) -> str:
 class Background:
     """Asks an endpoint in a thread, one request after another.
 
-    A retryable failure is retried once after a delay, which doubles with each failure.
+    A failure delays the next attempt by what the server demands, or by a delay that doubles with
+    each failure in a row; a retryable one is retried once. `faults` are lines for a log, one of
+    each kind: the thread itself writes none.
     """
 
     def __init__(self, endpoint: Endpoint, shots: Sequence[tuple[str, str]],
@@ -75,6 +82,8 @@ class Background:
                  sleep_fn: Callable[[float], object] = time.sleep):
         self.endpoint, self.shots, self.formats = endpoint, shots, formats
         self.sleep_fn, self.n_pending = sleep_fn, 0
+        self.pause_s, self.backoff_s = 0.0, MIN_RETRY_DELAY_S
+        self.faults, self._known_faults = deque[str](), set[str]()
         self.requests: queue.Queue[Request] = queue.Queue()
         self.replies: queue.Queue[Reply] = queue.Queue()
         threading.Thread(target=self._work, daemon=True, name="teacher").start()
@@ -96,35 +105,50 @@ class Background:
         return replies
 
     def _work(self) -> None:
-        delay_s = MIN_RETRY_DELAY_S
         while True:
-            request = self.requests.get()
-            question = _question(request)
-            try:
-                reply = self._ask(request, question)
-                if reply is None:
-                    self.sleep_fn(delay_s)
-                    delay_s = min(MAX_RETRY_DELAY_S, 2 * delay_s)
-                    reply = self._ask(request, question)
-                else:
-                    delay_s = MIN_RETRY_DELAY_S
-            except Exception as error:   # whatever it is, the next request may succeed
-                reply = Reply(question, rejection=EndpointError(
-                    f"broken: {type(error).__name__}", False))
-            self.replies.put(reply or Reply(question, rejection=Rejection.NO_REPLY))
+            self.replies.put(self._reply(self.requests.get()))
 
-    def _ask(self, request: Request, question: Item) -> Reply | None:
-        """None if asking again may help."""
-        try:
-            if isinstance(request, ProposalRequest):
-                question = question._replace(prompt=self._propose(request))
-                if not question.prompt:
-                    return Reply(question, rejection=Rejection.NO_QUESTION)
-            prompt, form = decode(question.prompt), self.formats[question.task]
-            completion = self.endpoint.complete(self.shots, prompt,
-                                                MAX_TOKENS_PER_CHARACTER * form.max_length)
-        except EndpointError as error:
-            return None if error.retryable else Reply(question, rejection=error)
+    def _reply(self, request: Request) -> Reply:
+        """The reply to a request, or the last failure."""
+        for _ in range(MAX_ATTEMPTS):
+            if self.pause_s:
+                self.sleep_fn(self.pause_s)
+            try:
+                reply = self._ask(request)
+                self.pause_s, self.backoff_s = 0.0, MIN_RETRY_DELAY_S
+                return reply
+            except EndpointError as error:
+                failure = error
+            except Exception as error:   # whatever it is, the next request may succeed
+                failure = EndpointError(f"broken: {type(error).__name__}", False,
+                                        "report it with the model's name")
+            self._note(failure)
+            if not failure.retryable:
+                break
+        return Reply(_question(request), rejection=failure)
+
+    def _note(self, failure: EndpointError) -> None:
+        """Sets the pause before the next attempt."""
+        self.pause_s, self.backoff_s = self.backoff_s, min(MAX_RETRY_DELAY_S, 2 * self.backoff_s)
+        if failure.retry_after_s is not None:
+            self.pause_s = min(MAX_RETRY_AFTER_S, max(MIN_RETRY_DELAY_S, failure.retry_after_s))
+        if failure.reason not in self._known_faults and len(self._known_faults) < MAX_FAULTS:
+            self._known_faults.add(failure.reason)
+            self.faults.append(
+                f"no reply from the teacher at {self.endpoint.url}: {failure.describe()}")
+
+    def _ask(self, request: Request) -> Reply:
+        """Raises EndpointError."""
+        question = _question(request)
+        if isinstance(request, ProposalRequest):
+            question = question._replace(prompt=self._propose(request))
+            if not question.prompt:
+                return Reply(question, rejection=Rejection.NO_QUESTION)
+        prompt, form = decode(question.prompt), self.formats[question.task]
+        completion = self.endpoint.complete(self.shots, prompt,
+                                            MAX_TOKENS_PER_CHARACTER * form.max_length)
+        if completion.cut_off:
+            return Reply(question, rejection=Rejection.CUT_OFF)
         return Reply(question, *parse(completion.text, prompt, form), completion.logprob)
 
     def _propose(self, request: ProposalRequest) -> bytes:
@@ -132,7 +156,7 @@ class Background:
         completion = self.endpoint.complete(
             [(PROPOSE_PROMPT, text) for text in request.examples], PROPOSE_PROMPT,
             MAX_TOKENS_PER_CHARACTER * max(map(len, request.examples)), 1.0)
-        return parse_question(completion.text, request.task)
+        return b"" if completion.cut_off else parse_question(completion.text, request.task)
 
 
 Backend = Mock | Background

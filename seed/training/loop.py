@@ -143,8 +143,10 @@ def _teacher_pools(session: Session, teacher: Teacher | None) -> list[Pool]:
     if teacher is None:
         return []
     step = session.state.step
+    teacher.log_faults()
     if teacher.is_due(step):
         accepted = teacher.collect(step)
         session.metrics.write("teacher", step, accepted=len(accepted),
-                              replies=dict(teacher.reply_counts))
+                              replies=dict(teacher.reply_counts),
+                              probe=dict(teacher.probe_counts))
     return teacher.pools(step)

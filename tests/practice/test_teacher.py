@@ -77,7 +77,8 @@ def test_a_teacher_that_fails_its_probe_is_rejected_and_never_asked_again(tmp_pa
     lines: list[str] = []
     teacher = mock_teacher(tmp_path, "teacher.mock_accuracy=0.1", log=lines.append)
     assert teacher.collect(0) == [] and teacher.rejected
-    assert lines == ["teacher answered 4 of 20 probe questions; rejected (needs 50 %)"]
+    assert lines == ["teacher answered 4 of 20 probe questions; rejected (needs 50 %): 16 wrong; "
+                     "use a larger model or more teacher.shots"]
     assert not any(teacher.is_due(step) for step in range(1, 100))
     assert not RunDir(tmp_path).teacher_log.exists()
 
@@ -91,7 +92,7 @@ def test_without_the_rule_sure_replies_are_accepted_right_or_wrong(tmp_path):
 
 
 @pytest.mark.parametrize("answer, logprob, rejection", [
-    (None, -0.6, Rejection.UNSURE), (None, None, Rejection.UNSURE),
+    (None, -0.6, Rejection.UNSURE), (None, None, Rejection.NO_LOGPROB),
     (None, float("nan"), Rejection.UNSURE), (None, 3.0, Rejection.UNSURE),
     (40 * "1", -0.1, Rejection.LONG)])
 def test_rejected_replies_are_counted_by_reason(tmp_path, answer, logprob, rejection):
@@ -112,7 +113,7 @@ def test_a_resumed_run_trains_on_the_same_items_at_the_same_steps(tmp_path):
     teacher = collect(scripted_teacher(tmp_path, right), 0, 10, 20, 30)
     with open(RunDir(tmp_path).teacher_log, "ab") as file:
         file.write(b'{"step": 40, "ta')
-    resumed = scripted_teacher(tmp_path, lambda q: Reply(q, rejection=Rejection.NO_REPLY))
+    resumed = scripted_teacher(tmp_path, lambda q: Reply(q, rejection=Rejection.EMPTY))
     counts = [16, 16, 32, 32, 48, 48, 64]
     assert [len(resumed.pool(step)) for step in range(0, 35, 5)] == counts
     assert [len(resumed.pool(step)) for step in range(30, -5, -5)] == counts[::-1]  # rollbacks
@@ -259,10 +260,10 @@ def proposing_teacher(folder: Path, answer_fn, *overrides: str) -> tuple[Teacher
             "teacher.shots=3", f"teacher.timeout_s={MAX_WAIT_S}", *overrides]), RunDir(folder),
             print)
         assert teacher
-        teacher.probe_results, teacher._was_asked = [True] * 20, True
+        teacher.probe_counts["right"] = 20
         teacher.backend.sleep_fn = lambda s: None
         teacher.collect(0)
-        teacher._ask = lambda step: None   # nothing more
+        teacher.backend.submit = lambda requests: None   # nothing more
         until = time.monotonic() + MAX_WAIT_S
         while teacher.backend.pending() and time.monotonic() < until:
             teacher.collect(10)
@@ -311,7 +312,7 @@ def test_no_wrong_answer_is_accepted_where_there_is_a_rule(tmp_path, text):
     with ChatServer(lambda handler, _: send(handler, completion(text))) as server:
         replies = replies_of(background(server), add_questions(6))
     teacher = scripted_teacher(tmp_path, right)
-    teacher.probe_results, teacher._ask = [True] * 20, lambda step: None
+    teacher.probe_counts["right"], teacher.backend.submit = 20, lambda requests: None
     teacher.backend.replies = replies
     teacher.collect(0)
     assert sum(teacher.reply_counts.values()) == 6

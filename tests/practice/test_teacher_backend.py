@@ -27,9 +27,11 @@ def test_a_hostile_server_gives_no_answer_and_the_next_question_is_asked(kind):
 
 def test_the_background_thread_survives_an_unexpected_error():
     class Broken:
+        url = "http://there"
+
         def complete(self, *args):
             raise MemoryError
-    backend = Background(Broken(), [], {"add": answer_format(["1"])})
+    backend = Background(Broken(), [], {"add": answer_format(["1"])}, lambda s: None)
     replies = replies_of(backend, add_questions(3))
     assert [str(reply.rejection) for reply in replies] == ["broken: MemoryError"] * 3
     assert not backend.pending()

@@ -1,11 +1,12 @@
 """A chat-completions server on loopback that answers as a test wants, honest or hostile."""
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from seed.practice.endpoint import MAX_RESPONSE_BYTES
+from seed.practice.http_post import MAX_RESPONSE_BYTES
 
 
 def completion(text: Any, **choice: Any) -> bytes:
@@ -16,7 +17,8 @@ def completion(text: Any, **choice: Any) -> bytes:
 class ChatServer:
     """Answers each request by `answer_fn(handler, request)`; keeps (path, headers, request)."""
 
-    def __init__(self, answer_fn: Callable[[BaseHTTPRequestHandler, dict], None]):
+    def __init__(self, answer_fn: Callable[[BaseHTTPRequestHandler, dict], None],
+                 host: str = "127.0.0.1", port: int = 0):
         requests = self.requests = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -33,9 +35,13 @@ class ChatServer:
 
             def log_message(self, *args):
                 pass
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            daemon_threads = True
+        self.server = Server((host, port), Handler)
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{self.server.server_address[1]}/v1"
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True,
                                        kwargs={"poll_interval": 0.02})
 
@@ -105,7 +111,9 @@ HOSTILE = {
     "a logprob beyond all numbers": Hostile(
         body(completion("4").replace(b"}]", _HUGE_LOGPROB, 1)), NOT_A_COMPLETION, False),
     "deep": Hostile(body(b"[" * 100_000), NOT_A_COMPLETION, False),
-    "cut off": Hostile(body(completion("4", finish_reason="length")), "cut off", False),
+    "a thought without an end": Hostile(body(completion("<think>\nOkay")), "cut off in its thought",
+                                        False),
+    "redirect": Hostile(body(b"", 307), "status 307", False),
     "megabytes": Hostile(body(completion("4" * 8 * MAX_RESPONSE_BYTES)), "too long", False),
     "endless": Hostile(_endless, "too long", False),
     "shorter than announced": Hostile(_shorter_than_announced, "broken: IncompleteRead", True),

@@ -1,5 +1,6 @@
 """Backends of a teacher: scripted by a test, or an endpoint on loopback."""
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from seed.config import load_profile
@@ -18,7 +19,7 @@ class Scripted:
     """A backend whose replies a test gives."""
 
     def __init__(self, reply_fn: Callable[[Request], Reply]):
-        self.reply_fn, self.replies = reply_fn, list[Reply]()
+        self.reply_fn, self.replies, self.faults = reply_fn, list[Reply](), deque[str]()
 
     def submit(self, requests: Sequence[Request]) -> None:
         self.replies += map(self.reply_fn, requests)
