@@ -4,8 +4,8 @@
 # checkout with every clang that is on PATH.
 set -euo pipefail
 root=$(dirname "$(dirname "$(readlink -f "$0")")")
-unset CDPATH PYTHONHOME PYTHONPATH   # the code that runs is the installed one
-export PYTHONSAFEPATH=1 PIP_USER=0 PIP_TARGET='' PIP_PREFIX=''
+unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT   # what runs is the installed code
+export PYTHONSAFEPATH=1 PIP_USER=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tree"

@@ -5,5 +5,5 @@ root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 venv=$root/.venv
 unset CDPATH PYTHONHOME
 export PYTHONSAFEPATH=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-# pip installs into the environment that it belongs to, whatever pip.conf says.
-pip_install() { PYTHONPATH='' PIP_USER=0 PIP_TARGET='' PIP_PREFIX='' "$1" -m pip install --quiet "${@:2}"; }
+# pip installs into the environment that it belongs to, whatever pip.conf and variables say.
+pip_install() { env -u PYTHONPATH -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 "$1" -m pip install --quiet "${@:2}"; }

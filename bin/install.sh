@@ -22,8 +22,12 @@ mend() {
     case $code in 0|3) ;; *) make_venv; lacks=$(missing "$@") || true ;; esac
     [ -n "$lacks" ] || return 0
     echo "installing ${lacks//$'\n'/, }" >&2
+    local folder
+    folder=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    rm -f "$folder/seed-brain.pth"
     pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" && return 0
-    # The scripts name their own code: that seed itself is not installed does not stop them.
+    # A checkout that was moved or copied needs no network: only its new place is told.
+    echo "$root" >"$folder/seed-brain.pth"
     lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)
     [ -z "$lacks" ] || fail "pip has not installed ${lacks//$'\n'/, }, see above: connect to the network and try again"
 }

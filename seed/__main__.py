@@ -1,12 +1,14 @@
 """The command line: python -m seed COMMAND. Each command is a file of seed/commands."""
 import argparse
 import importlib
+import math
 import os
 import sys
 
 from seed import __version__
 from seed.commands import options
-from seed.errors import BAD_INPUT, FAILED, INTERRUPTED
+from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER
+from seed.system_health import address_space_mb
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "generate", "export", "run",
             "samples", "info", "health", "bench")
@@ -41,6 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except (MemoryError, ImportError) as error:
+        limit_mb = address_space_mb()
+        if isinstance(error, ImportError) and limit_mb == math.inf:
+            raise   # a package is missing
+        reason = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+        fix = (f"raise the limit of {limit_mb:.0f} MB (ulimit -v)" if limit_mb < math.inf else
+               "use a smaller model or train.batch_size")
+        print(f"seed: not enough memory ({reason}): end other programs, or {fix}", file=sys.stderr)
+        return RETRY_LATER
     except OSError as error:
         path = error.filename or getattr(args, "run_dir", args.command)
         print(f"seed: cannot use {path}: {error.strerror}; check that it exists, is writable and "

@@ -8,6 +8,7 @@ import errno
 import functools
 import math
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,13 +278,19 @@ def _cgroup_limit_mb(root: Path) -> float:
     if not limits:
         raise OSError(errno.ENOENT, "the memory controller is off", str(top))
     numbers = [math.inf if limit == "max" else int(limit) for limit in limits]
-    return min(math.inf if number >= NO_LIMIT_V1 else number / MB for number in numbers)
+    return min(number / MB if 0 <= number < NO_LIMIT_V1 else math.inf for number in numbers)
 
 
 def _upwards(mount: Path, group: str) -> list[Path]:
     """Folders of a group and its parents. In a container the first may be those of the host."""
     folder = Path(os.path.normpath(mount / group.strip("/")))
     return [path for path in (folder, *folder.parents) if path.is_relative_to(mount)] or [mount]
+
+
+def address_space_mb() -> float:
+    """The limit on this process's address space (ulimit -v); inf if there is none."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit / MB
 
 
 def free_space(folder: Path) -> tuple[Reading, Reading]:

@@ -133,6 +133,7 @@ LIMITS = [
     (V2, {"user/a/memory.max": 0, "user/a/memory.high": 0}, float("inf")),
     ("4:memory:/b\n0::/user/a\n", {"memory/b/memory.limit_in_bytes": 0,
                                    "unified/user/a/memory.max": 50}, 50),   # hybrid
+    (V1, {"memory/memory.limit_in_bytes": -1 / 2 ** 20}, float("inf")),      # as it is written
     ("1:cpu:/a\n", {}, None), ("", {"memory.max": 30}, 30)]
 
 
@@ -142,7 +143,7 @@ def test_the_smallest_limit_of_both_versions_of_cgroups_counts(tmp_path, groups,
     write(tmp_path, "proc/self/cgroup", groups)
     for path, mb in files.items():
         unlimited = UNLIMITED if path.endswith("in_bytes") else "max"
-        write(tmp_path, f"sys/fs/cgroup/{path}", f"{mb * 2 ** 20 if mb else unlimited}\n")
+        write(tmp_path, f"sys/fs/cgroup/{path}", f"{round(mb * 2 ** 20) if mb else unlimited}\n")
     reading = system_health.cgroup_limit_mb(tmp_path)
     assert reading.value == expected_mb and (reading.value is None) == bool(reading.reason)
 

@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seed.errors import ConfigError
+from seed.errors import ConfigError, NotEnoughMemory
 from seed.storage import RunDir
+from seed.system_health import address_space_mb
 
 if TYPE_CHECKING:
     from seed.config import Profile
     from seed.resize import SearchOptions
 
 DEFAULT_PROFILE = "toy"
+MIN_ADDRESS_SPACE_MB = 256
 MAX_THREADS = 64
 DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
@@ -71,7 +73,12 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises ConfigError if a flag's value is out of its range, or a prompt is not text."""
+    """Raises ConfigError if a flag's value is out of its range, or a prompt is not text;
+    NotEnoughMemory if numpy could not even be imported: its BLAS ends the process then."""
+    limit_mb = address_space_mb()
+    if limit_mb < MIN_ADDRESS_SPACE_MB:
+        raise NotEnoughMemory(f"the address space is limited to {limit_mb:.0f} MB: raise it to "
+                              f"{MIN_ADDRESS_SPACE_MB} MB or more (ulimit -v)")
     for name, (low, high) in RANGES.items():
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:

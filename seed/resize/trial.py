@@ -212,10 +212,13 @@ def _ending(code: int, asked_to_stop: bool, last_line: str, run_dir: RunDir) -> 
 
     Raises ConfigError if that says nothing of its size.
     """
+    is_too_large = any(text in last_line for text in OUT_OF_MEMORY_TEXTS)
     if code in (0, RETRY_LATER):
         if asked_to_stop:
             return Ending(Outcome.FINISHED)
         action = last_action(run_dir.metrics)
+        if is_too_large and not action:
+            return Ending(Outcome.OUT_OF_MEMORY, last_line)
         if code == RETRY_LATER and not action:
             return Ending(Outcome.NOT_ENOUGH_MEMORY_NOW, last_line)
         return Ending(Outcome.STOPPED, f"training stopped itself: {action or 'no reason given'}")
@@ -227,6 +230,6 @@ def _ending(code: int, asked_to_stop: bool, last_line: str, run_dir: RunDir) -> 
                                 default=0) for kind in ("step", "skip"))
     if code == FAILED and last_skip > last_step:
         return Ending(Outcome.DIVERGED, last_line)
-    if any(text in last_line for text in OUT_OF_MEMORY_TEXTS):
+    if is_too_large:
         return Ending(Outcome.OUT_OF_MEMORY, last_line)
     raise ConfigError(f"the trial in {run_dir} failed: {last_line or 'it printed no reason'}")

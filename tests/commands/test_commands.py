@@ -200,3 +200,23 @@ def test_health_prints_every_reading_and_the_verdict(seed):
     assert facts["rss_mb"]["value"] > 5
     for name in [*system_health.read(Path(".")).readings(), "throttled"]:
         assert f"\n{name} " in text
+
+
+def test_too_little_address_space_for_numpy_is_one_line_and_may_pass():
+    done = subprocess.run(["bash", "-c", 'ulimit -v 200000; exec "$@"', "_", sys.executable, "-m",
+                           "seed", "train", "--steps=1"], capture_output=True, text=True)
+    assert done.returncode == errors.RETRY_LATER and "ulimit -v" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error, limit_mb, text", [
+    (MemoryError(), float("inf"), "not enough memory (MemoryError): end other programs, or use"),
+    (MemoryError("Unable to\nallocate"), 300.0, "Unable to allocate): end other programs"),
+    (ImportError("failed to map"), 300.0, "(ImportError: failed to map)")])
+def test_failed_allocations_may_pass(seed, monkeypatch, error, limit_mb, text):
+    def fail(*arguments):
+        raise error
+    monkeypatch.setattr("seed.__main__.address_space_mb", lambda: limit_mb)
+    monkeypatch.setattr("seed.commands.health_command.run", fail)
+    code, _, lines = seed("health")
+    assert code == errors.RETRY_LATER and text in lines[0] and len(lines) == 1
