@@ -31,7 +31,7 @@ MAX_FILE_BYTES = 2 ** 31            # of a flatbuffer
 MAX_TIMED_STEPS = 10_000            # that latency_us looks back on
 MAX_THREADS = 64
 MAX_COUNT = 2 ** 63 - 1             # of a seed and of bytes
-MIN_TEMPERATURE = 1e-30             # above 0; logits divided by less are not finite
+MIN_TEMPERATURE = 1e-30             # less is 0: logits divided by it would not be finite
 GENERATE = 5                        # Stream.GENERATE of seed/rng.py: the trainer draws the same
 
 
@@ -56,9 +56,8 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _temperature(value: Any) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not (
-            value == 0 or MIN_TEMPERATURE <= value < math.inf):
-        raise BrainError(f"temperature is {value!r:.60}: use 0, or {MIN_TEMPERATURE:g} and more")
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < math.inf:
+        raise BrainError(f"temperature is {value!r:.60}: use a number from 0 on")
     return float(value)
 
 
@@ -162,7 +161,7 @@ def _name(path: Any) -> str:
 
 def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
     """The likeliest byte at temperature 0, else one drawn from the softmax of (v,) logits."""
-    if temperature == 0:
+    if temperature < MIN_TEMPERATURE:
         return int(logits.argmax())
     p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
     return int(rng.choice(p.size, p=p / p.sum()))

@@ -15,7 +15,8 @@ import pytest
 from tests.soak.same_bits import weights_sha256
 from tests.support.checkout import ROOT
 from tests.support.namespace import needs_mounts, with_mounts
-from tests.support.tiny_run import rows, start_tiny, tiny_command, wait_for_step
+from tests.support.tiny_run import (rows, start_tiny, tiny_command, wait_and_read_stderr,
+                                    wait_for_step)
 
 pytestmark = pytest.mark.long
 
@@ -54,7 +55,8 @@ def test_as_the_first_process_of_a_container_a_stop_saves(tmp_path):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     began = time.monotonic()
     os.kill(int(children[0]), signal.SIGTERM)
-    assert process.wait(timeout=60) == 0 and time.monotonic() - began < 10
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and time.monotonic() - began < 10, errors
     assert rows(tmp_path / "run", "save")[-1]["step"] == rows(tmp_path / "run", "step")[-1]["step"]
 
 
@@ -209,4 +211,5 @@ def test_a_clock_of_another_zone_and_a_foreign_locale(tmp_path, plain):
     process = start_tiny(tmp_path / "run", env={
         **os.environ, "TZ": "Nowhere/At_all", "LC_ALL": "xx_YY.ISO-8859-15", "COLUMNS": "1",
         "TERM": "", "PYTHONPATH": str(ROOT)})
-    assert process.wait(timeout=300) == 0 and weights_sha256(tmp_path / "run") == plain
+    errors = wait_and_read_stderr(process)
+    assert process.returncode == 0 and weights_sha256(tmp_path / "run") == plain, errors

@@ -1,0 +1,114 @@
+"""Exported files that others have described, and a Brain that threads share."""
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from seed.runtime import Brain, BrainError, describe
+from tests.support import brains
+from tests.support.brains import exported
+from tests.support.descriptions import described
+from tests.support.small_run import seed
+from tests.support.tflite import SMALL
+
+pytestmark = pytest.mark.long
+
+VALUES = [None, True, False, -1, 0, 1, 10 ** 30, 0.5, "", "x", [], [1], {}, {"end": 1}, [[]],
+          "absent"]
+PROMPTS = ["12+30=", "abc>", "who are you?", "a"]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["variables", "explicit"])
+def path(request, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("brain")
+    brain = brains.trained(brains.untrained(folder, "toy", *SMALL))
+    return exported(brain, folder / "brain.tflite", explicit_state=request.param, prefill=4)
+
+
+def opens_or_is_refused(path: Path, data: bytes) -> bool:
+    path.write_bytes(data)
+    try:
+        Brain(path).generate("1+1=", 2)
+    except BrainError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500
+        return False
+    return True
+
+
+@pytest.mark.parametrize("change", [
+    {"runtimes": "absent"}, {"prefill": "absent"}, {"vocabulary": "absent"},
+    {"vocabulary": {"end": 254, "pad": -1}}, {"states": [1]}, {"explicit_state": "absent"},
+    " no JSON", "[" * 900, {"runtimes": {}}, {"runtimes": ["ai-edge-litert"]}], ids=str)
+def test_a_resealed_file_with_a_wrong_description(path, tmp_path, change):
+    """Attack 20: resealed, no runtimes, prefill, vocabulary, pad -1, list, no JSON."""
+    assert not opens_or_is_refused(tmp_path / "f.tflite", described(path.read_bytes(), change))
+
+
+def test_random_descriptions_are_refused_or_run(path, tmp_path):
+    """Own: 600 resealed files, each with values of a wrong kind anywhere in the description."""
+    rng, data, count = random.Random(0), path.read_bytes(), 0
+    keys = sorted(set(describe(data, "f")) - {"blake2b", "made_by", "profile"})
+    for _ in range(600):
+        change = {key: rng.choice(VALUES) for key in rng.sample(keys, rng.randint(1, 3))}
+        count += opens_or_is_refused(tmp_path / "f.tflite", described(data, change))
+    assert 0 < count < 600   # some keys are for people alone
+
+
+def test_six_threads_that_share_a_brain(path):
+    """Report 43: 360 answers of one Brain in six threads."""
+    brain = Brain(path)
+    expected = {prompt: brain.generate(prompt, 30) for prompt in PROMPTS}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda i: brain.generate(PROMPTS[i % 4], 30), range(360)))
+    assert answers == [expected[PROMPTS[i % 4]] for i in range(360)]
+
+
+def test_threads_that_step_one_brain_get_an_error_that_names_the_fix(path):
+    """Report 43: steps of one Brain in six threads."""
+    brain, errors = Brain(path), []
+
+    def step(i: int) -> None:
+        try:
+            assert brain.step(i % 256).shape == (256,)
+        except BrainError as error:
+            errors.append(str(error))
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(step, range(3000)))
+    assert set(errors) <= {"another thread is using this Brain: make one Brain for each thread"}
+
+
+def test_a_brain_for_each_thread(path):
+    """Own: the fix that the error names."""
+    expected = Brain(path).generate(PROMPTS[0], 30)
+    with ThreadPoolExecutor(6) as pool:
+        answers = set(pool.map(lambda _: Brain(path).generate(PROMPTS[0], 30), range(60)))
+    assert answers == {expected}
+
+
+def test_a_brain_handed_from_thread_to_thread(path):
+    """Own: asyncio.to_thread gives each step to another thread, one after the other."""
+    brain, alone = Brain(path), Brain(path)
+    for byte in b"12+30=":
+        with ThreadPoolExecutor(1) as pool:
+            handed = pool.submit(brain.step, byte).result()
+        assert (handed == alone.step(byte)).all()
+
+
+def test_a_generator_that_is_left_half_way_locks_nothing(path):
+    """Own: another thread uses it after `break` in a loop over generate_bytes."""
+    brain = Brain(path)
+    iterator = brain.generate_bytes(b"12+30=", 100)
+    next(iterator)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(brain.generate, "abc>", 5).result(timeout=60) is not None
+
+
+def test_the_command_refuses_what_the_class_refuses(path):
+    """Own: python -m seed run with wrong options: one line and 2."""
+    for options in (["--temperature=nan"], ["--temperature=-1"], ["--max-bytes=0"], ["--seed=-1"]):
+        done = seed("run", str(path), "--prompt=1+1=", *options)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    done = seed("run", str(path), "--prompt=1+1=", "--json", "--temperature=1e-320")
+    assert done.returncode == 0 and json.loads(done.stdout), done.stderr
