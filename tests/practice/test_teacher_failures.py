@@ -41,7 +41,7 @@ def test_a_probe_waits_for_a_server_that_is_late(tmp_path):
 
 
 def test_a_refusal_names_the_most_frequent_reasons_first(tmp_path):
-    rejections = iter([Rejection.CUT_OFF] * 12 + [Rejection.LINES] * 5)
+    rejections = iter([Rejection.LINES] * 5 + [Rejection.CUT_OFF] * 12)
     lines = []
 
     def reply(question):
