@@ -9,6 +9,7 @@ from seed import __version__
 from seed.commands import options
 from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER
 from seed.system_health import address_space_mb
+from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "generate", "export", "run",
             "samples", "info", "health", "bench")
@@ -54,14 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         return RETRY_LATER
     except OSError as error:
         path = error.filename or getattr(args, "run_dir", args.command)
-        print(f"seed: cannot use {path}: {error.strerror}; check that it exists, is writable and "
-              "has free space", file=sys.stderr)
+        print(one_line(f"seed: cannot use {path}: {error.strerror}; check that it exists, is "
+                       f"writable and has free space"), file=sys.stderr)
         return BAD_INPUT
     except Exception as error:
         code = getattr(error, "exit_code", None)   # of a SeedError, or of runtime.BrainError
         if code is None:
             raise
-        print(f"seed: {error}", file=sys.stderr)
+        print(one_line(f"seed: {error}"), file=sys.stderr)
         return code
 
 

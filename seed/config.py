@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from seed.errors import ConfigError
+from seed.regular_file import read_bytes
+from seed.terminal_text import is_text
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
@@ -224,13 +226,15 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
     if is_dataclass(kind) or get_origin(kind) is dict:
         _require(isinstance(value, dict), name, value, "a table")
         return _build(kind, value, f"{name}.") if is_dataclass(kind) else {
-            key: _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
+            _text(name, key): _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
             for key, item in value.items()}
     words, kind = get_args(kind), str if get_origin(kind) is Literal else kind
     if kind is float and type(value) is int:
         value = float(value)
     _require(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
              name, value, NOUNS[kind])
+    if kind is str:
+        _text(name, value)
     if words:
         _require(value in words, name, value,
                  f"{' or '.join(map(repr, words))}{nearest(value, words)}")
@@ -240,6 +244,12 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
         _require(value == closest, name, value, f"{valid}; nearest is {closest}")
         _check_multiple(name, value, limits["multiple_of"])
     return value
+
+
+def _text(name: str, text: str) -> str:
+    """The text; only the name of a file may have bytes that are no UTF-8."""
+    _require(is_text(text, name == "name" or name.startswith("identity")), name, text, "text")
+    return text
 
 
 def _check_multiple(name: str, value: float, unit: int) -> None:
@@ -252,7 +262,7 @@ def _check_multiple(name: str, value: float, unit: int) -> None:
 
 def _require(holds: object, name: str, value: object, use: str) -> None:
     if not holds:
-        raise ConfigError(f"{name} is {value!r}: use {use}")
+        raise ConfigError(f"{name} is {repr(value):.200}: use {use}")
 
 
 def nearest(key: str, valid: Iterable[str]) -> str:
@@ -314,12 +324,15 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     is_path = name.endswith(".toml") or os.sep in name
     path = Path(name) if is_path else profiles_dir() / f"{name}.toml"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        contents = read_bytes(path) if isinstance(path, Path) else path.read_bytes()
+        data = tomllib.loads(contents.decode("utf-8"))
     except FileNotFoundError:
         shipped = shipped_profiles()
         raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
                           f".toml file{nearest(name, shipped)}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"profile {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
     base = tomllib.loads((profiles_dir() / BASE).read_text(encoding="utf-8"))
     curriculum = data.get("curriculum", {})
@@ -331,13 +344,18 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
 
 def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> Profile:
     """The profile of a table of tables, with `a.b=value` overrides and more tasks."""
+    return from_dict(applied(data, overrides, tasks))
+
+
+def applied(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> dict:
+    """A table of tables, changed in place by `a.b=value` overrides and more tasks."""
     for override in overrides:
         key, sep, text = override.partition("=")
         if not sep or not all(key.split(".")):
             raise ConfigError(f"--set {override!r}: use table.key=value, such as train.lr=0.002")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text   # a bare string
         _put(data, key.split("."), value)
     for task in tasks:
@@ -347,7 +365,7 @@ def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) 
         except ValueError:
             raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
         _put(data, ["curriculum", "tasks", name], weight)
-    return from_dict(data)
+    return data
 
 
 def _put(data: dict, keys: Sequence[str], value: object) -> None:

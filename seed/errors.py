@@ -33,6 +33,19 @@ class CheckpointError(SeedError, ValueError):
     """A checkpoint cannot be used."""
 
 
+class CheckpointMissing(CheckpointError):
+    """There is no file of that name."""
+
+
+class InUse(SeedError, RuntimeError):
+    """Another process has the run directory; the same command may succeed later."""
+    exit_code = RETRY_LATER
+
+
+class RunDirLost(SeedError, RuntimeError):
+    """The run directory is no longer this process's own, or no longer where it was."""
+
+
 class ParameterError(SeedError, ValueError):
     """A named parameter is missing, unexpected, misshaped or mistyped."""
 

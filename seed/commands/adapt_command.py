@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="in less memory: trains norms, gates and the embedding, no matrices")
     parser.add_argument("--undo", action="store_true",
                         help="restore the brain from before the last adaptation")
+    options.add_tasks(parser)
     options.add_brain(parser)
 
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--data is missing: name a file of recorded examples")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                          share=args.share, minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
-                         light=args.light)
+                         light=args.light, tasks=options.named_tasks(args))
     if result.train is None:
         return outcome.show(args, {"ended": "already"}, "this adaptation is in place already: undo "
                             "it, or change its options or data")

@@ -9,6 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     parser.add_argument("--items", type=int, metavar="N",
                         help="items per task and level (default: the profile's holdout_items)")
+    options.add_tasks(parser)
     options.add_brain(parser)
 
 
@@ -16,7 +17,14 @@ def run(args: argparse.Namespace) -> int:
     from seed.evaluation import evaluate_brain
     from seed.evaluation.brain_report import text_summary
     from seed.evaluation.html_report import page
-    results = evaluate_brain(args.run_dir, args.threads, args.items, options.log)
+    from seed.storage import atomic_file
+    from seed.storage.output_file import check_output
     if args.html:
-        args.html.write_text(page(results), encoding="utf-8")
-    return outcome.show(args, results, text_summary(results))
+        check_output("--html", args.html, "an HTML file",
+                     lambda head: head.lower().startswith(b"<!doctype html"))
+    results = evaluate_brain(args.run_dir, args.threads, args.items, options.log,
+                             options.named_tasks(args))
+    code = outcome.show(args, results, text_summary(results))
+    if args.html:   # last: the results are printed even if it cannot be written
+        atomic_file.write(args.html, page(results).encode("utf-8", "backslashreplace"))
+    return code

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefill", type=int, default=0, metavar="T",
                         help="add a signature that reads T bytes per call")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file")
+    options.add_tasks(parser)
     options.add_brain(parser)
 
 
@@ -27,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from seed.export.verify import table
     file = build(
         args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
-        args.out, args.threads, verified=not args.no_verify, log=options.log)
+        args.out, args.threads, verified=not args.no_verify, log=options.log,
+        tasks=options.named_tasks(args))
     facts = {"size": file.size, "verified": bool(file.report)}
     if file.report is None:
         return outcome.show(args, facts, f"{file.path}: {file.size:,} bytes, not verified")

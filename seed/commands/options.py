@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.storage import RunDir
 from seed.system_health import address_space_mb
+from seed.terminal_text import one_line
 
 if TYPE_CHECKING:
     from seed.config import Profile
@@ -42,10 +43,17 @@ def add_profile(parser: argparse.ArgumentParser, default: str | None = None) -> 
                         + (default or "that of the run directory's brain, or toy") + ")")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value",
                         dest="overrides", help="override one key of the profile")
-    parser.add_argument("--task", action="append", default=[], metavar="NAME[=WEIGHT]",
-                        dest="tasks",
-                        help="add a task: path.py:ClassName, items.jsonl or notes.txt")
+    add_tasks(parser, "NAME[=WEIGHT]",
+              "add a task: path.py:ClassName, items.jsonl or notes.txt; or let one that the brain "
+              "names be used again")
     parser.add_argument("--seed", type=int, help="train.seed")
+
+
+def add_tasks(parser: argparse.ArgumentParser, metavar: str = "NAME",
+              text: str = "lets a user task of the brain, which is a file, be run or read; without "
+                          "this it is left out") -> None:
+    parser.add_argument("--task", action="append", default=[], metavar=metavar, dest="tasks",
+                        help=text)
 
 
 def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str) -> None:
@@ -90,17 +98,28 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError("--prompt is not UTF-8: give text")
 
 
-def profile_from(args: argparse.Namespace) -> "Profile":
+def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profile":
     """The named profile; without a name, that of the run directory's brain or the default.
 
-    Raises ConfigError.
+    User tasks and a teacher that only the brain names are left out. Raises ConfigError; if
+    `must_resume`, also for them, because they are part of what is resumed.
     """
-    from seed.config import load_profile, overridden
+    from seed.config import applied, load_profile, overridden
     overrides, profile_name = overrides_from(args), args.profile
     newest = args.run_dir.load_newest(log) if not profile_name and "run_dir" in args else None
     if newest:
-        return overridden(newest.meta["profile"], overrides, args.tasks)
+        from seed.curriculum.consent import check_named, leave_out_unnamed
+        profile = overridden(newest.meta["profile"], overrides, args.tasks)
+        named = applied({}, overrides, args.tasks)
+        return (check_named(profile, named) if must_resume
+                else leave_out_unnamed(profile, named, log))
     return load_profile(profile_name or DEFAULT_PROFILE, overrides, args.tasks)
+
+
+def named_tasks(args: argparse.Namespace) -> list[str]:
+    """The names in --task, without weights. Raises ConfigError."""
+    from seed.config import applied
+    return list(applied({}, [], args.tasks).get("curriculum", {}).get("tasks", {}))
 
 
 def overrides_from(args: argparse.Namespace) -> list[str]:
@@ -127,4 +146,4 @@ def search_from(args: argparse.Namespace) -> "SearchOptions":
 def log(line: str) -> None:
     """A line for the person, not part of the output."""
     with contextlib.suppress(OSError):   # stderr may be a file on a full disk
-        print(line, file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)

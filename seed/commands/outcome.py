@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
 from seed.errors import RETRY_LATER, StopReason
+from seed.terminal_text import escaped
 
 if TYPE_CHECKING:
     from seed.training.pipeline import TrainResult
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def show(args: argparse.Namespace, facts: Any, text: str) -> int:
     """Prints the facts if --json is given, else the text. Returns 0."""
-    print(json.dumps(facts, default=lambda score: score.to_dict()) if args.json else text)
+    print(json.dumps(facts, default=lambda score: score.to_dict()) if args.json else escaped(text))
     return 0
 
 

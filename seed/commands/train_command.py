@@ -31,12 +31,14 @@ def run(args: argparse.Namespace) -> int:
     if args.grow:
         return _run_growing(args, signals)
     from seed.training.pipeline import train
-    profile = options.profile_from(args)
+    profile = options.profile_from(args, must_resume=True)
     return outcome.report(args, train(profile, args.run_dir, args.threads, options.log, signals))
 
 
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:
     from seed.config import load_profile, overridden
+    from seed.curriculum.consent import check_named
+    from seed.curriculum.user_tasks import is_user_task
     from seed.resize import train_growing
     overrides = options.overrides_from(args)
     if args.minutes is None:
@@ -48,12 +50,14 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
         if not signals.stop.is_set():
             sys.stdout.flush()
             os.execv(sys.executable, seed_command(*arguments))
+    named = load_profile(args.profile or options.DEFAULT_PROFILE, overrides, args.tasks)
     result = train_growing(
-        load_profile(args.profile or options.DEFAULT_PROFILE, overrides, args.tasks),
-        args.run_dir, args.threads, options.search_from(args), args.tokens_per_param, options.log,
-        signals, reopen_fn=lambda profile: overridden(profile, overrides, args.tasks),
+        named, args.run_dir, args.threads, options.search_from(args), args.tokens_per_param,
+        options.log, signals, reopen_fn=lambda stored: check_named(
+            overridden(stored, overrides, args.tasks), named.to_dict()),
         restart_fn=lambda: restart(*sys.argv[1:]))
     if result.finished:
         restart("eval", f"--run-dir={args.run_dir}", f"--threads={args.threads}",
-                f"--html={args.run_dir.report}", *(["--json"] if args.json else []))
+                f"--html={args.run_dir.report}", *(["--json"] if args.json else []),
+                *(f"--task={task}" for task in named.curriculum.tasks if is_user_task(task)))
     return outcome.report(args, result)

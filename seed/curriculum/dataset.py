@@ -181,6 +181,12 @@ class Dataset:
             self.tasks[name], range(self.tasks[name].levels.stop, highest + 1), n_per_level,
             Stream.EXTRAPOLATION)]
 
+    def within_levels(self, highest_levels: Mapping[str, int]) -> dict[str, int]:
+        """Of the tasks of this dataset, each at most at the highest level that it can ask."""
+        return {name: min(highest, len(self.tasks[name].levels) + int(self.tasks[name].extrapolates)
+                          ) if name in TASKS else highest
+                for name, highest in highest_levels.items() if name in self.tasks}
+
     def _held_out(self, task: Task, levels: Iterable[int], n_per_level: int,
                   purpose: Stream) -> list[Item]:
         """Distinct items of one task. Where answers are few, each occurs equally often: no constant

@@ -1,11 +1,12 @@
 """All that is measured and recorded of a brain, for `seed eval` and the HTML report."""
-import json
+from collections.abc import Collection
 from typing import Any
 
 from seed.errors import ConfigError
 from seed.evaluation import reliability
 from seed.evaluation.exact_match import Score, table
 from seed.evaluation.trained_brain import TrainedBrain
+from seed.regular_file import read_json
 from seed.storage import RunDir, metrics
 from seed.storage.run_dir import Log
 
@@ -19,19 +20,23 @@ LADDER_FIELDS = {"size": str, "fault": str, "peak_mb": float, "predicted_mb": fl
 
 
 def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None,
-                   log: Log = print) -> dict[str, Any]:
+                   log: Log = print, tasks: Collection[str] = ()) -> dict[str, Any]:
     """Measures the newest brain of a run directory; returns plain data for JSON.
 
     `n_items` per task and level; by default the profile's holdout_items. `history` is rows of the
-    run's metrics, `size_search` the sizes tried by `seed scale`. Raises ConfigError if there is no
-    brain, CheckpointError if it cannot be used.
+    run's metrics, `size_search` the sizes tried by `seed scale`. `tasks`: user tasks that may be
+    used. Raises ConfigError if there is no brain, CheckpointError if it cannot be used.
     """
     if n_items is not None and not 1 <= n_items <= MAX_ITEMS:
         raise ConfigError(f"--items is {n_items}: use 1 to {MAX_ITEMS}")
-    brain = TrainedBrain.load(run_dir, threads, log)
+    brain = TrainedBrain.load(run_dir, threads, log, tasks)
     dataset, t = brain.dataset, brain.profile.train.seq_len
+    if not dataset.tasks:
+        raise ConfigError("the brain knows user tasks alone: name one of them with --task")
     n = n_items or brain.profile.curriculum.holdout_items
-    holdout, played = dataset.holdout(n), brain.profile.selfplay.tasks
+    holdout, played = dataset.holdout(n), dataset.within_levels(brain.profile.selfplay.tasks)
+    history = {"loss": metrics.loss_curve(run_dir.metrics),
+               **{kind: metrics.read(run_dir.metrics, kind) for kind in METRICS_KINDS}}
     # Self-play trains longer items of its tasks: for them those are no extrapolation.
     splits = {"holdout": holdout, "selfplay": dataset.beyond(played, n),
               "extrapolation": dataset.extrapolation(n, played)}
@@ -42,15 +47,14 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
                                                min(n, MAX_CONSISTENCY_QUESTIONS)),
         "calibration": reliability.calibration(holdout, brain.forward, t),
         "stability": reliability.stability(brain.decoder, FREE_RUN_BYTES),
-        "history": {"loss": metrics.loss_curve(run_dir.metrics),
-                    **{kind: metrics.read(run_dir.metrics, kind) for kind in METRICS_KINDS}},
+        "history": history,
         "size_search": read_ladder(run_dir)}
 
 
 def read_ladder(run_dir: RunDir) -> list[dict[str, Any]]:
     """The sizes that `seed scale` has tried, as it describes them; none if it has not."""
     try:
-        rows = json.loads(run_dir.ladder.read_text(encoding="utf-8"))
+        rows = read_json(run_dir.ladder)
         valid = all(isinstance(row[key], kind) or key == "tokens_s" and row[key] is None
                     for row in rows for key, kind in LADDER_FIELDS.items())
     except (OSError, ValueError, TypeError, KeyError):

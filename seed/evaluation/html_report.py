@@ -17,6 +17,7 @@ BAR, GAP, LEFT, WIDTH = 14, 6, 150, 520   # pixels of bar plots
 SIDE, LEGEND = 260, 240                   # pixels of a square plot, and of a legend beside it
 BLACK, BLUE, RED = "#222", "#4a7fb5", "#b23a48"
 COLOURS = ("#1b6ca8", "#2a9d8f", "#c77d0a", "#b23a48", "#6a4c93", "#444")
+MAX_GROWTHS = 100
 DIAGONAL = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#bbb"/>'
 
 
@@ -65,7 +66,7 @@ def plot(lines: str, legend: Sequence[tuple[str, str]] = ()) -> str:
 
 def curves(named_points: Sequence[tuple[str, list[tuple[int, float]]]]) -> str:
     """Fractions against steps: a curve for each name."""
-    last_step = max(step for _, points in named_points for step, _ in points)
+    last_step = max(1, *(step for _, points in named_points for step, _ in points))
     lines, legend = "", [(f"up to step {last_step}", BLACK)]
     for i, (name, points) in enumerate(named_points):
         colour = COLOURS[i % len(COLOURS)]
@@ -109,10 +110,10 @@ def teacher_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def loss_plot(losses: Sequence[tuple[int, float]], growth: Sequence[dict[str, Any]]) -> str:
     """Mean loss against steps; a mark and the new parameter count where the brain grew."""
-    last_step = losses[-1][0]
-    lines = line(losses, last_step, 1.05 * max(loss for _, loss in losses))
+    last_step = max(1, *(step for step, _ in losses))
+    lines = line(losses, last_step, 1.05 * max(1e-9, *(loss for _, loss in losses)))
     legend = [(f"up to step {last_step}", BLACK)]
-    for row in growth:
+    for row in growth[-MAX_GROWTHS:]:
         x = f"{SIDE * row['step'] / last_step:.1f}"
         lines += f'<line x1="{x}" x2="{x}" y1="0" y2="{SIDE}" stroke="{RED}"/>'
         legend.append((f"step {row['step']}: {row['parameters'][1]:,} parameters", BLACK))
@@ -122,7 +123,7 @@ def loss_plot(losses: Sequence[tuple[int, float]], growth: Sequence[dict[str, An
 def size_search_plot(rows: Sequence[dict[str, Any]]) -> str:
     """Memory of each size tried, blue if stable; the tick is what the others predicted."""
     width, content = WIDTH // 2, ""
-    scale = width / max(max(row["peak_mb"], row["predicted_mb"]) for row in rows)
+    scale = width / max(1e-9, *(max(row["peak_mb"], row["predicted_mb"]) for row in rows))
     for i, row in enumerate(rows):
         rate = f'{row["tokens_s"]:,.0f} tokens/s' if row["tokens_s"] else "speed unknown"
         content += bar(i, row["size"], scale * row["peak_mb"], scale * row["predicted_mb"], width,

@@ -1,12 +1,13 @@
 """A checkpoint's brain, ready to run. Importing it does not import tinygrad: using a brain does."""
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seed.config import Profile, from_dict
+from seed.config import ModelConfig, Profile, from_dict
+from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END, decode, encode
@@ -25,6 +26,26 @@ if TYPE_CHECKING:
 ROLLOUT_ROWS = 48   # prompts that are answered at once
 
 
+def stored_params(config: ModelConfig, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The named weights of a model, which a checkpoint claims to have. Nothing is allocated.
+
+    Raises CheckpointError if one is missing, misshaped, of another type or not finite.
+    """
+    params = {}
+    for block in blocks(config):
+        for array in block.arrays:
+            key = block.key(array)
+            tensor = tensors.get(key)
+            if tensor is None or tensor.shape != array.shape or tensor.dtype != np.float32:
+                raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: train on, "
+                                      f"or use another --run-dir")
+            if not np.isfinite(tensor).all():
+                raise CheckpointError(f"the checkpoint's {key} is not finite: use another "
+                                      f"--run-dir")
+            params[key] = tensor
+    return params
+
+
 @dataclass(frozen=True)
 class TrainedBrain:
     """A profile and weights; the properties below are made when they are first used."""
@@ -33,24 +54,20 @@ class TrainedBrain:
     params: dict[str, np.ndarray]   # named float32 arrays
     threads: int = 1
     sha256: str = ""                # of the checkpoint file
+    tasks: Collection[str] = ()     # user tasks that it may run or read: the user has named them
+    log: Log = print
 
     @classmethod
-    def load(cls, run_dir: RunDir, threads: int = 1, log: Log = print) -> "TrainedBrain":
+    def load(cls, run_dir: RunDir, threads: int = 1, log: Log = print,
+             tasks: Collection[str] = ()) -> "TrainedBrain":
         """A run directory's newest. Raises ConfigError if it has none, else as `of`."""
-        return cls.of(run_dir.load_brain(log), threads)
+        return replace(cls.of(run_dir.load_brain(log), threads), tasks=tasks, log=log)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, threads: int = 1) -> "TrainedBrain":
-        """The brain of a checkpoint. Raises CheckpointError if it lacks a weight."""
-        profile, params = from_dict(checkpoint.meta["profile"]), {}
-        for block in blocks(profile.model):
-            for array in block.arrays:
-                key = block.key(array)
-                tensor = checkpoint.tensors.get(key)
-                if tensor is None or tensor.shape != array.shape:
-                    raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: train "
-                                          f"on, or use another --run-dir")
-                params[key] = tensor
+        """The brain of a checkpoint. Raises CheckpointError as `stored_params`."""
+        profile = from_dict(checkpoint.meta["profile"])
+        params = stored_params(profile.model, checkpoint.tensors)
         return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256)
 
     @cached_property
@@ -89,7 +106,8 @@ class TrainedBrain:
 
     @cached_property
     def dataset(self) -> Dataset:
-        profile = self.profile
+        """Of the tasks that may be used; logs which are left out."""
+        profile = without_unnamed_tasks(self.profile, self.tasks, self.log)
         return Dataset(profile.curriculum, profile.identity, profile.train.seed)
 
     def holdout(self) -> list[Item]:

@@ -8,13 +8,14 @@ which checkpoint it was made, its states, vocabulary, oldest runtimes and scores
 import dataclasses
 import json
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import seed
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
-from seed.errors import ConfigError, ExportError
+from seed.errors import ExportError
 from seed.evaluation import TrainedBrain
 from seed.export.graph import Options, build_model, initial_value, state_shapes
 from seed.export.operations import LITERT
@@ -22,6 +23,7 @@ from seed.export.reference import Reference
 from seed.export.verify import Report, rejection_reason, same_logits, verify
 from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, seal
 from seed.storage import RunDir, atomic_file
+from seed.storage.output_file import check_output
 from seed.storage.run_dir import Log
 
 METADATA = "seed"
@@ -67,16 +69,18 @@ class ExportedFile:
 
 
 def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None,
-          threads: int = 1, verified: bool = True, log: Log = print) -> ExportedFile:
+          threads: int = 1, verified: bool = True, log: Log = print,
+          tasks: Collection[str] = ()) -> ExportedFile:
     """Writes the newest brain of a run directory as a TFLite file, `out` or brain.tflite in it.
 
     If `verified`, the file first runs beside the numpy reference and the trainer, and its holdout
-    scores become part of it. Raises ExportError if it differs from either, ConfigError if there is
-    no brain or `out` cannot be used, CheckpointError; nothing is written then.
+    scores become part of it; `tasks` are user tasks that may be used for them. Raises ExportError
+    if it differs from either, ConfigError if there is no brain or `out` cannot be used,
+    CheckpointError; nothing is written then.
     """
     path = out or run_dir.exported_brain
-    trained = TrainedBrain.load(run_dir, threads, log)
-    _check_out(path)
+    trained = TrainedBrain.load(run_dir, threads, log, tasks)
+    check_output("--out", path, "a TFLite file", lambda head: head[4:8] == MAGIC)
     file, report = BrainFile(trained, options), None
     if verified:
         brain, items = _open(file.tobytes(holdout=[])), trained.holdout()
@@ -94,19 +98,6 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
         data = file.tobytes()
     atomic_file.write(path, data)
     return ExportedFile(path, len(data), report)
-
-
-def _check_out(path: Path) -> None:
-    """Raises ConfigError if a file cannot be written there, or another kind of file is there."""
-    if not path.parent.is_dir():
-        raise ConfigError(f"--out {path}: {path.parent} is not a directory: create it first")
-    if path.exists() and not (path.is_file() and _is_tflite(path)):
-        raise ConfigError(f"--out {path} exists and is not a TFLite file: use another name")
-
-
-def _is_tflite(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(8)[4:] == MAGIC
 
 
 def _open(data: bytes) -> Brain:

@@ -5,6 +5,8 @@ child repeats the batches in turn, between batches of its own curriculum.
 """
 import hashlib
 import json
+import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,12 +18,15 @@ from safetensors import SafetensorError
 from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Dataset, SoftTargetBatch
 from seed.curriculum.state import CurriculumState
+from seed.curriculum.vocab import VOCAB_SIZE
 from seed.evaluation import TrainedBrain
 from seed.evaluation.forward_pass import CapturedForward
+from seed.regular_file import parse_json, reader
 from seed.storage import atomic_file
 from seed.storage.run_dir import Log, RunDir
 
 DTYPES = {"tokens": np.uint8, "targets": np.int16, "topk_ids": np.int16, "topk_probs": np.float32}
+MAX_HEADER_BYTES = 2 ** 20
 N_LOG_LINES = 10   # of the parent's progress
 
 
@@ -53,7 +58,7 @@ def prepare(profile: Profile, run_dir: RunDir, threads: int, log: Log,
     recipe = json.dumps({"distill": settings, "rows": _batch_shape(profile),
                          "curriculum": asdict(profile.curriculum), "seed": profile.train.seed,
                          "identity": profile.identity}, sort_keys=True)
-    arrays = _read(run_dir.soft_targets, recipe)
+    arrays = _read(run_dir.soft_targets, profile, recipe)
     if arrays is None:
         parent = TrainedBrain.of(RunDir(Path(profile.distill.parent)).load_brain(log), threads)
         arrays = _make(parent, profile, log, should_stop_fn)
@@ -82,9 +87,7 @@ def _make(parent: TrainedBrain, profile: Profile, log: Log,
           should_stop_fn: Callable[[], bool]) -> dict[str, np.ndarray] | None:
     """Arrays (n, b, t) and (n, b, t, k); topk_ids are -1 outside the loss mask."""
     (rows, seq_len), distill = _batch_shape(profile), profile.distill
-    n, shape = distill.batches, (distill.batches, rows, seq_len)
-    shapes = {"tokens": shape, "targets": shape, "topk_ids": (*shape, distill.top_k),
-              "topk_probs": (*shape, distill.top_k)}
+    n, shapes = distill.batches, _shapes(profile)
     arrays = {name: np.zeros(shapes[name], dtype) for name, dtype in DTYPES.items()}
     dataset = Dataset(replace(profile.curriculum, eval_every_steps=0), profile.identity,
                       profile.train.seed)
@@ -103,15 +106,45 @@ def _make(parent: TrainedBrain, profile: Profile, log: Log,
     return arrays
 
 
-def _read(path: Path, recipe: str) -> dict[str, np.ndarray] | None:
-    """The arrays of an undamaged file that was made by this recipe; None for any other."""
+def _shapes(profile: Profile) -> dict[str, tuple[int, ...]]:
+    (rows, seq_len), distill = _batch_shape(profile), profile.distill
+    shape = (distill.batches, rows, seq_len)
+    return {"tokens": shape, "targets": shape, "topk_ids": (*shape, distill.top_k),
+            "topk_probs": (*shape, distill.top_k)}
+
+
+def _read(path: Path, profile: Profile, recipe: str) -> dict[str, np.ndarray] | None:
+    """The arrays of an undamaged file that was made by this recipe; None for any other.
+
+    All is checked that the kernels rely on: a digest that anybody can compute is no proof.
+    """
+    shapes = _shapes(profile)
+    n_bytes = sum(math.prod(shapes[name]) * np.dtype(kind).itemsize
+                  for name, kind in DTYPES.items())
     try:
-        data = path.read_bytes()
-        head = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        arrays = safetensors.numpy.load(data)
-        return arrays if head["seed"] == _digest(arrays, recipe) else None
+        with reader(path) as file:
+            start = file.read(8)
+            size = int.from_bytes(start, "little")
+            if size > MAX_HEADER_BYTES or os.fstat(file.fileno()).st_size != 8 + size + n_bytes:
+                return None
+            head = file.read(size)
+            metadata = parse_json(head)["__metadata__"]
+            arrays = safetensors.numpy.load(start + head + file.read())
+        is_valid = metadata["seed"] == _digest(arrays, recipe) and _is_in_range(arrays, shapes)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
+    return arrays if is_valid else None
+
+
+def _is_in_range(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether shapes and types are those, ids are bytes or -1, and probabilities are such."""
+    return arrays.keys() == shapes.keys() and all(
+        arrays[name].shape == shapes[name] and arrays[name].dtype == kind
+        for name, kind in DTYPES.items()) and all(
+        arrays[name].min() >= -1 and arrays[name].max() < VOCAB_SIZE
+        for name in ("targets", "topk_ids")) and bool(
+        np.isfinite(arrays["topk_probs"]).all() and arrays["topk_probs"].min() >= 0
+        and arrays["topk_probs"].max() <= 1.001)
 
 
 def _digest(arrays: dict[str, np.ndarray], recipe: str) -> str:

@@ -68,9 +68,14 @@ class TaskRound(NamedTuple):
 
     @classmethod
     def from_object(cls, row: dict[str, Any]) -> "TaskRound":
-        items = (Item(row["task"], row["level"], *(text.encode("latin-1") for text in pair))
-                 for pair in row["accepted"])
-        return cls(**{**row, "accepted": tuple(items)})
+        items = [Item(row["task"], row["level"], prompt.encode("latin-1"), answer.encode("latin-1"))
+                 for prompt, answer in row["accepted"]]
+        played = cls(**{**row, "accepted": tuple(items)})
+        if type(played.task) is not str or not all(
+                type(count) is int and count >= 0 for count in (
+                    played.step, played.level, played.questions, played.ended, played.confident)):
+            raise ValueError("not a round")
+        return played
 
 
 class Selfplay:

@@ -46,8 +46,8 @@ class TaughtItem(NamedTuple):
 
     @classmethod
     def from_object(cls, row: dict[str, Any]) -> "TaughtItem":
-        if type(row["step"]) is not int or type(row["level"]) is not int:
-            raise ValueError("step or level is no number")
+        if (type(row["step"]), type(row["level"]), type(row["task"])) != (int, int, str):
+            raise ValueError("not a taught item")
         texts = [row[key].encode("utf-8", BYTES_AS_TEXT) for key in ("prompt", "answer")]
         return cls(row["step"], Item(row["task"], row["level"], *texts))
 

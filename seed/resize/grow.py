@@ -16,7 +16,8 @@ import numpy as np
 
 from seed import system_health
 from seed.config import ModelConfig, Profile, TrainConfig, from_dict, load_profile
-from seed.errors import ConfigError
+from seed.errors import CheckpointError, ConfigError
+from seed.evaluation.trained_brain import stored_params
 from seed.resize.growth_schedule import exceeds, next_profile
 from seed.resize.trial import Size
 from seed.rng import Stream, stream
@@ -46,7 +47,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
     this directory. Raises ConfigError if the brain does not fit into that or that not into memory,
     NotEnoughMemory if it does not fit now.
     """
-    with run_dir.locked():
+    with run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         small = from_dict(brain.meta["profile"])
         large = (replace(small, name=to.name, model=replace(
@@ -92,7 +93,8 @@ def _param_counts(small: Profile, large: Profile) -> ParamCounts:
 def grow_in_place(run_dir: RunDir, brain: Checkpoint, large: Profile) -> ParamCounts:
     """Replaces the brain of a directory that the caller has locked. Raises ConfigError."""
     small = from_dict(brain.meta["profile"])
-    params = {key: brain.tensors[key] for key in init_params(small.model, 0)}
+    params = stored_params(small.model, brain.tensors)
+    _check_moments(small, brain)
     tensors = {**grow(small.model, params, large.model, small.train.seed),
                **grow_moments(small.model, brain.tensors, large.model, small.train),
                "optim.state": brain.tensors["optim.state"]}
@@ -105,6 +107,17 @@ def grow_in_place(run_dir: RunDir, brain: Checkpoint, large: Profile) -> ParamCo
         rows.sync()
     run_dir.save(tensors, meta)
     return counts
+
+
+def _check_moments(small: Profile, brain: Checkpoint) -> None:
+    """Raises CheckpointError unless the checkpoint has the optimizer's state of its weights."""
+    shapes = {"optim.state": brain.tensors.get("optim.state", np.zeros(0)).shape}
+    for letter, blocks in zip("mv", layout.moments(layout.blocks(small.model), small.train)):
+        shapes |= {f"{letter}.{block.key(a)}": a.shape for block in blocks for a in block.arrays}
+    for key, shape in shapes.items():
+        if key not in brain.tensors or brain.tensors[key].shape != shape:
+            raise CheckpointError(f"the checkpoint's {key} is missing or misshaped: use another "
+                                  f"--run-dir")
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,

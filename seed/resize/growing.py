@@ -11,6 +11,7 @@ from seed import system_health
 from seed.config import Profile, from_dict, load_profile, to_toml
 from seed.curriculum.state import highest_grade
 from seed.errors import ConfigError, NotEnoughMemory, StopReason
+from seed.regular_file import read_json
 from seed.resize.grow import grow_in_place
 from seed.resize.growth_schedule import Plateau, exceeds, may_grow, next_profile
 from seed.resize.size_search import SearchOptions, SizeSearch, open_search
@@ -72,7 +73,7 @@ def _run_timed(search: SizeSearch, log: Log, signals: StopSignals) -> float:
 def _read_seconds(path: Path) -> float:
     """The stored seconds; 0 if there are none or the file is damaged."""
     try:
-        seconds = float(json.loads(path.read_text(encoding="utf-8")))
+        seconds = float(read_json(path))
     except (OSError, ValueError, TypeError, OverflowError):
         return 0.0
     return seconds if 0 <= seconds < math.inf else 0.0
@@ -89,8 +90,8 @@ def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch,
     plateau = Plateau(run_dir.metrics, Size.of(profile), step, highest_grade(profile.curriculum))
     larger = _larger(profile, limit, search, step, elapsed_s, tokens_per_param, log)
     if meta and larger and may_grow(meta) and plateau.is_level(step):
-        with run_dir.locked():
-            counts = grow_in_place(run_dir, run_dir.load_brain(log, recover=True), larger)
+        with run_dir.locked() as held_dir:
+            counts = grow_in_place(held_dir, held_dir.load_brain(log, recover=True), larger)
         log(f"loss is level: growing from {counts.before:,} to {counts.after:,} parameters")
         return TrainResult(step, StopReason.STOPPED_EARLY)
     result = train(profile, run_dir, search.threads, log=log, signals=signals,

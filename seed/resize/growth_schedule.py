@@ -30,12 +30,13 @@ class Plateau:
         def rows(kind: str) -> list[dict[str, Any]]:
             return [row for row in metrics.read(path, kind) if row["step"] <= step]
         evaluations = rows("curriculum")
-        unlocked = [row["step"] for row in evaluations if row["unlocked"] >= highest_grade]
+        unlocked = [row["step"] for row in evaluations if row.get("unlocked", 0) >= highest_grade]
         grown = [row["step"] for row in rows("grow")
                  if row.get("size") == [*size]]   # else it was killed before it had grown
         start = max(unlocked[:1] + grown[-1:], default=0)
         self.highest_grade = highest_grade
-        self.losses = [row["loss"] for row in rows("step") if row["step"] > start]
+        self.losses = [row["loss"] for row in metrics.rows(path, "step")
+                       if start < row["step"] <= step]
         if evaluations and not unlocked:
             self.losses = []
 

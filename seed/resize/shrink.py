@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from seed import system_health
 from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Batch, Dataset
 from seed.curriculum.state import CurriculumState
 from seed.errors import ConfigError, NotEnoughMemory
@@ -37,6 +38,9 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     if run_dir.path.resolve() == parent_dir.path.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
     parent = TrainedBrain.of(parent_dir.load_brain(log), threads)
+    usable = without_unnamed_tasks(parent.profile, [
+        name for name in profile.curriculum.tasks if name in parent.profile.curriculum.tasks], log)
+    parent = replace(parent, profile=usable, tasks=usable.curriculum.tasks)
     profile = replace(
         profile, curriculum=parent.profile.curriculum, identity=parent.profile.identity,
         distill=replace(profile.distill, parent=str(parent_dir.path.resolve())),
@@ -49,7 +53,7 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
         threads))
     if not result.finished:
         return ShrinkResult(result)
-    child = TrainedBrain.load(run_dir, threads, log)
+    child = TrainedBrain.load(run_dir, threads, log, usable.curriculum.tasks)
     items = child.holdout()
     return ShrinkResult(result, parent.scores(items, child.dataset), agreement(
         items, parent.forward, child.forward, profile.train.seq_len))

@@ -151,6 +151,14 @@ def next_index(verdicts: Mapping[int, str], count: int,
     return max(target, low + 1)
 
 
+def _attempt(row: dict[str, Any]) -> tuple[Size, str]:
+    """Raises ValueError, TypeError or KeyError if a log line is damaged."""
+    size, boot = Size(*row["size"]), row["boot"]
+    if type(boot) is not str or not all(type(number) is int for number in size):
+        raise ValueError("not an attempt")
+    return size, boot
+
+
 class SizeSearch:
     """The trials of one profile and number of threads, and what follows from them."""
 
@@ -160,8 +168,7 @@ class SizeSearch:
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
         self.run_dir, self.trial_seconds, self.hash = run_dir, trial_seconds, profile_hash(profile)
         self.trial_log = JsonlLog(run_dir.trial_log, Trial.from_dict)
-        self.attempts = JsonlLog(   # (size, boot ID)
-            run_dir.attempt_log, lambda row: (Size(*row["size"]), row["boot"]))
+        self.attempts = JsonlLog(run_dir.attempt_log, _attempt)   # (size, boot ID)
         self.profiles = [size.apply_to(profile) for size in ladder]
         self.facts = [SizeFacts(tokens_per_step(sized), count_params(sized.model),
                                 sum(estimate_mb(sized, threads).values()))
@@ -314,7 +321,7 @@ def find_size(profile: Profile, run_dir: RunDir, threads: int = 1,
               should_stop_fn: Callable[[], bool] = lambda: False) -> SizeSearch:
     """Finds the largest stable size of this board, and writes its profile to
     run_dir.limit_profile. Trials of earlier searches are reused. Raises as SizeSearch.run."""
-    with run_dir.locked():
+    with run_dir.locked() as run_dir:
         search = open_search(profile, run_dir, threads, options)
         search.run(log, should_stop_fn)
     return search

@@ -6,7 +6,6 @@ itself read as zeros.
 import hashlib
 import json
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from safetensors import SafetensorError
 
 from seed.config import from_dict
 from seed.curriculum.state import CurriculumState
-from seed.errors import CheckpointError, ConfigError
+from seed.errors import CheckpointError, CheckpointMissing, ConfigError
+from seed.regular_file import parse_json, reader
 from seed.system_health import MB, mem_available_mb
 
 FORMAT = 6
@@ -94,11 +94,10 @@ def read_meta(path: Path) -> dict[str, Any]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The file, never waiting for a pipe. Raises CheckpointError for it and for an OSError."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(
-                name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CheckpointError(f"{path} is not a file")
+        with reader(path) as file:
             yield file
+    except FileNotFoundError as error:
+        raise CheckpointMissing(f"{path}: {error.strerror}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
 
@@ -111,9 +110,10 @@ def _meta(path: Path, file: BinaryIO) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a whole safetensors file: its header would "
                               f"have {size} bytes")
     try:
-        meta = json.loads(json.loads(file.read(size))["__metadata__"]["seed"])
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise CheckpointError(f"{path} is not a checkpoint of seed: no 'seed' metadata") from None
+        meta = parse_json(parse_json(file.read(size))["__metadata__"]["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error) if type(error) is ValueError else "no 'seed' metadata"
+        raise CheckpointError(f"{path} is not a checkpoint of seed: {reason}") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT}: use the version of seed that "
                               f"wrote it")

@@ -1,13 +1,16 @@
 """A file of JSON lines that a run depends on: items of self-play and of a teacher, trials."""
-import contextlib
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from seed.errors import ConfigError
+from seed.regular_file import open_regular, parse_json
+from seed.storage import lines
+
 Row = TypeVar("Row")
+MAX_LOG_BYTES = 2 ** 29   # of rows that are kept in memory
 
 
 class JsonlLog(Generic[Row]):
@@ -16,35 +19,52 @@ class JsonlLog(Generic[Row]):
     def __init__(self, path: Path, parse_fn: Callable[[dict[str, Any]], Row],
                  keep_fn: Callable[[Row], bool] = lambda row: True):
         """`parse_fn` makes a row of a line's object; the first row that `keep_fn` refuses and all
-        after it are dropped. The file itself changes with the next `append`."""
+        after it are dropped. The file itself changes with the next `append`.
+
+        Raises OSError if the path is a link or no regular file, ConfigError if it is too large.
+        """
         self.path, self.rows, self.size = path, list[Row](), 0
-        data = path.read_bytes() if path.exists() else b""
-        for line in io.BytesIO(data):
-            try:
-                row = parse_fn(json.loads(line))
-                is_kept = line.endswith(b"\n") and keep_fn(row)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                return
-            if not is_kept:
-                return
-            self.rows.append(row)
-            self.size += len(line)
+        try:
+            descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        with os.fdopen(descriptor, "rb") as file:
+            for line in lines.forward(file):
+                try:
+                    row = parse_fn(parse_json(line))
+                    is_kept = line.endswith(b"\n") and keep_fn(row)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    return
+                if not is_kept:
+                    return
+                self.rows.append(row)
+                self.size += len(line)
+                if self.size > MAX_LOG_BYTES:
+                    raise ConfigError(f"{path} has more than {MAX_LOG_BYTES / 2 ** 20:.0f} MB of "
+                                      f"rows: use another --run-dir")
 
     def append(self, rows: Sequence[Row], objects: Sequence[dict[str, Any]]) -> bool:
         """Adds rows, with the objects of their lines; they are on the disk when this returns.
 
-        False if they cannot be written: then nothing has changed.
+        False if they cannot be written, or if rows that are known are no longer in the file: then
+        nothing has changed.
         """
         data = "".join(json.dumps(line) + "\n" for line in objects).encode()
         try:
-            with open(self.path, "ab") as file:
+            descriptor = open_regular(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "wb") as file:
+                if os.fstat(descriptor).st_size < self.size:
+                    return False
                 file.truncate(self.size)   # drops refused rows, and what a failed write left
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                file.seek(self.size)
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(descriptor)
+                except OSError:
+                    os.ftruncate(descriptor, self.size)   # a whole line may have been written
+                    raise
         except OSError:
-            with contextlib.suppress(OSError):   # a whole line may have been written
-                os.truncate(self.path, self.size)
             return False
         self.size += len(data)
         self.rows += rows

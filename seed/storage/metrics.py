@@ -3,12 +3,16 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from seed.storage import atomic_file
+from seed.regular_file import open_regular, reader
+from seed.storage import metrics_reader
+from seed.storage.metrics_reader import loss_curve, read, rows
+from seed.terminal_text import escaped
 
+__all__ = ["Metrics", "StatusLine", "duration", "loss_curve", "read", "rows"]
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
 LIVE_EVERY_S = 0.2     # between status lines on a terminal
 LOG_EVERY_S = 10.0     # elsewhere
@@ -17,7 +21,8 @@ LOG_EVERY_S = 10.0     # elsewhere
 class Metrics:
     """Appends JSON lines, each with its kind and step. Lines past the resumed step are cut first.
 
-    Lines that cannot be written wait in memory, up to a limit, and are written with a later one.
+    Lines that cannot be written wait in memory, up to a limit, and are written with a later one. A
+    file that was truncated, deleted or replaced, as by a rotation of logs, is continued as it is.
     """
 
     def __init__(self, path: Path, step: int, log: Callable[[str], object] = lambda text: None,
@@ -26,61 +31,47 @@ class Metrics:
 
         Logs when lines cannot be written. Raises OSError if the old ones cannot be cut.
         """
-        lines = [line for line, row in _lines(path) if row["step"] < step or
-                 row["step"] == step and row.get("kind") not in rewritten_kinds]
-        data = "".join(line + "\n" for line in lines).encode()
-        if path.exists() and data != path.read_bytes():
-            atomic_file.write(path, data)
-        self.path, self.pending, self.size = path, "", len(data)
-        self._log, self._is_failing = log, False
+        metrics_reader.cut(path, step, rewritten_kinds)
+        self.path, self.pending, self._log, self._is_failing = path, "", log, False
+        self._file: tuple[int, int] | None = None   # device and inode of the file of this size
+        self.size = 0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         if len(self.pending) < MAX_PENDING_CHARS:
             self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
-        data = self.pending.encode()
         try:
-            with open(self.path, "ab") as file:
-                file.truncate(self.size)   # drops what a failed write left
-                file.write(data)
+            self._append(self.pending.encode())
         except OSError as error:
             if not self._is_failing:
                 self._log(f"WARNING: metrics are not written: {error.strerror} in {self.path}; "
                           f"training continues")
             self._is_failing = True
             return
-        self.size, self.pending, self._is_failing = self.size + len(data), "", False
+        self.pending, self._is_failing = "", False
+
+    def _append(self, data: bytes) -> None:
+        descriptor = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) != self._file or status.st_size < self.size:
+                self._file, self.size = (status.st_dev, status.st_ino), status.st_size
+                if self.size and os.pread(descriptor, 1, self.size - 1) != b"\n":
+                    data = b"\n" + data   # ends a torn line
+            if status.st_size > self.size:
+                file.truncate(self.size)   # drops what a failed write left
+            file.seek(self.size)
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view):]
+        self.size += len(data)
 
     def sync(self) -> None:
         """What was written is on the disk when this returns, unless the disk fails."""
         try:
-            with open(self.path, "rb") as file:
+            with reader(self.path) as file:
                 os.fsync(file.fileno())
         except OSError:
             pass   # the next write logs it
-
-
-def read(path: Path, kind: str) -> list[dict[str, Any]]:
-    """The rows of a kind; none if there is no such file."""
-    return [row for _, row in _lines(path) if row.get("kind") == kind]
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines and what they hold, but for those that a power cut left half written."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            row = json.loads(line)
-            if row["step"] < float("inf"):
-                yield line, row
-
-
-def loss_curve(path: Path, points: int = 200) -> list[tuple[int, float]]:
-    """At most `points` pairs (last step, mean loss), each of equally many steps, in order."""
-    rows = read(path, "step")
-    size = max(1, -(-len(rows) // points))
-    groups = [rows[i:i + size] for i in range(0, len(rows), size)]
-    return [(group[-1]["step"], sum(row["loss"] for row in group) / len(group))
-            for group in groups]
 
 
 class StatusLine:
@@ -95,12 +86,12 @@ class StatusLine:
         if now - self.last_s < (LIVE_EVERY_S if self.is_live else LOG_EVERY_S):
             return False
         self.last_s = now
-        self._write(f"\r\x1b[K{text}" if self.is_live else text + "\n")
+        self._write(f"\r\x1b[K{escaped(text)}" if self.is_live else escaped(text) + "\n")
         return True
 
     def log(self, text: str) -> None:
         """A line that stays."""
-        self._write(f"\r\x1b[K{text}\n" if self.is_live else text + "\n")
+        self._write(f"\r\x1b[K{escaped(text)}\n" if self.is_live else escaped(text) + "\n")
 
     def _write(self, text: str) -> None:
         """Drops what cannot be written: the output may be a file on a full disk."""

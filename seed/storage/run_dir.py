@@ -5,21 +5,23 @@ renames and syncs the directory: at any instant one whole generation is in place
 """
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seed.errors import CheckpointError, ConfigError
+from seed.errors import CheckpointError, CheckpointMissing, ConfigError, RunDirLost
+from seed.storage import atomic_file
+from seed.storage.lock import Lock, hold
 
 if TYPE_CHECKING:   # signals must be blocked before numpy starts its threads
     import numpy as np
     from seed.storage.checkpoint import Checkpoint
 
 Log = Callable[[str], None]   # takes one line
+MAX_VANISHED = 100   # times that a reader meets a save between its two renames
 
 
 class _File:
@@ -36,6 +38,7 @@ class _File:
 class RunDir:
     """The directory of one brain: its checkpoints, metrics and all else that a run writes."""
     path: Path
+    held: Lock | None = field(default=None, compare=False, repr=False)
 
     lock = _File("lock")
     checkpoint = _File("checkpoint.safetensors")
@@ -76,34 +79,33 @@ class RunDir:
         return RunDir(self.path / "adapting")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the directory for one writer, and makes it if it is not there. The kernel drops the
-        lock when its holder dies.
+    def locked(self) -> Iterator[RunDir]:
+        """Holds the directory for one writer, and makes it if it is not there: the same RunDir,
+        whose saves check first that it is still held. The kernel drops the lock when its holder
+        dies.
 
-        Raises ConfigError if another process holds it; OSError, also if the lock is a link.
+        Raises InUse if another process holds it, ConfigError if a directory in it is a link;
+        OSError, also if the lock is a link.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-
-        def opener(name: str, flags: int) -> int:
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-        os.close(opener(str(self.lock), os.O_RDONLY | os.O_CREAT))
-        # Not held open for writing: that would keep a file system from being remounted read-only.
-        with open(self.lock, encoding="utf-8", opener=opener) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = file.read().strip() or "unknown"
-                raise ConfigError(f"{self} is in use by process {holder}: stop it, or use another "
-                                  f"--run-dir") from None
-            with open(self.lock, "w", encoding="utf-8", opener=opener) as writable:
-                writable.write(f"{os.getpid()}\n")
-            yield
+        with hold(self.lock) as held:
+            for inner in (self.trial.path, self.adaptation.path):
+                if inner.is_symlink():
+                    raise ConfigError(f"{inner} is a link: remove it, or use another --run-dir")
+            yield replace(self, held=held)
 
     def load_newest(self, log: Log) -> Checkpoint | None:
         """The newest usable generation; None in a fresh directory.
 
         Logs why a newer one was refused. Raises CheckpointError if all are unusable.
         """
+        for _ in range(MAX_VANISHED):
+            try:
+                return self._load_newest(log)
+            except CheckpointMissing:   # a save renamed it between the look and the reading
+                continue
+        raise CheckpointError(f"{self} changes all the time: try again")
+
+    def _load_newest(self, log: Log) -> Checkpoint | None:
         from seed.storage import checkpoint
         refusal = ""
         for path in (self.checkpoint, self.previous_checkpoint):
@@ -111,6 +113,8 @@ class RunDir:
                 continue
             try:
                 newest = checkpoint.read(path)
+            except CheckpointMissing:
+                raise
             except CheckpointError as error:
                 refusal = refusal or str(error)
                 continue
@@ -128,10 +132,10 @@ class RunDir:
         refusals: list[str] = []
         newest = self.load_newest(refusals.append)
         for refusal in refusals:   # one at most
-            os.replace(self.checkpoint, self.damaged_checkpoint)
+            atomic_file.move(self.checkpoint, self.damaged_checkpoint)
             log(f"{refusal}; the damaged file is now {self.damaged_checkpoint.name}")
         if newest and not self.checkpoint.exists():
-            os.replace(self.previous_checkpoint, self.checkpoint)
+            atomic_file.move(self.previous_checkpoint, self.checkpoint)
         return newest
 
     def load_brain(self, log: Log, recover: bool = False) -> Checkpoint:
@@ -144,26 +148,50 @@ class RunDir:
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
              keep_newest: bool = True) -> int:
         """Replaces the newest generation, which becomes the previous one if `keep_newest`;
-        returns the bytes written. Raises OSError; then nothing is lost.
+        returns the bytes written. Raises OSError; then nothing is lost. Raises RunDirLost if
+        another process may have the directory, and if it was moved: then after the save.
 
         The float32 tensors are written from where they are: a save takes no memory of their size.
         """
+        if self.held is None:
+            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                return self._save(directory, tensors, meta, keep_newest)
+            finally:
+                os.close(directory)
+        self.held.check()
+        size = self._save(self.held.directory, tensors, meta, keep_newest)
+        moved_to = self.held.moved_to()
+        if moved_to is not None:
+            raise RunDirLost(f"{self} was moved during the run: step {meta['step']} is saved in "
+                             f"{moved_to}; resume with that --run-dir")
+        return size
+
+    def _save(self, directory: int, tensors: dict[str, np.ndarray], meta: dict[str, Any],
+              keep_newest: bool) -> int:
         from seed.storage import checkpoint
-        partial = self.partial_checkpoint
-        partial.unlink(missing_ok=True)   # what a killed save has left; a link, not its target
+        newest, previous, partial = (path.name for path in (
+            self.checkpoint, self.previous_checkpoint, self.partial_checkpoint))
+
+        def opener(name: str, flags: int) -> int:
+            return os.open(name, flags | os.O_NOFOLLOW, 0o644, dir_fd=directory)
+        with suppress(FileNotFoundError):   # what a killed save has left; a link, not its target
+            os.unlink(partial, dir_fd=directory)
         try:
-            with open(partial, "xb", buffering=0) as file:
+            with open(partial, "xb", buffering=0, opener=opener) as file:
                 size = checkpoint.write(file.fileno(), tensors, meta)
                 os.fsync(file.fileno())
-            if keep_newest and self.checkpoint.exists():
-                os.replace(self.checkpoint, self.previous_checkpoint)
-            os.replace(partial, self.checkpoint)
+            if keep_newest and os.access(newest, os.F_OK, dir_fd=directory):
+                os.replace(newest, previous, src_dir_fd=directory, dst_dir_fd=directory)
+            os.replace(partial, newest, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(partial, dir_fd=directory)
             raise
-        directory = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        os.fsync(directory)
         return size
+
+
+RUN_FILE_NAMES = frozenset(value.name for value in vars(RunDir).values()
+                           if isinstance(value, _File))
+RESULT_NAMES = frozenset(("report.html", "brain.tflite"))   # that a command's result may have

@@ -7,21 +7,21 @@ until it is restored or the next adaptation begins.
 import filecmp
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.user_tasks import is_user_task
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score
+from seed.regular_file import blocks, read_bytes
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
@@ -43,20 +43,22 @@ class AdaptResult(NamedTuple):
 
 def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
                 signals: StopSignals | None = None, *, share: float = 0.3, minutes: float = 2.0,
-                steps: int = 0, lr: float = 1e-3, light: bool = False) -> AdaptResult:
+                steps: int = 0, lr: float = 1e-3, light: bool = False,
+                tasks: Collection[str] = ()) -> AdaptResult:
     """Trains the brain on the examples of the user task `data`, and replaces it if that finishes.
 
-    `share` of the items is of `data`; `light` trains no matrices. Raises ConfigError if there is no
+    `share` of the items is of `data`; `light` trains no matrices. Of the brain's own user tasks
+    only those in `tasks` are replayed. Raises ConfigError if there is no
     brain or no such data, and as `train`.
     """
     from seed.training.pipeline import train   # here, because it imports tinygrad
-    with watched(signals) as signals, run_dir.locked():
+    with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         _settle(run_dir)
-        profile = profile_for(from_dict(brain.meta["profile"]), data, share, minutes, steps, lr,
-                              light)
+        parent = without_unnamed_tasks(from_dict(brain.meta["profile"]), tasks, log, (data,))
+        profile = profile_for(parent, data, share, minutes, steps, lr, light)
         recipe = recipe_of(profile, data)
-        if brain.meta.get("adapted") == _digest(recipe):
+        if brain.meta.get("adapted") == _digest([recipe]):
             shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
             return AdaptResult()
         trained = TrainedBrain.of(brain, threads)
@@ -98,16 +100,16 @@ def recipe_of(profile: Profile, data: str) -> bytes:
 
     Raises OSError if it cannot be read.
     """
-    contents = Path(data.rpartition(":")[0] if ".py:" in data else data).read_bytes()
-    return json.dumps({"data": _digest(contents), **profile.to_dict()}, sort_keys=True).encode()
+    path = data.rpartition(":")[0] if ".py:" in data else data
+    return json.dumps({"data": _digest(blocks(path)), **profile.to_dict()}, sort_keys=True).encode()
 
 
 def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:
     """The directory of the adaptation of this recipe; emptied if the last one in it had another
     recipe or another brain."""
     folder = run_dir.adaptation
-    recipe += _digest(run_dir.checkpoint.read_bytes()).encode()
-    if not folder.recipe.exists() or folder.recipe.read_bytes() != recipe:
+    recipe += _digest(blocks(run_dir.checkpoint)).encode()
+    if _read_recipe(folder) != recipe:
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.mkdir()
         atomic_file.write(folder.recipe, recipe)
@@ -117,8 +119,8 @@ def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:
 def _publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray],
              recipe: bytes) -> None:
     """Replaces the brain's weights by the adapted ones. Raises OSError; then nothing is lost."""
-    atomic_file.write(run_dir.staged_checkpoint, run_dir.checkpoint.read_bytes())
-    run_dir.save({**parent.tensors, **weights}, {**parent.meta, "adapted": _digest(recipe)})
+    atomic_file.copy(run_dir.checkpoint, run_dir.staged_checkpoint)
+    run_dir.save({**parent.tensors, **weights}, {**parent.meta, "adapted": _digest([recipe])})
     _settle(run_dir)
     shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
 
@@ -130,11 +132,22 @@ def _settle(run_dir: RunDir) -> None:
     if staged.exists() and filecmp.cmp(staged, run_dir.checkpoint, shallow=False):
         staged.unlink()   # the adapted brain was not saved
     elif staged.exists():
-        os.replace(staged, run_dir.checkpoint_before_adaptation)
+        atomic_file.move(staged, run_dir.checkpoint_before_adaptation)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def _read_recipe(folder: RunDir) -> bytes:
+    """Empty if there is none that can be read."""
+    try:
+        return read_bytes(folder.recipe)
+    except OSError:
+        return b""
+
+
+def _digest(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def undo_adaptation(run_dir: RunDir) -> None:
@@ -143,7 +156,7 @@ def undo_adaptation(run_dir: RunDir) -> None:
     Raises ConfigError if there is none or if the brain was trained since, CheckpointError if it is
     damaged.
     """
-    with run_dir.locked():
+    with run_dir.locked() as run_dir:
         newest = run_dir.recover(lambda text: None)
         if newest:
             _settle(run_dir)
@@ -155,5 +168,5 @@ def undo_adaptation(run_dir: RunDir) -> None:
             raise ConfigError(f"the brain in {run_dir} was trained since its adaptation, and would "
                               f"lose that: to restore the one before all the same, rename "
                               f"{before.name} to {run_dir.checkpoint.name}")
-        os.replace(before, run_dir.checkpoint)
+        atomic_file.move(before, run_dir.checkpoint)
         shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)

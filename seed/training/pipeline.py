@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from seed import system_health
-from seed.config import Profile
+from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
-from seed.errors import StopReason
+from seed.errors import CheckpointError, StopReason
 from seed.practice import distill
 from seed.practice.teacher import open_teacher
+from seed.storage import checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.training import loop
 from seed.training.loop import TrainResult
@@ -18,6 +19,7 @@ from seed.training.session import EarlyStopFn, Hooks
 from seed.training.step import Learner
 from seed.training.stop_signals import StopSignals, watched
 from seed.training.throttle import Throttle
+from seed.wavecore.layout import count_params
 from seed.wavecore.tinygrad_seam import install
 
 
@@ -31,9 +33,10 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     the caller watches already; otherwise the run watches, and the caller's signal mask is restored
     at its end. Raises as `loop.run`; NotEnoughMemory, CompilerError.
     """
-    with watched(signals) as signals, run_dir.locked():
+    with watched(signals) as signals, run_dir.locked() as run_dir:
         install(log)
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
+        _check_claim(run_dir)
         log(check_fits(profile, threads, system_health.read(run_dir.path)))
         learner, soft_targets = Learner(profile, threads), None
         if weights_fn and not run_dir.checkpoint.exists():
@@ -49,3 +52,18 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
         return loop.run(profile, run_dir, learner, signals, Hooks(
             soft_targets_fn=soft_targets.batch if soft_targets else None,
             teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+
+
+def _check_claim(run_dir: RunDir) -> None:
+    """Raises CheckpointError if the newest checkpoint describes more weights than it has bytes:
+    before a learner of that size is allocated."""
+    for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
+        try:
+            model = from_dict(checkpoint.read_meta(path)["profile"]).model
+            size = path.stat().st_size
+        except (CheckpointError, OSError):
+            continue   # the reason is told when it is read
+        if 4 * count_params(model) > size:
+            raise CheckpointError(f"{path} describes {count_params(model):,} parameters and has "
+                                  f"{size:,} bytes: use another --run-dir")
+        return

@@ -50,7 +50,7 @@ def test_a_resumed_growth_counts_the_same_losses(tmp_path):
         for step in range(1, 1501):   # 300 after the last save
             metrics.write("step", step, loss=1.0)
             if step == unlocked:
-                metrics.write("curriculum", step, unlocked=LAST)
+                metrics.write("curriculum", step, unlocked=LAST, accuracy={})
             if step == grown:
                 metrics.write("grow", step, parameters=[1, 1], size=[*LADDER[1]])
         assert len(Plateau(path, LADDER[1], 1200, LAST).losses) == count

@@ -63,10 +63,10 @@ def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypat
     assert RunDir(tmp_path).damaged_checkpoint.read_bytes() == b"damaged"
 
     def failing(call, at):
-        def replaced(*args):
+        def replaced(*args, **options):
             if at in str(args[-1]):
                 raise OSError(5, "Input/output error")
-            return call(*args)
+            return call(*args, **options)
         return replaced
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.os, "replace", failing(os.replace, {
@@ -89,7 +89,7 @@ def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypat
 
 def test_a_pipe_a_folder_and_a_link_in_a_checkpoint_s_place_are_named_or_left_alone(tmp_path):
     os.mkfifo(RunDir(tmp_path).checkpoint)
-    with pytest.raises(CheckpointError, match=f"{NAME} is not a file"):
+    with pytest.raises(CheckpointError, match=f"{NAME}: it is not a regular file"):
         checkpoint.read(RunDir(tmp_path).checkpoint)
     RunDir(tmp_path).checkpoint.unlink()
     RunDir(tmp_path).checkpoint.mkdir()

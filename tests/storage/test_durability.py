@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from seed.errors import BAD_INPUT, RETRY_LATER
 from seed.storage import RunDir, checkpoint
 from tests.soak import storm
 from tests.support.tiny_run import (WAIT_S, rows, start_tiny, tiny_command, wait_and_read_stderr,
@@ -161,11 +162,11 @@ def test_a_directory_that_is_never_synced_keeps_the_checkpoint_that_was_called_s
                          (run_dir.checkpoint, run_dir.previous_checkpoint)]
 
 
-def refusal(run_dir: Path, *wrapper: str) -> str:
+def refusal(run_dir: Path, *wrapper: str, code: int = BAD_INPUT) -> str:
     """The one line with which a training refuses a directory."""
     done = subprocess.run([*wrapper, *tiny_command(run_dir)], cwd=ROOT, capture_output=True,
                           text=True, timeout=WAIT_S)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == code and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
 
@@ -193,8 +194,8 @@ def test_a_storm_of_kills_changes_no_bit(kills):
 def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     first = start_tiny(tmp_path, steps=ENDLESS)
     wait_for_step(tmp_path, 5, first)
-    assert refusal(tmp_path) == (f"seed: {tmp_path} is in use by process {first.pid}: stop it, or "
-                                 f"use another --run-dir\n")
+    assert refusal(tmp_path, code=RETRY_LATER) == (
+        f"seed: {tmp_path} is in use by process {first.pid}: stop it, or use another --run-dir\n")
     first.kill()
     wait_and_read_stderr(first)
     third = start_tiny(tmp_path)
@@ -315,11 +316,13 @@ def test_a_run_directory_that_is_a_file_or_a_dead_link_is_refused(tmp_path):
     assert str(tmp_path / "link") in refusal(tmp_path / "link")
 
 
-def test_a_run_whose_directory_vanishes_ends_with_an_error(tmp_path):
-    process = start_tiny(tmp_path / "run", "--set=train.save_grace_minutes=0", steps=ENDLESS)
+def test_a_run_whose_directory_is_moved_saves_into_it_and_ends(tmp_path):
+    process = start_tiny(tmp_path / "run", steps=ENDLESS)
     wait_for_step(tmp_path / "run", 20, process)
     (tmp_path / "run").rename(tmp_path / "gone")
     process.send_signal(signal.SIGUSR1)
     errors = wait_and_read_stderr(process)
-    assert process.returncode == 1 and "No such file or directory" in errors, errors
-    assert "Traceback" not in errors
+    assert process.returncode == BAD_INPUT and "Traceback" not in errors, errors
+    assert f"is saved in {tmp_path / 'gone'}; resume with that --run-dir" in errors
+    assert step_of(RunDir(tmp_path / "gone").checkpoint) >= 20
+    assert not (tmp_path / "run").exists()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from seed.errors import ConfigError
+from seed.errors import ConfigError, InUse
 from seed.storage import RunDir
 from seed.storage.run_dir import _File
 
@@ -19,7 +19,7 @@ def test_each_file_of_a_run_directory_has_a_name_of_its_own():
 def test_a_directory_is_locked_once_and_free_afterwards(tmp_path):
     run_dir = RunDir(tmp_path / "new")
     with run_dir.locked():
-        with pytest.raises(ConfigError, match="is in use by process"), run_dir.locked():
+        with pytest.raises(InUse, match="is in use by process"), run_dir.locked():
             raise AssertionError("locked twice")
     with run_dir.locked():
         assert run_dir.lock.exists()

@@ -67,11 +67,11 @@ int fsync(int fd) {
            : is_file(fd, getenv("FAULT_DIR")) ? "directory" : 0, real(fd))
 }
 
-int rename(const char *from, const char *to) {
-    static int (*real)(const char *, const char *);
-    if (!real) real = dlsym(RTLD_NEXT, "rename");
+int renameat(int from_fd, const char *from, int to_fd, const char *to) {
+    static int (*real)(int, const char *, int, const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "renameat");
     FAULTY(strstr(to, "checkpoint.previous") ? "previous"
-           : strstr(to, "checkpoint.safetensors") ? "newest" : 0, real(from, to))
+           : strstr(to, "checkpoint.safetensors") ? "newest" : 0, real(from_fd, from, to_fd, to))
 }
 
 int clock_gettime(clockid_t id, struct timespec *out) {

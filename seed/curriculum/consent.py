@@ -1,0 +1,80 @@
+"""What a brain's own profile may not start by itself: a brain may come from anybody.
+
+User tasks run code or open files, and a teacher's address is called. Those that only a checkpoint
+names are used when the command line, or a profile that the user named, names them again.
+"""
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+from seed.config import Profile, TeacherConfig
+from seed.curriculum.user_tasks import is_user_task
+from seed.errors import ConfigError
+
+
+def check_named(profile: Profile, named: dict[str, Any]) -> Profile:
+    """The profile of a brain that is trained on. `named`: tables that the user has named.
+
+    Raises ConfigError for a user task or a teacher's address that is not among them.
+    """
+    tasks, url = _unnamed(profile, *_tasks_and_url(named))
+    if tasks:
+        raise ConfigError(f"only the brain itself names the task {tasks[0]}: to let it run or read "
+                          f"that file, say --task {tasks[0]}, or name the brain's --profile")
+    if url:
+        raise ConfigError(f"only the brain itself names the teacher at {url}: to let it ask there, "
+                          f"say --set teacher.url={url}; not to, say --set 'teacher.kind=\"\"'")
+    return profile
+
+
+def leave_out_unnamed(profile: Profile, named: dict[str, Any],
+                      log: Callable[[str], object]) -> Profile:
+    """The profile without what `check_named` refuses; logs what is left out."""
+    named_files, named_url = _tasks_and_url(named)
+    tasks, url = _unnamed(profile, named_files, named_url)
+    if url:
+        log(f"left out: the teacher at {url}, which only the brain itself names")
+        profile = replace(profile, teacher=TeacherConfig())
+    return without_tasks(profile, tasks, log)
+
+
+def without_unnamed_tasks(profile: Profile, named: Collection[str], log: Callable[[str], object],
+                          data: Collection[str] = ()) -> Profile:
+    """The profile without user tasks that are not among `named` or `data`; logs what is left out.
+    Raises ConfigError if one of `named` is no task of the profile."""
+    for name in named:
+        if name not in profile.curriculum.tasks:
+            raise ConfigError(f"--task {name}: the brain was not trained on it; use one of its own "
+                              f"tasks, or leave --task out")
+    return without_tasks(profile, _unnamed(profile, {*named, *data}, "")[0], log)
+
+
+def without_tasks(profile: Profile, names: Collection[str],
+                  log: Callable[[str], object]) -> Profile:
+    """The profile without these tasks, also where self-play and a teacher ask them."""
+    if not names:
+        return profile
+    log(f"left out: {', '.join(names)}, which only the brain itself names; use --task to let it "
+        f"run or read {'it' if len(names) == 1 else 'them'}")
+
+    def rest(tasks: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in tasks.items() if name not in names}
+    return replace(
+        profile,
+        curriculum=replace(profile.curriculum, tasks=rest(profile.curriculum.tasks)),
+        selfplay=replace(profile.selfplay, tasks=rest(profile.selfplay.tasks)),
+        teacher=replace(profile.teacher, tasks=rest(profile.teacher.tasks)))
+
+
+def _tasks_and_url(named: dict[str, Any]) -> tuple[Collection[str], str]:
+    return (named.get("curriculum", {}).get("tasks", {}),
+            named.get("teacher", {}).get("url", ""))
+
+
+def _unnamed(profile: Profile, named: Collection[str], url: str) -> tuple[list[str], str]:
+    """User tasks and a teacher's address of a profile that are not those named."""
+    tasks = dict.fromkeys((*profile.curriculum.tasks, *profile.selfplay.tasks,
+                           *profile.teacher.tasks))
+    is_asked = profile.teacher.kind == "endpoint" and profile.teacher.url != url
+    return ([name for name in tasks if is_user_task(name) and name not in named],
+            profile.teacher.url if is_asked else "")

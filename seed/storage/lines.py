@@ -1,0 +1,40 @@
+"""Lines of files of any size, in bounded memory, from the first or from the last."""
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+MAX_LINE_BYTES = 2 ** 20   # a longer one was not written by a run
+BLOCK_BYTES = 2 ** 16
+
+
+def forward(file: BinaryIO) -> Iterator[bytes]:
+    """Lines with their newline, from where the file is; an empty one for each too long one."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        is_long = len(line) > MAX_LINE_BYTES
+        while line and len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES + 1)
+        yield b"" if is_long else line
+
+
+def backward(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(where it starts, line without its newline) from the last; an empty one for a too long one.
+    """
+    position = file.seek(0, io.SEEK_END)
+    if position:
+        file.seek(position - 1)
+        position -= file.read(1) == b"\n"
+    else:
+        return
+    end, is_long = b"", False   # of the line whose start is not read yet
+    while position:
+        size = min(BLOCK_BYTES, position)
+        position -= size
+        file.seek(position)
+        data = file.read(size)
+        while (newline := data.rfind(b"\n")) >= 0:
+            yield position + newline + 1, b"" if is_long else data[newline + 1:] + end
+            data, end, is_long = data[:newline], b"", False
+        end = data + end
+        if len(end) > MAX_LINE_BYTES:
+            end, is_long = b"", True
+    yield 0, b"" if is_long else end

@@ -1,0 +1,52 @@
+"""What only a brain names, of code, files and addresses, is not used."""
+from dataclasses import replace
+
+import pytest
+
+from seed.config import applied, load_profile
+from seed.curriculum.consent import check_named, leave_out_unnamed, without_unnamed_tasks
+from seed.errors import ConfigError
+
+URL = "http://127.0.0.1:1/v1"
+
+
+@pytest.fixture
+def profile():
+    return load_profile("toy", ["curriculum.tasks={copy=1.0}", "selfplay.tasks={parity=4}"],
+                        ["a.py:T", "b.jsonl=2"])
+
+
+def taught(profile):
+    return replace(profile, teacher=replace(profile.teacher, kind="endpoint", url=URL,
+                                            tasks={"copy": 1.0, "b.jsonl": 1.0}))
+
+
+def test_unnamed_files_are_left_out_everywhere_and_told_in_one_line(profile):
+    messages = []
+    rest = without_unnamed_tasks(taught(profile), ["a.py:T"], messages.append)
+    assert list(rest.curriculum.tasks) == ["copy", "a.py:T"] and rest.teacher.tasks == {"copy": 1.0}
+    assert len(messages) == 1 and messages[0].startswith("left out: b.jsonl, which only the brain")
+    assert without_unnamed_tasks(profile, ["a.py:T", "b.jsonl"], messages.append) is profile
+    with pytest.raises(ConfigError, match="--task c.py:T: the brain was not trained on it"):
+        without_unnamed_tasks(profile, ["c.py:T"], print)
+
+
+def test_a_training_needs_every_name_again(profile):
+    for tasks, missing in (([], "a.py:T"), (["a.py:T"], "b.jsonl")):
+        with pytest.raises(ConfigError, match=f"names the task {missing}: to let it run"):
+            check_named(profile, applied({}, [], tasks))
+    named = applied({}, ["curriculum.tasks={\"a.py:T\"=1}"], ["b.jsonl=3"])
+    assert check_named(profile, named) is profile
+    assert check_named(profile, profile.to_dict()) is profile
+    named = applied({}, [], ["a.py:T", "b.jsonl"])
+    with pytest.raises(ConfigError, match=f"the teacher at {URL}: to let it ask there"):
+        check_named(taught(profile), named)
+    assert check_named(taught(profile), applied(named, [f"teacher.url={URL}"]))
+
+
+def test_a_teacher_that_only_the_brain_names_is_left_out(profile):
+    messages = []
+    rest = leave_out_unnamed(taught(profile), applied({}, [], ["a.py:T", "b.jsonl"]),
+                             messages.append)
+    assert not rest.teacher.kind and messages == [
+        f"left out: the teacher at {URL}, which only the brain itself names"]
