@@ -6,8 +6,8 @@ import os
 import sys
 
 from seed import __version__
-from seed.commands import options
-from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER
+from seed.commands import options, streams
+from seed.errors import FAILED, INTERRUPTED, RETRY_LATER, os_error_code
 from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
@@ -32,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code. An expected error is one line on stderr."""
+    streams.protect()
     args = make_parser().parse_args(argv)
     try:
         options.check(args)
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         path = error.filename or getattr(args, "run_dir", args.command)
         print(one_line(f"seed: cannot use {path}: {error.strerror}; check that it exists, is "
                        f"writable and has free space"), file=sys.stderr)
-        return BAD_INPUT
+        return os_error_code(error)
     except Exception as error:
         code = getattr(error, "exit_code", None)   # of a SeedError, or of runtime.BrainError
         if code is None:

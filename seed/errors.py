@@ -1,11 +1,21 @@
 """Every error that ends a command, each with its exit code. A message is one line:
 `what happened: why; what to do`."""
+import errno
 from enum import Enum
 
 FAILED = 1          # a run that had begun could not go on
 BAD_INPUT = 2       # a person has to mend what was given
-RETRY_LATER = 75    # not enough memory right now (EX_TEMPFAIL of sysexits.h)
+RETRY_LATER = 75    # the same command may succeed later (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130   # by SIGINT, as a shell counts; a search for a size by SIGTERM too
+
+
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
+           errno.ENOMEM, errno.EAGAIN}   # a full disk, a worn card, other programs
+
+
+def os_error_code(error: OSError) -> int:
+    """The exit code of a command that ends with this error."""
+    return RETRY_LATER if error.errno in PASSING else BAD_INPUT
 
 
 class StopReason(Enum):
@@ -71,7 +81,7 @@ class Diverged(SeedError, RuntimeError):
 
 class SaveFailed(SeedError, RuntimeError):
     """A checkpoint cannot be written."""
-    exit_code = FAILED
+    exit_code = RETRY_LATER
 
 
 class ExportError(SeedError, RuntimeError):

@@ -16,6 +16,7 @@ __all__ = ["Metrics", "StatusLine", "duration", "loss_curve", "read", "rows"]
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
 LIVE_EVERY_S = 0.2     # between status lines on a terminal
 LOG_EVERY_S = 10.0     # elsewhere
+DEFAULT_COLUMNS = 80   # of a terminal that does not tell
 
 
 class Metrics:
@@ -77,8 +78,11 @@ class Metrics:
 class StatusLine:
     """Rewrites one line on a terminal; elsewhere prints a line every LOG_EVERY_S."""
 
-    def __init__(self, clock, out: TextIO = sys.stderr):
-        self.clock, self.out, self.is_live, self.last_s = clock, out, out.isatty(), float("-inf")
+    def __init__(self, clock: Callable[[], float], out: TextIO | None = None):
+        """`out` is standard error if not given."""
+        out = out or sys.stderr
+        self.clock, self.out, self.last_s = clock, out, float("-inf")
+        self.is_live = out.isatty() and os.environ.get("TERM") != "dumb"
 
     def show(self, text: str) -> bool:
         """Shows the line if it is time for one; returns whether it was."""
@@ -86,8 +90,21 @@ class StatusLine:
         if now - self.last_s < (LIVE_EVERY_S if self.is_live else LOG_EVERY_S):
             return False
         self.last_s = now
-        self._write(f"\r\x1b[K{escaped(text)}" if self.is_live else escaped(text) + "\n")
+        text = escaped(text)
+        self._write(f"\r\x1b[K{text[:self._columns() - 1]}" if self.is_live else text + "\n")
         return True
+
+    def _columns(self) -> int:
+        """Columns of the terminal as it is now: a longer line would wrap."""
+        try:
+            return os.get_terminal_size(self.out.fileno()).columns or DEFAULT_COLUMNS
+        except OSError:
+            return DEFAULT_COLUMNS
+
+    def close(self) -> None:
+        """Ends the live line, so that what is printed next has a line of its own."""
+        if self.is_live and self.last_s > float("-inf"):
+            self._write("\n")
 
     def log(self, text: str) -> None:
         """A line that stays."""

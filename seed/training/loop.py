@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from seed.config import Profile
 from seed.curriculum.dataset import Pool
-from seed.errors import ConfigError, StopReason
+from seed.errors import ConfigError, Diverged, SaveFailed, SeedError, StopReason
 from seed.evaluation.exact_match import Score, by_task
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S
@@ -14,6 +14,7 @@ from seed.storage.run_dir import RunDir
 from seed.training.schedule import lr_at, replan
 from seed.training.session import Hooks, Session
 from seed.training.stop_signals import StopSignals
+from seed.wavecore.compiler import before_compiling
 
 if TYPE_CHECKING:
     from seed.training.step import Learner
@@ -34,8 +35,9 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
     """Trains from the run directory's newest checkpoint, or from the start, to the plan's end.
 
     The weights are a deterministic function of the profile, the step, what a teacher has replied
-    and the steps at which a changeable table was changed; not of when the run was saved, evaluated,
-    paused or interrupted. After a rollback they depend on the last save too.
+    and the steps at which [selfplay] or [teacher] was changed; not of when the run was saved,
+    evaluated, paused or interrupted. After a rollback they depend on the last save too, and in a
+    run by minutes on the step at which its decay was planned.
 
     Raises ConfigError, CheckpointError, Diverged; OSError if the first save fails; SaveFailed if
     saving fails for longer than the grace, or when the run has to stop.
@@ -44,11 +46,16 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     session = Session(profile, run_dir, learner, signals, hooks)
     try:
-        return _loop(session, hooks)
-    except ConfigError:   # a user task failed; the steps so far are saved
-        if session.is_unsaved:
+        with before_compiling(session.save_before_compiling):
+            return _loop(session, hooks)
+    except (SaveFailed, Diverged):
+        raise
+    except (SeedError, MemoryError):   # of a user task, a compiler
+        if session.is_unsaved and session.can_save:
             session.save()
         raise
+    finally:
+        session.status.close()
 
 
 def _loop(session: Session, hooks: Hooks) -> TrainResult:
@@ -98,9 +105,8 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
         # Step; roll back after several that were not finite.
         lr = lr_at(config, state.plan, state.step, state.lr_scale)
         step_began_s = clock()
-        result = session.learner.step(batch, lr)
+        result = session.take_step(batch, lr)
         step_s = clock() - step_began_s
-        session.count_step()
         if result.skipped:
             session.skip(result.loss)
             continue

@@ -3,6 +3,8 @@
 A run by steps is planned at once. A run by minutes is planned when its constant part has used its
 share of the time: from then on it is a run by as many steps as the rest of the time allows.
 """
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,6 +42,27 @@ def lr_at(config: TrainConfig, plan: Plan, step: int, scale: float = 1.0) -> flo
     if plan.decay_start is None or plan.total_steps is None or step < plan.decay_start:
         return lr
     return lr * (plan.total_steps - step) / max(1, plan.total_steps - plan.decay_start)
+
+
+class WorkClock:
+    """Seconds in which this process or its compilers computed.
+
+    A pause for heat, SIGSTOP, a suspended board, or a CPU that other programs take does not count.
+    """
+
+    def __init__(self) -> None:
+        self._total_s, self._wall_s, self._cpu_s = 0.0, time.monotonic(), _cpu_s()
+
+    def __call__(self) -> float:
+        wall_s, cpu_s = time.monotonic(), _cpu_s()
+        self._total_s += min(wall_s - self._wall_s, cpu_s - self._cpu_s)
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+        return self._total_s
+
+
+def _cpu_s() -> float:
+    used = os.times()
+    return time.process_time() + used.children_user + used.children_system
 
 
 class StepTimer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seed import system_health
 from seed.config import Profile
-from seed.curriculum.dataset import Dataset, SoftTargetBatch
+from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
 from seed.curriculum.state import LAST, CurriculumState
 from seed.curriculum.task import Item
 from seed.errors import Diverged, StopReason
@@ -22,7 +22,7 @@ from seed.storage.run_dir import RunDir
 from seed.system_health import Health
 from seed.systemd import notify
 from seed.training.run_state import RunState, resume
-from seed.training.schedule import StepTimer
+from seed.training.schedule import StepTimer, WorkClock
 from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle
 
@@ -48,7 +48,7 @@ class Hooks:
 
 
 class Session:
-    """Saves, evaluates, waits, skips, rolls back and reports, when the loop decides so."""
+    """What surrounds a step: decides saves, waits and rollbacks; the loop decides the rest."""
 
     def __init__(self, profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignals,
                  hooks: Hooks):
@@ -71,8 +71,9 @@ class Session:
         self.throttle = Throttle(
             profile.governor, hooks.read_health_fn or (lambda: system_health.read(run_dir.path)),
             self.clock, hooks.sleep_fn or signals.stop.wait, signals.stop.is_set)
-        self.started_s, self.timer = self.clock(), StepTimer(self.clock)
-        self._logged_decision = Decision()
+        self._work_clock = WorkClock() if self.clock is time.monotonic else self.clock
+        self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
+        self._logged_decision, self._is_stepping = Decision(), False
         self.holdout = self.dataset.holdout(profile.curriculum.holdout_items)
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
@@ -88,8 +89,8 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training, earlier processes included."""
-        return self.state.previous_elapsed_s + self.clock() - self.started_s
+        """Seconds of training, earlier processes included; of a real clock without pauses."""
+        return self.state.previous_elapsed_s + self._work_clock() - self._work_began_s
 
     @property
     def is_unsaved(self) -> bool:
@@ -108,12 +109,27 @@ class Session:
         return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
                         self.service_requests)
 
-    def count_step(self) -> None:
+    def take_step(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
+        """One step of the learner, which counts also if it was not finite."""
+        self._is_stepping = True
+        result = self.learner.step(batch, lr)
+        self._is_stepping = False
         self.state.step += 1
         self.timer.count_step()
-        self._mark_safe()
+        self._update_safe()
+        return result
 
-    def _mark_safe(self) -> None:
+    def save_before_compiling(self) -> None:
+        """So that a compiler that hangs or fails costs no step."""
+        if self.can_save and self.is_unsaved:
+            self.save()
+
+    @property
+    def can_save(self) -> bool:
+        """Not while a step may have changed some of the weights."""
+        return not self._is_stepping
+
+    def _update_safe(self) -> None:
         """Tells the signals whether the process may end now without losing a step."""
         if self.is_unsaved:
             self.signals.safe.clear()
@@ -128,7 +144,7 @@ class Session:
                                       self.state.to_meta(self.profile, self.elapsed_s), is_last)
         if size is not None:
             self.metrics.write("save", self.state.step, bytes=size)
-        self._mark_safe()
+        self._update_safe()
         return size is not None
 
     def service_requests(self) -> bool:

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from seed.errors import CompilerError, CompilerLost
@@ -19,6 +19,7 @@ MAX_COMPILE_S = 300.0   # of one kernel, which takes seconds
 ATTEMPTS = 2            # a compiler may be killed while memory is short
 
 _running: set[subprocess.Popen] = set()
+_before_fns: list[Callable[[], object]] = []
 
 
 def find_compiler() -> str:
@@ -61,6 +62,8 @@ def identity(command: str) -> str:
 
 def run_compiler(command: Sequence[str], c_text: bytes) -> bytes:
     """The compiler's output. Raises CompilerLost if it ends in another way than by itself."""
+    for call_fn in _before_fns:
+        call_fn()
     for _ in range(ATTEMPTS):
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -85,6 +88,17 @@ def run_compiler(command: Sequence[str], c_text: bytes) -> bytes:
                   else next((line for line in lines if "error" in line), lines[-1]))
     raise CompilerLost(f"{command[0]} cannot compile a kernel: {reason}; run the same command "
                        f"again")
+
+
+@contextlib.contextmanager
+def before_compiling(call_fn: Callable[[], object]) -> Iterator[None]:
+    """While the block lasts, `call_fn` is called before each kernel that has to be compiled: a
+    compiler may hang, or die for lack of memory."""
+    _before_fns.append(call_fn)
+    try:
+        yield
+    finally:
+        _before_fns.remove(call_fn)
 
 
 def kill_compilers() -> None:

@@ -3,12 +3,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from seed.storage import RunDir, checkpoint
+from seed.training.schedule import WorkClock
 from seed.training.stop_signals import STOP, StopSignals, watched
-from tests.support.tiny_run import start_tiny, wait_and_read_stderr, wait_for_step
+from tests.support.small_run import wait_until
+from tests.support.tiny_run import TINY, rows, start_tiny, wait_and_read_stderr, wait_for_step
 
 UNSAVED = ("--set=train.save_every_minutes=60",)
 
@@ -82,3 +85,56 @@ def test_an_end_that_is_late_is_not_held_up_by_a_full_pipe():
     os.close(reader)
     os.close(writer)
     assert done.returncode == 7
+
+
+STRIKING = """#!/bin/sh
+# Passes on to clang until the run has made a step.
+if [ "$1" != --version ] && [ -e RUN/metrics.jsonl ] && grep -q '"step": 5,' RUN/metrics.jsonl; then
+    touch RUN.struck
+    {strike}
+fi
+exec clang "$@"
+"""
+
+
+@pytest.mark.parametrize("strike, code", [
+    ("sleep 1000", 0), ("kill -9 $$", 75), ("echo internal error >&2; exit 1", 75)],
+    ids=["hangs", "is killed", "fails"])
+def test_a_compiler_that_is_lost_in_a_run_costs_no_step(tmp_path, strike, code):
+    """The first evaluation compiles kernels, seven steps after the last save."""
+    compiler, run_dir = tmp_path / "cc", tmp_path / "run"
+    compiler.write_text(STRIKING.format(strike=strike).replace("RUN", str(run_dir)))
+    compiler.chmod(0o755)
+    process = start_tiny(run_dir, *UNSAVED, "--set=curriculum.eval_every_steps=7", steps=10 ** 8,
+                         env={**os.environ, "CC": str(compiler),
+                              "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    wait_until((tmp_path / "run.struck").exists, process if code == 0 else None)
+    process.send_signal(signal.SIGTERM)
+    errors = wait_and_read_stderr(process)
+    assert process.returncode == code and "Traceback" not in errors, errors
+    assert saved_step(run_dir) == 7
+
+
+def test_time_in_which_a_run_is_stopped_is_not_time_of_training(tmp_path):
+    """Stopped for longer than its minutes, it still makes its steps and its rate still falls."""
+    minutes = 0.05
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seed", "train", f"--run-dir={tmp_path}", f"--minutes={minutes}",
+         *TINY], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_step(tmp_path, 10, process)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(60 * minutes + 2)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=300) == 0
+    rates = [row["lr"] for row in rows(tmp_path, "step")]
+    assert len(rates) > 50 and rates[-1] < 0.1 * max(rates)
+
+
+def test_a_work_clock_counts_computing_alone():
+    clock = WorkClock()
+    time.sleep(0.3)
+    asleep_s = clock()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    assert asleep_s < 0.2 < clock() - asleep_s

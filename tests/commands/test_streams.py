@@ -1,0 +1,96 @@
+"""No state of the standard streams stops a command, or changes what it trains."""
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from seed.storage import RunDir
+from tests.support.small_run import untrained_run
+from tests.support.tiny_run import tiny_command, wait_for_step
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("calm") / "run"
+    subprocess.run(tiny_command(run_dir), check=True, capture_output=True)
+    return RunDir(run_dir).checkpoint.read_bytes()
+
+
+@pytest.mark.parametrize("redirection", [
+    "<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_a_training_with_closed_or_full_streams_ends_with_0_and_the_same_bits(
+        tmp_path, calm, redirection):
+    done = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh",
+                           *tiny_command(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == (75 if "full" in redirection else 0), done.stderr
+    assert RunDir(tmp_path / "run").checkpoint.read_bytes() == calm
+
+
+def full_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while os.write(writer, b"x" * 256):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    return reader, writer
+
+
+def test_a_pipe_that_nobody_reads_neither_stops_the_run_nor_its_end(tmp_path):
+    reader, writer = full_pipe()
+    process = subprocess.Popen(tiny_command(tmp_path, steps=10 ** 8), stderr=writer,
+                               stdout=subprocess.DEVNULL)
+    wait_for_step(tmp_path, 30, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_an_answer_is_printed_in_any_encoding(tmp_path, encoding):
+    untrained_run(tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-m", "seed", "generate", f"--run-dir={tmp_path / 'run'}", "--prompt=ab>",
+         "--max-bytes=8", "--threads=1"], capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    done.stdout.decode(encoding)
+
+
+def lines_on_a_terminal(tmp_path, columns: int, term: str) -> str:
+    """What a training prints there until step 200."""
+    ours, theirs = pty.openpty()
+    subprocess.run(["stty", "cols", str(columns)], stdin=theirs, check=True)
+    process = subprocess.Popen(tiny_command(tmp_path, steps=200), stdin=theirs, stdout=theirs,
+                               stderr=theirs, env={**os.environ, "TERM": term})
+    os.close(theirs)
+    text, until = b"", time.monotonic() + 120
+    while time.monotonic() < until:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:   # the end of the other side
+                break
+            text += data
+    assert process.wait() == 0
+    os.close(ours)
+    return text.decode()
+
+
+def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(tmp_path):
+    text = lines_on_a_terminal(tmp_path, 40, "xterm")
+    live = [part.split("\r\n")[0] for part in text.split("\r\x1b[K")[1:]
+            if part.startswith("step ")]
+    assert live and all(len(line) < 40 for line in live)
+    assert "\r\nfinished at step 200" in text
+
+
+def test_a_dumb_terminal_gets_no_escapes(tmp_path):
+    assert "\x1b" not in lines_on_a_terminal(tmp_path, 80, "dumb")
