@@ -20,7 +20,7 @@ def protect() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     elif sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):
+    if sys.stderr is sys.__stderr__:   # and not captured by a program that calls main()
         sys.stderr = Unblocked(2, getattr(sys.stderr, "encoding", "utf-8"))
 
 

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from seed.errors import INTERRUPTED
 from seed.wavecore.compiler import kill_compilers
@@ -39,12 +40,17 @@ class StopSignals:
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._take, daemon=True, name="signals")
         self._caller_mask: set[int] = set()
+        self._caller_handlers: dict[int, Any] = {}
         self._watched: set[int] = set()
 
     def watch(self) -> StopSignals:
         """Takes the signals of this process, except SIGHUP if it is ignored, as nohup asks."""
         self._watched = {number for number in (*STOP, SAVE) if number != signal.SIGHUP
                          or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN}
+        with suppress(ValueError):   # not in the main thread: handlers stay as they are
+            for number in self._watched:   # threads that are older do not block the signals
+                self._caller_handlers[number] = signal.signal(
+                    number, lambda received, frame: self._handle(received))
         self._caller_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
         self._thread.start()
         return self
@@ -56,17 +62,21 @@ class StopSignals:
             signal.pthread_kill(self._thread.ident, SAVE)   # ends its wait
             self._thread.join()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._caller_mask)
+            for number, handler in self._caller_handlers.items():
+                signal.signal(number, handler)
 
     def _take(self) -> None:
         while not self._released.is_set():
-            received = signal.sigwait(self._watched)
-            if received == SAVE:
-                self.save.set()
-            elif received == signal.SIGINT and self.stop.is_set():
-                _end(INTERRUPTED)
-            else:
-                self.stop.set()
-                threading.Thread(target=self._end_late, daemon=True, name="deadline").start()
+            self._handle(signal.sigwait(self._watched))
+
+    def _handle(self, received: int) -> None:
+        if received == SAVE:
+            self.save.set()
+        elif received == signal.SIGINT and self.stop.is_set():
+            _end(INTERRUPTED)
+        else:
+            self.stop.set()
+            threading.Thread(target=self._end_late, daemon=True, name="deadline").start()
 
     def _end_late(self) -> None:
         if self._released.wait(DEADLINE_S):

@@ -1,4 +1,5 @@
 """Every command: its help, its JSON, one line and an exit code for bad input."""
+import errno
 import json
 import os
 import re
@@ -110,9 +111,13 @@ def raising(error: BaseException):
     (errors.ConfigError("a: b; c"), 2, "seed: a: b; c"),
     (errors.CheckpointError("x"), 2, "seed: x"), (errors.NotEnoughMemory("x"), 75, "seed: x"),
     (errors.ExportError("x"), 1, "seed: x"), (KeyboardInterrupt(), 130, "seed: interrupted"),
-    (OSError(28, "No space left on device", "/f"), 2, "seed: cannot use /f: No space left on "
-     "device; check that it exists, is writable and has free space")],
-    ids=lambda value: type(value).__name__)
+    (MemoryError(), 75, "seed: not enough memory: end other programs, or use a smaller brain; the "
+     "same command may succeed later"),
+    *((OSError(number, "why", "/f"), code, "seed: cannot use /f: why; check that it exists, is "
+       "writable and has free space") for number, code in [
+           (errno.ENOSPC, 75), (errno.EROFS, 75), (errno.EIO, 75), (errno.EMFILE, 75),
+           (errno.ENOMEM, 75), (errno.EAGAIN, 75), (errno.ENOENT, 2), (errno.EACCES, 2)])],
+    ids=str)
 def test_the_exit_code_belongs_to_the_error(monkeypatch, seed, error, code, line):
     monkeypatch.setattr("seed.commands.info_command.run", raising(error))
     assert seed("info") == (code, "", [line])

@@ -46,7 +46,7 @@ def test_after_a_run_in_a_program_its_signals_do_again_what_they_did():
     for _ in range(3):
         with watched(None) as signals:
             os.kill(os.getpid(), signal.SIGTERM)
-            assert signals.stop.wait(10)
+            wait_until(signals.stop.is_set)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
@@ -58,7 +58,7 @@ def test_signals_that_the_caller_watches_stay_watched():
     with watched(signals) as same:
         assert same is signals
     os.kill(os.getpid(), signal.SIGUSR1)
-    assert signals.save.wait(10)
+    wait_until(signals.save.is_set)
     signals.release()
 
 
@@ -138,3 +138,22 @@ def test_a_work_clock_counts_computing_alone():
     while time.process_time() < until:
         pass
     assert asleep_s < 0.2 < clock() - asleep_s
+
+
+OLDER_THREAD = """
+import os, signal, threading, time
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+from seed.training.stop_signals import watched
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    with watched(None) as signals:
+        os.kill(os.getpid(), number)
+        until = time.monotonic() + 20
+        while not signals.stop.is_set() and time.monotonic() < until:
+            time.sleep(0.01)
+        print(signals.stop.is_set())
+"""
+
+
+def test_a_thread_that_is_older_than_the_watch_does_not_let_a_signal_end_the_process():
+    done = subprocess.run([sys.executable, "-c", OLDER_THREAD], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n" * 3), done.stderr
