@@ -111,8 +111,8 @@ def raising(error: BaseException):
     (errors.ConfigError("a: b; c"), 2, "seed: a: b; c"),
     (errors.CheckpointError("x"), 2, "seed: x"), (errors.NotEnoughMemory("x"), 75, "seed: x"),
     (errors.ExportError("x"), 1, "seed: x"), (KeyboardInterrupt(), 130, "seed: interrupted"),
-    (MemoryError(), 75, "seed: not enough memory: end other programs, or use a smaller brain; the "
-     "same command may succeed later"),
+    (MemoryError(), 75, "seed: not enough memory (MemoryError): end other programs, or use a "
+     "smaller model or train.batch_size"),
     *((OSError(number, "why", "/f"), code, "seed: cannot use /f: why; check that it exists, is "
        "writable and has free space") for number, code in [
            (errno.ENOSPC, 75), (errno.EROFS, 75), (errno.EIO, 75), (errno.EMFILE, 75),
