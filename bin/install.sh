@@ -13,7 +13,7 @@ make_venv() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$python is not Python 3.11 or newer: name one, such as PYTHON=python3.11 $0"
     echo "making $venv" >&2
-    "$python" -m venv --clear "$venv" || fail "$venv cannot be made, see above; on Debian: sudo apt install python3-venv"
+    "$python" -m venv "$venv" --clear || fail "$venv cannot be made, see above; on Debian: sudo apt install python3-venv"
 }
 
 mend() {
@@ -22,13 +22,14 @@ mend() {
     case $code in 0|3) ;; *) make_venv; lacks=$(missing "$@") || true ;; esac
     [ -n "$lacks" ] || return 0
     echo "installing ${lacks//$'\n'/, }" >&2
-    local folder
+    local folder errors
     folder=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     rm -f "$folder/seed-brain.pth"
-    pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" && return 0
+    errors=$(pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" 2>&1) && return 0
     # A checkout that was moved or copied needs no network: only its new place is told.
     echo "$root" >"$folder/seed-brain.pth"
     lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)
+    [ -z "$lacks" ] || echo "$errors" >&2
     [ -z "$lacks" ] || fail "pip has not installed ${lacks//$'\n'/, }, see above: connect to the network and try again"
 }
 
