@@ -67,7 +67,7 @@ def test_half_an_environment_is_made_anew(tmp_path):
     checkout, python = copy_checkout(tmp_path / "deb"), tmp_path / "python3"
     python.write_text(
         '#!/bin/bash\nif [ "$1 $2" = "-m venv" ] && ! [ -e "$(dirname "$0")/installed" ]; then'
-        f'\n{BASE_PYTHON} -m venv --without-pip "${{@: -1}}"\necho "ensurepip is not available"'
+        f'\n{BASE_PYTHON} -m venv --without-pip "$3"\necho "ensurepip is not available"'
         f' >&2; exit 1; fi\nexec {BASE_PYTHON} "$@"\n')
     python.chmod(0o755)
     done = install(checkout, PYTHON=str(python))
