@@ -21,3 +21,12 @@ def rule(tmp_path) -> Path:
     path.write_text("".join(f'{{"prompt": "{i}?7=", "answer": "{i + 7}"}}\n'
                             for i in range(10, 200)))
     return path
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The count that bin/attacks.sh ends with."""
+    outcomes = {name: len(terminalreporter.stats.get(name, []))
+                for name in ("passed", "failed", "error")}
+    failed = outcomes["failed"] + outcomes["error"]
+    terminalreporter.write_line(f"attacks: {outcomes['passed'] + failed} tried, "
+                                f"{outcomes['passed']} held, {failed} failed")
