@@ -16,7 +16,7 @@ from tests.support.tiny_run import rows, start_tiny, wait_and_read_stderr, wait_
 
 pytestmark = pytest.mark.long
 PRECIOUS = b"precious data of somebody else"
-SELFPLAY = ("--set=selfplay.tasks={parity=4}", "--set=selfplay.every_steps=5",
+SELFPLAY = ("--set=selfplay.tasks={parity=3}", "--set=selfplay.every_steps=5",
             "--set=selfplay.questions=2", "--set=selfplay.max_answer_bytes=4")
 TEACHER = ("--set=teacher.kind=mock", "--set=teacher.tasks={copy=1.0}",
            "--set=teacher.every_steps=1")
