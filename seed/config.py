@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from seed.errors import ConfigError
 from seed.regular_file import read_bytes
+from seed.task_names import absolute, split_weight, with_absolute_tasks, without_moved
 from seed.terminal_text import is_text
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
@@ -339,6 +340,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     if isinstance(curriculum, dict):
         data["curriculum"] = {**base["curriculum"], **curriculum}
     data = {"name": Path(path.name).stem, "identity": base["identity"], **data}
+    data = with_absolute_tasks(data, Path(name).parent if is_path else None)
     return overridden(data, overrides, tasks)
 
 
@@ -359,13 +361,16 @@ def applied(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> 
             value = text   # a bare string
         _put(data, key.split("."), value)
     for task in tasks:
-        name, sep, text = task.partition("=")
+        name, text = split_weight(task)
         try:
-            weight = float(text) if sep else 1.0
+            weight = float(text) if text or name != task else 1.0
         except ValueError:
             raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
+        name = absolute(name)
         _put(data, ["curriculum", "tasks", name], weight)
-    return data
+        data["curriculum"]["tasks"] = without_moved(
+            data["curriculum"]["tasks"], name, keep_weight=not text)
+    return with_absolute_tasks(data)
 
 
 def _put(data: dict, keys: Sequence[str], value: object) -> None:

@@ -39,6 +39,15 @@ class UserTaskError(ConfigError):
     """A user's task cannot be used; the message names it and what is wrong."""
 
 
+class UserTaskKilled(UserTaskError):
+    """A user's task was killed from outside, as by a kernel without free memory."""
+    exit_code = RETRY_LATER
+
+
+class StopRequested(SeedError):
+    """A signal asked the run to stop while a user's task was working; nothing is wrong."""
+
+
 class CheckpointError(SeedError, ValueError):
     """A checkpoint cannot be used."""
 
@@ -92,3 +101,8 @@ class ExportError(SeedError, RuntimeError):
 class BenchError(SeedError, RuntimeError):
     """A contender of a benchmark ended or answered wrongly."""
     exit_code = FAILED
+
+
+def printable(text: str) -> str:
+    """A text from a file or a class as one line without control characters."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from seed.config import Profile, TeacherConfig
-from seed.curriculum.user_tasks import is_user_task
 from seed.errors import ConfigError
+from seed.task_names import absolute, is_user_task, moved
 
 
 def check_named(profile: Profile, named: dict[str, Any]) -> Profile:
@@ -42,6 +42,10 @@ def without_unnamed_tasks(profile: Profile, named: Collection[str], log: Callabl
                           data: Collection[str] = ()) -> Profile:
     """The profile without user tasks that are not among `named` or `data`; logs what is left out.
     Raises ConfigError if one of `named` is no task of the profile."""
+    named = [absolute(name) for name in named]
+    names = moved(profile.curriculum.tasks, named)
+    profile = replace(profile, curriculum=replace(profile.curriculum, tasks={
+        names.get(name, name): weight for name, weight in profile.curriculum.tasks.items()}))
     for name in named:
         if name not in profile.curriculum.tasks:
             raise ConfigError(f"--task {name}: the brain was not trained on it; use one of its own "

@@ -16,14 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from seed.config import CurriculumConfig, nearest
-from seed.errors import ConfigError
+from seed.errors import ConfigError, printable
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item, Task, is_holdout, pick
 from seed.curriculum.tasks import NAMES, TASKS
-from seed.curriculum.user_tasks import is_user_task, load
+from seed.curriculum.corpus import Corpus
+from seed.curriculum.user_tasks import UserTask, load
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
 from seed.rng import Stream, dice
+from seed.task_names import is_user_task, short, wrong_kind
 
 IGNORE = -1             # a target outside the loss mask
 MIN_EVAL_LEVELS = 3     # a task with fewer levels has as many evaluation items as one with these
@@ -56,7 +58,8 @@ class Dataset:
     def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int):
         for name in config.tasks:
             if name not in NAMES and not is_user_task(name):
-                raise ConfigError(f"curriculum.tasks.{name} is unknown{nearest(name, NAMES)}")
+                raise ConfigError(f"curriculum.tasks.{printable(name)}" + (
+                    wrong_kind(name) or f" is unknown{nearest(name, NAMES)}"))
         names = [name for name in (*NAMES, *filter(is_user_task, config.tasks))
                  if config.tasks.get(name, 0.0) > 0]
         if Identity.name in names and not identity:
@@ -84,11 +87,27 @@ class Dataset:
         raise ConfigError(f"{task.name}: none of {MAX_DRAWS} prompts of level {level} is for "
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")
 
-    def check(self, seq_len: int) -> None:
-        """Raises ConfigError unless every task and level has an item that fits into a row."""
+    def check(self, seq_len: int, log: Callable[[str], object] = bool) -> None:
+        """Raises ConfigError unless every task and level has an item that fits into a row.
+
+        Logs how many lines of a corpus do not fit.
+        """
         rng = dice(self.seed, Stream.SAMPLE, 0)
         for task, level in self.levels:
             self.draw(rng, task, level, holdout=False, max_item_bytes=seq_len + 1)
+            if isinstance(task, Corpus):
+                sizes = [item_bytes(item) - 1 for item in task.items]
+                n_long = sum(size > seq_len for size in sizes)
+                if n_long:
+                    log(f"{printable(task.name)}: {n_long} of {len(sizes)} lines are not trained "
+                        f"on: train.seq_len is {seq_len}, they need up to {max(sizes)}; use "
+                        f"train.seq_len={max(sizes)} or shorter lines")
+
+    def stop_when(self, stop_fn: Callable[[], bool]) -> None:
+        """Calls of user tasks end with StopRequested when `stop_fn` is true."""
+        for task in self.tasks.values():
+            if isinstance(task, UserTask):
+                task.stop_when(stop_fn)
 
     def mixture(self, curriculum: CurriculumState) -> list[float]:
         """The weight of each of `levels`: the profile's times the curriculum's."""
@@ -213,8 +232,9 @@ class Dataset:
 
 
 def _task_index(name: str) -> int:
-    """The index of a task's random stream."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "little")
+    """The index of a task's random stream, the same wherever a user task's file is."""
+    text = short(name).encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "little")
 
 
 def _too_long(item: Item, seq_len: int) -> str:

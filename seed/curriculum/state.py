@@ -6,7 +6,7 @@ passed, or when patience ends. Tasks are sampled more often the less they are kn
 task returns and a known one stays as replay. All that is decided follows from state and profile.
 """
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from seed.config import CurriculumConfig
@@ -68,6 +68,12 @@ class CurriculumState:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def renamed(self, names: Mapping[str, str]) -> "CurriculumState":
+        """With other names of user tasks."""
+        return replace(self, passed=tuple(names.get(task, task) for task in self.passed),
+                       accuracy={names.get(task, task): levels
+                                 for task, levels in self.accuracy.items()})
 
     def is_unlocked(self, task: str) -> bool:
         return grade_of(task) <= self.unlocked

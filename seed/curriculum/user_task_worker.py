@@ -1,26 +1,27 @@
 """Runs a user's task class in its own process, so that it can neither stop nor disturb the run.
 
-    python user_task_worker.py FD PARENT PATH CLASS MARKS
+    python user_task_worker.py FD PATH CLASS MARKS
 
-PARENT is the process with which it ends, MARKS in hexadecimal the bytes that a text must not
-contain. Requests and replies are JSON lines on the socket FD, with bytes written as latin-1. A
-reply is {"value": ...} or {"error": "one line"}. Needs the standard library alone.
+MARKS are in hexadecimal the bytes that a text must not contain. Requests and replies are frames on
+the socket FD: four bytes with the length, then JSON, with bytes written as latin-1. A reply has the
+request's id and a `value`, or an `error` of one line. Needs the standard library alone.
 """
-import ctypes
 import importlib.util
 import json
 import os
 import random
-import signal
+import reprlib
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
 MAX_LEVELS = 100
-MAX_TEXT_BYTES = 4096   # of a prompt or an answer
+MAX_TEXT_BYTES = 4096     # of a prompt or an answer
+MAX_FRAME_BYTES = 65536   # JSON needs up to six bytes for one
+MAX_ERROR = 400           # characters
+LENGTH_BYTES = 4          # of a frame's length
 REQUIRED = ("levels", "chance", "generate", "verify")
 
 
@@ -30,10 +31,31 @@ class InvalidTask(Exception):
 
 def describe(call: str, error: BaseException) -> str:
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {str(error)[:300]}"
     except BaseException:   # even __str__ is the user's code
         text = type(error).__name__
     return f"{call} raises {' '.join(text.split())[:300]}"
+
+
+def shown(value: object) -> str:
+    """A value of whatever size as a short text."""
+    try:
+        return reprlib.repr(value)[:120]
+    except BaseException:   # __repr__ is the user's code too
+        return type(value).__name__
+
+
+def outer_pid() -> int:
+    """The id outside of this process's PID namespace; 0 if /proc is not there to tell it."""
+    try:
+        return int(os.readlink("/proc/self"))
+    except (OSError, ValueError):
+        return 0
+
+
+def to_frame(message: dict[str, Any]) -> bytes:
+    data = json.dumps(message).encode()
+    return len(data).to_bytes(LENGTH_BYTES, "big") + data
 
 
 def load(path: str, class_name: str) -> Any:
@@ -62,7 +84,7 @@ def to_bytes(what: str, value: Any, kind: str = "str or bytes") -> bytes:
     try:
         data = value.encode() if isinstance(value, str) else value
     except UnicodeEncodeError:
-        raise InvalidTask(f"{what} {value[:40]!r} is not valid text") from None
+        raise InvalidTask(f"{what} {shown(value)} is not valid text") from None
     if not 0 < len(data) <= MAX_TEXT_BYTES:
         raise InvalidTask(f"{what} has {len(data)} bytes: give 1 to {MAX_TEXT_BYTES}")
     return data
@@ -82,21 +104,21 @@ class Worker:
         try:
             return {"value": methods[do](**arguments)}
         except InvalidTask as error:
-            return {"error": str(error)}
+            return {"error": str(error)[:MAX_ERROR]}
         except BaseException as error:
             return {"error": describe(call, error)}
 
-    def load(self) -> list[float]:
-        """The chance level of each level."""
+    def load(self) -> dict[str, Any]:
+        """The chance level of each level, and this process as the run sees it."""
         self.task = load(self.path, self.class_name)
         n_levels = self.task.levels
         if not isinstance(n_levels, int) or not 1 <= n_levels <= MAX_LEVELS:
-            raise InvalidTask(f"levels is {n_levels!r}: give a number from 1 to {MAX_LEVELS}")
+            raise InvalidTask(f"levels is {shown(n_levels)}: give a number from 1 to {MAX_LEVELS}")
         chances = [self.task.chance(level) for level in range(1, n_levels + 1)]
         for level, chance in enumerate(chances, 1):
             if not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
-                raise InvalidTask(f"chance({level}) is {chance!r}: give 0 to 1")
-        return list(map(float, chances))
+                raise InvalidTask(f"chance({level}) is {shown(chance)}: give 0 to 1")
+        return {"chance_levels": list(map(float, chances)), "pid": outer_pid()}
 
     def generate(self, level: int, seed: int) -> list[str]:
         item = self.task.generate(random.Random(seed), level)
@@ -109,8 +131,8 @@ class Worker:
         except BaseException as error:
             raise InvalidTask(describe("verify", error)) from None
         if not verdict:
-            raise InvalidTask(f"verify returns {verdict!r} for generate's {item[0]!r} {item[1]!r}"
-                              [:400])
+            raise InvalidTask(f"verify returns {shown(verdict)} for generate's {shown(item[0])} "
+                              f"{shown(item[1])}")
         return [text.decode("latin-1") for text in texts]
 
     def verify(self, prompt: str, answer: str) -> bool:
@@ -127,21 +149,19 @@ class Worker:
     def _as_bytes(self, what: str, value: Any) -> bytes:
         data = to_bytes(what, value)
         if set(data) & set(self.marks):
-            raise InvalidTask(f"{what} {data[:40]!r} contains byte 0xFE or 0xFF: they are reserved")
+            raise InvalidTask(f"{what} {shown(data)} contains byte 0xFE or 0xFF: they are reserved")
         return data
 
 
-def main(fd: str, parent: str, path: str, class_name: str, marks: str) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):   # the parent ended before that
-        return
-    os.dup2(2, 1)   # what the class prints is no reply
+def main(fd: str, path: str, class_name: str, marks: str) -> None:
+    os.set_inheritable(int(fd), False)   # no process of the class is heard
     worker = Worker(path, class_name, bytes.fromhex(marks))
     with socket.socket(fileno=int(fd)) as link:
-        lines = link.makefile("rw", encoding="ascii")
-        for line in lines:
-            lines.write(json.dumps(worker.reply(**json.loads(line))) + "\n")
-            lines.flush()
+        frames = link.makefile("rb")
+        while header := frames.read(LENGTH_BYTES):
+            request = json.loads(frames.read(int.from_bytes(header, "big")))
+            number = request.pop("id")
+            link.sendall(to_frame({"id": number, **worker.reply(**request)}))
 
 
 if __name__ == "__main__":

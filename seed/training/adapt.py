@@ -17,7 +17,6 @@ import numpy as np
 from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
-from seed.curriculum.user_tasks import is_user_task
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score
@@ -25,6 +24,7 @@ from seed.regular_file import blocks, read_bytes
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
+from seed.task_names import KINDS, absolute, file_of, is_user_task
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
@@ -52,6 +52,7 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
     brain or no such data, and as `train`.
     """
     from seed.training.pipeline import train   # here, because it imports tinygrad
+    data = absolute(data)
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         _settle(run_dir)
@@ -81,7 +82,7 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
     Raises ConfigError if data is no user task or share is not within 0 and 1.
     """
     if not is_user_task(data):
-        raise ConfigError(f"--data is {data!r}: use items.jsonl, notes.txt or path.py:ClassName")
+        raise ConfigError(f"--data is {data!r}: use {KINDS}")
     if not 0 < share < 1:
         raise ConfigError(f"--share is {share}: use more than 0 and less than 1")
     old = {name: weight for name, weight in parent.curriculum.tasks.items() if name != data}
@@ -100,8 +101,8 @@ def recipe_of(profile: Profile, data: str) -> bytes:
 
     Raises OSError if it cannot be read.
     """
-    path = data.rpartition(":")[0] if ".py:" in data else data
-    return json.dumps({"data": _digest(blocks(path)), **profile.to_dict()}, sort_keys=True).encode()
+    contents = _digest(blocks(file_of(data)))
+    return json.dumps({"data": contents, **profile.to_dict()}, sort_keys=True).encode()
 
 
 def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:

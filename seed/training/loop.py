@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from seed.config import Profile
 from seed.curriculum.dataset import Pool
-from seed.errors import ConfigError, Diverged, SaveFailed, SeedError, StopReason
+from seed.errors import (ConfigError, Diverged, SaveFailed, SeedError, StopReason,
+                         StopRequested)
 from seed.evaluation.exact_match import Score, by_task
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S
@@ -45,9 +46,12 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
     if not profile.train.steps and not profile.train.minutes:
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     session = Session(profile, run_dir, learner, signals, hooks)
+    session.dataset.stop_when(signals.stop.is_set)
     try:
         with before_compiling(session.save_before_compiling):
             return _loop(session, hooks)
+    except StopRequested:   # by a signal, in a call of a user task; nothing of the step is done
+        return TrainResult(session.state.step, session.stop())
     except (SaveFailed, Diverged):
         raise
     except (SeedError, MemoryError):   # of a user task, a compiler

@@ -1,13 +1,18 @@
 """How much memory a run will take, known before its first step from shapes alone."""
+from pathlib import Path
+
 from seed.config import Profile
+from seed.curriculum import corpus
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.evaluation.exact_match import BUCKETS, ROWS
 from seed.governor import ceiling_mb
 from seed.system_health import MB, Health
+from seed.task_names import is_class_name, is_user_task
 from seed.wavecore import footprint
 
 PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the dataset
 COMPILER_MB = 105.0   # one running clang
+TASK_PROCESSES_MB = 36.0   # a worker of a user's class and its supervisors
 FLOAT_MB = 4 / MB
 
 
@@ -35,7 +40,18 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
         floats["evaluation"] += last
         floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.questions, 1, threads))
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
-            **{name: count * FLOAT_MB for name, count in floats.items()}}
+            **{name: count * FLOAT_MB for name, count in floats.items()},
+            **_user_tasks_mb(profile)}
+
+
+def _user_tasks_mb(profile: Profile) -> dict[str, float]:
+    """Of the lines of corpora and of the processes of classes, without what these import."""
+    names = [name for name, weight in profile.curriculum.tasks.items()
+             if weight and is_user_task(name)]
+    if not names:
+        return {}
+    return {"user tasks": sum(TASK_PROCESSES_MB if is_class_name(name) else
+                              corpus.memory_mb(Path(name)) for name in names)}
 
 
 def check_fits(profile: Profile, threads: int, health: Health) -> str:

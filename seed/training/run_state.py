@@ -1,14 +1,16 @@
 """What a run's checkpoints hold beside tensors, and what a resumed run may change."""
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from seed.config import Profile, from_dict
 from seed.curriculum.state import CurriculumState
-from seed.errors import ConfigError
+from seed.errors import ConfigError, printable
 from seed.storage import checkpoint
 from seed.storage.run_dir import Log, RunDir
+from seed.task_names import moved
 from seed.training.schedule import Plan
 
 if TYPE_CHECKING:
@@ -67,16 +69,26 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, log: Log) -> Run
     if newest is None:
         return None
     then, config = from_dict(newest.meta["profile"]), profile.train
-    _check_changes(profile.to_dict(), then.to_dict(), newest.meta["step"], log)
+    names = moved(then.curriculum.tasks, profile.curriculum.tasks)
+    for old, new in names.items():
+        log(f"{printable(old)} is now read from {printable(new)}")
+    _check_changes(profile.to_dict(), _renamed(then, names).to_dict(), newest.meta["step"], log)
     checkpoint.check_tensors(newest.tensors, learner.state_dict(), "checkpoint")
     learner.load_state_dict(newest.tensors)
     state = RunState.from_meta(newest.meta)
+    state.curriculum = state.curriculum.renamed(names)
     has_new_end = (state.plan.total_steps != config.steps if config.steps
                    else config.minutes > then.train.minutes)
     if has_new_end:
         state.plan = Plan()
     log(f"resuming from step {state.step} of {run_dir}")
     return state
+
+
+def _renamed(profile: Profile, names: Mapping[str, str]) -> Profile:
+    """With other names of user tasks."""
+    tasks = {names.get(name, name): weight for name, weight in profile.curriculum.tasks.items()}
+    return replace(profile, curriculum=replace(profile.curriculum, tasks=tasks))
 
 
 def _check_changes(now: dict[str, Any], then: dict[str, Any], step: int, log: Log) -> None:

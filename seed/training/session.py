@@ -58,7 +58,7 @@ class Session:
         self.signals, self.clock, config = signals, hooks.clock, profile.train
         self.status = hooks.status or StatusLine(self.clock)
         self.dataset = Dataset(profile.curriculum, profile.identity, config.seed)
-        self.dataset.check(config.seq_len)
+        self.dataset.check(config.seq_len, self.status.log)
         resumed = resume(profile, run_dir, learner, self.status.log)
         self.state = state = resumed or RunState(
             CurriculumState.initial(profile.curriculum, self.dataset.tasks))

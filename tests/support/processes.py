@@ -1,4 +1,5 @@
 """Child processes that a test kills."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,3 +17,16 @@ def kill_at_line(command: Sequence[str], path: Path, n_lines: int) -> None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def descendants(pid: int) -> set[str]:
+    """Process ids of a process's children, their children and so on, without zombies."""
+    fields = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):   # ended meanwhile
+            fields[path.parent.name] = path.read_text().rpartition(")")[2].split()[:2]
+    tree = {str(pid)}
+    while more := {child for child, (state, parent) in fields.items()
+                   if parent in tree and state != "Z"} - tree:
+        tree |= more
+    return tree - {str(pid)}

@@ -1,0 +1,158 @@
+"""The process of a user's task class, from the side of the run: questions, limits, its end.
+
+Its hash seed is fixed, so that a class that iterates over a set draws the same items in each run.
+Limits count neither time in which this process was stopped or suspended nor time in which the class
+waited for a core: neither is the fault of the class.
+"""
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seed.curriculum import user_task_supervisor, user_task_worker
+from seed.curriculum.user_task_worker import LENGTH_BYTES, MAX_ERROR, MAX_FRAME_BYTES, to_frame
+from seed.curriculum.vocab import END, PAD
+from seed.errors import StopRequested, UserTaskError, UserTaskKilled, printable
+
+USE_PID_NAMESPACE = True   # where the kernel permits it
+SLICE_S = 0.05             # between two looks at the clock, and at whether the run has to stop
+MAX_STARVED = 20           # a call may take so many times its limit if it waits for a core
+END_S = 10.0               # for all its processes to end
+
+
+class TaskProcess:
+    """A worker and its supervisor; they end with this object, with `close` or with the run."""
+
+    def __init__(self, name: str, path: str, class_name: str):
+        self.name = name
+        self.stop_fn: Callable[[], bool] = bool   # whether the run has to stop; never
+        self._worker_pid = 0   # 0: unknown
+        self._link, worker_link = socket.socketpair()
+        self._control, supervisor_control = socket.socketpair()
+        with worker_link, supervisor_control:
+            link, control = worker_link.fileno(), supervisor_control.fileno()
+            supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", user_task_supervisor.__file__, str(control),
+                 str(int(USE_PID_NAMESPACE)), printable(name), sys.executable, "-P",
+                 user_task_worker.__file__, str(link), path, class_name, bytes([END, PAD]).hex()],
+                pass_fds=[link, control], stdin=subprocess.DEVNULL, start_new_session=True,
+                env={**os.environ, "PYTHONHASHSEED": "0"})
+        self.pid = supervisor.pid
+        self.close = weakref.finalize(self, _end, supervisor, self._link, self._control)
+
+    def ask(self, call: str, max_s: float, **request: Any) -> tuple[Any, float]:
+        """The reply's value, and the time that counts in s.
+
+        Raises UserTaskError, UserTaskKilled if memory may have run out, StopRequested.
+        """
+        number, timer = secrets.randbits(48), _Timer(self._worker_pid)
+        try:
+            self._link.settimeout(max_s)
+            self._link.sendall(to_frame({"id": number, **request, "call": call}))
+            length = int.from_bytes(self._receive(LENGTH_BYTES, call, max_s, timer), "big")
+            if length > MAX_FRAME_BYTES:
+                raise ValueError
+            reply = json.loads(self._receive(length, call, max_s, timer))
+            if reply["id"] != number:
+                raise ValueError
+            value, error = reply.get("value"), str(reply.get("error", ""))
+        except TimeoutError:
+            self.close()
+            raise UserTaskError(f"{self.name}: {call} takes longer than {max_s:.0f} s: make it "
+                                f"faster") from None
+        except OSError:
+            raise self._ended(call) from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self.close()
+            raise UserTaskError(f"{self.name}: the reply to {call} is damaged: do not write to "
+                                f"files that the class did not open") from None
+        if error:
+            raise UserTaskError(f"{self.name}: {printable(error[:MAX_ERROR])}")
+        return value, timer.counted_s()
+
+    def watch(self, pid: object) -> None:
+        """Tells which process is the worker, as it says itself."""
+        self._worker_pid = pid if isinstance(pid, int) else 0
+
+    def _receive(self, n: int, call: str, max_s: float, timer: "_Timer") -> bytes:
+        """Exactly n bytes. Raises OSError."""
+        data = bytearray()
+        while len(data) < n:
+            self._link.settimeout(SLICE_S)
+            try:
+                chunk = self._link.recv(n - len(data))
+            except TimeoutError:
+                timer.add_slice()
+                if timer.is_over(max_s):
+                    raise
+                if self.stop_fn():
+                    self.close()
+                    raise StopRequested(f"stopped during {call} of {self.name}") from None
+                continue
+            if not chunk:
+                raise ConnectionResetError
+            data += chunk
+        return bytes(data)
+
+    def _ended(self, call: str) -> UserTaskError:
+        """Why the worker's process has ended."""
+        self._control.settimeout(END_S)
+        try:
+            number = self._control.recv(1)
+        except OSError:
+            number = b""
+        self.close()
+        if number == b"\x09" or not number:   # the supervisor is gone too
+            return UserTaskKilled(f"{self.name}: the task's process was killed during {call}: "
+                                  f"memory may have run out; end other programs or let the class "
+                                  f"use less, and run the same command again")
+        signal_text = f" by signal {number[0]}" if number[0] else ""
+        return UserTaskError(f"{self.name}: the task's process exited during {call}{signal_text}")
+
+
+class _Timer:
+    """The time of a call, without what a stopped machine or a busy one adds to it."""
+
+    def __init__(self, pid: int):
+        self.schedstat = Path(f"/proc/{pid}/schedstat") if pid else None
+        self.slice_start_s = time.monotonic()
+        self.run_s = self.delayed_s = 0.0   # in earlier slices
+        self.delay_s: float | None = None   # total of the worker's, at the last look
+
+    def add_slice(self) -> None:
+        now_s, delay_s = time.monotonic(), self._read_delay_s()
+        self.run_s += min(now_s - self.slice_start_s, 2 * SLICE_S)
+        if delay_s is not None and self.delay_s is not None:
+            self.delayed_s += min(delay_s - self.delay_s, now_s - self.slice_start_s, 2 * SLICE_S)
+        self.slice_start_s, self.delay_s = now_s, delay_s
+
+    def _read_delay_s(self) -> float | None:
+        """How long the worker has waited for a core in its life."""
+        try:
+            return int(self.schedstat.read_text().split()[1]) / 1e9 if self.schedstat else None
+        except (OSError, ValueError, IndexError):
+            return None   # a kernel without it
+
+    def counted_s(self) -> float:
+        last_s = min(time.monotonic() - self.slice_start_s, 2 * SLICE_S)
+        return max(0.0, self.run_s - self.delayed_s) + last_s
+
+    def is_over(self, max_s: float) -> bool:
+        return self.run_s - self.delayed_s >= max_s or self.run_s >= MAX_STARVED * max_s
+
+
+def _end(supervisor: subprocess.Popen, link: socket.socket, control: socket.socket) -> None:
+    link.close()
+    control.close()
+    try:
+        supervisor.wait(END_S)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
