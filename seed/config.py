@@ -340,8 +340,8 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     if isinstance(curriculum, dict):
         data["curriculum"] = {**base["curriculum"], **curriculum}
     data = {"name": Path(path.name).stem, "identity": base["identity"], **data}
-    data = with_absolute_tasks(data, Path(name).parent if is_path else None)
-    return overridden(data, overrides, tasks)
+    folder = Path(name).parent if is_path else None
+    return overridden(with_absolute_tasks(data, folder), overrides, tasks)
 
 
 def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> Profile:
@@ -350,7 +350,7 @@ def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) 
 
 
 def applied(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> dict:
-    """A table of tables, changed in place by `a.b=value` overrides and more tasks."""
+    """A table of tables, changed by `a.b=value` overrides and more tasks."""
     for override in overrides:
         key, sep, text = override.partition("=")
         if not sep or not all(key.split(".")):
@@ -366,10 +366,9 @@ def applied(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> 
             weight = float(text) if text or name != task else 1.0
         except ValueError:
             raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
-        name = absolute(name)
-        _put(data, ["curriculum", "tasks", name], weight)
-        data["curriculum"]["tasks"] = without_moved(
-            data["curriculum"]["tasks"], name, keep_weight=not text)
+        _put(data, ["curriculum", "tasks", name := absolute(name)], weight)
+        table = data["curriculum"]
+        table["tasks"] = without_moved(table["tasks"], name, keep_weight=not text)
     return with_absolute_tasks(data)
 
 

@@ -2,6 +2,7 @@
 valid choice."""
 import dataclasses
 import math
+import os
 import tomllib
 
 import pytest
@@ -46,7 +47,8 @@ def test_tasks_are_replaced_changed_and_added_by_options():
     assert tasks == {"add_long": 1.0}
     tasks = load_profile("toy", ["curriculum.tasks.copy=0"], ["my.jsonl", "b.txt=2"])
     inherited = BASE_TABLES["curriculum"]["tasks"]
-    assert tasks.curriculum.tasks == {**inherited, "copy": 0.0, "my.jsonl": 1.0, "b.txt": 2.0}
+    assert tasks.curriculum.tasks == {
+        **inherited, "copy": 0.0, os.path.abspath("my.jsonl"): 1.0, os.path.abspath("b.txt"): 2.0}
 
 
 def test_an_override_replaces_one_value_and_nothing_else():
