@@ -340,8 +340,8 @@ def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] 
     if isinstance(curriculum, dict):
         data["curriculum"] = {**base["curriculum"], **curriculum}
     data = {"name": Path(path.name).stem, "identity": base["identity"], **data}
-    folder = Path(name).parent if is_path else None
-    return overridden(with_absolute_tasks(data, folder), overrides, tasks)
+    data = with_absolute_tasks(data, Path(name).parent if is_path else None)
+    return overridden(data, overrides, tasks)
 
 
 def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> Profile:
@@ -367,8 +367,7 @@ def applied(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> 
         except ValueError:
             raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
         _put(data, ["curriculum", "tasks", name := absolute(name)], weight)
-        table = data["curriculum"]
-        table["tasks"] = without_moved(table["tasks"], name, keep_weight=not text)
+        data["curriculum"]["tasks"] = without_moved(data["curriculum"]["tasks"], name, not text)
     return with_absolute_tasks(data)
 
 

@@ -4,7 +4,7 @@ A name is kept as an absolute path, so that it means the same file wherever a co
 """
 import filecmp
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 ENDINGS = (".jsonl", ".txt", ".py")

@@ -42,12 +42,12 @@ def without_unnamed_tasks(profile: Profile, named: Collection[str], log: Callabl
                           data: Collection[str] = ()) -> Profile:
     """The profile without user tasks that are not among `named` or `data`; logs what is left out.
     Raises ConfigError if one of `named` is no task of the profile."""
-    named = [absolute(name) for name in named]
-    names = moved(profile.curriculum.tasks, named)
-    profile = replace(profile, curriculum=replace(profile.curriculum, tasks={
-        names.get(name, name): weight for name, weight in profile.curriculum.tasks.items()}))
+    names = moved(profile.curriculum.tasks, map(absolute, named))   # named where its file is now
+    if names:
+        profile = replace(profile, curriculum=replace(profile.curriculum, tasks={
+            names.get(name, name): weight for name, weight in profile.curriculum.tasks.items()}))
     for name in named:
-        if name not in profile.curriculum.tasks:
+        if absolute(name) not in map(absolute, profile.curriculum.tasks):
             raise ConfigError(f"--task {name}: the brain was not trained on it; use one of its own "
                               f"tasks, or leave --task out")
     return without_tasks(profile, _unnamed(profile, {*named, *data}, "")[0], log)
@@ -79,6 +79,7 @@ def _unnamed(profile: Profile, named: Collection[str], url: str) -> tuple[list[s
     """User tasks and a teacher's address of a profile that are not those named."""
     tasks = dict.fromkeys((*profile.curriculum.tasks, *profile.selfplay.tasks,
                            *profile.teacher.tasks))
+    files = set(map(absolute, named))
     is_asked = profile.teacher.kind == "endpoint" and profile.teacher.url != url
-    return ([name for name in tasks if is_user_task(name) and name not in named],
+    return ([name for name in tasks if is_user_task(name) and absolute(name) not in files],
             profile.teacher.url if is_asked else "")
