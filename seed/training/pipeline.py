@@ -36,8 +36,9 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     with watched(signals) as signals, run_dir.locked() as run_dir:
         install(log)
         _check_claim(run_dir)
-        log(check_fits(profile, threads, system_health.read(run_dir.path)))
+        estimate = check_fits(profile, threads, system_health.read(run_dir.path))
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
+        log(estimate)
         learner, soft_targets = Learner(profile, threads), None
         if weights_fn and not run_dir.checkpoint.exists():
             learner.model.load_state_dict(weights_fn())
