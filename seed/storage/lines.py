@@ -10,10 +10,12 @@ BLOCK_BYTES = 2 ** 16
 def forward(file: BinaryIO) -> Iterator[bytes]:
     """Lines with their newline, from where the file is; an empty one for each too long one."""
     while line := file.readline(MAX_LINE_BYTES + 1):
-        is_long = len(line) > MAX_LINE_BYTES
-        while line and len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+        if len(line) <= MAX_LINE_BYTES:
+            yield line
+            continue
+        yield b""   # before the rest is skipped: who stops here does not read it
+        while line and not line.endswith(b"\n"):
             line = file.readline(MAX_LINE_BYTES + 1)
-        yield b"" if is_long else line
 
 
 def backward(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
