@@ -33,7 +33,7 @@ def run_dir(text: str) -> RunDir:
 
 def add_brain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=run_dir, default="runs/default",
-                        help="directory of the brain, its metrics and the kernel cache")
+                        help="directory of the brain and its metrics")
     parser.add_argument("--threads", type=int, default=DEFAULT_THREADS)
 
 

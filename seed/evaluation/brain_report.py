@@ -7,7 +7,7 @@ from seed.evaluation import reliability
 from seed.evaluation.exact_match import Score, table
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.regular_file import read_json
-from seed.storage import RunDir, metrics
+from seed.storage import RunDir, metrics_reader
 from seed.storage.run_dir import Log
 
 MAX_CONSISTENCY_QUESTIONS = 16   # per task
@@ -35,8 +35,8 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
         raise ConfigError("the brain knows user tasks alone: name one of them with --task")
     n = n_items or brain.profile.curriculum.holdout_items
     holdout, played = dataset.holdout(n), dataset.within_levels(brain.profile.selfplay.tasks)
-    history = {"loss": metrics.loss_curve(run_dir.metrics),
-               **{kind: metrics.read(run_dir.metrics, kind) for kind in METRICS_KINDS}}
+    history = {"loss": metrics_reader.loss_curve(run_dir.metrics),
+               **{kind: metrics_reader.read(run_dir.metrics, kind) for kind in METRICS_KINDS}}
     # Self-play trains longer items of its tasks: for them those are no extrapolation.
     splits = {"holdout": holdout, "selfplay": dataset.beyond(played, n),
               "extrapolation": dataset.extrapolation(n, played)}

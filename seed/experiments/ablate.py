@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import seed
 from seed.curriculum.state import grade_of
 from seed.interpreter import seed_command
-from seed.storage import RunDir, metrics
+from seed.storage import RunDir, metrics_reader
 
 LOSS_STEPS = 200   # last steps whose mean loss is reported; their items are new
 
@@ -53,7 +53,7 @@ def run(command: str, run_dir: RunDir, *options: str) -> dict[str, Any]:
 def train(run_dir: RunDir, options: Sequence[str], threads: int) -> Trained:
     run("train", run_dir, *options)
     report = run("eval", run_dir, f"--threads={threads}")
-    losses = [line["loss"] for line in metrics.read(run_dir.metrics, "step")]
+    losses = [line["loss"] for line in metrics_reader.read(run_dir.metrics, "step")]
     return Trained(report["holdout"], report["extrapolation"], mean(losses[-LOSS_STEPS:]))
 
 

@@ -21,7 +21,7 @@ from seed.evaluation.trained_brain import stored_params
 from seed.resize.growth_schedule import exceeds, next_profile
 from seed.resize.trial import Size
 from seed.rng import Stream, stream
-from seed.storage import metrics
+from seed.storage import metrics, metrics_reader
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
@@ -83,7 +83,7 @@ def _next_up_to_limit(run_dir: RunDir, small: Profile, step: int, log: Log) -> P
 
 def _growths(run_dir: RunDir) -> list[tuple[int, list[int] | None]]:
     """(step, new size) of each growth that was begun."""
-    return [(row["step"], row.get("size")) for row in metrics.read(run_dir.metrics, "grow")]
+    return [(row["step"], row.get("size")) for row in metrics_reader.read(run_dir.metrics, "grow")]
 
 
 def _param_counts(small: Profile, large: Profile) -> ParamCounts:

@@ -13,7 +13,7 @@ from seed.config import Profile
 from seed.resize.cost_model import tokens_per_step
 from seed.resize.size_search import ladder_for
 from seed.resize.trial import Size
-from seed.storage import metrics
+from seed.storage import metrics_reader
 from seed.wavecore.layout import count_params
 
 WINDOW_STEPS = 500       # whose mean loss is compared with that of the same number before
@@ -28,14 +28,14 @@ class Plateau:
         """`path`: the metrics of a run of that size at `step`. Losses count from its last growth,
         and only since `highest_grade` was unlocked."""
         def rows(kind: str) -> list[dict[str, Any]]:
-            return [row for row in metrics.read(path, kind) if row["step"] <= step]
+            return [row for row in metrics_reader.read(path, kind) if row["step"] <= step]
         evaluations = rows("curriculum")
         unlocked = [row["step"] for row in evaluations if row.get("unlocked", 0) >= highest_grade]
         grown = [row["step"] for row in rows("grow")
                  if row.get("size") == [*size]]   # else it was killed before it had grown
         start = max(unlocked[:1] + grown[-1:], default=0)
         self.highest_grade = highest_grade
-        self.losses = [row["loss"] for row in metrics.rows(path, "step")
+        self.losses = [row["loss"] for row in metrics_reader.rows(path, "step")
                        if start < row["step"] <= step]
         if evaluations and not unlocked:
             self.losses = []

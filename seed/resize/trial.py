@@ -23,7 +23,7 @@ from seed import system_health
 from seed.config import DistillConfig, GovernorConfig, Profile, to_toml
 from seed.errors import FAILED, RETRY_LATER, ConfigError, NotEnoughMemory
 from seed.interpreter import seed_command
-from seed.storage import metrics
+from seed.storage import metrics_reader
 from seed.storage.run_dir import RunDir
 from seed.resize.trial_watch import Ending, Outcome, last_action, measurements, watch
 from seed.training.memory_estimate import check_fits
@@ -226,7 +226,7 @@ def _ending(code: int, asked_to_stop: bool, last_line: str, run_dir: RunDir) -> 
         name = signal.Signals(-code).name
         hint = " (the kernel does so when memory runs out)" if -code == signal.SIGKILL else ""
         return Ending(Outcome.KILLED, f"killed by {name}{hint}")
-    last_step, last_skip = (max((row["step"] for row in metrics.read(run_dir.metrics, kind)),
+    last_step, last_skip = (max((row["step"] for row in metrics_reader.read(run_dir.metrics, kind)),
                                 default=0) for kind in ("step", "skip"))
     if code == FAILED and last_skip > last_step:
         return Ending(Outcome.DIVERGED, last_line)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.governor import RUN, Cause
-from seed.storage import metrics
+from seed.storage import metrics_reader
 
 POLL_S = 0.1
 MIN_TREND_STEPS = 20      # that losses and gradient norms need to show a trend
@@ -172,12 +172,12 @@ def settling_temp_c(temps: Sequence[float]) -> float | None:
 
 def measurements(samples: Sequence[Sample], metrics_path: Path) -> dict[str, Any]:
     """The fields of a Trial that samples and metrics determine."""
-    rows = metrics.read(metrics_path, "step")
+    rows = metrics_reader.read(metrics_path, "step")
     losses, norms = [row["loss"] for row in rows], [row["grad_norm"] for row in rows]
     quarter, half, temps = len(rows) // 4, len(rows) // 2, _temperatures(samples)
     reports = list(dict.fromkeys(name for sample in samples for name in sample.throttled))
     if any(row["action"] != RUN and row["cause"] != Cause.UNKNOWN_TEMPERATURE
-           for row in metrics.read(metrics_path, "governor")):
+           for row in metrics_reader.read(metrics_path, "governor")):
         reports.append(last_action(metrics_path))
     step_s, jitter = speed(samples)
     trends = {} if len(rows) < MIN_TREND_STEPS else {
@@ -188,7 +188,7 @@ def measurements(samples: Sequence[Sample], metrics_path: Path) -> dict[str, Any
         "steps": len(rows), "step_s": step_s, "jitter": jitter,
         "max_temp_c": max(temps, default=None), "settled_temp_c": settling_temp_c(temps),
         "throttled": "; ".join(reports), **trends,
-        "skipped_steps": len(metrics.read(metrics_path, "skip"))}
+        "skipped_steps": len(metrics_reader.read(metrics_path, "skip"))}
 
 
 def speed(samples: Sequence[Sample]) -> tuple[float | None, float | None]:
@@ -209,5 +209,5 @@ def speed(samples: Sequence[Sample]) -> tuple[float | None, float | None]:
 
 def last_action(metrics_path: Path) -> str:
     """The governor's last action, with its reason."""
-    rows = metrics.read(metrics_path, "governor")
+    rows = metrics_reader.read(metrics_path, "governor")
     return f"{rows[-1]['action']}, {rows[-1]['reason']}" if rows else ""

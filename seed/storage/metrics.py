@@ -9,10 +9,8 @@ from typing import Any, TextIO
 
 from seed.regular_file import open_regular, reader
 from seed.storage import metrics_reader
-from seed.storage.metrics_reader import loss_curve, read, rows
 from seed.terminal_text import escaped
 
-__all__ = ["Metrics", "StatusLine", "duration", "loss_curve", "read", "rows"]
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
 LIVE_EVERY_S = 0.2     # between status lines on a terminal
 LOG_EVERY_S = 10.0     # elsewhere

@@ -12,7 +12,7 @@ from seed.experiments import ablate, growth, lengths, new_rules
 from seed.bench import compare
 from seed.config import load_profile, to_toml
 from seed.curriculum.task import Item
-from seed.storage import checkpoint, metrics
+from seed.storage import checkpoint, metrics_reader
 
 TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",
         "train.seq_len=16"]
@@ -110,7 +110,7 @@ def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
         assert meta["profile"]["train"]["decay_fraction"] == 0.4
         assert meta["plan"]["decay_start"] == 12
         assert 0.0 < float(line.split()[3]) < 8.0
-    growths = [metrics.read(tmp_path / f"out/{kind}-3/metrics.jsonl", "grow") for kind in
+    growths = [metrics_reader.read(tmp_path / f"out/{kind}-3/metrics.jsonl", "grow") for kind in
                ("grown", "scratch")]
     assert [row["step"] for row in growths[0]] == [4] and growths[1] == []
     assert growth.main(words) == 0 and capsys.readouterr().out.splitlines() == lines

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from seed.storage import RunDir
+from tests.support.processes import full_pipe
 from tests.support.small_run import untrained_run
 from tests.support.tiny_run import tiny_command, wait_for_step
 
@@ -29,17 +30,6 @@ def test_a_training_with_closed_or_full_streams_ends_with_0_and_the_same_bits(
                            *tiny_command(tmp_path / "run")], capture_output=True, text=True)
     assert done.returncode == (75 if "full" in redirection else 0), done.stderr
     assert RunDir(tmp_path / "run").checkpoint.read_bytes() == calm
-
-
-def full_pipe() -> tuple[int, int]:
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while os.write(writer, b"x" * 256):
-            pass
-    except BlockingIOError:
-        os.set_blocking(writer, True)
-    return reader, writer
 
 
 def test_a_pipe_that_nobody_reads_neither_stops_the_run_nor_its_end(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from seed.practice.endpoint import Endpoint
 from seed.practice.reply import Rejection
-from seed.storage import metrics
+from seed.storage import metrics_reader
 from seed.storage.run_dir import RunDir
 
 pytestmark = pytest.mark.long
@@ -104,7 +104,7 @@ def test_where_it_fails_its_probe_it_is_rejected_and_the_run_continues(tmp_path,
 def test_its_proposals_are_right_sums_or_dropped(tmp_path, url):
     train(tmp_path, url, 1000, "curriculum.tasks={copy=1.0,add=1.0}", "teacher.tasks={add=1.0}",
           "teacher.propose_fraction=1.0", "teacher.min_accuracy=0.0")
-    counts = metrics.read(RunDir(tmp_path).metrics, "teacher")[-1]["replies"]
+    counts = metrics_reader.read(RunDir(tmp_path).metrics, "teacher")[-1]["replies"]
     judged = ("accepted", *(reason.value for reason in (
         Rejection.WRONG, Rejection.DUPLICATE, Rejection.HOLDOUT)))
     assert sum(counts.get(outcome, 0) for outcome in judged) > 5

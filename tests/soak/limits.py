@@ -29,7 +29,7 @@ from seed.resize.cost_model import tokens_per_step
 from seed.resize.size_search import MARGIN
 from seed.resize.trial import HEAT_MARGIN_C, Size, Trial
 from seed.resize.trial_watch import POLL_S, MetricsTail
-from seed.storage import RunDir, metrics
+from seed.storage import RunDir, metrics_reader
 from seed.storage.jsonl_log import JsonlLog
 from seed.training.memory_estimate import check_fits
 
@@ -149,7 +149,7 @@ def train(folder: Path, profile: Profile, case: str, minutes: float, threads: in
         if above and broke:
             process.terminate()
     last_line = path.with_suffix(".log").read_text().strip().rpartition("\n")[2]
-    governed = [row for row in metrics.read(run_dir.metrics, "governor")
+    governed = [row for row in metrics_reader.read(run_dir.metrics, "governor")
                 if row["action"] != RUN and row["cause"] != Cause.UNKNOWN_TEMPERATURE]
     failed = ("" if broke else f"{governed[0]['action']}, {governed[0]['reason']}" if governed else
               last_line if process.returncode else

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from seed.storage import lines, metrics
+from seed.storage import lines, metrics_reader
 from seed.storage.metrics import Metrics
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_was_rotated_is_continued_as_it_is(tmp_path, change_fn):
     log.write("step", 3, loss=1.0)
     log.write("step", 4, loss=1.0)
     assert b"\0" not in path.read_bytes()
-    assert [r["step"] for r in metrics.read(path, "step")][-2:] == [3, 4]
+    assert [r["step"] for r in metrics_reader.read(path, "step")][-2:] == [3, 4]
 
 
 BAD = ['{"kind": "step", "step": "5", "loss": 1}', '{"kind": "step", "step": null, "loss": 1}',
@@ -79,8 +79,8 @@ BAD = ['{"kind": "step", "step": "5", "loss": 1}', '{"kind": "step", "step": nul
 def test_bad_lines_are_skipped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(row(i) + line + "\n" for i, line in enumerate(BAD, 1)))
-    assert [r["step"] for r in metrics.read(path, "step")] == list(range(1, len(BAD) + 1))
-    assert metrics.loss_curve(path, 2) == [(6, 1.0), (11, 1.0)]
+    assert [r["step"] for r in metrics_reader.read(path, "step")] == list(range(1, len(BAD) + 1))
+    assert metrics_reader.loss_curve(path, 2) == [(6, 1.0), (11, 1.0)]
 
 
 def test_a_large_file_takes_little_memory(tmp_path):
@@ -91,7 +91,7 @@ def test_a_large_file_takes_little_memory(tmp_path):
     with open(path, "a") as file:
         file.write("\n" + row(2))
     tracemalloc.start()
-    assert [r["step"] for r in metrics.read(path, "step")] == [1, 2]
+    assert [r["step"] for r in metrics_reader.read(path, "step")] == [1, 2]
     Metrics(path, 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -8,6 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def full_pipe() -> tuple[int, int]:
+    """Reader and writer of a pipe that takes no more; writing would block."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while os.write(writer, b"x" * 256):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    return reader, writer
+
+
 def kill_at_line(command: Sequence[str], path: Path, n_lines: int) -> None:
     """Runs a command until a file has so many lines, and kills it with all its children."""
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ import pytest
 from seed.storage import RunDir, checkpoint
 from seed.training.schedule import WorkClock
 from seed.training.stop_signals import STOP, StopSignals, watched
+from tests.support.processes import full_pipe
 from tests.support.small_run import wait_until
 from tests.support.tiny_run import TINY, rows, start_tiny, wait_and_read_stderr, wait_for_step
 
@@ -74,13 +75,7 @@ time.sleep(60)
 
 
 def test_an_end_that_is_late_is_not_held_up_by_a_full_pipe():
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while os.write(writer, b"x" * 4096):
-            pass
-    except BlockingIOError:
-        os.set_blocking(writer, True)
+    reader, writer = full_pipe()
     done = subprocess.run([sys.executable, "-c", FULL_PIPE], stderr=writer, timeout=30)
     os.close(reader)
     os.close(writer)

@@ -205,7 +205,7 @@ def test_names_are_escaped_on_a_terminal(base, tmp_path):
     """Attack 15: a brain's name with escape sequences; also its task's and its directory's."""
     def change(meta: dict) -> None:
         meta["profile"]["name"] = "\x1b]0;owned\x07\x1b[31m\u202ered"
-        meta["profile"]["curriculum"]["tasks"]["/tmp/\x1b[31m.py:T"] = 1.0
+        meta["profile"]["curriculum"]["tasks"]["/nowhere/\x1b[31m.py:T"] = 1.0
     run_dir = forge(base, tmp_path / "evil", change)
     for command in (["info"], ["eval", "--items=1"], ["train", "--steps=21"]):
         done = seed(*command, f"--run-dir={run_dir}")

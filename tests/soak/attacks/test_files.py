@@ -351,15 +351,15 @@ def test_two_exports_at_once_leave_one_whole_file(run_dir):
 def test_a_fuzzed_metrics_file_never_stops_a_run(run_dir):
     """Own: 40 files with random bytes changed; a run that resumes or is read is not stopped."""
     from seed.evaluation.html_report import history_sections
-    from seed.storage import metrics
+    from seed.storage import metrics, metrics_reader
     dice, whole = random.Random(0), run_dir.metrics.read_bytes()
     for _ in range(300):
         data = bytearray(whole)
         for _ in range(dice.randint(1, 30)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         run_dir.metrics.write_bytes(data)
-        history = {"loss": metrics.loss_curve(run_dir.metrics), **{
-            kind: metrics.read(run_dir.metrics, kind)
+        history = {"loss": metrics_reader.loss_curve(run_dir.metrics), **{
+            kind: metrics_reader.read(run_dir.metrics, kind)
             for kind in ("curriculum", "grow", "selfplay", "teacher")}}
         history_sections({"history": history, "size_search": []})
         metrics.Metrics(run_dir.metrics, dice.randrange(25)).write("step", 21, loss=1.0)
