@@ -14,6 +14,7 @@ import reprlib
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class Worker:
 def main(fd: str, path: str, class_name: str, marks: str) -> None:
     os.set_inheritable(int(fd), False)   # no process of the class is heard
     worker = Worker(path, class_name, bytes.fromhex(marks))
-    with socket.socket(fileno=int(fd)) as link:
+    with suppress(OSError), socket.socket(fileno=int(fd)) as link:   # the run may end first
         frames = link.makefile("rb")
         while header := frames.read(LENGTH_BYTES):
             request = json.loads(frames.read(int.from_bytes(header, "big")))

@@ -15,7 +15,7 @@ from seed.curriculum.user_tasks import load
 from seed.errors import RETRY_LATER, StopRequested, UserTaskError, UserTaskKilled
 from seed.system_health import tree_mb
 from tests.support.hostile_tasks import (
-    DOUBLE_FORK, FLOOD, PRINT_OFTEN, SET_OF_TEXTS, after, hostile)
+    DOUBLE_FORK, FLOOD, KILL_IN_NAMESPACE, PRINT_OFTEN, SET_OF_TEXTS, after, hostile)
 from tests.support.processes import descendants
 from tests.support.small_run import wait_until
 
@@ -163,7 +163,7 @@ def test_memory_of_an_escaped_process_is_counted(tmp_path, contained):
 @pytest.mark.parametrize("target", ["os.getppid()", "-1", "0"])
 def test_a_class_that_kills_its_parent_or_all_that_it_can_is_alone(tmp_path, target):
     """No process outside of a PID namespace can be reached from it, nor its first one killed."""
-    task = load(hostile(tmp_path, generate=after(40, f"os.kill({target}, 9)")))
+    task = load(hostile(tmp_path, generate=after(40, KILL_IN_NAMESPACE.format(target))))
     if len(set(map(os.getpgid, map(int, descendants(task._process.pid))))) < 2:
         pytest.skip("no PID namespace here")
     if target == "0":   # its own group

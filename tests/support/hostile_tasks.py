@@ -28,6 +28,8 @@ os.wait()
 COUNTER = "T.n = getattr(T, 'n', 0) + 1\n        if T.n {when}: {do}"
 SET_OF_TEXTS = "n = 10 * n + list({'red', 'green', 'blue', 'black', 'white', 'pink'}).index('red')"
 PRINT_OFTEN = "print('y' * 20_000_000)"
+# Never outside of a PID namespace: there -1 would be every process of the user.
+KILL_IN_NAMESPACE = "\n            if os.getppid() == 1 and os.getpid() < 50: os.kill({}, 9)"
 FLOOD = "os.write(int(sys.argv[1]), b'x' * 2 ** 20)"
 
 
