@@ -40,6 +40,10 @@ def worker_of(pid: int) -> int:
                 and b"user_task_supervisor" not in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
+def cpu_ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
 def test_a_set_of_texts_has_the_same_order_in_every_process(tmp_path):
     name = hostile(tmp_path, generate=SET_OF_TEXTS)
     code = (f"import random\nfrom seed.curriculum.user_tasks import load\ntask = load({name!r})\n"
@@ -230,8 +234,12 @@ def test_a_class_that_stops_itself_is_named(tmp_path, monkeypatch):
 
 
 def test_time_in_which_the_run_is_stopped_does_not_count(tmp_path):
-    """The class sleeps 0.6 of 1 s; meanwhile the run is stopped for 1.5 s."""
-    name = hostile(tmp_path, generate=after(40, "print('now', flush=True); time.sleep(0.6)"))
+    """The class computes for 0.4 of 1 s; meanwhile both are stopped for 1.5 s, as by a suspended
+    machine, and the class continues a little later."""
+    name = hostile(tmp_path, generate=after(40, "print('now', flush=True); "
+                                            "e = time.process_time() + 0.4; "
+                                            "[0 for _ in iter(lambda: time.process_time() < e, 0)]"
+                                            ))
     code = (f"import random\nfrom seed.curriculum import user_tasks\nuser_tasks.MAX_CALL_S = 1.0\n"
             f"task = user_tasks.load({name!r})\n"
             f"print(len([task.generate(random.Random(i), 1) for i in range(45)]))")
@@ -239,9 +247,13 @@ def test_time_in_which_the_run_is_stopped_does_not_count(tmp_path):
                            stderr=subprocess.PIPE)
     while run.stderr.readline() != b"now\n":
         assert run.poll() is None
+    worker = worker_of(run.pid)
     run.send_signal(signal.SIGSTOP)
+    os.kill(worker, signal.SIGSTOP)
     time.sleep(1.5)
     run.send_signal(signal.SIGCONT)
+    time.sleep(0.2)
+    os.kill(worker, signal.SIGCONT)
     assert run.communicate(timeout=TIMEOUT_S)[0] == b"45\n"
 
 
@@ -254,8 +266,9 @@ def test_a_class_that_waits_for_a_core_is_not_slow(tmp_path, monkeypatch):
     worker, core = worker_of(task._process.pid), min(os.sched_getaffinity(0))
     os.sched_setaffinity(worker, {core})
     rivals = [subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c",
-                                "while 1: pass"]) for _ in range(6)]
+                                "while 1: pass"], start_new_session=True) for _ in range(6)]
     try:
+        wait_until(lambda: all(cpu_ticks(rival.pid) > 20 for rival in rivals), None, TIMEOUT_S)
         assert len(draw(task, 32)) == 32
     finally:
         for rival in rivals:
