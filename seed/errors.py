@@ -65,6 +65,11 @@ class RunDirLost(SeedError, RuntimeError):
     """The run directory is no longer this process's own, or no longer where it was."""
 
 
+class LockLost(RunDirLost):
+    """Its lock was deleted or replaced; the same command resumes."""
+    exit_code = RETRY_LATER
+
+
 class ParameterError(SeedError, ValueError):
     """A named parameter is missing, unexpected, misshaped or mistyped."""
 

@@ -1,7 +1,14 @@
-"""How this program starts itself again."""
+"""How this program starts itself again, and what its children inherit."""
 import contextlib
 import os
 import sys
+
+KEY_VARIABLE = "SEED_TEACHER_KEY"   # the key of the teacher's server
+
+
+def keyless_environment(**changes: str) -> dict[str, str]:
+    """Of a child that is not seed itself: the key is none of its business."""
+    return {**{name: text for name, text in os.environ.items() if name != KEY_VARIABLE}, **changes}
 
 
 def seed_command(*arguments: str, module: str = "seed") -> list[str]:

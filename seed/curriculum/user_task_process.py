@@ -5,7 +5,6 @@ Limits count neither time in which this process was stopped or suspended nor tim
 waited for a core: neither is the fault of the class.
 """
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from seed.curriculum import user_task_supervisor, user_task_worker
 from seed.curriculum.user_task_worker import LENGTH_BYTES, MAX_ERROR, MAX_FRAME_BYTES, to_frame
 from seed.curriculum.vocab import END, PAD
 from seed.errors import StopRequested, UserTaskError, UserTaskKilled, printable
+from seed.interpreter import keyless_environment
 
 USE_PID_NAMESPACE = True   # where the kernel permits it
 SLICE_S = 0.05             # between two looks at the clock, and at whether the run has to stop
@@ -43,7 +43,7 @@ class TaskProcess:
                  str(int(USE_PID_NAMESPACE)), printable(name), sys.executable, "-P",
                  user_task_worker.__file__, str(link), path, class_name, bytes([END, PAD]).hex()],
                 pass_fds=[link, control], stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**os.environ, "PYTHONHASHSEED": "0"})
+                env=keyless_environment(PYTHONHASHSEED="0"))
         self.pid = supervisor.pid
         self.close = weakref.finalize(self, _end, supervisor, self._link, self._control)
 

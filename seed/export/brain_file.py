@@ -1,9 +1,10 @@
 """From a checkpoint to a verified TFLite file. The same checkpoint gives the same bytes.
 
-The file holds the signatures `step`, `reset` and, on request, `prefill_T` (graph.py): the weights,
-with each norm's gain folded into the projection behind it, and the recurrent states as variables
-that the signatures share, or as inputs and outputs. Its metadata says with which profile and from
-which checkpoint it was made, its states, vocabulary, oldest runtimes and scores on the holdout.
+The file holds the weights, with each norm's gain folded into the projection behind it, and the
+signatures (graph.py) `step`, on request `prefill_T`, and `reset` for recurrent states that are
+variables which the signatures share; with explicit states they are inputs and outputs instead. Its
+metadata says with which profile and from which checkpoint it was made, its states, vocabulary,
+oldest runtimes and scores on the holdout.
 """
 import dataclasses
 import json

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from seed.errors import ConfigError
+from seed.interpreter import KEY_VARIABLE
 from seed.practice.http_post import Response, Server, TooLong, post
 from seed.practice.reply import after_thought
 
-KEY_VARIABLE = "SEED_TEACHER_KEY"
 CHAT = "/chat/completions"
 MAX_MESSAGE_CHARACTERS = 120   # of a server's message in ours
 REFUSABLE = ("logprobs", "max_tokens", "temperature", "stop")   # in this order, if none is named

@@ -18,7 +18,8 @@ from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
 from seed.curriculum.task import PROPOSED_LEVEL, Item, pick
 from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.vocab import decode, encode
-from seed.practice.endpoint import KEY_VARIABLE, Endpoint, EndpointError
+from seed.interpreter import KEY_VARIABLE
+from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.reply import Rejection, answer_format
 from seed.practice.teacher_backend import (Backend, Background, Mock, ProposalRequest, Reply,
                                            Request)

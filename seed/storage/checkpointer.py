@@ -50,15 +50,15 @@ class Checkpointer:
         return size / (self.gb_per_day * GB) * DAY_S
 
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
-             is_last: bool = False) -> int | None:
+             must_succeed: bool = False) -> int | None:
         """Bytes written; None if that failed within the grace. Raises SaveFailed after the grace or
-        if it `is_last`, which is not retried; OSError if there is no checkpoint yet."""
+        if it `must_succeed` at once; OSError if there is no checkpoint yet."""
         try:
             size = self.run_dir.save(tensors, meta, self._is_newest_intact())
         except OSError as error:
             if self.saved_step is None:
                 raise
-            self._handle_failure(error, is_last)
+            self._handle_failure(error, must_succeed)
             return None
         if self._failing_since_s is not None:
             self._log(f"saved again at step {meta['step']}")
@@ -77,12 +77,12 @@ class Checkpointer:
         except CheckpointError:
             return False
 
-    def _handle_failure(self, error: OSError, is_last: bool) -> None:
+    def _handle_failure(self, error: OSError, must_succeed: bool) -> None:
         now_s = self._clock()
         if self._failing_since_s is None:
             self._failing_since_s = now_s
         left_s = self.grace_s - (now_s - self._failing_since_s)
-        if left_s <= 0 or is_last:
+        if left_s <= 0 or must_succeed:
             raise SaveFailed(
                 f"{self.run_dir}: {error.strerror}; only the checkpoint of step {self.saved_step} "
                 f"is safe: make the disk writable or free space, and run the same command again")

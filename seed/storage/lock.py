@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from seed.errors import InUse, RunDirLost
+from seed.errors import InUse, LockLost
 from seed.regular_file import open_regular
 
 HOLDER_WAIT_S = 1.0    # for a holder that may be about to end
@@ -26,16 +26,16 @@ class Lock(NamedTuple):
     directory: int
 
     def check(self) -> None:
-        """Raises RunDirLost if the directory no longer has this lock: another may write there."""
+        """Raises LockLost if the directory no longer has this lock: another may write there."""
         try:
             status = os.stat(self.path.name, dir_fd=self.directory, follow_symlinks=False)
             is_held = os.path.samestat(status, os.fstat(self.descriptor))
         except OSError:
             is_held = False
         if not is_held:
-            raise RunDirLost(f"{self.path} was deleted or replaced during the run: another process "
-                             f"may have the directory, so nothing was saved; run the same command "
-                             f"again to resume from the last checkpoint")
+            raise LockLost(f"{self.path} was deleted or replaced during the run: another process "
+                           f"may have the directory, so nothing was saved; run the same command "
+                           f"again to resume from the last checkpoint")
 
     def moved_to(self) -> str | None:
         """Where the directory is now, if its path leads elsewhere; it still has the lock."""
@@ -82,7 +82,7 @@ def _take(path: Path, directory: int) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             Lock(path, descriptor, directory).check()
             return descriptor
-        except (BlockingIOError, RunDirLost):
+        except (BlockingIOError, LockLost):
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
         except BaseException:

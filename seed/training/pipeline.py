@@ -46,7 +46,7 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
             throttle = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
                                 time.monotonic, signals.stop.wait, signals.stop.is_set)
             soft_targets = distill.prepare(profile, run_dir, threads, log,
-                                           lambda: not throttle.wait_until_allowed())
+                                           throttle.wait_while_paused)
             if not soft_targets:
                 return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
                                    else StopReason.OUT_OF_MEMORY)

@@ -116,6 +116,8 @@ class Session:
         self._is_stepping = False
         self.state.step += 1
         self.timer.count_step()
+        if not result.skipped:
+            self.state.nonfinite_in_a_row = 0
         self._update_safe()
         return result
 
@@ -136,12 +138,12 @@ class Session:
         else:
             self.signals.safe.set()
 
-    def save(self, is_last: bool = False) -> bool:
-        """Whether a checkpoint was written. Raises SaveFailed if it was not and the grace is over
-        or it `is_last`; OSError if there is none yet."""
+    def save(self, must_succeed: bool = False) -> bool:
+        """Whether a checkpoint was written. Raises SaveFailed if it was not and the grace is
+        over or it `must_succeed`; OSError if there is none yet."""
         self.metrics.sync()   # before the checkpoint that refers to them
-        size = self.checkpointer.save(self.learner.state_dict(),
-                                      self.state.to_meta(self.profile, self.elapsed_s), is_last)
+        meta = self.state.to_meta(self.profile, self.elapsed_s)
+        size = self.checkpointer.save(self.learner.state_dict(), meta, must_succeed)
         if size is not None:
             self.metrics.write("save", self.state.step, bytes=size)
         self._update_safe()
@@ -150,7 +152,7 @@ class Session:
     def service_requests(self) -> bool:
         """Between two pieces of work: sleeps for the duty cycle, saves when that is due or asked
         for, and waits while the board is too hot. Returns whether the run has to stop."""
-        return not self.throttle.wait_until_allowed(self._service)
+        return self.throttle.wait_while_paused(self._service)
 
     def _service(self, decision: Decision | None) -> None:
         """What is due when the sensors were polled; `decision` if that gave a new one."""
@@ -178,7 +180,7 @@ class Session:
         """Saves for the last time. Raises SaveFailed if that fails."""
         notify("STOPPING=1")
         if self.is_unsaved:
-            self.save(is_last=True)
+            self.save(must_succeed=True)
         return StopReason.STOPPED if self.signals.stop.is_set() else StopReason.OUT_OF_MEMORY
 
     def skip(self, loss: float) -> None:
@@ -192,12 +194,12 @@ class Session:
             return
         newest = self.run_dir.recover(self.status.log)
         if newest is None or state.rollbacks >= self.profile.train.max_rollbacks:
-            raise Diverged(f"loss is not finite at step {state.step} ({state.rollbacks} "
-                           f"rollbacks): lower train.lr")
+            raise Diverged(f"loss or gradient is not finite at step {state.step} "
+                           f"({state.rollbacks} rollbacks): lower train.lr")
         self.learner.load_state_dict(newest.tensors)
         saved = RunState.from_meta(newest.meta)
-        self.status.log(f"loss is not finite at step {state.step}: rolled back to step "
-                        f"{saved.step} at half the learning rate")
+        self.status.log(f"loss or gradient is not finite at step {state.step}: rolled back to "
+                        f"step {saved.step} at half the learning rate")
         state.step, state.curriculum = saved.step, saved.curriculum
         state.rollbacks += 1
         state.nonfinite_in_a_row = 0
@@ -207,7 +209,6 @@ class Session:
 
     def log_step(self, result: StepResult, lr: float, tokens_s: float) -> None:
         state, loss = self.state, result.loss
-        state.nonfinite_in_a_row = 0
         state.mean_loss = (LOSS_DECAY * state.mean_loss + (1 - LOSS_DECAY) * loss
                            if state.mean_loss else loss)
         self.metrics.write("step", state.step, loss=loss, grad_norm=result.grad_norm, lr=lr)

@@ -33,10 +33,10 @@ class Throttle:
     def must_stop(self) -> bool:
         return self._should_stop_fn() or self.decision.action == STOP
 
-    def wait_until_allowed(self, service_fn: Callable[[Decision | None], object] = lambda d: None
-                           ) -> bool:
+    def wait_while_paused(self, service_fn: Callable[[Decision | None], object] = lambda d: None
+                          ) -> bool:
         """Between two pieces of work: sleeps for the duty cycle, then waits while the board is too
-        hot. Returns False if the work has to end.
+        hot. Returns whether the work has to end.
 
         Each time around calls `service_fn` with a new decision, or None between two polls.
         """
@@ -46,9 +46,9 @@ class Throttle:
         while True:
             service_fn(self._poll())
             if self.must_stop:
-                return False
-            if not self.is_paused:
                 return True
+            if not self.is_paused:
+                return False
             self.sleep(POLL_EVERY_S)
 
     def _poll(self) -> Decision | None:

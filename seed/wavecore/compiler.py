@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from seed.errors import CompilerError, CompilerLost
+from seed.interpreter import keyless_environment
 
 MAX_VERSION_S = 20.0    # to answer --version
 MAX_COMPILE_S = 300.0   # of one kernel, which takes seconds
@@ -45,7 +46,7 @@ def find_compiler() -> str:
 def _is_clang(command: str, path: str | None) -> bool:
     try:
         done = subprocess.run([command, "--version"], capture_output=True, timeout=MAX_VERSION_S,
-                              stdin=subprocess.DEVNULL)
+                              stdin=subprocess.DEVNULL, env=keyless_environment())
     except (OSError, subprocess.TimeoutExpired):
         return False
     return b"clang" in done.stdout
@@ -67,7 +68,8 @@ def run_compiler(command: Sequence[str], c_text: bytes) -> bytes:
     for _ in range(ATTEMPTS):
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, process_group=0)
+                                       stderr=subprocess.PIPE, process_group=0,
+                                       env=keyless_environment())
         except OSError as error:
             reason = error.strerror
             continue

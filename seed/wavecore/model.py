@@ -9,11 +9,12 @@
 The recurrence of an S layer, for every head and byte t, with a state S of (n, p):
 
     S_t = decay_t (I - beta_t k_t k_t^T) S_(t-1) + beta_t k_t v_t^T        y_t = S_t^T q_t
+    out_t = rms_norm(y_t) silu(z_t)
     decay_t = exp(-softplus(dt_t + dt_bias) exp(A_log))    beta_t = beta_max rectified_sigmoid(b_t)
 
-where q, k, v, b and dt are projections of x; q, k and v pass a short causal convolution over time
-and silu, and q and k have length 1. beta in 0..2 lets a step keep, overwrite or reflect what is
-stored under k (Grazzi et al. 2411.12537).
+where q, k, v, z, b and dt are projections of x; q, k and v pass a short causal convolution over
+time and silu, and q and k have length 1. beta in 0..2 lets a step keep, overwrite or reflect what
+is stored under k (Grazzi et al. 2411.12537).
 
     shapes   b batch   t time   d d_model   e d_inner = h*p   f d_ff   h heads   n d_state
              p head_dim   w sliding_window   v vocab_size

@@ -54,6 +54,12 @@ def test_a_set_of_texts_has_the_same_order_in_every_process(tmp_path):
     assert len(outputs) == 1 and "Item" in outputs.pop()
 
 
+def test_a_class_does_not_get_the_key_of_the_teacher(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEED_TEACHER_KEY", "secret")
+    task = load(hostile(tmp_path, generate="n = 10 * n + ('SEED_TEACHER_KEY' in os.environ)"))
+    assert all(item.prompt.endswith(b"0@") for item in draw(task, 3))
+
+
 @pytest.mark.parametrize("how", [
     "T.n = n = getattr(T, 'n', 0) + 7", "n = time.monotonic_ns() % 100000",
     "n = id(object()) % 99991", "import random; n = random.randrange(10**5)"])

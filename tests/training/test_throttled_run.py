@@ -208,12 +208,12 @@ def test_work_that_saves_nothing_waits_while_the_board_is_hot_and_ends_when_it_h
         clock.now += seconds
     stop = Event()
     throttle = Throttle(CONFIG, lambda: health(next(temps, 50.0)), clock, sleep, stop.is_set)
-    assert throttle.wait_until_allowed() and not slept
+    assert not throttle.wait_while_paused() and not slept
     clock.now += 60
-    assert throttle.wait_until_allowed()
+    assert not throttle.wait_while_paused()
     assert len(slept) >= 2 and throttle.decision.action == RUN
     clock.now += 60
     stop.set()
-    assert not throttle.wait_until_allowed()
+    assert throttle.wait_while_paused()
     full = Throttle(CONFIG, lambda: health(rss=9000.0), clock, sleep, lambda: False)
-    assert not full.wait_until_allowed() and full.decision.action == STOP
+    assert full.wait_while_paused() and full.decision.action == STOP

@@ -59,6 +59,13 @@ def test_a_compiler_that_fails_once_is_forgiven(tmp_path):
     assert run_compiler([str(tmp_path / "cc")], b"int x;") == b"int x;"
 
 
+def test_the_key_of_the_teacher_is_not_handed_to_the_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEED_TEACHER_KEY", "secret")
+    executable(tmp_path / "cc", "env")
+    seen = run_compiler([str(tmp_path / "cc")], b"")
+    assert b"PATH=" in seen and b"SEED_TEACHER_KEY" not in seen
+
+
 def test_a_compiler_that_is_gone_is_named(tmp_path):
     with pytest.raises(CompilerLost, match="gone cannot compile a kernel: No such file"):
         run_compiler([str(tmp_path / "gone")], b"")
