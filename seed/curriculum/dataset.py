@@ -77,12 +77,14 @@ class Dataset:
 
         Raises ConfigError if there is none.
         """
+        any_fits = False
         for _ in range(MAX_DRAWS):
             item = task.generate(rng, level)
             fits = item_bytes(item) <= max_item_bytes
+            any_fits |= fits
             if fits and answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
                 return item
-        if not fits:
+        if not any_fits:
             raise ConfigError(_too_long(item, max_item_bytes - 1))
         raise ConfigError(f"{task.name}: none of {MAX_DRAWS} prompts of level {level} is for "
                           f"{'the holdout' if holdout else 'training'}: give more distinct prompts")

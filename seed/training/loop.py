@@ -74,7 +74,8 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
         is_last = stops_early or state.is_complete
         save_failed = is_last and session.is_unsaved and not session.save()
 
-        # Stop if a signal or the governor asks for it; save and wait if they ask for that.
+        # Stop if a signal or the governor asks for it; save and wait if they ask for that. A final
+        # save that failed is tried again, which a signal may interrupt.
         if session.service_requests():
             return TrainResult(state.step, session.stop())
         if save_failed:
@@ -88,7 +89,7 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
             scores = session.evaluate(session.holdout)
             last_eval_s = clock()
             if scores is None:
-                continue   # the run has to stop
+                continue   # the run has to stop: service_requests says so again
             session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores])
             if is_last:
                 return TrainResult(state.step, StopReason.FINISHED, scores)
@@ -100,7 +101,7 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
         # Practise, and draw the batch.
         if session.selfplay.is_due(state.step) and not _play(session):
             continue
-        pools = [*session.selfplay.pools(), *_teacher_pools(session, hooks.teacher)]
+        pools = [*session.selfplay.pools(), *_listen_to(hooks.teacher, session)]
         soft_batch = hooks.soft_targets_fn(state.step) if hooks.soft_targets_fn else None
         batch = soft_batch or session.dataset.batch(
             state.curriculum, state.step, rows, config.seq_len, pools,
@@ -148,8 +149,8 @@ def _play(session: Session) -> bool:
     return rounds is not None
 
 
-def _teacher_pools(session: Session, teacher: Teacher | None) -> list[Pool]:
-    """The items of the teacher at this step."""
+def _listen_to(teacher: Teacher | None, session: Session) -> list[Pool]:
+    """Collects what the teacher has answered, if that is due; its items at this step."""
     if teacher is None:
         return []
     step = session.state.step

@@ -3,7 +3,7 @@
     tokens -> embedding -> x           config.pattern gives each layer's mixer by its letter:
     every layer:                         S  ssm_mixer: a gated delta rule (linear recurrence)
         x = x + mixer(rms_norm(x))       A  sliding_window_attention
-        x = x + mlp(rms_norm(x))       the mlp is swiglu_mlp
+        x = x + mlp(rms_norm(x))       the mlp is swiglu_mlp; norm and sum are in each function
     logits = rms_norm(x) embedding^T
 
 The recurrence of an S layer, for every head and byte t, with a state S of (n, p):
@@ -97,11 +97,11 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tenso
 
     With transition "diagonal" nothing is erased: S_t = decay_t S_(t-1) + beta_t k_t v_t^T.
     """
-    erased, ys = float(transition == "delta"), []
+    erase, ys = float(transition == "delta"), []
     for i in range(typing.cast(int, q.shape[1])):
         a, key = decay[:, i, :, None], k[:, i, :, :, None]              # (b, h, 1), (b, h, n, 1)
         stored = (state * key).sum(2)                                   # (b, h, p), S^T k
-        u = beta[:, i, :, None] * (v[:, i] - erased * a * stored)       # (b, h, p)
+        u = beta[:, i, :, None] * (v[:, i] - erase * a * stored)       # (b, h, p)
         state = a[..., None] * state + key * u[:, :, None]              # (b, h, n, p)
         ys.append((state * q[:, i, :, :, None]).sum(2))                 # (b, h, p), S^T q
     return Tensor.stack(*ys, dim=1), state
