@@ -99,7 +99,7 @@ class Selfplay:
         if config.propose_fraction:
             require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
         self.file = JsonlLog(run_dir.selfplay_log, TaskRound.from_object,
-                             lambda row: row.step < step)
+                             lambda row: row.step < step, run_dir.held)
         self.rounds = self.file.rows
         self.accepted: dict[tuple[str, int], list[Item]] = {}   # by task and level
         self._accept(item for row in self.rounds if row.task in config.tasks

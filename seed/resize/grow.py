@@ -102,7 +102,7 @@ def grow_in_place(run_dir: RunDir, brain: Checkpoint, large: Profile) -> ParamCo
     meta.pop("adapted", None)   # undoing an adaptation would bring back another size
     counts, step, size = _param_counts(small, large), brain.meta["step"], [*Size.of(large)]
     if (step, size) not in _growths(run_dir):   # else it was killed before it was saved
-        rows = metrics.Metrics(run_dir.metrics, step)
+        rows = metrics.Metrics(run_dir.metrics, step, held=run_dir.held)
         rows.write("grow", step, parameters=counts, size=size)
         rows.sync()
     run_dir.save(tensors, meta)

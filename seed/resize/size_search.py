@@ -167,8 +167,9 @@ class SizeSearch:
         """`trial_seconds`: of training; shorter trials do not count."""
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
         self.run_dir, self.trial_seconds, self.hash = run_dir, trial_seconds, profile_hash(profile)
-        self.trial_log = JsonlLog(run_dir.trial_log, Trial.from_dict)
-        self.attempts = JsonlLog(run_dir.attempt_log, _attempt)   # (size, boot ID)
+        self.trial_log = JsonlLog(run_dir.trial_log, Trial.from_dict, held=run_dir.held)
+        self.attempts = JsonlLog(run_dir.attempt_log, _attempt,
+                                 held=run_dir.held)   # (size, boot ID)
         self.profiles = [size.apply_to(profile) for size in ladder]
         self.facts = [SizeFacts(tokens_per_step(sized), count_params(sized.model),
                                 sum(estimate_mb(sized, threads).values()))

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from seed.errors import ConfigError
 from seed.regular_file import open_regular, parse_json
 from seed.storage import lines
+from seed.storage.lock import Lock, open_guarded
 
 Row = TypeVar("Row")
 MAX_LOG_BYTES = 2 ** 29   # of rows that are kept in memory
@@ -17,13 +18,14 @@ class JsonlLog(Generic[Row]):
     """The rows of a file, up to the first line that is torn or invalid."""
 
     def __init__(self, path: Path, parse_fn: Callable[[dict[str, Any]], Row],
-                 keep_fn: Callable[[Row], bool] = lambda row: True):
+                 keep_fn: Callable[[Row], bool] = lambda row: True, held: Lock | None = None):
         """`parse_fn` makes a row of a line's object; the first row that `keep_fn` refuses and all
-        after it are dropped. The file itself changes with the next `append`.
+        after it are dropped. The file itself changes with the next `append`, if the directory of
+        the file is still `held`.
 
         Raises OSError if the path is a link or no regular file, ConfigError if it is too large.
         """
-        self.path, self.rows, self.size = path, list[Row](), 0
+        self.path, self.rows, self.size, self._held = path, list[Row](), 0, held
         try:
             descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -47,11 +49,11 @@ class JsonlLog(Generic[Row]):
         """Adds rows, with the objects of their lines; they are on the disk when this returns.
 
         False if they cannot be written, or if rows that are known are no longer in the file: then
-        nothing has changed.
+        nothing has changed. Raises RunDirLost if another process may write the file.
         """
         data = "".join(json.dumps(line) + "\n" for line in objects).encode()
         try:
-            descriptor = open_regular(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW)
+            descriptor = open_guarded(self._held, self.path, os.O_WRONLY | os.O_CREAT)
             with os.fdopen(descriptor, "wb") as file:
                 if os.fstat(descriptor).st_size < self.size:
                     return False

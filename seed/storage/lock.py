@@ -1,7 +1,8 @@
 """One writer at a time in a run directory. The kernel drops the lock when its holder dies.
 
 The lock guards a name and what is behind it: a lock file that was deleted or replaced, and a
-directory that was renamed, are noticed before each save.
+directory that was renamed, are noticed before each save. The journals that belong to the directory
+are written through its descriptor, after the same check.
 """
 import contextlib
 import fcntl
@@ -50,6 +51,15 @@ class Lock(NamedTuple):
             return "another place"
 
 
+def open_guarded(held: Lock | None, path: Path, flags: int) -> int:
+    """A descriptor of a regular file of the directory that is held, wherever that was moved; of
+    the path itself if none is held. Never follows a link. Raises RunDirLost, OSError."""
+    if held is None:
+        return open_regular(path, flags | os.O_NOFOLLOW)
+    held.check()
+    return _open(path, held.directory, flags)
+
+
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Lock]:
     """Holds the lock. Raises InUse if another process holds it for longer than a short while,
@@ -69,15 +79,15 @@ def hold(path: Path) -> Iterator[Lock]:
         os.close(directory)
 
 
-def _open(path: Path, directory: int, flags: int) -> int:
-    return open_regular(path.name, flags | os.O_NOFOLLOW, directory, path, mode=0o600)
+def _open(path: Path, directory: int, flags: int, mode: int = 0o644) -> int:
+    return open_regular(path.name, flags | os.O_NOFOLLOW, directory, path, mode)
 
 
 def _take(path: Path, directory: int) -> int:
     """A descriptor of the locked file, which still has its name."""
     began_s = time.monotonic()
     while True:
-        descriptor = _open(path, directory, os.O_RDONLY | os.O_CREAT)
+        descriptor = _open(path, directory, os.O_RDONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             Lock(path, descriptor, directory).check()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from seed.regular_file import open_regular, reader
 from seed.storage import metrics_reader
+from seed.storage.lock import Lock, open_guarded
 from seed.terminal_text import escaped
 
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
@@ -25,17 +25,20 @@ class Metrics:
     """
 
     def __init__(self, path: Path, step: int, log: Callable[[str], object] = lambda text: None,
-                 rewritten_kinds: Sequence[str] = ()):
+                 rewritten_kinds: Sequence[str] = (), held: Lock | None = None):
         """`rewritten_kinds` are cut at this very step too: the run is going to write them again.
+        Lines are written as long as the directory of the file is `held`.
 
         Logs when lines cannot be written. Raises OSError if the old ones cannot be cut.
         """
         metrics_reader.cut(path, step, rewritten_kinds)
         self.path, self.pending, self._log, self._is_failing = path, "", log, False
+        self._held = held
         self._file: tuple[int, int] | None = None   # device and inode of the file of this size
         self.size = 0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
+        """Raises RunDirLost if another process may write the file."""
         if len(self.pending) < MAX_PENDING_CHARS:
             self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
         try:
@@ -49,7 +52,7 @@ class Metrics:
         self.pending, self._is_failing = "", False
 
     def _append(self, data: bytes) -> None:
-        descriptor = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        descriptor = open_guarded(self._held, self.path, os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             status = os.fstat(descriptor)
             if (status.st_dev, status.st_ino) != self._file or status.st_size < self.size:
@@ -67,8 +70,11 @@ class Metrics:
     def sync(self) -> None:
         """What was written is on the disk when this returns, unless the disk fails."""
         try:
-            with reader(self.path) as file:
-                os.fsync(file.fileno())
+            descriptor = open_guarded(self._held, self.path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         except OSError:
             pass   # the next write logs it
 

@@ -65,7 +65,8 @@ class Session:
         curriculum_eval_pending = state.curriculum.evaluated_at < state.step
         self.metrics = Metrics(
             run_dir.metrics, state.step, self.status.log, rewritten_kinds=[
-                "selfplay", *(["curriculum"] if curriculum_eval_pending else [])])
+                "selfplay", *(["curriculum"] if curriculum_eval_pending else [])],
+            held=run_dir.held)
         self.checkpointer = Checkpointer(run_dir, config, self.clock, self.status.log,
                                          resumed.step if resumed else None)
         self.throttle = Throttle(

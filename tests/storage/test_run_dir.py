@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from seed.errors import ConfigError, InUse
+from seed.errors import ConfigError, InUse, RunDirLost
 from seed.storage import RunDir
+from seed.storage.jsonl_log import JsonlLog
+from seed.storage.metrics import Metrics
 from seed.storage.run_dir import _File
 
 
@@ -23,6 +25,27 @@ def test_a_directory_is_locked_once_and_free_afterwards(tmp_path):
             raise AssertionError("locked twice")
     with run_dir.locked():
         assert run_dir.lock.exists()
+
+
+def test_journals_follow_a_directory_that_moves_and_end_with_its_lock(tmp_path):
+    with RunDir(tmp_path / "run").locked() as run_dir:
+        log = JsonlLog(run_dir.selfplay_log, dict, held=run_dir.held)
+        metrics = Metrics(run_dir.metrics, 0, held=run_dir.held)
+        moved = RunDir(run_dir.path.rename(tmp_path / "moved"))
+        run_dir.path.mkdir()
+        assert log.append([{"step": 1}], [{"step": 1}])
+        metrics.write("step", 1, loss=1.0)
+        assert not list(run_dir.path.iterdir())
+        moved.lock.unlink()
+        files = [moved.selfplay_log, moved.metrics]
+        lines = [path.read_text() + "of another trainer\n" for path in files]
+        for path, text in zip(files, lines):
+            path.write_text(text)
+        with pytest.raises(RunDirLost, match="deleted or replaced"):
+            log.append([{"step": 2}], [{"step": 2}])
+        with pytest.raises(RunDirLost, match="deleted or replaced"):
+            metrics.write("step", 2, loss=1.0)
+        assert [path.read_text() for path in files] == lines
 
 
 def test_a_directory_without_a_brain_is_named(tmp_path):

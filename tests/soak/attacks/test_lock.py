@@ -16,6 +16,8 @@ from tests.support.tiny_run import start_tiny, wait_and_read_stderr, wait_for_st
 
 pytestmark = pytest.mark.long
 ENDLESS = 10 ** 8
+TEACHER = ("--set=teacher.kind=mock", "--set=teacher.tasks={copy=1.0}",
+           "--set=teacher.every_steps=1")
 SAVE_OFTEN = ("--set=train.save_every_minutes=0.002", "--set=train.write_gb_per_day=1e6")
 
 
@@ -60,6 +62,21 @@ def test_a_periodic_save_notices_it_too(tmp_path):
     run_dir.lock.unlink()
     ended(process, 75, str(run_dir.lock))
     assert works(train(run_dir.path, steps=checkpoint.read(run_dir.checkpoint).meta["step"] + 2))
+
+
+def test_a_trainer_that_was_overtaken_while_it_stood_still_writes_no_line(tmp_path):
+    """Own: SIGSTOP, its lock deleted, another trainer to the end, SIGCONT: the journals stay."""
+    run_dir = RunDir(tmp_path / "run")
+    first = start_tiny(run_dir.path, *TEACHER, steps=ENDLESS)
+    wait_for_step(run_dir.path, 30, first)
+    first.send_signal(signal.SIGSTOP)
+    run_dir.lock.unlink()
+    assert works(train(run_dir.path, *TEACHER, steps=300))
+    files = (run_dir.checkpoint, run_dir.teacher_log, run_dir.metrics)
+    bytes_then = [path.read_bytes() for path in files]
+    first.send_signal(signal.SIGCONT)
+    ended(first, 2, str(run_dir.lock), "run the same command again")
+    assert [path.read_bytes() for path in files] == bytes_then
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
