@@ -49,7 +49,7 @@ class JsonlLog(Generic[Row]):
         """Adds rows, with the objects of their lines; they are on the disk when this returns.
 
         False if they cannot be written, or if rows that are known are no longer in the file: then
-        nothing has changed. Raises RunDirLost if another process may write the file.
+        nothing has changed. Raises LockLost if another process may write the file.
         """
         data = "".join(json.dumps(line) + "\n" for line in objects).encode()
         try:

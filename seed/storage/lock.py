@@ -53,7 +53,7 @@ class Lock(NamedTuple):
 
 def open_guarded(held: Lock | None, path: Path, flags: int) -> int:
     """A descriptor of a regular file of the directory that is held, wherever that was moved; of
-    the path itself if none is held. Never follows a link. Raises RunDirLost, OSError."""
+    the path itself if none is held. Never follows a link. Raises LockLost, OSError."""
     if held is None:
         return open_regular(path, flags | os.O_NOFOLLOW)
     held.check()

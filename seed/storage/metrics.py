@@ -38,7 +38,7 @@ class Metrics:
         self.size = 0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Raises RunDirLost if another process may write the file."""
+        """Raises LockLost if another process may write the file."""
         if len(self.pending) < MAX_PENDING_CHARS:
             self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
         try:
