@@ -4,6 +4,7 @@ Only a trial decides whether a size is stable; the cost model merely shortens ju
 in scale.jsonl, and a search with other limits judges them again.
 """
 import json
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -243,8 +244,9 @@ class SizeSearch:
         KeyboardInterrupt once `should_stop_fn` returns true.
         """
         governor, run_dir = self.profile.governor, self.run_dir
+        shutil.rmtree(run_dir.trial.path, ignore_errors=True)   # of a search that was killed
         while (i := self.next_index()) is not None:
-            run_dir.limit_profile.unlink(missing_ok=True)   # of other limits
+            atomic_file.remove(run_dir.limit_profile)   # of other limits
             if governor.thermal:
                 cool_down(governor.resume_c, should_stop_fn)
             log(f"trying {self.ladder[i]}")
@@ -261,7 +263,7 @@ class SizeSearch:
             after_trial_fn()
         atomic_file.write(run_dir.ladder, json.dumps(self.rows()).encode())
         if self.chosen is None:
-            run_dir.limit_profile.unlink(missing_ok=True)
+            atomic_file.remove(run_dir.limit_profile)
             error = NotEnoughMemory if self.trials[0].outcome.is_retryable else ConfigError
             raise error(f"no size is stable: {self.ladder[0]}: {self.verdicts()[0]}; allow more "
                         f"with --memory or a lower --tokens-per-s")
@@ -311,7 +313,7 @@ def open_search(profile: Profile, run_dir: RunDir, threads: int,
                 min_tokens_s_per_param: float = 0.0) -> SizeSearch:
     """A search that knows the trials of its run directory and has tried nothing yet."""
     governor, ladder = profile.governor, ladder_for(profile, options.fixed)
-    run_dir.path.mkdir(parents=True, exist_ok=True)
+    atomic_file.make_directory(run_dir.path)
     limits = Limits(ceiling_mb(governor, system_health.read(run_dir.path)), options.tokens_per_s,
                     governor.slow_c if governor.thermal else float("inf"), min_tokens_s_per_param)
     return SizeSearch(profile, threads, limits, run_dir, options.trial_seconds, ladder)

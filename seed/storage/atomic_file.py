@@ -1,16 +1,23 @@
-"""A file that is written whole or not at all."""
+"""A file that is written whole or not at all, and names that are on the disk once they are told.
+
+A temporary file is locked while it is written. One that nobody holds was left by a writer that was
+killed: the next writer removes it, whatever a clock says that a power cut has set back.
+"""
+import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seed.regular_file import reader
+from seed.regular_file import open_regular, reader
 
-ABANDONED_AFTER_S = 3600.0   # a temporary file that old was left by a process that was killed
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+MAX_LOST = 10   # temporary files that another process took for abandoned, before they were locked
 
 
 def write(path: Path, data: bytes) -> None:
@@ -54,6 +61,33 @@ def move(source: Path, target: Path) -> None:
         os.close(directory)
 
 
+def remove(path: Path) -> None:
+    """Removes a file, if it is there; done on the disk when this returns. Raises OSError."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+        sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """With its parents, if they are not there; on the disk when this returns. Raises OSError."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    with suppress(PermissionError):   # a parent that cannot be read
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """The names in a directory are on the disk when this returns. Raises OSError."""
+    directory = _open_directory(path)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def _open_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -65,17 +99,15 @@ def _replace(path: Path, fill_fn: Callable[[BinaryIO], object]) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
-    prefix = f".{path.name[:200]}."
-    partial = f"{prefix}{secrets.token_hex(8)}.partial"
+    prefix, partial = f".{path.name[:200]}.", ""
     try:
-        _remove_abandoned(directory, prefix)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644,
-                             dir_fd=directory)
+        remove_abandoned(directory, prefix)
+        partial, descriptor = _open_temporary(directory, prefix)
         with os.fdopen(descriptor, "wb") as file:
             fill_fn(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
     except OSError as error:
         with suppress(OSError):
@@ -86,10 +118,51 @@ def _replace(path: Path, fill_fn: Callable[[BinaryIO], object]) -> None:
         os.close(directory)
 
 
-def _remove_abandoned(directory: int, prefix: str) -> None:
+def _open_temporary(directory: int, prefix: str) -> tuple[str, int]:
+    """Name and descriptor of a new file that this process has locked. Raises OSError."""
+    for _ in range(MAX_LOST):
+        name = f"{prefix}{secrets.token_hex(8)}.partial"
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644,
+                             dir_fd=directory)
+        if _lock(descriptor) and _has_name(directory, name):
+            return name, descriptor
+        os.close(descriptor)
+    raise FileNotFoundError(errno.ENOENT, "temporary files vanish")
+
+
+def _lock(descriptor: int) -> bool:
+    """False if another process holds the file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:   # a file system without locks: there nobody takes it for abandoned
+        pass
+    return True
+
+
+def _has_name(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_abandoned(directory: int, prefix: str = ".") -> None:
+    """Removes temporary files whose writers were killed, of names with that prefix."""
     with suppress(OSError):
         for name in os.listdir(directory):
-            if name.startswith(prefix) and name.endswith(".partial"):
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if time.time() - status.st_mtime > ABANDONED_AFTER_S:
-                    os.unlink(name, dir_fd=directory)
+            if name.startswith(prefix) and TEMPORARY.fullmatch(name):
+                with suppress(OSError):
+                    _remove_if_abandoned(directory, name)
+
+
+def _remove_if_abandoned(directory: int, name: str) -> None:
+    """Raises OSError if a process holds it."""
+    descriptor = open_regular(name, os.O_WRONLY | os.O_NOFOLLOW, directory)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(descriptor)

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from seed.errors import ConfigError
 from seed.regular_file import open_regular, parse_json
-from seed.storage import lines
-from seed.storage.lock import Lock, open_guarded
+from seed.storage import atomic_file, lines
+from seed.storage.lock import Lock, open_guarded, sync_guarded
 
 Row = TypeVar("Row")
 MAX_LOG_BYTES = 2 ** 29   # of rows that are kept in memory
@@ -63,6 +63,8 @@ class JsonlLog(Generic[Row]):
                     file.write(data)
                     file.flush()
                     os.fsync(descriptor)
+                    if not self.size:   # the file may be new
+                        sync_guarded(self._held, self.path)
                 except OSError:
                     os.ftruncate(descriptor, self.size)   # a whole line may have been written
                     raise
@@ -73,7 +75,7 @@ class JsonlLog(Generic[Row]):
         return True
 
     def clear(self) -> None:
-        """Removes all rows and the file."""
-        self.path.unlink(missing_ok=True)
+        """Removes all rows and the file; it is off the disk when this returns."""
+        atomic_file.remove(self.path)
         self.rows.clear()
         self.size = 0

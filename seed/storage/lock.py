@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from seed.errors import InUse, LockLost
 from seed.regular_file import open_regular
+from seed.storage import atomic_file
 
 HOLDER_WAIT_S = 1.0    # for a holder that may be about to end
 READER_WAIT_S = 10.0   # for a process that only reads the file: none that is named in it lives
@@ -60,11 +61,19 @@ def open_guarded(held: Lock | None, path: Path, flags: int) -> int:
     return _open(path, held.directory, flags)
 
 
+def sync_guarded(held: Lock | None, path: Path) -> None:
+    """The name of such a file is on the disk when this returns. Raises OSError."""
+    if held is None:
+        atomic_file.sync_directory(path.parent)
+    else:
+        os.fsync(held.directory)
+
+
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Lock]:
     """Holds the lock. Raises InUse if another process holds it for longer than a short while,
     OSError if the file cannot be made or is a link."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_file.make_directory(path.parent)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # Not held open for writing: that would keep a file system from being remounted read-only.

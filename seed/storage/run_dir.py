@@ -91,6 +91,7 @@ class RunDir:
             for inner in (self.trial.path, self.adaptation.path):
                 if inner.is_symlink():
                     raise ConfigError(f"{inner} is a link: remove it, or use another --run-dir")
+            atomic_file.remove_abandoned(held.directory)
             yield replace(self, held=held)
 
     def load_newest(self, log: Log) -> Checkpoint | None:

@@ -112,7 +112,7 @@ def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:
     recipe += _digest(blocks(run_dir.checkpoint)).encode()
     if _read_recipe(folder) != recipe:
         shutil.rmtree(folder.path, ignore_errors=True)
-        folder.path.mkdir()
+        atomic_file.make_directory(folder.path)
         atomic_file.write(folder.recipe, recipe)
     return folder
 

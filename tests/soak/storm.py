@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.preloaded import build_library
 from tests.support.tiny_run import tiny_command
 from tests.support.trials import known_search, train_growing_command
 
@@ -36,12 +37,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def build_faults(folder: Path) -> Path:
     """The preloaded library that strikes inside a save."""
-    from seed.wavecore.compiler import find_compiler
-    library = folder / "faults.so"
-    source = Path(__file__).parents[1] / "support/faults.c"
-    subprocess.run([find_compiler(), "-shared", "-fPIC", "-O1", str(source), "-o", str(library),
-                    "-ldl"], check=True)
-    return library
+    return build_library("faults.c", folder)
 
 
 def growth(run_dir: Path) -> list[str]:

@@ -1,4 +1,5 @@
 """Attacks and reports of the kind: files. Links, FIFOs, torn and foreign lines, outputs."""
+import fcntl
 import json
 import os
 import random
@@ -329,14 +330,15 @@ def test_a_rotated_metrics_file_continues_as_a_clean_file(tmp_path, how):
     assert steps[-1] == 400 and sorted(set(steps)) == steps and len(steps) > 20
 
 
-def test_a_temporary_file_that_a_killed_writer_left_is_removed_in_time(run_dir):
-    """Own: names are random, so that none is shared; an old one does not stay for ever."""
-    old, fresh = (run_dir.path / f".brain.tflite.{age}.partial" for age in ("old", "fresh"))
-    for path in (old, fresh):
+def test_a_temporary_file_that_a_killed_writer_left_is_removed_and_no_other(run_dir):
+    """Own: names are random, so that none is shared; one that nobody writes does not stay."""
+    left, written = (run_dir.path / f".brain.tflite.{16 * i}.partial" for i in "12")
+    for path in (left, written):
         path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    assert works(seed("export", "--no-verify", f"--run-dir={run_dir}"))
-    assert not old.exists() and fresh.exists()
+    with open(written) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert works(seed("export", "--no-verify", f"--run-dir={run_dir}"))
+    assert not left.exists() and written.exists()
 
 
 def test_two_exports_at_once_leave_one_whole_file(run_dir):
