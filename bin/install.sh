@@ -16,8 +16,18 @@ make_venv() {
     "$python" -m venv "$venv" --clear || fail "$venv cannot be made, see above; on Debian: sudo apt install python3-venv"
 }
 
+runs_programs() { # in the checkout: libraries of packages cannot be loaded either where it is mounted noexec
+    local probe code=0
+    probe=$(mktemp "$root/.runs.XXXXXX") || return
+    printf '#!/bin/sh\n' >"$probe" && chmod +x "$probe" && "$probe" 2>/dev/null || code=$?
+    rm -f "$probe"
+    return "$code"
+}
+
 mend() {
     local lacks code=0
+    [ -L "$venv" ] || runs_programs ||
+        fail "$root is mounted noexec, so that no package can be loaded from it: put the environment elsewhere: $python -m venv /opt/seed-venv && ln -s /opt/seed-venv '$venv'"
     lacks=$(missing "$@" 2>/dev/null) || code=$?
     case $code in 0|3) ;; *) make_venv; lacks=$(missing "$@") || true ;; esac
     [ -n "$lacks" ] || return 0

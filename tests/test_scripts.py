@@ -31,7 +31,9 @@ def fake_program(folder: Path, name: str, text: str) -> Path:
     return folder / name
 
 
+@pytest.mark.attack
 def test_train_runs_from_everywhere_with_cdpath_and_through_a_link(checkout, tmp_path):
+    """Report 23: CDPATH is exported."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "seed-train").symlink_to(checkout / "bin/train.sh")
     for command, folder in ((checkout / "bin/train.sh", tmp_path), ("bin/train.sh", checkout),
@@ -40,7 +42,9 @@ def test_train_runs_from_everywhere_with_cdpath_and_through_a_link(checkout, tmp
         assert USAGE in done.stdout and not done.stderr and done.returncode == 0
 
 
+@pytest.mark.attack
 def test_modules_in_the_current_folder_are_not_run(checkout, tmp_path):
+    """Report 21: started where there is a seed.py or numpy.py."""
     for name in ("seed", "numpy", "json", "tomllib", "pip", "shutil"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')")
     (tmp_path / "tinygrad").mkdir()
@@ -48,7 +52,9 @@ def test_modules_in_the_current_folder_are_not_run(checkout, tmp_path):
     assert USAGE in done.stdout and "it was run" not in done.stderr and done.returncode == 0
 
 
+@pytest.mark.attack
 def test_scripts_without_their_executable_bits_run(tmp_path):
+    """Report 25: from a zip file or a FAT stick."""
     copy = linked_checkout(tmp_path / "copy")
     for script in (copy / "bin").iterdir():
         script.chmod(0o644)
@@ -56,18 +62,22 @@ def test_scripts_without_their_executable_bits_run(tmp_path):
     assert USAGE in done.stdout and done.returncode == 0, done.stderr
 
 
+@pytest.mark.attack
 def test_a_copy_runs_its_own_code(tmp_path):
+    """Report 20: a copied checkout."""
     copy = linked_checkout(tmp_path / "copy")
     (copy / "seed/commands/train_command.py").write_text("raise SystemExit('the code of the copy')")
     done = run_in(tmp_path, copy / "bin/train.sh", "--help", PYTHONPATH=str(ROOT))
     assert "the code of the copy" in done.stderr
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("broken, named, code", [
     ("raise RuntimeError('my own failure')", "RuntimeError: my own failure", 1),
     ("import no_such_module", "No module named 'no_such_module'", 1)])
 def test_another_failure_than_a_missing_clang_is_shown_and_installs_nothing(
         tmp_path, broken, named, code):
+    """Report 22: no failure is taken for a missing clang."""
     copy = linked_checkout(tmp_path / "copy")
     (copy / "seed/wavecore/compiler.py").write_text(broken)
     fake_program(tmp_path / "fake", "apt-get", f"touch {tmp_path}/called")
@@ -77,7 +87,9 @@ def test_another_failure_than_a_missing_clang_is_shown_and_installs_nothing(
     assert not (tmp_path / "called").exists()
 
 
+@pytest.mark.attack
 def test_a_cc_that_is_not_there_is_named_and_installs_nothing(checkout, tmp_path):
+    """Report 22: a CC that is not there."""
     fake_program(tmp_path / "fake", "apt-get", f"touch {tmp_path}/called")
     done = run_in(tmp_path, checkout / "bin/find-clang.sh", sys.executable, CC="/no/clang-99",
                   PATH=f"{tmp_path}/fake:{os.environ['PATH']}")
@@ -108,7 +120,9 @@ def environment_check():
     return module
 
 
+@pytest.mark.attack
 def test_versions_are_compared_and_not_only_presence(environment_check):
+    """Report 19: another pin than the installed one."""
     import numpy
     version = numpy.__version__
     assert environment_check.missing_packages([f"numpy=={version}", "numpy>=1.26"]) == []
@@ -124,7 +138,9 @@ def test_every_package_is_named_in_setup_cfg():
     assert set(setup["options"]["packages"].split()) == packages | {"seed.profiles"}
 
 
+@pytest.mark.attack
 def test_profiles_are_those_of_the_package_or_else_of_the_checkout(tmp_path, monkeypatch):
+    """Report 28: profiles are package data."""
     assert config.profiles_dir().joinpath("toy.toml").is_file()
     (tmp_path / "seed/profiles").mkdir(parents=True)
     for name in ("base.toml", "mine.toml", "notes.txt"):
@@ -134,7 +150,9 @@ def test_profiles_are_those_of_the_package_or_else_of_the_checkout(tmp_path, mon
     assert config.shipped_profiles() == ["mine"]
 
 
+@pytest.mark.attack
 def test_the_default_number_of_threads_is_one_that_is_accepted(tmp_path):
+    """Report 32: 96 cores."""
     (tmp_path / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 96\n")
     code = ("from seed.__main__ import make_parser\n"
             "print(*[make_parser().parse_args([name]).threads for name in ('train', 'bench')])")

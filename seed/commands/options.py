@@ -23,11 +23,13 @@ RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "threads": (1, MAX_THREADS), "seed": (0, 2 ** 63 - 1), "steps": (1, 1e18),
     "memory": (1e-3, 1e6),
     "items": (1, 1e5), "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
-    "turns": (1, 1e6), "count": (0, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
+    "turns": (1, 1e6), "count": (1, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
     "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9)}
 
 
 def run_dir(text: str) -> RunDir:
+    if not text:   # as of a variable that is not set
+        raise argparse.ArgumentTypeError("it is empty: name a directory")
     return RunDir(Path(text))
 
 
@@ -105,15 +107,15 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
     `must_resume`, also for them, because they are part of what is resumed.
     """
     from seed.config import applied, load_profile, overridden
-    overrides, profile_name = overrides_from(args), args.profile
-    newest = args.run_dir.load_newest(log) if not profile_name and "run_dir" in args else None
+    overrides, name = overrides_from(args), args.profile
+    newest = args.run_dir.load_newest(log) if name is None and "run_dir" in args else None
     if newest:
         from seed.curriculum.consent import check_named, leave_out_unnamed
         profile = overridden(newest.meta["profile"], overrides, args.tasks)
         named = applied({}, overrides, args.tasks)
         return (check_named(profile, named) if must_resume
                 else leave_out_unnamed(profile, named, log))
-    return load_profile(profile_name or DEFAULT_PROFILE, overrides, args.tasks)
+    return load_profile(DEFAULT_PROFILE if name is None else name, overrides, args.tasks)
 
 
 def named_tasks(args: argparse.Namespace) -> list[str]:

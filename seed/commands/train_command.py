@@ -50,7 +50,8 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
         if not signals.stop.is_set():
             sys.stdout.flush()
             os.execv(sys.executable, seed_command(*arguments))
-    named = load_profile(args.profile or options.DEFAULT_PROFILE, overrides, args.tasks)
+    named = load_profile(options.DEFAULT_PROFILE if args.profile is None else args.profile,
+                         overrides, args.tasks)
     result = train_growing(
         named, args.run_dir, args.threads, options.search_from(args), args.tokens_per_param,
         options.log, signals, reopen_fn=lambda stored: check_named(

@@ -64,12 +64,14 @@ def test_a_command_file_has_at_most_sixty_lines_of_code():
         assert len(lines) <= 60, path
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("arguments, message", [
     (["train", "--set", "train.lrr=1"], "nearest is lr"),
     (["train", "--profile", "tyo"], "nearest is toy"),
     (["train", "--set", "curriculum.tasks.cpoy=1"], "nearest is copy"),
     (["train", "--threads", "0"], "--threads is 0: use 1 to 64"),
     (["train", "--memory", "nan"], "--memory is nan: use 0.001 to"),
+    (["train", "--steps", "0"], "--steps is 0: use 1 to"),
     (["train", "--grow", "--minutes", "0"], "--minutes is 0"),
     (["train", "--grow", "--trial-seconds", "0.5"], "--trial-seconds is 0.5: use 1 to 86400"),
     (["scale", "--tokens", "0"], "--tokens is 0"),
@@ -85,6 +87,7 @@ def test_a_command_file_has_at_most_sixty_lines_of_code():
     (["adapt"], "--data is missing")], ids=lambda value: " ".join(value)[:40] if isinstance(
         value, list) else "")
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, seed, arguments, message):
+    """Attacks 120 to 125: ranges; the others are in tests/soak/attacks/test_arguments.py."""
     code, _, errors_printed = seed(*arguments, "--run-dir", tmp_path / "run")
     assert code == errors.BAD_INPUT and len(errors_printed) == 1
     assert message in errors_printed[0] and errors_printed[0].startswith("seed: ")
@@ -188,6 +191,7 @@ def test_samples_show_an_item_of_every_task_and_level(seed):
     assert {row["task"] for row in rows} >= {"copy", "add", "parity"}
     copy = next(row for row in rows if row["task"] == "copy")
     assert copy["prompt"] == copy["answer"] + ">"
+    assert seed("samples", "--count", "0") == (2, "", ["seed: --count is 0: use 1 to 1e+06"])
 
 
 def test_the_table_of_health_has_a_space_behind_every_name():
@@ -207,7 +211,9 @@ def test_health_prints_every_reading_and_the_verdict(seed):
         assert f"\n{name} " in text
 
 
+@pytest.mark.attack
 def test_too_little_address_space_for_numpy_is_one_line_and_may_pass():
+    """Attack 111: RLIMIT_AS."""
     done = subprocess.run(["bash", "-c", 'ulimit -v 200000; exec "$@"', "_", sys.executable, "-m",
                            "seed", "train", "--steps=1"], capture_output=True, text=True)
     assert done.returncode == errors.RETRY_LATER and "ulimit -v" in done.stderr

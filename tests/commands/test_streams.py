@@ -22,17 +22,21 @@ def calm(tmp_path_factory):
     return RunDir(run_dir).checkpoint.read_bytes()
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("redirection", [
     "<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
 def test_a_training_with_closed_or_full_streams_ends_with_0_and_the_same_bits(
         tmp_path, calm, redirection):
+    """Attacks 65, 67, 68: each stream, and all of them."""
     done = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh",
                            *tiny_command(tmp_path / "run")], capture_output=True, text=True)
     assert done.returncode == (75 if "full" in redirection else 0), done.stderr
     assert RunDir(tmp_path / "run").checkpoint.read_bytes() == calm
 
 
+@pytest.mark.attack
 def test_a_pipe_that_nobody_reads_neither_stops_the_run_nor_its_end(tmp_path):
+    """Attack 56: a pipe that is full at the start."""
     reader, writer = full_pipe()
     process = subprocess.Popen(tiny_command(tmp_path, steps=10 ** 8), stderr=writer,
                                stdout=subprocess.DEVNULL)
@@ -43,8 +47,10 @@ def test_a_pipe_that_nobody_reads_neither_stops_the_run_nor_its_end(tmp_path):
     os.close(writer)
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_an_answer_is_printed_in_any_encoding(tmp_path, encoding):
+    """Report 33, Attack 71: a locale of ISO-8859-1, or ASCII."""
     untrained_run(tmp_path / "run")
     done = subprocess.run(
         [sys.executable, "-m", "seed", "generate", f"--run-dir={tmp_path / 'run'}", "--prompt=ab>",
@@ -74,7 +80,9 @@ def lines_on_a_terminal(tmp_path, columns: int, term: str) -> str:
     return text.decode()
 
 
+@pytest.mark.attack
 def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(tmp_path):
+    """Reports 15, 16: 40 columns, and a result behind the status line."""
     text = lines_on_a_terminal(tmp_path, 40, "xterm")
     live = [part.split("\r\n")[0] for part in text.split("\r\x1b[K")[1:]
             if part.startswith("step ")]
@@ -82,5 +90,7 @@ def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(
     assert "\r\nfinished at step 200" in text
 
 
+@pytest.mark.attack
 def test_a_dumb_terminal_gets_no_escapes(tmp_path):
+    """Report 15: TERM=dumb."""
     assert "\x1b" not in lines_on_a_terminal(tmp_path, 80, "dumb")

@@ -11,13 +11,18 @@ from pathlib import Path
 def full_pipe() -> tuple[int, int]:
     """Reader and writer of a pipe that takes no more; writing would block."""
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while os.write(writer, b"x" * 256):
-            pass
-    except BlockingIOError:
-        os.set_blocking(writer, True)
+    fill(writer)
     return reader, writer
+
+
+def fill(pipe: int) -> None:
+    """Writes until nothing more fits, through a descriptor that others do not share."""
+    again = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK)
+    for n_bytes in (256, 1):
+        with contextlib.suppress(BlockingIOError):
+            while os.write(again, b"x" * n_bytes):
+                pass
+    os.close(again)
 
 
 def kill_at_line(command: Sequence[str], path: Path, n_lines: int) -> None:

@@ -38,12 +38,15 @@ def peak_mb(process: subprocess.Popen) -> float:
     return peak
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("profile, overrides", [
     ("fast", []), pytest.param("toy", ["train.grad_accum_steps=3"], marks=pytest.mark.long),
     pytest.param("seed", ["train.batch_size=20"], marks=pytest.mark.long),
+    pytest.param("toy", ["train.seq_len=8192", "train.batch_size=1"], marks=pytest.mark.long),
     pytest.param("seed", ["curriculum.eval_every_steps=2", "selfplay.every_steps=2"],
                  marks=pytest.mark.long)])
 def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profile, overrides):
+    """Attack 119: the case of 8192 bytes in a row."""
     options = [f"--set={text}" for text in (*overrides, "curriculum.holdout_items=4")]
     process = subprocess.Popen(
         [sys.executable, "-m", "seed", "train", "--profile", profile, "--steps", "3", "--run-dir",

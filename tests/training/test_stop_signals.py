@@ -21,8 +21,10 @@ def saved_step(run_dir) -> int:
     return checkpoint.read(RunDir(run_dir).checkpoint).meta["step"]
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("number", STOP, ids=lambda number: number.name)
 def test_each_signal_that_asks_for_an_end_saves_and_ends_with_0(tmp_path, number):
+    """Attack 58, Report 1: the terminal or the ssh session is closed; and its siblings."""
     process = start_tiny(tmp_path, *UNSAVED, steps=10 ** 8)
     wait_for_step(tmp_path, 5, process)
     process.send_signal(number)
@@ -31,7 +33,9 @@ def test_each_signal_that_asks_for_an_end_saves_and_ends_with_0(tmp_path, number
     assert saved_step(tmp_path) >= 5
 
 
+@pytest.mark.attack
 def test_a_run_under_nohup_goes_on_when_the_terminal_closes(tmp_path):
+    """Report 1: nohup stays nohup."""
     process = start_tiny(tmp_path, *UNSAVED, steps=10 ** 8,
                          preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     wait_for_step(tmp_path, 5, process)
@@ -74,7 +78,9 @@ time.sleep(60)
 """
 
 
+@pytest.mark.attack
 def test_an_end_that_is_late_is_not_held_up_by_a_full_pipe():
+    """Attack 56: the thread that ends the run does not print."""
     reader, writer = full_pipe()
     done = subprocess.run([sys.executable, "-c", FULL_PIPE], stderr=writer, timeout=30)
     os.close(reader)
@@ -92,11 +98,12 @@ exec clang "$@"
 """
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("strike, code", [
     ("sleep 1000", 0), ("kill -9 $$", 75), ("echo internal error >&2; exit 1", 75)],
     ids=["hangs", "is killed", "fails"])
 def test_a_compiler_that_is_lost_in_a_run_costs_no_step(tmp_path, strike, code):
-    """The first evaluation compiles kernels, seven steps after the last save."""
+    """Attacks 52, 54. The first evaluation compiles kernels, seven steps after the last save."""
     compiler, run_dir = tmp_path / "cc", tmp_path / "run"
     compiler.write_text(STRIKING.format(strike=strike).replace("RUN", str(run_dir)))
     compiler.chmod(0o755)
@@ -110,8 +117,9 @@ def test_a_compiler_that_is_lost_in_a_run_costs_no_step(tmp_path, strike, code):
     assert saved_step(run_dir) == 7
 
 
+@pytest.mark.attack
 def test_time_in_which_a_run_is_stopped_is_not_time_of_training(tmp_path):
-    """Stopped for longer than its minutes, it still makes its steps and its rate still falls."""
+    """Attack 62: stopped for longer than its minutes, it makes its steps and its rate falls."""
     minutes = 0.05
     process = subprocess.Popen(
         [sys.executable, "-m", "seed", "train", f"--run-dir={tmp_path}", f"--minutes={minutes}",

@@ -31,7 +31,9 @@ def test_the_compiler_is_cc_then_clang_then_the_newest_number(monkeypatch, tmp_p
         find_compiler()
 
 
+@pytest.mark.attack
 def test_a_cc_that_is_not_clang_gives_way_to_the_clang_that_is_there(monkeypatch, tmp_path):
+    """Report 31: conda sets CC=gcc."""
     executable(tmp_path / "gcc", "echo gcc 12")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", "gcc")
@@ -41,11 +43,13 @@ def test_a_cc_that_is_not_clang_gives_way_to_the_clang_that_is_there(monkeypatch
     assert find_compiler() == "clang-15"
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("commands, reason", [
     ("kill -9 $$", "Killed"), ("echo boom: error: no space >&2; exit 1", "no space"),
     ("exit 3", "no message"), ("sleep 1000 & sleep 1000", "still running")])
 def test_a_compiler_that_fails_is_tried_twice_then_the_command_may_be_repeated(
         tmp_path, monkeypatch, commands, reason):
+    """Attacks 52, 54: it hangs, is killed or fails."""
     monkeypatch.setattr(compiler, "MAX_COMPILE_S", 0.5)
     executable(tmp_path / "cc", f"echo run >> {tmp_path}/runs\n{commands}")
     with pytest.raises(CompilerLost, match=f"cannot compile a kernel: .*{reason}") as caught:
@@ -54,7 +58,9 @@ def test_a_compiler_that_fails_is_tried_twice_then_the_command_may_be_repeated(
     assert not compiler._running
 
 
+@pytest.mark.attack
 def test_a_compiler_that_fails_once_is_forgiven(tmp_path):
+    """Attack 54: once."""
     executable(tmp_path / "cc", f"cd {tmp_path}\n[ -e once ] && exec cat\ntouch once\nkill $$")
     assert run_compiler([str(tmp_path / "cc")], b"int x;") == b"int x;"
 

@@ -51,7 +51,9 @@ def test_the_directory_is_for_this_user_alone(cache, folder):
     assert stat.S_IMODE(objects(folder)[0].stat().st_mode) == 0o600
 
 
+@pytest.mark.attack
 def test_every_flipped_bit_and_every_cut_is_a_missing_object(cache, folder):
+    """Attacks 101, 102: every bit of an object."""
     cache.put("a", b"some machine code")
     path, = objects(folder)
     whole = path.read_bytes()
@@ -67,7 +69,9 @@ def test_every_flipped_bit_and_every_cut_is_a_missing_object(cache, folder):
     assert cache.get("a") == b"some machine code"
 
 
+@pytest.mark.attack
 def test_an_object_under_the_name_of_another_key_is_not_returned(cache, folder):
+    """Own: two objects are exchanged."""
     cache.put("a", CODE)
     path, = objects(folder)
     cache.put("b", b"other")
@@ -76,10 +80,12 @@ def test_an_object_under_the_name_of_another_key_is_not_returned(cache, folder):
     assert cache.get("b") is None
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("make_fn", [
     lambda path, victim: path.symlink_to(victim), lambda path, victim: os.mkfifo(path),
     lambda path, victim: path.mkdir()], ids=["a link", "a pipe", "a directory"])
 def test_what_is_no_file_is_neither_read_nor_written_through(cache, folder, tmp_path, make_fn):
+    """Own: links, FIFOs and folders in the cache."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     cache.put("a", CODE)
@@ -91,11 +97,13 @@ def test_what_is_no_file_is_neither_read_nor_written_through(cache, folder, tmp_
     assert victim.read_bytes() == b"precious"
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("spoil_fn, reason", [
     (lambda folder: folder.chmod(0o770), "others may write"),
     (lambda folder: os.chown(folder, 12345, -1), "another user"),
     (lambda folder: (folder.rename(f"{folder}2"), folder.symlink_to(f"{folder}2")), "directory")])
 def test_a_directory_that_others_control_is_not_used(folder, spoil_fn, reason):
+    """Attack 1: a cache that somebody else has made."""
     first = KernelCache(folder)
     first.put("a", CODE)
     first.close()
@@ -134,8 +142,10 @@ os.kill(os.getpid(), int(sys.argv[2]))
 """
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGILL, signal.SIGBUS])
 def test_after_a_crash_no_object_is_trusted(cache, folder, number):
+    """Attacks 101, 102: a kernel that crashes does so once."""
     cache.put("a", CODE)
     process = subprocess.Popen([sys.executable, "-c", CRASH, folder, str(int(number))], text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -118,12 +118,14 @@ def run(script: str, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("variables", [
     {"DEBUG": "true"}, {"DEBUG": "1"}, {"PROFILE": "release"}, {"JIT": "off"}, {"THREADS": "auto"},
     {"DEV": "1"}, {"CPU_LLVM": "1"}, {"CPU": "arm"}, {"CPU_CC": "gcc"}, {"BEAM": "4"},
     {"ASSERT_COMPILE": "1"}, {"CCACHE": "0"}, {"CAPTURE_PROCESS_REPLAY": "1"}, {"CC": "gcc"}],
     ids=lambda variables: " ".join(variables))
 def test_variables_that_other_programs_use_change_nothing(tmp_path, variables):
+    """Reports 30, 31: DEBUG=true, PROFILE=release, CC=gcc ..."""
     assert run(COMPUTE, **variables, XDG_CACHE_HOME=str(tmp_path)) == "9.0\n"
 
 
@@ -153,7 +155,9 @@ print((Tensor([1.0, 2.0]).contiguous() * 7).sum().item())
 MOUNT = 'mount -t tmpfs -o size=2m none "$1"; shift; exec "$@"'
 
 
+@pytest.mark.attack
 def test_a_disk_that_fills_up_costs_only_the_cache(tmp_path):
+    """Own: the disk of the kernels fills up."""
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", MOUNT, "sh", str(tmp_path), sys.executable, "-c",
          FULL_DISK.format(compute=COMPUTE)], capture_output=True, text=True, cwd=ROOT, timeout=120,

@@ -1,5 +1,7 @@
 """Boards with broken sensors, and limits of cgroups: real processes in a mount namespace."""
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.namespace import memory_groups, needs_mounts, thermal_zones, with_mounts
-from tests.support.tiny_run import rows, tiny_command
+from tests.support.tiny_run import rows, tiny_command, wait_for_step
 
 pytestmark = pytest.mark.long
 
@@ -60,6 +62,52 @@ def test_boards_of_all_kinds_are_read(tmp_path, temps, action, temp_c):
     assert facts["verdict"]["action"] == action
     values = [zone["value"] for zone in facts["zones_c"].values() if zone["value"] is not None]
     assert max(values) == pytest.approx(temp_c)
+
+
+def test_a_pause_for_heat_is_not_time_of_training(tmp_path):
+    """Attack 63: 85 C for longer than the rest of --minutes: the rate still falls to its end."""
+    zone = tmp_path / "thermal/thermal_zone0/temp"
+    setup = thermal_zones(tmp_path / "thermal", cpu="50000")
+    command = [*tiny_command(tmp_path / "run"), "--minutes=0.12"]
+    command.remove("--steps=20")
+    process = subprocess.Popen(with_mounts(setup, *command), stderr=subprocess.PIPE, text=True,
+                               stdout=subprocess.DEVNULL)
+    wait_for_step(tmp_path / "run", 60, process)
+    zone.write_text("85000\n")
+    time.sleep(12)
+    assert process.poll() is None and rows(tmp_path / "run", "governor")[-1]["action"] == "pause"
+    step = rows(tmp_path / "run", "step")[-1]["step"]
+    zone.write_text("60000\n")
+    errors = process.communicate(timeout=120)[1]
+    rates = [row["lr"] for row in rows(tmp_path / "run", "step")]
+    assert process.returncode == 0 and len(rates) > 1.5 * step, errors
+    assert rates[-1] < 0.1 * max(rates)
+
+
+def test_a_paused_run_is_alive_for_its_watchdog_and_ends_at_once(tmp_path):
+    """Attack 64: NOTIFY_SOCKET in a pause for heat: WATCHDOG=1 each second; SIGTERM ends it."""
+    zone = tmp_path / "thermal/thermal_zone0/temp"
+    setup = thermal_zones(tmp_path / "thermal", cpu="50000")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        process = subprocess.Popen(
+            with_mounts(setup, *tiny_command(tmp_path / "run", steps=10 ** 8)),
+            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")})
+        wait_for_step(tmp_path / "run", 10, process)
+        zone.write_text("85000\n")
+        while not rows(tmp_path / "run", "governor"):
+            manager.recv(4096)
+        manager.settimeout(3)
+        times: list[float] = []
+        while len(times) < 8:
+            if manager.recv(4096) == b"WATCHDOG=1":
+                times.append(time.monotonic())
+        assert all(after - before < 2 for before, after in zip(times, times[1:]))
+        process.terminate()
+        began = time.monotonic()
+        assert process.wait(timeout=30) == 0 and time.monotonic() - began < 3
 
 
 LIMITS = [

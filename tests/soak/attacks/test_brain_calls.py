@@ -1,6 +1,10 @@
 """Exported files that others have described, and a Brain that threads share."""
+import asyncio
 import json
+import multiprocessing
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,6 +81,71 @@ def test_threads_that_step_one_brain_get_an_error_that_names_the_fix(path):
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(step, range(3000)))
     assert set(errors) <= {"another thread is using this Brain: make one Brain for each thread"}
+
+
+def answers_in_child(path: Path, brain: Brain | None, queue) -> None:
+    brain = brain or Brain(path)
+    queue.put([brain.generate(prompt, 30) for prompt in PROMPTS])
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_process_that_is_started_anew_has_a_brain_of_its_own(path, method):
+    """Report 44: multiprocessing by spawn, after this process has loaded one."""
+    expected = [Brain(path).generate(prompt, 30) for prompt in PROMPTS]
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    processes = [context.Process(target=answers_in_child, args=(path, None, queue))
+                 for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert [queue.get(timeout=120) for _ in processes] == [expected] * 3
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+FORK = """
+import os, sys
+from seed.runtime import Brain
+brain = Brain(sys.argv[1])
+text = brain.generate("12+30=", 30)
+for _ in range(4):
+    os.fork()   # 16 processes: each child continues the loop
+assert brain.generate("12+30=", 30) == text
+assert Brain(sys.argv[1]).generate("12+30=", 30) == text
+try:
+    while True:
+        assert os.wait()[1] == 0
+except ChildProcessError:
+    os.write(1, b"right ")
+"""
+
+
+def test_a_brain_answers_after_a_fork(path):
+    """Report 44: fork after loading: the same Brain, and a new one, in 16 processes."""
+    done = subprocess.run([sys.executable, "-c", FORK, path], capture_output=True, text=True,
+                          timeout=120)
+    assert (done.returncode, done.stdout) == (0, "right " * 16), done.stderr
+
+
+def test_thirty_brains_at_once_answer_in_turn(path):
+    """Report 44: 30 brains in one process, each a byte further in turn."""
+    alone, many = Brain(path), [Brain(path) for _ in range(30)]
+    for byte in b"12+30=":
+        logits = alone.step(byte)
+        assert all((brain.step(byte) == logits).all() for brain in many)
+
+
+def test_brains_of_an_event_loop(path):
+    """Report 44: asyncio: a Brain for each task, in threads of the loop."""
+    expected = [Brain(path).generate(prompt, 30) for prompt in PROMPTS]
+
+    async def ask(prompt: str) -> str:
+        return await asyncio.to_thread(Brain(path).generate, prompt, 30)
+
+    async def ask_all() -> list[str]:
+        return await asyncio.gather(*map(ask, PROMPTS * 5))
+    assert asyncio.run(ask_all()) == expected * 5
 
 
 def test_a_brain_for_each_thread(path):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import ROOT, copy_checkout, environment, run_in
+from tests.support.namespace import needs_mounts, with_mounts
 
 pytestmark = pytest.mark.long
 
@@ -288,6 +289,26 @@ def test_a_foreign_environment_is_not_used(installed, tmp_path):
     done = run_in(tmp_path, installed / "bin/train.sh", "--help", PYTHONHOME="/nowhere",
                   PYTHONPATH=str(tmp_path), VIRTUAL_ENV="/nowhere", PYTHONSTARTUP="/nowhere")
     assert USAGE in done.stdout and not done.stderr
+
+
+def test_a_home_that_is_mounted_noexec_is_named_with_the_way_out(tmp_path):
+    """Report 25: no library can be loaded from there: one line says where to put them."""
+    needs_mounts()
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    copy_checkout(tmp_path / "source")
+    script = (f"cp -r '{tmp_path / 'source'}' '{home}/seed'\n"
+              f"bash '{home}/seed/bin/install.sh' && exit 9\n"
+              f"[ ! -e '{home}/seed/.venv' ] || exit 8\n"
+              f"'{BASE_PYTHON}' -m venv '{elsewhere}'; ln -s '{elsewhere}' '{home}/seed/.venv'\n"
+              f"bash '{home}/seed/bin/train.sh' --help; bash '{home}/seed/bin/train.sh' --steps=1 "
+              f"--run-dir='{home}/run' --profile=fast --set=curriculum.holdout_items=1")
+    done = run_in(tmp_path, *with_mounts(f"mount -t tmpfs -o noexec,size=1g none '{home}'", "bash",
+                                         "-c", script), PYTHON=BASE_PYTHON, timeout_s=600)
+    refusal = next(line for line in done.stderr.splitlines() if line.startswith("seed: "))
+    assert "is mounted noexec" in refusal and "ln -s /opt/seed-venv" in refusal
+    assert done.returncode == 0 and USAGE in done.stdout, done.stderr
+    assert "finished at step 1" in done.stdout
 
 
 def test_a_checkout_that_cannot_be_written_runs(installed, tmp_path):
