@@ -202,6 +202,16 @@ def test_every_guarantee_names_a_test():
     assert not [row for row in rows if not re.search(r"`(tests/\w+.*\.py|bin/\w+.*\.sh)`", row)]
 
 
+def test_the_section_on_attacks_names_every_file_that_has_some():
+    page = text_of(ROOT / "docs/guarantees.md")
+    section = page.partition("## Attacks\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", section))
+    folder = ROOT / "tests/soak/attacks"
+    marked = {name_of(path) for path in (ROOT / "tests").rglob("test_*.py")
+              if path.parent == folder or "pytest.mark.attack\n" in text_of(path)}
+    assert "bin/attacks.sh" in section and named == marked
+
+
 def test_every_page_of_docs_is_checked_here():
     assert sorted(DOCS) == sorted((ROOT / "docs").glob("*.md"))
 

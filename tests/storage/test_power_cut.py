@@ -1,6 +1,6 @@
 """What is left of a file when the power is cut at any moment of its writing.
 
-The long test of whole commands is tests/soak/test_power_cut.py.
+The long test of whole commands is tests/soak/attacks/test_power_cuts.py.
 """
 import fcntl
 import os

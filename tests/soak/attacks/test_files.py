@@ -351,7 +351,7 @@ def test_two_exports_at_once_leave_one_whole_file(run_dir):
 
 
 def test_a_fuzzed_metrics_file_never_stops_a_run(run_dir):
-    """Own: 40 files with random bytes changed; a run that resumes or is read is not stopped."""
+    """Own: 300 files with random bytes changed; a run that resumes or is read is not stopped."""
     from seed.evaluation.html_report import history_sections
     from seed.storage import metrics, metrics_reader
     dice, whole = random.Random(0), run_dir.metrics.read_bytes()

@@ -13,6 +13,7 @@ import pytest
 
 from seed.storage import RunDir, checkpoint
 from tests.support.attack_run import train, works
+from tests.support.preloaded import build_library
 from tests.support.processes import fill
 from tests.support.tiny_run import (
     WAIT_S, rows, start_tiny, tiny_command, wait_and_read_stderr, wait_for_step)
@@ -81,40 +82,9 @@ def test_a_terminal_that_is_closed(tmp_path):
     assert saved_step(tmp_path) == rows(tmp_path, "step")[-1]["step"] >= 20
 
 
-CLOCK = r"""
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static long shift(void) { return atol(getenv("CLOCK_SHIFT_S")); }
-int clock_gettime(clockid_t id, struct timespec *t) {
-    int code = syscall(SYS_clock_gettime, id, t);
-    if (!code && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) t->tv_sec += shift();
-    return code;
-}
-int gettimeofday(struct timeval *restrict t, void *restrict zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    t->tv_sec = now.tv_sec, t->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *t) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (t) *t = now.tv_sec;
-    return now.tv_sec;
-}
-"""
-
-
 def test_a_clock_that_jumps_between_the_parts_of_a_run(tmp_path, calm):
     """Attack 104: a board without a clock of its own: 20 years back, then the year 2100."""
-    (tmp_path / "clock.c").write_text(CLOCK)
-    library = tmp_path / "clock.so"
-    subprocess.run(["clang", "-shared", "-fPIC", "-o", library, tmp_path / "clock.c"], check=True)
-    year_s, years = 31_557_600, []
+    library, year_s, years = build_library("moved_clock.c", tmp_path), 31_557_600, []
     for part, shift in enumerate((-20, 74, -50, 0), 1):
         env = {**os.environ, "LD_PRELOAD": str(library), "CLOCK_SHIFT_S": str(shift * year_s)}
         done = subprocess.run([sys.executable, "-c", "import time; print(time.gmtime()[0])"],

@@ -1,6 +1,6 @@
 """Cuts the power of every command that writes, and runs the command again.
 
-    python -m pytest -m long tests/soak/test_power_cut.py
+    python -m pytest -m long tests/soak/attacks/test_power_cuts.py
 
 Each command runs once, and all that it does to its files is recorded. Then, for a sample of the
 states that a power cut may have left on the disk (tests/support/power_cut.py): whatever the command
@@ -180,6 +180,7 @@ def problem(name: str, state: power_cut.State, root: Path, whole: Path, shared: 
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_that_runs_again_after_a_power_cut_ends_with_the_same_bits(
         name, prepared, tmp_path, capsys):
+    """Attacks 95 to 99: train with self-play and a teacher, adapt, grow, undo; Own: the others."""
     case, whole = CASES[name], tmp_path / "whole"
     if case.base:
         shutil.copytree(prepared.folder / case.base, whole)
@@ -207,6 +208,7 @@ def test_a_command_that_runs_again_after_a_power_cut_ends_with_the_same_bits(
     ["generate", "--run-dir=ROOT/run", "--prompt=a"], ["eval", "--run-dir=ROOT/run", "--items=1"],
     ["scale", "--dry-run", "--run-dir=ROOT/run"]], ids=lambda words: words[0])
 def test_a_command_that_only_reads_changes_no_file(words, prepared, tmp_path):
+    """Attack 23: not one of those that only read."""
     shutil.copytree(prepared.folder / "brain", tmp_path / "root")
     root = tmp_path / "root"
     _, changes, code = power_cut.record(command(words, root, prepared.folder), root,
