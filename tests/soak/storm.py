@@ -2,6 +2,7 @@
 
     python -m tests.soak.storm --kills 1000
     python -m tests.soak.storm --kills 100 --growth    (of a brain that grows on its way)
+    python -m tests.soak.storm --minutes 60            (faults of every kind: mixed_storm.py)
 
 A quarter of the kills strike at one step of the save (before or after a write, fsync or rename),
 the others at a random moment of the process's life, its start included. Beside a tenth as many
@@ -47,17 +48,20 @@ def growth(run_dir: Path) -> list[str]:
     return train_growing_command(run_dir, "--steps=1300")
 
 
+def command(run_dir: Path) -> list[str]:
+    return tiny_command(run_dir, "--set=curriculum.eval_every_steps=7",
+                        "--set=curriculum.eval_items=2", "--set=train.save_every_minutes=0.002",
+                        "--set=train.write_gb_per_day=1e6", steps=STEPS)
+
+
 def start(run_dir: Path, cache: Path, library: Path | None = None, fault: str = "",
           grows: bool = False, options: Sequence[str] = ()) -> subprocess.Popen:
     env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     if fault:
         env |= {"LD_PRELOAD": str(library), "FAULT": fault, "FAULT_DIR": run_dir.name}
     return subprocess.Popen(
-        growth(run_dir) if grows else
-        tiny_command(run_dir, "--set=curriculum.eval_every_steps=7",
-                     "--set=curriculum.eval_items=2", "--set=train.save_every_minutes=0.002",
-                     "--set=train.write_gb_per_day=1e6", *options, steps=STEPS),
-        env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        growth(run_dir) if grows else [*command(run_dir), *options], env=env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def outcome(run_dir: Path) -> tuple[str, str]:
@@ -153,12 +157,20 @@ def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=1000)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--kills", type=int, default=1000)
+    length.add_argument("--minutes", type=float, help="faults of every kind for so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth", action="store_true", help="of a brain that grows on its way")
     args = parser.parse_args()
+    if args.growth and args.minutes:
+        parser.error("--growth is a storm of --kills")
     folder = Path(tempfile.mkdtemp())
-    fault = storm(args.kills, args.seed, folder, args.growth)
+    if args.minutes:
+        from tests.soak.mixed_storm import MixedStorm   # which needs this module
+        fault = MixedStorm(args.seed, folder).run(args.minutes)
+    else:
+        fault = storm(args.kills, args.seed, folder, args.growth)
     if fault:
         print(f"storm: FAILED: {fault}")
         return 1

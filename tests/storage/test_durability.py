@@ -191,6 +191,13 @@ def test_a_storm_of_kills_changes_no_bit(kills):
     assert done.returncode == 0 and f"{kills} kills" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.long
+def test_a_storm_of_faults_of_every_kind_changes_no_bit():
+    done = subprocess.run([sys.executable, "-m", "tests.soak.storm", "--minutes", "3"], cwd=ROOT,
+                          capture_output=True, text=True, timeout=10 * WAIT_S)
+    assert done.returncode == 0 and "all bit-identical" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     first = start_tiny(tmp_path, steps=ENDLESS)
     wait_for_step(tmp_path, 5, first)
