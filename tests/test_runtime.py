@@ -132,7 +132,7 @@ def without_reset(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change, message", [
-    (of_another_version, "another version of seed"), (without_reset, "no signature 'reset'")])
+    (of_another_version, "another version of seed"), (without_reset, "not step, reset")])
 def test_an_intact_file_that_cannot_be_run_is_named(brain, tmp_path, change, message):
     path = exported(brain, tmp_path / "f")
     path.write_bytes(change(path.read_bytes()))
@@ -171,17 +171,19 @@ def test_an_older_runtime_is_refused(brain, tmp_path, monkeypatch):
     ({}, None), ({"runtimes": "absent"}, "runtimes"), ({"runtimes": {}}, "runtimes"),
     ({"runtimes": {"ai-edge-litert": 2}}, "runtimes"), ({"runtimes": ["ai-edge-litert"]}, "runti"),
     ({"prefill": "absent"}, "prefill"), ({"prefill": -1}, "prefill"), ({"prefill": "4"}, "prefill"),
-    ({"prefill": 9}, "no signature 'prefill_9'"), ({"vocabulary": "absent"}, "vocabulary"),
+    ({"prefill": 9}, "not step, prefill_9"), ({"vocabulary": "absent"}, "vocabulary"),
     ({"vocabulary": {"end": 254}}, "vocabulary"), ({"vocabulary": {"end": 254, "pad": -1}}, "voca"),
     ({"vocabulary": {"end": 254.0, "pad": 0}}, "vocabulary"), ({"states": [1]}, "states"),
-    ({"states": {"x": {"shape": [2 ** 40], "start": 0.0}}}, "no tensor 'x'"),
+    ({"states": {"x": {"shape": [2 ** 40], "start": 0.0}}}, "states"),
+    ({"states": {"x": {"shape": [1.0], "start": 0.0}}}, "states"),
+    ({"states": {"x": {"shape": [9] * 99, "start": 0.0}}}, "states"),
     ({"explicit_state": 1}, "explicit_state"), ({"format": 2}, "another version"),
     (" no JSON", "no JSON"), (',"a":' + "[" * 900, "no JSON")], ids=str)
 def test_a_sealed_file_with_a_wrong_description_is_refused(brain, tmp_path, change, message,
                                                            explicit):
     path = exported(brain, tmp_path / "f.tflite", explicit_state=explicit)
     path.write_bytes(described(path.read_bytes(), change))
-    if message is None or (message.startswith("no tensor") and not explicit):
+    if message is None:
         assert Brain(path).generate("1+1=", 2) is not None
         return
     with pytest.raises(BrainError, match=message) as error:
@@ -193,9 +195,9 @@ def test_a_state_of_another_shape_is_refused_before_it_is_allocated(brain, tmp_p
     path = exported(brain, tmp_path / "f.tflite", explicit_state=True)
     states = describe(path.read_bytes(), "f")["states"]
     name = next(iter(states))
-    states = {**states, name: {"shape": [2 ** 40], "start": 0.0}}
+    states = {**states, name: {"shape": [2 ** 30], "start": 0.0}}
     path.write_bytes(described(path.read_bytes(), {"states": states}))
-    with pytest.raises(BrainError, match=f"{name} has the shape"):
+    with pytest.raises(BrainError, match="its signature step has other tensors"):
         Brain(path)
 
 

@@ -1,26 +1,43 @@
-"""Exported files that others have described, and a Brain that threads share."""
+"""Exported files that others have described or changed, and a Brain that threads share."""
 import asyncio
+import itertools
 import json
 import multiprocessing
+import os
 import random
+import signal
+import struct
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from seed.runtime import Brain, BrainError, describe
+from seed.export import Options
+from seed.export.brain_file import BrainFile
+from seed.runtime import Brain, BrainError, describe, seal
 from tests.support import brains
 from tests.support.brains import exported
+from tests.support.damaged_models import BYTES, DAMAGES, place, rewired, with_word
 from tests.support.descriptions import described
+from tests.support.mutations import Mutator
 from tests.support.small_run import seed
-from tests.support.tflite import SMALL
+from tests.support.tflite import ROOT, SMALL, old_python
 
 pytestmark = pytest.mark.long
 
 VALUES = [None, True, False, -1, 0, 1, 10 ** 30, 0.5, "", "x", [], [1], {}, {"end": 1}, [[]],
           "absent"]
+KINDS = {   # of exported files
+    "portable": Options(), "explicit": Options(explicit_state=True, prefill=3),
+    "native": Options(target="litert", prefill=4), "int8": Options(weights="int8", prefill=2),
+    "native-int8": Options(target="litert", weights="int8"), "float16": Options(weights="float16")}
+UNCHECKED = "import seed.runtime as r; r.check_structure = lambda *_: None\n"
+WORDS = ("answered", "refused")
+USE = "import sys; from tests.support.mutations import main; main(*sys.argv[1:])"
 PROMPTS = ["12+30=", "abc>", "who are you?", "a"]
 
 
@@ -181,3 +198,118 @@ def test_the_command_refuses_what_the_class_refuses(path):
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     done = seed("run", str(path), "--prompt=1+1=", "--json", "--temperature=1e-320")
     assert done.returncode == 0 and json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture(scope="module")
+def brain(tmp_path_factory):
+    return brains.trained(brains.untrained(tmp_path_factory.mktemp("brain"), "toy", *SMALL))
+
+
+def used(files: Iterable[bytes], folder: Path, python: str = sys.executable) -> Counter[str]:
+    """How many files answer and how many are refused, in processes with little memory."""
+    counts: Counter[str] = Counter()
+    iterator = iter(files)
+    while batch := list(itertools.islice(iterator, 100)):
+        paths = [folder / f"{i}.tflite" for i in range(len(batch))]
+        for path, data in zip(paths, batch):
+            path.write_bytes(data)
+        done = run(python, USE, *map(str, paths))
+        words = [line.split()[0] for line in done.stdout.splitlines() if line.startswith(WORDS)]
+        assert done.returncode == 0 and len(words) == len(paths), (len(words), done.stderr[-900:])
+        counts.update(words)
+    return counts
+
+
+def run(python: str, code: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([python, "-c", code, *arguments], capture_output=True, text=True,
+                          timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resealed_mutations_answer_or_are_refused(brain, tmp_path, kind):
+    """Attack 21: 600 mutations of each kind of file: bytes, words, lengths, shapes, indices."""
+    mutator = Mutator(BrainFile(brain, KINDS[kind]).tobytes())
+    counts = used((mutator.mutation(number) for number in range(600)), tmp_path)
+    assert counts["refused"] > 200 and counts["answered"] > 20, counts
+
+
+@pytest.mark.parametrize("name, number", [("SIGSEGV", signal.SIGSEGV), ("SIGABRT", signal.SIGABRT)])
+def test_what_crashes_a_runtime_without_the_check(brain, tmp_path, name, number):
+    """Attack 21: two mutations that ended Python, each as a recipe."""
+    path, file = tmp_path / "f.tflite", BrainFile(brain, Options(target="litert", prefill=4))
+    DAMAGES[name](file.model)
+    path.write_bytes(file.tobytes())
+    assert run(sys.executable, UNCHECKED + USE, str(path)).returncode == -number
+    assert run(sys.executable, USE, str(path)).stdout.startswith("refused")
+
+
+def test_mutations_in_tflite_runtime(brain, tmp_path):
+    """Own: 600 mutations in the oldest runtime, which checks less."""
+    mutator = Mutator(BrainFile(brain, Options(weights="int8", prefill=2)).tobytes())
+    counts = used((mutator.mutation(number) for number in range(600)), tmp_path, old_python())
+    assert counts["refused"] > 200 and counts["answered"] > 20, counts
+
+
+def test_each_damage_with_a_real_interpreter(brain, tmp_path):
+    """Own: every structural kind of damage, as a file of its own."""
+    def files() -> Iterator[bytes]:
+        for damage in DAMAGES.values():
+            file = BrainFile(brain, Options())
+            damage(file.model)
+            yield file.tobytes()
+        for damaged in BYTES.values():
+            yield seal(with_word(BrainFile(brain, Options()).tobytes(), *damaged))
+    assert used(files(), tmp_path) == {"refused": len(DAMAGES) + len(BYTES)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rewired_graphs_answer(brain, tmp_path, kind):
+    """Own: 100 files whose operators read other tensors of the same shape: valid, and nonsense."""
+    def files() -> Iterator[bytes]:
+        for number in range(100):
+            file = BrainFile(brain, KINDS[kind])
+            rewired(file.model, number)
+            yield file.tobytes()
+    assert used(files(), tmp_path)["answered"] > 20   # the rest: logits that are not finite
+
+
+@pytest.mark.parametrize("value", [0xFF, 0x00, 0x7F], ids=hex)
+def test_weights_of_one_byte(brain, tmp_path, value):
+    """Own: all weights are NaN, zero or huge: an answer, or an error that names the file."""
+    for options in KINDS.values():
+        data = bytearray(BrainFile(brain, options).tobytes())
+        for start, size in Mutator(bytes(data)).places:
+            if size >= 1024 and not data[start:].startswith(b"{"):
+                data[start:start + size] = bytes([value]) * size
+        assert sum(used([seal(bytes(data))], tmp_path).values()) == 1
+
+
+def test_parts_of_two_files(brain, tmp_path):
+    """Own: the structure of one file with the buffers of another, and the other way round."""
+    a, b = (BrainFile(brain, Options(**options)).tobytes() for options in ({}, {"prefill": 2}))
+    cuts = [random.Random(i).randrange(8, min(len(a), len(b))) for i in range(100)]
+    files = [one[:cut] + two[cut:] for cut in cuts for one, two in ((a, b), (b, a))]
+    used((seal(data) for data in files if b'{"blake2b":"' in data), tmp_path)
+
+
+def test_a_description_of_another_file(brain, tmp_path):
+    """Own: a file whose description is that of each other kind."""
+    def files() -> Iterator[bytes]:
+        for options, other in itertools.permutations(KINDS.values(), 2):
+            file = BrainFile(brain, options)
+            file.description = BrainFile(brain, other).description
+            yield file.tobytes()
+    assert used(files(), tmp_path)["refused"] >= 20   # the type of weights is for people alone
+
+
+def test_a_deep_and_wide_sharing_of_tables(brain, tmp_path):
+    """Own: 50,000 operators are one table, and all tensors another: no time, no memory."""
+    data = BrainFile(brain, Options()).tobytes()
+    for path in ("s2 i0 s3", "s2 i0 s0", "s2", "s7", "s4"):
+        start = place(data, path)
+        start += struct.unpack_from("<I", data, start)[0]
+        count = struct.unpack_from("<I", data, start)[0]
+        first = start + 4 + struct.unpack_from("<I", data, start + 4)[0]
+        shared = b"".join(struct.pack("<I", first - start - 4 - 4 * i) for i in range(count))
+        changed = data[:start + 4] + shared + data[start + 4 + 4 * count:]
+        assert used([seal(changed)], tmp_path)["refused"] == 1, path
