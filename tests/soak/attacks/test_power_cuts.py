@@ -92,9 +92,9 @@ def lost_file(mark: str, *names: str) -> Callable[[str, Path, Path], str]:
 CHECKPOINT, BEFORE = "run/checkpoint.safetensors", "run/checkpoint.pre_adapt.safetensors"
 CASES = {
     "self-play": Case([*TRAIN, "--set=train.seq_len=64",
-                       *(f"--set=selfplay.{text}" for text in SELFPLAY)], "", 40,
+                       *(f"--set=selfplay.{text}" for text in SELFPLAY)], "", 45,
                       lost_step),
-    "mock teacher": Case([*TRAIN, *(f"--set=teacher.{text}" for text in TEACHER)], "", 40,
+    "mock teacher": Case([*TRAIN, *(f"--set=teacher.{text}" for text in TEACHER)], "", 45,
                          lost_step),
     "soft targets": Case([*TRAIN, "--set=distill.parent=SHARED/brain/run",
                           "--set=distill.batches=4"], "", 40, lost_step),
@@ -108,16 +108,16 @@ CASES = {
     "grow": Case(["grow", "--run-dir=ROOT/run", "--to=SHARED/larger.toml", "--threads=1"], "brain",
                  20, lost_file("grew from", CHECKPOINT)),
     "train --grow": Case(trials.train_growing_command(Path("ROOT/run"), "--steps=1300")[3:],
-                         "searched", 20, lost_step),
+                         "searched", 15, lost_step),
     "shrink": Case(["shrink", "--run-dir=SHARED/brain/run", "--out=ROOT/run", "--steps=12",
-                    *CHILD], "", 35, lost_step),
+                    *CHILD], "", 40, lost_step),
     "scale": Case(["scale", "--run-dir=ROOT/run", "--threads=1", "--tokens-per-s=1e9",
                    "--trial-seconds=1", *(f"--set={text}" for text in trials.GROWING)],
                   "one trial", 10, lost_file("largest stable brain is", "run/limit.toml")),
-    "export": Case(["export", "--run-dir=ROOT/run", "--threads=1"], "brain", 12,
+    "export": Case(["export", "--run-dir=ROOT/run", "--threads=1"], "brain", 9,
                    lost_file("runtime ", "run/brain.tflite")),
     "eval --html": Case(["eval", "--run-dir=ROOT/run", "--threads=1", "--items=1",
-                         "--html=ROOT/run/report.html"], "brain", 12, lost_file("-", CHECKPOINT)),
+                         "--html=ROOT/run/report.html"], "brain", 7, lost_file("-", CHECKPOINT)),
 }
 
 
