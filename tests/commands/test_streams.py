@@ -24,7 +24,8 @@ def calm(tmp_path_factory):
 
 @pytest.mark.attack
 @pytest.mark.parametrize("redirection", [
-    "<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+    ">&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full",
+    *(pytest.param(text, marks=pytest.mark.long) for text in ("<&-", "2>&-", ">&- 2>&-"))])
 def test_a_training_with_closed_or_full_streams_ends_with_0_and_the_same_bits(
         tmp_path, calm, redirection):
     """Attacks 65, 67, 68: each stream, and all of them."""
@@ -48,7 +49,8 @@ def test_a_pipe_that_nobody_reads_neither_stops_the_run_nor_its_end(tmp_path):
 
 
 @pytest.mark.attack
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", [
+    "latin-1", *(pytest.param(name, marks=pytest.mark.long) for name in ("ascii", "utf-8"))])
 def test_an_answer_is_printed_in_any_encoding(tmp_path, encoding):
     """Report 33, Attack 71: a locale of ISO-8859-1, or ASCII."""
     untrained_run(tmp_path / "run")
@@ -60,11 +62,11 @@ def test_an_answer_is_printed_in_any_encoding(tmp_path, encoding):
     done.stdout.decode(encoding)
 
 
-def lines_on_a_terminal(tmp_path, columns: int, term: str) -> str:
-    """What a training prints there until step 200."""
+def lines_on_a_terminal(tmp_path, columns: int, term: str, steps: int) -> str:
+    """What a training prints there."""
     ours, theirs = pty.openpty()
     subprocess.run(["stty", "cols", str(columns)], stdin=theirs, check=True)
-    process = subprocess.Popen(tiny_command(tmp_path, steps=200), stdin=theirs, stdout=theirs,
+    process = subprocess.Popen(tiny_command(tmp_path, steps=steps), stdin=theirs, stdout=theirs,
                                stderr=theirs, env={**os.environ, "TERM": term})
     os.close(theirs)
     text, until = b"", time.monotonic() + 120
@@ -83,7 +85,7 @@ def lines_on_a_terminal(tmp_path, columns: int, term: str) -> str:
 @pytest.mark.attack
 def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(tmp_path):
     """Reports 15, 16: 40 columns, and a result behind the status line."""
-    text = lines_on_a_terminal(tmp_path, 40, "xterm")
+    text = lines_on_a_terminal(tmp_path, 40, "xterm", 200)
     live = [part.split("\r\n")[0] for part in text.split("\r\x1b[K")[1:]
             if part.startswith("step ")]
     assert live and all(len(line) < 40 for line in live)
@@ -93,4 +95,4 @@ def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(
 @pytest.mark.attack
 def test_a_dumb_terminal_gets_no_escapes(tmp_path):
     """Report 15: TERM=dumb."""
-    assert "\x1b" not in lines_on_a_terminal(tmp_path, 80, "dumb")
+    assert "\x1b" not in lines_on_a_terminal(tmp_path, 80, "dumb", 20)

@@ -112,6 +112,8 @@ def test_a_growth_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path, m
     for name in ("WINDOW_STEPS", "CHECK_EVERY_STEPS", "MIN_LOSS_FALL"):   # to be restored
         monkeypatch.setattr(growth_schedule, name, getattr(growth_schedule, name))
     assert grow_quickly(whole, 130).finished
+    bits = whole.checkpoint.read_bytes()
+    assert grow_quickly(whole, 130).finished and whole.checkpoint.read_bytes() == bits
     assert_killed_growth_has_the_bits_of(
         whole, [sys.executable, "-m", "tests.support.trials", str(killed), "130"], killed, 130)
 
@@ -127,6 +129,7 @@ def test_a_killed_growth_by_the_command_line_ends_with_the_same_bits_and_a_repor
     assert "1 steps were not finite" in page
 
 
+@pytest.mark.long
 def test_a_finished_growth_by_time_does_not_train_again_and_writes_a_report(tmp_path):
     known_search(tmp_path)
     checkpoints = []

@@ -143,8 +143,11 @@ def test_a_parent_that_does_not_fit_is_not_read(tmp_path):
     assert not RunDir(tmp_path / "child").checkpoint.exists()
 
 
-def test_a_shrinking_that_was_killed_twice_ends_with_the_same_bits(tmp_path):
-    """Killed while it makes soft targets, and while it trains."""
+@pytest.mark.parametrize("moments", [
+    [("metrics.jsonl", 8)], pytest.param([("lock", 1), ("metrics.jsonl", 8)],
+                                         marks=pytest.mark.long)], ids=["once", "twice"])
+def test_a_shrinking_that_was_killed_ends_with_the_same_bits(tmp_path, moments):
+    """Killed while it trains; and while it makes soft targets too."""
     untrained_run(tmp_path / "parent", "curriculum.holdout_items=4")
     result = shrink_in(tmp_path, "parent", "whole", "train.steps=25")
     assert result.train.finished and result.parent_scores and 0 <= result.agreement <= 1
@@ -156,7 +159,8 @@ def test_a_shrinking_that_was_killed_twice_ends_with_the_same_bits(tmp_path):
                "--set=train.batch_size=2", "--set=train.seq_len=32", "--set=distill.batches=5",
                "--set=train.save_every_minutes=0.001", "--set=train.write_gb_per_day=1e6",
                "--set=selfplay.tasks={parity=4}"]
-    for path, n_lines in ((killed.lock, 1), (killed.metrics, 8)):
+    for name, n_lines in moments:
+        path = killed.path / name
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    start_new_session=True)
         wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= n_lines, process)

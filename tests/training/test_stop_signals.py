@@ -22,7 +22,11 @@ def saved_step(run_dir) -> int:
 
 
 @pytest.mark.attack
-@pytest.mark.parametrize("number", STOP, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [
+    signal.SIGTERM, signal.SIGHUP, *(
+        pytest.param(number, marks=pytest.mark.long)
+        for number in STOP if number not in (signal.SIGTERM, signal.SIGHUP))],
+    ids=lambda number: number.name)
 def test_each_signal_that_asks_for_an_end_saves_and_ends_with_0(tmp_path, number):
     """Attack 58, Report 1: the terminal or the ssh session is closed; and its siblings."""
     process = start_tiny(tmp_path, *UNSAVED, steps=10 ** 8)
@@ -48,9 +52,9 @@ def test_a_run_under_nohup_goes_on_when_the_terminal_closes(tmp_path):
 
 def test_after_a_run_in_a_program_its_signals_do_again_what_they_did():
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    for _ in range(3):
+    for number in STOP:
         with watched(None) as signals:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             wait_until(signals.stop.is_set)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
     with pytest.raises(KeyboardInterrupt):
@@ -100,8 +104,8 @@ exec clang "$@"
 
 @pytest.mark.attack
 @pytest.mark.parametrize("strike, code", [
-    ("sleep 1000", 0), ("kill -9 $$", 75), ("echo internal error >&2; exit 1", 75)],
-    ids=["hangs", "is killed", "fails"])
+    ("sleep 1000", 0), ("echo internal error >&2; exit 1", 75),
+    pytest.param("kill -9 $$", 75, marks=pytest.mark.long)], ids=["hangs", "fails", "is killed"])
 def test_a_compiler_that_is_lost_in_a_run_costs_no_step(tmp_path, strike, code):
     """Attacks 52, 54. The first evaluation compiles kernels, seven steps after the last save."""
     compiler, run_dir = tmp_path / "cc", tmp_path / "run"
