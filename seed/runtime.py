@@ -44,11 +44,10 @@ TABLES = {
     "tensor": ("*i", "b", "I", "s", "scales"), "scales": ("-", "-", "*f", "*q", "-", "-", "i"),
     "operator": ("I", "*i", "*i", "B", "@"), "signature": ("*name", "*name", "s", "-", "I")}
 NUMBERS = {kind: kind for kind in "bB?iIfq"}
-TYPES = {0: ("f", 4), 1: ("h", 2), 2: ("i", 4), 9: ("b", 1), 13: ("r", 0)}   # letter, bytes; the
-# letter is in upper case if the tensor is a constant
+TYPES = {0: ("f", 4), 1: ("h", 2), 2: ("i", 4), 9: ("b", 1), 13: ("r", 0)}   # letter, bytes
 # Operators: codes, each with the type of its options; what the options' slots hold; the letters of
-# what is read and written, x for f or F; the shape that is written, from the shapes s and constant
-# integers v that are read and the options o. False or an exception: it is never exported.
+# what is read and written, upper case for constants, x for f or F; the shape that is written, from
+# the shapes s and constant integers v that are read and the options o. False: never exported.
 OPERATORS: list[tuple[dict[int, int], Any, str, Callable[[Any, Any, Any], Any]]] = [
     ({14: 0, 47: 33, 59: 42, 75: 0, 76: 0, 101: 78, 111: 0}, "", "x>f", lambda s, v, o: s[0]),
     ({0: 11, 18: 21, 41: 28, 42: 29, 57: 39}, "B", "xx>f",
@@ -259,8 +258,8 @@ def _memory(graph: list, tensors: list[_Tensor], codes: list[int], table: Any,
         return sum(tensor.size for tensor in x[1:]) if code in PACKED else 0
 
     _, inputs, outputs, operators, name = graph
-    ready = {i: tensor for i, tensor in enumerate(tensors)
-             if tensor.letter.isupper() or i in inputs} | {-1: _Tensor()}
+    ready = {i: tensor for i, tensor in enumerate(tensors) if tensor.letter.isupper()}
+    ready |= {i: tensors[i] for i in inputs} | {-1: _Tensor()}
     last = {i: n for n, row in enumerate(operators) for i in row[1]} | dict.fromkeys(outputs, -1)
     live, peak, copied, assigned = sum(tensors[i].size for i in inputs), 0, 0, set()
     for n, (number, reads, writes, kind, at) in enumerate(operators):
@@ -302,6 +301,9 @@ def check_structure(data: bytes, description: dict[str, Any]) -> None:
     if [row[2] for row in signatures] != [*required]:
         raise ValueError(f"its signatures are not {', '.join(required)}")
     for i, (key, graph, signature) in enumerate(zip(required, graphs, signatures, strict=True)):
+        memory += sum(16 * len(row[4][2]) for row in graph[0] if row[4])   # copies of scales
+        if memory > MAX_MEMORY * len(data):
+            break
         tensors = [_tensor(buffers, *row) for row in graph[0]]
         memory += _memory(graph, tensors, codes, table, {} if explicit else states)
         names = [[[tensors[j].name, j] for j in indices] for indices in graph[1:3]]
