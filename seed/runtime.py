@@ -175,8 +175,9 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "explicit_state": lambda v: isinstance(v, bool),
     "vocabulary": lambda v: all(_is_integer(v[key], 0, 255) for key in ("end", "pad")),
     "states": lambda v: all(
-        math.isfinite(state["start"]) and len(state["shape"]) <= 4
-        and all(_is_integer(n, 1, MAX_FILE_BYTES) for n in state["shape"]) for state in v.values()),
+        re.fullmatch("mask|[a-z]+_[0-9]+", key) and abs(state["start"]) < 1e38   # a float32
+        and len(state["shape"]) <= 4 and all(_is_integer(n, 1, MAX_FILE_BYTES)
+                                             for n in state["shape"]) for key, state in v.items()),
 }
 
 
@@ -393,9 +394,8 @@ class Brain:
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
         threads = _integer("threads", threads, 1, MAX_THREADS)
-        self.name, data = _name(path), _read(path)
-        name = self.name
-        self.description = describe(data, name)
+        name, data = _name(path), _read(path)
+        self.name, self.description = name, describe(data, name)
         interpreter_class, self.runtime = find_interpreter()
         if self.runtime not in self.description["runtimes"]:
             raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
@@ -427,7 +427,7 @@ class Brain:
     @_in_one_thread
     def reset(self) -> None:
         """Back to the state before the first byte."""
-        if not self._states:
+        if not self.description["explicit_state"]:
             self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
         for key, (state_in, _) in self._states.items():
             self.interpreter.set_tensor(state_in, self._initial[key])

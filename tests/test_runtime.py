@@ -174,9 +174,11 @@ def test_an_older_runtime_is_refused(brain, tmp_path, monkeypatch):
     ({"prefill": 9}, "not step, prefill_9"), ({"vocabulary": "absent"}, "vocabulary"),
     ({"vocabulary": {"end": 254}}, "vocabulary"), ({"vocabulary": {"end": 254, "pad": -1}}, "voca"),
     ({"vocabulary": {"end": 254.0, "pad": 0}}, "vocabulary"), ({"states": [1]}, "states"),
-    ({"states": {"x": {"shape": [2 ** 40], "start": 0.0}}}, "states"),
-    ({"states": {"x": {"shape": [1.0], "start": 0.0}}}, "states"),
-    ({"states": {"x": {"shape": [9] * 99, "start": 0.0}}}, "states"),
+    ({"states": {"x_0": {"shape": [2 ** 40], "start": 0.0}}}, "states"),
+    ({"states": {"x_0": {"shape": [1.0], "start": 0.0}}}, "states"),
+    ({"states": {"x_0": {"shape": [9] * 99, "start": 0.0}}}, "states"),
+    ({"states": {"x_0": {"shape": [1], "start": 1e300}}}, "states"),
+    ({"states": {"token": {"shape": [1], "start": 0.0}}}, "states"),
     ({"explicit_state": 1}, "explicit_state"), ({"format": 2}, "another version"),
     (" no JSON", "no JSON"), (',"a":' + "[" * 900, "no JSON")], ids=str)
 def test_a_sealed_file_with_a_wrong_description_is_refused(brain, tmp_path, change, message,
@@ -197,7 +199,7 @@ def test_a_state_of_another_shape_is_refused_before_it_is_allocated(brain, tmp_p
     name = next(iter(states))
     states = {**states, name: {"shape": [2 ** 30], "start": 0.0}}
     path.write_bytes(described(path.read_bytes(), {"states": states}))
-    with pytest.raises(BrainError, match="its signature step has other tensors"):
+    with pytest.raises(BrainError, match="it would need [0-9]+ bytes of memory"):
         Brain(path)
 
 

@@ -8,6 +8,7 @@ import pytest
 from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile
+from seed.export.flatbuffer import Model
 from seed.runtime import Brain, BrainError, check_structure, describe, seal
 from tests.support import brains
 from tests.support.brains import exported
@@ -72,6 +73,17 @@ def test_a_state_of_another_shape_is_refused(brain, tmp_path, no_interpreter):
         file = BrainFile(brain, Options(explicit_state=explicit))
         next(iter(file.description["states"].values()))["shape"] = [1, 3, 1, 2 ** 20]
         refuse(tmp_path / "damaged.tflite", file.tobytes())
+
+
+def test_a_file_without_states_answers(brain, tmp_path):
+    file = BrainFile(brain, Options(explicit_state=True))
+    model = Model("a table of logits")
+    graph, model.metadata = model.graph("step"), file.model.metadata
+    token, logits = graph.input("token", (1,), "int32"), np.eye(256, dtype=np.float32)
+    graph.output("logits", graph.add("GATHER", [graph.constant(logits), token], (1, 256)))
+    file.model, file.description["states"] = model, {}
+    (tmp_path / "f").write_bytes(file.tobytes())
+    assert Brain(tmp_path / "f").step(65).argmax() == 65
 
 
 def test_logits_that_are_not_finite_are_named(brain, tmp_path):
