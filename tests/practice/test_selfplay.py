@@ -270,7 +270,9 @@ def command(folder: Path, steps: int) -> list[str]:
             "--run-dir", str(folder), "--threads=1", *(f"--set={text}" for text in settings)]
 
 
-def test_a_killed_run_with_selfplay_resumes_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("moments", [
+    (32,), pytest.param((6, 32), marks=pytest.mark.long)], ids=["once", "twice"])
+def test_a_killed_run_with_selfplay_resumes_to_the_same_bits(tmp_path, moments):
     whole, killed = RunDir(tmp_path / "whole"), RunDir(tmp_path / "killed")
     done = subprocess.run(command(whole.path, 80), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -278,7 +280,7 @@ def test_a_killed_run_with_selfplay_resumes_to_the_same_bits(tmp_path):
     assert [row["step"] for row in rounds] == [step for step in range(4, 80, 4) for _ in range(2)]
     assert sum(len(row["accepted"]) for row in rounds if row["level"]) > 20
     assert any(row["accepted"] for row in rounds if not row["level"])
-    for n_lines in (6, 32):
+    for n_lines in moments:
         kill_at_line(command(killed.path, 80), killed.selfplay_log, n_lines)
     subprocess.run(command(killed.path, 80), capture_output=True, check=True)
     assert whole.checkpoint.read_bytes() == killed.checkpoint.read_bytes()

@@ -193,7 +193,8 @@ def run(command: list[str], *namespace: str) -> subprocess.CompletedProcess:
                           cwd=ROOT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [
+    signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_stopped_search_reports_it_in_one_line_and_records_no_crash(tmp_path, number):
     process = subprocess.Popen(scale(tmp_path, "--trial-seconds=600"), stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, text=True)

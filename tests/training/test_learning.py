@@ -58,5 +58,6 @@ def test_parity_is_trained_and_generalises_to_three_times_the_length(rng):
     assert accuracy(CapturedForward(model, ROWS, 129), rng, 41, 128) >= 0.95
 
 
+@pytest.mark.long
 def test_with_positive_eigenvalues_parity_stays_near_chance_beyond_its_length(rng):
     assert accuracy(CapturedForward(train(1.0), ROWS, 129), rng, 65, 128) < 0.65

@@ -104,7 +104,7 @@ exec clang "$@"
 
 @pytest.mark.attack
 @pytest.mark.parametrize("strike, code", [
-    ("sleep 1000", 0), ("echo internal error >&2; exit 1", 75),
+    ("sleep 1000", 0), pytest.param("echo internal error >&2; exit 1", 75, marks=pytest.mark.long),
     pytest.param("kill -9 $$", 75, marks=pytest.mark.long)], ids=["hangs", "fails", "is killed"])
 def test_a_compiler_that_is_lost_in_a_run_costs_no_step(tmp_path, strike, code):
     """Attacks 52, 54. The first evaluation compiles kernels, seven steps after the last save."""

@@ -206,7 +206,7 @@ def test_every_kernel_is_clean_under_the_sanitizers_everywhere(monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("short, report", [
-    ("states", "use-after-poison"), ("", "data race")])
+    ("states", "use-after-poison"), pytest.param("", "data race", marks=pytest.mark.long)])
 def test_the_sanitizers_see_an_array_too_small_and_a_missing_barrier(monkeypatch, tmp_path, short,
                                                                      report):
     """The harness itself: the fault that once corrupted the heap, and a race."""
