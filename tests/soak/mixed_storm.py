@@ -26,7 +26,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from seed.storage import RunDir
+from seed.errors import CheckpointError
+from seed.storage import RunDir, checkpoint
 from tests.soak import storm
 from tests.support import storm_faults
 from tests.support.chat_server import ChatServer, answer_sums
@@ -167,9 +168,24 @@ class MixedStorm:
         self.n_taught += 1
         return self.ended(run_dir, different) or self.removed(replay)
 
+    def note(self, run_dir: RunDir, names: list[str], code: int, text: str) -> None:
+        """Keeps what struck a process and what it said beside its run, until that has ended."""
+        steps = []
+        for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
+            try:
+                steps.append(checkpoint.read(path).meta["step"])
+            except CheckpointError:   # a taken lock may leave half a file
+                steps.append(None)
+        journals = [path.read_bytes().count(b"\n") if path.exists() else None
+                    for path in (run_dir.selfplay_log, run_dir.teacher_log)]
+        with open(self.folder / "processes.log", "a", encoding="utf-8") as file:
+            file.write(f"{run_dir}: {', '.join(names)}: exit code {code}; saved {steps}, lines of "
+                       f"journals {journals}\n{text}\n")
+
     def ended(self, run_dir: RunDir, different: str) -> str:
         if different:
-            return f"{different}; kept in {run_dir}"
+            return f"{different}; kept in {run_dir}, what struck it in {self.folder}/processes.log"
+        (self.folder / "processes.log").unlink(missing_ok=True)
         self.n_equal += 1
         return self.removed(run_dir)
 
@@ -186,6 +202,9 @@ class MixedStorm:
             code, text = trainer.process.returncode, trainer.text()
             metrics_touched |= trainer.metrics_touched or code == 2   # lines may be lost
             self.codes[code] += 1
+            self.note(run_dir, names, code, text)
+            if "dropped: cannot write" in text:
+                return f"after {', '.join(names)}: a journal was not written; its run is {run_dir}"
             last = (text.splitlines() or [""])[-1]
             if code not in trainer.codes or "Traceback" in text and code != -signal.SIGINT:
                 return f"after {', '.join(names)}: exit code {code}: {last}; its run is {run_dir}"
