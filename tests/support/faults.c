@@ -1,9 +1,9 @@
 /* A preloaded library that fails or kills at chosen steps of a checkpoint's save.
  *
  * FAULT=operation:first:last:what;... where operation is write, fsync, previous, newest or directory
- * (the two renames and the directory's fsync), first..last are its occurrences, counted from 1, and
- * what is before or after (SIGKILL there), eio or enospc (the operation fails), or slow (it takes
- * two seconds).
+ * (the two renames and the directory's fsync after them), first..last are its occurrences, counted
+ * from 1, and what is before or after (SIGKILL there), eio or enospc (the operation fails), or slow
+ * (it takes two seconds).
  * FAULT_CLOCK=1 lets the wall clock jump ten years forth and back, each time it is read. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -60,16 +60,20 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
     FAULTY(is_file(fd, ".checkpoint.partial") ? "write" : 0, real(fd, parts, count))
 }
 
+static int is_renamed;   /* a journal's first line syncs the directory too, outside a save */
+
 int fsync(int fd) {
     static int (*real)(int);
     if (!real) real = dlsym(RTLD_NEXT, "fsync");
-    FAULTY(is_file(fd, ".checkpoint.partial") ? "fsync"
-           : is_file(fd, getenv("FAULT_DIR")) ? "directory" : 0, real(fd))
+    int ends_save = is_renamed && is_file(fd, getenv("FAULT_DIR"));
+    if (ends_save) is_renamed = 0;
+    FAULTY(is_file(fd, ".checkpoint.partial") ? "fsync" : ends_save ? "directory" : 0, real(fd))
 }
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to) {
     static int (*real)(int, const char *, int, const char *);
     if (!real) real = dlsym(RTLD_NEXT, "renameat");
+    is_renamed |= strstr(to, "checkpoint.safetensors") != NULL;
     FAULTY(strstr(to, "checkpoint.previous") ? "previous"
            : strstr(to, "checkpoint.safetensors") ? "newest" : 0, real(from_fd, from, to_fd, to))
 }
