@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -177,30 +177,62 @@ def problem(name: str, state: power_cut.State, root: Path, whole: Path, shared: 
     return f"other bits: {results}" if results[0] != results[1] else ""
 
 
+def begin(name: str, whole: Path, prepared: Prepared) -> None:
+    """Makes the folder as it is before a command."""
+    if CASES[name].base:
+        shutil.copytree(prepared.folder / CASES[name].base, whole)
+    else:
+        whole.mkdir()
+
+
+def sampled(name: str, count: int, root: Path, prepared: Prepared) -> list[power_cut.State]:
+    """Runs a command in a folder; states of power cuts meanwhile."""
+    disk, changes, code = power_cut.record(
+        command(CASES[name].words, root, prepared.folder), root, prepared.library,
+        prepared.folder / "log")
+    assert code == 0, "".join(change.data.decode() for change in changes if not change.path)
+    return power_cut.states(disk, changes, count, seed=len(name))
+
+
+def check(name: str, states: Iterable[tuple[str, power_cut.State]], whole: Path,
+          prepared: Prepared, capsys: pytest.CaptureFixture) -> None:
+    """Fails with all problems of the states; folders without one are removed."""
+    tried, problems = 0, []
+    for tried, (label, state) in enumerate(states, 1):
+        root = whole.parent / label
+        if text := problem(name, state, root, whole, prepared.folder):
+            problems.append(f"{label}, {state}: {text}")
+        else:
+            shutil.rmtree(root)
+    with capsys.disabled():
+        print(f"\npower cut, {name}: {tried} tried, {tried - len(problems)} held")
+    assert tried and not problems, "\n".join(problems)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_that_runs_again_after_a_power_cut_ends_with_the_same_bits(
         name, prepared, tmp_path, capsys):
     """Attacks 95 to 99: train with self-play and a teacher, adapt, grow, undo; Own: the others."""
-    case, whole = CASES[name], tmp_path / "whole"
-    if case.base:
-        shutil.copytree(prepared.folder / case.base, whole)
-    else:
-        whole.mkdir()
-    disk, changes, code = power_cut.record(command(case.words, whole, prepared.folder), whole,
-                                           prepared.library, tmp_path / "log")
-    assert code == 0, "".join(change.data.decode() for change in changes if not change.path)
-    sampled = power_cut.states(disk, changes, case.count, seed=len(name))
-    problems = []
-    for i, state in enumerate(sampled):
-        root = tmp_path / f"cut{i}"
-        if text := problem(name, state, root, whole, prepared.folder):
-            problems.append(f"{root.name}, {state}: {text}")
-        else:
-            shutil.rmtree(root)
-    with capsys.disabled():
-        print(f"\npower cut, {name}: {len(sampled)} tried, {len(sampled) - len(problems)} held "
-              f"({len(changes)} changes)")
-    assert not problems, "\n".join(problems)
+    whole = tmp_path / "whole"
+    begin(name, whole, prepared)
+    states = sampled(name, CASES[name].count, whole, prepared)
+    check(name, ((f"cut{i}", state) for i, state in enumerate(states)), whole, prepared, capsys)
+
+
+@pytest.mark.parametrize("name", ["self-play", "adapt again", "grow"])
+def test_a_second_power_cut_while_a_command_recovers_from_the_first_changes_nothing(
+        name, prepared, tmp_path, capsys):
+    """Own: recovery moves, cuts and removes files too."""
+    whole = tmp_path / "whole"
+    begin(name, whole, prepared)
+
+    def second_cuts() -> Iterator[tuple[str, power_cut.State]]:
+        for i, first in enumerate(sampled(name, 6, whole, prepared)[:4]):
+            root = tmp_path / f"first{i}"
+            first.write(root)
+            for j, second in enumerate(sampled(name, 5, root, prepared)):
+                yield f"second{i}-{j}", second
+    check(name, second_cuts(), whole, prepared, capsys)
 
 
 @pytest.mark.parametrize("words", [
