@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from seed.storage import metrics_reader
-from seed.storage.lock import Lock, open_guarded
+from seed.storage.lock import Lock, open_guarded, sync_guarded
 from seed.terminal_text import escaped
 
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
@@ -36,6 +36,7 @@ class Metrics:
         self._held = held
         self._file: tuple[int, int] | None = None   # device and inode of the file of this size
         self.size = 0
+        self._synced_name: tuple[int, int] | None = None   # of it, once its name is on the disk
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Raises LockLost if another process may write the file."""
@@ -75,6 +76,9 @@ class Metrics:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if self._file != self._synced_name:
+                sync_guarded(self._held, self.path)
+                self._synced_name = self._file
         except OSError:
             pass   # the next write logs it
 

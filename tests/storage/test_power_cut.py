@@ -30,6 +30,15 @@ with RunDir(root / "deep/run").locked() as run_dir:
         run_dir.save(TENSORS, {**META, "step": step})
         print("saved", step, flush=True)
 """
+METRICS = """
+from seed.storage.metrics import Metrics
+from tests.support.small_checkpoint import META, TENSORS
+with RunDir(root / "run").locked() as run_dir:
+    rows = Metrics(run_dir.metrics, 0, held=run_dir.held)
+    rows.write("step", 1, loss=1.0)
+    rows.sync()
+    run_dir.save(TENSORS, {**META, "step": 1})
+"""
 APPEND = """
 log = JsonlLog(path, dict)
 for i in range(3):
@@ -117,6 +126,15 @@ def test_what_was_told_to_be_saved_is_there_after_any_power_cut(tmp_path, librar
         sampled = states(tmp_path / name, library, f"{fault}\n{script}")
         assert len(sampled) > 10
         assert all(is_kept_fn(state, tmp_path) for state in sampled) is held, name
+
+
+def test_a_checkpoint_is_never_there_without_the_metrics_that_lead_to_it(tmp_path, library):
+    """Its rename may be on the disk before the name of a new file in the same directory."""
+    sampled = states(tmp_path, library, METRICS)
+    checkpoint_path, metrics_path = (f"run/{path.name}" for path in (
+        RunDir(tmp_path).checkpoint, RunDir(tmp_path).metrics))
+    saved = [state for state in sampled if checkpoint_path in state.tree]
+    assert saved and all(b'"loss"' in (state.tree.get(metrics_path) or b"") for state in saved)
 
 
 def test_a_temporary_file_that_nobody_writes_is_removed_and_no_other(tmp_path):
