@@ -1,4 +1,5 @@
 """Random streams: an independent one for each (seed, purpose, index)."""
+import hashlib
 import random
 from enum import IntEnum
 
@@ -18,6 +19,16 @@ class Stream(IntEnum):
     SELFPLAY = 8
     ROLLOUT = 9
     TEACHER = 10
+    BODY_INIT = 11
+    BODY_EPISODE = 12
+    BODY_ACTION = 13
+    BODY_EVALUATION = 14
+
+
+def name_index(name: str) -> int:
+    """The index of a stream that belongs to a name."""
+    text = name.encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "little")
 
 
 def stream(seed: int, purpose: Stream, index: int) -> np.random.Generator:

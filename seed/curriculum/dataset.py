@@ -5,7 +5,6 @@ From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts
 `_add_intermediate_targets` then sets targets inside prompts. An item belongs to the holdout if the
 hash of its prompt says so (1 in 8), whatever the seed.
 """
-import hashlib
 import random
 import sys
 from bisect import bisect
@@ -24,7 +23,7 @@ from seed.curriculum.corpus import Corpus
 from seed.curriculum.user_tasks import UserTask, load
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
-from seed.rng import Stream, dice
+from seed.rng import Stream, dice, name_index
 from seed.task_names import is_user_task, short, wrong_kind
 
 IGNORE = -1             # a target outside the loss mask
@@ -235,8 +234,7 @@ class Dataset:
 
 def _task_index(name: str) -> int:
     """The index of a task's random stream, the same wherever a user task's file is."""
-    text = short(name).encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "little")
+    return name_index(short(name))
 
 
 def _too_long(item: Item, seq_len: int) -> str:

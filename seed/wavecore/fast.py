@@ -24,14 +24,14 @@ GATES = ("beta", "decay", "beta_slope", "rate", "rate_slope", "d_beta", "d_decay
 Sizes = dict[str, int]   # floats of named arrays
 
 
-def _row_tiles(rows: int) -> int:
+def row_tiles(rows: int) -> int:
     return math.ceil(rows / ROW_TILE)
 
 
-def _common(config: ModelConfig, b: int, t: int, threads: int) -> dict[str, object]:
+def common_constants(config: ModelConfig, b: int, t: int, threads: int) -> dict[str, object]:
     """Constants of every kernel for one shape."""
     return {"THREADS": threads, "BATCH": b, "TIME": t, "ROWS": b * t, "D_MODEL": config.d_model,
-            "ROW_TILE": ROW_TILE, "ROW_TILES": _row_tiles(b * t), "NORM_EPS": config.stream_eps}
+            "ROW_TILE": ROW_TILE, "ROW_TILES": row_tiles(b * t), "NORM_EPS": config.stream_eps}
 
 
 # Mixers and MLP: y = x + out_proj(f(in_proj(rms_norm(x))))
@@ -47,11 +47,11 @@ class _ProjectionBlock:
                  in_width: int, out_width: int):
         d, rows = config.d_model, b * t
         self.shape, self.weights = (rows, d), block.size
-        self.common = {**_common(config, b, t, threads), "IN_WIDTH": in_width,
+        self.common = {**common_constants(config, b, t, threads), "IN_WIDTH": in_width,
                        "OUT_WIDTH": out_width}
         self.panels = {"in_proj_panels": in_width * d, "out_proj_panels": out_width * d}
         self.backward_arrays = {"out_panels": rows * out_width, "xn_panels": rows * d,
-                                "d_gains": _row_tiles(rows) * d}
+                                "d_gains": row_tiles(rows) * d}
         kind = KINDS[block.kind]
         self.arrays = {"in_proj" if name == kind.in_proj else name: at
                        for name, at in block.offsets().items()}
@@ -168,7 +168,7 @@ class Embedding:
 
     def __init__(self, config: ModelConfig, b: int, t: int, threads: int):
         self.shape, self.table_shape = (b * t, config.d_model), (config.vocab_size, config.d_model)
-        constants = {**_common(config, b, t, threads), "VOCAB": config.vocab_size}
+        constants = {**common_constants(config, b, t, threads), "VOCAB": config.vocab_size}
         self.launch_forward = launcher(*kernel_source(
             "embedding.c", "FORWARD", constants, "y", "tokens table"))
         self.launch_backward = launcher(*kernel_source(
@@ -190,8 +190,8 @@ class Head:
         self.shape, self.table_shape, self.logits_shape = (rows, d), (v, d), (rows, v)
         self.forward_scratch, forward = segments({"panels": v * d, "losses": rows})
         self.backward_scratch, backward = segments(
-            {"panels": v * d, "xn_panels": rows * d, "d_gains": _row_tiles(rows) * d})
-        self.constants = {**_common(config, b, t, threads), "VOCAB": v}
+            {"panels": v * d, "xn_panels": rows * d, "d_gains": row_tiles(rows) * d})
+        self.constants = {**common_constants(config, b, t, threads), "VOCAB": v}
         self.arrays = {"scratch": forward}
         self.launch_logits = launcher(*kernel_source(
             "head.c", "LOGITS", self.constants, "logits panels", "x gain table"))

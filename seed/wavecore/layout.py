@@ -5,8 +5,9 @@ A block (a mixer or an MLP with its pre-norm) is trained as one flat tensor, so 
 one weight and returns one gradient. Each array starts at a multiple of LANES floats in it; the rows
 of a fused projection are padded to a multiple of LANES with zeros that stay zero.
 """
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -194,21 +195,96 @@ def halves(config: ModelConfig, layer: int) -> tuple[tuple[str, BlockKind], ...]
     return ("mixer", BLOCKS[config.layer_kinds[layer]]), ("mlp", MLP)
 
 
-def blocks(config: ModelConfig) -> list[Block]:
+# Bodies
+
+VALUE_LEVELS = 64   # of the return that a brain expects
+WORLD_LEVELS = 32   # of an observation that it predicts
+
+
+class Head(NamedTuple):
+    """The columns of one softmax in the logits, and of its target."""
+    start: int       # a multiple of LANES
+    width: int
+    place: int       # first column in `policy`, or the column in `targets` and `fractions`
+    is_scalar: int   # 1: the target is a number between two columns; 0: a distribution
+
+
+class HeadTable(NamedTuple):
+    """Heads that share one product."""
+    heads: tuple[Head, ...]
+
+    @property
+    def rows(self) -> int:
+        """Of the table, and columns of the logits, padding included."""
+        return sum(round_up(head.width) for head in self.heads)
+
+    @property
+    def n_scalars(self) -> int:
+        """Columns of `targets`; at least 1, since no buffer is empty."""
+        return max(1, sum(head.is_scalar for head in self.heads))
+
+    @property
+    def policy_width(self) -> int:
+        """Columns of `policy`; at least 1."""
+        return max(1, sum(head.width for head in self.heads if not head.is_scalar))
+
+
+def head_table(scalars: list[int], policies: list[int]) -> HeadTable:
+    """Scalar heads of those widths, then policy heads."""
+    heads, start = [], 0
+    for i, width in enumerate(scalars):
+        heads.append(Head(start, width, i, 1))
+        start += round_up(width)
+    place = 0
+    for width in policies:
+        heads.append(Head(start, width, place, 0))
+        start, place = start + round_up(width), place + width
+    return HeadTable(tuple(heads))
+
+
+@dataclass(frozen=True)
+class BodyShape:
+    """The sizes of what a body adds to a brain. A control step, a tick, is the sum of some rows of
+    the input table; `control` are the heads of the value and the action, `world` those of the next
+    observation, on the same vector plus a row for each part of the action."""
+    name: str
+    input_rows: int
+    slots: int                 # rows that a tick sums
+    n_observations: int
+    choices: tuple[int, ...]   # of each part of an action
+
+    @functools.cached_property
+    def control(self) -> HeadTable:
+        return head_table([VALUE_LEVELS], list(self.choices))
+
+    @functools.cached_property
+    def world(self) -> HeadTable:
+        return head_table([WORLD_LEVELS] * self.n_observations, [])
+
+    def blocks(self, config: ModelConfig) -> list[Block]:
+        rows = {"input": self.input_rows, "control": self.control.rows,
+                "action": sum(self.choices), "world": self.world.rows}
+        return [Block("embedding", f"bodies.{self.name}.{table}",
+                      (Array("", (n, config.d_model)),)) for table, n in rows.items()]
+
+
+def blocks(config: ModelConfig, bodies: Sequence[BodyShape] = ()) -> list[Block]:
     """All packed tensors of a model, in the order in which they are trained and saved."""
     layers = [kind.block_fn(config, f"layers.{i}.{half}")
               for i in range(config.n_layers) for half, kind in halves(config, i)]
     return [Block("embedding", "embedding", (Array("", (config.vocab_size, config.d_model)),)),
-            *layers, Block("norm", "norm_f", (Array("", (config.d_model,)),))]
+            *layers, Block("norm", "norm_f", (Array("", (config.d_model,)),)),
+            *(block for body in bodies for block in body.blocks(config))]
 
 
-def count_params(config: ModelConfig) -> int:
-    return sum(a.size for block in blocks(config) for a in block.arrays)
+def count_params(config: ModelConfig, bodies: Sequence[BodyShape] = ()) -> int:
+    return sum(a.size for block in blocks(config, bodies) for a in block.arrays)
 
 
-def check_params(config: ModelConfig, named: dict[str, np.ndarray]) -> None:
+def check_params(config: ModelConfig, named: dict[str, np.ndarray],
+                 bodies: Sequence[BodyShape] = ()) -> None:
     """Raises ParameterError unless `named` has exactly the arrays of the model, in float32."""
-    shapes = {block.key(a): a.shape for block in blocks(config) for a in block.arrays}
+    shapes = {block.key(a): a.shape for block in blocks(config, bodies) for a in block.arrays}
     for key in named:
         if key not in shapes:
             raise ParameterError(f"{key} is not a parameter of this model: use its own profile")

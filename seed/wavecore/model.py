@@ -40,7 +40,7 @@ kernels of fast.py instead, unless it is made with `reference=True`; tests hold 
 gradients included. The loss is in loss.py.
 """
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -211,10 +211,11 @@ class WaveCore:
     """The model. `reference`: by the operations above instead of the kernels."""
 
     def __init__(self, config: ModelConfig, params: dict[str, np.ndarray], threads: int = 1,
-                 reference: bool = False):
+                 reference: bool = False, bodies: Sequence[layout.BodyShape] = ()):
         install()   # without its patches a kernel may jump to a wrong place
         self.config, self.threads, self.reference = config, threads, reference
-        self.blocks = layout.blocks(config)
+        self.bodies = tuple(bodies)
+        self.blocks = layout.blocks(config, self.bodies)
         self.packed: dict[str, Tensor] = {
             block.name: Tensor(np.zeros(block.size, np.float32)).realize() for block in self.blocks}
         self.load_state_dict(params)
@@ -226,7 +227,7 @@ class WaveCore:
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named arrays in place. Raises ParameterError, before any change, if they differ."""
-        layout.check_params(self.config, named)
+        layout.check_params(self.config, named, self.bodies)
         for block in self.blocks:
             copy_into(self.packed[block.name], block.pack(named))
 
@@ -273,12 +274,17 @@ class WaveCore:
         return self.packed["norm_f"], self.packed["embedding"].reshape(shape)
 
     def _stack(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Embedding and all layers. x is (b, t, d) for the reference, else (b*t, d)."""
+        """Embedding and all layers; x as in `layers`."""
         b, t = _shape(tokens)
         state = self.init_state(b) if state is None else state
-        table, after = self._head_weights()[1], []
+        table = self._head_weights()[1]
         x = table[tokens] if self.reference else \
             self._kernels("embedding", b, t)(tokens.reshape(-1), table)
+        return self.layers(x, state, b, t)
+
+    def layers(self, x: Tensor, state: State, b: int, t: int) -> tuple[Tensor, State]:
+        """All layers on x, which is (b, t, d) for the reference, else (b*t, d)."""
+        after: State = []
         for i, (letter, before) in enumerate(zip(self.config.layer_kinds, state, strict=True)):
             kind = layout.BLOCKS[letter]
             x, *carried = self._apply(kind, f"layers.{i}.mixer", b, t, x, *before)

@@ -1,0 +1,1 @@
+"""Acting: bodies, their codec, rounds of play."""

@@ -1,0 +1,111 @@
+"""What a round of play teaches: advantages of the actions, and the targets of every head.
+
+The policy's target moves the probabilities that played towards the actions that went better than
+expected: pi + ETA z (taken - pi), z the advantage in standard deviations. Its cross-entropy has the
+gradient of REINFORCE, with a pull to the policy that played.
+"""
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from seed.body.codec import LEVELS, Codec
+from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
+
+LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 1506.02438)
+ETA = 1.0
+MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
+MIN_PROBABILITY = 0.01   # that all choices of a target share: play goes on trying them
+FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
+
+
+@dataclass
+class ValueRange:
+    """The returns that the levels of the value stand for."""
+    low: float
+    high: float
+
+    def two_hot(self, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The level below each return, int32, and the share of the one above it."""
+        x = np.clip((returns - self.low) / (self.high - self.low), 0, 1) * (VALUE_LEVELS - 1)
+        at = np.minimum(x.astype(np.int32), VALUE_LEVELS - 2)
+        return at, (x - at).astype(np.float32)
+
+    def mean(self, logits: np.ndarray) -> np.ndarray:
+        """The expected return of (..., VALUE_LEVELS) logits."""
+        p = softmax(logits.astype(np.float64))
+        return self.low + p @ np.arange(VALUE_LEVELS) * (self.high - self.low) / (VALUE_LEVELS - 1)
+
+
+class Played(NamedTuple):
+    """A round: n rows for T ticks, and the observation after the last."""
+    tokens: np.ndarray       # (T, n, slots)
+    weights: np.ndarray      # (T, n, slots)
+    levels: np.ndarray       # (T+1, n, channels), of what was seen
+    choices: np.ndarray      # (T, n, parts)
+    policy: np.ndarray       # (T, n, policy_width), probabilities that played
+    values: np.ndarray       # (T, n), expected returns
+    rewards: np.ndarray      # (T, n)
+    terminated: np.ndarray   # (T, n) bool
+    truncated: np.ndarray    # (T, n) bool
+    state: list[np.ndarray]  # before the first tick
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    p = np.exp(x - x.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
+
+
+def advantages(played: Played, discount: float) -> tuple[np.ndarray, np.ndarray]:
+    """Advantages and returns (T, n). Beyond a cut the last estimate stands."""
+    n_ticks, n = played.rewards.shape
+    advantage, running = np.zeros((n_ticks, n)), np.zeros(n)
+    for t in reversed(range(n_ticks)):
+        value = played.values[t]
+        following = played.values[t + 1] if t + 1 < n_ticks else value
+        following = np.where(played.terminated[t], 0.0,
+                             np.where(played.truncated[t], value, following))
+        delta = played.rewards[t] + discount * following - value
+        ends = played.terminated[t] | played.truncated[t]
+        running = delta + discount * LAMBDA * np.where(ends, 0.0, running)
+        advantage[t] = running
+    return advantage, advantage + played.values
+
+
+class Targets(NamedTuple):
+    """Of a HeadTable for n rows, as wavecore.ticks.TickTargets."""
+    weights: np.ndarray
+    targets: np.ndarray
+    fractions: np.ndarray
+    policy: np.ndarray
+
+
+def control_targets(codec: Codec, played: Played, value_range: ValueRange,
+                    discount: float) -> Targets:
+    """Of the value and the action, each (T, n, ...)."""
+    advantage, returns = advantages(played, discount)
+    at, share = value_range.two_hot(returns)
+    floor = FLOOR * (value_range.high - value_range.low)
+    z = np.clip((advantage - advantage.mean()) / max(advantage.std(), floor),
+                -MAX_DEVIATION, MAX_DEVIATION)
+    policy = played.policy.copy()
+    heads = [head for head in codec.body.control.heads if not head.is_scalar]
+    for i, head in enumerate(heads):
+        columns = slice(head.place, head.place + head.width)
+        taken = np.eye(head.width)[played.choices[..., i]]
+        moved = policy[..., columns] + ETA * z[..., None] * (taken - policy[..., columns])
+        policy[..., columns] = (1 - MIN_PROBABILITY) * moved + MIN_PROBABILITY / head.width
+    n_heads = len(codec.body.control.heads)
+    weights = np.full((*z.shape, n_heads), 0.5 / z.size, np.float32)
+    return Targets(weights, at[..., None], share[..., None], policy.astype(np.float32))
+
+
+def world_targets(codec: Codec, played: Played, weight: float) -> Targets:
+    """Of the next observation, each (T, n, ...); there is none where an episode ended."""
+    x = played.levels[1:] * ((WORLD_LEVELS - 1) / (LEVELS - 1))   # (T, n, channels)
+    at = np.minimum(x.astype(np.int32), WORLD_LEVELS - 2)
+    goes_on = ~(played.terminated | played.truncated)
+    weights = goes_on[..., None] * np.full(
+        x.shape[-1], weight / max(1, goes_on.sum() * x.shape[-1]), np.float32)
+    return Targets(weights.astype(np.float32), at, (x - at).astype(np.float32),
+                   np.zeros((*x.shape[:2], 1), np.float32))

@@ -1,0 +1,61 @@
+/* What heads share: logits = rms_norm(x) table^T, and the way back from d loss / d logits, which
+ * FORWARD saves and BACKWARD scales by the incoming gradient. LOGITS writes logits alone.
+ *
+ * Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), logits (ROWS, VOCAB). Parallel over row
+ * tiles. */
+#include "team.h"
+#include "gemm.h"
+#include "norm.h"
+
+#ifndef BACKWARD
+INLINE void pack_table(member_t *me, const args_t *a) {
+    FOR_TILES(j, VOCAB / LANES) pack_rows(a->panels, a->table, j, D_MODEL);
+}
+
+INLINE void logits_of_tile(const args_t *a, float *logits, int r0, int rows) {
+    float xn[ROW_TILE * D_MODEL] ALIGNED;
+    rms_norm(xn, a->x + (long)r0 * D_MODEL, a->gain, rows);
+    matmul(logits + (long)r0 * VOCAB, VOCAB, xn, D_MODEL, rows, a->panels, VOCAB, D_MODEL, 0);
+}
+#endif
+
+#ifdef LOGITS
+static void kernel_body(member_t *me, args_t a) {
+    pack_table(me, &a);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES)
+        logits_of_tile(&a, a.logits, tile * ROW_TILE, MIN(ROW_TILE, ROWS - tile * ROW_TILE));
+}
+#endif
+
+#ifdef BACKWARD
+static void kernel_body(member_t *me, args_t a) {
+    FOR_TILES(j, D_MODEL / LANES) {
+        float *panel = a.panels + (long)j * LANES * VOCAB;
+        pack_columns(a.panels, a.table, j, VOCAB, D_MODEL);
+        for (int v = 0; v < VOCAB; v++)
+            store(panel + v * LANES, load(panel + v * LANES) * *a.d_loss);
+    }
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) {
+        int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
+        float dxn[ROW_TILE * D_MODEL] ALIGNED;
+        matmul(dxn, D_MODEL, a.d_logits + (long)r0 * VOCAB, VOCAB, rows, a.panels, D_MODEL, VOCAB,
+               0);
+        rms_norm_backward(a.dx, 0, dxn, a.x, a.gain, a.xn_panels, a.d_gains + (long)tile * D_MODEL,
+                          r0, rows);
+    }
+    barrier(me);
+    FOR_TILES(tile, WEIGHT_TILES(VOCAB) + 1) {
+        if (tile == WEIGHT_TILES(VOCAB)) {
+            sum_partials(a.d_gain, a.d_gains, D_MODEL, D_MODEL, ROW_TILES);
+            continue;
+        }
+        int v0 = tile * WEIGHT_TILE, rows = MIN(WEIGHT_TILE, VOCAB - v0);
+        float *to = a.d_table + (long)v0 * D_MODEL;
+        weight_gradient(a.d_table, a.d_logits, a.xn_panels, tile, VOCAB, D_MODEL, ROWS);
+        for (long i = 0; i < (long)rows * D_MODEL; i += LANES)
+            store(to + i, load(to + i) * *a.d_loss);
+    }
+}
+#endif
