@@ -170,6 +170,20 @@ class SelfplayConfig:
 
 
 @dataclass(frozen=True)
+class BodyConfig:
+    """Bodies that the brain learns to act in, round by round (seed/body)."""
+    rounds: dict[str, int] = setting({}, 1, 100)         # of each body, in a cycle of steps
+    lessons: int = setting(0, 0, 10_000, "steps")        # of the curriculum in a cycle; 0: none
+    rows: int = setting(16, 1, 1024, "bodies")           # of a kind, side by side
+    ticks: int = setting(64, 1, 4096, "ticks")           # of each row in a round
+    chunk: int = setting(32, 1, 4096, "ticks")           # of one optimizer step
+    passes: int = setting(4, 1, 100)                     # over a round
+    discount: float = setting(0.99, 0.0, 0.9999)
+    world_weight: float = setting(1.0, 0.0, 100.0)       # of the next observation in the loss
+    randomize: bool = False                              # draw another body for each episode
+
+
+@dataclass(frozen=True)
 class GovernorConfig:
     """When the board's state slows, pauses or stops a run. A Pi throttles itself from 80 C."""
     thermal: bool = True                                 # false: ignore heat and missing sensors
@@ -192,6 +206,7 @@ class Profile:
     distill: DistillConfig = DistillConfig()
     selfplay: SelfplayConfig = SelfplayConfig()
     teacher: TeacherConfig = TeacherConfig()
+    body: BodyConfig = BodyConfig()
 
     def check(self) -> "Profile":
         """An equal profile, checked as if it had been read from a file. Raises ConfigError."""
@@ -284,6 +299,7 @@ def _check_relations(profile: Profile) -> None:
     _check_multiple("model.d_model", m.d_model, m.head_dim)
     _require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
              f"at most dt_bias_max ({m.dt_bias_max})")
+    _check_multiple("body.ticks", profile.body.ticks, profile.body.chunk)
     _require(any(c.tasks.values()), "curriculum.tasks", c.tasks,
              "a weight above 0, such as copy = 1.0")
     _require(c.keep_mark <= c.pass_mark, "curriculum.keep_mark", c.keep_mark,

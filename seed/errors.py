@@ -39,6 +39,10 @@ class UserTaskError(ConfigError):
     """A user's task cannot be used; the message names it and what is wrong."""
 
 
+class BodyError(ConfigError):
+    """A body cannot be used; the message names it and what is wrong."""
+
+
 class UserTaskKilled(UserTaskError):
     """A user's task was killed from outside, as by a kernel without free memory."""
     exit_code = RETRY_LATER

@@ -98,6 +98,20 @@ class Codec:
         """Rows int32 (..., parts) of the table of actions."""
         return (choices + self._first_choices - self._knots.sum()).astype(np.int32)
 
+    def sample(self, logits: np.ndarray, rng: np.random.Generator | None = None
+               ) -> tuple[np.ndarray, np.ndarray]:
+        """Of (rows, columns) logits of the control heads, the probabilities of all choices
+        (rows, policy_width) and drawn choices (rows, parts); the likeliest without `rng`."""
+        probabilities, choices = [], []
+        for head in self.body.control.heads:
+            if head.is_scalar:
+                continue
+            z = logits[:, head.start:head.start + head.width].astype(np.float64)
+            p = np.exp(z - z.max(-1, keepdims=True))
+            probabilities.append(p / p.sum(-1, keepdims=True))
+            choices.append((z if rng is None else z + rng.gumbel(size=z.shape)).argmax(-1))
+        return np.concatenate(probabilities, -1), np.stack(choices, -1)
+
     def decode(self, choices: Sequence[int]) -> Any:
         """What the body takes for the choices of one tick."""
         if self.form == "index":

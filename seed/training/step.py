@@ -9,7 +9,7 @@ from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.curriculum.vocab import END
 from seed.evaluation.forward_pass import forward_by_length
 from seed.rng import Stream, stream
-from seed.training.optim import Optimizer
+from seed.wavecore.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params

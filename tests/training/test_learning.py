@@ -4,7 +4,7 @@ import pytest
 
 from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
-from seed.training.optim import Optimizer
+from seed.wavecore.optim import Optimizer
 from seed.evaluation.forward_pass import CapturedForward
 from seed.training.step import TrainStep
 from seed.wavecore.model import WaveCore, init_params

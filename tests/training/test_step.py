@@ -4,7 +4,7 @@ import numpy as np
 from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
 from seed.training import step as step_module
-from seed.training.optim import Optimizer
+from seed.wavecore.optim import Optimizer
 from seed.training.step import TrainStep
 from seed.wavecore.model import WaveCore, init_params
 

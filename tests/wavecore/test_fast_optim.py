@@ -7,7 +7,7 @@ from tinygrad import Tensor, nn
 from tinygrad.helpers import Context
 
 from seed.config import ModelConfig, TrainConfig
-from seed.training.optim import Optimizer
+from seed.wavecore.optim import Optimizer
 from seed.wavecore import optim_ref
 from seed.wavecore.fast_optim import MUON_RMS, NS_COEFFICIENTS, NS_STEPS
 from seed.wavecore.layout import Array

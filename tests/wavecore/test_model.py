@@ -7,7 +7,7 @@ from tinygrad import Tensor
 from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
 from seed.errors import ParameterError
-from seed.training.optim import Optimizer
+from seed.wavecore.optim import Optimizer
 from seed.training.step import TrainStep
 from seed.wavecore import layout
 from seed.wavecore.model import WaveCore, gated_delta_rule, init_params, tied_head

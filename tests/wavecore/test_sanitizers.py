@@ -13,7 +13,7 @@ import pytest
 from tinygrad import Tensor, dtypes
 
 from seed.config import LANES, ModelConfig, TrainConfig
-from seed.training import optim
+from seed.wavecore import optim
 from seed.wavecore import fast, fast_optim, kernel_source, layout, model, tinygrad_seam
 from seed.wavecore.compiler import find_compiler
 from seed.wavecore.loss import SoftTargets

@@ -8,7 +8,7 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.body.player import zeros
 from seed.body.round import Played, Targets
-from seed.training.optim import Optimizer
+from seed.wavecore.optim import Optimizer
 from seed.wavecore.acting import Actor, Ticks
 from seed.wavecore.layout import HeadTable
 from seed.wavecore.model import WaveCore

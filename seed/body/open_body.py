@@ -1,0 +1,83 @@
+"""Bodies by name: a built-in one, gym:ID of Gymnasium if that is installed, or a class of the
+user's; and a codec that is made for a body before it first learns."""
+import math
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seed.body.cart_pole import CartPole
+from seed.body.codec import Channel, Codec
+from seed.body.pendulum import Pendulum
+from seed.body.rover import Rover
+from seed.body.spaces import action_values, observation_ranges
+from seed.config import nearest
+from seed.errors import BodyError, ConfigError
+
+BODIES: dict[str, Callable[[], Any]] = {"cartpole": CartPole, "pendulum": Pendulum, "rover": Rover}
+GYM = "gym:"
+MEASURED_TICKS = 2000   # of random play, for channels without a range
+RANGE_FACTOR = 3.0      # of the largest number that was measured
+BINS = 9                # choices of a number in an action
+KNOTS = 4
+
+
+def opener(name: str) -> Callable[[], Any]:
+    """What makes one body of that name. Raises ConfigError."""
+    if name in BODIES:
+        return BODIES[name]
+    if name.startswith(GYM):
+        return lambda: _open_gym(name)
+    raise ConfigError(f"body {name} is unknown{nearest(name, BODIES)}; or give gym:ID or "
+                      f"file.py:Class")
+
+
+def _open_gym(name: str) -> Any:
+    try:
+        import gymnasium
+    except ImportError:
+        raise ConfigError(f"{name} needs gymnasium: pip install gymnasium") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gymnasium.make(name.removeprefix(GYM), disable_env_checker=True)
+    except Exception as error:   # of its registry, of the libraries that a body needs
+        raise ConfigError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+
+
+def make_codec(name: str, open_fn: Callable[[], Any], seed: int, bins: int = BINS,
+               knots: int = KNOTS) -> tuple[Codec, np.ndarray]:
+    """A codec for a body, and the rewards that were seen: channels without a declared range get one
+    from random play. Raises BodyError, ConfigError."""
+    body = open_fn()
+    try:
+        ranges = observation_ranges(name, body.observation_space)
+        actions, form, shape = action_values(name, body.action_space, bins)
+    except AttributeError as error:
+        raise BodyError(f"{name}: {error}: a body has observation_space, action_space, reset and "
+                        f"step") from None
+    channels = [Channel(low, high, False, knots) if math.isfinite(low) else Channel(-1.0, 1.0)
+                for low, high in ranges]
+    codec = Codec(name, tuple(channels), tuple(map(tuple, actions)), form, tuple(shape))
+    observations, rewards = _random_play(open_fn, codec, seed)
+    largest = np.abs(observations).max(0)
+    for i, (low, _) in enumerate(ranges):
+        if not math.isfinite(low):
+            bound = float(RANGE_FACTOR * largest[i]) or 1.0
+            channels[i] = Channel(-bound, bound, True, knots)
+    return Codec(name, tuple(channels), codec.actions, form, codec.shape), rewards
+
+
+def _random_play(open_fn: Callable[[], Any], codec: Codec,
+                 seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Observations (n, channels) and rewards (n,) of choices at random."""
+    from seed.body.world import World
+    world, rng = World(open_fn, codec, 1, seed), random.Random(seed)
+    observations, rewards = [world.observations[0].copy()], []
+    for _ in range(MEASURED_TICKS):
+        choices = np.array([[int(rng.random() * len(part)) for part in codec.actions]])
+        rewards.append(world.step(choices).rewards[0])
+        observations.append(world.observations[0].copy())
+    return np.array(observations), np.array(rewards)

@@ -1,0 +1,149 @@
+"""A body in training: it plays rounds with the brain as it is, and the brain learns from each."""
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seed.body import round as rounds
+from seed.body.codec import Codec
+from seed.body.open_body import make_codec
+from seed.body.player import Player
+from seed.body.round import Played, Targets, ValueRange, softmax
+from seed.body.tick_step import TickStep, rows_of
+from seed.body.world import Episode, World
+from seed.config import BodyConfig
+from seed.rng import Stream, name_index, stream
+from seed.wavecore.layout import VALUE_LEVELS
+from seed.wavecore.model import WaveCore
+from seed.wavecore.optim import Optimizer
+
+NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
+SHOWN_EPISODES = 50          # whose mean return is shown
+
+
+class Facts(NamedTuple):
+    """What a brain keeps of a body, in its checkpoint."""
+    codec: Codec
+    values: ValueRange
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"codec": self.codec.to_dict(), "values": [self.values.low, self.values.high]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Facts":
+        low, high = fields["values"]
+        return cls(Codec.from_dict(fields["codec"]), ValueRange(float(low), float(high)))
+
+
+def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
+    """Of a body that is new to a brain. Raises BodyError, ConfigError."""
+    codec, rewards = make_codec(name, open_fn, seed)
+    least, most = np.percentile(rewards, [1, 99]) / (1 - config.discount)
+    low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
+    return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)))
+
+
+class RoundResult(NamedTuple):
+    """What a round's metrics show."""
+    loss: float
+    entropy: float             # of the policy, nats a part of an action
+    mean_return: float | None  # of the last episodes; None before any has ended
+    episodes: int              # that ended in the round
+
+
+class BodyPlay:
+    """One body's rows, state and graphs. Nothing is compiled before its use."""
+
+    def __init__(self, model: WaveCore, optim: Optimizer, facts: Facts,
+                 open_fn: Callable[[], Any], config: BodyConfig, seed: int):
+        self.model, self.optim, self.config, self.seed = model, optim, config, seed
+        self.codec, self.values, self.name = facts.codec, facts.values, facts.codec.name
+        self.facts = facts
+        self.world = World(open_fn, self.codec, config.rows, seed, randomize=config.randomize)
+        self.player = Player(model, self.codec, config.rows)
+        self._step: TickStep | None = None
+        self.recent: list[Episode] = []
+
+    def play(self, number: int, should_stop_fn: Callable[[], bool]) -> Played | None:
+        """Round `number`: config.ticks of each row; None if the run has to stop."""
+        rng = stream(self.seed, Stream.BODY_ACTION, name_index(f"{self.name} {number}"))
+        rows, n_ticks, body = self.config.rows, self.config.ticks, self.codec.body
+        anew = np.flatnonzero(rng.random(rows) < NEW_EPISODE_FRACTION)
+        for row in anew:
+            self.world.begin(row)
+        self.player.begin(anew)
+        shape = n_ticks, rows
+        played = Played(
+            np.zeros((*shape, body.slots), np.int32), np.zeros((*shape, body.slots), np.float32),
+            np.zeros((n_ticks + 1, rows, body.n_observations), np.int64),
+            np.zeros((*shape, len(body.choices)), np.int64),
+            np.zeros((*shape, body.control.policy_width)), *(np.zeros(shape) for _ in range(2)),
+            *(np.zeros(shape, bool) for _ in range(2)),
+            [array.copy() for array in self.player.state_arrays()])
+        for t in range(n_ticks):
+            if should_stop_fn():
+                return None
+            self._tick(played, t, rng)
+        played.levels[n_ticks] = self.codec.levels(self.world.observations)[0]
+        return played
+
+    def _tick(self, played: Played, t: int, rng: np.random.Generator) -> None:
+        played.levels[t] = self.codec.levels(self.world.observations)[0]
+        played.tokens[t], played.weights[t] = self.codec.encode(played.levels[t],
+                                                                self.world.previous)
+        logits = self.player.tick(played.tokens[t], played.weights[t])
+        played.values[t] = self.values.mean(logits[:, :VALUE_LEVELS])
+        played.policy[t], played.choices[t] = self.codec.sample(logits, rng)
+        outcome = self.world.step(played.choices[t])
+        played.rewards[t], played.terminated[t], played.truncated[t] = outcome
+
+    def learn(self, played: Played, lr: float) -> RoundResult:
+        """config.passes over the round, each in order from the state in which it began."""
+        config = self.config
+        if self._step is None:
+            self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
+                                  config.world_weight > 0)
+        control = rounds.control_targets(self.codec, played, self.values, config.discount)
+        world = rounds.world_targets(self.codec, played, config.world_weight)
+        actions, losses = self.codec.action_rows(played.choices), []
+        n_chunks = config.ticks // config.chunk
+        for _ in range(config.passes):
+            self._step.begin(played.state)
+            for start in range(0, config.ticks, config.chunk):
+                def part(array: np.ndarray) -> np.ndarray:
+                    return rows_of(array, start, config.chunk)
+                losses.append(self._step.run(
+                    (part(played.tokens), part(played.weights)), part(actions),
+                    _scaled(Targets(*map(part, control)), n_chunks),
+                    _scaled(Targets(*map(part, world)), n_chunks), lr))
+        return self._result(played, float(np.mean(losses)))
+
+    def _result(self, played: Played, loss: float) -> RoundResult:
+        ended, self.world.ended = self.world.ended, []
+        self.recent = [*self.recent, *ended][-SHOWN_EPISODES:]
+        entropy = -(played.policy * np.log(played.policy + 1e-30)).sum(-1).mean()
+        mean = float(np.mean([e.total for e in self.recent])) if self.recent else None
+        return RoundResult(loss, float(entropy) / len(self.codec.actions), mean, len(ended))
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """float32: the carried state, and the observations that come next."""
+        arrays = [*self.player.state_arrays(), self.world.observations]
+        return {f"play.{self.name}.{i}": np.asarray(array, np.float32)
+                for i, array in enumerate(arrays)}
+
+    def to_meta(self) -> dict[str, Any]:
+        return {**self.facts.to_dict(), "episodes": self.world.to_dict(),
+                "recent": [episode.total for episode in self.recent]}
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Raises CheckpointError if the body does not do the same again."""
+        state = self.player.state_arrays()
+        for i, array in enumerate(state):
+            array[...] = tensors[f"play.{self.name}.{i}"]
+        self.world.restore(meta["episodes"], tensors[f"play.{self.name}.{len(state)}"])
+        self.recent = [Episode(0, total, 0, None) for total in meta["recent"]]
+
+
+def _scaled(targets: Targets, factor: float) -> Targets:
+    return targets._replace(weights=targets.weights * np.float32(factor))

@@ -1,0 +1,63 @@
+"""Spaces of observations and actions, with the attributes of Gymnasium's."""
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seed.errors import ConfigError
+
+MAX_BOUND = 1e6   # of a range that is declared; a wider one is measured
+
+
+class Box(NamedTuple):
+    """Arrays of `shape` between the arrays low and high."""
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.low.shape
+
+    @classmethod
+    def of(cls, *ranges: tuple[float, float]) -> "Box":
+        return cls(*np.array(ranges, np.float32).T)
+
+
+class Discrete(NamedTuple):
+    """Integers 0 .. n-1."""
+    n: int
+    start: int = 0
+
+
+def action_values(name: str, space: Any, bins: int) -> tuple[list[list[float]], str, list[int]]:
+    """What the choices of each part of an action stand for, the form and the shape of a Codec.
+    Raises ConfigError for a space that it does not know."""
+    if hasattr(space, "n") and np.ndim(space.n) == 0 and not hasattr(space, "nvec") \
+            and getattr(space, "shape", ()) in ((), None):
+        start = int(getattr(space, "start", 0))
+        return [[float(start + i) for i in range(int(space.n))]], "index", []
+    if hasattr(space, "nvec"):
+        sizes = np.asarray(space.nvec)
+        return [[float(i) for i in range(int(n))] for n in sizes.ravel()], "indices", \
+            list(sizes.shape)
+    if hasattr(space, "low") and hasattr(space, "high"):
+        low, high = np.asarray(space.low, float), np.asarray(space.high, float)
+        if not np.all(np.abs([low, high]) < MAX_BOUND):
+            raise ConfigError(f"{name}: its actions have no bounds: give its action_space finite "
+                              f"low and high")
+        return [list(map(float, np.linspace(a, b, bins))) for a, b in zip(low.flat, high.flat)], \
+            "numbers", list(low.shape)
+    raise ConfigError(f"{name}: its action_space is {type(space).__name__}: use Box, Discrete or "
+                      f"MultiDiscrete")
+
+
+def observation_ranges(name: str, space: Any) -> list[tuple[float, float]]:
+    """The declared range of each number of an observation; infinite where there is none."""
+    if hasattr(space, "n") and not hasattr(space, "low"):
+        return [(0.0, float(space.n) - 1)]
+    if not hasattr(space, "low") or not hasattr(space, "high"):
+        raise ConfigError(f"{name}: its observation_space is {type(space).__name__}: use Box or "
+                          f"Discrete")
+    low, high = np.ravel(space.low), np.ravel(space.high)
+    return [(float(a), float(b)) if max(abs(a), abs(b)) < MAX_BOUND and a < b
+            else (-math.inf, math.inf) for a, b in zip(low, high)]

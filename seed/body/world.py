@@ -1,0 +1,154 @@
+"""Several bodies of a kind side by side. Each episode begins from a seed that is a pure function of
+(seed, body, row, episode), so that a resumed run can play the same again: the checkpoint has the
+choices since each episode's beginning."""
+import base64
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seed.body.codec import Codec
+from seed.errors import BodyError, CheckpointError
+from seed.rng import Stream, name_index
+
+MAX_TICKS = 1000   # of an episode that its body does not end
+MAX_REWARD = 1e6
+
+
+class Episode(NamedTuple):
+    """One that has ended."""
+    row: int
+    total: float    # sum of its rewards
+    ticks: int
+    is_success: bool | None   # what the body says, if it does
+
+
+class Outcome(NamedTuple):
+    """Of one tick, each (rows,)."""
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
+def episode_seed(seed: int, purpose: Stream, name: str, row: int, episode: int) -> int:
+    key = (seed, int(purpose), name_index(name), row, episode)
+    return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
+
+
+class World:
+    """`open_fn` makes one body. Raises BodyError, which names the body, for whatever it does
+    wrong."""
+
+    def __init__(self, open_fn: Callable[[], Any], codec: Codec, rows: int, seed: int,
+                 purpose: Stream = Stream.BODY_EPISODE, randomize: bool = False):
+        self.codec, self.seed, self.purpose, self.randomize = codec, seed, purpose, randomize
+        self.bodies = [open_fn() for _ in range(rows)]
+        self.observations = np.zeros((rows, len(codec.channels)))
+        self.previous = np.full((rows, len(codec.actions)), -1)   # choices; -1: an episode begins
+        self.totals, self.ended = np.zeros(rows), list[Episode]()
+        self._episodes = np.full(rows, -1)
+        self._choices: list[list[Sequence[int]]] = [[] for _ in range(rows)]
+        for row in range(rows):
+            self.begin(row)
+
+    def begin(self, row: int) -> None:
+        """The row's next episode."""
+        self._episodes[row] += 1
+        self._reset(row)
+
+    def _reset(self, row: int) -> None:
+        number = episode_seed(self.seed, self.purpose, self.codec.name, row, self._episodes[row])
+        body = self.bodies[row]
+        try:
+            if self.randomize and hasattr(body, "randomize"):
+                body.randomize(random.Random(number + 1))
+            observation, _ = body.reset(seed=number)
+        except BodyError:
+            raise
+        except Exception as error:
+            raise BodyError(f"{self.codec.name}: reset raises {_described(error)}") from None
+        self.observations[row] = self._checked(observation)
+        self.previous[row], self.totals[row], self._choices[row] = -1, 0.0, []
+
+    def step(self, choices: np.ndarray) -> Outcome:
+        """One tick of all bodies; an episode that ends is followed by the next at once."""
+        rows = len(self.bodies)
+        outcome = Outcome(np.zeros(rows), np.zeros(rows, bool), np.zeros(rows, bool))
+        for row in range(rows):
+            reward, terminated, truncated, info = self._step(row, choices[row])
+            outcome.rewards[row] = reward
+            outcome.terminated[row], outcome.truncated[row] = terminated, truncated
+            if terminated or truncated:
+                success = info.get("is_success") if isinstance(info, dict) else None
+                self.ended.append(Episode(row, float(self.totals[row]), len(self._choices[row]),
+                                          None if success is None else bool(success)))
+                self.begin(row)
+        return outcome
+
+    def _step(self, row: int, choices: np.ndarray) -> tuple[float, bool, bool, Any]:
+        name = self.codec.name
+        try:
+            observation, reward, terminated, truncated, info = self.bodies[row].step(
+                self.codec.decode(choices))
+            reward = float(reward)
+        except BodyError:
+            raise
+        except Exception as error:
+            raise BodyError(f"{name}: step raises {_described(error)}") from None
+        if not abs(reward) <= MAX_REWARD:
+            raise BodyError(f"{name}: step returns the reward {reward}: keep it within "
+                            f"{MAX_REWARD:g}")
+        self.observations[row] = self._checked(observation)
+        self.previous[row] = choices
+        self._choices[row].append(choices.copy())
+        self.totals[row] += reward
+        ends_now = len(self._choices[row]) >= MAX_TICKS
+        return reward, bool(terminated), bool(truncated or ends_now and not terminated), info
+
+    def _checked(self, observation: Any) -> np.ndarray:
+        try:
+            numbers = np.asarray(observation, np.float64).reshape(-1)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
+        if numbers.shape != self.observations.shape[1:]:
+            raise BodyError(f"{self.codec.name}: an observation has shape "
+                            f"{np.shape(observation)}, its observation_space "
+                            f"{self.observations.shape[1:]}: make them equal")
+        if not np.isfinite(numbers).all():
+            raise BodyError(f"{self.codec.name}: number {int(np.argmin(np.isfinite(numbers)))} of "
+                            f"an observation is {numbers[~np.isfinite(numbers)][0]}: give a finite "
+                            f"one")
+        return numbers
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """What a resumed run needs: each row's episode and the choices in it so far."""
+        return [{"episode": int(episode),
+                 "choices": base64.b64encode(np.array(choices, np.uint8).tobytes()).decode()}
+                for episode, choices in zip(self._episodes, self._choices)]
+
+    def restore(self, rows: Sequence[Mapping[str, Any]], observations: np.ndarray) -> None:
+        """Plays the choices again. Raises CheckpointError unless that leads to `observations`."""
+        parts = len(self.codec.actions)
+        for row, record in enumerate(rows):
+            self._episodes[row] = record["episode"]
+            self._reset(row)
+            data = np.frombuffer(base64.b64decode(record["choices"]), np.uint8)
+            for choices in data.reshape(-1, parts).astype(np.int64):
+                self._step(row, choices)
+        if not np.array_equal(observations.astype(np.float32),
+                              self.observations.astype(np.float32)):
+            raise CheckpointError(f"{self.codec.name} does not do the same again from the same "
+                                  f"seed: it cannot be resumed; use another --run-dir")
+
+
+def _described(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval."""
+    n = max(1, len(values))
+    spread = float(np.std(values, ddof=1)) if n > 1 else 0.0
+    return float(np.mean(values)) if len(values) else math.nan, 1.96 * spread / math.sqrt(n)
