@@ -24,7 +24,7 @@ class CartPole:
         self.half_length_m, self.force_n, self.sign = 0.5, 10.0, 1
 
     def randomize(self, rng: random.Random) -> None:
-        """Another pole and force, each half to double; in every second body the push is reversed."""
+        """Another pole and force, half to double; in every second body the push is reversed."""
         self.half_length_m = 0.5 * 2 ** (2 * rng.random() - 1)
         self.force_n = 10 * 2 ** (2 * rng.random() - 1)
         self.sign = 1 if rng.random() < 0.5 else -1

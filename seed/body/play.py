@@ -1,6 +1,5 @@
 """A body in training: it plays rounds with the brain as it is, and the brain learns from each."""
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from seed.body import round as rounds
 from seed.body.codec import Codec
 from seed.body.open_body import make_codec
 from seed.body.player import Player
-from seed.body.round import Played, Targets, ValueRange, softmax
+from seed.body.round import Played, Round, Targets, ValueRange
 from seed.body.tick_step import TickStep, rows_of
 from seed.body.world import Episode, World
 from seed.config import BodyConfig
@@ -45,8 +44,10 @@ def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int
 
 
 class RoundResult(NamedTuple):
-    """What a round's metrics show."""
+    """What learning from a round gives; the first three as of any step."""
     loss: float
+    grad_norm: float           # of the last optimizer step
+    skipped: bool              # an optimizer step was not finite, and changed nothing
     entropy: float             # of the policy, nats a part of an action
     mean_return: float | None  # of the last episodes; None before any has ended
     episodes: int              # that ended in the round
@@ -64,9 +65,14 @@ class BodyPlay:
         self.player = Player(model, self.codec, config.rows)
         self._step: TickStep | None = None
         self.recent: list[Episode] = []
+        self._before = self.world.snapshot(), self._state()   # the present round
+
+    def _state(self) -> list[np.ndarray]:
+        return [array.copy() for array in self.player.state_arrays()]
 
     def play(self, number: int, should_stop_fn: Callable[[], bool]) -> Played | None:
         """Round `number`: config.ticks of each row; None if the run has to stop."""
+        self._before = self.world.snapshot(), self._state()
         rng = stream(self.seed, Stream.BODY_ACTION, name_index(f"{self.name} {number}"))
         rows, n_ticks, body = self.config.rows, self.config.ticks, self.codec.body
         anew = np.flatnonzero(rng.random(rows) < NEW_EPISODE_FRACTION)
@@ -80,7 +86,7 @@ class BodyPlay:
             np.zeros((*shape, len(body.choices)), np.int64),
             np.zeros((*shape, body.control.policy_width)), *(np.zeros(shape) for _ in range(2)),
             *(np.zeros(shape, bool) for _ in range(2)),
-            [array.copy() for array in self.player.state_arrays()])
+            self._state())
         for t in range(n_ticks):
             if should_stop_fn():
                 return None
@@ -106,7 +112,7 @@ class BodyPlay:
                                   config.world_weight > 0)
         control = rounds.control_targets(self.codec, played, self.values, config.discount)
         world = rounds.world_targets(self.codec, played, config.world_weight)
-        actions, losses = self.codec.action_rows(played.choices), []
+        actions, losses, skipped = self.codec.action_rows(played.choices), [], False
         n_chunks = config.ticks // config.chunk
         for _ in range(config.passes):
             self._step.begin(played.state)
@@ -117,23 +123,27 @@ class BodyPlay:
                     (part(played.tokens), part(played.weights)), part(actions),
                     _scaled(Targets(*map(part, control)), n_chunks),
                     _scaled(Targets(*map(part, world)), n_chunks), lr))
-        return self._result(played, float(np.mean(losses)))
+                skipped |= self.optim.skipped()
+        self._before = self.world.snapshot(), self._state()
+        return self._result(played, float(np.mean(losses)), skipped)
 
-    def _result(self, played: Played, loss: float) -> RoundResult:
+    def _result(self, played: Played, loss: float, skipped: bool) -> RoundResult:
         ended, self.world.ended = self.world.ended, []
         self.recent = [*self.recent, *ended][-SHOWN_EPISODES:]
         entropy = -(played.policy * np.log(played.policy + 1e-30)).sum(-1).mean()
         mean = float(np.mean([e.total for e in self.recent])) if self.recent else None
-        return RoundResult(loss, float(entropy) / len(self.codec.actions), mean, len(ended))
+        return RoundResult(loss, self.optim.grad_norm(), skipped,
+                           float(entropy) / len(self.codec.actions), mean, len(ended))
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """float32: the carried state, and the observations that come next."""
-        arrays = [*self.player.state_arrays(), self.world.observations]
+        """float32: the carried state and the observations, as the present round began."""
+        world, state = self._before
         return {f"play.{self.name}.{i}": np.asarray(array, np.float32)
-                for i, array in enumerate(arrays)}
+                for i, array in enumerate([*state, world.observations])}
 
     def to_meta(self) -> dict[str, Any]:
-        return {**self.facts.to_dict(), "episodes": self.world.to_dict(),
+        """As the present round began."""
+        return {**self.facts.to_dict(), "episodes": self._before[0].to_dict(),
                 "recent": [episode.total for episode in self.recent]}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -143,6 +153,45 @@ class BodyPlay:
             array[...] = tensors[f"play.{self.name}.{i}"]
         self.world.restore(meta["episodes"], tensors[f"play.{self.name}.{len(state)}"])
         self.recent = [Episode(0, total, 0, None) for total in meta["recent"]]
+        self._before = self.world.snapshot(), self._state()
+
+
+class Bodies:
+    """All bodies of a brain in training. In a cycle of steps each plays its rounds, one a step,
+    before the curriculum has its lessons."""
+
+    def __init__(self, plays: Sequence[BodyPlay], config: BodyConfig):
+        self.config, self.plays = config, {play.name: play for play in plays}
+        self._cycle: list[str] = [name for name, n in config.rounds.items() for _ in range(n)]
+
+    def turn(self, step: int) -> tuple[str, int] | None:
+        """The body whose turn it is, and the number of its round; None: the curriculum's."""
+        length = len(self._cycle) + self.config.lessons
+        cycle, i = divmod(step, length)
+        if i >= len(self._cycle):
+            return None
+        name = self._cycle[i]
+        return name, cycle * self._cycle.count(name) + self._cycle[:i].count(name)
+
+    def play(self, name: str, number: int, should_stop_fn: Callable[[], bool]) -> Round | None:
+        """None if the run has to stop; then nothing of the round counts."""
+        played = self.plays[name].play(number, should_stop_fn)
+        return None if played is None else Round(name, number, played)
+
+    def learn(self, part: Round, lr: float) -> RoundResult:
+        return self.plays[part.name].learn(part.played, lr)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {key: array for play in self.plays.values()
+                for key, array in play.state_dict().items()}
+
+    def to_meta(self) -> dict[str, Any]:
+        return {name: play.to_meta() for name, play in self.plays.items()}
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Raises CheckpointError if a body does not do the same again."""
+        for name, play in self.plays.items():
+            play.load(tensors, meta[name])
 
 
 def _scaled(targets: Targets, factor: float) -> Targets:

@@ -51,6 +51,17 @@ class Played(NamedTuple):
     state: list[np.ndarray]  # before the first tick
 
 
+class Round(NamedTuple):
+    """A body's round, ready to be learned from."""
+    name: str
+    number: int
+    played: Played
+
+    @property
+    def n_ticks(self) -> int:
+        return self.played.rewards.size
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     p = np.exp(x - x.max(-1, keepdims=True))
     return p / p.sum(-1, keepdims=True)

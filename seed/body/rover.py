@@ -1,8 +1,8 @@
 """A robot with two driven wheels that has to reach a goal among round obstacles.
 
 It sees the goal's direction and distance, its wheels' speeds, and the distances that eight range
-finders measure. The reward of a tick is the way that it has come nearer to the goal, in m; 5 more at
-the goal, 2 less for a collision, which ends the episode.
+finders measure. The reward of a tick is by how much it has come nearer to the goal, in m; 5 more
+at the goal, 2 less for a collision, which ends the episode.
 """
 import math
 import random

@@ -1,27 +1,18 @@
 """Optimizer steps over a round of play: chunks of ticks, in order, from the state carried into
 them."""
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from seed.body.codec import Codec
 from seed.body.player import zeros
-from seed.body.round import Played, Targets
+from seed.body.round import Targets
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.acting import Actor, Ticks
 from seed.wavecore.layout import HeadTable
 from seed.wavecore.model import WaveCore
 from seed.wavecore.ticks import TickTargets
 from seed.wavecore.tinygrad_seam import Replay, Tensor, buffer_view, copy_into
-
-
-def gradients(model: WaveCore, loss: Tensor, is_used_fn) -> list[Tensor]:
-    """Of all packed tensors, in order: zeros for those that have no part in the loss."""
-    names = [name for name in model.packed if is_used_fn(name)]
-    known = dict(zip(names, loss.gradient(*(model.packed[name] for name in names))))
-    return [known[name] if name in known else zeros(packed.shape)
-            for name, packed in model.packed.items()]
 
 
 def _target_buffers(heads: HeadTable, n: int) -> TickTargets:
@@ -56,7 +47,7 @@ class TickStep:
             if world:
                 loss = loss + actor.loss("world", actor.after_action(x, self._actions), self._world)
             total = loss.reshape(1).contiguous()
-            done = optim.step(gradients(model, loss, is_used), total)
+            done = optim.step(model.gradients(loss, is_used), total)
             outputs = [total, *(array for layer in after for array in layer)]
             Tensor.realize(*outputs, *done)
             return outputs

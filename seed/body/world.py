@@ -25,6 +25,20 @@ class Episode(NamedTuple):
     is_success: bool | None   # what the body says, if it does
 
 
+class Snapshot(NamedTuple):
+    """Where a world stands: each row's observation, episode and the choices in it so far."""
+    observations: np.ndarray
+    episodes: np.ndarray
+    choices: list[list[Sequence[int]]]   # which may have grown since
+    n_choices: list[int]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """What `World.restore` takes, beside the observations."""
+        return [{"episode": int(episode), "choices": base64.b64encode(
+                    np.array(choices[:n], np.uint8).tobytes()).decode()}
+                for episode, choices, n in zip(self.episodes, self.choices, self.n_choices)]
+
+
 class Outcome(NamedTuple):
     """Of one tick, each (rows,)."""
     rewards: np.ndarray
@@ -122,11 +136,9 @@ class World:
                             f"one")
         return numbers
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """What a resumed run needs: each row's episode and the choices in it so far."""
-        return [{"episode": int(episode),
-                 "choices": base64.b64encode(np.array(choices, np.uint8).tobytes()).decode()}
-                for episode, choices in zip(self._episodes, self._choices)]
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.observations.copy(), self._episodes.copy(),
+                        [choices for choices in self._choices], [*map(len, self._choices)])
 
     def restore(self, rows: Sequence[Mapping[str, Any]], observations: np.ndarray) -> None:
         """Plays the choices again. Raises CheckpointError unless that leads to `observations`."""

@@ -1,6 +1,7 @@
 """Flags that several commands share, the profile that they describe, and their ranges."""
 import argparse
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -134,6 +135,9 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
         overrides.append("train.steps=0")
     if flags.get("memory") is not None:
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
+    if flags.get("bodies"):
+        rounds = ", ".join(f"{json.dumps(name)} = 1" for name in flags["bodies"])
+        overrides.append(f"body.rounds={{{rounds}}}")
     if flags.get("no_thermal"):
         overrides.append("governor.thermal=false")
     return overrides

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from seed.body.round import Round
 from seed.config import Profile
-from seed.curriculum.dataset import Pool
+from seed.curriculum.dataset import Batch, Pool, SoftTargetBatch
 from seed.errors import (ConfigError, Diverged, SaveFailed, SeedError, StopReason,
                          StopRequested)
 from seed.evaluation.exact_match import Score, by_task
@@ -18,6 +19,7 @@ from seed.training.stop_signals import StopSignals
 from seed.wavecore.compiler import before_compiling
 
 if TYPE_CHECKING:
+    from seed.body.play import RoundResult
     from seed.training.step import Learner
 
 
@@ -64,7 +66,7 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
 
 def _loop(session: Session, hooks: Hooks) -> TrainResult:
     state, config, clock = session.state, session.profile.train, hooks.clock
-    rows, eval_every_s = config.batch_size * config.grad_accum_steps, config.eval_every_minutes * 60
+    eval_every_s = config.eval_every_minutes * 60
     last_eval_s, stops_early = clock(), False
     while True:
         # Plan, and final save.
@@ -99,13 +101,9 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
                 continue
 
         # Practise, and draw the batch.
-        if session.selfplay.is_due(state.step) and not _play(session):
-            continue
-        pools = [*session.selfplay.pools(), *_listen_to(hooks.teacher, session)]
-        soft_batch = hooks.soft_targets_fn(state.step) if hooks.soft_targets_fn else None
-        batch = soft_batch or session.dataset.batch(
-            state.curriculum, state.step, rows, config.seq_len, pools,
-            session.selfplay.learns_prompt)
+        batch = _draw(session, hooks)
+        if batch is None:
+            continue   # the run has to stop
 
         # Step; roll back after several that were not finite.
         lr = lr_at(config, state.plan, state.step, state.lr_scale)
@@ -117,9 +115,28 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
             continue
 
         # Log.
-        session.log_step(result, lr, rows * config.seq_len / max(1e-9, step_s))
+        if isinstance(batch, Round):
+            session.log_round(batch.name, batch.number, cast("RoundResult", result))
+        n_tokens = batch.n_ticks if isinstance(batch, Round) else batch.tokens.size
+        session.log_step(result, lr, n_tokens / max(1e-9, step_s))
         stops_early = bool(hooks.early_stop_fn and not state.is_decaying and hooks.early_stop_fn(
             state.step, result.loss, state.curriculum.unlocked))
+
+
+def _draw(session: Session, hooks: Hooks) -> Batch | SoftTargetBatch | Round | None:
+    """What the next step learns from: a body's round, soft targets or a batch of the curriculum,
+    after what practice is due; None if the run has to stop."""
+    state, config = session.state, session.profile.train
+    turn = hooks.bodies.turn(state.step) if hooks.bodies else None
+    if hooks.bodies and turn:
+        return hooks.bodies.play(*turn, session.service_requests)
+    if session.selfplay.is_due(state.step) and not _play(session):
+        return None
+    pools = [*session.selfplay.pools(), *_listen_to(hooks.teacher, session)]
+    soft_batch = hooks.soft_targets_fn(state.step) if hooks.soft_targets_fn else None
+    return soft_batch or session.dataset.batch(
+        state.curriculum, state.step, config.batch_size * config.grad_accum_steps, config.seq_len,
+        pools, session.selfplay.learns_prompt)
 
 
 def _evaluate_curriculum(session: Session) -> bool:

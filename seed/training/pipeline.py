@@ -1,10 +1,14 @@
 """A training as one call: builds what the loop needs, and runs it."""
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
 from seed import system_health
+from seed.body.open_body import opener
+from seed.body.play import Bodies, BodyPlay, Facts, measure
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
 from seed.errors import CheckpointError, StopReason
@@ -39,7 +43,10 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
         estimate = check_fits(profile, threads, system_health.read(run_dir.path))
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
         log(estimate)
-        learner, soft_targets = Learner(profile, threads), None
+        facts = _facts(profile, run_dir)
+        learner, soft_targets = Learner(profile, threads, [f.codec.body for f in facts]), None
+        bodies = Bodies([BodyPlay(learner.model, learner.optim, f, opener(f.codec.name),
+                                  profile.body, profile.train.seed) for f in facts], profile.body)
         if weights_fn and not run_dir.checkpoint.exists():
             learner.model.load_state_dict(weights_fn())
         if profile.distill.parent:
@@ -52,7 +59,19 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
                                    else StopReason.OUT_OF_MEMORY)
         return loop.run(profile, run_dir, learner, signals, Hooks(
             soft_targets_fn=soft_targets.batch if soft_targets else None,
+            bodies=bodies if facts else None,
             teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+
+
+def _facts(profile: Profile, run_dir: RunDir) -> list[Facts]:
+    """Of the profile's bodies: as the run directory's brain has them, else measured now."""
+    stored: dict[str, Any] = {}
+    for path in (run_dir.previous_checkpoint, run_dir.checkpoint):
+        with suppress(CheckpointError):
+            stored = checkpoint.read_meta(path).get("bodies", {})
+    return [Facts.from_dict(stored[name]) if name in stored else
+            measure(name, opener(name), profile.body, profile.train.seed)
+            for name in profile.body.rounds]
 
 
 def _check_claim(run_dir: RunDir) -> None:

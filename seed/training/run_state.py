@@ -14,9 +14,11 @@ from seed.task_names import moved
 from seed.training.schedule import Plan
 
 if TYPE_CHECKING:
+    from seed.body.play import Bodies
     from seed.training.step import Learner
 
-CHECKED_TABLES = ("selfplay", "teacher", "model", "curriculum", "train", "identity", "distill")
+CHECKED_TABLES = ("selfplay", "teacher", "model", "curriculum", "train", "identity", "distill",
+                  "body")
 CHANGEABLE_TABLES = CHECKED_TABLES[:2]   # changes are logged; they hold for the steps to come
 KEYS_THAT_MAY_CHANGE = {   # of the others: they do not change what a step computes
     "train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
@@ -62,9 +64,10 @@ class RunState:
                    meta["rollbacks"], meta["elapsed_s"])
 
 
-def resume(profile: Profile, run_dir: RunDir, learner: Learner, log: Log) -> RunState | None:
-    """The state of the newest checkpoint, whose tensors the learner then has; None if there is
-    none. Raises ConfigError, CheckpointError, OSError."""
+def resume(profile: Profile, run_dir: RunDir, learner: Learner, bodies: Bodies | None,
+           log: Log) -> RunState | None:
+    """The state of the newest checkpoint, whose tensors the learner and the bodies then have; None
+    if there is none. Raises ConfigError, CheckpointError, OSError."""
     newest = run_dir.recover(log)
     if newest is None:
         return None
@@ -73,8 +76,13 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, log: Log) -> Run
     for old, new in names.items():
         log(f"{printable(old)} is now read from {printable(new)}")
     _check_changes(profile.to_dict(), _renamed(then, names).to_dict(), newest.meta["step"], log)
-    checkpoint.check_tensors(newest.tensors, learner.state_dict(), "checkpoint")
+    expected = learner.state_dict()
+    if bodies:
+        expected |= bodies.state_dict()
+    checkpoint.check_tensors(newest.tensors, expected, "checkpoint")
     learner.load_state_dict(newest.tensors)
+    if bodies:
+        bodies.load(newest.tensors, newest.meta["bodies"])
     state = RunState.from_meta(newest.meta)
     state.curriculum = state.curriculum.renamed(names)
     has_new_end = (state.plan.total_steps != config.steps if config.steps

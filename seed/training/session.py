@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seed import system_health
+from seed.body.round import Round
 from seed.config import Profile
 from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
 from seed.curriculum.state import LAST, CurriculumState
@@ -21,12 +22,14 @@ from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.storage.run_dir import RunDir
 from seed.system_health import Health
 from seed.systemd import notify
+from seed.task_names import short
 from seed.training.run_state import RunState, resume
 from seed.training.schedule import StepTimer, WorkClock
 from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle
 
 if TYPE_CHECKING:
+    from seed.body.play import Bodies, RoundResult
     from seed.training.step import Learner, StepResult
 
 MAX_NONFINITE_STEPS = 3   # in a row; then the run rolls back
@@ -44,6 +47,7 @@ class Hooks:
     sleep_fn: Callable[[float], object] | None = None     # ends early when a signal asks to stop
     soft_targets_fn: Callable[[int], SoftTargetBatch | None] | None = None   # at some steps
     teacher: Teacher | None = None
+    bodies: Bodies | None = None
     early_stop_fn: EarlyStopFn | None = None   # called after each step until the rate decays
 
 
@@ -56,10 +60,11 @@ class Session:
         start does not begin. Raises ConfigError, CheckpointError, OSError."""
         self.profile, self.run_dir, self.learner = profile, run_dir, learner
         self.signals, self.clock, config = signals, hooks.clock, profile.train
+        self.bodies = hooks.bodies
         self.status = hooks.status or StatusLine(self.clock)
         self.dataset = Dataset(profile.curriculum, profile.identity, config.seed)
         self.dataset.check(config.seq_len, self.status.log)
-        resumed = resume(profile, run_dir, learner, self.status.log)
+        resumed = resume(profile, run_dir, learner, hooks.bodies, self.status.log)
         self.state = state = resumed or RunState(
             CurriculumState.initial(profile.curriculum, self.dataset.tasks))
         curriculum_eval_pending = state.curriculum.evaluated_at < state.step
@@ -76,6 +81,7 @@ class Session:
         self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
         self._logged_decision, self._is_stepping = Decision(), False
         self.holdout = self.dataset.holdout(profile.curriculum.holdout_items)
+        self._returns: dict[str, float] = {}   # of each body, as shown
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
         if not resumed:
@@ -110,10 +116,16 @@ class Session:
         return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
                         self.service_requests)
 
-    def take_step(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
+    def take_step(self, batch: Batch | SoftTargetBatch | Round,
+                  lr: float) -> StepResult | RoundResult:
         """One step of the learner, which counts also if it was not finite."""
         self._is_stepping = True
-        result = self.learner.step(batch, lr)
+        result: StepResult | RoundResult
+        if isinstance(batch, Round):
+            assert self.bodies, "whose round it is"
+            result = self.bodies.learn(batch, lr)
+        else:
+            result = self.learner.step(batch, lr)
         self._is_stepping = False
         self.state.step += 1
         self.timer.count_step()
@@ -143,8 +155,11 @@ class Session:
         """Whether a checkpoint was written. Raises SaveFailed if it was not and the grace is
         over or it `must_succeed`; OSError if there is none yet."""
         self.metrics.sync()   # before the checkpoint that refers to them
-        meta = self.state.to_meta(self.profile, self.elapsed_s)
-        size = self.checkpointer.save(self.learner.state_dict(), meta, must_succeed)
+        tensors, meta = self.learner.state_dict(), self.state.to_meta(self.profile, self.elapsed_s)
+        if self.bodies:
+            tensors |= self.bodies.state_dict()
+            meta["bodies"] = self.bodies.to_meta()
+        size = self.checkpointer.save(tensors, meta, must_succeed)
         if size is not None:
             self.metrics.write("save", self.state.step, bytes=size)
         self._update_safe()
@@ -198,6 +213,8 @@ class Session:
             raise Diverged(f"loss or gradient is not finite at step {state.step} "
                            f"({state.rollbacks} rollbacks): lower train.lr")
         self.learner.load_state_dict(newest.tensors)
+        if self.bodies:
+            self.bodies.load(newest.tensors, newest.meta["bodies"])
         saved = RunState.from_meta(newest.meta)
         self.status.log(f"loss or gradient is not finite at step {state.step}: rolled back to "
                         f"step {saved.step} at half the learning rate")
@@ -208,7 +225,14 @@ class Session:
         self.save()   # so that no resumed run forgets the rollback
         self._open_selfplay()
 
-    def log_step(self, result: StepResult, lr: float, tokens_s: float) -> None:
+    def log_round(self, name: str, number: int, result: RoundResult) -> None:
+        self.metrics.write("body", self.state.step, body=name, round=number, loss=result.loss,
+                           entropy=result.entropy, episodes=result.episodes,
+                           mean_return=result.mean_return)
+        if result.mean_return is not None:
+            self._returns[name] = result.mean_return
+
+    def log_step(self, result: StepResult | RoundResult, lr: float, tokens_s: float) -> None:
         state, loss = self.state, result.loss
         state.mean_loss = (LOSS_DECAY * state.mean_loss + (1 - LOSS_DECAY) * loss
                            if state.mean_loss else loss)
@@ -234,7 +258,9 @@ class Session:
         total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
         memory_mb, temp_c, decision = throttle.memory_mb, throttle.temp_c, throttle.decision
         texts = [f"step {state.step}{total}", f"grade {min(state.curriculum.grade, LAST)}",
-                 f"loss {state.mean_loss:.4f}", f"{tokens_s:,.0f} tokens/s",
+                 f"loss {state.mean_loss:.4f}",
+                 *(f"{short(name)} {mean:.1f}" for name, mean in self._returns.items()),
+                 f"{tokens_s:,.0f} tokens/s",
                  f"{duration(max(0.0, left_s))} left" if left_s is not None else "",
                  f"{memory_mb:.0f} MB" if memory_mb is not None else "memory unknown",
                  f"{temp_c:.0f} C" if temp_c is not None else "no thermal sensor",

@@ -11,6 +11,9 @@ from seed.evaluation.forward_pass import forward_by_length
 from seed.rng import Stream, stream
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
+from seed.wavecore import layout
+from seed.wavecore.acting import init_body
+from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view, capture, copy_into
@@ -37,7 +40,6 @@ class TrainStep:
             for buffers in self.inputs:   # topk_ids, topk_probs
                 buffers += [_buffer((*shape, distill.top_k), dtype) for dtype in dtypes]
         self.inv_count = _buffer((1,), np.float32)
-        params = list(model.packed.values())
 
         def step() -> Tensor:
             losses: list[Tensor] = []
@@ -46,7 +48,8 @@ class TrainStep:
                 soft = SoftTargets(topk[0], topk[1], distill.temperature,
                                    distill.alpha) if distill else None
                 loss, _ = model.loss(tokens, targets, self.inv_count, soft=soft)
-                micro_grads = loss.gradient(*params)
+                micro_grads = model.gradients(
+                    loss, lambda name: not name.startswith(layout.BODIES))
                 grads = [a + b for a, b in zip(grads, micro_grads)] if grads else micro_grads
                 losses.append(loss)
                 if grad_accum_steps > 1:  # so that one micro-batch's activations live at a time
@@ -79,9 +82,11 @@ def _buffer(shape: tuple[int, ...], dtype: type) -> Tensor:
 class Learner:
     """A brain in training, its optimizer and their graphs; nothing is compiled before its use."""
 
-    def __init__(self, profile: Profile, threads: int):
-        config = profile.train
-        self.model = WaveCore(profile.model, init_params(profile.model, config.seed), threads)
+    def __init__(self, profile: Profile, threads: int, bodies: Sequence[BodyShape] = ()):
+        config, params = profile.train, init_params(profile.model, profile.train.seed)
+        for body in bodies:
+            params |= init_body(profile.model, body, config.seed)
+        self.model = WaveCore(profile.model, params, threads, bodies=bodies)
         self.optim = Optimizer(self.model, config)
         self.step = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                               config.grad_accum_steps,

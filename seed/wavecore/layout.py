@@ -197,6 +197,7 @@ def halves(config: ModelConfig, layer: int) -> tuple[tuple[str, BlockKind], ...]
 
 # Bodies
 
+BODIES = "bodies."   # what the names of their tables begin with
 VALUE_LEVELS = 64   # of the return that a brain expects
 WORLD_LEVELS = 32   # of an observation that it predicts
 
@@ -264,7 +265,7 @@ class BodyShape:
     def blocks(self, config: ModelConfig) -> list[Block]:
         rows = {"input": self.input_rows, "control": self.control.rows,
                 "action": sum(self.choices), "world": self.world.rows}
-        return [Block("embedding", f"bodies.{self.name}.{table}",
+        return [Block("embedding", f"{BODIES}{self.name}.{table}",
                       (Array("", (n, config.d_model)),)) for table, n in rows.items()]
 
 

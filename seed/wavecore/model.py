@@ -261,6 +261,14 @@ class WaveCore:
         loss_fn = self._kernels("head", *_shape(tokens)).loss
         return loss_fn(x, *self._head_weights(), targets.reshape(-1), inv_count, soft), state
 
+    def gradients(self, loss: Tensor, is_used_fn: Callable[[str], bool]) -> list[Tensor]:
+        """Of all packed tensors, in order; zeros for those that have no part in the loss."""
+        names = [name for name in self.packed if is_used_fn(name)]
+        known = dict(zip(names, loss.gradient(*(self.packed[name] for name in names))))
+        return [known[name] if name in known else
+                Tensor(np.zeros(packed.shape, np.float32)).realize()
+                for name, packed in self.packed.items()]
+
     def sublayer(self, layer: int, half: str, x: Tensor) -> Tensor:
         """x (b, t, d) after the "mixer" or the "mlp" of a layer, from the initial state."""
         b, t = _shape(x[..., 0])
