@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.body import round as rounds
+from seed.body.closed_loop import Returns, act
 from seed.body.codec import Codec
 from seed.body.open_body import make_codec
 from seed.body.player import Player
@@ -19,6 +20,7 @@ from seed.wavecore.optim import Optimizer
 
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
 SHOWN_EPISODES = 50          # whose mean return is shown
+EVALUATION_EPISODES = 100
 
 
 class Facts(NamedTuple):
@@ -60,7 +62,7 @@ class BodyPlay:
                  open_fn: Callable[[], Any], config: BodyConfig, seed: int):
         self.model, self.optim, self.config, self.seed = model, optim, config, seed
         self.codec, self.values, self.name = facts.codec, facts.values, facts.codec.name
-        self.facts = facts
+        self.facts, self.open_fn = facts, open_fn
         self.world = World(open_fn, self.codec, config.rows, seed, randomize=config.randomize)
         self.player = Player(model, self.codec, config.rows)
         self._step: TickStep | None = None
@@ -135,6 +137,15 @@ class BodyPlay:
         return RoundResult(loss, self.optim.grad_norm(), skipped,
                            float(entropy) / len(self.codec.actions), mean, len(ended))
 
+    def evaluate(self, should_stop_fn: Callable[[], bool]) -> Returns | None:
+        """Greedily, in unseen episodes; the carried state stays."""
+        state = self._state()
+        episodes = act(self.player, self.open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
+                       randomize=self.config.randomize)
+        for array, before in zip(self.player.state_arrays(), state):
+            array[...] = before
+        return None if episodes is None else Returns.of(self.name, episodes)
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """float32: the carried state and the observations, as the present round began."""
         world, state = self._before
@@ -180,6 +191,16 @@ class Bodies:
 
     def learn(self, part: Round, lr: float) -> RoundResult:
         return self.plays[part.name].learn(part.played, lr)
+
+    def evaluate(self, should_stop_fn: Callable[[], bool]) -> list[Returns] | None:
+        """Of every body; None if the run has to stop."""
+        returns = []
+        for play in self.plays.values():
+            result = play.evaluate(should_stop_fn)
+            if result is None:
+                return None
+            returns.append(result)
+        return returns
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {key: array for play in self.plays.values()

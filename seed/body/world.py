@@ -2,7 +2,6 @@
 (seed, body, row, episode), so that a resumed run can play the same again: the checkpoint has the
 choices since each episode's beginning."""
 import base64
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -157,10 +156,3 @@ class World:
 
 def _described(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half of its 95 % interval."""
-    n = max(1, len(values))
-    spread = float(np.std(values, ddof=1)) if n > 1 else 0.0
-    return float(np.mean(values)) if len(values) else math.nan, 1.96 * spread / math.sqrt(n)

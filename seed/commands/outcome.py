@@ -23,5 +23,11 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     if not result.finished:
         options.log(f"stopped at step {result.step}; run the same command to resume")
         return RETRY_LATER if result.reason is StopReason.OUT_OF_MEMORY else 0
-    return show(args, {"step": result.step, "scores": result.scores},
-                f"finished at step {result.step}\n{table(result.scores, levels=False)}")
+    tables = [f"finished at step {result.step}"]
+    if result.scores:
+        tables.append(table(result.scores, levels=False))
+    if result.returns:
+        from seed.body.closed_loop import returns_table
+        tables.append(returns_table(result.returns))
+    return show(args, {"step": result.step, "scores": result.scores, "returns": [row.to_dict() for row in result.returns]},
+                "\n".join(tables))

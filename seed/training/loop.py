@@ -19,6 +19,7 @@ from seed.training.stop_signals import StopSignals
 from seed.wavecore.compiler import before_compiling
 
 if TYPE_CHECKING:
+    from seed.body.closed_loop import Returns
     from seed.body.play import RoundResult
     from seed.training.step import Learner
 
@@ -27,6 +28,7 @@ class TrainResult(NamedTuple):
     step: int
     reason: StopReason
     scores: Sequence[Score] = ()   # of the holdout, when finished
+    returns: Sequence[Returns] = ()   # of the bodies, when finished
 
     @property
     def finished(self) -> bool:
@@ -88,15 +90,16 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
 
         # Evaluate on the holdout, and for the curriculum.
         if is_last or eval_every_s and clock() - last_eval_s > eval_every_s:
-            scores = session.evaluate(session.holdout)
+            scores, returns = session.evaluate(session.holdout), session.evaluate_bodies()
             last_eval_s = clock()
-            if scores is None:
+            if scores is None or returns is None:
                 continue   # the run has to stop: service_requests says so again
-            session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores])
+            session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores],
+                                  returns=[r.to_dict() for r in returns])
             if is_last:
-                return TrainResult(state.step, StopReason.FINISHED, scores)
-            session.log_accuracy(scores)
-        if state.curriculum.is_due(session.profile.curriculum, state.step):
+                return TrainResult(state.step, StopReason.FINISHED, scores, returns)
+            session.log_accuracy(scores, returns)
+        if session.has_lessons and state.curriculum.is_due(session.profile.curriculum, state.step):
             if not _evaluate_curriculum(session):
                 continue
 

@@ -29,6 +29,7 @@ from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle
 
 if TYPE_CHECKING:
+    from seed.body.closed_loop import Returns
     from seed.body.play import Bodies, RoundResult
     from seed.training.step import Learner, StepResult
 
@@ -80,7 +81,9 @@ class Session:
         self._work_clock = WorkClock() if self.clock is time.monotonic else self.clock
         self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
         self._logged_decision, self._is_stepping = Decision(), False
-        self.holdout = self.dataset.holdout(profile.curriculum.holdout_items)
+        self.has_lessons = not profile.body.rounds or profile.body.lessons > 0
+        self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
+                        if self.has_lessons else [])
         self._returns: dict[str, float] = {}   # of each body, as shown
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
@@ -115,6 +118,10 @@ class Session:
         """Scores, or None if the run has to stop."""
         return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
                         self.service_requests)
+
+    def evaluate_bodies(self) -> list[Returns] | None:
+        """Of every body in unseen episodes, or None if the run has to stop."""
+        return self.bodies.evaluate(self.service_requests) if self.bodies else []
 
     def take_step(self, batch: Batch | SoftTargetBatch | Round,
                   lr: float) -> StepResult | RoundResult:
@@ -241,10 +248,12 @@ class Session:
         if self.status.show(text):
             notify(f"STATUS={text}")
 
-    def log_accuracy(self, scores: Sequence[Score]) -> None:
-        mean = sum(score.accuracy for score in scores) / len(scores)
-        self.status.log(f"step {self.state.step}  holdout accuracy {100 * mean:.1f} %, mean of "
-                        f"{len(scores)} levels")
+    def log_accuracy(self, scores: Sequence[Score], returns: Sequence[Returns]) -> None:
+        texts = [f"{short(row.body)} return {row.mean:.1f}" for row in returns]
+        if scores:
+            mean = sum(score.accuracy for score in scores) / len(scores)
+            texts.append(f"holdout accuracy {100 * mean:.1f} %, mean of {len(scores)} levels")
+        self.status.log(f"step {self.state.step}  {', '.join(texts)}")
 
     def _left_s(self) -> float | None:
         """Seconds to the end of the run; None before the speed is known."""
@@ -257,7 +266,7 @@ class Session:
         state, throttle, left_s = self.state, self.throttle, self._left_s()
         total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
         memory_mb, temp_c, decision = throttle.memory_mb, throttle.temp_c, throttle.decision
-        texts = [f"step {state.step}{total}", f"grade {min(state.curriculum.grade, LAST)}",
+        texts = [f"step {state.step}{total}", f"grade {min(state.curriculum.grade, LAST)}" if self.has_lessons else "",
                  f"loss {state.mean_loss:.4f}",
                  *(f"{short(name)} {mean:.1f}" for name, mean in self._returns.items()),
                  f"{tokens_s:,.0f} tokens/s",
