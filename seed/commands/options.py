@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from seed.resize import SearchOptions
 
 DEFAULT_PROFILE = "toy"
+BODY_PROFILE = "control"   # if --body is given
 MIN_ADDRESS_SPACE_MB = 256
 MAX_THREADS = 64
 DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
@@ -116,7 +117,8 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
         named = applied({}, overrides, args.tasks)
         return (check_named(profile, named) if must_resume
                 else leave_out_unnamed(profile, named, log))
-    return load_profile(DEFAULT_PROFILE if name is None else name, overrides, args.tasks)
+    default = BODY_PROFILE if getattr(args, "bodies", None) else DEFAULT_PROFILE
+    return load_profile(default if name is None else name, overrides, args.tasks)
 
 
 def named_tasks(args: argparse.Namespace) -> list[str]:
