@@ -11,8 +11,8 @@ from seed.errors import FAILED, INTERRUPTED, RETRY_LATER, os_error_code
 from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
-COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "generate", "export", "run",
-            "samples", "info", "health", "bench")
+COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "generate", "play", "export",
+            "run", "samples", "info", "health", "bench")
 
 
 def make_parser() -> argparse.ArgumentParser:

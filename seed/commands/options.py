@@ -24,7 +24,8 @@ DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "threads": (1, MAX_THREADS), "seed": (0, 2 ** 63 - 1), "steps": (1, 1e18),
     "memory": (1e-3, 1e6),
-    "items": (1, 1e5), "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
+    "items": (1, 1e5), "episodes": (1, 1e5),
+    "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
     "turns": (1, 1e6), "count": (1, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
     "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9)}
 

@@ -29,5 +29,6 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     if result.returns:
         from seed.body.closed_loop import returns_table
         tables.append(returns_table(result.returns))
-    return show(args, {"step": result.step, "scores": result.scores, "returns": [row.to_dict() for row in result.returns]},
+    returns = [row.to_dict() for row in result.returns]
+    return show(args, {"step": result.step, "scores": result.scores, "returns": returns},
                 "\n".join(tables))

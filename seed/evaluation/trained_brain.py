@@ -17,7 +17,7 @@ from seed.rng import Stream, stream
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
-from seed.wavecore.layout import blocks
+from seed.wavecore.layout import BodyShape, blocks
 
 if TYPE_CHECKING:
     from seed.wavecore.decode import Decoder, Rollouts
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 ROLLOUT_ROWS = 48   # prompts that are answered at once
 
 
-def stored_params(config: ModelConfig, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def stored_params(config: ModelConfig, tensors: dict[str, np.ndarray],
+                  bodies: Sequence[BodyShape] = ()) -> dict[str, np.ndarray]:
     """The named weights of a model, which a checkpoint claims to have. Nothing is allocated.
 
     Raises CheckpointError if one is missing, misshaped, of another type or not finite.
     """
     params = {}
-    for block in blocks(config):
+    for block in blocks(config, bodies):
         for array in block.arrays:
             key = block.key(array)
             tensor = tensors.get(key)

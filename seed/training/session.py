@@ -266,7 +266,8 @@ class Session:
         state, throttle, left_s = self.state, self.throttle, self._left_s()
         total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
         memory_mb, temp_c, decision = throttle.memory_mb, throttle.temp_c, throttle.decision
-        texts = [f"step {state.step}{total}", f"grade {min(state.curriculum.grade, LAST)}" if self.has_lessons else "",
+        grade = f"grade {min(state.curriculum.grade, LAST)}" if self.has_lessons else ""
+        texts = [f"step {state.step}{total}", grade,
                  f"loss {state.mean_loss:.4f}",
                  *(f"{short(name)} {mean:.1f}" for name, mean in self._returns.items()),
                  f"{tokens_s:,.0f} tokens/s",
