@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))   # a checkout measures itself
 
-from seed.config import load_profile              # noqa: E402
+from seed.profile_file import load_profile  # noqa: E402
 from seed.wavecore.layout import count_params     # noqa: E402
 
 PAGE = ROOT / "docs" / "results.md"

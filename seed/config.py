@@ -1,30 +1,21 @@
-"""Profiles: TOML files, `--set table.key=value` and validation. Standard library only.
+"""Profiles: their tables, keys and validation (files: profile_file.py). Standard library only.
 
 Each table of a profile ([model], [curriculum], [train], ...) is a frozen dataclass, and each of its
 fields is a key with its default, range and unit. A mistake raises ConfigError, whose one line names
 the key, its value, what is valid and the nearest valid choice.
 """
 import difflib
-import json
-import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from seed.errors import ConfigError
-from seed.regular_file import read_bytes
-from seed.task_names import absolute, split_weight, with_absolute_tasks, without_moved
 from seed.terminal_text import is_text
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
-BASE = "base.toml"        # the tasks and the identity that every profile inherits
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
 MAX_BITS = 63             # of an integer beside its sign, as in TOML
 NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
@@ -173,7 +164,7 @@ class SelfplayConfig:
 class BodyConfig:
     """Bodies that the brain learns to act in, round by round (seed/body)."""
     rounds: dict[str, int] = setting({}, 1, 100)         # of each body, in a cycle of steps
-    lessons: int = setting(0, 0, 10_000, "steps")        # of the curriculum in a cycle; 0: none
+    curriculum_steps: int = setting(0, 0, 10_000, "steps")   # in a cycle; 0: no curriculum
     rows: int = setting(16, 1, 1024, "bodies")           # of a kind, side by side
     ticks: int = setting(64, 1, 4096, "ticks")           # of each row in a round
     chunk: int = setting(32, 1, 4096, "ticks")           # of one optimizer step
@@ -240,31 +231,31 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
     if type(value) is int and value.bit_length() > MAX_BITS:
         raise ConfigError(f"{name} is out of range: use {MAX_BITS + 1} bits at most")
     if is_dataclass(kind) or get_origin(kind) is dict:
-        _require(isinstance(value, dict), name, value, "a table")
+        require(isinstance(value, dict), name, value, "a table")
         return _build(kind, value, f"{name}.") if is_dataclass(kind) else {
             _text(name, key): _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
             for key, item in value.items()}
     words, kind = get_args(kind), str if get_origin(kind) is Literal else kind
     if kind is float and type(value) is int:
         value = float(value)
-    _require(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
-             name, value, NOUNS[kind])
+    require(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
+            name, value, NOUNS[kind])
     if kind is str:
         _text(name, value)
     if words:
-        _require(value in words, name, value,
-                 f"{' or '.join(map(repr, words))}{nearest(value, words)}")
+        require(value in words, name, value,
+                f"{' or '.join(map(repr, words))}{nearest(value, words)}")
     if limits:
         valid = "{low} to {high} {unit}".format(**limits).rstrip()
         closest = min(max(limits["low"], value), limits["high"])   # low if the value is nan
-        _require(value == closest, name, value, f"{valid}; nearest is {closest}")
+        require(value == closest, name, value, f"{valid}; nearest is {closest}")
         _check_multiple(name, value, limits["multiple_of"])
     return value
 
 
 def _text(name: str, text: str) -> str:
     """The text; only the name of a file may have bytes that are no UTF-8."""
-    _require(is_text(text, name == "name" or name.startswith("identity")), name, text, "text")
+    require(is_text(text, name == "name" or name.startswith("identity")), name, text, "text")
     return text
 
 
@@ -272,11 +263,11 @@ def _check_multiple(name: str, value: float, unit: int) -> None:
     """Raises ConfigError unless `value` is a multiple of `unit`; 1 allows every number."""
     below = value // unit * unit
     closest = below if below and 2 * (value - below) < unit else below + unit
-    _require(unit == 1 or value == below, name, value,
-             f"a multiple of {unit}; nearest is {closest}")
+    require(unit == 1 or value == below, name, value,
+            f"a multiple of {unit}; nearest is {closest}")
 
 
-def _require(holds: object, name: str, value: object, use: str) -> None:
+def require(holds: object, name: str, value: object, use: str) -> None:
     if not holds:
         raise ConfigError(f"{name} is {repr(value):.200}: use {use}")
 
@@ -292,125 +283,28 @@ def _check_relations(profile: Profile) -> None:
     m, c, g = profile.model, profile.curriculum, profile.governor
     play, teacher = profile.selfplay, profile.teacher
     data_fraction = play.data_fraction + teacher.data_fraction
-    _require(m.pattern and not set(m.pattern) - set("SA"), "model.pattern", m.pattern,
-             "only S (SSM) and A (attention), as in 'SSA'")
+    require(m.pattern and not set(m.pattern) - set("SA"), "model.pattern", m.pattern,
+            "only S (SSM) and A (attention), as in 'SSA'")
     # RoPE rotates halves of a head
     _check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
     _check_multiple("model.d_model", m.d_model, m.head_dim)
-    _require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
-             f"at most dt_bias_max ({m.dt_bias_max})")
+    require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
+            f"at most dt_bias_max ({m.dt_bias_max})")
     _check_multiple("body.ticks", profile.body.ticks, profile.body.chunk)
-    _require(any(c.tasks.values()), "curriculum.tasks", c.tasks,
-             "a weight above 0, such as copy = 1.0")
-    _require(c.keep_mark <= c.pass_mark, "curriculum.keep_mark", c.keep_mark,
-             f"at most pass_mark ({c.pass_mark})")
-    _require(play.verify or play.votes > 1 and play.temperature, "selfplay.verify", False,
-             "true, or at least 2 votes and a temperature above 0")
-    _require(not teacher.kind or any(teacher.tasks.values()), "teacher.tasks", teacher.tasks,
-             "a weight above 0, such as add = 1.0")
+    require(any(c.tasks.values()), "curriculum.tasks", c.tasks,
+            "a weight above 0, such as copy = 1.0")
+    require(c.keep_mark <= c.pass_mark, "curriculum.keep_mark", c.keep_mark,
+            f"at most pass_mark ({c.pass_mark})")
+    require(play.verify or play.votes > 1 and play.temperature, "selfplay.verify", False,
+            "true, or at least 2 votes and a temperature above 0")
+    require(not teacher.kind or any(teacher.tasks.values()), "teacher.tasks", teacher.tasks,
+            "a weight above 0, such as add = 1.0")
     if re.match("([a-z]*:)?(//)?[^/?#]*@", teacher.url, re.IGNORECASE):
         raise ConfigError("teacher.url holds a user or a password, and is saved with the brain: "
                           "put user:password into SEED_TEACHER_KEY")
-    _require(teacher.kind != "mock" or not teacher.propose_fraction, "teacher.propose_fraction",
-             teacher.propose_fraction, "0, the mock writes no questions")
-    _require(data_fraction <= MAX_DATA_FRACTION, "selfplay.data_fraction + teacher.data_fraction",
-             data_fraction, f"at most {MAX_DATA_FRACTION} for both together")
-    _require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
-             f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")
-
-
-def profiles_dir() -> Traversable:
-    """The profiles in the installed package, or beside the package in a checkout."""
-    package = resources.files("seed")
-    installed = package / "profiles"
-    return installed if installed.is_dir() else package / ".." / "profiles"
-
-
-def shipped_profiles() -> list[str]:
-    names = [file.name for file in profiles_dir().iterdir()]
-    return sorted(name.removesuffix(".toml") for name in names
-                  if name.endswith(".toml") and name != BASE)
-
-
-def load_profile(name: str, overrides: Sequence[str] = (), tasks: Sequence[str] = ()) -> Profile:
-    """A shipped profile by name, or any TOML file by path, with `a.b=value` overrides applied.
-
-    It inherits tasks and identity of BASE unless it has its own. `tasks` are added: names, or
-    names of files, with `=weight` if not 1. Raises ConfigError.
-    """
-    is_path = name.endswith(".toml") or os.sep in name
-    path = Path(name) if is_path else profiles_dir() / f"{name}.toml"
-    try:
-        contents = read_bytes(path) if isinstance(path, Path) else path.read_bytes()
-        data = tomllib.loads(contents.decode("utf-8"))
-    except FileNotFoundError:
-        shipped = shipped_profiles()
-        raise ConfigError(f"profile {name!r} not found: use {', '.join(shipped)} or a path to a "
-                          f".toml file{nearest(name, shipped)}") from None
-    except OSError as error:
-        raise ConfigError(f"profile {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"profile {path}: {' '.join(str(error).split())}") from None
-    base = tomllib.loads((profiles_dir() / BASE).read_text(encoding="utf-8"))
-    curriculum = data.get("curriculum", {})
-    if isinstance(curriculum, dict):
-        data["curriculum"] = {**base["curriculum"], **curriculum}
-    data = {"name": Path(path.name).stem, "identity": base["identity"], **data}
-    data = with_absolute_tasks(data, Path(name).parent if is_path else None)
-    return overridden(data, overrides, tasks)
-
-
-def overridden(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> Profile:
-    """The profile of a table of tables, with `a.b=value` overrides and more tasks."""
-    return from_dict(applied(data, overrides, tasks))
-
-
-def applied(data: dict, overrides: Sequence[str], tasks: Sequence[str] = ()) -> dict:
-    """A table of tables, changed by `a.b=value` overrides and more tasks."""
-    for override in overrides:
-        key, sep, text = override.partition("=")
-        if not sep or not all(key.split(".")):
-            raise ConfigError(f"--set {override!r}: use table.key=value, such as train.lr=0.002")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except (ValueError, RecursionError):
-            value = text   # a bare string
-        _put(data, key.split("."), value)
-    for task in tasks:
-        name, text = split_weight(task)
-        try:
-            weight = float(text) if text or name != task else 1.0
-        except ValueError:
-            raise ConfigError(f"--task {task!r}: use a number after =, such as {name}=2") from None
-        _put(data, ["curriculum", "tasks", name := absolute(name)], weight)
-        data["curriculum"]["tasks"] = without_moved(data["curriculum"]["tasks"], name, not text)
-    return with_absolute_tasks(data)
-
-
-def _put(data: dict, keys: Sequence[str], value: object) -> None:
-    *tables, key = keys
-    for i, name in enumerate(tables, 1):
-        data = data.setdefault(name, {})
-        _require(isinstance(data, dict), ".".join(tables[:i]), data, "a table")
-    data[key] = value
-
-
-def to_toml(profile: Profile) -> str:
-    """A profile file that `load_profile` reads as the same profile."""
-    tables = profile.to_dict()
-    lines = _toml_lines({"name": tables.pop("name")})
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *_toml_lines(table)]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_lines(table: dict) -> list[str]:
-    return [f"{key if key.isidentifier() and key.isascii() else _toml(key)} = {_toml(value)}"
-            for key, value in table.items()]
-
-
-def _toml(value: object) -> str:
-    """TOML writes numbers, booleans and, DEL aside, the escapes of a string as JSON does."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(_toml_lines(value))}}}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    require(teacher.kind != "mock" or not teacher.propose_fraction, "teacher.propose_fraction",
+            teacher.propose_fraction, "0, the mock writes no questions")
+    require(data_fraction <= MAX_DATA_FRACTION, "selfplay.data_fraction + teacher.data_fraction",
+            data_fraction, f"at most {MAX_DATA_FRACTION} for both together")
+    require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
+            f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")

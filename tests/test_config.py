@@ -7,7 +7,8 @@ import tomllib
 
 import pytest
 
-from seed.config import BASE, from_dict, load_profile, profiles_dir, shipped_profiles, to_toml
+from seed.config import from_dict
+from seed.profile_file import BASE, load_profile, profiles_dir, shipped_profiles, to_toml
 from seed.errors import ConfigError
 
 SHIPPED = shipped_profiles()

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 SEED = ROOT / "seed"
 # From top to bottom: a room imports only rooms below it. `root` is the files beside the rooms.
 ROOMS = ("commands", "experiments", "bench", "export", "resize", "training", "practice",
-         "evaluation", "wavecore", "storage", "curriculum", "root")
+         "evaluation", "body", "wavecore", "storage", "curriculum", "root")
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 ENTRY = ("__main__.py", "__init__.py")   # the command line above all rooms; the version
 WITHOUT_TINYGRAD = ("seed.config", "seed.rng", "seed.runtime", "seed.system_health",

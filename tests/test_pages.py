@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from seed.__main__ import COMMANDS, make_parser
-from seed.config import load_profile, overridden
+from seed.profile_file import load_profile, overridden
 
 ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"

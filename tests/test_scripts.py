@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from seed import config
+from seed import profile_file
 from seed.commands import options
 from seed.interpreter import seed_command
 from tests.support.checkout import ROOT, environment, linked_checkout, run_in
@@ -141,13 +141,13 @@ def test_every_package_is_named_in_setup_cfg():
 @pytest.mark.attack
 def test_profiles_are_those_of_the_package_or_else_of_the_checkout(tmp_path, monkeypatch):
     """Report 28: profiles are package data."""
-    assert config.profiles_dir().joinpath("toy.toml").is_file()
+    assert profile_file.profiles_dir().joinpath("toy.toml").is_file()
     (tmp_path / "seed/profiles").mkdir(parents=True)
     for name in ("base.toml", "mine.toml", "notes.txt"):
         (tmp_path / "seed/profiles" / name).write_text("")
     (tmp_path / "profiles").mkdir()   # of another package that is installed beside
     monkeypatch.setattr(resources, "files", lambda package: tmp_path / package)
-    assert config.shipped_profiles() == ["mine"]
+    assert profile_file.shipped_profiles() == ["mine"]
 
 
 @pytest.mark.attack

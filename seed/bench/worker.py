@@ -16,7 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from seed.config import Profile, load_profile
+from seed.config import Profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Batch
 from seed.system_health import tree_mb
 

@@ -6,7 +6,7 @@ share: the level between two knots is a mixture of both. A channel with a logari
 finest levels around the middle (mu-law).
 """
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -112,7 +112,7 @@ class Codec:
             choices.append((z if rng is None else z + rng.gumbel(size=z.shape)).argmax(-1))
         return np.concatenate(probabilities, -1), np.stack(choices, -1)
 
-    def decode(self, choices: Sequence[int]) -> Any:
+    def decode(self, choices: np.ndarray) -> Any:
         """What the body takes for the choices of one tick."""
         if self.form == "index":
             return int(self.actions[0][choices[0]])

@@ -6,10 +6,9 @@ import numpy as np
 
 from seed.body import round as rounds
 from seed.body.closed_loop import Returns, act
-from seed.body.codec import Codec
-from seed.body.open_body import make_codec
+from seed.body.facts import Facts
 from seed.body.player import Player
-from seed.body.round import Played, Round, Targets, ValueRange
+from seed.body.round import Played, Round, Targets
 from seed.body.tick_step import TickStep, rows_of
 from seed.body.world import Episode, World
 from seed.config import BodyConfig
@@ -21,28 +20,6 @@ from seed.wavecore.optim import Optimizer
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
 SHOWN_EPISODES = 50          # whose mean return is shown
 EVALUATION_EPISODES = 100
-
-
-class Facts(NamedTuple):
-    """What a brain keeps of a body, in its checkpoint."""
-    codec: Codec
-    values: ValueRange
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"codec": self.codec.to_dict(), "values": [self.values.low, self.values.high]}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Facts":
-        low, high = fields["values"]
-        return cls(Codec.from_dict(fields["codec"]), ValueRange(float(low), float(high)))
-
-
-def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
-    """Of a body that is new to a brain. Raises BodyError, ConfigError."""
-    codec, rewards = make_codec(name, open_fn, seed)
-    least, most = np.percentile(rewards, [1, 99]) / (1 - config.discount)
-    low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
-    return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)))
 
 
 class RoundResult(NamedTuple):
@@ -76,19 +53,12 @@ class BodyPlay:
         """Round `number`: config.ticks of each row; None if the run has to stop."""
         self._before = self.world.snapshot(), self._state()
         rng = stream(self.seed, Stream.BODY_ACTION, name_index(f"{self.name} {number}"))
-        rows, n_ticks, body = self.config.rows, self.config.ticks, self.codec.body
+        rows, n_ticks = self.config.rows, self.config.ticks
         anew = np.flatnonzero(rng.random(rows) < NEW_EPISODE_FRACTION)
         for row in anew:
-            self.world.begin(row)
+            self.world.begin(int(row))
         self.player.begin(anew)
-        shape = n_ticks, rows
-        played = Played(
-            np.zeros((*shape, body.slots), np.int32), np.zeros((*shape, body.slots), np.float32),
-            np.zeros((n_ticks + 1, rows, body.n_observations), np.int64),
-            np.zeros((*shape, len(body.choices)), np.int64),
-            np.zeros((*shape, body.control.policy_width)), *(np.zeros(shape) for _ in range(2)),
-            *(np.zeros(shape, bool) for _ in range(2)),
-            self._state())
+        played = Played.empty(self.codec, n_ticks, rows, self._state())
         for t in range(n_ticks):
             if should_stop_fn():
                 return None
@@ -169,7 +139,7 @@ class BodyPlay:
 
 class Bodies:
     """All bodies of a brain in training. In a cycle of steps each plays its rounds, one a step,
-    before the curriculum has its lessons."""
+    before the curriculum has its own."""
 
     def __init__(self, plays: Sequence[BodyPlay], config: BodyConfig):
         self.config, self.plays = config, {play.name: play for play in plays}
@@ -177,7 +147,7 @@ class Bodies:
 
     def turn(self, step: int) -> tuple[str, int] | None:
         """The body whose turn it is, and the number of its round; None: the curriculum's."""
-        length = len(self._cycle) + self.config.lessons
+        length = len(self._cycle) + self.config.curriculum_steps
         cycle, i = divmod(step, length)
         if i >= len(self._cycle):
             return None

@@ -1,4 +1,4 @@
-"""What a round of play teaches: advantages of the actions, and the targets of every head.
+"""What is learned from a round of play: advantages of the actions, and the targets of every head.
 
 The policy's target moves the probabilities that played towards the actions that went better than
 expected: pi + ETA z (taken - pi), z the advantage in standard deviations. Its cross-entropy has the
@@ -15,7 +15,7 @@ from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 1506.02438)
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
-MIN_PROBABILITY = 0.01   # that all choices of a target share: play goes on trying them
+MIN_PROBABILITY = 0.01   # that all choices of a target share: play continues trying them
 FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
 
 
@@ -49,6 +49,17 @@ class Played(NamedTuple):
     terminated: np.ndarray   # (T, n) bool
     truncated: np.ndarray    # (T, n) bool
     state: list[np.ndarray]  # before the first tick
+
+    @classmethod
+    def empty(cls, codec: Codec, n_ticks: int, rows: int, state: list[np.ndarray]) -> "Played":
+        """To be filled tick by tick."""
+        body, shape = codec.body, (n_ticks, rows)
+        return cls(np.zeros((*shape, body.slots), np.int32),
+                   np.zeros((*shape, body.slots), np.float32),
+                   np.zeros((n_ticks + 1, rows, body.n_observations), np.int64),
+                   np.zeros((*shape, len(body.choices)), np.int64),
+                   np.zeros((*shape, body.control.policy_width)), np.zeros(shape),
+                   np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool), state)
 
 
 class Round(NamedTuple):
@@ -115,8 +126,8 @@ def world_targets(codec: Codec, played: Played, weight: float) -> Targets:
     """Of the next observation, each (T, n, ...); there is none where an episode ended."""
     x = played.levels[1:] * ((WORLD_LEVELS - 1) / (LEVELS - 1))   # (T, n, channels)
     at = np.minimum(x.astype(np.int32), WORLD_LEVELS - 2)
-    goes_on = ~(played.terminated | played.truncated)
-    weights = goes_on[..., None] * np.full(
-        x.shape[-1], weight / max(1, goes_on.sum() * x.shape[-1]), np.float32)
+    continues = ~(played.terminated | played.truncated)
+    weights = continues[..., None] * np.full(
+        x.shape[-1], weight / max(1, continues.sum() * x.shape[-1]), np.float32)
     return Targets(weights.astype(np.float32), at, (x - at).astype(np.float32),
                    np.zeros((*x.shape[:2], 1), np.float32))

@@ -52,7 +52,7 @@ class Rover:
         self._goal = place()
         while math.dist(self._goal, (self._x, self._y)) < 2:
             self._goal = place()
-        self._obstacles = []
+        self._obstacles: list[tuple[float, float, float]] = []   # x, y and radius, in m
         while len(self._obstacles) < N_OBSTACLES:
             x, y = place()
             radius = MIN_OBSTACLE_M + (MAX_OBSTACLE_M - MIN_OBSTACLE_M) * rng.random()

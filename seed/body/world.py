@@ -28,7 +28,7 @@ class Snapshot(NamedTuple):
     """Where a world stands: each row's observation, episode and the choices in it so far."""
     observations: np.ndarray
     episodes: np.ndarray
-    choices: list[list[Sequence[int]]]   # which may have grown since
+    choices: list[list[np.ndarray]]   # which may have grown since
     n_choices: list[int]
 
     def to_dict(self) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ class World:
         self.previous = np.full((rows, len(codec.actions)), -1)   # choices; -1: an episode begins
         self.totals, self.ended = np.zeros(rows), list[Episode]()
         self._episodes = np.full(rows, -1)
-        self._choices: list[list[Sequence[int]]] = [[] for _ in range(rows)]
+        self._choices: list[list[np.ndarray]] = [[] for _ in range(rows)]
         for row in range(rows):
             self.begin(row)
 

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from seed.config import load_profile
+    from seed.profile_file import load_profile
     from seed.resize import grow_brain
     profile = None if args.to == "auto" else load_profile(args.to)
     counts = grow_brain(args.run_dir, profile, args.threads, options.log)

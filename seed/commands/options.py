@@ -109,7 +109,7 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
     User tasks and a teacher that only the brain names are left out. Raises ConfigError; if
     `must_resume`, also for them, because they are part of what is resumed.
     """
-    from seed.config import applied, load_profile, overridden
+    from seed.profile_file import applied, load_profile, overridden
     overrides, name = overrides_from(args), args.profile
     newest = args.run_dir.load_newest(log) if name is None and "run_dir" in args else None
     if newest:
@@ -124,7 +124,7 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
 
 def named_tasks(args: argparse.Namespace) -> list[str]:
     """The names in --task, without weights. Raises ConfigError."""
-    from seed.config import applied
+    from seed.profile_file import applied
     return list(applied({}, [], args.tasks).get("curriculum", {}).get("tasks", {}))
 
 

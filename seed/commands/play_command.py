@@ -2,6 +2,7 @@
 import argparse
 
 from seed.commands import options, outcome
+from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from seed.body.acting_brain import ActingBrain
     from seed.body.closed_loop import returns_table
-    brain = ActingBrain.load(args.run_dir, args.threads, options.log)
+    from seed.evaluation import TrainedBrain
+    brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
+    if not brain.bodies:
+        raise ConfigError(f"{args.run_dir} has a brain without a body: train it with --body")
     returns = [brain.returns(name, args.episodes, args.seed, not args.sample)
-               for name in args.bodies or brain.names]
+               for name in args.bodies or brain.bodies]
     return outcome.show(args, [row.to_dict() for row in returns], returns_table(returns))

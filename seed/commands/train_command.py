@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:
-    from seed.config import load_profile, overridden
+    from seed.profile_file import load_profile, overridden
     from seed.curriculum.consent import check_named
     from seed.task_names import is_user_task
     from seed.resize import train_growing

@@ -1,17 +1,18 @@
 """A checkpoint's brain, ready to run. Importing it does not import tinygrad: using a brain does."""
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seed.config import ModelConfig, Profile, from_dict
+from seed.body.facts import Facts, facts_of
+from seed.config import ModelConfig, Profile, from_dict, nearest
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END, decode, encode
-from seed.errors import CheckpointError
+from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.exact_match import ForwardFn, Score, evaluate
 from seed.rng import Stream, stream
 from seed.storage import RunDir
@@ -20,10 +21,12 @@ from seed.storage.run_dir import Log
 from seed.wavecore.layout import BodyShape, blocks
 
 if TYPE_CHECKING:
+    from seed.body.closed_loop import Returns
     from seed.wavecore.decode import Decoder, Rollouts
     from seed.wavecore.model import WaveCore
 
 ROLLOUT_ROWS = 48   # prompts that are answered at once
+MAX_BODIES = 16     # that act side by side
 
 
 def stored_params(config: ModelConfig, tensors: dict[str, np.ndarray],
@@ -55,6 +58,7 @@ class TrainedBrain:
     params: dict[str, np.ndarray]   # named float32 arrays
     threads: int = 1
     sha256: str = ""                # of the checkpoint file
+    bodies: Mapping[str, Facts] = field(default_factory=dict)   # by name
     tasks: Collection[str] = ()     # user tasks that it may run or read: the user has named them
     log: Log = print
 
@@ -68,13 +72,19 @@ class TrainedBrain:
     def of(cls, checkpoint: Checkpoint, threads: int = 1) -> "TrainedBrain":
         """The brain of a checkpoint. Raises CheckpointError as `stored_params`."""
         profile = from_dict(checkpoint.meta["profile"])
-        params = stored_params(profile.model, checkpoint.tensors)
-        return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256)
+        try:
+            bodies = facts_of(checkpoint.meta)
+        except ConfigError as error:
+            raise CheckpointError(f"the checkpoint cannot be used: {error}") from None
+        params = stored_params(profile.model, checkpoint.tensors,
+                               [facts.codec.body for facts in bodies.values()])
+        return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256, bodies)
 
     @cached_property
     def model(self) -> "WaveCore":
         from seed.wavecore.model import WaveCore
-        return WaveCore(self.profile.model, self.params, self.threads)
+        return WaveCore(self.profile.model, self.params, self.threads,
+                        bodies=[facts.codec.body for facts in self.bodies.values()])
 
     @cached_property
     def forward(self) -> ForwardFn:
@@ -104,6 +114,17 @@ class TrainedBrain:
         return [answer.text for i in range(0, len(prompts), ROLLOUT_ROWS)
                 for answer in self.rollouts.answer(prompts[i:i + ROLLOUT_ROWS], max_bytes, END,
                                                    0.0, rng)]
+
+    def returns(self, body: str, episodes: int, seed: int, greedy: bool = True) -> "Returns":
+        """Of unseen episodes of one of its bodies. Raises ConfigError, BodyError."""
+        from seed.body.closed_loop import Returns, act
+        from seed.body.open_body import opener
+        from seed.body.player import Player
+        if body not in self.bodies:
+            raise ConfigError(f"this brain has no body {body}{nearest(body, self.bodies)}")
+        player = Player(self.model, self.bodies[body].codec, min(MAX_BODIES, episodes))
+        played = act(player, opener(body), seed, episodes, greedy=greedy)
+        return Returns.of(body, played or [])
 
     @cached_property
     def dataset(self) -> Dataset:

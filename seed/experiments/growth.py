@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from seed.config import Profile, load_profile
+from seed.config import Profile
+from seed.profile_file import load_profile
 from seed.errors import StopReason
 from seed.experiments.ablate import accuracy, budget, make_parser, run
 from seed.storage import RunDir

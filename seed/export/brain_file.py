@@ -41,7 +41,8 @@ class BrainFile:
     def __init__(self, trained: TrainedBrain, options: Options):
         profile = trained.profile
         self.model = build_model(profile.model, trained.params, options,
-                                 f"seed brain {profile.name} at step {trained.step}")
+                                 f"seed brain {profile.name} at step {trained.step}",
+                                 [facts.codec.body for facts in trained.bodies.values()])
         self.model.metadata["min_runtime_version"] = MIN_TFLITE[options.target].ljust(16, b"\0")
         states = {name: {"shape": shape, "start": initial_value(name)}
                   for name, shape in state_shapes(profile.model, options.target).items()}
@@ -51,7 +52,9 @@ class BrainFile:
             **dataclasses.asdict(options), "profile": profile.to_dict(),
             "step": trained.step, "states": states,
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
-            "checkpoint_sha256": trained.sha256}
+            "checkpoint_sha256": trained.sha256,
+            "bodies": {name: {"signature": f"tick_{i}", **facts.to_dict()}
+                       for i, (name, facts) in enumerate(trained.bodies.items())}}
 
     def tobytes(self, holdout: list[dict[str, Any]] | None = None) -> bytes:
         """The sealed file. `holdout`: its verified scores; None if it is not verified."""

@@ -1,4 +1,4 @@
-"""The graphs of a brain: `step`, `reset`, and `prefill_T` on request.
+"""The graphs of a brain: `step`, `reset`, `prefill_T` on request, and `tick_N` for its N-th body.
 
 Norm gains are folded into the next projection, and the trained arrays are reordered so that each
 operator reads contiguous channels. States are resource variables that the signatures share, or
@@ -8,15 +8,16 @@ For LiteRT the recurrence is a batched matrix product, one per head. Portable fi
 operator: there k and q are repeated over all channels of their head, and sums run over rows.
 """
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from seed.config import L2_EPS, ModelConfig
 from seed.errors import ConfigError
-from seed.export.flatbuffer import Model, Tensor
+from seed.export.flatbuffer import Graph, Model, Tensor
 from seed.export.operations import LITERT, Operations
+from seed.wavecore.layout import BODIES, BodyShape
 
 MAX_PREFILL = 64
 MASKED = -30000.0  # added to the score of a slot that holds no key yet
@@ -60,12 +61,14 @@ def initial_value(name: str) -> float:
 
 
 def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
-                description: str) -> Model:
+                description: str, bodies: Sequence[BodyShape] = ()) -> Model:
     """All graphs of a brain. `params`: a checkpoint's named float32 arrays."""
     model = Model(description)
     _add_forward(model, config, params, options, 1)
     if options.prefill:
         _add_forward(model, config, params, options, options.prefill)
+    for i, body in enumerate(bodies):
+        _add_tick(model, config, params, options, f"tick_{i}", body)
     if not options.explicit_state:
         o = Operations(model.graph("reset"), options.target, options.weights)
         unused = o.graph.input("unused", (1,))
@@ -84,6 +87,27 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
     operations = Operations(graph, options.target, options.weights)
     x = operations.embed(params["embedding"], tokens)
+    _add_layers(graph, operations, config, params, options, t, x, params["embedding"])
+
+
+def _add_tick(model: Model, config: ModelConfig, params: dict[str, np.ndarray], options: Options,
+              name: str, body: BodyShape) -> None:
+    """Adds the graph that reads one tick of a body, the weights of all rows of its input table, and
+    returns the logits of its control heads, without padding."""
+    graph = model.graph(name)
+    weights = graph.input("weights", (1, 1, 1, body.input_rows))
+    operations = Operations(graph, options.target, options.weights)
+    x = operations.linear_f32(weights, params[f"{BODIES}{body.name}.input"].T)
+    control = params[f"{BODIES}{body.name}.control"]
+    table = np.concatenate([control[head.start:head.start + head.width]
+                            for head in body.control.heads])
+    _add_layers(graph, operations, config, params, options, 1, x, table)
+
+
+def _add_layers(graph: Graph, operations: Operations, config: ModelConfig,
+                params: dict[str, np.ndarray], options: Options, t: int, x: Tensor,
+                table: np.ndarray) -> None:
+    """Adds all layers over x, the head with that table, and the states."""
     shapes = state_shapes(config, options.target)
     if options.explicit_state:
         state = {name: graph.input(name, shape) for name, shape in shapes.items()}
@@ -91,7 +115,7 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
         handles = {name: graph.variable(name) for name in shapes}
         state = {name: graph.add("READ_VARIABLE", [handles[name]], shape)
                  for name, shape in shapes.items()}
-    logits, next_state = Layers(operations, config, params, t).forward(x, state)
+    logits, next_state = Layers(operations, config, params, t).forward(x, state, table)
     graph.output("logits", logits)
     for name in shapes:
         if options.explicit_state:
@@ -107,8 +131,9 @@ class Layers:
                  t: int):
         self.o, self.config, self.params, self.t = operations, config, params, t
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Embeddings (t, d) and states to the logits (1, v) of the last row and the next states."""
+    def forward(self, x: Tensor, state: State, table: np.ndarray) -> tuple[Tensor, State]:
+        """Embeddings (t, d) and states to the logits (1, v) of the last row, by a head's table
+        (v, d), and the next states."""
         c, o = self.config, self.o
         next_state: State = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
@@ -121,8 +146,8 @@ class Layers:
             next_state |= changed
             x = self._mlp(i, x)
         x = o.rms_norm(o.slice(x, 1, self.t - 1, 1), c.stream_eps)
-        logits = o.linear(o.mul(x, o.constant(self.params["norm_f"])), self.params["embedding"])
-        return o.reshape(logits, 1, c.vocab_size), next_state
+        logits = o.linear(o.mul(x, o.constant(self.params["norm_f"])), table)
+        return o.reshape(logits, 1, len(table)), next_state
 
     def _mlp(self, i: int, x: Tensor) -> Tensor:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]

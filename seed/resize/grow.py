@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from seed import system_health
-from seed.config import ModelConfig, Profile, TrainConfig, from_dict, load_profile
+from seed.config import ModelConfig, Profile, TrainConfig, from_dict
+from seed.profile_file import load_profile
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.trained_brain import stored_params
 from seed.resize.growth_schedule import exceeds, next_profile

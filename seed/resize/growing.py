@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seed import system_health
-from seed.config import Profile, from_dict, load_profile, to_toml
+from seed.config import Profile, from_dict
+from seed.profile_file import load_profile, to_toml
 from seed.curriculum.state import highest_grade
 from seed.errors import ConfigError, NotEnoughMemory, StopReason
 from seed.regular_file import read_json

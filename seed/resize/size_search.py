@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from seed import system_health
-from seed.config import Profile, to_toml
+from seed.config import Profile
+from seed.profile_file import to_toml
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.governor import ceiling_mb
 from seed.resize.cost_model import Cost, checkpoint_bytes, tokens_per_step, written_gb_per_day

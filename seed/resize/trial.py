@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from seed import system_health
-from seed.config import DistillConfig, GovernorConfig, Profile, to_toml
+from seed.config import DistillConfig, GovernorConfig, Profile
+from seed.profile_file import to_toml
 from seed.errors import FAILED, RETRY_LATER, ConfigError, NotEnoughMemory
 from seed.interpreter import seed_command
 from seed.storage import metrics_reader

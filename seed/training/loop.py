@@ -99,9 +99,9 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
             if is_last:
                 return TrainResult(state.step, StopReason.FINISHED, scores, returns)
             session.log_accuracy(scores, returns)
-        if session.has_lessons and state.curriculum.is_due(session.profile.curriculum, state.step):
-            if not _evaluate_curriculum(session):
-                continue
+        is_due = state.curriculum.is_due(session.profile.curriculum, state.step)
+        if session.has_curriculum and is_due and not _evaluate_curriculum(session):
+            continue
 
         # Practise, and draw the batch.
         batch = _draw(session, hooks)

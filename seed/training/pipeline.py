@@ -2,13 +2,13 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
 from seed import system_health
 from seed.body.open_body import opener
-from seed.body.play import Bodies, BodyPlay, Facts, measure
+from seed.body.facts import Facts, facts_of, measure
+from seed.body.play import Bodies, BodyPlay
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
 from seed.errors import CheckpointError, StopReason
@@ -65,11 +65,11 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
 
 def _facts(profile: Profile, run_dir: RunDir) -> list[Facts]:
     """Of the profile's bodies: as the run directory's brain has them, else measured now."""
-    stored: dict[str, Any] = {}
+    stored: dict[str, Facts] = {}
     for path in (run_dir.previous_checkpoint, run_dir.checkpoint):
         with suppress(CheckpointError):
-            stored = checkpoint.read_meta(path).get("bodies", {})
-    return [Facts.from_dict(stored[name]) if name in stored else
+            stored = facts_of(checkpoint.read_meta(path))
+    return [stored[name] if name in stored else
             measure(name, opener(name), profile.body, profile.train.seed)
             for name in profile.body.rounds]
 

@@ -81,9 +81,9 @@ class Session:
         self._work_clock = WorkClock() if self.clock is time.monotonic else self.clock
         self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
         self._logged_decision, self._is_stepping = Decision(), False
-        self.has_lessons = not profile.body.rounds or profile.body.lessons > 0
+        self.has_curriculum = not profile.body.rounds or profile.body.curriculum_steps > 0
         self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
-                        if self.has_lessons else [])
+                        if self.has_curriculum else [])
         self._returns: dict[str, float] = {}   # of each body, as shown
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
@@ -266,7 +266,7 @@ class Session:
         state, throttle, left_s = self.state, self.throttle, self._left_s()
         total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
         memory_mb, temp_c, decision = throttle.memory_mb, throttle.temp_c, throttle.decision
-        grade = f"grade {min(state.curriculum.grade, LAST)}" if self.has_lessons else ""
+        grade = f"grade {min(state.curriculum.grade, LAST)}" if self.has_curriculum else ""
         texts = [f"step {state.step}{total}", grade,
                  f"loss {state.mean_loss:.4f}",
                  *(f"{short(name)} {mean:.1f}" for name, mean in self._returns.items()),

@@ -1,5 +1,5 @@
 """A brain with bodies: ticks in, value, action and the next observation out."""
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Actor:
     def logits(self, x: Tensor) -> Tensor:
         """(n, columns of body.control), of the value and the action."""
         if not self.model.reference:
-            return self._heads("control", x.shape[0]).logits(x, *self._weights("control"))
+            return self._heads("control", x).logits(x, *self._weights("control"))
         gain, table = self._weights("control")
         x = x.reshape(-1, x.shape[-1])
         return rms_norm(x, gain, self.model.config.stream_eps) @ table.T
@@ -58,7 +58,7 @@ class Actor:
     def loss(self, name: str, x: Tensor, target: TickTargets) -> Tensor:
         """Of the heads "control" or "world"; for the latter x comes from `after_action`."""
         if not self.model.reference:
-            return self._heads(name, x.shape[0]).loss(x, *self._weights(name), target)
+            return self._heads(name, x).loss(x, *self._weights(name), target)
         gain, table = self._weights(name)
         x = rms_norm(x.reshape(-1, x.shape[-1]), gain, self.model.config.stream_eps)
         return tick_loss(getattr(self.body, name), x @ table.T, target)
@@ -78,15 +78,16 @@ class Actor:
         return self.model.threads if rows > MAX_ONE_THREAD_ROWS else 1
 
     def _embed(self, tokens: Tensor, weights: Tensor, name: str, slots: int) -> Tensor:
-        table, rows = self._table(name), int(tokens.shape[0])
+        table, rows = self._table(name), cast(int, tokens.shape[0])
         if self.model.reference:
             return tick_embedding(tokens, weights, table)
         from seed.wavecore import fast_ticks
-        kernel = fast_ticks.tick_embedding(self.model.config, rows, slots, int(table.shape[0]),
+        kernel = fast_ticks.tick_embedding(self.model.config, rows, slots, cast(int, table.shape[0]),
                                            self._threads(rows))
         return kernel(tokens, weights, table)
 
-    def _heads(self, name: str, rows: int):
-        from seed.wavecore import fast_ticks
-        return fast_ticks.tick_head(self.model.config, int(rows), getattr(self.body, name),
-                                    self._threads(int(rows)))
+    def _heads(self, name: str, x: Tensor) -> Any:
+        from seed.wavecore import fast_ticks   # which imports the model
+        rows = cast(int, x.shape[0])
+        return fast_ticks.tick_head(self.model.config, rows, getattr(self.body, name),
+                                    self._threads(rows))

@@ -10,7 +10,7 @@ from tests.support import brains
 from seed.__main__ import main
 from seed.experiments import ablate, growth, lengths, new_rules
 from seed.bench import compare
-from seed.config import load_profile, to_toml
+from seed.profile_file import load_profile, to_toml
 from seed.curriculum.task import Item
 from seed.storage import checkpoint, metrics_reader
 

@@ -4,7 +4,7 @@ from os.path import abspath
 
 import pytest
 
-from seed.config import applied, load_profile
+from seed.profile_file import applied, load_profile
 from seed.curriculum.consent import check_named, leave_out_unnamed, without_unnamed_tasks
 from seed.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import ConfigError, UserTaskError
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.user_tasks import load

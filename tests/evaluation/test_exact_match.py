@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score, agreement, by_task, comparison, evaluate, table

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation import TrainedBrain
 from seed.export import Options, build

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.export.reference import Reference
 from seed.export.verify import delegate_coverage, free_run
 from seed.runtime import Brain

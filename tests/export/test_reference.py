@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.export.reference import Reference
 from seed.wavecore.model import WaveCore
 from tests.support import brains

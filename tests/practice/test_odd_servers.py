@@ -1,7 +1,7 @@
 """Servers and addresses as people have them: what a client has to understand."""
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import ConfigError
 from seed.practice.endpoint import Endpoint, EndpointError
 from tests.support.chat_server import ChatServer, completion, send

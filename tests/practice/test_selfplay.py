@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item

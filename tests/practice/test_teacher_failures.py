@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.practice.endpoint import Completion, EndpointError
 from seed.practice.reply import Rejection, answer_format

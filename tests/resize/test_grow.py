@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from seed.config import ModelConfig, TrainConfig, from_dict, load_profile, to_toml
+from seed.config import ModelConfig, TrainConfig, from_dict
+from seed.profile_file import load_profile, to_toml
 from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from seed.config import load_profile, to_toml
+from seed.profile_file import load_profile, to_toml
 from seed.curriculum.state import LAST
 from seed.resize import growth_schedule
 from seed.resize.growth_schedule import Plateau, next_profile

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed.config import ModelConfig, load_profile
+from seed.config import ModelConfig
+from seed.profile_file import load_profile
 from seed.errors import ConfigError
 from seed.resize import grow, reconstruct, shrink_brain
 from seed.resize.prune import prune

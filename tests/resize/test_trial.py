@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seed import system_health
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.resize import trial, trial_watch
 from seed.resize.size_search import LADDER
@@ -166,7 +166,7 @@ FILLED = """
 import sys, threading, time
 from contextlib import suppress
 from pathlib import Path
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.resize.trial import Size, run_trial
 from seed.storage import RunDir
 from tests.support import fake_training

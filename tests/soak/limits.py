@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed import system_health
-from seed.config import GovernorConfig, Profile, load_profile, to_toml
+from seed.config import GovernorConfig, Profile
+from seed.profile_file import load_profile, to_toml
 from seed.errors import ConfigError
 from seed.governor import RUN, Cause
 from seed.resize.cost_model import tokens_per_step

@@ -9,7 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from seed.config import Profile, from_dict, load_profile, to_toml
+from seed.config import Profile, from_dict
+from seed.profile_file import load_profile, to_toml
 from seed.errors import CheckpointError, ConfigError
 from seed.storage import RunDir
 from seed.storage import checkpoint

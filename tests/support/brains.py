@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seed.config import Profile, load_profile
+from seed.config import Profile
+from seed.profile_file import load_profile
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.evaluation import TrainedBrain

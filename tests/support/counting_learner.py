@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seed.config import Profile, load_profile
+from seed.config import Profile
+from seed.profile_file import load_profile
 from seed.training.step import StepResult
 from tests.support.fake_clock import FakeClock
 

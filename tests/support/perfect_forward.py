@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.vocab import END
 

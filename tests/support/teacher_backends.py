@@ -3,7 +3,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.practice.endpoint import Endpoint

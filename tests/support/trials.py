@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.resize.size_search import LADDER
 from seed.resize.trial import Size, Trial, profile_hash
 from seed.resize.trial_watch import Outcome

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seed.config import from_dict, load_profile
+from seed.config import from_dict
+from seed.profile_file import load_profile
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.evaluation import TrainedBrain
 from seed.storage import RunDir, checkpoint

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import ConfigError, Diverged, StopReason
 from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics, StatusLine, duration

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import BAD_INPUT, RETRY_LATER, ConfigError, NotEnoughMemory
 from seed.storage import RunDir, checkpoint
 from seed.training.memory_estimate import check_fits, estimate_mb

@@ -1,4 +1,4 @@
-/* What heads share: logits = rms_norm(x) table^T, and the way back from d loss / d logits, which
+/* What heads share: logits = rms_norm(x) table^T, and the gradients from d loss / d logits, which
  * FORWARD saves and BACKWARD scales by the incoming gradient. LOGITS writes logits alone.
  *
  * Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), logits (ROWS, VOCAB). Parallel over row

@@ -1,15 +1,15 @@
 /* Several heads on one vector: logits = rms_norm(x) table^T, a softmax for each head's columns.
  *
  * UNITS has a row a head: its columns start .. start + width - 1, start a multiple of LANES; the
- * columns up to the next head's are padding. FORWARD writes the loss: the sum
- * over rows and heads of weights[row][head] times the cross-entropy of the head's target. That of a
- * scalar head is 1 - fraction at column `target` and fraction at the next one; that of a policy
- * head is the row of `policy` from its place on.
+ * columns up to the next head's are padding. FORWARD writes the loss: the sum over rows and heads
+ * of weights[row][head] times the cross-entropy of the head's target. That of a scalar head is
+ * 1 - fraction at column `target` and fraction at the next one; that of a policy head is the row of
+ * `policy` from its place on.
  *
  * Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), logits (ROWS, VOCAB), weights
- * (ROWS, UNIT_COUNT), targets (ROWS, SCALARS) int, fractions (ROWS, SCALARS), policy (ROWS, POLICY).
- * Parallel over row tiles; the losses of the rows are added in order, in double. BACKWARD is
- * head.c's. */
+ * (ROWS, UNIT_COUNT), targets (ROWS, SCALARS) int, fractions (ROWS, SCALARS) and policy
+ * (ROWS, POLICY). Parallel over row tiles; the losses of the rows are added in order, in double.
+ * BACKWARD is head.h's. */
 #include "head.h"
 
 #ifdef FORWARD

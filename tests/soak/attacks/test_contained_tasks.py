@@ -313,7 +313,7 @@ def test_a_large_corpus_is_in_the_estimate(tmp_path):
             f"start = tree_mb()[1].value\ntask = load({str(path)!r})\n"
             f"print(tree_mb()[1].value - start)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    from seed.config import load_profile
+    from seed.profile_file import load_profile
     from seed.training.memory_estimate import estimate_mb
     estimate = estimate_mb(load_profile("toy", (), [str(path)]), 1)["user tasks"]
     assert 0.8 < estimate / float(done.stdout) < 1.25

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
-from seed.config import load_profile, to_toml
+from seed.profile_file import load_profile, to_toml
 from seed.errors import BAD_INPUT
 from seed.resize.trial import Size, profile_hash
 from seed.storage import RunDir

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from seed.config import load_profile
+from seed.profile_file import load_profile
 from seed.errors import ConfigError
 from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.teacher import open_teacher

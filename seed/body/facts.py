@@ -1,0 +1,46 @@
+"""What a brain keeps of a body, and how it is measured before the brain first meets it."""
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seed.body.codec import Codec
+from seed.body.open_body import make_codec
+from seed.body.round import ValueRange
+from seed.config import BodyConfig
+from seed.errors import ConfigError
+
+
+class Facts(NamedTuple):
+    """What a brain keeps of a body, in its checkpoint."""
+    codec: Codec
+    values: ValueRange
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"codec": self.codec.to_dict(), "values": [self.values.low, self.values.high]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Facts":
+        low, high = fields["values"]
+        return cls(Codec.from_dict(fields["codec"]), ValueRange(float(low), float(high)))
+
+
+def facts_of(meta: Mapping[str, Any]) -> dict[str, Facts]:
+    """Of the bodies in a checkpoint's metadata. Raises ConfigError if they are damaged."""
+    try:
+        facts = {str(name): Facts.from_dict(fields)
+                 for name, fields in meta.get("bodies", {}).items()}
+        if any(name != fact.codec.name or not fact.values.low < fact.values.high
+               for name, fact in facts.items()):
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ConfigError("its bodies are damaged: use another checkpoint") from None
+    return facts
+
+
+def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
+    """Of a body that is new to a brain. Raises BodyError, ConfigError."""
+    codec, rewards = make_codec(name, open_fn, seed)
+    least, most = np.percentile(rewards, [1, 99]) / (1 - config.discount)
+    low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
+    return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)))
