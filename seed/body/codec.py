@@ -127,10 +127,10 @@ class Codec:
     def from_dict(cls, fields: Mapping[str, Any]) -> "Codec":
         """Raises ConfigError unless the fields are a codec's."""
         try:
-            codec = cls(str(fields["name"]), tuple(Channel(**c) for c in fields["channels"]),
+            codec = cls(fields["name"], tuple(Channel(**c) for c in fields["channels"]),
                         tuple(tuple(map(float, part)) for part in fields["actions"]),
                         fields["form"], tuple(map(int, fields["shape"])))
-            wrong = codec._wrong()
+            wrong = codec._wrong() if type(codec.name) is str else "name"
         except (KeyError, TypeError, ValueError, OverflowError):
             wrong = "its fields"
         if wrong:

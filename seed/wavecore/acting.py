@@ -82,9 +82,9 @@ class Actor:
         if self.model.reference:
             return tick_embedding(tokens, weights, table)
         from seed.wavecore import fast_ticks
-        kernel = fast_ticks.tick_embedding(self.model.config, rows, slots, cast(int, table.shape[0]),
-                                           self._threads(rows))
-        return kernel(tokens, weights, table)
+        vocab = cast(int, table.shape[0])
+        return fast_ticks.tick_embedding(self.model.config, rows, slots, vocab,
+                                         self._threads(rows))(tokens, weights, table)
 
     def _heads(self, name: str, x: Tensor) -> Any:
         from seed.wavecore import fast_ticks   # which imports the model

@@ -1,0 +1,88 @@
+"""A brain learns to act, and its bits depend on neither threads nor interruptions."""
+import pytest
+
+from seed.body import open_body
+from seed.errors import ConfigError, StopReason
+from seed.profile_file import load_profile
+from seed.storage import RunDir, checkpoint
+from seed.training import train
+from seed.training.stop_signals import StopSignals
+from tests.support.counting_learner import metric_rows
+from tests.support.simple_bodies import Forgetful, Target
+
+SMALL = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", "model.pattern=\"SA\"",
+         "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
+         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=64",
+         "curriculum.holdout_items=1", "curriculum.eval_every_steps=0",
+         "curriculum.tasks={copy = 1.0}"]
+
+
+@pytest.fixture(autouse=True)
+def target(monkeypatch):
+    monkeypatch.setitem(open_body.BODIES, "target", Target)
+    monkeypatch.setitem(open_body.BODIES, "forgetful", Forgetful)
+
+
+def profile(steps: int, *overrides: str, body: str = "target"):
+    return load_profile("control", [*SMALL, f"body.rounds={{{body} = 1}}", f"train.steps={steps}",
+                                    *overrides])
+
+
+def run(folder, steps: int, *overrides: str, threads: int = 1, **options):
+    return train(profile(steps, *overrides), RunDir(folder), threads, lambda line: None, **options)
+
+
+def test_a_brain_learns_what_is_rewarded(tmp_path):
+    result = run(tmp_path / "run", 60)
+    returns, = result.returns
+    assert result.finished and not result.scores
+    assert returns.mean > 8 and returns.episodes >= 100   # of 10; 5 by chance
+    rounds = metric_rows(tmp_path / "run", "body")
+    assert [row["round"] for row in rounds] == list(range(60))
+    assert rounds[-1]["mean_return"] > 8 > 7 > rounds[3]["mean_return"]
+
+
+@pytest.mark.parametrize("curriculum_steps", [0, 1])
+def test_threads_and_stops_change_no_bit(tmp_path, curriculum_steps):
+    mixed = f"body.curriculum_steps={curriculum_steps}"
+    run(tmp_path / "whole", 6, mixed, threads=2)
+    for stop_at in (1, 2):   # before the rate decays
+        signals = StopSignals()
+        result = run(tmp_path / "parts", 6, mixed, signals=signals,
+                     early_stop_fn=lambda step, *_: step == stop_at and signals.stop.set())
+        assert (result.reason, result.step) == (StopReason.STOPPED, stop_at)
+    assert run(tmp_path / "parts", 6, mixed).finished
+    whole, parts = (RunDir(tmp_path / name).checkpoint.read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_a_stop_in_the_middle_of_a_round_loses_nothing_and_counts_nothing(tmp_path, monkeypatch):
+    run(tmp_path / "whole", 4)
+    signals, calls = StopSignals(), []
+
+    class Stopping(Target):
+        def step(self, action):
+            calls.append(0)
+            if len(calls) == 4 * 16 * 2 + 7:   # in the third round, after measuring
+                signals.stop.set()
+            return super().step(action)
+    run(tmp_path / "parts", 1)
+    monkeypatch.setitem(open_body.BODIES, "target", Stopping)
+    result = run(tmp_path / "parts", 4, signals=signals)
+    assert result.reason is StopReason.STOPPED and 1 <= result.step < 4
+    assert run(tmp_path / "parts", 4).finished
+    whole, parts = (RunDir(tmp_path / name).checkpoint.read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_a_brain_with_a_body_and_the_curriculum_is_evaluated_in_both(tmp_path):
+    result = run(tmp_path / "run", 2, "body.curriculum_steps=1")
+    assert [score.task for score in result.scores][:1] == ["copy"] and len(result.returns) == 1
+
+
+def test_bodies_of_a_run_stay_as_they_began(tmp_path):
+    run(tmp_path / "run", 1)
+    meta = checkpoint.read_meta(RunDir(tmp_path / "run").checkpoint)
+    assert meta["bodies"]["target"]["codec"]["name"] == "target"
+    with pytest.raises(ConfigError, match="body.rows is 8, but this run began with 4"):
+        run(tmp_path / "run", 2, "body.rows=8")

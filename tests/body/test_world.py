@@ -1,0 +1,100 @@
+"""Bodies side by side: seeds, ends of episodes, resuming, and refusals that name the body."""
+import numpy as np
+import pytest
+
+from seed.body.codec import Channel, Codec
+from seed.body.open_body import make_codec, opener
+from seed.body.world import MAX_TICKS, World
+from seed.errors import BodyError, CheckpointError, ConfigError
+from tests.support.simple_bodies import Endless, Forgetful, Target, misbehaving
+
+CODEC = Codec("target", (Channel(-1, 1),), ((0.0, 1.0),), "index")
+
+
+def play(world: World, n_ticks: int, seed: int = 0) -> np.ndarray:
+    """Observations (ticks, rows) under drawn choices."""
+    rng, seen = np.random.default_rng(seed), []
+    for _ in range(n_ticks):
+        world.step(rng.integers(0, 2, (len(world.bodies), 1)))
+        seen.append(world.observations[:, 0].copy())
+    return np.array(seen)
+
+
+def test_an_episode_is_a_function_of_seed_row_and_number():
+    first, again, other = (play(World(Target, CODEC, 3, seed), 25) for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.isin(first, other).any()
+    assert len(np.unique(first)) == first.size   # rows and episodes differ
+
+
+def test_totals_and_ends_of_episodes_are_counted_and_the_next_begins_at_once():
+    world = World(Target, CODEC, 2, 0)
+    for t in range(20):
+        assert (world.previous < 0).all() == (t % 10 == 0)
+        outcome = world.step((world.observations > 0).astype(int))
+        assert outcome.truncated.all() == (t % 10 == 9) and not outcome.terminated.any()
+    assert [(e.row, e.total, e.ticks) for e in world.ended] == [(0, 10, 10), (1, 10, 10)] * 2
+
+
+def test_an_episode_without_an_end_is_cut():
+    world = World(Endless, CODEC, 1, 0)
+    play(world, MAX_TICKS)
+    assert [episode.ticks for episode in world.ended] == [MAX_TICKS]
+
+
+@pytest.mark.parametrize("n_ticks", [0, 1, 17, 20])
+def test_a_world_is_restored_in_the_middle_of_its_episodes(n_ticks):
+    whole, resumed = World(Target, CODEC, 3, 0), World(Target, CODEC, 3, 0)
+    play(whole, n_ticks)
+    snapshot = whole.snapshot()
+    later = play(whole, 15, seed=1)   # the snapshot is of before
+    resumed.restore(snapshot.to_dict(), snapshot.observations)
+    assert np.array_equal(play(resumed, 15, seed=1), later)
+    assert np.array_equal(resumed.totals, whole.totals)
+
+
+def test_a_body_that_does_something_else_the_second_time_cannot_be_resumed():
+    world = World(Forgetful, CODEC, 2, 0)
+    play(world, 3)
+    snapshot = world.snapshot()
+    with pytest.raises(CheckpointError, match="target does not do the same again"):
+        World(Forgetful, CODEC, 2, 0).restore(snapshot.to_dict(), snapshot.observations)
+
+
+GOOD = np.zeros(1), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("method, result, words", [
+    ("reset", OSError("no motor"), "reset raises OSError: no motor"),
+    ("step", ZeroDivisionError("by zero"), "step raises ZeroDivisionError"),
+    ("step", (np.zeros(2), *GOOD[1:]), r"shape \(2,\)"),
+    ("step", ("text", *GOOD[1:]), "has shape"), ("reset", (np.zeros(0), {}), "has shape"),
+    ("step", (np.array([np.nan]), *GOOD[1:]), "number 0 of an observation is nan"),
+    ("reset", (np.array([-np.inf]), {}), "number 0 of an observation is -inf"),
+    ("step", (GOOD[0], np.inf, *GOOD[2:]), "the reward inf"),
+    ("step", (GOOD[0], np.nan, *GOOD[2:]), "the reward nan"),
+    ("step", (GOOD[0], "much", *GOOD[2:]), "step raises ValueError"),
+    ("step", GOOD[:3], "step raises ValueError"), ("reset", None, "reset raises TypeError")])
+def test_a_body_that_misbehaves_is_named_in_one_line(method, result, words):
+    with pytest.raises(BodyError, match=f"target.*{words}") as caught:
+        play(World(misbehaving(method, result), CODEC, 2, 0), 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cartpole", "pendulum", "rover"])
+def test_the_built_in_bodies_keep_to_their_spaces(name):
+    codec, rewards = make_codec(name, opener(name), 0)
+    world, rng = World(opener(name), codec, 2, 0, randomize=True), np.random.default_rng(0)
+    for _ in range(700):
+        choices = [[rng.integers(len(part)) for part in codec.actions] for _ in range(2)]
+        world.step(np.array(choices))
+        for number, channel in zip(world.observations.T, codec.channels):
+            assert channel.is_log or (channel.low - 1e-6 <= number).all()
+            assert channel.is_log or (number <= channel.high + 1e-6).all()
+    assert world.ended and np.isfinite(rewards).all()
+
+
+@pytest.mark.parametrize("name, words", [("cartpol", "nearest is cartpole"), ("gym:No-v9", "No"),
+                                         ("", "is unknown")])
+def test_an_unknown_body_is_named(name, words):
+    with pytest.raises(ConfigError, match=words):
+        opener(name)()
