@@ -1,6 +1,7 @@
-"""runtime.py, the one file that a robot copies: both TFLite runtimes, and files it must refuse."""
+"""seed/runtime, the folder that a robot copies: both TFLite runtimes, and files it must refuse."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -87,11 +88,11 @@ def test_a_file_for_litert_is_refused_by_tflite_runtime(brain, tmp_path):
     assert "is for ai-edge-litert, this is tflite-runtime" in done.stdout, done.stderr
 
 
-def test_runtime_py_alone_generates_what_the_trainer_generates(brain, tmp_path):
+def test_the_runtime_alone_generates_what_the_trainer_generates(brain, tmp_path):
     """Copied into an empty folder, in an environment with numpy and tflite-runtime only."""
     path = exported(brain, tmp_path / "f")
-    (tmp_path / "robot").mkdir()
-    (tmp_path / "robot/runtime.py").write_text((ROOT / "seed/runtime.py").read_text())
+    shutil.copytree(ROOT / "seed/runtime", tmp_path / "robot/runtime",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     for temperature in (0.0, 1e-320, 1.0):
         brain.decoder.reset()
@@ -108,7 +109,7 @@ def test_runtime_py_alone_generates_what_the_trainer_generates(brain, tmp_path):
 def test_a_mutated_or_foreign_file_never_reaches_the_interpreter(brain, tmp_path, monkeypatch,
                                                                  count):
     """Files that are cut, flipped, doubled; the interpreter would crash on many of them."""
-    monkeypatch.setattr("seed.runtime.find_interpreter", lambda: pytest.fail("it was used"))
+    monkeypatch.setattr("seed.runtime.brain.find_interpreter", lambda: pytest.fail("it was used"))
     whole, path = exported(brain, tmp_path / "f").read_bytes(), tmp_path / "mutated.tflite"
     rng = stream(0, Stream.SAMPLE, 9)
     for i in range(count):

@@ -9,7 +9,8 @@ from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile
 from seed.export.flatbuffer import Model
-from seed.runtime import Brain, BrainError, check_structure, describe, seal
+from seed.runtime import Brain, BrainError, describe, seal
+from seed.runtime.structure import check_structure
 from tests.support import brains
 from tests.support.brains import exported
 from tests.support.damaged_models import BYTES, DAMAGES, with_word
@@ -41,7 +42,7 @@ def refuse(path, data: bytes) -> str:
 
 @pytest.fixture
 def no_interpreter(monkeypatch):
-    monkeypatch.setattr("seed.runtime.find_interpreter", lambda: (
+    monkeypatch.setattr("seed.runtime.brain.find_interpreter", lambda: (
         lambda **_: pytest.fail("it reached the interpreter"), "ai-edge-litert"))
 
 

@@ -226,7 +226,7 @@ def test_no_flipped_exported_file_reaches_an_interpreter(exported, monkeypatch, 
     """Own: 3,334 flips in files of three kinds; each is a BrainError in one line."""
     for path in exported.values():
         Brain(path)
-    monkeypatch.setattr("seed.runtime.find_interpreter", lambda: pytest.fail("it was used"))
+    monkeypatch.setattr("seed.runtime.brain.find_interpreter", lambda: pytest.fail("it was used"))
     held = 0
     for i, path in enumerate(exported.values()):
         def is_held(path: Path = path) -> bool:

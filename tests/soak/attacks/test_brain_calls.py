@@ -35,7 +35,7 @@ KINDS = {   # of exported files
     "portable": Options(), "explicit": Options(explicit_state=True, prefill=3),
     "native": Options(target="litert", prefill=4), "int8": Options(weights="int8", prefill=2),
     "native-int8": Options(target="litert", weights="int8"), "float16": Options(weights="float16")}
-UNCHECKED = "import seed.runtime as r; r.check_structure = lambda *_: None\n"
+UNCHECKED = "import seed.runtime.brain as b; b.check_structure = lambda *_: None\n"
 WORDS = ("answered", "refused")
 USE = "import sys; from tests.support.mutations import main; main(*sys.argv[1:])"
 PROMPTS = ["12+30=", "abc>", "who are you?", "a"]

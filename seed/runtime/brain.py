@@ -1,0 +1,231 @@
+"""Runs an exported brain. A robot needs only this folder, numpy, and ai-edge-litert or
+tflite-runtime (Python 3.11 and numpy below 2).
+
+    brain = Brain("brain.tflite")
+    brain.reset()
+    logits = brain.step(65)              # (256,) float32 after one byte
+    print(brain.generate("12+30="))
+"""
+import functools
+import importlib.metadata
+import math
+import operator
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .sealed_file import BrainError, describe, name_of, read
+from .structure import check_structure
+
+MAX_TIMED_STEPS = 10_000            # that latency_us looks back on
+MAX_THREADS = 64
+MAX_COUNT = 2 ** 63 - 1             # of a seed and of bytes
+MIN_TEMPERATURE = 1e-30             # less is 0: logits divided by it would not be finite
+GENERATE = 5                        # Stream.GENERATE of seed/rng.py: the trainer draws the same
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    """Raises BrainError unless `value` is an integer from low to high."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise BrainError(f"{name} is {value!r:.60}: use an integer") from None
+    if not low <= number <= high:
+        raise BrainError(f"{name} is {value!r:.60}: use {low} to {high}")
+    return number
+
+
+def _temperature(value: Any) -> float:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < math.inf:
+        raise BrainError(f"temperature is {value!r:.60}: use a number from 0 on")
+    return float(value)
+
+
+def _in_one_thread(method: Method) -> Method:
+    """A method that raises BrainError while another thread uses this Brain."""
+    @functools.wraps(method)
+    def call(self: "Brain", *args: Any) -> Any:
+        if not self._lock.acquire(blocking=False):
+            raise BrainError("another thread is using this Brain: make one Brain for each thread")
+        try:
+            return method(self, *args)
+        except RuntimeError as error:
+            raise BrainError(f"{self.name}: {' '.join(str(error).split()):.200}; export it "
+                             f"again") from None
+        finally:
+            self._lock.release()
+    return call   # type: ignore[return-value]
+
+
+def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    """The likeliest byte at temperature 0, else one drawn from the softmax of (v,) logits."""
+    if temperature < MIN_TEMPERATURE:
+        return int(logits.argmax())
+    p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
+    return int(rng.choice(p.size, p=p / p.sum()))
+
+
+def find_interpreter() -> tuple[Any, str]:
+    """The interpreter class of the installed TFLite runtime, and the runtime's name."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+        return Interpreter, "ai-edge-litert"
+    except ImportError:
+        pass
+    try:
+        from tflite_runtime import interpreter
+    except ImportError:
+        raise BrainError("no TFLite runtime: pip install ai-edge-litert") from None
+    if int(np.__version__.split(".")[0]) > 1:
+        raise BrainError(f"tflite-runtime does not run with numpy {np.__version__}: pip install "
+                         f"'numpy<2', or ai-edge-litert")
+    return interpreter.Interpreter, "tflite-runtime"
+
+
+def _check_version(package: str, min_version: str, name: str) -> None:
+    """Raises BrainError for an older runtime, which may run a file slowly or wrongly."""
+    try:
+        installed = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return  # copied into an image without its metadata
+    current, required = ([int(n) for n in re.findall(r"\d+", version)[:3]]
+                         for version in (installed, min_version))
+    if current < required:
+        raise BrainError(f"{name} needs {package} {min_version} or newer, this is {installed}: pip "
+                         f"install --upgrade {package}")
+
+
+class Brain:
+    """A brain with its state, for one thread; `threads`: of one step, more than 1 is not faster.
+
+    Threads that call `generate` wait for each other, as it begins anew each time. `reset`, `step`
+    and `prefill` share one state: they raise BrainError while another thread uses this Brain. Make
+    one Brain for each thread.
+
+    Raises BrainError for a file that cannot be read, is damaged, is no brain, or is for another or
+    a newer runtime; and for every argument that is wrong in type or range.
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 1):
+        threads = _integer("threads", threads, 1, MAX_THREADS)
+        name, data = name_of(path), read(path)
+        self.name, self.description = name, describe(data, name)
+        interpreter_class, self.runtime = find_interpreter()
+        if self.runtime not in self.description["runtimes"]:
+            raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
+                             f"{self.runtime}: export with --target portable")
+        min_version = self.description["runtimes"][self.runtime]
+        _check_version(self.runtime, min_version, name)
+        try:
+            check_structure(data, self.description)
+            self.interpreter = interpreter_class(model_content=data, num_threads=threads)
+            self.interpreter.allocate_tensors()
+        except Exception as error:   # of any kind: any byte may be wrong
+            reason = " ".join(str(error).split()) if isinstance(
+                error, (RuntimeError, ValueError)) else "its structure is damaged"
+            raise BrainError(f"{name} cannot be run: {reason:.300}; export it again, or use "
+                             f"{self.runtime} {min_version} or newer") from None
+        self._lock = threading.RLock()   # held in every call that reads or changes the state
+        self.vocabulary = self.description["vocabulary"]
+        self.step_times_s: deque[float] = deque(maxlen=MAX_TIMED_STEPS)
+        tensors = {tensor["name"]: tensor["index"] for tensor in (
+            *self.interpreter.get_input_details(), *self.interpreter.get_output_details())}
+        self._token, self._logits = tensors["token"], tensors["logits"]
+        states = self.description["states"] if self.description["explicit_state"] else {}
+        self._states = {key: (tensors[key], tensors[f"{key}_out"]) for key in states}
+        self._initial = {key: np.full(state["shape"], state["start"], np.float32)
+                         for key, state in states.items()}
+        self._prefill_bytes = self.description["prefill"]
+        self.reset()
+
+    @_in_one_thread
+    def reset(self) -> None:
+        """Back to the state before the first byte."""
+        if not self.description["explicit_state"]:
+            self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
+        for key, (state_in, _) in self._states.items():
+            self.interpreter.set_tensor(state_in, self._initial[key])
+
+    @_in_one_thread
+    def step(self, byte: int) -> np.ndarray:
+        """Logits (v,) float32 after one more byte. Raises BrainError unless 0 <= byte < 256."""
+        byte = _integer("byte", byte, 0, 255)
+        started = time.perf_counter()
+        self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
+        self.interpreter.invoke()
+        logits = self.interpreter.get_tensor(self._logits)[0]
+        for state_in, state_out in self._states.values():
+            self.interpreter.set_tensor(state_in, self.interpreter.get_tensor(state_out))
+        self.step_times_s.append(time.perf_counter() - started)
+        return logits
+
+    @_in_one_thread
+    def prefill(self, prompt: bytes) -> np.ndarray:
+        """Logits (v,) after all bytes of the prompt. Raises BrainError if it is empty."""
+        if not isinstance(prompt, (bytes, bytearray)):
+            raise BrainError(f"the prompt is {type(prompt).__name__}: give bytes")
+        if not prompt:
+            raise BrainError("the prompt is empty: give at least one byte")
+        start, t = 0, self._prefill_bytes
+        while t and len(prompt) - start >= t:
+            logits = self._prefill_chunk(np.array(list(prompt[start:start + t]), np.int32))
+            start += t
+        for byte in prompt[start:]:
+            logits = self.step(byte)
+        return logits
+
+    def _prefill_chunk(self, tokens: np.ndarray) -> np.ndarray:
+        """Logits (v,) after tokens (t,), t as exported, in one call."""
+        run = self.interpreter.get_signature_runner(f"prefill_{tokens.size}")
+        states = {key: self.interpreter.get_tensor(state_in)
+                  for key, (state_in, _) in self._states.items()}
+        outputs = run(tokens=tokens, **states)
+        for key, (state_in, _) in self._states.items():
+            self.interpreter.set_tensor(state_in, outputs[f"{key}_out"])
+        return outputs["logits"][0]
+
+    def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
+                       temperature: float = 0.0, seed: int = 0) -> Iterator[int]:
+        """Yields at most max_bytes bytes until `stop` (None: the end of an answer). Temperature 0
+        takes the likeliest byte; above 0 the draws are the trainer's of the same seed."""
+        stop = self.vocabulary["end"] if stop is None else _integer("stop", stop, 0, 255)
+        max_bytes = _integer("max_bytes", max_bytes, 0, MAX_COUNT)
+        temperature = _temperature(temperature)
+        rng = np.random.default_rng((_integer("seed", seed, 0, MAX_COUNT), GENERATE, 0))
+        logits = self.prefill(prompt)
+        for _ in range(max_bytes):
+            if temperature and not np.isfinite(logits).all():
+                raise BrainError(f"{self.name} gives logits that are not finite: export it again")
+            byte = choose(logits, temperature, rng)
+            if byte == stop:
+                return
+            yield byte
+            logits = self.step(byte)
+
+    def generate(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
+                 temperature: float = 0.0, seed: int = 0) -> str:
+        """Text until `stop` (None: the end of an answer), from a fresh state."""
+        if not isinstance(prompt, str):
+            raise BrainError(f"the prompt is {type(prompt).__name__}: give text")
+        try:
+            data = prompt.encode()
+        except UnicodeEncodeError:
+            raise BrainError("the prompt is not UTF-8: give text") from None
+        with self._lock:
+            self.reset()
+            answer = bytes(self.generate_bytes(data, max_bytes, stop, temperature, seed))
+        return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
+
+    def latency_us(self) -> tuple[float, float]:
+        """Median and 99th percentile of the last steps, in microseconds."""
+        if not self.step_times_s:
+            raise BrainError("no step has been timed yet: call step first")
+        p50, p99 = np.percentile(self.step_times_s, [50, 99])
+        return float(p50 * 1e6), float(p99 * 1e6)
