@@ -2,7 +2,7 @@
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.wavecore.acting import Actor, Ticks
+from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.model import WaveCore
 from seed.wavecore.tinygrad_seam import Replay, Tensor, buffer_view, copy_into
 

@@ -8,7 +8,7 @@ from seed.body.codec import Codec
 from seed.body.player import zeros
 from seed.body.round import Targets
 from seed.wavecore.optim import Optimizer
-from seed.wavecore.acting import Actor, Ticks
+from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.layout import HeadTable
 from seed.wavecore.model import WaveCore
 from seed.wavecore.ticks import TickTargets

@@ -53,8 +53,7 @@ class BrainFile:
             "step": trained.step, "states": states,
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
             "checkpoint_sha256": trained.sha256,
-            "bodies": {name: {"signature": f"tick_{i}", **facts.to_dict()}
-                       for i, (name, facts) in enumerate(trained.bodies.items())}}
+            "bodies": {name: facts.to_dict() for name, facts in trained.bodies.items()}}
 
     def tobytes(self, holdout: list[dict[str, Any]] | None = None) -> bytes:
         """The sealed file. `holdout`: its verified scores; None if it is not verified."""

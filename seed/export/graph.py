@@ -1,8 +1,12 @@
-"""The graphs of a brain: `step`, `reset`, `prefill_T` on request, and `tick_N` for its N-th body.
+"""The graphs of a brain: `step`, `reset`, and `prefill_T` on request.
 
 Norm gains are folded into the next projection, and the trained arrays are reordered so that each
 operator reads contiguous channels. States are resource variables that the signatures share, or
 inputs and outputs. Keys stay unrotated, as in training: the query is rotated for each slot instead.
+
+The step of a brain with bodies reads a byte, a tick or both: the byte's embedding times `present`,
+plus a weighted sum of the rows of all input tables, one body's after the other. It returns the
+byte's logits, and those of all control heads in the same order.
 
 For LiteRT the recurrence is a batched matrix product, one per head. Portable files have no such
 operator: there k and q are repeated over all channels of their head, and sums run over rows.
@@ -15,7 +19,7 @@ import numpy as np
 
 from seed.config import L2_EPS, ModelConfig
 from seed.errors import ConfigError
-from seed.export.flatbuffer import Graph, Model, Tensor
+from seed.export.flatbuffer import Model, Tensor
 from seed.export.operations import LITERT, Operations
 from seed.wavecore.layout import BODIES, BodyShape
 
@@ -64,11 +68,9 @@ def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Opt
                 description: str, bodies: Sequence[BodyShape] = ()) -> Model:
     """All graphs of a brain. `params`: a checkpoint's named float32 arrays."""
     model = Model(description)
-    _add_forward(model, config, params, options, 1)
+    _add_forward(model, config, params, options, 1, bodies)
     if options.prefill:
         _add_forward(model, config, params, options, options.prefill)
-    for i, body in enumerate(bodies):
-        _add_tick(model, config, params, options, f"tick_{i}", body)
     if not options.explicit_state:
         o = Operations(model.graph("reset"), options.target, options.weights)
         unused = o.graph.input("unused", (1,))
@@ -81,33 +83,14 @@ def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Opt
 
 
 def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray],
-                 options: Options, t: int) -> None:
-    """Adds the graph that reads t bytes and returns the logits after the last."""
+                 options: Options, t: int, bodies: Sequence[BodyShape] = ()) -> None:
+    """Adds the graph that reads t bytes, or one and a tick; it returns the logits after the last."""
     graph = model.graph("step" if t == 1 else f"prefill_{t}")
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
     operations = Operations(graph, options.target, options.weights)
     x = operations.embed(params["embedding"], tokens)
-    _add_layers(graph, operations, config, params, options, t, x, params["embedding"])
-
-
-def _add_tick(model: Model, config: ModelConfig, params: dict[str, np.ndarray], options: Options,
-              name: str, body: BodyShape) -> None:
-    """Adds the graph that reads one tick of a body, the weights of all rows of its input table, and
-    returns the logits of its control heads, without padding."""
-    graph = model.graph(name)
-    weights = graph.input("weights", (1, 1, 1, body.input_rows))
-    operations = Operations(graph, options.target, options.weights)
-    x = operations.linear_f32(weights, params[f"{BODIES}{body.name}.input"].T)
-    control = params[f"{BODIES}{body.name}.control"]
-    table = np.concatenate([control[head.start:head.start + head.width]
-                            for head in body.control.heads])
-    _add_layers(graph, operations, config, params, options, 1, x, table)
-
-
-def _add_layers(graph: Graph, operations: Operations, config: ModelConfig,
-                params: dict[str, np.ndarray], options: Options, t: int, x: Tensor,
-                table: np.ndarray) -> None:
-    """Adds all layers over x, the head with that table, and the states."""
+    if bodies:
+        x = _with_tick(operations, params, x, bodies)
     shapes = state_shapes(config, options.target)
     if options.explicit_state:
         state = {name: graph.input(name, shape) for name, shape in shapes.items()}
@@ -115,13 +98,29 @@ def _add_layers(graph: Graph, operations: Operations, config: ModelConfig,
         handles = {name: graph.variable(name) for name in shapes}
         state = {name: graph.add("READ_VARIABLE", [handles[name]], shape)
                  for name, shape in shapes.items()}
-    logits, next_state = Layers(operations, config, params, t).forward(x, state, table)
-    graph.output("logits", logits)
+    x, next_state = Layers(operations, config, params, t).forward(x, state)
+    heads = {"logits": params["embedding"]}
+    if bodies:
+        heads["control"] = np.concatenate([
+            params[f"{BODIES}{body.name}.control"][head.start:head.start + head.width]
+            for body in bodies for head in body.control.heads])
+    for name, table in heads.items():
+        graph.output(name, operations.reshape(operations.linear(x, table), 1, len(table)))
     for name in shapes:
         if options.explicit_state:
             graph.output(f"{name}_out", next_state[name])
         else:
             graph.assign(handles[name], next_state[name])
+
+
+def _with_tick(o: Operations, params: dict[str, np.ndarray], x: Tensor,
+               bodies: Sequence[BodyShape]) -> Tensor:
+    """x (1, d) of a byte, where one is present, plus that of a tick."""
+    tables = np.concatenate([params[f"{BODIES}{body.name}.input"] for body in bodies])
+    present = o.graph.input("present", (1, 1, 1, 1))
+    weights = o.graph.input("weights", (1, 1, 1, len(tables)))
+    byte = o.mul(o.reshape(x, 1, 1, 1, x.shape[1]), present)
+    return o.add(byte, o.linear_f32(weights, tables.T))
 
 
 class Layers:
@@ -131,9 +130,9 @@ class Layers:
                  t: int):
         self.o, self.config, self.params, self.t = operations, config, params, t
 
-    def forward(self, x: Tensor, state: State, table: np.ndarray) -> tuple[Tensor, State]:
-        """Embeddings (t, d) and states to the logits (1, v) of the last row, by a head's table
-        (v, d), and the next states."""
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Embeddings (t, d) and states to what the heads read of the last row, (1, 1, 1, d), and
+        the next states."""
         c, o = self.config, self.o
         next_state: State = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
@@ -146,8 +145,7 @@ class Layers:
             next_state |= changed
             x = self._mlp(i, x)
         x = o.rms_norm(o.slice(x, 1, self.t - 1, 1), c.stream_eps)
-        logits = o.linear(o.mul(x, o.constant(self.params["norm_f"])), table)
-        return o.reshape(logits, 1, len(table)), next_state
+        return o.mul(x, o.constant(self.params["norm_f"])), next_state
 
     def _mlp(self, i: int, x: Tensor) -> Tensor:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]

@@ -5,6 +5,9 @@ tflite-runtime (Python 3.11 and numpy below 2).
     brain.reset()
     logits = brain.step(65)              # (256,) float32 after one byte
     print(brain.generate("12+30="))
+
+    brain.begin()                        # an episode of the body that it was trained in
+    action = brain.act(observation)
 """
 import functools
 import importlib.metadata
@@ -20,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .body import BodyCodec, input_rows, output_columns
 from .sealed_file import BrainError, describe, name_of, read
 from .structure import check_structure
 
@@ -143,7 +147,30 @@ class Brain:
         self._initial = {key: np.full(state["shape"], state["start"], np.float32)
                          for key, state in states.items()}
         self._prefill_bytes = self.description["prefill"]
+        self.bodies: dict[str, BodyCodec] = {}
+        if self.description["bodies"]:
+            self._prepare_bodies(tensors)
         self.reset()
+
+    def _prepare_bodies(self, tensors: dict[str, int]) -> None:
+        """One input and one output hold all bodies, one after the other."""
+        self._present, self._weights, self._control = (
+            tensors[key] for key in ("present", "weights", "control"))
+        row = column = 0
+        bodies = self.description["bodies"]
+        all_rows = sum(input_rows(body["codec"]) for body in bodies.values())
+        self._all_weights = np.zeros((1, 1, 1, all_rows), np.float32)
+        for key, body in bodies.items():
+            rows, columns = input_rows(body["codec"]), output_columns(body["codec"])
+            self.bodies[key] = BodyCodec(body["codec"], body["values"],
+                                         self._all_weights.reshape(-1)[row:row + rows],
+                                         slice(column, column + columns))
+            row, column = row + rows, column + columns
+        self._no_tick, self._yes, self._no = (
+            np.zeros_like(self._all_weights), *(np.full((1, 1, 1, 1), x, np.float32)
+                                                for x in (1, 0)))
+        self._body = next(iter(self.bodies))   # that acts
+        self._logits_of_body = np.zeros(0, np.float32)
 
     @_in_one_thread
     def reset(self) -> None:
@@ -159,12 +186,18 @@ class Brain:
         byte = _integer("byte", byte, 0, 255)
         started = time.perf_counter()
         self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
+        if self.bodies:
+            self.interpreter.set_tensor(self._present, self._yes)
+            self.interpreter.set_tensor(self._weights, self._no_tick)
+        self._invoke()
+        self.step_times_s.append(time.perf_counter() - started)
+        return self.interpreter.get_tensor(self._logits)[0]
+
+    def _invoke(self) -> None:
+        """Runs the step, and carries explicit states on."""
         self.interpreter.invoke()
-        logits = self.interpreter.get_tensor(self._logits)[0]
         for state_in, state_out in self._states.values():
             self.interpreter.set_tensor(state_in, self.interpreter.get_tensor(state_out))
-        self.step_times_s.append(time.perf_counter() - started)
-        return logits
 
     @_in_one_thread
     def prefill(self, prompt: bytes) -> np.ndarray:
@@ -190,6 +223,47 @@ class Brain:
         for key, (state_in, _) in self._states.items():
             self.interpreter.set_tensor(state_in, outputs[f"{key}_out"])
         return outputs["logits"][0]
+
+    @_in_one_thread
+    def begin(self, body: str | None = None) -> None:
+        """An episode of a body begins, with a fresh state. Raises BrainError if the brain has no
+        such body; without a name, if it has not just one."""
+        if body is None and len(self.bodies) == 1:
+            body = self._body
+        if body not in self.bodies:
+            raise BrainError(f"{self.name} has no body {body!r:.60}: name one of "
+                             f"{', '.join(self.bodies) or 'a brain that was trained with --body'}")
+        self._body = body
+        self._all_weights.fill(0)
+        self.bodies[body].begin()
+        self.reset()
+
+    @_in_one_thread
+    def act(self, observation: Any) -> Any:
+        """The action after one more observation, as the body takes it. Raises BrainError unless
+        the observation has as many numbers as the body's."""
+        started = time.perf_counter()
+        if not self.bodies:
+            raise BrainError(f"{self.name} has no body: train one with --body, and export it")
+        codec = self.bodies[self._body]
+        try:
+            codec.read(observation)
+        except (TypeError, ValueError) as error:
+            raise BrainError(f"the observation of {self._body} {error}") from None
+        self.interpreter.set_tensor(self._present, self._no)
+        self.interpreter.set_tensor(self._weights, self._all_weights)
+        self._invoke()
+        self._logits_of_body = self.interpreter.get_tensor(self._control)[0, codec.columns]
+        action = codec.choose(self._logits_of_body)
+        self.step_times_s.append(time.perf_counter() - started)
+        return action
+
+    @property
+    def value(self) -> float:
+        """The discounted sum of rewards that the brain expected at the last act."""
+        if not self.bodies or not self._logits_of_body.size:
+            raise BrainError("no observation has been acted on yet: call act first")
+        return self.bodies[self._body].value(self._logits_of_body)
 
     def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
                        temperature: float = 0.0, seed: int = 0) -> Iterator[int]:

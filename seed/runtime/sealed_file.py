@@ -1,11 +1,14 @@
 """The bytes of an exported file and its sealed description."""
 import hashlib
 import json
+import math
 import os
 import re
 import stat
 from collections.abc import Callable
 from typing import Any
+
+from .body import is_codec
 
 MAGIC = b"TFL3"                     # bytes 4 to 8 of every TFLite file
 CHECKSUM_KEY = b'{"blake2b":"'      # what the description begins with
@@ -72,6 +75,9 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "prefill": lambda v: _is_integer(v, 0, MAX_FILE_BYTES),
     "explicit_state": lambda v: isinstance(v, bool),
     "vocabulary": lambda v: all(_is_integer(v[key], 0, 255) for key in ("end", "pad")),
+    "bodies": lambda v: all(
+        is_codec(body["codec"]) and len(body["values"]) == 2
+        and all(math.isfinite(n) for n in body["values"]) for body in v.values()),
     "states": lambda v: all(
         re.fullmatch("mask|[a-z]+_[0-9]+", key) and abs(state["start"]) < 1e38   # a float32
         and len(state["shape"]) <= 4 and all(_is_integer(n, 1, MAX_FILE_BYTES)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .body import input_rows, output_columns
+
 MAX_MEMORY = 64                     # bytes that operators need at once, for each byte of the file
 # The tables of TFLite's schema.fbs as exported, by slot: a number's format in struct,
 # "s" a string, "*" and what a vector holds, the name of a table, "@" options; "-" must be absent.
@@ -163,7 +165,13 @@ def check_structure(data: bytes, description: dict[str, Any]) -> None:
     states = {key: tuple(state["shape"]) for key, state in description["states"].items()}
     given = [("f", shape, key) for key, shape in states.items() if explicit]
     logits = [("f", (1, 256), "logits"), *(("f", shape, f"{key}_out") for _, shape, key in given)]
-    required = {"step": [[("i", (1,), "token"), *given], logits]}
+    codecs = [body["codec"] for body in description["bodies"].values()]
+    step = [[("i", (1,), "token"), *given], logits]
+    if codecs:
+        rows, columns = sum(map(input_rows, codecs)), sum(map(output_columns, codecs))
+        step = [[step[0][0], ("f", (1, 1, 1, 1), "present"), ("f", (1, 1, 1, rows), "weights"),
+                 *given], [logits[0], ("f", (1, columns), "control"), *logits[1:]]]
+    required = {"step": step}
     if t:
         required[f"prefill_{t}"] = [[("i", (t,), "tokens"), *given], logits]
     if not explicit:

@@ -12,7 +12,7 @@ from seed.rng import Stream, stream
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
 from seed.wavecore import layout
-from seed.wavecore.acting import init_body
+from seed.wavecore.actor import init_body
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params

@@ -4,7 +4,7 @@ import pytest
 from tinygrad import Context
 
 from seed.config import ModelConfig
-from seed.wavecore.acting import Actor, Ticks, init_body
+from seed.wavecore.actor import Actor, Ticks, init_body
 from seed.wavecore.layout import BodyShape, HeadTable
 from seed.wavecore.model import WaveCore, init_params
 from seed.wavecore.ticks import TickTargets
