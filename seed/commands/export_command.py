@@ -33,5 +33,7 @@ def run(args: argparse.Namespace) -> int:
     facts = {"size": file.size, "verified": bool(file.report)}
     if file.report is None:
         return outcome.show(args, facts, f"{file.path}: {file.size:,} bytes, not verified")
-    return outcome.show(args, {**facts, **dataclasses.asdict(file.report)},
-                        f"{file.path}\n{table(file.report, file.size)}")
+    acting = [dataclasses.asdict(row) for row in file.acting]
+    return outcome.show(args, {**facts, **dataclasses.asdict(file.report), "acting": acting},
+                        "\n".join([f"{file.path}\n{table(file.report, file.size)}",
+                                   *(row.describe() for row in file.acting)]))

@@ -115,14 +115,15 @@ class TrainedBrain:
                 for answer in self.rollouts.answer(prompts[i:i + ROLLOUT_ROWS], max_bytes, END,
                                                    0.0, rng)]
 
-    def returns(self, body: str, episodes: int, seed: int, greedy: bool = True) -> "Returns":
+    def returns(self, body: str, episodes: int, seed: int, greedy: bool = True,
+                rows: int = MAX_BODIES) -> "Returns":
         """Of unseen episodes of one of its bodies. Raises ConfigError, BodyError."""
         from seed.body.closed_loop import Returns, act
         from seed.body.open_body import opener
         from seed.body.player import Player
         if body not in self.bodies:
             raise ConfigError(f"this brain has no body {body}{nearest(body, self.bodies)}")
-        player = Player(self.model, self.bodies[body].codec, min(MAX_BODIES, episodes))
+        player = Player(self.model, self.bodies[body].codec, min(rows, episodes))
         played = act(player, opener(body), seed, episodes, greedy=greedy)
         return Returns.of(body, played or [])
 

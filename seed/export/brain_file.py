@@ -21,6 +21,7 @@ from seed.evaluation import TrainedBrain
 from seed.export.graph import Options, build_model, initial_value, state_shapes
 from seed.export.operations import LITERT
 from seed.export.reference import Reference
+from seed.export.verify_acting import ActingReport, verify_acting
 from seed.export.verify import Report, rejection_reason, same_logits, verify
 from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, seal
 from seed.storage import RunDir, atomic_file
@@ -69,6 +70,7 @@ class ExportedFile:
     path: Path
     size: int               # bytes
     report: Report | None   # None if it was not verified
+    acting: list[ActingReport]
 
 
 def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None,
@@ -84,7 +86,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
     path = out or run_dir.exported_brain
     trained = TrainedBrain.load(run_dir, threads, log, tasks)
     check_output("--out", path, "a TFLite file", lambda head: head[4:8] == MAGIC)
-    file, report = BrainFile(trained, options), None
+    file, report, acting = BrainFile(trained, options), None, list[ActingReport]()
     if verified:
         brain, items = _open(file.tobytes(holdout=[])), trained.holdout()
         report = verify(brain, Reference(trained.profile.model, trained.params),
@@ -93,6 +95,13 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
         reason = rejection_reason(report, options.weights)
         if reason:
             raise ExportError(f"{path} was not written: {reason}")
+        acting = verify_acting(brain, trained)
+        lost = next((row for row in acting if row.has_lost), None)
+        if lost:
+            raise ExportError(f"{path} was not written: in {lost.body} its return is "
+                              f"{lost.mean_return:.1f}, the checkpoint's "
+                              f"{lost.checkpoint_return:.1f}; export wider weights than "
+                              f"{options.weights}")
         data = file.tobytes(report.holdout)
         if not same_logits(_open(data), brain):
             raise ExportError(f"{path} was not written: its logits changed as its scores were "
@@ -100,7 +109,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
     else:
         data = file.tobytes()
     atomic_file.write(path, data)
-    return ExportedFile(path, len(data), report)
+    return ExportedFile(path, len(data), report, acting)
 
 
 def _open(data: bytes) -> Brain:

@@ -84,7 +84,7 @@ def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Opt
 
 def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray],
                  options: Options, t: int, bodies: Sequence[BodyShape] = ()) -> None:
-    """Adds the graph that reads t bytes, or one and a tick; it returns the logits after the last."""
+    """Adds the graph that reads t bytes, or one and a tick, and gives the logits after the last."""
     graph = model.graph("step" if t == 1 else f"prefill_{t}")
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
     operations = Operations(graph, options.target, options.weights)

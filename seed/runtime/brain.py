@@ -170,7 +170,7 @@ class Brain:
             np.zeros_like(self._all_weights), *(np.full((1, 1, 1, 1), x, np.float32)
                                                 for x in (1, 0)))
         self._body = next(iter(self.bodies))   # that acts
-        self._logits_of_body = np.zeros(0, np.float32)
+        self.control_logits = np.zeros(0, np.float32)
 
     @_in_one_thread
     def reset(self) -> None:
@@ -253,17 +253,17 @@ class Brain:
         self.interpreter.set_tensor(self._present, self._no)
         self.interpreter.set_tensor(self._weights, self._all_weights)
         self._invoke()
-        self._logits_of_body = self.interpreter.get_tensor(self._control)[0, codec.columns]
-        action = codec.choose(self._logits_of_body)
+        self.control_logits = self.interpreter.get_tensor(self._control)[0, codec.columns]
+        action = codec.choose(self.control_logits)
         self.step_times_s.append(time.perf_counter() - started)
         return action
 
     @property
     def value(self) -> float:
         """The discounted sum of rewards that the brain expected at the last act."""
-        if not self.bodies or not self._logits_of_body.size:
+        if not self.bodies or not self.control_logits.size:
             raise BrainError("no observation has been acted on yet: call act first")
-        return self.bodies[self._body].value(self._logits_of_body)
+        return self.bodies[self._body].value(self.control_logits)
 
     def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
                        temperature: float = 0.0, seed: int = 0) -> Iterator[int]:

@@ -1,0 +1,83 @@
+"""Closes the loop with an exported file: it acts in its bodies, beside the trainer."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seed.body.open_body import opener
+from seed.body.world import World
+from seed.errors import ConfigError
+from seed.evaluation import TrainedBrain
+from seed.export.verify import Agreement
+from seed.rng import Stream
+from seed.runtime import Brain
+
+EPISODES = 10
+MAX_RETURN_DROP = 0.1   # of the checkpoint's return: weights that cost more are not worth it
+
+
+@dataclass
+class ActingReport:
+    """Of one body. `agreement` is None if it could not be opened here."""
+    body: str
+    agreement: Agreement | None = None
+    same_actions: int = 0           # ticks in which all parts of the action were the trainer's
+    mean_return: float = 0.0        # of the file
+    checkpoint_return: float = 0.0  # of the trainer in the same episodes
+
+    @property
+    def has_lost(self) -> bool:
+        drop = self.checkpoint_return - self.mean_return
+        return drop > MAX_RETURN_DROP * abs(self.checkpoint_return)
+
+    def describe(self) -> str:
+        if self.agreement is None:
+            return f"{'acting':<12}{self.body}: not here, not tried"
+        return (f"{'acting':<12}{self.body}: same action in {self.same_actions} of "
+                f"{self.agreement.steps} ticks, logits within {self.agreement.relative_delta:.1e} "
+                f"of their range, return {self.mean_return:.1f}, the checkpoint "
+                f"{self.checkpoint_return:.1f}")
+
+
+def verify_acting(brain: Brain, trained: TrainedBrain) -> list[ActingReport]:
+    """Of every body. Raises BodyError if one fails."""
+    reports = []
+    for name in trained.bodies:
+        try:
+            open_fn = opener(name)
+            open_fn()
+        except ConfigError:   # of a library that is not installed here
+            reports.append(ActingReport(name))
+            continue
+        report = _beside(brain, trained, name, open_fn)
+        report.checkpoint_return = trained.returns(name, EPISODES, 0, rows=1).mean
+        reports.append(report)
+    return reports
+
+
+def _beside(brain: Brain, trained: TrainedBrain, name: str,
+            open_fn: Callable[[], Any]) -> ActingReport:
+    """The file decides; the trainer sees and compares."""
+    from seed.body.player import Player   # needs tinygrad
+    codec = trained.bodies[name].codec
+    player, world = Player(trained.model, codec, 1), World(open_fn, codec, 1, 0,
+                                                           Stream.BODY_EVALUATION)
+    columns = np.concatenate([np.arange(head.start, head.start + head.width)
+                              for head in codec.body.control.heads])
+    report = ActingReport(name, Agreement())
+    assert report.agreement
+    brain.begin(name)
+    while len(world.ended) < EPISODES:
+        ended, levels = len(world.ended), codec.levels(world.observations)[0]
+        logits = player.tick(*codec.encode(levels, world.previous))
+        brain.act(world.observations[0])
+        choices = brain.bodies[name].choices
+        report.agreement.add(brain.control_logits, logits[0, columns])
+        report.same_actions += np.array_equal(choices, codec.sample(logits)[1][0])
+        world.step(choices[None])
+        if len(world.ended) > ended:
+            brain.begin(name)
+            player.begin()
+    report.mean_return = float(np.mean([episode.total for episode in world.ended]))
+    return report
