@@ -73,6 +73,7 @@ def _beside(brain: Brain, trained: TrainedBrain, name: str,
         logits = player.tick(*codec.encode(levels, world.previous))
         brain.act(world.observations[0])
         choices = brain.bodies[name].choices
+        assert choices is not None, "it has just acted"
         report.agreement.add(brain.control_logits, logits[0, columns])
         report.same_actions += np.array_equal(choices, codec.sample(logits)[1][0])
         world.step(choices[None])

@@ -68,7 +68,7 @@ def test_a_command_file_has_at_most_sixty_lines_of_code():
 @pytest.mark.parametrize("arguments, message", [
     (["train", "--set", "train.lrr=1"], "nearest is lr"),
     (["train", "--profile", "tyo"], "nearest is toy"),
-    (["train", "--profile", ""], "profile '' not found: use fast"),
+    (["train", "--profile", ""], "profile '' not found: use control, fast"),
     (["train", "--set", "curriculum.tasks.cpoy=1"], "nearest is copy"),
     (["train", "--threads", "0"], "--threads is 0: use 1 to 64"),
     (["train", "--memory", "nan"], "--memory is nan: use 0.001 to"),
