@@ -12,6 +12,7 @@ from seed.body.round import Played, Round, Targets
 from seed.body.tick_step import TickStep, rows_of
 from seed.body.world import Episode, World
 from seed.config import BodyConfig
+from seed.errors import CheckpointError, SeedError
 from seed.rng import Stream, name_index, stream
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import WaveCore
@@ -133,7 +134,8 @@ class BodyPlay:
         for i, array in enumerate(state):
             array[...] = tensors[f"play.{self.name}.{i}"]
         self.world.restore(meta["episodes"], tensors[f"play.{self.name}.{len(state)}"])
-        self.recent = [Episode(0, total, 0, None) for total in meta["recent"]]
+        self.recent = [Episode(0, float(total), 0, None)
+                       for total in meta["recent"][-SHOWN_EPISODES:]]
         self._before = self.world.snapshot(), self._state()
 
 
@@ -180,9 +182,16 @@ class Bodies:
         return {name: play.to_meta() for name, play in self.plays.items()}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Raises CheckpointError if a body does not do the same again."""
+        """Raises CheckpointError if a record is damaged, or a body does not do the same again;
+        BodyError."""
         for name, play in self.plays.items():
-            play.load(tensors, meta[name])
+            try:
+                play.load(tensors, meta[name])
+            except SeedError:
+                raise
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
+                raise CheckpointError(f"the checkpoint's record of {name} is damaged: use another "
+                                      f"--run-dir") from None
 
 
 def _scaled(targets: Targets, factor: float) -> Targets:

@@ -4,7 +4,7 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import Replay, Tensor, buffer_view, copy_into
+from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view, copy_into
 
 
 def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> Tensor:
@@ -27,7 +27,7 @@ class Player:
             outputs = [actor.logits(x), *(array for layer in after for array in layer)]
             Tensor.realize(*outputs)
             return outputs
-        self._run = Replay(run)
+        self._run = CapturedGraph(run)
 
     def tick(self, tokens: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """tokens, weights (rows, slots) to logits (rows, columns of the control heads), which are

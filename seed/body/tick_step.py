@@ -12,7 +12,7 @@ from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.layout import HeadTable
 from seed.wavecore.model import WaveCore
 from seed.wavecore.ticks import TickTargets
-from seed.wavecore.tinygrad_seam import Replay, Tensor, buffer_view, copy_into
+from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view, copy_into
 
 
 def _target_buffers(heads: HeadTable, n: int) -> TickTargets:
@@ -51,7 +51,7 @@ class TickStep:
             outputs = [total, *(array for layer in after for array in layer)]
             Tensor.realize(*outputs, *done)
             return outputs
-        self._run = Replay(run)
+        self._run = CapturedGraph(run)
 
     def begin(self, state: Sequence[np.ndarray]) -> None:
         for tensor, array in zip(self._before, state, strict=True):

@@ -14,6 +14,7 @@ from seed.rng import Stream, name_index
 
 MAX_TICKS = 1000   # of an episode that its body does not end
 MAX_REWARD = 1e6
+MAX_EPISODES = 10 ** 12   # of a row
 
 
 class Episode(NamedTuple):
@@ -142,11 +143,15 @@ class World:
     def restore(self, rows: Sequence[Mapping[str, Any]], observations: np.ndarray) -> None:
         """Plays the choices again. Raises CheckpointError unless that leads to `observations`."""
         parts = len(self.codec.actions)
-        for row, record in enumerate(rows):
+        for row, record in zip(range(len(self.bodies)), rows, strict=True):
             self._episodes[row] = record["episode"]
+            data = np.frombuffer(base64.b64decode(record["choices"]), np.uint8).reshape(-1, parts)
+            sizes = [len(part) for part in self.codec.actions]
+            if not 0 <= record["episode"] < MAX_EPISODES or len(data) > MAX_TICKS \
+                    or (data >= sizes).any():
+                raise ValueError("no record of this body")
             self._reset(row)
-            data = np.frombuffer(base64.b64decode(record["choices"]), np.uint8)
-            for choices in data.reshape(-1, parts).astype(np.int64):
+            for choices in data.astype(np.int64):
                 self._step(row, choices)
         if not np.array_equal(observations.astype(np.float32),
                               self.observations.astype(np.float32)):

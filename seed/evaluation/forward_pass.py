@@ -5,7 +5,7 @@ import numpy as np
 
 from seed.evaluation.exact_match import ROWS, ForwardFn
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import Tensor, capture, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, CapturedGraph, copy_into
 
 
 class CapturedForward:
@@ -13,7 +13,7 @@ class CapturedForward:
 
     def __init__(self, model: WaveCore, batch_size: int, seq_len: int):
         self.tokens = Tensor(np.zeros((batch_size, seq_len), np.int32)).realize()
-        self._forward = capture(lambda: model(self.tokens)[0].realize())
+        self._forward = CapturedGraph(lambda: model(self.tokens)[0].realize())
 
     def run(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) int32 to logits (b, t, v) float32."""

@@ -169,6 +169,7 @@ class Brain:
         self._no_tick, self._yes, self._no = (
             np.zeros_like(self._all_weights), *(np.full((1, 1, 1, 1), x, np.float32)
                                                 for x in (1, 0)))
+        self.interpreter.set_tensor(self._token, np.zeros(1, np.int32))   # until there is a byte
         self._body = next(iter(self.bodies))   # that acts
         self.control_logits = np.zeros(0, np.float32)
 

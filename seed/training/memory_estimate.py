@@ -1,4 +1,5 @@
 """How much memory a run will take, known before its first step from shapes alone."""
+from collections.abc import Sequence
 from pathlib import Path
 
 from seed.config import Profile
@@ -9,6 +10,7 @@ from seed.governor import ceiling_mb
 from seed.system_health import MB, Health
 from seed.task_names import is_class_name, is_user_task
 from seed.wavecore import footprint
+from seed.wavecore.layout import BodyShape
 
 PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the dataset
 COMPILER_MB = 105.0   # one running clang
@@ -16,7 +18,8 @@ TASK_PROCESSES_MB = 36.0   # a worker of a user's class and its supervisors
 FLOAT_MB = 4 / MB
 
 
-def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
+def estimate_mb(profile: Profile, threads: int,
+                bodies: Sequence[BodyShape] = ()) -> dict[str, float]:
     """MB of the process tree at its peak, by use; they add up.
 
     The peak is in the first evaluation, while its last row length is compiled beside all buffers of
@@ -24,15 +27,21 @@ def estimate_mb(profile: Profile, threads: int) -> dict[str, float]:
     Self-play is compiled after it.
     """
     model, train = profile.model, profile.train
-    weights = footprint.packed_size(model)
+    weights = footprint.packed_size(model, bodies)
     step = footprint.training(model, train.batch_size, train.seq_len, threads)
-    moments, update = footprint.optimizer(model, train, threads)
+    moments, update = footprint.optimizer(model, train, threads, tuple(bodies))
     lengths = {t for t in BUCKETS if t < train.seq_len} | {train.seq_len}
     *shorter, last = (sum(footprint.forward(model, ROWS, t, threads)) for t in sorted(lengths))
     gradients = weights if train.grad_accum_steps == 1 else 3 * weights
     floats = {"weights": weights, "moments": moments, "gradients": gradients,
               "activations": step.activations, "scratch": max(step.scratch, update),
               "evaluation": sum(shorter)}
+    for body in bodies:
+        play = profile.body
+        acting = footprint.training(model, play.rows, play.chunk, threads)
+        floats["bodies"] = floats.get("bodies", 0) + acting.activations + acting.scratch \
+            + footprint.ticks(model, body, play.rows, play.chunk) \
+            + play.passes * footprint.ticks(model, body, play.rows, play.ticks)
     if profile.distill.parent:  # the arrays, and the file while it is read
         rows = profile.distill.batches * train.batch_size * train.grad_accum_steps * train.seq_len
         floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top_k) // 4
@@ -54,10 +63,11 @@ def _user_tasks_mb(profile: Profile) -> dict[str, float]:
                               corpus.memory_mb(Path(name)) for name in names)}
 
 
-def check_fits(profile: Profile, threads: int, health: Health) -> str:
+def check_fits(profile: Profile, threads: int, health: Health,
+               bodies: Sequence[BodyShape] = ()) -> str:
     """A line with the estimate. Raises ConfigError, with the sum, if the run can never fit;
     NotEnoughMemory if it does not fit now."""
-    parts = estimate_mb(profile, threads)
+    parts = estimate_mb(profile, threads, bodies)
     total, room = sum(parts.values()), ceiling_mb(profile.governor, health)
     limit = f"the ceiling is {room:.0f} MB"
     sums = " + ".join(f"{name} {mb:.0f}" for name, mb in parts.items())

@@ -40,13 +40,15 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     with watched(signals) as signals, run_dir.locked() as run_dir:
         install(log)
         _check_claim(run_dir)
-        estimate = check_fits(profile, threads, system_health.read(run_dir.path))
+        facts = _facts(profile, run_dir)
+        bodies = [fact.codec.body for fact in facts]
+        estimate = check_fits(profile, threads, system_health.read(run_dir.path), bodies)
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
         log(estimate)
-        facts = _facts(profile, run_dir)
-        learner, soft_targets = Learner(profile, threads, [f.codec.body for f in facts]), None
-        bodies = Bodies([BodyPlay(learner.model, learner.optim, f, opener(f.codec.name),
-                                  profile.body, profile.train.seed) for f in facts], profile.body)
+        learner, soft_targets = Learner(profile, threads, bodies), None
+        plays = Bodies([BodyPlay(learner.model, learner.optim, fact, opener(fact.codec.name),
+                                 profile.body, profile.train.seed) for fact in facts],
+                       profile.body)
         if weights_fn and not run_dir.checkpoint.exists():
             learner.model.load_state_dict(weights_fn())
         if profile.distill.parent:
@@ -59,7 +61,7 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
                                    else StopReason.OUT_OF_MEMORY)
         return loop.run(profile, run_dir, learner, signals, Hooks(
             soft_targets_fn=soft_targets.batch if soft_targets else None,
-            bodies=bodies if facts else None,
+            bodies=plays if facts else None,
             teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
 
 
@@ -79,11 +81,13 @@ def _check_claim(run_dir: RunDir) -> None:
     before a learner of that size is allocated."""
     for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
         try:
-            model = from_dict(checkpoint.read_meta(path)["profile"]).model
+            meta = checkpoint.read_meta(path)
+            bodies = [fact.codec.body for fact in facts_of(meta).values()]
+            n_params = count_params(from_dict(meta["profile"]).model, bodies)
             size = path.stat().st_size
         except (CheckpointError, OSError):
             continue   # the reason is told when it is read
-        if 4 * count_params(model) > size:
-            raise CheckpointError(f"{path} describes {count_params(model):,} parameters and has "
-                                  f"{size:,} bytes: use another --run-dir")
+        if 4 * n_params > size:
+            raise CheckpointError(f"{path} describes {n_params:,} parameters and has {size:,} "
+                                  f"bytes: use another --run-dir")
         return

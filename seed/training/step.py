@@ -16,7 +16,7 @@ from seed.wavecore.actor import init_body
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, capture, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, copy_into
 
 
 class StepResult(NamedTuple):
@@ -56,7 +56,7 @@ class TrainStep:
                     Tensor.realize(loss, *grads)
             total = sum(losses[1:], start=losses[0]).reshape(1).contiguous()
             return total.realize(*optim.step(grads, total))
-        self._step = capture(step)
+        self._step = CapturedGraph(step)
 
     def run(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
         """A batch of grad_accum_steps * b rows; targets < 0 count only if they have soft ones."""

@@ -7,7 +7,7 @@ import numpy as np
 from seed.rng import Stream, stream
 from seed.runtime import choose
 from seed.wavecore.model import State, WaveCore
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, capture, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, copy_into
 
 PREFILL_BYTES = 32   # of one prefill call; the rest goes byte by byte
 
@@ -23,7 +23,7 @@ class CarriedForward:
             logits, after = model(self._tokens, state)
             Tensor.realize(logits, *_arrays(after))
             return logits, *_arrays(after)
-        self._graph = capture(forward)
+        self._graph = CapturedGraph(forward)
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) to logits (b, t, v), which are valid until the next call."""

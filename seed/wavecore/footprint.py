@@ -1,6 +1,7 @@
 """Floats that the kernels' buffers hold, from shapes alone: the basis of memory estimates."""
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from seed.config import ModelConfig, TrainConfig
@@ -15,15 +16,16 @@ class Footprint(NamedTuple):
     state: int          # what the layers carry in and out; training starts from zeros and drops it
 
 
-def packed_size(config: ModelConfig) -> int:
+def packed_size(config: ModelConfig, bodies: Sequence[layout.BodyShape] = ()) -> int:
     """Floats of all weights as they are held, padding included."""
-    return sum(block.size for block in layout.blocks(config))
+    return sum(block.size for block in layout.blocks(config, bodies))
 
 
 @functools.cache   # a size search asks for the same sizes again and again
-def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int) -> tuple[int, int]:
+def optimizer(config: ModelConfig, recipe: TrainConfig, threads: int,
+              bodies: tuple[layout.BodyShape, ...] = ()) -> tuple[int, int]:
     """Floats of the moments, and of an update's scratch."""
-    blocks = layout.blocks(config)
+    blocks = layout.blocks(config, bodies)
     first, second = layout.moments(blocks, recipe)
     return sum(b.size for b in (*first, *second)), threads * thread_scratch(blocks, recipe)
 
@@ -40,6 +42,14 @@ def training(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     saved = sum(kernel.save + stream for kernel in kernels)
     scratch = max(kernel.backward_scratch for kernel in kernels)
     return Footprint(4 * stream + saved + b * t * config.vocab_size, scratch, 0)
+
+
+def ticks(config: ModelConfig, body: layout.BodyShape, rows: int, t: int) -> int:
+    """Floats of the inputs, targets and logits of one optimizer step over ticks of a body."""
+    heads = (body.control, body.world)
+    columns = sum(table.rows + table.policy_width + 2 * table.n_scalars + len(table.heads)
+                  for table in heads)
+    return rows * t * (2 * body.slots + 2 * len(body.choices) + columns)
 
 
 def forward(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:

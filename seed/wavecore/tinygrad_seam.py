@@ -1,7 +1,8 @@
 """The one file that imports tinygrad and touches its internals. tinygrad is pinned to 0.14.0.
 
 - `install` sets the device, the C compiler and the kernel cache.
-- `capture` records a graph; `buffer_view` and `copy_into` reach the memory of a tensor.
+- `CapturedGraph` records a graph and replays it; `buffer_view` and `copy_into` reach the memory
+  of a tensor.
 - `launcher` and `launch` bind a C kernel. tinygrad marks that interface as alpha.
 
 tests/wavecore/test_tinygrad_seam.py names each internal.
@@ -115,60 +116,54 @@ def load_with_far_calls(program: CPUProgram, lib: bytes, base: int = 0) -> bytes
     return image.ljust(len(lib) - len(code), b"\0") + code
 
 
-def capture(run_fn: Callable[[], Any]) -> Callable[[], Any]:
-    """The graph of `run_fn`, captured at its first call.
+class CapturedGraph:
+    """The graph of a function, captured at its first call.
 
-    TinyJit would run it once before, uncaptured, with every intermediate buffer alive at once.
-    """
-    graph = TinyJit(run_fn)
-    graph.cnt = 1
-    return graph
-
-
-class Replay:
-    """A captured graph whose launches are called directly from its second run on.
-
-    Buffers of a captured graph stay where they are, so its launches never change: without
-    tinygrad's way to each of them a small graph runs several times faster.
+    Its buffers stay where they are, so its launches never change: from the third call on they are
+    called directly, which spares a small graph most of its time. The second call records them.
+    TinyJit would run the function once before, uncaptured, with every intermediate buffer alive.
     """
 
     def __init__(self, run_fn: Callable[[], Any]):
-        self._graph = capture(run_fn)
+        self._graph = TinyJit(run_fn)
+        self._graph.cnt = 1
         self._outputs: Any = None
         self._launches: list[tuple[Any, list[ctypes.c_uint64]]] = []
-        self._is_captured = False
+        self._programs: list[tuple[CPUProgram, Any, Any, Any]] = []   # whose memory they use
 
     def __call__(self) -> Any:
+        """The function's outputs: the same buffers at each call."""
         if self._launches:
             for function, arguments in self._launches:
                 function(*arguments)
-        elif self._is_captured:
-            self._record()
+        elif self._graph.captured is None or self._programs:
+            self._outputs = self._graph()
         else:
-            self._outputs, self._is_captured = self._graph(), True
+            self._record()
         return self._outputs
 
     def _record(self) -> None:
-        """Runs the graph once more, and keeps its launches."""
-        launches: list[tuple[Any, Any, Any, Any]] = []
+        """Runs the graph, and keeps its launches unless it has calls of another kind too."""
         call_fn = CPUProgram.__call__
 
         def recorded(program: CPUProgram, *buffers: Any, global_size: Any = (1, 1, 1),
                      vals: Any = (), **options: Any) -> Any:
-            launches.append((program, buffers, global_size, vals))
+            self._programs.append((program, buffers, global_size, vals))
             return call_fn(program, *buffers, global_size=global_size, vals=vals, **options)
         setattr(CPUProgram, "__call__", recorded)
         try:
             self._outputs = self._graph()
         finally:
             setattr(CPUProgram, "__call__", call_fn)
-        self._buffers = launches   # which have to live as long as their addresses
-        for program, buffers, size, values in launches:
+        captured = self._graph.captured
+        if captured is None or len(captured.linear.src) != len(self._programs):
+            return
+        for program, buffers, size, values in self._programs:
             for core in range(size[0]):
-                addresses = [*(buffer.va_addr for buffer in buffers), *values]
+                arguments = [*(buffer.va_addr for buffer in buffers), *values]
                 if "core_id" in program.runtimevars:
-                    addresses[program.runtimevars["core_id"]] = core
-                self._launches.append((program.fxn, [ctypes.c_uint64(a) for a in addresses]))
+                    arguments[program.runtimevars["core_id"]] = core
+                self._launches.append((program.fxn, [ctypes.c_uint64(a) for a in arguments]))
 
 
 def buffer_view(tensor: Tensor) -> np.ndarray:

@@ -2,7 +2,7 @@
 import pytest
 
 from seed.body import open_body
-from seed.errors import ConfigError, StopReason
+from seed.errors import ConfigError, SeedError, StopReason
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training import train
@@ -86,3 +86,18 @@ def test_bodies_of_a_run_stay_as_they_began(tmp_path):
     assert meta["bodies"]["target"]["codec"]["name"] == "target"
     with pytest.raises(ConfigError, match="body.rows is 8, but this run began with 4"):
         run(tmp_path / "run", 2, "body.rows=8")
+
+
+@pytest.mark.parametrize("damage", [
+    {"episodes": []}, {"episodes": [{"episode": 0, "choices": "?"}] * 4},
+    {"episodes": [{"episode": -1, "choices": ""}] * 4}, {"episodes": None}, {"recent": ["x"]},
+    {"episodes": [{"episode": 0, "choices": "Cgo="}] * 4}, {"codec": {}}, {"values": [1, 1]},
+    {"values": ["a", 2]}])
+def test_a_damaged_record_of_a_body_is_one_line(tmp_path, damage):
+    run(tmp_path / "run", 1)
+    run_dir = RunDir(tmp_path / "run")
+    saved = checkpoint.read(run_dir.checkpoint)
+    saved.meta["bodies"]["target"] |= damage
+    run_dir.save(saved.tensors, saved.meta, keep_newest=False)
+    with pytest.raises(SeedError, match="damaged|does not do the same again"):
+        run(tmp_path / "run", 2)

@@ -18,8 +18,8 @@ from tinygrad.runtime.support.elf import jit_loader
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.wavecore import fast_optim, tinygrad_seam
-from seed.wavecore.tinygrad_seam import (FarCalls, buffer_view, capture, copy_into, install, launch,
-                                         launcher)
+from seed.wavecore.tinygrad_seam import (CapturedGraph, FarCalls, buffer_view, copy_into, install,
+                                         launch, launcher)
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,12 +63,29 @@ def test_a_graph_is_captured_at_its_first_call_because_its_count_is_one():
     def double() -> Tensor:
         runs.append(1)
         return (x * 2).realize()
-    graph = capture(double)
+    graph = CapturedGraph(double)
     results = []
-    for value in (1.0, 3.0):
+    for value in (1.0, 3.0, 4.0, 5.0):
         copy_into(x, np.array([value, 0], np.float32))
         results.append(graph().numpy().tolist())
-    assert results == [[2, 0], [6, 0]] and len(runs) == 1
+    assert results == [[2, 0], [6, 0], [8, 0], [10, 0]] and len(runs) == 1
+
+
+def test_launches_of_a_graph_are_called_directly_and_write_the_same_buffers():
+    assert parameters_of(CPUProgram.__call__)[:2] == ["self", "bufs"]
+    x, y = (Tensor(np.arange(4, dtype=np.float32)).realize() for _ in range(2))
+
+    def run() -> tuple[Tensor, Tensor]:
+        first = (x * 3).contiguous()
+        return first.realize(), (first.sum() + y).realize()
+    graph, calls = CapturedGraph(run), []
+    for value in range(5):
+        copy_into(x, np.full(4, value, np.float32))
+        outputs = graph()
+        calls.append([buffer_view(output).copy() for output in outputs])
+        assert bool(graph._launches) == (value >= 1)
+    for value, (first, second) in enumerate(calls):
+        assert (first == 3 * value).all() and (second == 12 * value + np.arange(4)).all()
 
 
 def test_a_view_of_a_buffer_is_the_memory_itself():

@@ -1,0 +1,126 @@
+"""An exported file acts as the trainer does, and reads bad sensors by a stated rule."""
+import numpy as np
+import pytest
+
+from seed.body.facts import Facts, measure
+from seed.body.open_body import opener
+from seed.body.player import Player
+from seed.body.codec import LEVELS
+from seed.config import BodyConfig
+from seed.evaluation import TrainedBrain
+from seed.export import Options
+from seed.export.brain_file import BrainFile
+from seed.export.verify_acting import verify_acting
+from seed.profile_file import load_profile
+from seed.runtime import Brain, BrainError
+from seed.runtime import body as runtime_body
+from seed.wavecore.actor import init_body
+from seed.wavecore.layout import VALUE_LEVELS
+from seed.wavecore.model import init_params
+
+SHAPE = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", 'model.pattern="SA"',
+         "model.sliding_window=4"]
+KINDS = {"portable": Options(), "litert": Options("litert"), "explicit": Options(
+    explicit_state=True, prefill=3), "int8": Options(weights="int8")}
+NAMES = ("cartpole", "rover")
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedBrain:
+    """Untrained, with two bodies."""
+    profile = load_profile("control", SHAPE)
+    facts: dict[str, Facts] = {name: measure(name, opener(name), BodyConfig(), 0) for name in NAMES}
+    params = init_params(profile.model, 0)
+    for fact in facts.values():
+        params |= init_body(profile.model, fact.codec.body, 0)
+    for name, array in params.items():
+        if name.startswith("bodies."):   # so that choices differ clearly
+            array *= 10
+    return TrainedBrain(profile, 0, params, bodies=facts)
+
+
+def file_of(trained: TrainedBrain, folder, options: Options = Options()) -> Brain:
+    (folder / "brain.tflite").write_bytes(BrainFile(trained, options).tobytes())
+    return Brain(folder / "brain.tflite")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_acts_as_the_trainer_does(trained, tmp_path, kind):
+    brain, tolerance = file_of(trained, tmp_path, KINDS[kind]), 0.1 if kind == "int8" else 1e-4
+    for name in NAMES:
+        codec, rng = trained.bodies[name].codec, np.random.default_rng(0)
+        player, previous = Player(trained.model, codec, 1), np.full((1, len(codec.actions)), -1)
+        columns = np.concatenate([np.arange(head.start, head.start + head.width)
+                                  for head in codec.body.control.heads])
+        low, high = (np.array([getattr(c, end) for c in codec.channels]) for end in ("low", "high"))
+        brain.begin(name)
+        for _ in range(40):
+            seen = rng.uniform(low, high) * 1.1
+            action = brain.act(seen)
+            logits = player.tick(*codec.encode(codec.levels(seen)[0][None], previous))[:, columns]
+            assert np.abs(brain.control_logits - logits[0]).max() < tolerance * np.ptp(logits)
+            assert brain.value == pytest.approx(
+                trained.bodies[name].values.mean(logits[0, :VALUE_LEVELS]), rel=tolerance, abs=0.5)
+            previous = brain.bodies[name].choices[None]
+            assert np.array_equal(action, codec.decode(previous[0]))
+        assert 0 < brain.bodies[name].clipped < 40 * len(codec.channels)
+
+
+def test_text_is_answered_as_by_the_trainer(trained, tmp_path):
+    brain = file_of(trained, tmp_path)
+    brain.begin("rover")
+    brain.act(np.zeros(13))
+    trained.decoder.reset()
+    expected = list(trained.decoder.generate(b"12+30=", 20, 0xFE, 0.0, 0))
+    brain.reset()
+    assert list(brain.generate_bytes(b"12+30=", 20)) == expected
+
+
+def test_verification_closes_the_loop_in_every_body(trained, tmp_path):
+    brain = file_of(trained, tmp_path)
+    for report in verify_acting(brain, trained):
+        assert report.agreement.steps == report.same_actions > 0
+        assert report.mean_return == pytest.approx(report.checkpoint_return) and not report.has_lost
+
+
+def test_a_number_that_is_not_finite_is_the_last_one_and_counted(trained, tmp_path):
+    first, second = (file_of(trained, tmp_path) for _ in range(2))
+    for brain in (first, second):
+        brain.begin("cartpole")
+    first.act([0.0, 1, 0, 0])          # the middle of its range, before there is a last one
+    second.act([np.nan, 1, 0, 0])
+    for seen, bad in (([0.5, 1, 0, 0], [0.5, 1, 0, 0]), ([0.5, -1, 0, 0], [np.inf, -1, 0, np.nan])):
+        assert first.act(seen) == second.act(bad)
+        assert np.array_equal(first.control_logits, second.control_logits)
+    assert (first.bodies["cartpole"].held, second.bodies["cartpole"].held) == (0, 3)
+
+
+@pytest.mark.parametrize("observation", [[0, 0, 0], np.zeros(5), "text", None, [], [[1, 2], [3]],
+                                         {"x": 1}, [0, 0, 0, "x"]])
+def test_an_observation_of_another_shape_is_refused(trained, tmp_path, observation):
+    brain = file_of(trained, tmp_path)
+    brain.begin("cartpole")
+    with pytest.raises(BrainError, match="the observation of cartpole"):
+        brain.act(observation)
+    assert brain.act([0, 0, 0, 0]) in (0, 1)
+
+
+def test_a_body_has_to_be_named_if_there_are_several(trained, tmp_path):
+    brain = file_of(trained, tmp_path)
+    for name in (None, "walker", 5):
+        with pytest.raises(BrainError, match="name one of cartpole, rover"):
+            brain.begin(name)
+    with pytest.raises(BrainError, match="call act first"):
+        brain.value
+
+
+def test_a_brain_without_a_body_says_so(trained, tmp_path):
+    params = {key: array for key, array in trained.params.items() if key[:7] != "bodies."}
+    brain = file_of(TrainedBrain(trained.profile, 0, params), tmp_path)
+    for call in (brain.begin, lambda: brain.act([0])):
+        with pytest.raises(BrainError, match="--body"):
+            call()
+
+
+def test_trainer_and_runtime_have_the_same_constants():
+    assert (runtime_body.LEVELS, runtime_body.VALUE_LEVELS) == (LEVELS, VALUE_LEVELS)
