@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .body import BodyCodec, input_rows, output_columns
+from .acting import BodyCodec, input_rows, output_columns
 from .sealed_file import BrainError, describe, name_of, read
 from .structure import check_structure
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from .body import is_codec
+from .acting import is_codec
 
 MAGIC = b"TFL3"                     # bytes 4 to 8 of every TFLite file
 CHECKSUM_KEY = b'{"blake2b":"'      # what the description begins with

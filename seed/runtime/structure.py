@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .body import input_rows, output_columns
+from .acting import input_rows, output_columns
 
 MAX_MEMORY = 64                     # bytes that operators need at once, for each byte of the file
 # The tables of TFLite's schema.fbs as exported, by slot: a number's format in struct,

@@ -13,7 +13,7 @@ from seed.export.brain_file import BrainFile
 from seed.export.verify_acting import verify_acting
 from seed.profile_file import load_profile
 from seed.runtime import Brain, BrainError
-from seed.runtime import body as runtime_body
+from seed.runtime import acting
 from seed.wavecore.actor import init_body
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import init_params
@@ -123,4 +123,4 @@ def test_a_brain_without_a_body_says_so(trained, tmp_path):
 
 
 def test_trainer_and_runtime_have_the_same_constants():
-    assert (runtime_body.LEVELS, runtime_body.VALUE_LEVELS) == (LEVELS, VALUE_LEVELS)
+    assert (acting.LEVELS, acting.VALUE_LEVELS) == (LEVELS, VALUE_LEVELS)

@@ -6,7 +6,7 @@ import pytest
 
 from seed import config
 from seed.config import ModelConfig, TrainConfig
-from seed.wavecore import fast, fast_optim, kernel_source, layout, loss, model
+from seed.wavecore import fast, fast_optim, fast_ticks, kernel_source, layout, loss, model
 
 CSRC = sorted((Path(fast.__file__).parent / "csrc").iterdir())
 DEFINE = re.compile(r"^ *#define (\w+)", re.MULTILINE)
@@ -28,19 +28,21 @@ def python_constants() -> dict[str, list[float]]:
 def texts(monkeypatch) -> dict[str, str]:
     """C texts of all kernels of one shape."""
     texts: dict[str, str] = {}
-    for module in (fast, fast_optim):
+    for module in (fast, fast_optim, fast_ticks):
         monkeypatch.setattr(module, "launcher", texts.__setitem__)
     shape = ModelConfig(d_model=32)
     for kind, kernels in fast.KERNELS.items():
         kernels(shape, layout.KINDS[kind].block_fn(shape, kind), 1, 5, 2)
     fast.Embedding(shape, 1, 5, 2)
     fast.Head(shape, 1, 5, 2).launch_soft(3, 2.0, 0.5)
+    fast_ticks.TickEmbedding(shape, 5, 3, 7, 2)
+    fast_ticks.TickHead(shape, 5, layout.head_table([64], [2, 3]), 2)
     fast_optim.OptimizerKernels(layout.blocks(shape), TrainConfig(), 1.0, 2)
     return texts
 
 
 def test_no_kernel_defines_a_name_twice(texts):
-    assert len(texts) == 16
+    assert len(texts) == 21
     for name, text in texts.items():
         defined = [macro for macro in DEFINE.findall(text) if macro != "RELAX"]   # by CPU
         assert len(defined) == len(set(defined)), name
