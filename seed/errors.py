@@ -43,13 +43,18 @@ class BodyError(ConfigError):
     """A body cannot be used; the message names it and what is wrong."""
 
 
+class BodyKilled(BodyError):
+    """A user's body was killed from outside, as by a kernel without free memory."""
+    exit_code = RETRY_LATER
+
+
 class UserTaskKilled(UserTaskError):
     """A user's task was killed from outside, as by a kernel without free memory."""
     exit_code = RETRY_LATER
 
 
 class StopRequested(SeedError):
-    """A signal asked the run to stop while a user's task was working; nothing is wrong."""
+    """A signal asked the run to stop while a user's task or body was working; nothing is wrong."""
 
 
 class CheckpointError(SeedError, ValueError):

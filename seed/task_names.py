@@ -1,4 +1,5 @@
-"""Names of user tasks: files, with a class if they are Python, and what is read of `--task`.
+"""Names of user tasks and bodies: files, with a class if they are Python, and what is read of
+`--task` and `--body`.
 
 A name is kept as an absolute path, so that it means the same file wherever a command is started.
 """
@@ -47,14 +48,29 @@ def absolute(name: str, folder: Path | None = None) -> str:
 
 
 def with_absolute_tasks(data: dict, folder: Path | None = None) -> dict:
-    """A profile's tables, in which the names of user tasks mean the same files from anywhere."""
+    """A profile's tables, in which the names of user tasks and bodies mean the same files from
+    anywhere."""
     data = dict(data)
     for key in ("curriculum", "selfplay", "teacher"):
         table = data.get(key)
         if isinstance(table, dict) and isinstance(tasks := table.get("tasks"), dict):
             data[key] = {**table, "tasks": {absolute(name, folder): weight
                                             for name, weight in tasks.items()}}
+    body = data.get("body")
+    if isinstance(body, dict) and isinstance(rounds := body.get("rounds"), dict):
+        data["body"] = {**body, "rounds": {
+            absolute(name, folder) if is_class_name(name) else name: n
+            for name, n in rounds.items()}}
     return data
+
+
+def with_named_bodies(rounds: dict[str, int], names: Iterable[str]) -> dict[str, int]:
+    """The rounds of bodies that a brain has, the classes among `names` where their files are now;
+    a round of each of `names` if one of them is new."""
+    files = {short(name): absolute(name) for name in names if is_class_name(name)}
+    rounds = {files.get(short(name), name): n for name, n in rounds.items()}
+    named = [files.get(short(name), name) for name in names]
+    return rounds if set(named) <= set(rounds) else dict.fromkeys(named, 1)
 
 
 def without_moved(tasks: dict[str, float], name: str, keep_weight: bool) -> dict[str, float]:

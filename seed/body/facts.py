@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.body.open_body import make_codec
+from seed.body.open_body import body_name, make_codec
 from seed.body.round import ValueRange
 from seed.config import BodyConfig
 from seed.errors import ConfigError
@@ -40,7 +40,7 @@ def facts_of(meta: Mapping[str, Any]) -> dict[str, Facts]:
 
 def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
     """Of a body that is new to a brain. Raises BodyError, ConfigError."""
-    codec, rewards = make_codec(name, open_fn, seed)
+    codec, rewards = make_codec(body_name(name), open_fn, seed)
     least, most = np.percentile(rewards, [1, 99]) / (1 - config.discount)
     low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
     return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)))

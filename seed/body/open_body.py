@@ -4,6 +4,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from seed.body.pendulum import Pendulum
 from seed.body.rover import Rover
 from seed.body.spaces import action_values, observation_ranges
 from seed.config import nearest
+from seed.body.user_body import Opener
 from seed.errors import BodyError, ConfigError
+from seed.task_names import is_class_name, short
 
 BODIES: dict[str, Callable[[], Any]] = {"cartpole": CartPole, "pendulum": Pendulum, "rover": Rover}
 GYM = "gym:"
@@ -24,12 +27,24 @@ BINS = 9                # choices of a number in an action
 KNOTS = 4
 
 
+def body_name(name: str) -> str:
+    """What a brain calls a body: a class of the user's without the folder of its file."""
+    return short(name) if is_class_name(name) else name
+
+
 def opener(name: str) -> Callable[[], Any]:
     """What makes one body of that name. Raises ConfigError."""
     if name in BODIES:
         return BODIES[name]
     if name.startswith(GYM):
+        if ":" in name.removeprefix(GYM):   # gymnasium would import the module before the colon
+            raise ConfigError(f"body {name} names a module to import: write a class that makes it, "
+                              f"and give file.py:Class")
         return lambda: _open_gym(name)
+    if is_class_name(name):
+        return Opener(name)
+    if name.lower().endswith(".py"):
+        raise ConfigError(f"body {name}: name its class too, as in {Path(name).name}:ClassName")
     raise ConfigError(f"body {name} is unknown{nearest(name, BODIES)}; or give gym:ID or "
                       f"file.py:Class")
 
@@ -65,7 +80,10 @@ def make_codec(name: str, open_fn: Callable[[], Any], seed: int, bins: int = BIN
     largest = np.abs(observations).max(0)
     for i, (low, _) in enumerate(ranges):
         if not math.isfinite(low):
-            bound = float(RANGE_FACTOR * largest[i]) or 1.0
+            bound = RANGE_FACTOR * float(largest[i]) or 1.0
+            if not math.isfinite(bound):
+                raise BodyError(f"{name}: number {i} of an observation reaches {largest[i]:g} in "
+                                f"random play: give its observation_space a low and a high")
             channels[i] = Channel(-bound, bound, True, knots)
     return Codec(name, tuple(channels), codec.actions, form, codec.shape), rewards
 

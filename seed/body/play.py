@@ -7,9 +7,11 @@ import numpy as np
 from seed.body import round as rounds
 from seed.body.closed_loop import Returns, act
 from seed.body.facts import Facts
+from seed.body.open_body import body_name
 from seed.body.player import Player
 from seed.body.round import Played, Round, Targets
 from seed.body.tick_step import TickStep, rows_of
+from seed.body.user_body import Opener
 from seed.body.world import Episode, World
 from seed.config import BodyConfig
 from seed.errors import CheckpointError, SeedError
@@ -145,7 +147,14 @@ class Bodies:
 
     def __init__(self, plays: Sequence[BodyPlay], config: BodyConfig):
         self.config, self.plays = config, {play.name: play for play in plays}
-        self._cycle: list[str] = [name for name, n in config.rounds.items() for _ in range(n)]
+        self._cycle: list[str] = [body_name(name) for name, n in config.rounds.items()
+                                  for _ in range(n)]
+
+    def stop_when(self, stop_fn: Callable[[], bool]) -> None:
+        """Calls of a user's class end with StopRequested when `stop_fn` is true."""
+        for play in self.plays.values():
+            if isinstance(play.open_fn, Opener):
+                play.open_fn.stop_fn = stop_fn
 
     def turn(self, step: int) -> tuple[str, int] | None:
         """The body whose turn it is, and the number of its round; None: the curriculum's."""

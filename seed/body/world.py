@@ -2,6 +2,7 @@
 (seed, body, row, episode), so that a resumed run can play the same again: the checkpoint has the
 choices since each episode's beginning."""
 import base64
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.errors import BodyError, CheckpointError
+from seed.errors import BodyError, CheckpointError, SeedError
 from seed.rng import Stream, name_index
 
 MAX_TICKS = 1000   # of an episode that its body does not end
 MAX_REWARD = 1e6
 MAX_EPISODES = 10 ** 12   # of a row
+
+Step = tuple[Any, float, bool, bool, Any]   # observation, reward, terminated, truncated, info
 
 
 class Episode(NamedTuple):
@@ -52,13 +55,15 @@ def episode_seed(seed: int, purpose: Stream, name: str, row: int, episode: int) 
 
 
 class World:
-    """`open_fn` makes one body. Raises BodyError, which names the body, for whatever it does
+    """`open_fn` makes one body; if it has `open_all`, that makes all rows, whose `step_all` takes a
+    tick at once. Raises BodyError, which names the body, for whatever it does
     wrong."""
 
     def __init__(self, open_fn: Callable[[], Any], codec: Codec, rows: int, seed: int,
                  purpose: Stream = Stream.BODY_EPISODE, randomize: bool = False):
         self.codec, self.seed, self.purpose, self.randomize = codec, seed, purpose, randomize
-        self.bodies = [open_fn() for _ in range(rows)]
+        open_all = getattr(open_fn, "open_all", None)
+        self.bodies = open_all(rows) if open_all else [open_fn() for _ in range(rows)]
         self.observations = np.zeros((rows, len(codec.channels)))
         self.previous = np.full((rows, len(codec.actions)), -1)   # choices; -1: an episode begins
         self.totals, self.ended = np.zeros(rows), list[Episode]()
@@ -79,7 +84,7 @@ class World:
             if self.randomize and hasattr(body, "randomize"):
                 body.randomize(random.Random(number + 1))
             observation, _ = body.reset(seed=number)
-        except BodyError:
+        except SeedError:
             raise
         except Exception as error:
             raise BodyError(f"{self.codec.name}: reset raises {_described(error)}") from None
@@ -90,8 +95,12 @@ class World:
         """One tick of all bodies; an episode that ends is followed by the next at once."""
         rows = len(self.bodies)
         outcome = Outcome(np.zeros(rows), np.zeros(rows, bool), np.zeros(rows, bool))
-        for row in range(rows):
-            reward, terminated, truncated, info = self._step(row, choices[row])
+        actions = [self.codec.decode(row) for row in choices]
+        step_all = getattr(self.bodies, "step_all", None)
+        results = step_all(actions) if step_all else itertools.repeat(None)
+        for row, result in zip(range(rows), results):
+            reward, terminated, truncated, info = self._take(
+                row, choices[row], result or self._ask(row, actions[row]))
             outcome.rewards[row] = reward
             outcome.terminated[row], outcome.truncated[row] = terminated, truncated
             if terminated or truncated:
@@ -101,25 +110,28 @@ class World:
                 self.begin(row)
         return outcome
 
-    def _step(self, row: int, choices: np.ndarray) -> tuple[float, bool, bool, Any]:
-        name = self.codec.name
+    def _ask(self, row: int, action: Any) -> Step:
+        """What the row's body does in a tick."""
         try:
-            observation, reward, terminated, truncated, info = self.bodies[row].step(
-                self.codec.decode(choices))
-            reward = float(reward)
-        except BodyError:
+            observation, reward, terminated, truncated, info = self.bodies[row].step(action)
+            return observation, float(reward), bool(terminated), bool(truncated), info
+        except SeedError:
             raise
         except Exception as error:
-            raise BodyError(f"{name}: step raises {_described(error)}") from None
+            raise BodyError(f"{self.codec.name}: step raises {_described(error)}") from None
+
+    def _take(self, row: int, choices: np.ndarray, result: Step) -> tuple[float, bool, bool, Any]:
+        """Checks and counts it."""
+        observation, reward, terminated, truncated, info = result
         if not abs(reward) <= MAX_REWARD:
-            raise BodyError(f"{name}: step returns the reward {reward}: keep it within "
+            raise BodyError(f"{self.codec.name}: step returns the reward {reward}: keep it within "
                             f"{MAX_REWARD:g}")
         self.observations[row] = self._checked(observation)
         self.previous[row] = choices
         self._choices[row].append(choices.copy())
         self.totals[row] += reward
         ends_now = len(self._choices[row]) >= MAX_TICKS
-        return reward, bool(terminated), bool(truncated or ends_now and not terminated), info
+        return reward, terminated, truncated or ends_now and not terminated, info
 
     def _checked(self, observation: Any) -> np.ndarray:
         try:
@@ -152,7 +164,7 @@ class World:
                 raise ValueError("no record of this body")
             self._reset(row)
             for choices in data.astype(np.int64):
-                self._step(row, choices)
+                self._take(row, choices, self._ask(row, self.codec.decode(choices)))
         if not np.array_equal(observations.astype(np.float32),
                               self.observations.astype(np.float32)):
             raise CheckpointError(f"{self.codec.name} does not do the same again from the same "

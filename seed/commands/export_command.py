@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="add a signature that reads T bytes per call")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file")
     options.add_tasks(parser)
+    options.add_bodies(parser, "lets a body of the brain, which is a file, run; without this it is "
+                               "left out")
     options.add_brain(parser)
 
 
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     file = build(
         args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
         args.out, args.threads, verified=not args.no_verify, log=options.log,
-        tasks=options.named_tasks(args))
+        tasks=options.named_tasks(args), bodies=args.bodies)
     facts = {"size": file.size, "verified": bool(file.report)}
     if file.report is None:
         return outcome.show(args, facts, f"{file.path}: {file.size:,} bytes, not verified")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.storage import RunDir
 from seed.system_health import address_space_mb
+from seed.task_names import with_named_bodies
 from seed.terminal_text import one_line
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def add_tasks(parser: argparse.ArgumentParser, metavar: str = "NAME",
               text: str = "lets a user task of the brain, which is a file, be run or read; without "
                           "this it is left out") -> None:
     parser.add_argument("--task", action="append", default=[], metavar=metavar, dest="tasks",
+                        help=text)
+
+
+def add_bodies(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--body", action="append", default=[], metavar="NAME", dest="bodies",
                         help=text)
 
 
@@ -114,7 +120,9 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
     newest = args.run_dir.load_newest(log) if name is None and "run_dir" in args else None
     if newest:
         from seed.curriculum.consent import check_named, leave_out_unnamed
-        profile = overridden(newest.meta["profile"], overrides, args.tasks)
+        stored = newest.meta["profile"]
+        profile = overridden(stored, overrides_from(args, stored.get("body", {}).get("rounds")),
+                             args.tasks)
         named = applied({}, overrides, args.tasks)
         return (check_named(profile, named) if must_resume
                 else leave_out_unnamed(profile, named, log))
@@ -128,8 +136,10 @@ def named_tasks(args: argparse.Namespace) -> list[str]:
     return list(applied({}, [], args.tasks).get("curriculum", {}).get("tasks", {}))
 
 
-def overrides_from(args: argparse.Namespace) -> list[str]:
-    """What --set and flags change in the profile, as a.b=value."""
+def overrides_from(args: argparse.Namespace,
+                   rounds: dict[str, int] | None = None) -> list[str]:
+    """What --set and flags change in the profile, as a.b=value. `rounds`: of the bodies of a brain
+    that is trained on."""
     flags = vars(args)
     overrides = list(args.overrides)
     overrides += [f"train.{key}={flags[key]}" for key in ("seed", "minutes", "steps")
@@ -139,8 +149,9 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
     if flags.get("memory") is not None:
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
     if flags.get("bodies"):
-        rounds = ", ".join(f"{json.dumps(name)} = 1" for name in flags["bodies"])
-        overrides.append(f"body.rounds={{{rounds}}}")
+        table = ", ".join(f"{json.dumps(name)} = {n}" for name, n in with_named_bodies(
+            rounds or {}, flags["bodies"]).items())
+        overrides.append(f"body.rounds={{{table}}}")
     if flags.get("no_thermal"):
         overrides.append("governor.thermal=false")
     return overrides

@@ -7,8 +7,7 @@ from seed.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_brain(parser)
-    parser.add_argument("--body", action="append", default=[], metavar="NAME", dest="bodies",
-                        help="of those that the brain knows; default: all")
+    options.add_bodies(parser, "of those that the brain knows; default: all that are no files")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--sample", action="store_true",
                         help="draw actions by their probabilities, not the likeliest")
@@ -17,10 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from seed.body.closed_loop import returns_table
+    from seed.curriculum.consent import named_bodies
     from seed.evaluation import TrainedBrain
     brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
     if not brain.bodies:
         raise ConfigError(f"{args.run_dir} has a brain without a body: train it with --body")
-    returns = [brain.returns(name, args.episodes, args.seed, not args.sample)
-               for name in args.bodies or brain.bodies]
+    names = args.bodies or list(named_bodies(brain.bodies, (), options.log))
+    if not names:
+        raise ConfigError(f"{args.run_dir} has a brain whose bodies are files: name one, as in "
+                          f"--body {next(iter(brain.bodies))}")
+    returns = [brain.returns(name, args.episodes, args.seed, not args.sample) for name in names]
     return outcome.show(args, [row.to_dict() for row in returns], returns_table(returns))

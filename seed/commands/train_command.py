@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser)
     options.add_budget(parser, None, "the whole run")
     options.add_memory(parser)
-    parser.add_argument("--body", action="append", default=[], metavar="NAME", dest="bodies",
-                        help="learn to act in cartpole, pendulum, rover or gym:ID; may be repeated")
+    options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "
+                               "file.py:Class; may be repeated")
     parser.add_argument("--no-thermal", action="store_true", help="ignore temperatures")
     options.add_brain(parser)
     growth = parser.add_argument_group("growth")

@@ -1,21 +1,22 @@
 """What a brain's own profile may not start by itself: a brain may come from anybody.
 
-User tasks run code or open files, and a teacher's address is called. Those that only a checkpoint
-names are used when the command line, or a profile that the user named, names them again.
+User tasks and bodies run code or open files, and a teacher's address is called. Those that only a
+checkpoint names are used when the command line, or a profile that the user named, names them again.
 """
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
 from seed.config import Profile, TeacherConfig
 from seed.errors import ConfigError
-from seed.task_names import absolute, is_user_task, moved
+from seed.task_names import absolute, is_class_name, is_user_task, moved, short
 
 
 def check_named(profile: Profile, named: dict[str, Any]) -> Profile:
     """The profile of a brain that is trained on. `named`: tables that the user has named.
 
-    Raises ConfigError for a user task or a teacher's address that is not among them.
+    Raises ConfigError for a user task, a body's class or a teacher's address that is not among
+    them.
     """
     tasks, url = _unnamed(profile, *_tasks_and_url(named))
     if tasks:
@@ -24,6 +25,10 @@ def check_named(profile: Profile, named: dict[str, Any]) -> Profile:
     if url:
         raise ConfigError(f"only the brain itself names the teacher at {url}: to let it ask there, "
                           f"say --set teacher.url={url}; not to, say --set 'teacher.kind=\"\"'")
+    bodies = _unnamed_bodies(profile.body.rounds, named.get("body", {}).get("rounds", {}))
+    if bodies:
+        raise ConfigError(f"only the brain itself names the body {bodies[0]}: to let that file "
+                          f"run, say --body {bodies[0]}, or name the brain's --profile")
     return profile
 
 
@@ -35,6 +40,12 @@ def leave_out_unnamed(profile: Profile, named: dict[str, Any],
     if url:
         log(f"left out: the teacher at {url}, which only the brain itself names")
         profile = replace(profile, teacher=TeacherConfig())
+    rounds = profile.body.rounds
+    bodies = _unnamed_bodies(rounds, named.get("body", {}).get("rounds", {}))
+    if bodies:
+        log(_left_out("body", bodies))
+        profile = replace(profile, body=replace(profile.body, rounds={
+            name: n for name, n in rounds.items() if name not in bodies}))
     return without_tasks(profile, tasks, log)
 
 
@@ -58,8 +69,7 @@ def without_tasks(profile: Profile, names: Collection[str],
     """The profile without these tasks, also where self-play and a teacher ask them."""
     if not names:
         return profile
-    log(f"left out: {', '.join(names)}, which only the brain itself names; use --task to let it "
-        f"run or read {'it' if len(names) == 1 else 'them'}")
+    log(_left_out("task", names))
 
     def rest(tasks: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in tasks.items() if name not in names}
@@ -68,6 +78,30 @@ def without_tasks(profile: Profile, names: Collection[str],
         curriculum=replace(profile.curriculum, tasks=rest(profile.curriculum.tasks)),
         selfplay=replace(profile.selfplay, tasks=rest(profile.selfplay.tasks)),
         teacher=replace(profile.teacher, tasks=rest(profile.teacher.tasks)))
+
+
+def named_bodies(known: Iterable[str], named: Iterable[str],
+                 log: Callable[[str], object]) -> dict[str, str]:
+    """Of the bodies that a brain knows, those that may be used, each with the name that opens it:
+    a class is its file that the user names. Logs what is left out."""
+    files = {short(name): absolute(name) for name in named if is_class_name(name)}
+    bodies = {name: files.get(name, "") if is_class_name(name) else name for name in known}
+    unnamed = [name for name, opened in bodies.items() if not opened]
+    if unnamed:
+        log(_left_out("body", unnamed))
+    return {name: opened for name, opened in bodies.items() if opened}
+
+
+def _left_out(flag: str, names: Collection[str]) -> str:
+    them = "it" if len(names) == 1 else "them"
+    use = f"let {them} run" if flag == "body" else f"let it run or read {them}"
+    return f"left out: {', '.join(names)}, which only the brain itself names; use --{flag} to {use}"
+
+
+def _unnamed_bodies(rounds: Iterable[str], named: Iterable[str]) -> list[str]:
+    """Classes that are not among those named."""
+    files = set(map(absolute, filter(is_class_name, named)))
+    return [name for name in rounds if is_class_name(name) and absolute(name) not in files]
 
 
 def _tasks_and_url(named: dict[str, Any]) -> tuple[Collection[str], str]:

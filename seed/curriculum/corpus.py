@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seed.curriculum.task import Item, Task, is_holdout, pick
-from seed.curriculum.user_task_worker import InvalidTask, to_bytes
+from seed.curriculum.user_class_worker import InvalidClass
+from seed.curriculum.user_task_worker import to_bytes
 from seed.errors import UserTaskError, printable
 from seed.system_health import MB, mem_available_mb
 
@@ -70,7 +71,7 @@ class Corpus(Task):
         split_fn = _split_json if self.name.lower().endswith(".jsonl") else _split_text
         try:
             return Item(self.name, 1, *split_fn(line))
-        except InvalidTask as error:
+        except InvalidClass as error:
             raise UserTaskError(f"{self.name} line {number}: {printable(str(error))}") from None
 
     def generate(self, rng: random.Random, level: int) -> Item:
@@ -98,14 +99,14 @@ def _split_json(line: str) -> list[bytes]:
         row = json.loads(line)
         texts = {what: row[what] for what in ("prompt", "answer")}
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise InvalidTask('give {"prompt": "...", "answer": "..."}') from None
+        raise InvalidClass('give {"prompt": "...", "answer": "..."}') from None
     return [to_bytes(what, text, "text") for what, text in texts.items()]
 
 
 def _split_text(line: str) -> list[bytes]:
     data = to_bytes("the line", line)
     if len(data) < 2:
-        raise InvalidTask("give at least two bytes")
+        raise InvalidClass("give at least two bytes")
     split = max(1, int(len(data) * PROMPT_FRACTION))
     while split > 1 and data[split] & 0xC0 == 0x80:   # inside a character
         split -= 1

@@ -2,18 +2,18 @@
 
 Named in a profile's [curriculum.tasks] or with --task: `path.py:ClassName`, `items.jsonl` or
 `notes.txt` (corpus.py). A file that raises, returns garbage, takes too long or ends its process is
-a UserTaskError that names it. A class runs in its own process: user_task_process.py is the run's
-side of it, user_task_worker.py the other one, user_task_supervisor.py ends all that it starts.
+a UserTaskError that names it. A class runs in its own process: user_class_process.py is the run's
+side of it, user_task_worker.py the other one, user_class_supervisor.py ends all that it starts.
 """
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from seed.errors import ConfigError, UserTaskError
+from seed.errors import ConfigError, UserTaskError, UserTaskKilled
 from seed.curriculum.corpus import Corpus
 from seed.curriculum.task import Item, Task
-from seed.curriculum.user_task_process import TaskProcess
+from seed.curriculum.user_class_process import ClassProcess, Kind
 from seed.curriculum.user_task_worker import MAX_LEVELS, MAX_TEXT_BYTES
 from seed.curriculum.vocab import END, PAD
 from seed.task_names import is_class_name
@@ -24,6 +24,8 @@ MAX_MEAN_CALL_S = 0.05    # for all calls so far on average, after a grace
 CALLS_GRACE_S = 20.0
 PROBE_LEVELS, PROBES_PER_LEVEL = 8, 2   # questions that are put more than once
 PROBE_EVERY_DRAWS = 512
+TASK = Kind("seed.curriculum.user_task_worker", UserTaskError, UserTaskKilled,
+            max_frame_bytes=65536)   # JSON needs up to six bytes for one
 
 
 def load(name: str) -> Task:
@@ -69,8 +71,8 @@ class UserTask(Task):
                 raise self._unsteady(f"generate or verify of level {probe[0]}")
         second.close()
 
-    def _start(self) -> tuple[TaskProcess, tuple[float, ...]]:
-        process = TaskProcess(self.name, self._path, self._class_name)
+    def _start(self) -> tuple[ClassProcess, tuple[float, ...]]:
+        process = ClassProcess(TASK, self.name, self._path, self._class_name)
         reply, _ = process.ask("loading", MAX_LOAD_S, do="load")
         try:
             chance_levels = tuple(map(float, reply["chance_levels"]))
@@ -79,10 +81,10 @@ class UserTask(Task):
                     0 <= chance <= 1 for chance in chance_levels):
                 raise ValueError
         except (ValueError, TypeError, KeyError, OverflowError):
-            raise self._damaged("loading") from None
+            raise process.damaged("loading") from None
         return process, chance_levels
 
-    def _probe(self, process: TaskProcess, level: int, seed: int) -> list[Any]:
+    def _probe(self, process: ClassProcess, level: int, seed: int) -> list[Any]:
         """What the class says to fixed random numbers."""
         prompt, answer = self._generate(process, level, seed)
         return [prompt, answer, self._verify(process, prompt, answer + b"?")]
@@ -91,11 +93,7 @@ class UserTask(Task):
         return UserTaskError(f"{self.name}: {what} gives another result for the same question: "
                              f"draw only from rng.random() and keep nothing between calls")
 
-    def _damaged(self, call: str) -> UserTaskError:
-        return UserTaskError(f"{self.name}: the reply to {call} is damaged: do not write to files "
-                             f"that the class did not open")
-
-    def _ask(self, process: TaskProcess, call: str, **request: Any) -> Any:
+    def _ask(self, process: ClassProcess, call: str, **request: Any) -> Any:
         value, call_s = process.ask(call, MAX_CALL_S, **request)
         self._calls, self._calls_s = self._calls + 1, self._calls_s + call_s
         if self._calls_s > CALLS_GRACE_S + MAX_MEAN_CALL_S * self._calls:
@@ -103,7 +101,7 @@ class UserTask(Task):
                                 f"average: make it faster than {MAX_MEAN_CALL_S} s")
         return value
 
-    def _generate(self, process: TaskProcess, level: int, seed: int) -> tuple[bytes, bytes]:
+    def _generate(self, process: ClassProcess, level: int, seed: int) -> tuple[bytes, bytes]:
         call = f"generate at level {level}"
         value = self._ask(process, call, do="generate", level=level, seed=seed)
         try:
@@ -111,13 +109,13 @@ class UserTask(Task):
                 raise TypeError
             prompt, answer = (text.encode("latin-1") for text in value)
         except (ValueError, TypeError, AttributeError):
-            raise self._damaged(call) from None
+            raise process.damaged(call) from None
         if not all(0 < len(text) <= MAX_TEXT_BYTES and not {END, PAD} & set(text)
                    for text in (prompt, answer)):
-            raise self._damaged(call)
+            raise process.damaged(call)
         return prompt, answer
 
-    def _verify(self, process: TaskProcess, prompt: bytes, answer: bytes) -> bool:
+    def _verify(self, process: ClassProcess, prompt: bytes, answer: bytes) -> bool:
         return self._ask(process, "verify", do="verify", prompt=prompt.decode("latin-1"),
                          answer=answer.decode("latin-1")) is True
 

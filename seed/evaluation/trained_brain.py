@@ -117,15 +117,17 @@ class TrainedBrain:
 
     def returns(self, body: str, episodes: int, seed: int, greedy: bool = True,
                 rows: int = MAX_BODIES) -> "Returns":
-        """Of unseen episodes of one of its bodies. Raises ConfigError, BodyError."""
+        """Of unseen episodes of one of its bodies; a class's name says where its file is. Raises
+        ConfigError, BodyError."""
         from seed.body.closed_loop import Returns, act
-        from seed.body.open_body import opener
+        from seed.body.open_body import body_name, opener
         from seed.body.player import Player
-        if body not in self.bodies:
-            raise ConfigError(f"this brain has no body {body}{nearest(body, self.bodies)}")
-        player = Player(self.model, self.bodies[body].codec, min(rows, episodes))
+        name = body_name(body)
+        if name not in self.bodies:
+            raise ConfigError(f"this brain has no body {name}{nearest(name, self.bodies)}")
+        player = Player(self.model, self.bodies[name].codec, min(rows, episodes))
         played = act(player, opener(body), seed, episodes, greedy=greedy)
-        return Returns.of(body, played or [])
+        return Returns.of(name, played or [])
 
     @cached_property
     def dataset(self) -> Dataset:

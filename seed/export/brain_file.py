@@ -75,13 +75,13 @@ class ExportedFile:
 
 def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None,
           threads: int = 1, verified: bool = True, log: Log = print,
-          tasks: Collection[str] = ()) -> ExportedFile:
+          tasks: Collection[str] = (), bodies: Collection[str] = ()) -> ExportedFile:
     """Writes the newest brain of a run directory as a TFLite file, `out` or brain.tflite in it.
 
     If `verified`, the file first runs beside the numpy reference and the trainer, and its holdout
-    scores become part of it; `tasks` are user tasks that may be used for them. Raises ExportError
-    if it differs from either, ConfigError if there is no brain or `out` cannot be used,
-    CheckpointError; nothing is written then.
+    scores become part of it; `tasks` are user tasks that may be used for them, `bodies` classes
+    that may run. Raises ExportError if it differs from either, ConfigError if there is no brain or
+    `out` cannot be used, CheckpointError; nothing is written then.
     """
     path = out or run_dir.exported_brain
     trained = TrainedBrain.load(run_dir, threads, log, tasks)
@@ -95,7 +95,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
         reason = rejection_reason(report, options.weights)
         if reason:
             raise ExportError(f"{path} was not written: {reason}")
-        acting = verify_acting(brain, trained)
+        acting = verify_acting(brain, trained, bodies, log)
         lost = next((row for row in acting if row.has_lost), None)
         if lost:
             raise ExportError(f"{path} was not written: in {lost.body} its return is "

@@ -1,5 +1,5 @@
 """Closes the loop with an exported file: it acts in its bodies, beside the trainer."""
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,11 +7,13 @@ import numpy as np
 
 from seed.body.open_body import opener
 from seed.body.world import World
+from seed.curriculum.consent import named_bodies
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.export.verify import Agreement
 from seed.rng import Stream
 from seed.runtime import Brain
+from seed.storage.run_dir import Log
 
 EPISODES = 10
 MAX_RETURN_DROP = 0.1   # of the checkpoint's return: weights that cost more are not worth it
@@ -40,18 +42,22 @@ class ActingReport:
                 f"{self.checkpoint_return:.1f}")
 
 
-def verify_acting(brain: Brain, trained: TrainedBrain) -> list[ActingReport]:
-    """Of every body. Raises BodyError if one fails."""
-    reports = []
+def verify_acting(brain: Brain, trained: TrainedBrain, named: Collection[str] = (),
+                  log: Log = print) -> list[ActingReport]:
+    """Of every body; a class only if it is `named`. Raises BodyError if one fails."""
+    reports, names = [], named_bodies(trained.bodies, named, log)
     for name in trained.bodies:
         try:
-            open_fn = opener(name)
-            open_fn()
+            if name in names:
+                open_fn = opener(names[name])
+                open_fn()
         except ConfigError:   # of a library that is not installed here
+            del names[name]
+        if name not in names:
             reports.append(ActingReport(name))
             continue
         report = _beside(brain, trained, name, open_fn)
-        report.checkpoint_return = trained.returns(name, EPISODES, 0, rows=1).mean
+        report.checkpoint_return = trained.returns(names[name], EPISODES, 0, rows=1).mean
         reports.append(report)
     return reports
 

@@ -51,14 +51,16 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     session = Session(profile, run_dir, learner, signals, hooks)
     session.dataset.stop_when(signals.stop.is_set)
+    if hooks.bodies:
+        hooks.bodies.stop_when(signals.stop.is_set)
     try:
         with before_compiling(session.save_before_compiling):
             return _loop(session, hooks)
-    except StopRequested:   # by a signal, in a call of a user task; nothing of the step is done
+    except StopRequested:   # by a signal, in a call of a user's class; nothing of the step is done
         return TrainResult(session.state.step, session.stop())
     except (SaveFailed, Diverged):
         raise
-    except (SeedError, MemoryError):   # of a user task, a compiler
+    except (SeedError, MemoryError):   # of a user's class, a compiler
         if session.is_unsaved and session.can_save:
             session.save()
         raise

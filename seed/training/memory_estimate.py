@@ -15,6 +15,7 @@ from seed.wavecore.layout import BodyShape
 PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the dataset
 COMPILER_MB = 105.0   # one running clang
 TASK_PROCESSES_MB = 36.0   # a worker of a user's class and its supervisors
+BODY_PROCESSES_MB = 60.0   # with numpy; while a brain is evaluated there are two
 FLOAT_MB = 4 / MB
 
 
@@ -50,7 +51,7 @@ def estimate_mb(profile: Profile, threads: int,
         floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.questions, 1, threads))
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()},
-            **_user_tasks_mb(profile)}
+            **_user_tasks_mb(profile), **_user_bodies_mb(profile)}
 
 
 def _user_tasks_mb(profile: Profile) -> dict[str, float]:
@@ -61,6 +62,12 @@ def _user_tasks_mb(profile: Profile) -> dict[str, float]:
         return {}
     return {"user tasks": sum(TASK_PROCESSES_MB if is_class_name(name) else
                               corpus.memory_mb(Path(name)) for name in names)}
+
+
+def _user_bodies_mb(profile: Profile) -> dict[str, float]:
+    """Of the processes of classes, without what these import."""
+    n_bodies = sum(map(is_class_name, profile.body.rounds))
+    return {"user bodies": (n_bodies + 1) * BODY_PROCESSES_MB} if n_bodies else {}
 
 
 def check_fits(profile: Profile, threads: int, health: Health,

@@ -2,16 +2,18 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
 from seed import system_health
-from seed.body.open_body import opener
 from seed.body.facts import Facts, facts_of, measure
+from seed.body.open_body import body_name, opener
 from seed.body.play import Bodies, BodyPlay
+from seed.body.user_body import Opener, check_repeats
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
-from seed.errors import CheckpointError, StopReason
+from seed.errors import CheckpointError, ConfigError, StopReason
 from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage import checkpoint
@@ -41,14 +43,14 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
         install(log)
         _check_claim(run_dir)
         facts = _facts(profile, run_dir)
-        bodies = [fact.codec.body for fact in facts]
+        bodies = [fact.codec.body for fact, _ in facts]
         estimate = check_fits(profile, threads, system_health.read(run_dir.path), bodies)
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
         log(estimate)
-        learner, soft_targets = Learner(profile, threads, bodies), None
-        plays = Bodies([BodyPlay(learner.model, learner.optim, fact, opener(fact.codec.name),
-                                 profile.body, profile.train.seed) for fact in facts],
-                       profile.body)
+        learner = Learner(profile, threads, bodies)
+        plays = Bodies([BodyPlay(learner.model, learner.optim, fact, open_fn, profile.body,
+                                 profile.train.seed) for fact, open_fn in facts], profile.body)
+        soft_targets = None
         if weights_fn and not run_dir.checkpoint.exists():
             learner.model.load_state_dict(weights_fn())
         if profile.distill.parent:
@@ -65,15 +67,25 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
             teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
 
 
-def _facts(profile: Profile, run_dir: RunDir) -> list[Facts]:
-    """Of the profile's bodies: as the run directory's brain has them, else measured now."""
+def _facts(profile: Profile, run_dir: RunDir) -> list[tuple[Facts, Callable[[], Any]]]:
+    """Of the profile's bodies: as the run directory's brain has them, else measured now; and what
+    makes one. Raises BodyError, ConfigError."""
     stored: dict[str, Facts] = {}
     for path in (run_dir.previous_checkpoint, run_dir.checkpoint):
         with suppress(CheckpointError):
             stored = facts_of(checkpoint.read_meta(path))
-    return [stored[name] if name in stored else
-            measure(name, opener(name), profile.body, profile.train.seed)
-            for name in profile.body.rounds]
+    facts = []
+    for name in profile.body.rounds:
+        open_fn = opener(name)
+        fact = stored.get(body_name(name)) or measure(name, open_fn, profile.body,
+                                                      profile.train.seed)
+        if isinstance(open_fn, Opener):
+            check_repeats(open_fn, fact.codec, profile.train.seed, profile.body.randomize)
+        facts.append((fact, open_fn))
+    names = [body_name(name) for name in profile.body.rounds]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two bodies are called {max(names, key=names.count)}: rename a class")
+    return facts
 
 
 def _check_claim(run_dir: RunDir) -> None:

@@ -72,7 +72,8 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, bodies: Bodies |
     if newest is None:
         return None
     then, config = from_dict(newest.meta["profile"]), profile.train
-    names = moved(then.curriculum.tasks, profile.curriculum.tasks)
+    names = {**moved(then.curriculum.tasks, profile.curriculum.tasks),
+             **moved(then.body.rounds, profile.body.rounds)}
     for old, new in names.items():
         log(f"{printable(old)} is now read from {printable(new)}")
     _check_changes(profile.to_dict(), _renamed(then, names).to_dict(), newest.meta["step"], log)
@@ -94,9 +95,11 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, bodies: Bodies |
 
 
 def _renamed(profile: Profile, names: Mapping[str, str]) -> Profile:
-    """With other names of user tasks."""
+    """With other names of user tasks and bodies."""
     tasks = {names.get(name, name): weight for name, weight in profile.curriculum.tasks.items()}
-    return replace(profile, curriculum=replace(profile.curriculum, tasks=tasks))
+    rounds = {names.get(name, name): n for name, n in profile.body.rounds.items()}
+    return replace(profile, curriculum=replace(profile.curriculum, tasks=tasks),
+                   body=replace(profile.body, rounds=rounds))
 
 
 def _check_changes(now: dict[str, Any], then: dict[str, Any], step: int, log: Log) -> None:

@@ -5,8 +5,10 @@ from os.path import abspath
 import pytest
 
 from seed.profile_file import applied, load_profile
-from seed.curriculum.consent import check_named, leave_out_unnamed, without_unnamed_tasks
+from seed.curriculum.consent import (check_named, leave_out_unnamed, named_bodies,
+                                     without_unnamed_tasks)
 from seed.errors import ConfigError
+from seed.task_names import with_named_bodies
 
 URL = "http://127.0.0.1:1/v1"
 
@@ -53,3 +55,35 @@ def test_a_teacher_that_only_the_brain_names_is_left_out(profile):
                              messages.append)
     assert not rest.teacher.kind and messages == [
         f"left out: the teacher at {URL}, which only the brain itself names"]
+
+
+def with_bodies(**rounds):
+    table = ", ".join(f"'{name}' = {n}" for name, n in rounds.items())
+    return load_profile("toy", [f"body.rounds={{{table}}}"])
+
+
+def test_a_body_that_is_a_file_is_used_only_if_it_is_named_again():
+    profile, messages = with_bodies(**{"robot.py:R": 2, "cartpole": 1}), []
+    file = abspath("robot.py:R")
+    assert profile.body.rounds == {file: 2, "cartpole": 1}
+    for named in ({}, {"body": {"rounds": {"other.py:R": 1}}}):
+        with pytest.raises(ConfigError, match=f"names the body {file}: to let .*say --body {file}"):
+            check_named(profile, named)
+        rest = leave_out_unnamed(profile, named, messages.append)
+        assert rest.body.rounds == {"cartpole": 1}
+    assert messages == [f"left out: {file}, which only the brain itself names; use --body to let "
+                        f"it run"] * 2
+    assert check_named(profile, {"body": {"rounds": {"robot.py:R": 1}}}) is profile
+    assert named_bodies(["robot.py:R", "cartpole"], ["robot.py:R"], print) == {
+        "robot.py:R": file, "cartpole": "cartpole"}
+    assert named_bodies(["robot.py:R", "cartpole"], ["other.py:B"], messages.append) == {
+        "cartpole": "cartpole"} and "robot.py:R" in messages[-1]
+
+
+def test_naming_a_brain_s_bodies_again_keeps_their_rounds():
+    stored = {abspath("robot.py:R"): 3, "cartpole": 2}
+    assert with_named_bodies(stored, ["robot.py:R"]) == stored
+    moved = with_named_bodies(stored, ["elsewhere/robot.py:R", "cartpole"])
+    assert moved == {abspath("elsewhere/robot.py:R"): 3, "cartpole": 2}
+    assert with_named_bodies(stored, ["pendulum"]) == {"pendulum": 1}
+    assert with_named_bodies({}, ["robot.py:R"]) == {abspath("robot.py:R"): 1}

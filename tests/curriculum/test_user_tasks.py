@@ -96,7 +96,7 @@ WRONG = {
     "verify returns False for generate's": COLOURS.replace("return answer ==", "return answer !="),
     "loading raises KeyboardInterrupt": "raise KeyboardInterrupt",
     "loading raises Mute": "class Mute(BaseException):\n    def __str__(self): 1 / 0\nraise Mute",
-    "the task's process exited during loading": "import os; os._exit(0)",
+    "its process exited during loading": "import os; os._exit(0)",
     "process exited during generate at level 1": COLOURS.replace(
         "number = int", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n        number = "
         "int"),
@@ -173,8 +173,8 @@ def test_a_task_s_processes_end_when_its_run_is_killed(tmp_path, namespace):
     escape = ("import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
               "        import time; time.sleep(300)\n    os._exit(0)\nos.wait()\n")
     name = written(tmp_path, escape + COLOURS.replace("number", "while 1: pass\n        number", 1))
-    code = ("import random\nfrom seed.curriculum import user_task_process, user_tasks\n"
-            f"user_task_process.USE_PID_NAMESPACE = {namespace}\nuser_tasks.MAX_CALL_S = 1e3\n"
+    code = ("import random\nfrom seed.curriculum import user_class_process, user_tasks\n"
+            f"user_class_process.USE_PID_NAMESPACE = {namespace}\nuser_tasks.MAX_CALL_S = 1e3\n"
             f"user_tasks.load({name!r})")
     process = subprocess.Popen([sys.executable, "-c", code])
     wait_until(lambda: any(cpu_ticks(pid) >= 30 for pid in descendants(process.pid)), process, 60)

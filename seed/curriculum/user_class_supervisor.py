@@ -1,6 +1,6 @@
-"""Runs the worker of a user's task so that no process of it outlives the run.
+"""Runs the worker of a user's class so that no process of it outlives the run.
 
-    python user_task_supervisor.py CONTROL ISOLATE LABEL COMMAND...
+    python user_class_supervisor.py CONTROL ISOLATE LABEL COMMAND...
 
 COMMAND is the worker's. CONTROL is a socket: when the run's end of it is closed, everything ends
 that the worker has started, whatever sessions it has opened and whoever its parent is now. When

@@ -1,6 +1,6 @@
-"""The process of a user's task class, from the side of the run: questions, limits, its end.
+"""The process of a user's class, a task or a body, from the run's side: requests, limits, its end.
 
-Its hash seed is fixed, so that a class that iterates over a set draws the same items in each run.
+Its hash seed is fixed, so that a class that iterates over a set does the same in each run.
 Limits count neither time in which this process was stopped or suspended nor time in which the class
 waited for a core: neither is the fault of the class.
 """
@@ -13,12 +13,11 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from seed.curriculum import user_task_supervisor, user_task_worker
-from seed.curriculum.user_task_worker import LENGTH_BYTES, MAX_ERROR, MAX_FRAME_BYTES, to_frame
-from seed.curriculum.vocab import END, PAD
-from seed.errors import StopRequested, UserTaskError, UserTaskKilled, printable
+from seed.curriculum import user_class_supervisor, user_class_worker
+from seed.curriculum.user_class_worker import LENGTH_BYTES, MAX_ERROR, to_frame
+from seed.errors import SeedError, StopRequested, printable
 from seed.interpreter import keyless_environment
 
 USE_PID_NAMESPACE = True   # where the kernel permits it
@@ -27,11 +26,19 @@ MAX_STARVED = 20           # a call may take so many times its limit if it waits
 END_S = 10.0               # for all its processes to end
 
 
-class TaskProcess:
+class Kind(NamedTuple):
+    """What a class is to the run."""
+    module: str                # whose `Calls` answers in the worker
+    error: type[SeedError]
+    killed: type[SeedError]    # memory may have run out
+    max_frame_bytes: int       # of a reply
+
+
+class ClassProcess:
     """A worker and its supervisor; they end with this object, with `close` or with the run."""
 
-    def __init__(self, name: str, path: str, class_name: str):
-        self.name = name
+    def __init__(self, kind: Kind, name: str, path: str, class_name: str):
+        self.kind, self.name = kind, name
         self.stop_fn: Callable[[], bool] = bool   # whether the run has to stop; never
         self._worker_pid = 0   # 0: unknown
         self._link, worker_link = socket.socketpair()
@@ -39,9 +46,9 @@ class TaskProcess:
         with worker_link, supervisor_control:
             link, control = worker_link.fileno(), supervisor_control.fileno()
             supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", user_task_supervisor.__file__, str(control),
+                [sys.executable, "-I", "-S", user_class_supervisor.__file__, str(control),
                  str(int(USE_PID_NAMESPACE)), printable(name), sys.executable, "-P",
-                 user_task_worker.__file__, str(link), path, class_name, bytes([END, PAD]).hex()],
+                 user_class_worker.__file__, str(link), kind.module, path, class_name],
                 pass_fds=[link, control], stdin=subprocess.DEVNULL, start_new_session=True,
                 env=keyless_environment(PYTHONHASHSEED="0"))
         self.pid = supervisor.pid
@@ -50,14 +57,14 @@ class TaskProcess:
     def ask(self, call: str, max_s: float, **request: Any) -> tuple[Any, float]:
         """The reply's value, and the time that counts in s.
 
-        Raises UserTaskError, UserTaskKilled if memory may have run out, StopRequested.
+        Raises the kind's errors, StopRequested.
         """
         number, timer = secrets.randbits(48), _Timer(self._worker_pid)
         try:
             self._link.settimeout(max_s)
             self._link.sendall(to_frame({"id": number, **request, "call": call}))
             length = int.from_bytes(self._receive(LENGTH_BYTES, call, max_s, timer), "big")
-            if length > MAX_FRAME_BYTES:
+            if length > self.kind.max_frame_bytes:
                 raise ValueError
             reply = json.loads(self._receive(length, call, max_s, timer))
             if reply["id"] != number:
@@ -65,17 +72,20 @@ class TaskProcess:
             value, error = reply.get("value"), str(reply.get("error", ""))
         except TimeoutError:
             self.close()
-            raise UserTaskError(f"{self.name}: {call} takes longer than {max_s:.0f} s: make it "
-                                f"faster") from None
+            raise self.kind.error(f"{self.name}: {call} takes longer than {max_s:.0f} s: make it "
+                                  f"faster") from None
         except OSError:
             raise self._ended(call) from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self.close()
-            raise UserTaskError(f"{self.name}: the reply to {call} is damaged: do not write to "
-                                f"files that the class did not open") from None
+            raise self.damaged(call) from None
         if error:
-            raise UserTaskError(f"{self.name}: {printable(error[:MAX_ERROR])}")
+            raise self.kind.error(f"{self.name}: {printable(error[:MAX_ERROR])}")
         return value, timer.counted_s()
+
+    def damaged(self, call: str) -> SeedError:
+        return self.kind.error(f"{self.name}: the reply to {call} is damaged: do not write to "
+                               f"files that the class did not open")
 
     def watch(self, pid: object) -> None:
         """Tells which process is the worker, as it says itself."""
@@ -101,7 +111,7 @@ class TaskProcess:
             data += chunk
         return bytes(data)
 
-    def _ended(self, call: str) -> UserTaskError:
+    def _ended(self, call: str) -> SeedError:
         """Why the worker's process has ended."""
         self._control.settimeout(END_S)
         try:
@@ -110,11 +120,11 @@ class TaskProcess:
             number = b""
         self.close()
         if number == b"\x09" or not number:   # the supervisor is gone too
-            return UserTaskKilled(f"{self.name}: the task's process was killed during {call}: "
-                                  f"memory may have run out; end other programs or let the class "
-                                  f"use less, and run the same command again")
+            return self.kind.killed(f"{self.name}: its process was killed during {call}: memory "
+                                    f"may have run out; end other programs or let the class use "
+                                    f"less, and run the same command again")
         signal_text = f" by signal {number[0]}" if number[0] else ""
-        return UserTaskError(f"{self.name}: the task's process exited during {call}{signal_text}")
+        return self.kind.error(f"{self.name}: its process exited during {call}{signal_text}")
 
 
 class _Timer:

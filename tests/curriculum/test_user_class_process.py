@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seed.curriculum import user_task_process, user_tasks
-from seed.curriculum.user_task_supervisor import MAX_OUTPUT_BYTES
+from seed.curriculum import user_class_process, user_tasks
+from seed.curriculum.user_class_supervisor import MAX_OUTPUT_BYTES
 from seed.curriculum.user_tasks import load
 from seed.errors import RETRY_LATER, StopRequested, UserTaskError, UserTaskKilled
 from seed.system_health import tree_mb
@@ -25,7 +25,7 @@ TIMEOUT_S = 60.0
 @pytest.fixture(params=[True, False], ids=["namespace", "subreaper"])
 def contained(request, monkeypatch):
     """Both ways to keep the processes of a class together."""
-    monkeypatch.setattr(user_task_process, "USE_PID_NAMESPACE", request.param)
+    monkeypatch.setattr(user_class_process, "USE_PID_NAMESPACE", request.param)
     return request.param
 
 
@@ -36,8 +36,8 @@ def draw(task, n: int) -> list:
 
 def worker_of(pid: int) -> int:
     return next(int(child) for child in descendants(pid)
-                if b"user_task_worker.py\0" in Path(f"/proc/{child}/cmdline").read_bytes()
-                and b"user_task_supervisor" not in Path(f"/proc/{child}/cmdline").read_bytes())
+                if b"user_class_worker.py\0" in Path(f"/proc/{child}/cmdline").read_bytes()
+                and b"user_class_supervisor" not in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
 def cpu_ticks(pid: int) -> int:
@@ -187,7 +187,7 @@ def test_a_class_that_kills_its_parent_or_all_that_it_can_is_alone(tmp_path, tar
 
 
 def test_without_a_namespace_a_killed_supervisor_ends_the_worker(tmp_path, monkeypatch):
-    monkeypatch.setattr(user_task_process, "USE_PID_NAMESPACE", False)
+    monkeypatch.setattr(user_class_process, "USE_PID_NAMESPACE", False)
     task = load(hostile(tmp_path, generate=after(40, "os.kill(os.getppid(), 9); time.sleep(9)")))
     pids = {str(task._process.pid)} | descendants(task._process.pid)
     with pytest.raises(UserTaskKilled):
