@@ -8,8 +8,8 @@ import tomllib
 import pytest
 
 from seed.config import from_dict
-from seed.profile_file import BASE, load_profile, profiles_dir, shipped_profiles, to_toml
 from seed.errors import ConfigError
+from seed.profile_file import BASE, load_profile, profiles_dir, shipped_profiles, to_toml
 
 SHIPPED = shipped_profiles()
 BASE_TABLES = tomllib.loads((profiles_dir() / BASE).read_text())

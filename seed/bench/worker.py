@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 
 from seed.config import Profile
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Batch
+from seed.profile_file import load_profile
 from seed.system_health import tree_mb
 
 LR = 1e-3

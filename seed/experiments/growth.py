@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from seed.config import Profile
-from seed.profile_file import load_profile
 from seed.errors import StopReason
 from seed.experiments.ablate import accuracy, budget, make_parser, run
+from seed.profile_file import load_profile
 from seed.storage import RunDir
 
 SHAPE = ("d_model", "n_layers", "d_ff")

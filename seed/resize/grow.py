@@ -16,9 +16,9 @@ import numpy as np
 
 from seed import system_health
 from seed.config import ModelConfig, Profile, TrainConfig, from_dict
-from seed.profile_file import load_profile
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.trained_brain import stored_params
+from seed.profile_file import load_profile
 from seed.resize.growth_schedule import exceeds, next_profile
 from seed.resize.trial import Size
 from seed.rng import Stream, stream
@@ -50,6 +50,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
     """
     with run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
+        submodel.check_without_bodies(brain.meta.get("bodies", {}))
         small = from_dict(brain.meta["profile"])
         large = (replace(small, name=to.name, model=replace(
                      to.model, dt_bias_min=small.model.dt_bias_min,

@@ -9,9 +9,9 @@ from typing import Any
 
 from seed import system_health
 from seed.config import Profile, from_dict
-from seed.profile_file import load_profile, to_toml
 from seed.curriculum.state import highest_grade
 from seed.errors import ConfigError, NotEnoughMemory, StopReason
+from seed.profile_file import load_profile, to_toml
 from seed.regular_file import read_json
 from seed.resize.grow import grow_in_place
 from seed.resize.growth_schedule import Plateau, exceeds, may_grow, next_profile
@@ -22,6 +22,7 @@ from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
 from seed.training.pipeline import TrainResult, train
 from seed.training.stop_signals import StopSignals, watched
+from seed.wavecore import submodel
 
 MIN_MINUTES = 0.1   # of training, however long the search took
 
@@ -42,6 +43,7 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
     When finished, the brain's profile is in run_dir.grown_profile. Raises as SizeSearch.run and
     `train` do.
     """
+    submodel.check_without_bodies(profile.body.rounds)
     budget = profile.train
     min_speed = 0.0 if budget.steps else tokens_per_param / (60 * budget.minutes)
     with watched(signals) as signals:

@@ -38,6 +38,7 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     if run_dir.path.resolve() == parent_dir.path.resolve():
         raise ConfigError("--out is the parent's own directory: use another")
     parent = TrainedBrain.of(parent_dir.load_brain(log), threads)
+    submodel.check_without_bodies(parent.bodies)
     usable = without_unnamed_tasks(parent.profile, [
         name for name in profile.curriculum.tasks if name in parent.profile.curriculum.tasks], log)
     parent = replace(parent, profile=usable, tasks=usable.curriculum.tasks)

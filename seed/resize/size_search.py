@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import Profile
-from seed.profile_file import to_toml
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.governor import ceiling_mb
+from seed.profile_file import to_toml
 from seed.resize.cost_model import Cost, checkpoint_bytes, tokens_per_step, written_gb_per_day
 from seed.resize.trial import (HEAT_MARGIN_C, MIN_SIZE, Size, Trial, cool_down, profile_hash,
                                run_trial)

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import DistillConfig, GovernorConfig, Profile
-from seed.profile_file import to_toml
 from seed.errors import FAILED, RETRY_LATER, ConfigError, NotEnoughMemory
 from seed.interpreter import seed_command
+from seed.profile_file import to_toml
 from seed.storage import metrics_reader
 from seed.storage.run_dir import RunDir
 from seed.resize.trial_watch import Ending, Outcome, last_action, measurements, watch

@@ -1,6 +1,6 @@
 """Where the numbers of a small model lie in a large one: it is a selection of layers, channels of
 the residual stream, heads of each mixer, units of each MLP and the first rows of each state."""
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -42,6 +42,13 @@ def check(small: ModelConfig, large: ModelConfig) -> None:
     if first_layers(small, large) is None:
         raise ConfigError(f"model.pattern gives {small.layer_kinds}, which is not within "
                           f"{large.layer_kinds}: leave layers out of that")
+
+
+def check_without_bodies(bodies: Collection[str]) -> None:
+    """Raises ConfigError for a brain that acts: only the layers of a brain change their size."""
+    if bodies:
+        raise ConfigError(f"this brain acts in {', '.join(bodies)}: only a brain without a body "
+                          f"can change its size; do that before it learns to act")
 
 
 def first_layers(small: ModelConfig, large: ModelConfig) -> tuple[int, ...] | None:

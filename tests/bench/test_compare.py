@@ -10,8 +10,8 @@ from tests.support import brains
 from seed.__main__ import main
 from seed.experiments import ablate, growth, lengths, new_rules
 from seed.bench import compare
-from seed.profile_file import load_profile, to_toml
 from seed.curriculum.task import Item
+from seed.profile_file import load_profile, to_toml
 from seed.storage import checkpoint, metrics_reader
 
 TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",

@@ -4,6 +4,7 @@ import pytest
 from seed.body import open_body
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.profile_file import load_profile
+from seed.resize import grow_brain, shrink_brain, train_growing
 from seed.storage import RunDir, checkpoint
 from seed.training import train
 from seed.training.stop_signals import StopSignals
@@ -101,3 +102,13 @@ def test_a_damaged_record_of_a_body_is_one_line(tmp_path, damage):
     run_dir.save(saved.tensors, saved.meta, keep_newest=False)
     with pytest.raises(SeedError, match="damaged|does not do the same again"):
         run(tmp_path / "run", 2)
+
+
+def test_only_a_brain_without_a_body_changes_its_size(tmp_path):
+    run(tmp_path / "run", 1)
+    calls = (lambda: grow_brain(RunDir(tmp_path / "run"), load_profile("seed")),
+             lambda: shrink_brain(RunDir(tmp_path / "run"), RunDir(tmp_path / "child"), profile(1)),
+             lambda: train_growing(profile(1), RunDir(tmp_path / "new")))
+    for call in calls:
+        with pytest.raises(ConfigError, match="acts in target"):
+            call()

@@ -4,10 +4,10 @@ from os.path import abspath
 
 import pytest
 
-from seed.profile_file import applied, load_profile
 from seed.curriculum.consent import (check_named, leave_out_unnamed, named_bodies,
                                      without_unnamed_tasks)
 from seed.errors import ConfigError
+from seed.profile_file import applied, load_profile
 from seed.task_names import with_named_bodies
 
 URL = "http://127.0.0.1:1/v1"

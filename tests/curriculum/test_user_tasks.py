@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from seed.profile_file import load_profile
 from seed.errors import ConfigError, UserTaskError
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.user_tasks import load
+from seed.profile_file import load_profile
 from seed.rng import Stream, dice
 from seed.storage import RunDir
 from seed.storage import checkpoint

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score, agreement, by_task, comparison, evaluate, table
+from seed.profile_file import load_profile
 from seed.wavecore.model import init_params
 from tests.support import brains
 from tests.support.perfect_forward import PerfectForward, T, small_dataset

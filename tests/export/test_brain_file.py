@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from seed.profile_file import load_profile
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation import TrainedBrain
 from seed.export import Options, build
 from seed.export.brain_file import BrainFile
+from seed.profile_file import load_profile
 from seed.runtime import describe
 from seed.storage import RunDir, checkpoint
 from tests.support import brains

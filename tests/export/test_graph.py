@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from seed.profile_file import load_profile
 from seed.export.reference import Reference
 from seed.export.verify import delegate_coverage, free_run
+from seed.profile_file import load_profile
 from seed.runtime import Brain
 from seed.system_health import tree_mb
 from tests.support import brains

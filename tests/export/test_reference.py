@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from tinygrad import Tensor
 
-from seed.profile_file import load_profile
 from seed.export.reference import Reference
+from seed.profile_file import load_profile
 from seed.wavecore.model import WaveCore
 from tests.support import brains
 from tests.support.tflite import SMALL

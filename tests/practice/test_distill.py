@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from seed.config import Profile
-from seed.profile_file import load_profile
 from seed.evaluation import TrainedBrain
 from seed.practice import distill
 from seed.practice.distill import SoftTargetBatches
+from seed.profile_file import load_profile
 from seed.storage.run_dir import RunDir
 from seed.training.step import Learner
 from tests.support.small_run import SMALL, batches, untrained_run

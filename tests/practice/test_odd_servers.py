@@ -1,9 +1,9 @@
 """Servers and addresses as people have them: what a client has to understand."""
 import pytest
 
-from seed.profile_file import load_profile
 from seed.errors import ConfigError
 from seed.practice.endpoint import Endpoint, EndpointError
+from seed.profile_file import load_profile
 from tests.support.chat_server import ChatServer, completion, send
 from tests.support.odd_servers import KEY, ODD, needs_key, refuse, refuses, sum_of, thinks
 

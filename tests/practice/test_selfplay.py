@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.errors import ConfigError
 from seed.practice.selfplay import Selfplay
+from seed.profile_file import load_profile
 from seed.storage.run_dir import Log, RunDir
 from seed.wavecore.decode import Rollout
 from tests.support.items import UNLOCKED

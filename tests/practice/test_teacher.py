@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset, is_holdout
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
@@ -17,6 +16,7 @@ from seed.practice.endpoint import EndpointError
 from seed.practice.reply import Rejection
 from seed.practice.teacher import Teacher, open_teacher
 from seed.practice.teacher_backend import PROPOSE_PROMPT, Reply, Request
+from seed.profile_file import load_profile
 from seed.storage.run_dir import RunDir
 from tests.support.chat_server import HOSTILE, ChatServer, answer_sums, completion, send
 from tests.support.processes import kill_at_line

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.practice.endpoint import Completion, EndpointError
 from seed.practice.reply import Rejection, answer_format
 from seed.practice.teacher import Teacher, open_teacher
 from seed.practice.teacher_backend import Background, Reply
+from seed.profile_file import load_profile
 from seed.storage.run_dir import RunDir
 from tests.support.chat_server import ChatServer, answer_sums
 from tests.support.odd_servers import KEY, refuse

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from seed.config import ModelConfig, TrainConfig, from_dict
-from seed.profile_file import load_profile, to_toml
 from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile, to_toml
 from seed.resize import grow, grow_brain
 from seed.storage import RunDir, checkpoint
 from seed.training import train

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from seed.profile_file import load_profile, to_toml
 from seed.curriculum.state import LAST
+from seed.profile_file import load_profile, to_toml
 from seed.resize import growth_schedule
 from seed.resize.growth_schedule import Plateau, next_profile
 from seed.resize.size_search import LADDER

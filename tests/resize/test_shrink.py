@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from seed.config import ModelConfig
-from seed.profile_file import load_profile
 from seed.errors import ConfigError
+from seed.profile_file import load_profile
 from seed.resize import grow, reconstruct, shrink_brain
 from seed.resize.prune import prune
 from seed.storage import RunDir, checkpoint

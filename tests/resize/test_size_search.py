@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from seed.config import from_dict
-from seed.profile_file import load_profile, to_toml
 from seed.errors import RETRY_LATER
 from seed.evaluation.brain_report import read_ladder
+from seed.profile_file import load_profile, to_toml
 from seed.resize.size_search import (LADDER, Limits, SizeFacts, SizeSearch, ladder_for, next_index,
                                      why_unstable)
 from seed.resize.trial import Size, Trial, profile_hash

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from seed import system_health
-from seed.profile_file import load_profile
 from seed.errors import ConfigError, NotEnoughMemory
+from seed.profile_file import load_profile
 from seed.resize import trial, trial_watch
 from seed.resize.size_search import LADDER
 from seed.resize.trial import run_trial

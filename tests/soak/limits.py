@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import GovernorConfig, Profile
-from seed.profile_file import load_profile, to_toml
 from seed.errors import ConfigError
 from seed.governor import RUN, Cause
+from seed.profile_file import load_profile, to_toml
 from seed.resize.cost_model import tokens_per_step
 from seed.resize.size_search import MARGIN
 from seed.resize.trial import HEAT_MARGIN_C, Size, Trial

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from seed.config import Profile, from_dict
-from seed.profile_file import load_profile, to_toml
 from seed.errors import CheckpointError, ConfigError
+from seed.profile_file import load_profile, to_toml
 from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.storage.checkpoint import CHECKSUM, ZEROS

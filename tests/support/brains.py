@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from seed.config import Profile
-from seed.profile_file import load_profile
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile
 from seed.export.reference import Reference
+from seed.profile_file import load_profile
 from seed.rng import Stream, dice, stream
 from seed.runtime import choose
 from seed.storage import RunDir

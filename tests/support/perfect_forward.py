@@ -3,9 +3,9 @@ import re
 
 import numpy as np
 
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.vocab import END
+from seed.profile_file import load_profile
 
 T = 96   # a row length that all its items fit into
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from seed.config import Profile
-from seed.profile_file import load_profile
 from seed.curriculum.state import CurriculumState
+from seed.profile_file import load_profile
 from seed.resize import shrink
 from seed.storage import RunDir
 from seed.training.step import Learner

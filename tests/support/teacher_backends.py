@@ -3,12 +3,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from seed.profile_file import load_profile
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.practice.endpoint import Endpoint
 from seed.practice.reply import answer_format
 from seed.practice.teacher_backend import Background, Reply, Request
+from seed.profile_file import load_profile
 from seed.rng import Stream, dice
 from tests.support.chat_server import ChatServer
 

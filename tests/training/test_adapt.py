@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from seed.config import from_dict
-from seed.profile_file import load_profile
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training import adapt
 from seed.training.adapt import adapt_brain, profile_for, recipe_of, undo_adaptation

@@ -3,8 +3,8 @@ import io
 
 import pytest
 
-from seed.profile_file import load_profile
 from seed.errors import ConfigError, Diverged, StopReason
+from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.training import loop

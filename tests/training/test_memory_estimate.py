@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seed.profile_file import load_profile
 from seed.errors import BAD_INPUT, RETRY_LATER, ConfigError, NotEnoughMemory
+from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training.memory_estimate import check_fits, estimate_mb
 from tests.support.fake_board import health

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
-from seed.profile_file import load_profile, to_toml
 from seed.errors import BAD_INPUT
+from seed.profile_file import load_profile, to_toml
 from seed.resize.trial import Size, profile_hash
 from seed.storage import RunDir
 from tests.soak import storm

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from seed.profile_file import load_profile
 from seed.errors import ConfigError
 from seed.practice.endpoint import Endpoint, EndpointError
 from seed.practice.teacher import open_teacher
+from seed.profile_file import load_profile
 from seed.storage import RunDir
 from tests.support.chat_server import ChatServer, answer_sums, completion, send
 from tests.support.odd_servers import KEY, ODD, needs_key, refuse, sum_of, thinks
