@@ -23,6 +23,7 @@ class Stream(IntEnum):
     BODY_EPISODE = 12
     BODY_ACTION = 13
     BODY_EVALUATION = 14
+    BODY_DATA = 15
 
 
 def name_index(name: str) -> int:

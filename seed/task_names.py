@@ -47,9 +47,17 @@ def absolute(name: str, folder: Path | None = None) -> str:
     return os.path.abspath(path) + rest
 
 
+def absolute_directory(name: str, folder: Path | None = None) -> str:
+    """The name of a directory of episodes with an absolute path, as `absolute`."""
+    path = os.path.expanduser(name)
+    if folder is not None and os.path.exists(folder / path):
+        path = str(folder / path)
+    return os.path.abspath(path)
+
+
 def with_absolute_tasks(data: dict, folder: Path | None = None) -> dict:
-    """A profile's tables, in which the names of user tasks and bodies mean the same files from
-    anywhere."""
+    """A profile's tables, in which the names of user tasks, bodies and episodes mean the same files
+    from anywhere."""
     data = dict(data)
     for key in ("curriculum", "selfplay", "teacher"):
         table = data.get(key)
@@ -61,6 +69,10 @@ def with_absolute_tasks(data: dict, folder: Path | None = None) -> dict:
         data["body"] = {**body, "rounds": {
             absolute(name, folder) if is_class_name(name) else name: n
             for name, n in rounds.items()}}
+    body = data.get("body")
+    if isinstance(body, dict) and isinstance(directories := body.get("data"), dict):
+        data["body"] = {**body, "data": {absolute_directory(name, folder): n
+                                         for name, n in directories.items()}}
     return data
 
 

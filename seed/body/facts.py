@@ -38,6 +38,13 @@ def facts_of(meta: Mapping[str, Any]) -> dict[str, Facts]:
     return facts
 
 
+def data_digests(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Of each directory of episodes that a checkpoint's run learns from."""
+    tables = [fields.get("data") for fields in meta.get("bodies", {}).values()]
+    return {directory: digest for table in tables if isinstance(table, dict)
+            for directory, digest in table.items()}
+
+
 def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
     """Of a body that is new to a brain. Raises BodyError, ConfigError."""
     codec, rewards = make_codec(body_name(name), open_fn, seed)

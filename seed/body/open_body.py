@@ -49,6 +49,19 @@ def opener(name: str) -> Callable[[], Any]:
                       f"file.py:Class")
 
 
+def opener_of_data(name: str) -> Callable[[], Any] | None:
+    """As `opener`, for a name that data of anybody's may have: None for a file, and for what is not
+    installed."""
+    if is_class_name(name):
+        return None
+    try:
+        open_fn = opener(name)
+        open_fn()
+    except ConfigError:
+        return None
+    return open_fn
+
+
 def _open_gym(name: str) -> Any:
     try:
         import gymnasium

@@ -1,15 +1,16 @@
 """A body in training: it plays rounds with the brain as it is, and the brain learns from each."""
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from seed.body import round as rounds
-from seed.body.closed_loop import Returns, act
+from seed.body.closed_loop import act
 from seed.body.facts import Facts
 from seed.body.open_body import body_name
 from seed.body.player import Player
-from seed.body.round import Played, Round, Targets
+from seed.body.results import Acting, ChoiceAccuracy, Returns
+from seed.body.round import Examples, Played, Round, Targets
 from seed.body.tick_step import TickStep, rows_of
 from seed.body.user_body import Opener
 from seed.body.world import Episode, World
@@ -30,7 +31,7 @@ class RoundResult(NamedTuple):
     loss: float
     grad_norm: float           # of the last optimizer step
     skipped: bool              # an optimizer step was not finite, and changed nothing
-    entropy: float             # of the policy, nats a part of an action
+    entropy: float | None      # of the policy, nats a part of an action; None if it did not play
     mean_return: float | None  # of the last episodes; None before any has ended
     episodes: int              # that ended in the round
 
@@ -85,22 +86,13 @@ class BodyPlay:
         if self._step is None:
             self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
                                   config.world_weight > 0)
-        control = rounds.control_targets(self.codec, played, self.values, config.discount)
-        world = rounds.world_targets(self.codec, played, config.world_weight)
-        actions, losses, skipped = self.codec.action_rows(played.choices), [], False
-        n_chunks = config.ticks // config.chunk
-        for _ in range(config.passes):
-            self._step.begin(played.state)
-            for start in range(0, config.ticks, config.chunk):
-                def part(array: np.ndarray) -> np.ndarray:
-                    return rows_of(array, start, config.chunk)
-                losses.append(self._step.run(
-                    (part(played.tokens), part(played.weights)), part(actions),
-                    _scaled(Targets(*map(part, control)), n_chunks),
-                    _scaled(Targets(*map(part, world)), n_chunks), lr))
-                skipped |= self.optim.skipped()
+        examples = Examples(
+            played.tokens, played.weights, played.choices,
+            rounds.control_targets(self.codec, played, self.values, config.discount),
+            rounds.world_targets(self.codec, played, config.world_weight), played.state)
+        loss, skipped = take_steps(self._step, examples, config.ticks, config.passes, lr)
         self._before = self.world.snapshot(), self._state()
-        return self._result(played, float(np.mean(losses)), skipped)
+        return self._result(played, loss, skipped)
 
     def _result(self, played: Played, loss: float, skipped: bool) -> RoundResult:
         ended, self.world.ended = self.world.ended, []
@@ -110,14 +102,14 @@ class BodyPlay:
         return RoundResult(loss, self.optim.grad_norm(), skipped,
                            float(entropy) / len(self.codec.actions), mean, len(ended))
 
-    def evaluate(self, should_stop_fn: Callable[[], bool]) -> Returns | None:
-        """Greedily, in unseen episodes; the carried state stays."""
+    def evaluate(self, should_stop_fn: Callable[[], bool]) -> list[Returns | ChoiceAccuracy] | None:
+        """Greedily, in unseen episodes; the carried state stays. None if the run has to stop."""
         state = self._state()
         episodes = act(self.player, self.open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
                        randomize=self.config.randomize)
         for array, before in zip(self.player.state_arrays(), state):
             array[...] = before
-        return None if episodes is None else Returns.of(self.name, episodes)
+        return None if episodes is None else [Returns.of(self.name, episodes)]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """float32: the carried state and the observations, as the present round began."""
@@ -141,19 +133,39 @@ class BodyPlay:
         self._before = self.world.snapshot(), self._state()
 
 
-class Bodies:
-    """All bodies of a brain in training. In a cycle of steps each plays its rounds, one a step,
-    before the curriculum has its own."""
+class Play(Protocol):
+    """What takes turns in Bodies: a body in training, or recorded episodes of one."""
+    name: str
+    facts: Facts
 
-    def __init__(self, plays: Sequence[BodyPlay], config: BodyConfig):
+    def play(self, number: int, should_stop_fn: Callable[[], bool]) -> Any: ...
+
+    def learn(self, played: Any, lr: float) -> RoundResult: ...
+
+    def evaluate(self, should_stop_fn: Callable[[], bool]
+                 ) -> list[Returns | ChoiceAccuracy] | None: ...
+
+    def state_dict(self) -> dict[str, np.ndarray]: ...
+
+    def to_meta(self) -> dict[str, Any]: ...
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None: ...
+
+
+class Bodies:
+    """All bodies of a brain in training, and recorded episodes. In a cycle of steps each has its
+    rounds, one a step, before the curriculum has its own."""
+
+    def __init__(self, plays: Sequence[Play], config: BodyConfig):
         self.config, self.plays = config, {play.name: play for play in plays}
-        self._cycle: list[str] = [body_name(name) for name, n in config.rounds.items()
-                                  for _ in range(n)]
+        rounds = {body_name(name): n for name, n in config.rounds.items()}
+        self._cycle: list[str] = [name for table in (rounds, config.data)
+                                  for name, n in table.items() for _ in range(n)]
 
     def stop_when(self, stop_fn: Callable[[], bool]) -> None:
         """Calls of a user's class end with StopRequested when `stop_fn` is true."""
         for play in self.plays.values():
-            if isinstance(play.open_fn, Opener):
+            if isinstance(play, BodyPlay) and isinstance(play.open_fn, Opener):
                 play.open_fn.stop_fn = stop_fn
 
     def turn(self, step: int) -> tuple[str, int] | None:
@@ -173,34 +185,59 @@ class Bodies:
     def learn(self, part: Round, lr: float) -> RoundResult:
         return self.plays[part.name].learn(part.played, lr)
 
-    def evaluate(self, should_stop_fn: Callable[[], bool]) -> list[Returns] | None:
+    def evaluate(self, should_stop_fn: Callable[[], bool]) -> Acting | None:
         """Of every body; None if the run has to stop."""
-        returns = []
+        rows = list[Returns | ChoiceAccuracy]()
         for play in self.plays.values():
-            result = play.evaluate(should_stop_fn)
-            if result is None:
+            results = play.evaluate(should_stop_fn)
+            if results is None:
                 return None
-            returns.append(result)
-        return returns
+            rows += results
+        return Acting.of(rows)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {key: array for play in self.plays.values()
                 for key, array in play.state_dict().items()}
 
     def to_meta(self) -> dict[str, Any]:
-        return {name: play.to_meta() for name, play in self.plays.items()}
+        """By the name of a body, which may have several plays."""
+        meta: dict[str, Any] = {}
+        for play in self.plays.values():
+            fields, body = play.to_meta(), meta.setdefault(play.facts.codec.name, {})
+            data = {**body.get("data", {}), **fields.get("data", {})}
+            body |= {**fields, "data": data} if data else fields
+        return meta
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Raises CheckpointError if a record is damaged, or a body does not do the same again;
         BodyError."""
         for name, play in self.plays.items():
             try:
-                play.load(tensors, meta[name])
+                play.load(tensors, meta[play.facts.codec.name])
             except SeedError:
                 raise
             except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
                 raise CheckpointError(f"the checkpoint's record of {name} is damaged: use another "
                                       f"--run-dir") from None
+
+
+def take_steps(step: TickStep, examples: Examples, n_ticks: int, passes: int,
+               lr: float) -> tuple[float, bool]:
+    """Optimizer steps over a round, chunk by chunk, and again in each of the `passes`. Returns the
+    mean loss and whether one was not finite."""
+    actions, losses, skipped = step.codec.action_rows(examples.choices), [], False
+    n_chunks = n_ticks // step.t
+    for _ in range(passes):
+        step.begin(examples.state)
+        for start in range(0, n_ticks, step.t):
+            def part(array: np.ndarray) -> np.ndarray:
+                return rows_of(array, start, step.t)
+            losses.append(step.run(
+                (part(examples.tokens), part(examples.weights)), part(actions),
+                _scaled(Targets(*map(part, examples.control)), n_chunks),
+                _scaled(Targets(*map(part, examples.world)), n_chunks), lr))
+            skipped |= step.optim.skipped()
+    return float(np.mean(losses)), skipped
 
 
 def _scaled(targets: Targets, factor: float) -> Targets:

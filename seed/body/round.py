@@ -62,15 +62,33 @@ class Played(NamedTuple):
                    np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool), state)
 
 
+class Targets(NamedTuple):
+    """Of a HeadTable for n rows, as wavecore.ticks.TickTargets."""
+    weights: np.ndarray
+    targets: np.ndarray
+    fractions: np.ndarray
+    policy: np.ndarray
+
+
+class Examples(NamedTuple):
+    """What an optimizer step over a round takes: n rows for T ticks, each array (T, n, ...)."""
+    tokens: np.ndarray
+    weights: np.ndarray
+    choices: np.ndarray
+    control: Targets         # of the value and the action
+    world: Targets           # of the next observation
+    state: list[np.ndarray]  # before the first tick
+
+
 class Round(NamedTuple):
     """A body's round, ready to be learned from."""
     name: str
     number: int
-    played: Played
+    played: Played | Examples
 
     @property
     def n_ticks(self) -> int:
-        return self.played.rewards.size
+        return self.played.choices[..., 0].size
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -92,14 +110,6 @@ def advantages(played: Played, discount: float) -> tuple[np.ndarray, np.ndarray]
         running = delta + discount * LAMBDA * np.where(ends, 0.0, running)
         advantage[t] = running
     return advantage, advantage + played.values
-
-
-class Targets(NamedTuple):
-    """Of a HeadTable for n rows, as wavecore.ticks.TickTargets."""
-    weights: np.ndarray
-    targets: np.ndarray
-    fractions: np.ndarray
-    policy: np.ndarray
 
 
 def control_targets(codec: Codec, played: Played, value_range: ValueRange,
@@ -124,10 +134,16 @@ def control_targets(codec: Codec, played: Played, value_range: ValueRange,
 
 def world_targets(codec: Codec, played: Played, weight: float) -> Targets:
     """Of the next observation, each (T, n, ...); there is none where an episode ended."""
-    x = played.levels[1:] * ((WORLD_LEVELS - 1) / (LEVELS - 1))   # (T, n, channels)
+    return next_observation_targets(codec, played.levels[1:],
+                                    ~(played.terminated | played.truncated), weight)
+
+
+def next_observation_targets(codec: Codec, levels: np.ndarray, counts: np.ndarray,
+                             weight: float) -> Targets:
+    """Of the next observations' levels (T, n, channels), where they count (T, n)."""
+    x = levels * ((WORLD_LEVELS - 1) / (LEVELS - 1))
     at = np.minimum(x.astype(np.int32), WORLD_LEVELS - 2)
-    continues = ~(played.terminated | played.truncated)
-    weights = continues[..., None] * np.full(
-        x.shape[-1], weight / max(1, continues.sum() * x.shape[-1]), np.float32)
+    weights = counts[..., None] * np.full(
+        x.shape[-1], weight / max(1, counts.sum() * x.shape[-1]), np.float32)
     return Targets(weights.astype(np.float32), at, (x - at).astype(np.float32),
                    np.zeros((*x.shape[:2], 1), np.float32))

@@ -57,6 +57,10 @@ class TickStep:
         for tensor, array in zip(self._before, state, strict=True):
             copy_into(tensor, array)
 
+    def state(self) -> list[np.ndarray]:
+        """A copy of what is carried on."""
+        return [buffer_view(tensor).copy() for tensor in self._before]
+
     def run(self, ticks: tuple[np.ndarray, np.ndarray], actions: np.ndarray, control: Targets,
             world: Targets, lr: float) -> float:
         """All arrays have rows*t rows in the order of (row, tick)."""

@@ -65,6 +65,7 @@ class World:
         open_all = getattr(open_fn, "open_all", None)
         self.bodies = open_all(rows) if open_all else [open_fn() for _ in range(rows)]
         self.observations = np.zeros((rows, len(codec.channels)))
+        self.last_observations = self.observations.copy()   # of each row's episode before this one
         self.previous = np.full((rows, len(codec.actions)), -1)   # choices; -1: an episode begins
         self.totals, self.ended = np.zeros(rows), list[Episode]()
         self._episodes = np.full(rows, -1)
@@ -107,6 +108,7 @@ class World:
                 success = info.get("is_success") if isinstance(info, dict) else None
                 self.ended.append(Episode(row, float(self.totals[row]), len(self._choices[row]),
                                           None if success is None else bool(success)))
+                self.last_observations[row] = self.observations[row]
                 self.begin(row)
         return outcome
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.storage import RunDir
 from seed.system_health import address_space_mb
-from seed.task_names import with_named_bodies
+from seed.task_names import absolute_directory, with_named_bodies
 from seed.terminal_text import one_line
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seed.resize import SearchOptions
 
 DEFAULT_PROFILE = "toy"
-BODY_PROFILE = "control"   # if --body is given
+BODY_PROFILE = "control"   # if --body or --data is given
 MIN_ADDRESS_SPACE_MB = 256
 MAX_THREADS = 64
 DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
@@ -126,7 +126,8 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
         named = applied({}, overrides, args.tasks)
         return (check_named(profile, named) if must_resume
                 else leave_out_unnamed(profile, named, log))
-    default = BODY_PROFILE if getattr(args, "bodies", None) else DEFAULT_PROFILE
+    acts = getattr(args, "bodies", None) or getattr(args, "data_dirs", None)
+    default = BODY_PROFILE if acts else DEFAULT_PROFILE
     return load_profile(default if name is None else name, overrides, args.tasks)
 
 
@@ -152,6 +153,10 @@ def overrides_from(args: argparse.Namespace,
         table = ", ".join(f"{json.dumps(name)} = {n}" for name, n in with_named_bodies(
             rounds or {}, flags["bodies"]).items())
         overrides.append(f"body.rounds={{{table}}}")
+    if flags.get("data_dirs"):
+        table = ", ".join(f"{json.dumps(absolute_directory(name))} = 1"
+                          for name in flags["data_dirs"])
+        overrides.append(f"body.data={{{table}}}")
     if flags.get("no_thermal"):
         overrides.append("governor.thermal=false")
     return overrides

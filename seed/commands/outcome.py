@@ -27,8 +27,11 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     if result.scores:
         tables.append(table(result.scores, levels=False))
     if result.returns:
-        from seed.body.closed_loop import returns_table
+        from seed.body.results import returns_table
         tables.append(returns_table(result.returns))
-    returns = [row.to_dict() for row in result.returns]
-    return show(args, {"step": result.step, "scores": result.scores, "returns": returns},
-                "\n".join(tables))
+    if result.choices:
+        from seed.body.results import choices_table
+        tables.append(choices_table(result.choices))
+    facts = {name: [row.to_dict() for row in rows] for name, rows in (
+        ("returns", result.returns), ("choices", result.choices))}
+    return show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))

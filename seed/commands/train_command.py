@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_memory(parser)
     options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "
                                "file.py:Class; may be repeated")
+    parser.add_argument("--data", action="append", default=[], metavar="DIR", dest="data_dirs",
+                        help="learn the choices of recorded episodes; may be repeated")
     parser.add_argument("--no-thermal", action="store_true", help="ignore temperatures")
     options.add_brain(parser)
     growth = parser.add_argument_group("growth")

@@ -22,6 +22,10 @@ def check_named(profile: Profile, named: dict[str, Any]) -> Profile:
     if tasks:
         raise ConfigError(f"only the brain itself names the task {tasks[0]}: to let it run or read "
                           f"that file, say --task {tasks[0]}, or name the brain's --profile")
+    for directory in profile.body.data:
+        if directory not in named.get("body", {}).get("data", {}):
+            raise ConfigError(f"only the brain itself names the episodes in {directory}: to let it "
+                              f"read them, say --data {directory}")
     if url:
         raise ConfigError(f"only the brain itself names the teacher at {url}: to let it ask there, "
                           f"say --set teacher.url={url}; not to, say --set 'teacher.kind=\"\"'")
@@ -40,6 +44,9 @@ def leave_out_unnamed(profile: Profile, named: dict[str, Any],
     if url:
         log(f"left out: the teacher at {url}, which only the brain itself names")
         profile = replace(profile, teacher=TeacherConfig())
+    directories = named.get("body", {}).get("data", {})
+    profile = replace(profile, body=replace(profile.body, data={
+        name: n for name, n in profile.body.data.items() if name in directories}))
     rounds = profile.body.rounds
     bodies = _unnamed_bodies(rounds, named.get("body", {}).get("rounds", {}))
     if bodies:

@@ -2,6 +2,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from seed.storage.run_dir import Log
 from seed.wavecore.layout import BodyShape, blocks
 
 if TYPE_CHECKING:
-    from seed.body.closed_loop import Returns
+    from seed.body.results import Returns
     from seed.wavecore.decode import Decoder, Rollouts
     from seed.wavecore.model import WaveCore
 
@@ -116,17 +117,27 @@ class TrainedBrain:
                                                    0.0, rng)]
 
     def returns(self, body: str, episodes: int, seed: int, greedy: bool = True,
-                rows: int = MAX_BODIES) -> "Returns":
-        """Of unseen episodes of one of its bodies; a class's name says where its file is. Raises
-        ConfigError, BodyError."""
-        from seed.body.closed_loop import Returns, act
+                rows: int = MAX_BODIES, record: Path | None = None) -> "Returns":
+        """Of unseen episodes of one of its bodies, which are written to the directory `record`; a
+        class's name says where its file is. Raises ConfigError, BodyError, OSError."""
+        from seed.body.closed_loop import act
+        from seed.body.episodes import EpisodeWriter, Recorder
         from seed.body.open_body import body_name, opener
         from seed.body.player import Player
+        from seed.body.results import Returns
         name = body_name(body)
         if name not in self.bodies:
             raise ConfigError(f"this brain has no body {name}{nearest(name, self.bodies)}")
-        player = Player(self.model, self.bodies[name].codec, min(rows, episodes))
-        played = act(player, opener(body), seed, episodes, greedy=greedy)
+        open_fn, codec = opener(body), self.bodies[name].codec
+        player, recorder = Player(self.model, codec, min(rows, episodes)), None
+        if record:
+            rate_hz = getattr(open_fn, "rate_hz", None)   # of a built-in body
+            recorder = Recorder(EpisodeWriter(
+                record, codec, rate_hz, f"seed play --seed {seed}{'' if greedy else ' --sample'}, "
+                f"brain {self.sha256[:16]}"), player.rows)
+        played = act(player, open_fn, seed, episodes, greedy=greedy, recorder=recorder)
+        if recorder:
+            recorder.writer.close()
         return Returns.of(name, played or [])
 
     @cached_property

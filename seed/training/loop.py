@@ -19,8 +19,8 @@ from seed.training.stop_signals import StopSignals
 from seed.wavecore.compiler import before_compiling
 
 if TYPE_CHECKING:
-    from seed.body.closed_loop import Returns
     from seed.body.play import RoundResult
+    from seed.body.results import ChoiceAccuracy, Returns
     from seed.training.step import Learner
 
 
@@ -29,6 +29,7 @@ class TrainResult(NamedTuple):
     reason: StopReason
     scores: Sequence[Score] = ()   # of the holdout, when finished
     returns: Sequence[Returns] = ()   # of the bodies, when finished
+    choices: Sequence[ChoiceAccuracy] = ()   # of recorded episodes, when finished
 
     @property
     def finished(self) -> bool:
@@ -92,15 +93,15 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
 
         # Evaluate on the holdout, and for the curriculum.
         if is_last or eval_every_s and clock() - last_eval_s > eval_every_s:
-            scores, returns = session.evaluate(session.holdout), session.evaluate_bodies()
+            scores, acting = session.evaluate(session.holdout), session.evaluate_bodies()
             last_eval_s = clock()
-            if scores is None or returns is None:
+            if scores is None or acting is None:
                 continue   # the run has to stop: service_requests says so again
             session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores],
-                                  returns=[r.to_dict() for r in returns])
+                                  **acting.to_dict())
             if is_last:
-                return TrainResult(state.step, StopReason.FINISHED, scores, returns)
-            session.log_accuracy(scores, returns)
+                return TrainResult(state.step, StopReason.FINISHED, scores, *acting)
+            session.log_accuracy(scores, acting)
         is_due = state.curriculum.is_due(session.profile.curriculum, state.step)
         if session.has_curriculum and is_due and not _evaluate_curriculum(session):
             continue

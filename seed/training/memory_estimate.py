@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from seed.body.episodes import memory_mb
 from seed.config import Profile
 from seed.curriculum import corpus
 from seed.errors import ConfigError, NotEnoughMemory
@@ -49,8 +50,10 @@ def estimate_mb(profile: Profile, threads: int,
     if profile.selfplay.tasks:
         floats["evaluation"] += last
         floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.questions, 1, threads))
+    episodes = sum(memory_mb(Path(directory)) for directory in profile.body.data)
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()},
+            **({"episodes": episodes} if episodes else {}),
             **_user_tasks_mb(profile), **_user_bodies_mb(profile)}
 
 

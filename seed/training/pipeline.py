@@ -1,15 +1,19 @@
 """A training as one call: builds what the loop needs, and runs it."""
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seed import system_health
-from seed.body.facts import Facts, facts_of, measure
+from seed.body.clone import ClonePlay
+from seed.body.episodes import EpisodeFolder
+from seed.body.facts import Facts, data_digests, facts_of, measure
 from seed.body.open_body import body_name, opener
-from seed.body.play import Bodies, BodyPlay
+from seed.body.play import Bodies, BodyPlay, Play
+from seed.body.stored import Stored, load
 from seed.body.user_body import Opener, check_repeats
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
@@ -42,15 +46,15 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     with watched(signals) as signals, run_dir.locked() as run_dir:
         install(log)
         _check_claim(run_dir)
-        facts = _facts(profile, run_dir)
-        bodies = [fact.codec.body for fact, _ in facts]
-        estimate = check_fits(profile, threads, system_health.read(run_dir.path), bodies)
+        if profile.body.data:
+            check_fits(profile, threads, system_health.read(run_dir.path))
+        facts, openers, data = _facts(profile, run_dir)
+        shapes = [fact.codec.body for fact in facts.values()]
+        estimate = check_fits(profile, threads, system_health.read(run_dir.path), shapes)
         Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
         log(estimate)
-        learner = Learner(profile, threads, bodies)
-        plays = Bodies([BodyPlay(learner.model, learner.optim, fact, open_fn, profile.body,
-                                 profile.train.seed) for fact, open_fn in facts], profile.body)
-        soft_targets = None
+        learner, soft_targets = Learner(profile, threads, shapes), None
+        plays = _plays(profile, learner, facts, openers, data)
         if weights_fn and not run_dir.checkpoint.exists():
             learner.model.load_state_dict(weights_fn())
         if profile.distill.parent:
@@ -67,25 +71,49 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
             teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
 
 
-def _facts(profile: Profile, run_dir: RunDir) -> list[tuple[Facts, Callable[[], Any]]]:
-    """Of the profile's bodies: as the run directory's brain has them, else measured now; and what
-    makes one. Raises BodyError, ConfigError."""
-    stored: dict[str, Facts] = {}
+def _facts(profile: Profile, run_dir: RunDir) -> tuple[
+        dict[str, Facts], dict[str, Callable[[], Any]], dict[str, Stored]]:
+    """Of the profile's bodies: as the run directory's brain has them, else measured now; what makes
+    one, if it is to play; and the episodes of each directory. Raises BodyError, ConfigError, also
+    if the episodes have changed since the run began."""
+    known, digests, config = dict[str, Facts](), dict[str, str](), profile.body
     for path in (run_dir.previous_checkpoint, run_dir.checkpoint):
         with suppress(CheckpointError):
-            stored = facts_of(checkpoint.read_meta(path))
-    facts = []
-    for name in profile.body.rounds:
-        open_fn = opener(name)
-        fact = stored.get(body_name(name)) or measure(name, open_fn, profile.body,
-                                                      profile.train.seed)
+            meta = checkpoint.read_meta(path)
+            known, digests = facts_of(meta), data_digests(meta)
+    facts, openers, data = dict[str, Facts](), dict[str, Callable[[], Any]](), dict[str, Stored]()
+    for name in config.rounds:
+        body, open_fn = body_name(name), opener(name)
+        if body in facts:
+            raise ConfigError(f"two bodies are called {body}: rename a class")
+        fact = known.get(body) or measure(name, open_fn, config, profile.train.seed)
         if isinstance(open_fn, Opener):
-            check_repeats(open_fn, fact.codec, profile.train.seed, profile.body.randomize)
-        facts.append((fact, open_fn))
-    names = [body_name(name) for name in profile.body.rounds]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two bodies are called {max(names, key=names.count)}: rename a class")
-    return facts
+            check_repeats(open_fn, fact.codec, profile.train.seed, config.randomize)
+        facts[body], openers[body] = fact, open_fn
+    for directory in config.data:
+        folder = EpisodeFolder(Path(directory))
+        known_fact = facts.get(folder.body, known.get(folder.body))
+        stored = load(folder, known_fact.codec if known_fact else None, config.discount)
+        if digests.get(directory, stored.digest) != stored.digest:
+            raise ConfigError(f"{directory} has other episodes than this run began with: restore "
+                              f"them, or use another --run-dir")
+        facts[folder.body] = known_fact or Facts(stored.codec, stored.values)
+        data[directory] = stored
+    return facts, openers, data
+
+
+def _plays(profile: Profile, learner: Learner, facts: Mapping[str, Facts],
+           openers: Mapping[str, Callable[[], Any]], data: Mapping[str, Stored]) -> Bodies:
+    model, optim, seed = learner.model, learner.optim, profile.train.seed
+    plays: list[Play] = [BodyPlay(model, optim, facts[body], open_fn, profile.body, seed)
+                         for body, open_fn in openers.items()]
+    names = set(openers)   # of bodies whose returns are known
+    for directory, stored in data.items():
+        name = stored.codec.name
+        plays.append(ClonePlay(model, optim, directory, stored, facts[name], profile.body, seed,
+                               name not in names))
+        names.add(name)
+    return Bodies(plays, profile.body)
 
 
 def _check_claim(run_dir: RunDir) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seed import system_health
+from seed.body.results import Acting
 from seed.body.round import Round
 from seed.config import Profile
 from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
@@ -29,7 +30,6 @@ from seed.training.stop_signals import StopSignals
 from seed.training.throttle import Throttle
 
 if TYPE_CHECKING:
-    from seed.body.closed_loop import Returns
     from seed.body.play import Bodies, RoundResult
     from seed.training.step import Learner, StepResult
 
@@ -81,7 +81,7 @@ class Session:
         self._work_clock = WorkClock() if self.clock is time.monotonic else self.clock
         self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
         self._logged_decision, self._is_stepping = Decision(), False
-        self.has_curriculum = not profile.body.rounds or profile.body.curriculum_steps > 0
+        self.has_curriculum = not hooks.bodies or profile.body.curriculum_steps > 0
         self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
                         if self.has_curriculum else [])
         self._returns: dict[str, float] = {}   # of each body, as shown
@@ -119,9 +119,9 @@ class Session:
         return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
                         self.service_requests)
 
-    def evaluate_bodies(self) -> list[Returns] | None:
+    def evaluate_bodies(self) -> Acting | None:
         """Of every body in unseen episodes, or None if the run has to stop."""
-        return self.bodies.evaluate(self.service_requests) if self.bodies else []
+        return self.bodies.evaluate(self.service_requests) if self.bodies else Acting()
 
     def take_step(self, batch: Batch | SoftTargetBatch | Round,
                   lr: float) -> StepResult | RoundResult:
@@ -248,8 +248,10 @@ class Session:
         if self.status.show(text):
             notify(f"STATUS={text}")
 
-    def log_accuracy(self, scores: Sequence[Score], returns: Sequence[Returns]) -> None:
-        texts = [f"{short(row.body)} return {row.mean:.1f}" for row in returns]
+    def log_accuracy(self, scores: Sequence[Score], acting: Acting) -> None:
+        texts = [f"{short(row.body)} return {row.mean:.1f}" for row in acting.returns]
+        texts += [f"{short(row.body)} choices {100 * row.accuracy:.1f} % as recorded"
+                  for row in acting.choices]
         if scores:
             mean = sum(score.accuracy for score in scores) / len(scores)
             texts.append(f"holdout accuracy {100 * mean:.1f} %, mean of {len(scores)} levels")

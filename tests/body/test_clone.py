@@ -1,0 +1,164 @@
+"""Behaviour cloning from recorded episodes, with the same guarantees as every training."""
+import json
+
+import numpy as np
+import pytest
+
+from seed.__main__ import main
+from seed.body import open_body
+from seed.body.clone import ClonePlay
+from seed.body.episodes import EpisodeFolder
+from seed.body.facts import Facts
+from seed.body.stored import load
+from seed.config import BodyConfig, ModelConfig
+from seed.errors import ConfigError, StopReason
+from seed.profile_file import load_profile
+from seed.storage import RunDir, checkpoint
+from seed.training import train
+from seed.training.memory_estimate import estimate_mb
+from seed.training.stop_signals import StopSignals
+from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
+from seed.wavecore.model import WaveCore, init_params
+from tests.support.recorded import recorded, steps_of, write
+from tests.support.simple_bodies import Target
+
+SMALL = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", "model.pattern=\"SA\"",
+         "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
+         "body.chunk=8", "train.batch_size=2", "train.seq_len=64", "curriculum.holdout_items=1",
+         "curriculum.eval_every_steps=0", "curriculum.tasks={copy = 1.0}"]
+
+
+@pytest.fixture
+def target(monkeypatch):
+    monkeypatch.setitem(open_body.BODIES, "target", Target)
+
+
+def run(folder, data, steps: int, *overrides: str, threads: int = 1, **options):
+    profile = load_profile("control", [*SMALL, f"body.data={{{json.dumps(str(data))} = 1}}",
+                                       f"train.steps={steps}", *overrides])
+    return train(profile, RunDir(folder), threads, lambda line: None, **options)
+
+
+def play_of(data, n_rows: int = 3, ticks: int = 4) -> ClonePlay:
+    stored = load(EpisodeFolder(data), None, 0.9)
+    config = ModelConfig(d_model=32, n_layers=1, d_ff=16)
+    return ClonePlay(WaveCore(config, init_params(config, 0), 1), None, "data", stored,
+                     Facts(stored.codec, stored.values), BodyConfig(rows=n_rows, ticks=ticks), 0)
+
+
+def test_a_brain_does_what_was_recorded(tmp_path, target):
+    result = run(tmp_path / "run", recorded(tmp_path / "data", 40), 60)
+    assert result.finished and not result.scores
+    (returns,), (choices,) = result.returns, result.choices
+    assert returns.mean > 8 and returns.episodes >= 100   # of 10; 5 by chance
+    assert choices.accuracy > 0.85 and choices.ticks == 50
+
+
+def test_without_the_body_held_out_choices_are_reported(tmp_path):
+    result = run(tmp_path / "run", recorded(tmp_path / "data", 3), 2)
+    assert not result.returns and 0 <= result.choices[0].accuracy <= 1
+    assert result.choices[0].ticks == 10 and result.choices[0].data == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("overrides", [(), (
+    "body.curriculum_steps=1", "body.rounds={target = 1}", "body.passes=1")])
+def test_threads_and_stops_change_no_bit(tmp_path, target, overrides):
+    data = recorded(tmp_path / "data")
+    run(tmp_path / "whole", data, 7, *overrides, threads=2)
+    for stop_at in (1, 2):   # before the rate decays
+        signals = StopSignals()
+        result = run(tmp_path / "parts", data, 7, *overrides, signals=signals,
+                     early_stop_fn=lambda step, *_: step == stop_at and signals.stop.set())
+        assert (result.reason, result.step) == (StopReason.STOPPED, stop_at)
+    assert run(tmp_path / "parts", data, 7, *overrides).finished
+    whole, parts = (RunDir(tmp_path / name).checkpoint.read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_a_resumed_run_refuses_other_data(tmp_path):
+    data = recorded(tmp_path / "data")
+    run(tmp_path / "run", data, 1)
+    meta = checkpoint.read_meta(RunDir(tmp_path / "run").checkpoint)
+    assert list(meta["bodies"]["target"]["data"]) == [str(data)]
+    recorded(data, seed=1)
+    with pytest.raises(ConfigError, match="data has other episodes than this run began with"):
+        run(tmp_path / "run", data, 2)
+    with pytest.raises(ConfigError, match="body.data is .*, but this run began with"):
+        run(tmp_path / "run", recorded(tmp_path / "elsewhere"), 2)
+
+
+def test_the_bodies_of_a_run_may_be_played_and_cloned_at_once(tmp_path, target):
+    result = run(tmp_path / "run", recorded(tmp_path / "data"), 4, "body.rounds={target = 1}")
+    assert len(result.returns) == len(result.choices) == 1
+    meta = checkpoint.read_meta(RunDir(tmp_path / "run").checkpoint)["bodies"]
+    assert list(meta) == ["target"] and {"data", "episodes", "codec"} <= set(meta["target"])
+
+
+def test_each_row_sees_every_tick_once_an_epoch_and_begins_empty_where_a_segment_begins(tmp_path):
+    rng = np.random.default_rng(0)
+    play = play_of(write(tmp_path / "data", [row for n in (7, 30, 90, 3, 9, 50, 21)
+                                             for row in steps_of(rng, n)]))
+    n_rounds = int(play._sizes.sum())
+    for epoch in (0, 2):
+        rounds = [play.ticks(epoch * n_rounds + i) for i in range(n_rounds)]
+        for row in range(3):
+            seen = np.concatenate([index[counts[:, row], row] for index, counts, _ in rounds])
+            assert sorted(seen) == play._train.tolist()
+        assert any(begins.any() and not begins.all() for *_, begins in rounds)
+    orders = [[tuple(index[:, row]) for index, *_ in rounds] for row in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_the_ticks_of_a_round_are_a_function_of_its_number_alone(tmp_path):
+    first, second = (play_of(recorded(tmp_path / "data")) for _ in range(2))
+    for number in (5, 90, 5):
+        expected = second.ticks(number)
+        assert all(map(np.array_equal, first.ticks(number), expected))
+        second.ticks(3 * number)
+
+
+def test_targets_are_the_choice_the_return_and_the_next_observation(tmp_path):
+    play = play_of(recorded(tmp_path / "data", 9, 50), ticks=8)
+    examples = play.play(0, bool)
+    index, counts, _ = play.ticks(0)
+    assert counts.all() and np.array_equal(examples.control.policy.argmax(-1),
+                                           examples.choices[..., 0])
+    assert np.allclose(examples.control.policy.max(-1), 0.99)
+    value = examples.control.targets[..., 0] + examples.control.fractions[..., 0]
+    low, high = play.facts.values.low, play.facts.values.high
+    returns = low + value * (high - low) / (VALUE_LEVELS - 1)
+    assert np.allclose(returns, play.data.returns[index], atol=1e-4)
+    levels = (examples.world.targets + examples.world.fractions)[:-1, :, 0]
+    assert np.allclose(levels * 255 / (WORLD_LEVELS - 1), play.data.levels[index[1:], 0], atol=0.01)
+    assert np.isclose(examples.control.weights[..., 1].sum(), 1)
+
+
+def test_one_episode_alone_has_a_holdout(tmp_path):
+    play = play_of(recorded(tmp_path / "data", 1, 400))
+    assert (len(play._train), len(play._held_out)) == (350, 50)
+    assert sum(segment.begins_inside for segment in play._segments) == 5
+
+
+def test_memory_counts_the_episodes(tmp_path):
+    data = recorded(tmp_path / "data", 2000)
+    profile = load_profile("control", [f"body.data={{{json.dumps(str(data))} = 1}}"])
+    size_mb = (data / "episodes-0.jsonl").stat().st_size / 2 ** 20
+    assert estimate_mb(profile, 1)["episodes"] == pytest.approx(size_mb / 2)
+
+
+def test_episodes_that_only_a_brain_names_are_not_read(tmp_path, capsys):
+    data = recorded(tmp_path / "data")
+    run(tmp_path / "run", data, 1)
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--steps", "2"]) == 2
+    assert f"say --data {data}" in capsys.readouterr().err
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--steps", "2", "--json",
+                 "--data", str(data)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["step"] == 2 and result["choices"][0]["body"] == "target"
+
+
+def test_play_records_what_train_reads(tmp_path, target, capsys):
+    run(tmp_path / "run", recorded(tmp_path / "data"), 2)
+    assert main(["play", "--run-dir", str(tmp_path / "run"), "--episodes", "4", "--record",
+                 str(tmp_path / "played")]) == 0
+    assert run(tmp_path / "next", tmp_path / "played", 1).choices[0].body == "target"
