@@ -173,6 +173,11 @@ class BodyConfig:
     discount: float = setting(0.99, 0.0, 0.9999)
     world_weight: float = setting(1.0, 0.0, 100.0)       # of the next observation in the loss
     randomize: bool = False                              # draw another body for each episode
+    reward: Literal["own", "stability", "goal"] = "own"  # "own": the body's (seed/body/rewards.py)
+    goal: dict[str, float] = setting({}, -1e6, 1e6)      # what numbers of an observation should be
+    tolerance: float = setting(0.05, 0.0, 1.0)           # of a number's range, at the goal
+    max_deviation: float = setting(0.5, 0.0, 1.0)        # of a range, beyond which stability ends
+    change_weight: float = setting(0.1, 0.0, 100.0)      # of the action's change in stability
 
 
 @dataclass(frozen=True)
@@ -292,6 +297,8 @@ def _check_relations(profile: Profile) -> None:
     require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
             f"at most dt_bias_max ({m.dt_bias_max})")
     _check_multiple("body.ticks", profile.body.ticks, profile.body.chunk)
+    require(profile.body.reward != "goal" or profile.body.goal, "body.goal", profile.body.goal,
+            "a number of the observation and its value there, such as {0 = 1.0}")
     require(any(c.tasks.values()), "curriculum.tasks", c.tasks,
             "a weight above 0, such as copy = 1.0")
     require(c.keep_mark <= c.pass_mark, "curriculum.keep_mark", c.keep_mark,

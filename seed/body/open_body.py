@@ -12,9 +12,10 @@ import numpy as np
 from seed.body.cart_pole import CartPole
 from seed.body.codec import Channel, Codec
 from seed.body.pendulum import Pendulum
+from seed.body.rewards import rewarded
 from seed.body.rover import Rover
 from seed.body.spaces import action_values, observation_ranges
-from seed.config import nearest
+from seed.config import BodyConfig, nearest
 from seed.body.user_body import Opener
 from seed.errors import BodyError, ConfigError
 from seed.task_names import is_class_name, short
@@ -32,8 +33,12 @@ def body_name(name: str) -> str:
     return short(name) if is_class_name(name) else name
 
 
-def opener(name: str) -> Callable[[], Any]:
-    """What makes one body of that name. Raises ConfigError."""
+def opener(name: str, config: BodyConfig = BodyConfig()) -> Callable[[], Any]:
+    """What makes one body of that name, with the reward of the profile. Raises ConfigError."""
+    return rewarded(body_name(name), _opener(name), config)
+
+
+def _opener(name: str) -> Callable[[], Any]:
     if name in BODIES:
         return BODIES[name]
     if name.startswith(GYM):

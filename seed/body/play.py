@@ -12,7 +12,6 @@ from seed.body.player import Player
 from seed.body.results import Acting, ChoiceAccuracy, Returns
 from seed.body.round import Examples, Played, Round, Targets
 from seed.body.tick_step import TickStep, rows_of
-from seed.body.user_body import Opener
 from seed.body.world import Episode, World
 from seed.config import BodyConfig
 from seed.errors import CheckpointError, SeedError
@@ -161,12 +160,6 @@ class Bodies:
         rounds = {body_name(name): n for name, n in config.rounds.items()}
         self._cycle: list[str] = [name for table in (rounds, config.data)
                                   for name, n in table.items() for _ in range(n)]
-
-    def stop_when(self, stop_fn: Callable[[], bool]) -> None:
-        """Calls of a user's class end with StopRequested when `stop_fn` is true."""
-        for play in self.plays.values():
-            if isinstance(play, BodyPlay) and isinstance(play.open_fn, Opener):
-                play.open_fn.stop_fn = stop_fn
 
     def turn(self, step: int) -> tuple[str, int] | None:
         """The body whose turn it is, and the number of its round; None: the curriculum's."""

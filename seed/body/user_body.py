@@ -16,7 +16,7 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.body.spaces import Box, Discrete, MultiDiscrete
 from seed.curriculum.user_class_process import ClassProcess, Kind
-from seed.errors import BodyError, BodyKilled, SeedError
+from seed.errors import BodyError, BodyKilled, SeedError, StopRequested
 from seed.task_names import file_of, short
 
 MAX_LOAD_S = 30.0         # to load a class with what it imports, and to make its rows
@@ -80,6 +80,8 @@ class UserBodies:
         return steps
 
     def _ask(self, call: str, n_calls: int, **request: Any) -> Any:
+        if self._process.stop_fn():   # many short calls must not hold it up
+            raise StopRequested(f"stopped before {call} of {self.name}")
         value, call_s = self._process.ask(call, MAX_CALL_S, do=call, **request)
         self._calls, self._calls_s = self._calls + n_calls, self._calls_s + call_s
         if self._calls_s > CALLS_GRACE_S + MAX_MEAN_CALL_S * self._calls:
@@ -137,6 +139,13 @@ class Opener:
 
     def open_all(self, rows: int) -> UserBodies:
         return UserBodies(self.name, rows, lambda: self.stop_fn())
+
+    @classmethod
+    def within(cls, open_fn: Any) -> "Opener | None":
+        """That of a class in an opener and its wrappers, if there is one."""
+        while hasattr(open_fn, "inner"):
+            open_fn = open_fn.inner
+        return open_fn if isinstance(open_fn, cls) else None
 
 
 def _space(fields: Mapping[str, Any]) -> Box | Discrete | MultiDiscrete:

@@ -10,6 +10,7 @@ import numpy as np
 from seed.curriculum.user_class_worker import InvalidClass, describe, load, outer_pid, shown
 
 MAX_NUMBERS = 4096   # of a space
+MAX_CHOICE = 2 ** 53
 REQUIRED = ("observation_space", "action_space", "reset", "step")
 SPACES = "Box, Discrete or MultiDiscrete, a list of (low, high), or a number of choices"
 
@@ -26,15 +27,21 @@ def space_fields(what: str, space: Any) -> dict[str, Any]:
         return _box(what, space.low, space.high)
     is_scalar = getattr(space, "shape", ()) in ((), None)
     if hasattr(space, "n") and is_scalar:
-        return {"n": int(space.n), "start": int(getattr(space, "start", 0))}
+        return _discrete(what, int(space.n), int(getattr(space, "start", 0)))
     if type(space) is int:
-        return {"n": space, "start": 0}
+        return _discrete(what, space, 0)
     if isinstance(space, (list, tuple)) and space:
         if all(type(item) is int for item in space):
             return {"nvec": _listed(what, space, int), "shape": [len(space)]}
         if all(isinstance(item, (list, tuple)) and len(item) == 2 for item in space):
             return _box(what, *zip(*space))
     raise InvalidClass(f"{what} is {shown(space)}: give {SPACES}")
+
+
+def _discrete(what: str, n: int, start: int) -> dict[str, Any]:
+    if max(abs(n), abs(start)) > MAX_CHOICE:
+        raise InvalidClass(f"{what} has choices beyond {MAX_CHOICE}: give fewer")
+    return {"n": n, "start": start}
 
 
 def _box(what: str, low: Any, high: Any) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class TrainedBrain:
         name = body_name(body)
         if name not in self.bodies:
             raise ConfigError(f"this brain has no body {name}{nearest(name, self.bodies)}")
-        open_fn, codec = opener(body), self.bodies[name].codec
+        open_fn, codec = opener(body, self.profile.body), self.bodies[name].codec
         player, recorder = Player(self.model, codec, min(rows, episodes)), None
         if record:
             rate_hz = getattr(open_fn, "rate_hz", None)   # of a built-in body

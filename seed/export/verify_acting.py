@@ -49,7 +49,7 @@ def verify_acting(brain: Brain, trained: TrainedBrain, named: Collection[str] = 
     for name in trained.bodies:
         try:
             if name in names:
-                open_fn = opener(names[name])
+                open_fn = opener(names[name], trained.profile.body)
                 open_fn()
         except ConfigError:   # of a library that is not installed here
             del names[name]

@@ -52,8 +52,6 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     session = Session(profile, run_dir, learner, signals, hooks)
     session.dataset.stop_when(signals.stop.is_set)
-    if hooks.bodies:
-        hooks.bodies.stop_when(signals.stop.is_set)
     try:
         with before_compiling(session.save_before_compiling):
             return _loop(session, hooks)

@@ -17,7 +17,7 @@ from seed.body.stored import Stored, load
 from seed.body.user_body import Opener, check_repeats
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
-from seed.errors import CheckpointError, ConfigError, StopReason
+from seed.errors import CheckpointError, ConfigError, StopReason, StopRequested
 from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage import checkpoint
@@ -44,38 +44,51 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     at its end. Raises as `loop.run`; NotEnoughMemory, CompilerError.
     """
     with watched(signals) as signals, run_dir.locked() as run_dir:
-        install(log)
-        _check_claim(run_dir)
-        if profile.body.data:
-            check_fits(profile, threads, system_health.read(run_dir.path))
-        facts, openers, data = _facts(profile, run_dir)
-        shapes = [fact.codec.body for fact in facts.values()]
-        estimate = check_fits(profile, threads, system_health.read(run_dir.path), shapes)
-        Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
-        log(estimate)
-        learner, soft_targets = Learner(profile, threads, shapes), None
-        plays = _plays(profile, learner, facts, openers, data)
-        if weights_fn and not run_dir.checkpoint.exists():
-            learner.model.load_state_dict(weights_fn())
-        if profile.distill.parent:
-            throttle = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
-                                time.monotonic, signals.stop.wait, signals.stop.is_set)
-            soft_targets = distill.prepare(profile, run_dir, threads, log,
-                                           throttle.wait_while_paused)
-            if not soft_targets:
-                return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
-                                   else StopReason.OUT_OF_MEMORY)
-        return loop.run(profile, run_dir, learner, signals, Hooks(
-            soft_targets_fn=soft_targets.batch if soft_targets else None,
-            bodies=plays if facts else None,
-            teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+        try:
+            return _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn)
+        except StopRequested:   # in a call of a body, before the first step
+            with suppress(CheckpointError):
+                return TrainResult(checkpoint.read_meta(run_dir.checkpoint)["step"],
+                                   StopReason.STOPPED)
+            return TrainResult(0, StopReason.STOPPED)
 
 
-def _facts(profile: Profile, run_dir: RunDir) -> tuple[
+def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: StopSignals,
+           weights_fn: Callable[[], dict[str, np.ndarray]] | None,
+           early_stop_fn: EarlyStopFn | None) -> TrainResult:
+    install(log)
+    _check_claim(run_dir)
+    if profile.body.data:
+        check_fits(profile, threads, system_health.read(run_dir.path))
+    facts, openers, data = _facts(profile, run_dir, signals.stop.is_set)
+    shapes = [fact.codec.body for fact in facts.values()]
+    estimate = check_fits(profile, threads, system_health.read(run_dir.path), shapes)
+    Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
+    log(estimate)
+    learner, soft_targets = Learner(profile, threads, shapes), None
+    plays = _plays(profile, learner, facts, openers, data)
+    if weights_fn and not run_dir.checkpoint.exists():
+        learner.model.load_state_dict(weights_fn())
+    if profile.distill.parent:
+        throttle = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
+                            time.monotonic, signals.stop.wait, signals.stop.is_set)
+        soft_targets = distill.prepare(profile, run_dir, threads, log,
+                                       throttle.wait_while_paused)
+        if not soft_targets:
+            return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
+                               else StopReason.OUT_OF_MEMORY)
+    return loop.run(profile, run_dir, learner, signals, Hooks(
+        soft_targets_fn=soft_targets.batch if soft_targets else None,
+        bodies=plays if facts else None,
+        teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+
+
+def _facts(profile: Profile, run_dir: RunDir, stop_fn: Callable[[], bool]) -> tuple[
         dict[str, Facts], dict[str, Callable[[], Any]], dict[str, Stored]]:
     """Of the profile's bodies: as the run directory's brain has them, else measured now; what makes
-    one, if it is to play; and the episodes of each directory. Raises BodyError, ConfigError, also
-    if the episodes have changed since the run began."""
+    one, if it is to play; and the episodes of each directory. Calls of a user's class end when
+    `stop_fn` is true. Raises StopRequested, BodyError, ConfigError, also if the episodes have
+    changed since the run began."""
     known, digests, config = dict[str, Facts](), dict[str, str](), profile.body
     for path in (run_dir.previous_checkpoint, run_dir.checkpoint):
         with suppress(CheckpointError):
@@ -83,12 +96,15 @@ def _facts(profile: Profile, run_dir: RunDir) -> tuple[
             known, digests = facts_of(meta), data_digests(meta)
     facts, openers, data = dict[str, Facts](), dict[str, Callable[[], Any]](), dict[str, Stored]()
     for name in config.rounds:
-        body, open_fn = body_name(name), opener(name)
+        body, open_fn = body_name(name), opener(name, config)
         if body in facts:
             raise ConfigError(f"two bodies are called {body}: rename a class")
+        user_class = Opener.within(open_fn)
+        if user_class:
+            user_class.stop_fn = stop_fn
         fact = known.get(body) or measure(name, open_fn, config, profile.train.seed)
-        if isinstance(open_fn, Opener):
-            check_repeats(open_fn, fact.codec, profile.train.seed, config.randomize)
+        if user_class:
+            check_repeats(user_class, fact.codec, profile.train.seed, config.randomize)
         facts[body], openers[body] = fact, open_fn
     for directory in config.data:
         folder = EpisodeFolder(Path(directory))

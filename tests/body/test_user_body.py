@@ -83,7 +83,7 @@ def test_a_space_needs_no_library(space, fields):
 
 @pytest.mark.parametrize("space", [
     None, "text", [], [(1, 2, 3)], 1.5, True, {}, SimpleNamespace(n=3, shape=(3,)),
-    SimpleNamespace(low=[1], high=[1, 2]), SimpleNamespace(low=[], high=[]),
+    10 ** 1000, SimpleNamespace(low=[1], high=[1, 2]), SimpleNamespace(low=[], high=[]),
     SimpleNamespace(low=np.zeros(10 ** 4), high=np.ones(10 ** 4))])
 def test_what_is_no_space_is_named(space):
     with pytest.raises(InvalidClass, match="^action_space (is|has) .*(give|make)"):

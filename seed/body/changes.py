@@ -1,0 +1,69 @@
+"""Changes of a body, for experiments and tests: what a brain may have to adapt to."""
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seed.body.spaces import Box
+from seed.body.wrapper import Step, WrappedOpener, Wrapper
+
+
+class Delayed(Wrapper):
+    """An action takes effect so many ticks later; before the first, the middle one does."""
+
+    def __init__(self, body: Any, ticks: int):
+        super().__init__(body)
+        self._ticks, self._middle = ticks, _middle(body.action_space)
+        self._waiting: list[Any] = []
+
+    def first(self, observation: Any) -> Any:
+        self._waiting = [self._middle] * self._ticks
+        return observation
+
+    def before(self, action: Any) -> Any:
+        self._waiting.append(action)
+        return self._waiting.pop(0)
+
+
+class Reversed(Wrapper):
+    """Each part of an action counts from its other end."""
+
+    def before(self, action: Any) -> Any:
+        space = self.action_space
+        if hasattr(space, "nvec"):
+            return space.nvec - 1 - action
+        if hasattr(space, "low"):
+            return (space.low + space.high - action).astype(action.dtype)
+        return 2 * getattr(space, "start", 0) + space.n - 1 - action
+
+
+class Masked(Wrapper):
+    """Shows only those numbers of an observation."""
+
+    def __init__(self, body: Any, channels: Sequence[int]):
+        super().__init__(body)
+        self._channels, space = list(channels), body.observation_space
+        self.observation_space = Box(*(np.ravel(bound)[self._channels]
+                                       for bound in (space.low, space.high)))
+
+    def first(self, observation: Any) -> Any:
+        return np.ravel(observation)[self._channels]
+
+    def after(self, action: Any, step: Step) -> Step:
+        return self.first(step[0]), *step[1:]   # type: ignore
+
+
+def changed(open_fn: Callable[[], Any], *changes: Callable[[Any], Wrapper]) -> Callable[[], Any]:
+    """An opener of the same bodies in these wrappers, the first innermost; one with settings is
+    `lambda body: Delayed(body, 2)`."""
+    for change in changes:
+        open_fn = WrappedOpener(open_fn, change)
+    return open_fn
+
+
+def _middle(space: Any) -> Any:
+    if hasattr(space, "nvec"):
+        return np.asarray(space.nvec) // 2
+    if hasattr(space, "low"):
+        return ((np.asarray(space.low) + np.asarray(space.high)) / 2).astype(np.float32)
+    return int(getattr(space, "start", 0) + space.n // 2)
