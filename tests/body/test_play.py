@@ -34,12 +34,12 @@ def run(folder, steps: int, *overrides: str, threads: int = 1, **options):
 
 
 def test_a_brain_learns_what_is_rewarded(tmp_path):
-    result = run(tmp_path / "run", 60)
+    result = run(tmp_path / "run", 40)
     returns, = result.returns
     assert result.finished and not result.scores
     assert returns.mean > 8 and returns.episodes >= 100   # of 10; 5 by chance
     rounds = metric_rows(tmp_path / "run", "body")
-    assert [row["round"] for row in rounds] == list(range(60))
+    assert [row["round"] for row in rounds] == list(range(40))
     assert rounds[-1]["mean_return"] > 8 > 7 > rounds[3]["mean_return"]
 
 
