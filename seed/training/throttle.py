@@ -40,7 +40,7 @@ class Throttle:
 
         Each time around calls `service_fn` with a new decision, or None between two polls.
         """
-        if self.decision.duty < 1 and not self.is_paused:   # so that work gets `duty` of the time
+        if 0 < self.decision.duty < 1:   # so that work gets `duty` of the time
             self.sleep((self._clock() - self._work_began_s) * (1 / self.decision.duty - 1))
         self._work_began_s = self._clock()
         while True:

@@ -48,6 +48,8 @@ def test_stability_is_one_a_tick_less_deviation_and_change():
     rewards, ends = rewards_of(body, [0, 0, 1, 1])
     assert rewards == pytest.approx([1, 0.5, 0.9, 0.5])   # the second number has not moved
     assert ends == [False, False, False, True]            # the first has left its range
+    body.body.observations = [middle] * 3
+    assert rewards_of(body, [0])[0] == [1]                # no action was before it
     aimed = Stability(Sensor(middle, edge, middle), "s", BodyConfig(goal={"0": 2.0}))
     assert rewards_of(aimed, [0])[0] == [1]
 
@@ -128,7 +130,7 @@ def test_a_rover_that_drives_to_its_goal_is_paid_without_its_own_reward():
 
 def test_a_class_of_the_user_s_is_rewarded_in_all_rows_at_once(tmp_path):
     name, config = hostile(tmp_path), BodyConfig(reward="stability")
-    open_fn, codec = opener(name, config), make_codec("b", Target, 0)[0]
+    open_fn, codec = changed(opener(name, config), Reversed), make_codec("b", Target, 0)[0]
     together, alone = (World(fn, codec, 3, 0) for fn in (open_fn, lambda: open_fn()))
     assert Opener.within(open_fn) and hasattr(together.bodies, "step_all")
     assert not hasattr(rewarded("t", Target, config), "open_all") and Opener.within(Target) is None

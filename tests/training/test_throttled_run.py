@@ -217,3 +217,4 @@ def test_work_that_saves_nothing_waits_while_the_board_is_hot_and_ends_when_it_h
     assert throttle.wait_while_paused()
     full = Throttle(CONFIG, lambda: health(rss=9000.0), clock, sleep, lambda: False)
     assert full.wait_while_paused() and full.decision.action == STOP
+    assert full.wait_while_paused()   # the loop asks again before the next poll

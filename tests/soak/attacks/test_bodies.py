@@ -127,7 +127,7 @@ def test_a_body_that_is_only_odd_is_trained_on(tmp_path, step):
 
 def test_a_body_that_takes_all_memory_stops_the_run_which_resumes(tmp_path):
     """Own: the governor counts its process, saves and ends with 75."""
-    name = hostile(tmp_path, "B.hog = getattr(B, 'hog', b'') + b'x' * 2 ** 20; time.sleep(0.002)",
+    name = hostile(tmp_path, "B.hog = [*getattr(B, 'hog', ()), b'x' * 2 ** 20]; time.sleep(0.01)",
                    after=LATER)
     done = train(tmp_path, name, "--memory=0.7", steps=10 ** 6)
     assert done.returncode == 75 and "Traceback" not in done.stderr, done.stderr[-2000:]
