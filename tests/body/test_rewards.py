@@ -129,7 +129,7 @@ def test_a_rover_that_drives_to_its_goal_is_paid_without_its_own_reward():
 
 
 def test_a_class_of_the_user_s_is_rewarded_in_all_rows_at_once(tmp_path):
-    name, config = hostile(tmp_path), BodyConfig(reward="stability")
+    name, config = hostile(tmp_path, "observation = [action]"), BodyConfig(reward="stability")
     open_fn, codec = changed(opener(name, config), Reversed), make_codec("b", Target, 0)[0]
     together, alone = (World(fn, codec, 3, 0) for fn in (open_fn, lambda: open_fn()))
     assert Opener.within(open_fn) and hasattr(together.bodies, "step_all")
@@ -139,6 +139,7 @@ def test_a_class_of_the_user_s_is_rewarded_in_all_rows_at_once(tmp_path):
         first, second = together.step(choices), alone.step(choices)
         assert np.array_equal(first.rewards, second.rewards) and (first.rewards <= 1).all()
         assert np.array_equal(together.observations, alone.observations)
+        assert (t + 1) % 10 == 0 or (together.observations == 1 - t % 2).all()   # reversed
 
 
 def test_a_delayed_action_comes_later_and_the_middle_before_it():
