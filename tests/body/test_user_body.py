@@ -1,5 +1,6 @@
 """A user's body class in its process: the same as here, and whatever it does is named."""
 import os
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,16 @@ from seed.body.user_body_worker import Calls, space_fields
 from seed.body.world import World
 from seed.curriculum.user_class_worker import InvalidClass
 from seed.errors import BodyError, BodyKilled, ConfigError, StopRequested
+from seed.profile_file import load_profile
+from seed.storage import RunDir, checkpoint
+from seed.training import train
 from tests.support.hostile_bodies import hostile
 from tests.support.processes import descendants
 from tests.support.small_run import wait_until
 
+SMALL = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", "model.pattern=\"SA\"",
+         "model.sliding_window=4", "body.rows=4", "body.ticks=16", "body.chunk=8",
+         "body.passes=1", "curriculum.holdout_items=1", "curriculum.tasks={copy = 1.0}"]
 BUILT_IN = {"cart_pole": CartPole, "pendulum": Pendulum}
 
 
@@ -207,3 +214,28 @@ def test_signals_are_those_of_the_run_alone(tmp_path):
     for pid in pids:
         os.kill(int(pid), signal.SIGTERM)   # as systemd sends to all of a service
     play(world, 12)
+
+
+def test_the_body_of_the_page_works(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/body.md").read_text()
+    block, = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+              if "class MyRobot" in text)
+    (tmp_path / "robot.py").write_text(block)
+    open_fn = opener(f"{tmp_path}/robot.py:MyRobot")
+    codec, rewards = make_codec("robot.py:MyRobot", open_fn, 0)
+    check_repeats(open_fn, codec, 0, False)
+    assert [channel.low for channel in codec.channels] == [-3.2, -10.0, -3.2]
+    assert codec.actions[0][::8] == (-1.0, 1.0) and len(np.unique(rewards)) > 1000
+
+
+def test_a_body_that_fails_in_the_middle_leaves_a_run_that_resumes(tmp_path, capfd):
+    def run(n_steps: int, **change):
+        profile = load_profile("control", [
+            *SMALL, f"body.rounds={{{hostile(tmp_path, **change)!r} = 1}}", "train.minutes=0",
+            f"train.steps={n_steps}"])
+        return train(profile, RunDir(tmp_path / "run"), 1, lambda line: None)
+    with pytest.raises(BodyError, match="hostile.py:B: step raises OSError: no motor"):
+        run(60, step="raise OSError('no motor')", after=2200)   # after it has been measured
+    step = checkpoint.read(RunDir(tmp_path / "run").checkpoint).meta["step"]
+    assert 0 < step < 60
+    assert run(step + 2).finished and f"resuming from step {step} " in capfd.readouterr().err
