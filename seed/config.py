@@ -172,6 +172,8 @@ class BodyConfig:
     passes: int = setting(4, 1, 100)                     # over a round
     discount: float = setting(0.99, 0.0, 0.9999)
     world_weight: float = setting(1.0, 0.0, 100.0)       # of the next observation in the loss
+    value_rounds: int = setting(0, 0, 10_000)            # at first, in which the policy stays
+    same_as: dict[str, str] = field(default_factory=dict)   # a changed body or its data -> which
     randomize: bool = False                              # draw another body for each episode
     reward: Literal["own", "stability", "goal"] = "own"  # "own": the body's (seed/body/rewards.py)
     goal: dict[str, float] = setting({}, -1e6, 1e6)      # what numbers of an observation should be

@@ -33,8 +33,8 @@ EVALUATION_TICKS = 16_384   # of those held out, at most
 class ClonePlay:
     """One directory of episodes, its rows, state and graphs; `name` is the directory."""
 
-    def __init__(self, model: WaveCore, optim: Optimizer, name: str, data: Stored, facts: Facts,
-                 config: BodyConfig, seed: int, has_returns: bool = True):
+    def __init__(self, model: WaveCore, optim: Optimizer | None, name: str, data: Stored,
+                 facts: Facts, config: BodyConfig, seed: int, has_returns: bool = True):
         self.model, self.optim, self.config, self.seed = model, optim, config, seed
         self.name, self.data, self.facts, self.codec = name, data, facts, facts.codec
         self._has_returns = has_returns   # to be reported, if the body can be opened
@@ -119,6 +119,7 @@ class ClonePlay:
     def learn(self, examples: Examples, lr: float) -> RoundResult:
         """One pass: the next round has other ticks. Its state is carried into the next round."""
         config = self.config
+        assert self.optim, "it is to be trained"
         if self._step is None:
             self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
                                   config.world_weight > 0)
@@ -134,12 +135,12 @@ class ClonePlay:
         if self._player is None:
             self._player = Player(self.model, self.codec, self.config.rows)
         accuracy = self._accuracy(self._player, should_stop_fn)
-        open_fn = opener_of_data(self.codec.name) if self._has_returns else None
+        open_fn = opener_of_data(self.data.body, self.config) if self._has_returns else None
         if accuracy is None or open_fn is None:
             return None if accuracy is None else [accuracy]
         episodes = act(self._player, open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
                        randomize=self.config.randomize)
-        return None if episodes is None else [Returns.of(self.codec.name, episodes), accuracy]
+        return None if episodes is None else [Returns.of(self.data.body, episodes), accuracy]
 
     def _accuracy(self, player: Player, should_stop_fn: Callable[[], bool]
                   ) -> ChoiceAccuracy | None:
@@ -156,7 +157,7 @@ class ClonePlay:
             choices = self.codec.sample(player.tick(*self._inputs(row_ticks)))[1]
             hits += int((choices == self.data.choices[row_ticks]).sum())
             n += choices.size
-        return ChoiceAccuracy(self.codec.name, self.name, hits / n, len(ticks))
+        return ChoiceAccuracy(self.data.body, self.name, hits / n, len(ticks))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """float32: the carried state."""

@@ -54,13 +54,14 @@ def _opener(name: str) -> Callable[[], Any]:
                       f"file.py:Class")
 
 
-def opener_of_data(name: str) -> Callable[[], Any] | None:
+def opener_of_data(name: str,
+                   config: BodyConfig = BodyConfig()) -> Callable[[], Any] | None:
     """As `opener`, for a name that data of anybody's may have: None for a file, and for what is not
     installed."""
     if is_class_name(name):
         return None
     try:
-        open_fn = opener(name)
+        open_fn = opener(name, config)
         open_fn()
     except ConfigError:
         return None

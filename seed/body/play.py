@@ -1,5 +1,6 @@
 """A body in training: it plays rounds with the brain as it is, and the brain learns from each."""
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,14 +37,16 @@ class RoundResult(NamedTuple):
 
 
 class BodyPlay:
-    """One body's rows, state and graphs. Nothing is compiled before its use."""
+    """One body's rows, state and graphs. Nothing is compiled before its use. `name`: of the body,
+    if it has the tables of another one, whose facts these are."""
 
-    def __init__(self, model: WaveCore, optim: Optimizer, facts: Facts,
-                 open_fn: Callable[[], Any], config: BodyConfig, seed: int):
+    def __init__(self, model: WaveCore, optim: Optimizer | None, facts: Facts,
+                 open_fn: Callable[[], Any], config: BodyConfig, seed: int, name: str = ""):
         self.model, self.optim, self.config, self.seed = model, optim, config, seed
-        self.codec, self.values, self.name = facts.codec, facts.values, facts.codec.name
+        self.codec, self.values, self.name = facts.codec, facts.values, name or facts.codec.name
         self.facts, self.open_fn = facts, open_fn
-        self.world = World(open_fn, self.codec, config.rows, seed, randomize=config.randomize)
+        self.world = World(open_fn, replace(self.codec, name=self.name), config.rows, seed,
+                           randomize=config.randomize)
         self.player = Player(model, self.codec, config.rows)
         self._step: TickStep | None = None
         self.recent: list[Episode] = []
@@ -54,6 +57,7 @@ class BodyPlay:
 
     def play(self, number: int, should_stop_fn: Callable[[], bool]) -> Played | None:
         """Round `number`: config.ticks of each row; None if the run has to stop."""
+        self._number = number
         self._before = self.world.snapshot(), self._state()
         rng = stream(self.seed, Stream.BODY_ACTION, name_index(f"{self.name} {number}"))
         rows, n_ticks = self.config.rows, self.config.ticks
@@ -82,12 +86,14 @@ class BodyPlay:
     def learn(self, played: Played, lr: float) -> RoundResult:
         """config.passes over the round, each in order from the state in which it began."""
         config = self.config
+        assert self.optim, "it is to be trained"
         if self._step is None:
             self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
                                   config.world_weight > 0)
         examples = Examples(
             played.tokens, played.weights, played.choices,
-            rounds.control_targets(self.codec, played, self.values, config.discount),
+            rounds.control_targets(self.codec, played, self.values, config.discount,
+                                   0.0 if self._number < config.value_rounds else rounds.ETA),
             rounds.world_targets(self.codec, played, config.world_weight), played.state)
         loss, skipped = take_steps(self._step, examples, config.ticks, config.passes, lr)
         self._before = self.world.snapshot(), self._state()
@@ -98,6 +104,7 @@ class BodyPlay:
         self.recent = [*self.recent, *ended][-SHOWN_EPISODES:]
         entropy = -(played.policy * np.log(played.policy + 1e-30)).sum(-1).mean()
         mean = float(np.mean([e.total for e in self.recent])) if self.recent else None
+        assert self.optim
         return RoundResult(loss, self.optim.grad_norm(), skipped,
                            float(entropy) / len(self.codec.actions), mean, len(ended))
 
@@ -118,11 +125,16 @@ class BodyPlay:
 
     def to_meta(self) -> dict[str, Any]:
         """As the present round began."""
-        return {**self.facts.to_dict(), "episodes": self._before[0].to_dict(),
-                "recent": [episode.total for episode in self.recent]}
+        record = {"episodes": self._before[0].to_dict(),
+                  "recent": [episode.total for episode in self.recent]}
+        is_changed = self.name != self.codec.name
+        return {**self.facts.to_dict(), **({"changed": {self.name: record}} if is_changed else
+                                           record)}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Raises CheckpointError if the body does not do the same again."""
+        if self.name != self.codec.name:
+            meta = meta["changed"][self.name]
         state = self.player.state_arrays()
         for i, array in enumerate(state):
             array[...] = tensors[f"play.{self.name}.{i}"]
@@ -197,8 +209,10 @@ class Bodies:
         meta: dict[str, Any] = {}
         for play in self.plays.values():
             fields, body = play.to_meta(), meta.setdefault(play.facts.codec.name, {})
-            data = {**body.get("data", {}), **fields.get("data", {})}
-            body |= {**fields, "data": data} if data else fields
+            for key in ("data", "changed"):   # of which it may have several
+                if key in fields:
+                    fields[key] = {**body.get(key, {}), **fields[key]}
+            body |= fields
         return meta
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:

@@ -56,6 +56,17 @@ class Acting(NamedTuple):
         return {name: [row.to_dict() for row in rows] for name, rows in self._asdict().items()}
 
 
+def acting_comparison(before: Acting, after: Acting) -> str:
+    """One body a line: its return, and how often it chooses as recorded, before and after."""
+    lines = [f"{'body':<24}{'what':<24}{'before':>10}{'after':>10}"]
+    for old, new in zip(before.returns, after.returns, strict=True):
+        lines.append(f"{one_line(new.body):<24}{'return':<24}{old.mean:>10.1f}{new.mean:>10.1f}")
+    for then, now in zip(before.choices, after.choices, strict=True):
+        lines.append(f"{one_line(now.body):<24}{'choices as recorded %':<24}"
+                     f"{100 * then.accuracy:>10.1f}{100 * now.accuracy:>10.1f}")
+    return "\n".join(lines)
+
+
 def choices_table(rows: Sequence[ChoiceAccuracy]) -> str:
     """One directory of episodes a line."""
     lines = [f"{'body':<24}{'choices as recorded %':>22}{'held-out ticks':>16}  episodes"]

@@ -112,9 +112,9 @@ def advantages(played: Played, discount: float) -> tuple[np.ndarray, np.ndarray]
     return advantage, advantage + played.values
 
 
-def control_targets(codec: Codec, played: Played, value_range: ValueRange,
-                    discount: float) -> Targets:
-    """Of the value and the action, each (T, n, ...)."""
+def control_targets(codec: Codec, played: Played, value_range: ValueRange, discount: float,
+                    eta: float = ETA) -> Targets:
+    """Of the value and the action, each (T, n, ...). With `eta` 0 the policy is to stay."""
     advantage, returns = advantages(played, discount)
     at, share = value_range.two_hot(returns)
     floor = FLOOR * (value_range.high - value_range.low)
@@ -125,7 +125,7 @@ def control_targets(codec: Codec, played: Played, value_range: ValueRange,
     for i, head in enumerate(heads):
         columns = slice(head.place, head.place + head.width)
         taken = np.eye(head.width)[played.choices[..., i]]
-        moved = policy[..., columns] + ETA * z[..., None] * (taken - policy[..., columns])
+        moved = policy[..., columns] + eta * z[..., None] * (taken - policy[..., columns])
         policy[..., columns] = (1 - MIN_PROBABILITY) * moved + MIN_PROBABILITY / head.width
     n_heads = len(codec.body.control.heads)
     weights = np.full((*z.shape, n_heads), 0.5 / z.size, np.float32)

@@ -25,7 +25,8 @@ class Segment(NamedTuple):
 
 class Stored(NamedTuple):
     """The ticks of all episodes in order; each array has a row a tick."""
-    codec: Codec
+    codec: Codec              # of the body whose tables learn
+    body: str                 # what the episodes are of
     digest: str               # of the files
     levels: np.ndarray        # (N, channels) uint8
     choices: np.ndarray       # (N, parts) uint8
@@ -82,7 +83,7 @@ def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
     if not scalars:
         raise ConfigError(f"{folder.path} has no episode with an action: record some")
     ticks = np.concatenate(scalars, 1)
-    return Stored(codec, folder.digest,
+    return Stored(codec, folder.body, folder.digest,
                   np.frombuffer(levels, np.uint8).reshape(-1, len(codec.channels)),
                   np.frombuffer(choices, np.uint8).reshape(-1, len(codec.actions)),
                   ticks[0], ticks[1], ticks[2] > 0, ticks[3] > 0)

@@ -1,12 +1,19 @@
-"""Teach a brain a new rule from recorded examples, or undo that."""
+"""Teach a brain a new rule from recorded examples or a body that has changed, or undo that."""
 import argparse
+import os
+from typing import Any
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="FILE", help="items.jsonl, notes.txt or path.py:Class")
+    parser.add_argument("--data", metavar="FILE", help="items.jsonl, notes.txt or path.py:Class; "
+                        "or a directory of episodes of a body that has changed")
+    parser.add_argument("--body", metavar="NAME", help="a body that has changed")
+    parser.add_argument("--same-as", default="", metavar="NAME",
+                        help="the body of the brain that it was; default: the one of its name, or "
+                             "the only one")
     options.add_budget(parser, 2.0, "the adaptation")
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
     parser.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
@@ -27,16 +34,45 @@ def run(args: argparse.Namespace) -> int:
         undo_adaptation(args.run_dir)
         print("the brain is as it was before the last adaptation")
         return 0
+    if args.body or args.data and os.path.isdir(args.data):
+        return _adapt_to_body(args, signals)
     if not args.data:
-        raise ConfigError("--data is missing: name a file of recorded examples")
+        raise ConfigError("--data is missing: name a file of recorded examples, a directory of "
+                          "episodes or a --body")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                          share=args.share, minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
                          light=args.light, tasks=options.named_tasks(args))
     if result.train is None:
-        return outcome.show(args, {"ended": "already"}, "this adaptation is in place already: undo "
-                            "it, or change its options or data")
+        return _show_in_place(args)
     if not result.train.finished:
         return outcome.report(args, result.train)
     scores = {"before": result.before, "after": result.after}
     return outcome.show(args, {"step": result.train.step, **scores},
                         comparison(("before %", "after %"), (result.before, result.after)))
+
+
+def _show_in_place(args: argparse.Namespace) -> int:
+    return outcome.show(args, {"ended": "already"}, "this adaptation is in place already: undo it, "
+                        "or change its options or data")
+
+
+def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
+    from seed.body.results import acting_comparison
+    from seed.evaluation.exact_match import table
+    from seed.training import adapt_to_body
+    if args.body and args.data:
+        raise ConfigError("--body and --data are both given: use the one that has changed")
+    result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as,
+                           args.threads, options.log, signals, minutes=args.minutes,
+                           steps=args.steps or 0, lr=args.lr, light=args.light,
+                           tasks=options.named_tasks(args))
+    if result.train is None:
+        return _show_in_place(args)
+    if not result.train.finished:
+        return outcome.report(args, result.train)
+    facts = {"step": result.train.step, "before": result.before.to_dict(),
+             "after": result.after.to_dict(), "scores": result.train.scores}
+    tables = [acting_comparison(result.before, result.after)]
+    if result.train.scores:
+        tables.append(table(result.train.scores, levels=False))
+    return outcome.show(args, facts, "\n".join(tables))

@@ -2,7 +2,8 @@
 from importlib import import_module
 from typing import Any
 
-MODULES = {"train": "pipeline", "adapt_brain": "adapt", "undo_adaptation": "adapt"}
+MODULES = {"train": "pipeline", "adapt_brain": "adapt", "adapt_to_body": "adapt_body",
+           "undo_adaptation": "adapt"}
 __all__ = [*MODULES]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.config import BodyConfig, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
@@ -24,7 +24,7 @@ from seed.regular_file import blocks, read_bytes
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
-from seed.task_names import KINDS, absolute, file_of, is_user_task
+from seed.task_names import KINDS, absolute, file_of, is_class_name, is_user_task
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
@@ -55,21 +55,21 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
     data = absolute(data)
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
-        _settle(run_dir)
+        settle(run_dir)
         parent = without_unnamed_tasks(from_dict(brain.meta["profile"]), tasks, log, (data,))
         profile = profile_for(parent, data, share, minutes, steps, lr, light)
         recipe = recipe_of(profile, data)
-        if brain.meta.get("adapted") == _digest([recipe]):
-            shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+        if is_in_place(run_dir, brain, recipe):
             return AdaptResult()
         trained = TrainedBrain.of(brain, threads)
-        weights, folder = trained.params, _enter(run_dir, recipe)
+        weights, folder = trained.params, enter(run_dir, recipe)
         dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
         before = trained.scores(dataset.holdout(profile.curriculum.holdout_items), dataset)
-        result = train(profile, folder, threads, log, signals, lambda: weights)
+        result = train(profile, folder, threads, log, signals, lambda: weights,
+                       known=trained.bodies)
         if result.finished:
             adapted = checkpoint.read(folder.checkpoint).tensors
-            _publish(run_dir, brain, {key: adapted[key] for key in weights}, recipe)
+            publish(run_dir, brain, {key: adapted[key] for key in weights}, recipe)
     return AdaptResult(result, before)
 
 
@@ -91,9 +91,26 @@ def profile_for(parent: Profile, data: str, share: float, minutes: float, steps:
         parent,
         curriculum=replace(parent.curriculum, tasks=tasks, eval_every_steps=0),
         selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
+        body=replayed(parent.body),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,
                       trainable="no-matrices" if light else parent.train.trainable)).check()
+
+
+def replayed(body: BodyConfig) -> BodyConfig:
+    """A round of each body that the brain's own profile may open, and as many steps of the
+    curriculum at least."""
+    rounds = {name: 1 for name in body.rounds if not is_class_name(name)}
+    return replace(body, rounds=rounds, data={},
+                   curriculum_steps=max(body.curriculum_steps, len(rounds)))
+
+
+def is_in_place(run_dir: RunDir, brain: Checkpoint, recipe: bytes) -> bool:
+    """Whether the brain has this adaptation; then nothing is left of its training."""
+    if brain.meta.get("adapted") != digest_of([recipe]):
+        return False
+    shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+    return True
 
 
 def recipe_of(profile: Profile, data: str) -> bytes:
@@ -101,15 +118,19 @@ def recipe_of(profile: Profile, data: str) -> bytes:
 
     Raises OSError if it cannot be read.
     """
-    contents = _digest(blocks(file_of(data)))
+    return recipe_with(profile, digest_of(blocks(file_of(data))))
+
+
+def recipe_with(profile: Profile, contents: str) -> bytes:
+    """As recipe_of, with a digest of the contents."""
     return json.dumps({"data": contents, **profile.to_dict()}, sort_keys=True).encode()
 
 
-def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:
+def enter(run_dir: RunDir, recipe: bytes) -> RunDir:
     """The directory of the adaptation of this recipe; emptied if the last one in it had another
     recipe or another brain."""
     folder = run_dir.adaptation
-    recipe += _digest(blocks(run_dir.checkpoint)).encode()
+    recipe += digest_of(blocks(run_dir.checkpoint)).encode()
     if _read_recipe(folder) != recipe:
         shutil.rmtree(folder.path, ignore_errors=True)
         atomic_file.make_directory(folder.path)
@@ -117,16 +138,16 @@ def _enter(run_dir: RunDir, recipe: bytes) -> RunDir:
     return folder
 
 
-def _publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray],
-             recipe: bytes) -> None:
+def publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray],
+            recipe: bytes) -> None:
     """Replaces the brain's weights by the adapted ones. Raises OSError; then nothing is lost."""
     atomic_file.copy(run_dir.checkpoint, run_dir.staged_checkpoint)
-    run_dir.save({**parent.tensors, **weights}, {**parent.meta, "adapted": _digest([recipe])})
-    _settle(run_dir)
+    run_dir.save({**parent.tensors, **weights}, {**parent.meta, "adapted": digest_of([recipe])})
+    settle(run_dir)
     shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
 
 
-def _settle(run_dir: RunDir) -> None:
+def settle(run_dir: RunDir) -> None:
     """Completes a publication, also one that was killed, so that the checkpoint before the
     adaptation is always that of the brain before the present one."""
     staged = run_dir.staged_checkpoint
@@ -144,7 +165,7 @@ def _read_recipe(folder: RunDir) -> bytes:
         return b""
 
 
-def _digest(pieces: Iterable[bytes]) -> str:
+def digest_of(pieces: Iterable[bytes]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for piece in pieces:
         digest.update(piece)
@@ -160,7 +181,7 @@ def undo_adaptation(run_dir: RunDir) -> None:
     with run_dir.locked() as run_dir:
         newest = run_dir.recover(lambda text: None)
         if newest:
-            _settle(run_dir)
+            settle(run_dir)
         before = run_dir.checkpoint_before_adaptation
         if not before.exists():
             raise ConfigError(f"{run_dir} has no brain of before an adaptation: nothing to undo")

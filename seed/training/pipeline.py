@@ -2,6 +2,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,27 @@ from seed.training.step import Learner
 from seed.training.stop_signals import StopSignals, watched
 from seed.training.throttle import Throttle
 from seed.wavecore.layout import count_params
+from seed.wavecore.model import WaveCore
+from seed.wavecore.optim import Optimizer
 from seed.wavecore.tinygrad_seam import install
 
 
 def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
           signals: StopSignals | None = None,
           weights_fn: Callable[[], dict[str, np.ndarray]] | None = None,
-          early_stop_fn: EarlyStopFn | None = None) -> TrainResult:
+          early_stop_fn: EarlyStopFn | None = None,
+          known: Mapping[str, Facts] | None = None) -> TrainResult:
     """Trains a brain in `run_dir`, or resumes.
 
-    A fresh brain begins with the named weights of `weights_fn`, if given. `signals` are those that
+    A fresh brain begins with the named weights of `weights_fn`, if given, and has the bodies
+    `known`. `signals` are those that
     the caller watches already; otherwise the run watches, and the caller's signal mask is restored
     at its end. Raises as `loop.run`; NotEnoughMemory, CompilerError.
     """
     with watched(signals) as signals, run_dir.locked() as run_dir:
         try:
-            return _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn)
+            return _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn,
+                          known or {})
         except StopRequested:   # in a call of a body, before the first step
             with suppress(CheckpointError):
                 return TrainResult(checkpoint.read_meta(run_dir.checkpoint)["step"],
@@ -55,18 +61,18 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
 
 def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: StopSignals,
            weights_fn: Callable[[], dict[str, np.ndarray]] | None,
-           early_stop_fn: EarlyStopFn | None) -> TrainResult:
+           early_stop_fn: EarlyStopFn | None, known: Mapping[str, Facts]) -> TrainResult:
     install(log)
     _check_claim(run_dir)
     if profile.body.data:
         check_fits(profile, threads, system_health.read(run_dir.path))
-    facts, openers, data = _facts(profile, run_dir, signals.stop.is_set)
+    facts, openers, data = facts_and_data(profile, run_dir, known, signals.stop.is_set)
     shapes = [fact.codec.body for fact in facts.values()]
     estimate = check_fits(profile, threads, system_health.read(run_dir.path), shapes)
     Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
     log(estimate)
     learner, soft_targets = Learner(profile, threads, shapes), None
-    plays = _plays(profile, learner, facts, openers, data)
+    plays = plays_of(profile, learner.model, learner.optim, facts, openers, data)
     if weights_fn and not run_dir.checkpoint.exists():
         learner.model.load_state_dict(weights_fn())
     if profile.distill.parent:
@@ -79,57 +85,64 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
                                else StopReason.OUT_OF_MEMORY)
     return loop.run(profile, run_dir, learner, signals, Hooks(
         soft_targets_fn=soft_targets.batch if soft_targets else None,
-        bodies=plays if facts else None,
+        bodies=plays if plays.plays else None,
         teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
 
 
-def _facts(profile: Profile, run_dir: RunDir, stop_fn: Callable[[], bool]) -> tuple[
+def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts],
+                   stop_fn: Callable[[], bool]) -> tuple[
         dict[str, Facts], dict[str, Callable[[], Any]], dict[str, Stored]]:
-    """Of the profile's bodies: as the run directory's brain has them, else measured now; what makes
-    one, if it is to play; and the episodes of each directory. Calls of a user's class end when
-    `stop_fn` is true. Raises StopRequested, BodyError, ConfigError, also if the episodes have
-    changed since the run began."""
-    known, digests, config = dict[str, Facts](), dict[str, str](), profile.body
+    """Of the profile's bodies: as the run directory's brain has them or as they are `given`, else
+    measured now; what makes each body that is to play; and the episodes of each directory. Calls of
+    a user's class end when `stop_fn` is true. Raises StopRequested, BodyError, ConfigError, also if
+    the episodes have changed since the run began."""
+    known, digests, config = dict(given), dict[str, str](), profile.body
     for path in (run_dir.previous_checkpoint, run_dir.checkpoint):
         with suppress(CheckpointError):
             meta = checkpoint.read_meta(path)
-            known, digests = facts_of(meta), data_digests(meta)
-    facts, openers, data = dict[str, Facts](), dict[str, Callable[[], Any]](), dict[str, Stored]()
+            known, digests = {**given, **facts_of(meta)}, data_digests(meta)
+    facts, openers, data = dict(given), dict[str, Callable[[], Any]](), dict[str, Stored]()
     for name in config.rounds:
-        body, open_fn = body_name(name), opener(name, config)
-        if body in facts:
-            raise ConfigError(f"two bodies are called {body}: rename a class")
+        open_fn, body = opener(name, config), config.same_as.get(name, body_name(name))
+        if body_name(name) in openers:
+            raise ConfigError(f"two bodies are called {body_name(name)}: rename a class")
         user_class = Opener.within(open_fn)
         if user_class:
             user_class.stop_fn = stop_fn
         fact = known.get(body) or measure(name, open_fn, config, profile.train.seed)
         if user_class:
             check_repeats(user_class, fact.codec, profile.train.seed, config.randomize)
-        facts[body], openers[body] = fact, open_fn
+        facts[body], openers[body_name(name)] = fact, open_fn
     for directory in config.data:
         folder = EpisodeFolder(Path(directory))
-        known_fact = facts.get(folder.body, known.get(folder.body))
+        body = config.same_as.get(directory, folder.body)
+        known_fact = facts.get(body, known.get(body))
         stored = load(folder, known_fact.codec if known_fact else None, config.discount)
         if digests.get(directory, stored.digest) != stored.digest:
             raise ConfigError(f"{directory} has other episodes than this run began with: restore "
                               f"them, or use another --run-dir")
-        facts[folder.body] = known_fact or Facts(stored.codec, stored.values)
+        facts[body] = known_fact or Facts(stored.codec, stored.values)
         data[directory] = stored
     return facts, openers, data
 
 
-def _plays(profile: Profile, learner: Learner, facts: Mapping[str, Facts],
-           openers: Mapping[str, Callable[[], Any]], data: Mapping[str, Stored]) -> Bodies:
-    model, optim, seed = learner.model, learner.optim, profile.train.seed
-    plays: list[Play] = [BodyPlay(model, optim, facts[body], open_fn, profile.body, seed)
-                         for body, open_fn in openers.items()]
+def plays_of(profile: Profile, model: WaveCore, optim: Optimizer | None,
+             facts: Mapping[str, Facts], openers: Mapping[str, Callable[[], Any]],
+             data: Mapping[str, Stored]) -> Bodies:
+    """What takes turns in the training; without `optim` it can only be evaluated."""
+    config, seed = profile.body, profile.train.seed
+    changed = {body_name(name): body for name, body in config.same_as.items()}
+    plays: list[Play] = []
+    for name, open_fn in openers.items():   # a changed body is one, not drawn
+        how = replace(config, randomize=False) if name in changed else config
+        plays.append(BodyPlay(model, optim, facts[changed.get(name, name)], open_fn, how, seed,
+                              name))
     names = set(openers)   # of bodies whose returns are known
     for directory, stored in data.items():
-        name = stored.codec.name
-        plays.append(ClonePlay(model, optim, directory, stored, facts[name], profile.body, seed,
-                               name not in names))
-        names.add(name)
-    return Bodies(plays, profile.body)
+        plays.append(ClonePlay(model, optim, directory, stored, facts[stored.codec.name], config,
+                               seed, stored.body not in names))
+        names.add(stored.body)
+    return Bodies(plays, config)
 
 
 def _check_claim(run_dir: RunDir) -> None:

@@ -59,8 +59,8 @@ def doubled_norm(brain) -> dict:
 
 
 def publish(run_dir: RunDir, brain, steps: int) -> None:
-    adapt._publish(run_dir, brain, doubled_norm(brain),
-                   recipe_of(profile_of(run_dir, steps), rule(run_dir)))
+    adapt.publish(run_dir, brain, doubled_norm(brain),
+                  recipe_of(profile_of(run_dir, steps), rule(run_dir)))
 
 
 def right_answers(run_dir: RunDir) -> int:
@@ -135,11 +135,11 @@ def test_one_that_was_killed_after_its_last_save_is_not_made_twice(run_dir, monk
     """Otherwise the adapted brain would replace the one before it."""
     before, brain = run_dir.checkpoint.read_bytes(), checkpoint.read(run_dir.checkpoint)
     recipe = recipe_of(profile_of(run_dir), rule(run_dir))
-    adapt._enter(run_dir, recipe)
+    adapt.enter(run_dir, recipe)
     with monkeypatch.context() as patch:
         if not is_cleared:
             patch.setattr(adapt.shutil, "rmtree", lambda *args, **options: None)
-        adapt._publish(run_dir, brain, doubled_norm(brain), recipe)
+        adapt.publish(run_dir, brain, doubled_norm(brain), recipe)
     bits = run_dir.checkpoint.read_bytes()
     assert adapted(run_dir) == adapt.AdaptResult()
     assert run_dir.checkpoint.read_bytes() == bits
@@ -176,7 +176,7 @@ def test_undo_restores_the_brain_before_even_if_the_next_adaptation_fails_or_is_
             patch.setattr(RunDir, "save", save_fn)
             with pytest.raises(error):
                 publish(run_dir, brain, 4)
-        adapt._settle(run_dir)
+        adapt.settle(run_dir)
         assert not run_dir.staged_checkpoint.exists()
         assert run_dir.checkpoint_before_adaptation.read_bytes() == kept
     undo_adaptation(run_dir)
@@ -207,7 +207,7 @@ def test_another_brain_or_another_recipe_begins_anew(run_dir):
 
     def is_resumed(lr: float) -> bool:
         profile = profile_for(parent, rule(run_dir), 0.3, 0.0, STEPS, lr)
-        mark = adapt._enter(run_dir, recipe_of(profile, rule(run_dir))).path / "mark"
+        mark = adapt.enter(run_dir, recipe_of(profile, rule(run_dir))).path / "mark"
         existed = mark.exists()
         mark.touch()
         return existed
