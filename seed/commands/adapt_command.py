@@ -42,23 +42,13 @@ def run(args: argparse.Namespace) -> int:
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                          share=args.share, minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
                          light=args.light, tasks=options.named_tasks(args))
-    if result.train is None:
-        return _show_in_place(args)
-    if not result.train.finished:
-        return outcome.report(args, result.train)
-    scores = {"before": result.before, "after": result.after}
-    return outcome.show(args, {"step": result.train.step, **scores},
-                        comparison(("before %", "after %"), (result.before, result.after)))
-
-
-def _show_in_place(args: argparse.Namespace) -> int:
-    return outcome.show(args, {"ended": "already"}, "this adaptation is in place already: undo it, "
-                        "or change its options or data")
+    return outcome.report_adaptation(
+        args, result.train, {"before": result.before, "after": result.after},
+        lambda: comparison(("before %", "after %"), (result.before, result.after)))
 
 
 def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
     from seed.body.results import acting_comparison
-    from seed.evaluation.exact_match import table
     from seed.training import adapt_to_body
     if args.body and args.data:
         raise ConfigError("--body and --data are both given: use the one that has changed")
@@ -66,13 +56,7 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
                            args.threads, options.log, signals, minutes=args.minutes,
                            steps=args.steps or 0, lr=args.lr, light=args.light,
                            tasks=options.named_tasks(args))
-    if result.train is None:
-        return _show_in_place(args)
-    if not result.train.finished:
-        return outcome.report(args, result.train)
-    facts = {"step": result.train.step, "before": result.before.to_dict(),
-             "after": result.after.to_dict(), "scores": result.train.scores}
-    tables = [acting_comparison(result.before, result.after)]
-    if result.train.scores:
-        tables.append(table(result.train.scores, levels=False))
-    return outcome.show(args, facts, "\n".join(tables))
+    facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
+             "scores": result.train.scores if result.train else []}
+    return outcome.report_adaptation(args, result.train, facts,
+                                     lambda: acting_comparison(result.before, result.after))

@@ -1,6 +1,7 @@
 """How a command ends: what it prints, and its exit code."""
 import argparse
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
@@ -35,3 +36,14 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     facts = {name: [row.to_dict() for row in rows] for name, rows in (
         ("returns", result.returns), ("choices", result.choices))}
     return show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))
+
+
+def report_adaptation(args: argparse.Namespace, result: "TrainResult | None",
+                      facts: dict[str, Any], table_fn: Callable[[], str]) -> int:
+    """As `report`, with what was before and after; `result` is None if it is in place already."""
+    if result is None:
+        return show(args, {"ended": "already"}, "this adaptation is in place already: undo it, or "
+                    "change its options or data")
+    if not result.finished:
+        return report(args, result)
+    return show(args, {"step": result.step, **facts}, table_fn())

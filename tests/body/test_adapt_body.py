@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from seed.__main__ import main
 from seed.body import open_body, play
 from seed.body.facts import Facts
 from seed.body.round import ValueRange
@@ -113,6 +114,19 @@ def test_episodes_of_a_changed_body_are_cloned_with_the_old_body_as_replay(tmp_p
     assert adapt(run_dir, 6, body="", data=str(data)).train is None
     recorded(data, seed=1)
     assert adapt(run_dir, 6, body="", data=str(data)).train.finished
+
+
+def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
+    run_dir = brain(tmp_path / "run", 1)
+    command = ["adapt", "--run-dir", str(run_dir), "--threads=1", "--steps=2", "--body=reversed"]
+    assert main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["step"] == 2 and set(result["before"]) == set(result["after"])
+    assert [row["body"] for row in result["after"]["returns"]] == ["reversed", "target"]
+    assert main(command) == 0
+    assert "in place already" in capsys.readouterr().out
+    assert main([*command, f"--data={tmp_path}"]) == 2
+    assert "--body and --data are both given" in capsys.readouterr().err
 
 
 def test_the_mixture_has_the_old_bodies_and_the_curriculum_if_it_was_learnt():
