@@ -1,16 +1,39 @@
-"""One cache of compiled kernels for all tests, so that none compiles what another has compiled; and
-the count of attacks."""
+"""What all tests share: a cache of compiled kernels, so that none compiles what another compiled;
+signals as a terminal has them; the end of what a failed test started; the count of attacks."""
 import atexit
+import contextlib
 import os
+import signal
 import tempfile
 
+import pytest
+
 from seed.wavecore.tinygrad_seam import install
+from tests.support.processes import descendants
 
 if "XDG_CACHE_HOME" not in os.environ:   # of the process that starts the others
     kernels = tempfile.TemporaryDirectory(prefix="seed-tests-")
     atexit.register(kernels.cleanup)
     os.environ["XDG_CACHE_HOME"] = kernels.name
 install()
+# nohup and a shell's & leave them ignored, and the processes that tests start inherit that
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Ends the processes of a failed test, which would slow all others."""
+    before = getattr(item, "processes_before", set())
+    report = yield
+    if call.when == "setup":
+        item.processes_before = descendants(os.getpid())
+    elif report.failed:
+        for pid in descendants(os.getpid()) - before:
+            with contextlib.suppress(OSError):
+                os.kill(int(pid), signal.SIGKILL)
+    return report
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
