@@ -1,11 +1,12 @@
 """Behaviour cloning from recorded episodes, with the same guarantees as every training."""
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from seed.__main__ import main
-from seed.body import open_body
+from seed.body import clone, open_body
 from seed.body.clone import ClonePlay
 from seed.body.episodes import EpisodeFolder
 from seed.body.facts import Facts
@@ -131,6 +132,21 @@ def test_targets_are_the_choice_the_return_and_the_next_observation(tmp_path):
     levels = (examples.world.targets + examples.world.fractions)[:-1, :, 0]
     assert np.allclose(levels * 255 / (WORLD_LEVELS - 1), play.data.levels[index[1:], 0], atol=0.01)
     assert np.isclose(examples.control.weights[..., 1].sum(), 1)
+
+
+def test_the_state_is_carried_from_round_to_round_but_into_a_new_segment(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    play = play_of(write(tmp_path / "data", [row for n in (9, 30, 90, 50)
+                                             for row in steps_of(rng, n)]))
+    play.optim = SimpleNamespace(grad_norm=lambda: 0.0)
+    play._step = SimpleNamespace(state=lambda: [np.ones_like(array) for array in play._state])
+    monkeypatch.setattr(clone, "take_steps", lambda *_: (0.0, False))
+    number = next(i for i in range(1, 99) if 0 < play.ticks(i)[2].sum() < 3)
+    assert not any(array.any() for array in play._state)
+    play.learn(play.play(number - 1, bool), 1e-3)
+    begins = play.ticks(number)[2]
+    for array in play.play(number, bool).state:
+        assert not array[begins].any() and (array[~begins] == 1).all()
 
 
 def test_one_episode_alone_has_a_holdout(tmp_path):
