@@ -171,7 +171,7 @@ def test_every_scheme_of_pip_brings_the_profiles(wheel, tmp_path, scheme):
         done = run_in(tmp_path, BASE_PYTHON, "-m", "seed", *command, **changes)
         assert done.returncode == 0 and done.stdout, done.stderr
     done = run_in(tmp_path, BASE_PYTHON, "-m", "seed", "info", "--profile", "tay", **changes)
-    assert "use fast, mid, seed, slow, toy" in done.stderr
+    assert "use control, fast, mid, seed, slow, toy" in done.stderr
 
 
 def test_the_wheel_has_a_command(wheel):
