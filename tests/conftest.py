@@ -1,5 +1,5 @@
 """What all tests share: a cache of compiled kernels, so that none compiles what another compiled;
-signals as a terminal has them; the end of what a failed test started; the count of attacks."""
+the end of what a failed test started; the count of attacks."""
 import atexit
 import contextlib
 import os
@@ -16,10 +16,6 @@ if "XDG_CACHE_HOME" not in os.environ:   # of the process that starts the others
     atexit.register(kernels.cleanup)
     os.environ["XDG_CACHE_HOME"] = kernels.name
 install()
-# nohup and a shell's & leave them ignored, and the processes that tests start inherit that
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

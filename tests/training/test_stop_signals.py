@@ -59,7 +59,7 @@ def test_after_a_run_in_a_program_its_signals_do_again_what_they_did():
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)   # another thread may get it, and this one only then hear of it
+        signals.stop.wait(0)
 
 
 def test_signals_that_the_caller_watches_stay_watched():
