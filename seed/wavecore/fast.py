@@ -182,45 +182,31 @@ class Embedding:
         return [None, *launch([empty(*self.table_shape)], [dy, inputs[0]], self.launch_backward)]
 
 
-class Head:
-    """Final norm and tied head: logits, or the cross-entropy over targets >= 0."""
+class HeadKernels:
+    """What heads share (head.h): the final norm, logits by a table (v, d), and gradients of a loss
+    whose forward pass leaves d loss / d logits as its second output."""
 
-    def __init__(self, config: ModelConfig, b: int, t: int, threads: int):
-        d, v, rows = config.d_model, config.vocab_size, b * t
+    def __init__(self, config: ModelConfig, rows: int, v: int, file: str,
+                 constants: Mapping[str, object]):
+        d = config.d_model
         self.shape, self.table_shape, self.logits_shape = (rows, d), (v, d), (rows, v)
+        self.constants = {**constants, "VOCAB": v}
         self.forward_scratch, forward = segments({"panels": v * d, "losses": rows})
         self.backward_scratch, backward = segments(
             {"panels": v * d, "xn_panels": rows * d, "d_gains": row_tiles(rows) * d})
-        self.constants = {**common_constants(config, b, t, threads), "VOCAB": v}
         self.arrays = {"scratch": forward}
         self.launch_logits = launcher(*kernel_source(
-            "head.c", "LOGITS", self.constants, "logits panels", "x gain table"))
-        self.launch_forward = launcher(*kernel_source(
-            "head.c", "FORWARD", self.constants, "loss d_logits scratch",
-            "x gain table targets inv_count", self.arrays))
-        self.launch_soft = functools.cache(self._soft_launcher)
+            file, "LOGITS", self.constants, "logits panels", "x gain table"))
         self.launch_backward = launcher(*kernel_source(
-            "head.c", "BACKWARD", self.constants, "dx d_gain d_table scratch",
+            file, "BACKWARD", self.constants, "dx d_gain d_table scratch",
             "d_loss x gain table d_logits", {"scratch": backward}))
-
-    def _soft_launcher(self, top_k: int, temperature: float, alpha: float) -> LaunchFn:
-        soft = {"TOP_K": top_k, "TEMPERATURE": temperature, "ALPHA": alpha,
-                "MIN_NORMAL": MIN_NORMAL}
-        return launcher(*kernel_source(
-            "head.c", "SOFT", {**self.constants, **soft}, "loss d_logits scratch",
-            "x gain table targets inv_count topk_ids topk_probs", self.arrays))
 
     def logits(self, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
         return launch([empty(*self.logits_shape), empty(math.prod(self.table_shape))],
                       [x, gain, table], self.launch_logits)[0]
 
-    def loss(self, x: Tensor, gain: Tensor, table: Tensor, targets: Tensor,
-             inv_count: Tensor, soft: SoftTargets | None = None) -> Tensor:
-        launch_fn, inputs = self.launch_forward, [x, gain, table, targets, inv_count]
-        if soft:
-            top_k = typing.cast(int, soft.topk_ids.shape[-1])
-            launch_fn = self.launch_soft(top_k, soft.temperature, soft.alpha)
-            inputs += [soft.topk_ids.reshape(-1, top_k), soft.topk_probs.reshape(-1, top_k)]
+    def _loss(self, inputs: list[Tensor], launch_fn: LaunchFn) -> Tensor:
+        """inputs: x, gain and table first."""
         outputs = [empty(1), empty(*self.logits_shape), empty(self.forward_scratch)]
         return launch(outputs, inputs, launch_fn, self._gradient)[0].reshape(())
 
@@ -231,6 +217,34 @@ class Head:
              empty(self.backward_scratch)],
             [d_loss.contiguous(), *inputs[:3], outputs[1]], self.launch_backward)[:3]
         return [*gradients, *[None] * (len(inputs) - 3)]
+
+
+class Head(HeadKernels):
+    """Final norm and tied head: logits, or the cross-entropy over targets >= 0."""
+
+    def __init__(self, config: ModelConfig, b: int, t: int, threads: int):
+        super().__init__(config, b * t, config.vocab_size, "head.c",
+                         common_constants(config, b, t, threads))
+        self.launch_forward = launcher(*kernel_source(
+            "head.c", "FORWARD", self.constants, "loss d_logits scratch",
+            "x gain table targets inv_count", self.arrays))
+        self.launch_soft = functools.cache(self._soft_launcher)
+
+    def _soft_launcher(self, top_k: int, temperature: float, alpha: float) -> LaunchFn:
+        soft = {"TOP_K": top_k, "TEMPERATURE": temperature, "ALPHA": alpha,
+                "MIN_NORMAL": MIN_NORMAL}
+        return launcher(*kernel_source(
+            "head.c", "SOFT", {**self.constants, **soft}, "loss d_logits scratch",
+            "x gain table targets inv_count topk_ids topk_probs", self.arrays))
+
+    def loss(self, x: Tensor, gain: Tensor, table: Tensor, targets: Tensor,
+             inv_count: Tensor, soft: SoftTargets | None = None) -> Tensor:
+        launch_fn, inputs = self.launch_forward, [x, gain, table, targets, inv_count]
+        if soft:
+            top_k = typing.cast(int, soft.topk_ids.shape[-1])
+            launch_fn = self.launch_soft(top_k, soft.temperature, soft.alpha)
+            inputs += [soft.topk_ids.reshape(-1, top_k), soft.topk_probs.reshape(-1, top_k)]
+        return self._loss(inputs, launch_fn)
 
 
 KERNELS = {"ssm": Ssm, "attention": Attention, "mlp": Mlp}   # by layout.BlockKind.name

@@ -1,11 +1,10 @@
 """The kernels of ticks: C specialised by shape, called like the operations of ticks.py."""
 import functools
-import math
 from collections.abc import Sequence
 
 from seed.config import ModelConfig
-from seed.wavecore.fast import common_constants, row_tiles
-from seed.wavecore.kernel_source import kernel_source, segments
+from seed.wavecore.fast import HeadKernels, common_constants
+from seed.wavecore.kernel_source import kernel_source
 from seed.wavecore.layout import HeadTable
 from seed.wavecore.ticks import TickTargets
 from seed.wavecore.tinygrad_seam import Tensor, empty, launch, launcher
@@ -32,44 +31,19 @@ class TickEmbedding:
                 *launch([empty(*self.table_shape)], [dy, *inputs[:2]], self.launch_backward)]
 
 
-class TickHead:
+class TickHead(HeadKernels):
     """Final norm and the heads of one table: logits, or the loss."""
 
     def __init__(self, config: ModelConfig, rows: int, heads: HeadTable, threads: int):
-        d, v = config.d_model, heads.rows
-        self.heads = heads
-        self.shape, self.table_shape, self.logits_shape = (rows, d), (v, d), (rows, v)
-        self.forward_scratch, forward = segments({"panels": v * d, "losses": rows})
-        self.backward_scratch, backward = segments(
-            {"panels": v * d, "xn_panels": rows * d, "d_gains": row_tiles(rows) * d})
-        constants = {**common_constants(config, 1, rows, threads), "VOCAB": v,
-                     "SCALARS": heads.n_scalars, "POLICY": heads.policy_width}
-        self.launch_logits = launcher(*kernel_source(
-            "tick_head.c", "LOGITS", constants, "logits panels", "x gain table"))
+        super().__init__(config, rows, heads.rows, "tick_head.c", {
+            **common_constants(config, 1, rows, threads), "SCALARS": heads.n_scalars,
+            "POLICY": heads.policy_width})
         self.launch_forward = launcher(*kernel_source(
-            "tick_head.c", "FORWARD", constants, "loss d_logits scratch",
-            "x gain table weights targets fractions policy", {"scratch": forward},
-            units=heads.heads))
-        self.launch_backward = launcher(*kernel_source(
-            "tick_head.c", "BACKWARD", constants, "dx d_gain d_table scratch",
-            "d_loss x gain table d_logits", {"scratch": backward}))
-
-    def logits(self, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
-        return launch([empty(*self.logits_shape), empty(math.prod(self.table_shape))],
-                      [x, gain, table], self.launch_logits)[0]
+            "tick_head.c", "FORWARD", self.constants, "loss d_logits scratch",
+            "x gain table weights targets fractions policy", self.arrays, units=heads.heads))
 
     def loss(self, x: Tensor, gain: Tensor, table: Tensor, target: TickTargets) -> Tensor:
-        outputs = [empty(1), empty(*self.logits_shape), empty(self.forward_scratch)]
-        return launch(outputs, [x, gain, table, *target], self.launch_forward,
-                      self._gradient)[0].reshape(())
-
-    def _gradient(self, d_loss: Tensor, outputs: list[Tensor],
-                  inputs: list[Tensor]) -> Sequence[Tensor | None]:
-        gradients = launch(
-            [empty(*self.shape), empty(self.shape[1]), empty(*self.table_shape),
-             empty(self.backward_scratch)],
-            [d_loss.contiguous(), *inputs[:3], outputs[1]], self.launch_backward)[:3]
-        return [*gradients, *[None] * (len(inputs) - 3)]
+        return self._loss([x, gain, table, *target], self.launch_forward)
 
 
 @functools.cache
