@@ -93,13 +93,27 @@ def _open_directory(path: Path) -> int:
 
 
 def _replace(path: Path, fill_fn: Callable[[BinaryIO], object]) -> None:
-    """The temporary file has a random name that no other writer and no link can have."""
     try:
         directory = _open_directory(path.parent)
     except OSError as error:
         error.filename = str(path)
         raise
-    prefix, partial = f".{path.name[:200]}.", ""
+    try:
+        replace_in(directory, path.name, fill_fn)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        os.close(directory)
+
+
+def replace_in(directory: int, name: str, fill_fn: Callable[[BinaryIO], object],
+               previous: str = "") -> None:
+    """As `write`, in an open directory; the old file, if there is one, is then named `previous`.
+
+    The temporary file has a random name that no other writer and no link can have.
+    """
+    prefix, partial = f".{name[:200]}.", ""
     try:
         remove_abandoned(directory, prefix)
         partial, descriptor = _open_temporary(directory, prefix)
@@ -107,15 +121,14 @@ def _replace(path: Path, fill_fn: Callable[[BinaryIO], object]) -> None:
             fill_fn(file)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            if previous and os.access(name, os.F_OK, dir_fd=directory):
+                os.replace(name, previous, src_dir_fd=directory, dst_dir_fd=directory)
+            os.replace(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             os.unlink(partial, dir_fd=directory)
-        error.filename, error.filename2 = str(path), None
         raise
-    finally:
-        os.close(directory)
 
 
 def _open_temporary(directory: int, prefix: str) -> tuple[str, int]:

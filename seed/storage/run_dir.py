@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from seed.errors import CheckpointError, CheckpointMissing, ConfigError, RunDirLost
 from seed.storage import atomic_file
@@ -43,7 +43,6 @@ class RunDir:
     lock = _File("lock")
     checkpoint = _File("checkpoint.safetensors")
     previous_checkpoint = _File("checkpoint.previous.safetensors")
-    partial_checkpoint = _File(".checkpoint.partial")             # while it is written
     damaged_checkpoint = _File("checkpoint.damaged.safetensors")  # unreadable, out of the way
     metrics = _File("metrics.jsonl")
     selfplay_log = _File("selfplay.jsonl")
@@ -171,25 +170,13 @@ class RunDir:
     def _save(self, directory: int, tensors: dict[str, np.ndarray], meta: dict[str, Any],
               keep_newest: bool) -> int:
         from seed.storage import checkpoint
-        newest, previous, partial = (path.name for path in (
-            self.checkpoint, self.previous_checkpoint, self.partial_checkpoint))
+        size = 0
 
-        def opener(name: str, flags: int) -> int:
-            return os.open(name, flags | os.O_NOFOLLOW, 0o644, dir_fd=directory)
-        with suppress(FileNotFoundError):   # what a killed save has left; a link, not its target
-            os.unlink(partial, dir_fd=directory)
-        try:
-            with open(partial, "xb", buffering=0, opener=opener) as file:
-                size = checkpoint.write(file.fileno(), tensors, meta)
-                os.fsync(file.fileno())
-            if keep_newest and os.access(newest, os.F_OK, dir_fd=directory):
-                os.replace(newest, previous, src_dir_fd=directory, dst_dir_fd=directory)
-            os.replace(partial, newest, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(partial, dir_fd=directory)
-            raise
-        os.fsync(directory)
+        def fill(file: BinaryIO) -> None:
+            nonlocal size
+            size = checkpoint.write(file.fileno(), tensors, meta)
+        atomic_file.replace_in(directory, self.checkpoint.name, fill,
+                               self.previous_checkpoint.name if keep_newest else "")
         return size
 
 

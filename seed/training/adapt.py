@@ -20,7 +20,7 @@ from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score
-from seed.regular_file import blocks, read_bytes
+from seed.regular_file import blocks, read_bytes, reader
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
@@ -151,6 +151,8 @@ def settle(run_dir: RunDir) -> None:
     """Completes a publication, also one that was killed, so that the checkpoint before the
     adaptation is always that of the brain before the present one."""
     staged = run_dir.staged_checkpoint
+    if staged.exists():
+        reader(staged).close()   # a directory in its place is named
     if staged.exists() and filecmp.cmp(staged, run_dir.checkpoint, shallow=False):
         staged.unlink()   # the adapted brain was not saved
     elif staged.exists():

@@ -82,7 +82,7 @@ def test_after_a_fall_back_no_save_harms_the_good_generation(tmp_path, monkeypat
             RunDir(tmp_path).save(TENSORS, META | {"step": 3})
     newest = RunDir(tmp_path).recover(messages.append)
     assert newest.meta["step"] == (1 if fails in ("previous", "newest") else 3)
-    assert len(messages) == 1 and not RunDir(tmp_path).partial_checkpoint.exists()
+    assert len(messages) == 1 and not list(tmp_path.glob(".*.partial"))
     RunDir(tmp_path).save(TENSORS, META | {"step": 4})
     assert checkpoint.read(RunDir(tmp_path).previous_checkpoint).meta["step"] == newest.meta["step"]
 
@@ -97,7 +97,7 @@ def test_a_pipe_a_folder_and_a_link_in_a_checkpoint_s_place_are_named_or_left_al
         checkpoint.read_meta(RunDir(tmp_path).checkpoint)
     RunDir(tmp_path).checkpoint.rmdir()
     (tmp_path / "mine").write_text("mine")
-    RunDir(tmp_path).partial_checkpoint.symlink_to(tmp_path / "mine")
+    RunDir(tmp_path).checkpoint.symlink_to(tmp_path / "mine")
     RunDir(tmp_path).save(TENSORS, META)
     assert (tmp_path / "mine").read_text() == "mine"
     assert not RunDir(tmp_path).checkpoint.is_symlink()

@@ -12,6 +12,7 @@ from seed.storage import RunDir, checkpoint
 from tests.support.tiny_run import TINY
 
 TIMEOUT_S = 120.0
+PEAK_MB = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024"
 
 
 def seed(*words: object, cwd: Path | None = None, timeout_s: float = TIMEOUT_S,

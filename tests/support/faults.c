@@ -33,14 +33,20 @@ static int due(const char *operation, const char **what) {
     return 0;
 }
 
-static int is_file(int fd, const char *name) {
-    if (!name) return 0;
-    char link[64], path[4096];
+/* The name of an open file without its folders; "" if there is none. */
+static const char *leaf_of(int fd) {
+    static __thread char path[4096];
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     long n = readlink(link, path, sizeof path - 1);
     path[n < 0 ? 0 : n] = 0;
     const char *leaf = strrchr(path, '/');
-    return leaf && !strcmp(leaf + 1, name);
+    return leaf ? leaf + 1 : "";
+}
+
+static int is_partial(int fd) {   /* the temporary file of a checkpoint */
+    const char *start = ".checkpoint.safetensors.";
+    return !strncmp(leaf_of(fd), start, strlen(start));
 }
 
 #define FAULTY(operation, call)                                  \
@@ -57,7 +63,7 @@ static int is_file(int fd, const char *name) {
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     static ssize_t (*real)(int, const struct iovec *, int);
     if (!real) real = dlsym(RTLD_NEXT, "writev");
-    FAULTY(is_file(fd, ".checkpoint.partial") ? "write" : 0, real(fd, parts, count))
+    FAULTY(is_partial(fd) ? "write" : 0, real(fd, parts, count))
 }
 
 static int is_renamed;   /* a journal's first line syncs the directory too, outside a save */
@@ -65,9 +71,9 @@ static int is_renamed;   /* a journal's first line syncs the directory too, outs
 int fsync(int fd) {
     static int (*real)(int);
     if (!real) real = dlsym(RTLD_NEXT, "fsync");
-    int ends_save = is_renamed && is_file(fd, getenv("FAULT_DIR"));
+    int ends_save = is_renamed && getenv("FAULT_DIR") && !strcmp(leaf_of(fd), getenv("FAULT_DIR"));
     if (ends_save) is_renamed = 0;
-    FAULTY(is_file(fd, ".checkpoint.partial") ? "fsync" : ends_save ? "directory" : 0, real(fd))
+    FAULTY(is_partial(fd) ? "fsync" : ends_save ? "directory" : 0, real(fd))
 }
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to) {

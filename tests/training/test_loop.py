@@ -76,7 +76,7 @@ def test_a_run_that_has_become_slower_still_ends_in_its_time(tmp_path):
 
 def test_an_early_stop_ends_the_run_as_soon_as_its_step_is_saved(tmp_path):
     """Otherwise a brain would grow at another step because a save failed."""
-    obstacle, waits = RunDir(tmp_path).partial_checkpoint, []
+    obstacle, waits = RunDir(tmp_path).previous_checkpoint, []
 
     def early_stop(step: int, *_) -> bool:
         if step == 30:

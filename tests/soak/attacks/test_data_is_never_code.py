@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from seed.practice import distill
 from seed.storage import RunDir, checkpoint
-from tests.support.attack_run import forge, is_refused, seed, train, works
+from tests.support.attack_run import PEAK_MB, forge, is_refused, seed, train, works
 from tests.support.tiny_run import TINY
 
 pytestmark = pytest.mark.long
@@ -122,9 +122,8 @@ def test_a_claim_is_compared_with_the_bytes_before_anything_is_allocated(
         "[model]\nd_model = 1024\nn_layers = 24\nd_ff = 2048\npattern = 'SA'\n")
     words = [word.replace("RULE", str(rule)).replace("CHILD", str(tmp_path / "child")).replace(
         "PROFILE", str(run_dir.limit_profile)) for word in command]
-    code = ("import resource, sys; from seed.__main__ import main; code = main(sys.argv[1:]); "
-            "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); "
-            "sys.exit(code)")
+    code = ("import sys; from seed.__main__ import main; code = main(sys.argv[1:]); "
+            f"print('PEAK', {PEAK_MB}); sys.exit(code)")
     done = subprocess.run([sys.executable, "-c", code, *words, f"--run-dir={run_dir}"],
                           capture_output=True, timeout=120)
     assert int(done.stdout.split(b"PEAK")[-1]) < 300, done.stdout

@@ -21,6 +21,7 @@ SELFPLAY = ("--set=selfplay.tasks={parity=3}", "--set=selfplay.every_steps=5",
             "--set=selfplay.questions=2", "--set=selfplay.max_answer_bytes=4")
 TEACHER = ("--set=teacher.kind=mock", "--set=teacher.tasks={copy=1.0}",
            "--set=teacher.every_steps=1")
+LEFT = 16 * "0" + ".partial"   # the end of a temporary name
 DEEP = "[" * 100_000
 
 
@@ -43,12 +44,12 @@ def commands(run_dir: RunDir, rule: Path) -> dict[str, list[str]]:
 
 
 LINKS = [("selfplay", "selfplay.jsonl"), ("teacher", "teacher.jsonl"),
-         ("train", "metrics.jsonl"), ("train", ".metrics.jsonl.partial"),
-         ("export", ".brain.tflite.partial"), ("export", "brain.tflite"),
+         ("train", "metrics.jsonl"), ("train", f".metrics.jsonl.{LEFT}"),
+         ("export", f".brain.tflite.{LEFT}"), ("export", "brain.tflite"),
          ("adapt", ".checkpoint.undo"), ("adapt", ".checkpoint.staged"),
          ("adapt", "checkpoint.pre_adapt.safetensors"), ("eval", "report.html"),
-         ("train", ".checkpoint.partial"), ("train", "lock"), ("train", "checkpoint.safetensors"),
-         ("train", "checkpoint.previous.safetensors"),
+         ("train", f".checkpoint.safetensors.{LEFT}"), ("train", "lock"),
+         ("train", "checkpoint.safetensors"), ("train", "checkpoint.previous.safetensors"),
          ("train", "checkpoint.damaged.safetensors"), ("adapt", "adapting"), ("adapt", "lock")]
 
 
@@ -85,7 +86,7 @@ FIFOS = [("train", "metrics.jsonl"), ("selfplay", "selfplay.jsonl"), ("teacher",
          ("train", "lock"), ("train", "checkpoint.safetensors"), ("export", "brain.tflite"),
          ("eval", "report.html"), ("eval", "metrics.jsonl"), ("eval", "ladder.json"),
          ("scale", "scale.jsonl"), ("scale", "attempts.jsonl"),
-         ("adapt", ".checkpoint.staged"), ("train", ".checkpoint.partial")]
+         ("adapt", ".checkpoint.staged"), ("train", f".checkpoint.safetensors.{LEFT}")]
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory"])
