@@ -104,3 +104,22 @@ def loss(config, params, tokens, targets):
     log_prob = logits - top - np.log(np.sum(np.exp(logits - top), -1, keepdims=True))
     rows, columns = np.nonzero(targets >= 0)
     return -np.mean(log_prob[rows, columns, targets[rows, columns]])
+
+
+def tick_embedding(tokens, weights, table):
+    return np.sum(table[tokens] * weights[..., None], 1)
+
+
+def tick_loss(config, heads, x, gain, table, weights, targets, fractions, policy):
+    logits, loss = np.dot(rms_norm(x, gain, config.stream_eps), table.T), 0.0
+    for i, head in enumerate(heads):
+        z = logits[:, head.start:head.start + head.width]
+        log_p = z - np.log(np.sum(np.exp(z), 1, keepdims=True))
+        if head.is_scalar:
+            at, share = targets[:, head.place], fractions[:, head.place, None]
+            one_hot = numpy.eye(head.width)
+            q = one_hot[at] * (1 - share) + one_hot[at + 1] * share
+        else:
+            q = policy[:, head.place:head.place + head.width]
+        loss = loss - np.sum(weights[:, i] * np.sum(q * log_p, 1))
+    return loss

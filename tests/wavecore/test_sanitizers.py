@@ -14,9 +14,12 @@ from tinygrad import Tensor, dtypes
 
 from seed.config import LANES, ModelConfig, TrainConfig
 from seed.wavecore import optim
-from seed.wavecore import fast, fast_optim, kernel_source, layout, model, tinygrad_seam
+from seed.wavecore import (fast, fast_optim, fast_ticks, kernel_source, layout, model,
+                           tinygrad_seam)
+from seed.wavecore.actor import Actor, Ticks, init_body
 from seed.wavecore.compiler import find_compiler
 from seed.wavecore.loss import SoftTargets
+from seed.wavecore.ticks import TickTargets
 from seed.wavecore.tinygrad_seam import LaunchFn
 
 GAP = 32       # floats between two arrays of a buffer
@@ -26,6 +29,7 @@ BUILDS = (["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DPOISO
           ["-fsanitize=thread"])
 WIDTHS = (32, 64, 96, 128, 160, 192, 224, 256)
 TIMES, BATCHES = (1, 2, 17, 63, 64, 65, 130), (1, 3, 16)
+BODY = layout.BodyShape("body", input_rows=39, slots=8, n_observations=2, choices=(16, 5, 9))
 # The thread sanitizer does not see accesses wider than 16 bytes, so it gets them lane by lane.
 WIDE = {f"INLINE {kind} {load}(const float *p) {{ return *(const {kind} *)p; }}":
         f"INLINE {kind} {load}(const float *p) {{ {kind} v;"
@@ -77,6 +81,20 @@ class Case(NamedTuple):
     text: str    # a whole C program
 
 
+def int_limit(text: str) -> int:
+    """Int arguments of a kernel are below it."""
+    scalars = re.findall(r"\{\d+, (\d+), \d+, 1\}", text)   # widths of heads of ticks
+    if scalars:   # a target is a column, and the next one belongs to its head
+        return min(map(int, scalars)) - 1
+    bound = re.search(r"#define (?:WINDOW|VOCAB) (\d+)", text)
+    return int(bound[1]) if bound else 0
+
+
+def forget_kernels() -> None:
+    for kernels_fn in (fast.kernels_of, fast_ticks.tick_embedding, fast_ticks.tick_head):
+        kernels_fn.cache_clear()
+
+
 class Recorder:
     """Stands between the kernels and tinygrad, and turns every launch into a program."""
 
@@ -86,11 +104,11 @@ class Recorder:
         self.gaps: dict[int, list[Gap]] = {}   # by the floats of the buffer
         self.short = short
         self.sources: dict[LaunchFn, tuple[str, str]] = {}
-        for module in (fast, fast_optim):
+        for module in (fast, fast_optim, fast_ticks):
             monkeypatch.setattr(module, "launcher", self.launcher)
             monkeypatch.setattr(module, "launch", self.launch)
         monkeypatch.setattr(fast, "segments", self.segments)
-        fast.kernels_of.cache_clear()
+        forget_kernels()
 
     def segments(self, sizes: dict[str, int], unit: int = LANES) -> tuple[int, dict[str, int]]:
         """As kernel_source.segments, with a gap behind each array."""
@@ -127,15 +145,33 @@ class Recorder:
 
     def add(self, launch_fn: LaunchFn, tensors: list[Tensor]) -> None:
         name, text = self.sources[launch_fn]
-        bound = re.search(r"#define (?:WINDOW|VOCAB) (\d+)", text)   # of int arguments
         arguments, gaps = [], ["{0, 0, 0}"]
         for i, tensor in enumerate(tensors):
-            limit = bound[1] if tensor.dtype == dtypes.int and bound else 0
+            limit = int_limit(text) if tensor.dtype == dtypes.int else 0
             arguments.append(f"{{{tensor.numel()}, {limit}}}")
             gaps += [f"{{{i}, {at}, {count}}}" for at, count in self.gaps.get(tensor.numel(), [])]
         call = ", ".join(f"a[{i}]" for i in range(len(tensors)))
         self.cases[text] = Case(name, text + MAIN.format(
             arguments=", ".join(arguments), gaps=", ".join(gaps), name=name, call=call))
+
+
+def zeros(*shape: int, dtype=np.float32) -> Tensor:
+    return Tensor(np.zeros(shape, dtype)).realize()
+
+
+def launch_ticks(core: model.WaveCore, b: int, t: int) -> None:
+    """Every kernel of ticks, as a training step launches them."""
+    actor, n = Actor(core, BODY), b * t
+    def ticks(slots): return Ticks(zeros(n, slots, dtype=np.int32), zeros(n, slots))
+    x, _ = actor.hidden(ticks(BODY.slots), core.init_state(b), b, t)
+    actor.logits(x)
+    loss = Tensor(0.0)
+    for name, x in (("control", x), ("world", actor.after_action(x, ticks(len(BODY.choices))))):
+        heads = getattr(BODY, name)
+        loss = loss + actor.loss(name, x, TickTargets(
+            zeros(n, len(heads.heads)), zeros(n, heads.n_scalars, dtype=np.int32),
+            zeros(n, heads.n_scalars), zeros(n, heads.policy_width)))
+    core.gradients(loss, lambda name: name != "embedding")
 
 
 def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
@@ -156,7 +192,9 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
         loss = loss.reshape(1)
         for name in ("muon", "adamw"):
             optim.Optimizer(core, TrainConfig(optimizer=name)).step(grads, loss)
-    fast.kernels_of.cache_clear()   # no other test gets these
+        launch_ticks(model.WaveCore(config, {**core.state_dict(), **init_body(config, BODY, 0)},
+                                    THREADS, bodies=[BODY]), b, t)
+    forget_kernels()   # no other test gets these
     return list(recorder.cases.values())
 
 
@@ -170,7 +208,8 @@ def build_and_run(folder: Path, case: Case, flags: list[str]) -> str:
             assert wide in text
             text = text.replace(wide, narrow)
     source.write_text(text)
-    command = [find_compiler(), "-O1", "-gline-tables-only", "-w", *flags, str(source), "-o",
+    # Not optimized, every access of the text is made, and compiling takes a fifth of the time.
+    command = [find_compiler(), "-O0", "-gline-tables-only", "-w", *flags, str(source), "-o",
                str(program), "-lpthread"]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
@@ -193,8 +232,11 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path):
     assert kernels == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
                        "mlp_forward", "mlp_backward", "embedding_forward", "embedding_backward",
                        "head_forward", "head_soft", "head_backward", "head_logits", "adamw_norm",
-                       "adamw_decide", "adamw_apply", "muon_orthogonalize"}
-    assert len(cases) == len(kernels) + 1  # adamw_apply without matrices and with them
+                       "adamw_decide", "adamw_apply", "muon_orthogonalize",
+                       "tick_embedding_forward", "tick_embedding_backward", "tick_head_forward",
+                       "tick_head_backward", "tick_head_logits"}
+    # adamw_apply without matrices and with them; ticks and actions; control and world.
+    assert len(cases) == len(kernels) + 1 + 2 + 2
     assert_clean(tmp_path, cases)
 
 

@@ -1,14 +1,20 @@
-"""The kernels of ticks equal their reference implementation: loss, logits and every gradient."""
+"""The kernels of ticks equal their reference implementation and a float64 oracle: loss, logits and
+every gradient."""
+import itertools
+
+import autograd
 import numpy as np
 import pytest
 from tinygrad import Context
 
 from seed.config import ModelConfig
+from seed.wavecore import fast_ticks
 from seed.wavecore.actor import Actor, Ticks, init_body
 from seed.wavecore.layout import BodyShape, HeadTable
 from seed.wavecore.model import WaveCore, init_params
 from seed.wavecore.ticks import TickTargets
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view
+from tests.support import oracle
 from tests.support.tensors import TOLERANCE, distance, realized
 
 CONFIG = ModelConfig(d_model=32, n_layers=1, pattern="A", d_ff=16, sliding_window=4)
@@ -70,6 +76,43 @@ def test_the_kernels_equal_the_reference(body):
         if name != "embedding":
             assert gradient.any(), name
             assert distance(fast[2][name], gradient) < TOLERANCE, name
+
+
+WIDTHS, ROWS = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 16, 17, 63, 64, 65, 195, 2080)
+THREADS, SAMPLE = 2, [(96, 65), (256, 17)]
+
+
+@pytest.mark.parametrize("d_model, rows", [
+    *SAMPLE, *(pytest.param(*size, marks=pytest.mark.long)
+               for size in itertools.product(WIDTHS, ROWS) if size not in SAMPLE)])
+def test_the_kernels_equal_the_float64_oracle(d_model, rows):
+    config, body = ModelConfig(d_model=d_model), BODIES["three parts"]
+    rng, heads = np.random.default_rng((d_model, rows)), body.control
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+    tokens = rng.integers(0, body.input_rows, (rows, body.slots)).astype(np.int32)
+    weights = normal(rows, body.slots) * (rng.random((rows, body.slots)) < 0.8)
+    inputs = [normal(body.input_rows, d_model), normal(d_model),
+              normal(heads.rows, d_model) / np.float32(np.sqrt(d_model))]
+    target = random_targets(rng, heads, rows)
+    tables = [realized(array) for array in inputs]
+    x = fast_ticks.tick_embedding(config, rows, body.slots, body.input_rows, THREADS)(
+        realized(tokens), realized(weights), tables[0])
+    loss = fast_ticks.tick_head(config, rows, heads, THREADS).loss(
+        x, *tables[1:], TickTargets(*map(realized, target)))
+    gradients = loss.gradient(*tables)
+    Tensor.realize(x, loss, *gradients)
+
+    def objective(arrays):
+        hidden = oracle.tick_embedding(tokens, weights, arrays[0])
+        return oracle.tick_loss(config, heads.heads, hidden, *arrays[1:], *target)
+    exact = [array.astype(np.float64) for array in inputs]
+    expected, d_expected = autograd.value_and_grad(objective)(exact)
+    assert distance(x, oracle.tick_embedding(tokens, weights, exact[0])) < TOLERANCE
+    assert distance(loss, expected) < TOLERANCE
+    for actual, exact_gradient in zip(gradients, d_expected, strict=True):
+        assert distance(actual, exact_gradient) < TOLERANCE
 
 
 def test_padding_of_the_heads_has_no_gradient():
