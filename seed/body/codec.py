@@ -17,6 +17,7 @@ from seed.errors import ConfigError
 from seed.wavecore.layout import BodyShape
 
 LEVELS = 256
+ABSENT = -1              # level of a number that is not finite: its channel adds nothing
 MU = 15.0                # of the mu-law: the middle has levels MU / log(1 + MU) times as fine
 MAX_OBSERVATIONS, MAX_ACTIONS, MAX_CHOICES, MAX_KNOTS = 512, 64, 64, 64
 FORMS = ("index", "indices", "numbers")
@@ -75,22 +76,27 @@ class Codec:
 
     def levels(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., n) numbers to levels (..., n), and whether each was beyond its range."""
-        u = 2 * (observations - self._low) / self._width - 1
-        u = np.where(self._is_log, np.sign(u) * np.log1p(MU * np.abs(u)) / math.log1p(MU), u)
+        is_finite = np.isfinite(observations)
+        observations = np.where(is_finite, observations, self._low)
+        with np.errstate(over="ignore"):   # of numbers far beyond
+            u = 2 * (observations - self._low) / self._width - 1
+            u = np.where(self._is_log, np.sign(u) * np.log1p(MU * np.abs(u)) / math.log1p(MU), u)
         clipped = np.clip(u, -1, 1)
-        return np.rint((clipped + 1) * ((LEVELS - 1) / 2)).astype(np.int64), clipped != u
+        levels = np.rint((clipped + 1) * ((LEVELS - 1) / 2)).astype(np.int64)
+        return np.where(is_finite, levels, ABSENT), clipped != u
 
     def encode(self, levels: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens int32 and weights float32 (..., slots) of a tick: levels (..., n), and the choices
         (..., parts) before it, -1 in all where an episode begins."""
-        at = levels * ((self._knots - 1) / (LEVELS - 1))
+        at = np.maximum(levels, 0) * ((self._knots - 1) / (LEVELS - 1))
         below = np.minimum(at.astype(np.int64), self._knots - 2)
-        share = at - below
+        share, is_here = at - below, levels != ABSENT
         begins = previous[..., :1] < 0
         last = np.full((*levels.shape[:-1], 1), self.body.input_rows - 1)
         tokens = [self._first_knots + below, self._first_knots + below + 1,
                   self._first_choices + np.maximum(previous, 0), last]
-        weights = [1 - share, share, np.broadcast_to(~begins, previous.shape), begins]
+        weights = [is_here * (1 - share), is_here * share,
+                   np.broadcast_to(~begins, previous.shape), begins]
         return (np.concatenate(tokens, -1).astype(np.int32),
                 np.concatenate(weights, -1).astype(np.float32))
 

@@ -1,15 +1,22 @@
 """From a body's numbers to a brain's input, and from its output to an action: the codec of a body,
-as the trainer has it (seed/body/codec.py), for one body and without allocations.
+as the trainer has it (seed/body/codec.py), for one body and fast: a bisection finds the place of a
+number among the borders of its channel's levels, and a place has its bytes of the graph's input.
 
-A number that is not finite is read as the last finite one of its channel, or as the middle of the
-channel's range before there is one; one beyond its range as the end of the range. Both are counted.
+A number that is not finite, or None, is absent: its channel adds nothing. One beyond its range is
+read as the end of the range. Both are counted.
 """
+import itertools
 import math
+from bisect import bisect_right
+from operator import getitem
 from typing import Any
 
 import numpy as np
 
 LEVELS, MU, VALUE_LEVELS = 256, 15.0, 64   # as in seed/body/codec.py and seed/wavecore/layout.py
+# Places of a number: that of a level is its own number plus 1.
+BELOW, ABOVE, ABSENT = 0, LEVELS + 1, LEVELS + 2
+ZERO, ONE = (np.float32(n).tobytes() for n in (0, 1))
 FORMS = ("index", "indices", "numbers")
 MAX_CHANNELS, MAX_PARTS, MAX_CHOICES, MAX_KNOTS = 512, 64, 64, 64
 
@@ -45,58 +52,54 @@ class BodyCodec:
                  columns: slice):
         channels, self.values = fields["channels"], values
         self.form, self.shape = fields["form"], tuple(fields["shape"])
-        self.actions = [np.array(part) for part in fields["actions"]]
-        self._low = np.array([c["low"] for c in channels], np.float64)
-        self._high = np.array([c["high"] for c in channels], np.float64)
-        self._width = self._high - self._low
-        self._is_log = np.array([c["is_log"] for c in channels])
-        knots = np.array([c["knots"] for c in channels])
-        self._scale = (knots - 1) / (LEVELS - 1)
-        self._last_below = knots - 2
-        self._first_knots = np.cumsum(knots) - knots
-        sizes = np.array([len(part) for part in self.actions])
-        self._first_choices = knots.sum() + np.cumsum(sizes) - sizes
-        self._parts = VALUE_LEVELS + np.cumsum([0, *sizes])
-        self.weights, self.columns = weights, columns
+        self.actions: list[list[float]] = fields["actions"]
+        self._borders = borders(channels)
+        knots = {n: knot_rows(n) for n in {c["knots"] for c in channels}}
+        self._rows = [knots[c["knots"]] for c in channels]
+        self._choice_rows = [list(map(bytes, np.eye(len(part), dtype=np.float32)))
+                             for part in self.actions]
+        self._no_choices = bytes(4 * sum(map(len, self.actions)))
+        self._heads = _runs(VALUE_LEVELS, [len(part) for part in self.actions])
+        self.weights, self.columns = weights.data.cast("B"), columns
         self.begin()
 
     def begin(self) -> None:
         """An episode begins."""
         self.choices: np.ndarray | None = None   # that the last tick has chosen
-        self._last = (self._low + self._high) / 2
-        self.clipped = self.held = 0              # numbers beyond their range; not finite
+        self.places: list[int] = []              # of the last observation's numbers
+        self.clipped = self.absent = 0           # numbers beyond their range; not finite
 
     def read(self, observation: Any) -> None:
         """Fills `weights`. Raises ValueError unless it has one number for each channel."""
-        numbers = np.asarray(observation, np.float64).reshape(-1)
-        if numbers.size != self._low.size:
-            raise ValueError(f"has {numbers.size} numbers: give {self._low.size}")
-        is_finite = np.isfinite(numbers)
-        if not is_finite.all():
-            numbers = np.where(is_finite, numbers, self._last)
-            self.held += int(numbers.size - is_finite.sum())
-        self._last = numbers
-        u = 2 * (numbers - self._low) / self._width - 1
-        u = np.where(self._is_log, np.sign(u) * np.log1p(MU * np.abs(u)) / math.log1p(MU), u)
-        inside = np.clip(u, -1, 1)
-        self.clipped += int(np.count_nonzero(inside != u))
-        at = np.rint((inside + 1) * ((LEVELS - 1) / 2)) * self._scale
-        below = np.minimum(at.astype(np.int64), self._last_below)
-        flat, knots = self.weights, self._first_knots + below
-        flat.fill(0)
-        flat[knots] = 1 - (at - below)
-        flat[knots + 1] = at - below
+        array = np.asarray(observation, np.float64)
+        numbers = array.ravel().tolist()
+        if len(numbers) != len(self._borders):
+            raise ValueError(f"has shape {array.shape}: give {len(self._borders)} numbers")
+        places = list(map(bisect_right, self._borders, numbers))
+        if BELOW in places or ABOVE in places:   # or not finite
+            self._count(numbers, places)
+        self.places = places
+        rows = list(map(getitem, self._rows, places))
         if self.choices is None:
-            flat[-1] = 1
+            rows += self._no_choices, ONE
         else:
-            flat[self._first_choices + self.choices] = 1
+            rows += map(getitem, self._choice_rows, self.choices.tolist())
+            rows.append(ZERO)
+        self.weights[:] = b"".join(rows)
+
+    def _count(self, numbers: list[float], places: list[int]) -> None:
+        """What is beyond its range; gives numbers that are not finite their place."""
+        for i, number in enumerate(numbers):
+            if not math.isfinite(number):
+                places[i] = ABSENT
+        self.absent += places.count(ABSENT)
+        self.clipped += places.count(BELOW) + places.count(ABOVE)
 
     def choose(self, logits: np.ndarray) -> Any:
         """The likeliest action of (columns,) logits, as the body takes it."""
-        parts = self._parts
-        self.choices = np.array([logits[parts[i]:parts[i + 1]].argmax()
-                                 for i in range(len(self.actions))])
-        numbers = [values[choice] for values, choice in zip(self.actions, self.choices)]
+        parts = [logits[start:stop].reshape(shape).argmax(1) for start, stop, shape in self._heads]
+        self.choices = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        numbers = [part[choice] for part, choice in zip(self.actions, self.choices.tolist())]
         if self.form == "index":
             return int(numbers[0])
         return np.array(numbers, np.int64 if self.form == "indices" else np.float32
@@ -109,3 +112,56 @@ class BodyCodec:
         low, high = self.values
         return float(low + p @ np.arange(VALUE_LEVELS) / p.sum() * (high - low)
                      / (VALUE_LEVELS - 1))
+
+
+def borders(channels: list[dict[str, Any]]) -> list[list[float]]:
+    """For each channel the least numbers of all places but the first, so that bisection gives a
+    number's place: BELOW the range, a level + 1, or ABOVE it. Found by the trainer's formula."""
+    kinds = list(dict.fromkeys((c["low"], c["high"], c["is_log"]) for c in channels))
+    low, high, is_log = (np.array(column)[:, None] for column in zip(*kinds))
+    shape = len(kinds), ABOVE
+    ends = np.array([[-math.inf], [math.inf]]).view(np.int64)
+    # Where the place is not reached yet, and where at the latest.
+    least, most = (np.broadcast_to(_in_order(end), shape) for end in ends)
+    for _ in range(64):
+        middle = (least >> 1) + (most >> 1) + (least & most & 1)
+        numbers = _in_order(middle).view(np.float64)
+        is_there = _places(numbers, low, high, is_log) > np.arange(ABOVE)
+        least, most = np.where(is_there, least, middle), np.where(is_there, middle, most)
+    rows = dict(zip(kinds, _in_order(most).view(np.float64).tolist()))
+    return [rows[c["low"], c["high"], c["is_log"]] for c in channels]
+
+
+def _in_order(bits: np.ndarray) -> np.ndarray:
+    """Of float64 numbers: integers in the order of the numbers; and back."""
+    return np.where(bits < 0, np.int64(-2 ** 63) - bits, bits)
+
+
+def _places(numbers: np.ndarray, low: np.ndarray, high: np.ndarray,
+            is_log: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):   # of infinite numbers
+        u = 2 * (numbers - low) / (high - low) - 1
+        u = np.where(is_log, np.sign(u) * np.log1p(MU * np.abs(u)) / math.log1p(MU), u)
+    inside = np.clip(u, -1, 1)
+    level = np.rint((inside + 1) * ((LEVELS - 1) / 2)).astype(np.int64)
+    return level + 1 + (inside < u) - (inside > u)
+
+
+def knot_rows(knots: int) -> list[bytes]:
+    """For each place the weights of a channel's knots, float32; none where it is absent."""
+    at = np.clip(np.arange(ABOVE + 1) - 1, 0, LEVELS - 1) * ((knots - 1) / (LEVELS - 1))
+    below = np.minimum(at.astype(np.int64), knots - 2)
+    rows, places = np.zeros((ABSENT + 1, knots), np.float32), np.arange(ABOVE + 1)
+    rows[places, below] = 1 - (at - below)
+    rows[places, below + 1] = at - below
+    return list(map(bytes, rows))
+
+
+def _runs(start: int, sizes: list[int]) -> list[tuple[int, int, tuple[int, int]]]:
+    """Start, end and shape of the columns of neighbours of one size."""
+    runs = []
+    for size, group in itertools.groupby(sizes):
+        count = len(list(group))
+        runs.append((start, start + size * count, (count, size)))
+        start += size * count
+    return runs

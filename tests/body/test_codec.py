@@ -7,6 +7,8 @@ import pytest
 from seed.body.codec import LEVELS, Channel, Codec
 from seed.body.open_body import make_codec, opener
 from seed.errors import ConfigError
+from seed.runtime.acting import BodyCodec, borders
+from seed.wavecore.layout import VALUE_LEVELS
 
 CODEC = Codec("robot", (Channel(-1, 1), Channel(-2, 2, True), Channel(0, 10, False, 8)),
               ((0.0, 1.0), (-1.0, 0.0, 1.0)), "numbers", (2,))
@@ -38,6 +40,67 @@ def test_a_tick_is_a_mixture_of_two_knots_of_each_channel_and_a_row_for_each_cho
         assert np.allclose(place, levels[:, channel], atol=1e-3)
     assert dense[0, 16:].tolist() == [0, 1, 0, 0, 1, 0]   # the choices before it
     assert dense[1, 16:].tolist() == [0, 0, 0, 0, 0, 1]   # an episode begins
+
+
+def runtime_codec(codec: Codec) -> tuple[BodyCodec, np.ndarray]:
+    """What a robot has, and the part of a graph's input that it fills."""
+    weights = np.full(codec.body.input_rows, np.nan, np.float32)
+    return BodyCodec(codec.to_dict(), [0.0, 1.0], weights, slice(0, 0)), weights
+
+
+def in_trainer(codec: Codec, seen: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """The same of the trainer."""
+    dense = np.zeros(codec.body.input_rows, np.float32)
+    np.add.at(dense, *codec.encode(codec.levels(seen)[0], previous))
+    return dense
+
+
+def codecs() -> list[Codec]:
+    rng, made = np.random.default_rng(0), [CODEC]
+    for n, parts, form in ((4, [2], "index"), (60, [9] * 14, "numbers"), (7, [3, 3, 2], "indices")):
+        low = rng.uniform(-5, 5, n).round(2)
+        made.append(Codec("robot", tuple(
+            Channel(float(a), float(a + rng.uniform(0.1, 99)), bool(rng.integers(2)),
+                    int(rng.integers(2, 9))) for a in low),
+            tuple(tuple(map(float, range(size))) for size in parts), form,
+            () if form == "index" else (len(parts),)))
+    return made
+
+
+@pytest.mark.parametrize("codec", codecs(), ids=lambda codec: str(len(codec.channels)))
+def test_a_robot_reads_bit_for_bit_what_the_trainer_reads(codec):
+    (robot, weights), rng = runtime_codec(codec), np.random.default_rng(1)
+    low, high = (np.array([getattr(c, end) for c in codec.channels]) for end in ("low", "high"))
+    previous, clipped, absent = np.full(len(codec.actions), -1), 0, 0
+    for _ in range(200):
+        seen = rng.uniform(low - 0.1 * (high - low), high + 0.1 * (high - low))
+        bad = rng.random(seen.size) < 0.1
+        seen[bad] = rng.choice([np.nan, np.inf, -np.inf], bad.sum())
+        given = [None if np.isnan(number) else number for number in seen]
+        robot.read(given if rng.random() < 0.5 else seen)
+        assert np.array_equal(weights, in_trainer(codec, seen, previous))
+        clipped, absent = clipped + codec.levels(seen)[1].sum(), absent + bad.sum()
+        assert (robot.clipped, robot.absent) == (clipped, absent)
+        logits = rng.standard_normal((1, codec.body.control.rows)).astype(np.float32)
+        columns = np.concatenate([np.arange(head.start, head.start + head.width)
+                                  for head in codec.body.control.heads])
+        action, previous = robot.choose(logits[0, columns]), codec.sample(logits)[1][0]
+        assert np.array_equal(robot.choices, previous) and columns[VALUE_LEVELS - 1] < columns[-1]
+        expected = codec.decode(previous)
+        assert np.array_equal(action, expected) and type(action) is type(expected)
+
+
+@pytest.mark.parametrize("codec", codecs()[:3], ids=lambda codec: str(len(codec.channels)))
+def test_they_agree_at_the_border_of_every_level(codec):
+    (robot, weights), previous = runtime_codec(codec), np.full(len(codec.actions), -1)
+    rows = np.array(borders(codec.to_dict()["channels"]))
+    for least in rows.T:
+        for seen in (least, np.nextafter(least, -np.inf)):
+            robot.begin()
+            robot.read(seen)
+            assert np.array_equal(weights, in_trainer(codec, seen, previous))
+            assert robot.clipped == codec.levels(seen)[1].sum()
+    assert (np.diff(rows) > 0).all()
 
 
 def test_choices_are_drawn_by_their_probabilities_and_the_likeliest_without_dice():

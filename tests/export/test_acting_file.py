@@ -83,16 +83,19 @@ def test_verification_closes_the_loop_in_every_body(trained, tmp_path):
         assert report.mean_return == pytest.approx(report.checkpoint_return) and not report.has_lost
 
 
-def test_a_number_that_is_not_finite_is_the_last_one_and_counted(trained, tmp_path):
-    first, second = (file_of(trained, tmp_path) for _ in range(2))
-    for brain in (first, second):
-        brain.begin("cartpole")
-    first.act([0.0, 1, 0, 0])          # the middle of its range, before there is a last one
-    second.act([np.nan, 1, 0, 0])
-    for seen, bad in (([0.5, 1, 0, 0], [0.5, 1, 0, 0]), ([0.5, -1, 0, 0], [np.inf, -1, 0, np.nan])):
-        assert first.act(seen) == second.act(bad)
-        assert np.array_equal(first.control_logits, second.control_logits)
-    assert (first.bodies["cartpole"].held, second.bodies["cartpole"].held) == (0, 3)
+def test_a_number_that_is_missing_or_not_finite_is_absent_as_in_the_trainer(trained, tmp_path):
+    brain, codec = file_of(trained, tmp_path), trained.bodies["cartpole"].codec
+    player, previous = Player(trained.model, codec, 1), np.full((1, 1), -1)
+    columns = np.concatenate([np.arange(head.start, head.start + head.width)
+                              for head in codec.body.control.heads])
+    brain.begin("cartpole")
+    for seen in ([0.5, None, 0, 0], [np.nan, 1, np.inf, 0], [-np.inf] * 4, [9e9, 0, 0, -1e308]):
+        brain.act(seen)
+        levels, _ = codec.levels(np.array([seen], float))
+        logits = player.tick(*codec.encode(levels, previous))[0, columns]
+        assert np.abs(brain.control_logits - logits).max() < 1e-4 * np.ptp(logits)
+        previous = brain.bodies["cartpole"].choices[None]
+    assert (brain.bodies["cartpole"].absent, brain.bodies["cartpole"].clipped) == (7, 2)
 
 
 @pytest.mark.parametrize("observation", [[0, 0, 0], np.zeros(5), "text", None, [], [[1, 2], [3]],
@@ -100,8 +103,11 @@ def test_a_number_that_is_not_finite_is_the_last_one_and_counted(trained, tmp_pa
 def test_an_observation_of_another_shape_is_refused(trained, tmp_path, observation):
     brain = file_of(trained, tmp_path)
     brain.begin("cartpole")
-    with pytest.raises(BrainError, match="the observation of cartpole"):
+    with pytest.raises(BrainError, match="the observation of cartpole") as error:
         brain.act(observation)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
+    with pytest.raises(BrainError, match=r"has shape \(5, 1\): give 4 numbers"):
+        brain.act(np.zeros((5, 1)))
     assert brain.act([0, 0, 0, 0]) in (0, 1)
 
 

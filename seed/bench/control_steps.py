@@ -1,0 +1,101 @@
+"""Times one control step: an observation in, an action out, through `Brain.act` with one thread.
+
+    python -m seed.bench.control_steps [brain.tflite ...]
+
+Without files it makes untrained ones, for a body of 4 numbers and 2 choices, and for one of 60
+numbers and 14 parts of an action. The files take turns; "call" is the runtime's own.
+"""
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from seed.bench.worker import timed
+from seed.body.codec import Channel, Codec
+from seed.body.facts import Facts
+from seed.body.round import ValueRange
+from seed.evaluation import TrainedBrain
+from seed.export import Options
+from seed.export.brain_file import BrainFile
+from seed.export.operations import LITERT
+from seed.profile_file import load_profile
+from seed.runtime import Brain
+from seed.wavecore.actor import init_body
+from seed.wavecore.model import init_params
+
+TURNS, TICKS_PER_TURN, WARM_UP_TICKS = 20, 500, 20
+OBSERVATIONS = 64   # that are given in turn, so that no tick is like the one before
+TORQUES = tuple(map(float, np.linspace(-1, 1, 9)))
+
+
+def codecs() -> list[Codec]:
+    """A narrow and a wide body; every second channel is logarithmic."""
+    narrow, wide = (tuple(Channel(-1.0 - i, 1.0 + i, bool(i % 2)) for i in range(n))
+                    for n in (4, 60))
+    return [Codec("narrow", narrow, ((0.0, 1.0),), "index"),
+            Codec("wide", wide, (TORQUES,) * 14, "numbers", (14,))]
+
+
+def untrained(codec: Codec, folder: Path, profile_name: str, target: str) -> Path:
+    """The file of a brain that has learned nothing."""
+    profile, path = load_profile(profile_name), folder / f"{codec.name} {target}"
+    params = init_params(profile.model, 0) | init_body(profile.model, codec.body, 0)
+    brain = TrainedBrain(profile, 0, params,
+                         bodies={codec.name: Facts(codec, ValueRange(0.0, 1.0))})
+    path.write_bytes(BrainFile(brain, Options(target)).tobytes())
+    return path
+
+
+class TimedBrain:
+    """Acts in its first body, with observations at random."""
+
+    def __init__(self, path: Path):
+        self.name, self.brain = path.name, Brain(path)
+        body = next(iter(self.brain.bodies))
+        self.brain.begin(body)
+        channels = self.brain.description["bodies"][body]["codec"]["channels"]
+        low, high = (np.array([channel[end] for channel in channels]) for end in ("low", "high"))
+        self.observations = np.random.default_rng(0).uniform(low, high,
+                                                             (OBSERVATIONS, len(channels)))
+        self.calls: list[float] = []   # medians, turn by turn
+        self.ticks: list[list[float]] = []
+        self.n = 0
+
+    def tick(self) -> None:
+        self.n += 1
+        self.brain.act(self.observations[self.n % OBSERVATIONS])
+
+    def turn(self) -> None:
+        self.calls.append(median(timed(self.brain.interpreter.invoke, WARM_UP_TICKS,
+                                       TICKS_PER_TURN)))
+        self.ticks.append(timed(self.tick, WARM_UP_TICKS, TICKS_PER_TURN))
+
+    def row(self) -> str:
+        p99s = [1e6 * np.percentile(turn, 99) for turn in self.ticks]
+        return (f"{self.name:<24}{1e6 * median(self.calls):>9.1f}"
+                f"{1e6 * median(map(median, self.ticks)):>9.1f}{median(p99s):>9.1f}"
+                f"{min(p99s):>11.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--profile", default="control", help="of the untrained brains")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = args.files or [untrained(codec, Path(folder), args.profile, target)
+                               for codec in codecs() for target in (Options().target, LITERT)]
+        brains = [TimedBrain(path) for path in paths]
+    for _ in range(TURNS):
+        for brain in brains:
+            brain.turn()
+    print(f"{brains[0].brain.runtime}\n{'file':<24}{'call us':>9}{'act p50':>9}{'p99':>9}"
+          f"{'least p99':>11}")
+    for brain in brains:
+        print(brain.row())
+
+
+if __name__ == "__main__":
+    main()
