@@ -4,6 +4,7 @@ Each table stands between the comments `<!-- table: NAME -->` and `<!-- end -->`
 replaced together with its date, commit, machine and command; the rest of the page stays.
 """
 import argparse
+import json
 import os
 import platform
 import re
@@ -70,13 +71,27 @@ def export(folder: Path, threads: int) -> tuple[str, str]:
     return "python -m seed.bench.steps FILE...", code_block("\n".join(tables))
 
 
+def rates(folder: Path, threads: int) -> tuple[str, str]:
+    """Of brains of three steps, as above. Raises CalledProcessError if one is too slow here."""
+    rows = ["| profile | its loop | p99 of a tick, ms |", "|---|---|---|"]
+    for name in ("fast", "mid", "slow"):
+        run("seed", "train", "--profile", name, "--steps", "3", "--run-dir", folder / name,
+            "--threads", str(threads), "--set", "curriculum.holdout_items=1")
+        ticks = json.loads(run("seed", "export", "--no-verify", "--check-rate", "--json",
+                               "--run-dir", folder / name))["ticks"]
+        rows.append(f"| `{name}` | {ticks['rate_hz']:g} Hz, {ticks['max_tick_ms']:g} ms "
+                    f"| {ticks['p99_ms']:.2f} |")
+    return "python -m seed export --no-verify --check-rate --json", "\n".join(rows)
+
+
 def bench(folder: Path, threads: int) -> tuple[str, str]:
     arguments = ("bench", "--turns", "10", "--threads", str(threads))
     return f"python -m seed {' '.join(arguments)}", code_block(run("seed", *arguments))
 
 
 TABLES: dict[str, Callable[[Path, int], tuple[str, str]]] = {
-    "profiles": profiles, "three-minutes": three_minutes, "export": export, "bench": bench}
+    "profiles": profiles, "three-minutes": three_minutes, "export": export, "rates": rates,
+    "bench": bench}
 
 
 def commit() -> str:

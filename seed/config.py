@@ -183,6 +183,13 @@ class BodyConfig:
 
 
 @dataclass(frozen=True)
+class LoopConfig:
+    """The control loop that a brain is for. Its exported file has it; training ignores it."""
+    rate_hz: float = setting(0.0, 0.0, 1000.0, "Hz")     # of ticks; 0: for no loop
+    max_tick_ms: float = setting(0.0, 0.0, 1e6, "ms")    # 99th percentile, on the robot's board
+
+
+@dataclass(frozen=True)
 class GovernorConfig:
     """When the board's state slows, pauses or stops a run. A Pi throttles itself from 80 C."""
     thermal: bool = True                                 # false: ignore heat and missing sensors
@@ -206,14 +213,19 @@ class Profile:
     selfplay: SelfplayConfig = SelfplayConfig()
     teacher: TeacherConfig = TeacherConfig()
     body: BodyConfig = BodyConfig()
+    loop: LoopConfig = LoopConfig()
 
     def check(self) -> "Profile":
         """An equal profile, checked as if it had been read from a file. Raises ConfigError."""
         return from_dict(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """A nested dict, the inverse of `from_dict`; what a checkpoint stores."""
-        return asdict(self)
+        """A nested dict, the inverse of `from_dict`; what a checkpoint stores. Without a loop it is
+        as before there were loops, and so are checkpoints and exported files."""
+        tables = asdict(self)
+        if self.loop == LoopConfig():
+            del tables["loop"]
+        return tables
 
 
 def from_dict(data: object) -> Profile:
@@ -289,7 +301,7 @@ def nearest(key: str, valid: Iterable[str]) -> str:
 def _check_relations(profile: Profile) -> None:
     """What one key demands of another."""
     m, c, g = profile.model, profile.curriculum, profile.governor
-    play, teacher = profile.selfplay, profile.teacher
+    play, teacher, loop = profile.selfplay, profile.teacher, profile.loop
     data_fraction = play.data_fraction + teacher.data_fraction
     require(m.pattern and not set(m.pattern) - set("SA"), "model.pattern", m.pattern,
             "only S (SSM) and A (attention), as in 'SSA'")
@@ -316,5 +328,9 @@ def _check_relations(profile: Profile) -> None:
             teacher.propose_fraction, "0, the mock writes no questions")
     require(data_fraction <= MAX_DATA_FRACTION, "selfplay.data_fraction + teacher.data_fraction",
             data_fraction, f"at most {MAX_DATA_FRACTION} for both together")
+    require(loop.rate_hz or not loop.max_tick_ms, "loop.max_tick_ms", loop.max_tick_ms,
+            "0, or a loop.rate_hz above 0 too")
+    require(not loop.rate_hz or 0 < loop.max_tick_ms * loop.rate_hz <= 1000, "loop.max_tick_ms",
+            loop.max_tick_ms, f"more than 0 and at most the period at {loop.rate_hz} Hz")
     require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
             f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")

@@ -8,8 +8,11 @@ import tomllib
 import pytest
 
 from seed.config import from_dict
+from seed.curriculum.tasks import GRADE_OF
 from seed.errors import ConfigError
 from seed.profile_file import BASE, load_profile, profiles_dir, shipped_profiles, to_toml
+from seed.wavecore import submodel
+from seed.wavecore.layout import count_params
 
 SHIPPED = shipped_profiles()
 BASE_TABLES = tomllib.loads((profiles_dir() / BASE).read_text())
@@ -30,8 +33,35 @@ def test_a_written_profile_is_read_as_itself(tmp_path):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profile_inherits_its_tasks_and_identity(name):
     profile = load_profile(name)
-    assert profile.curriculum.tasks == BASE_TABLES["curriculum"]["tasks"]
+    inherited = BASE_TABLES["curriculum"]["tasks"]
+    if name in ("mid", "slow"):   # have weights of their own
+        assert [*profile.curriculum.tasks] == [*inherited] and profile.curriculum.tasks != inherited
+    else:
+        assert profile.curriculum.tasks == inherited
     assert profile.identity == BASE_TABLES["identity"]
+
+
+def test_the_profiles_of_loops_have_rates_and_each_what_its_loop_needs():
+    fast, mid, slow, seed = (load_profile(name) for name in ("fast", "mid", "slow", "seed"))
+    assert [(p.loop.rate_hz, p.loop.max_tick_ms) for p in (fast, mid, slow, seed)] == [
+        (100, 5), (10, 50), (1, 500), (0, 0)]
+    sizes = {name: count_params(load_profile(name).model) for name in SHIPPED}
+    assert min(sizes[name] for name in ("toy", "mid", "seed")) > sizes["fast"]
+    assert max(sizes, key=sizes.__getitem__) == "slow"
+    assert mid.model.sliding_window > 2 * seed.model.sliding_window
+    assert mid.train.seq_len > seed.train.seq_len and mid.model.d_state > seed.model.d_state
+    weights = {grade: {slow.curriculum.tasks[task] for task in GRADE_OF if GRADE_OF[task] == grade}
+               for grade in (1, 5, 6)}
+    assert max(weights[1]) < min(weights[5]) <= max(weights[5]) < min(weights[6])
+    submodel.check(fast.model, seed.model)   # `seed` shrinks to the one and grows into the other
+    submodel.check(seed.model, slow.model)
+
+
+def test_a_profile_without_a_loop_is_stored_as_before_there_were_loops():
+    assert "loop" not in load_profile("toy").to_dict()
+    stored = load_profile("fast").to_dict()
+    assert stored["loop"] == {"rate_hz": 100.0, "max_tick_ms": 5.0}
+    assert from_dict(stored) == load_profile("fast")
 
 
 def test_a_profile_s_own_tasks_and_identity_replace_the_inherited_ones(tmp_path):
@@ -108,6 +138,11 @@ def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
     ("train.seed=0x1" + 9999 * "0", "train.seed is out of range", "use 64 bits at most"),
     ("train.lr=1" + 9999 * "0", "train.lr", "use a float"),
     ("teacher.kind=mock", "teacher.tasks", "such as add = 1.0"),
+    ("loop.rate_hz=-1", "loop.rate_hz is -1.0", "use 0.0 to 1000.0 Hz; nearest is 0.0"),
+    ("loop.rate_hz=50", "loop.max_tick_ms is 0.0", "more than 0 and at most the period at 50.0 Hz"),
+    ("loop.max_tick_ms=5", "loop.max_tick_ms is 5.0", "use 0, or a loop.rate_hz above 0 too"),
+    ("loop={rate_hz=50, max_tick_ms=20.1}", "loop.max_tick_ms is 20.1", "at most the period"),
+    ("loop.rate=50", "loop.rate is unknown", "nearest is rate_hz"),
 ])
 def test_a_mistake_is_one_line_that_names_the_key_and_the_fix(override, names, fix):
     with pytest.raises(ConfigError) as error:

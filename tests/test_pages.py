@@ -144,7 +144,7 @@ def test_toml_of_a_page_is_a_valid_part_of_a_profile(page):
         if block.kind == "toml":
             base = load_profile("toy").to_dict()
             for table, values in tomllib.loads(block.text).items():
-                base[table] |= values
+                base.setdefault(table, {}).update(values)
             overridden(base, [])
 
 

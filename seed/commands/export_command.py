@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="states as inputs and outputs, instead of variables")
     parser.add_argument("--prefill", type=int, default=0, metavar="T",
                         help="add a signature that reads T bytes per call")
+    parser.add_argument("--check-rate", action="store_true",
+                        help="write no file that is too slow here for its profile's [loop]")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file")
     options.add_tasks(parser)
     options.add_bodies(parser, "lets a body of the brain, which is a file, run; without this it is "
@@ -31,11 +33,14 @@ def run(args: argparse.Namespace) -> int:
     file = build(
         args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
         args.out, args.threads, verified=not args.no_verify, log=options.log,
-        tasks=options.named_tasks(args), bodies=args.bodies)
-    facts = {"size": file.size, "verified": bool(file.report)}
+        tasks=options.named_tasks(args), bodies=args.bodies, check_rate=args.check_rate)
+    facts = {"size": file.size, "verified": bool(file.report),
+             **({"ticks": dataclasses.asdict(file.ticks)} if file.ticks else {})}
+    rate = [f"{'rate':<12}{file.ticks.describe()}"] if file.ticks else []
     if file.report is None:
-        return outcome.show(args, facts, f"{file.path}: {file.size:,} bytes, not verified")
+        return outcome.show(args, facts, "\n".join([
+            f"{file.path}: {file.size:,} bytes, not verified", *rate]))
     acting = [dataclasses.asdict(row) for row in file.acting]
     return outcome.show(args, {**facts, **dataclasses.asdict(file.report), "acting": acting},
                         "\n".join([f"{file.path}\n{table(file.report, file.size)}",
-                                   *(row.describe() for row in file.acting)]))
+                                   *(row.describe() for row in file.acting), *rate]))

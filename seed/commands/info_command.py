@@ -18,4 +18,6 @@ def run(args: argparse.Namespace) -> int:
     facts = {"profile": profile.name, "parameters": count_params(profile.model),
              "layers": profile.model.layer_kinds, "step": newest.meta["step"] if newest else None,
              "model": dataclasses.asdict(profile.model)}
+    if profile.loop.rate_hz:
+        facts["loop"] = dataclasses.asdict(profile.loop)
     return outcome.show(args, facts, "\n".join(f"{k:<12}{v}" for k, v in facts.items()))

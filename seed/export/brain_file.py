@@ -4,7 +4,7 @@ The file holds the weights, with each norm's gain folded into the projection beh
 signatures (graph.py) `step`, on request `prefill_T`, and `reset` for recurrent states that are
 variables which the signatures share; with explicit states they are inputs and outputs instead. Its
 metadata says with which profile and from which checkpoint it was made, its states, vocabulary,
-oldest runtimes and scores on the holdout.
+oldest runtimes, scores on the holdout, and the control loop that the profile is for.
 """
 import dataclasses
 import json
@@ -16,19 +16,20 @@ from typing import Any
 
 import seed
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
-from seed.errors import ExportError
+from seed.errors import ConfigError, ExportError
 from seed.evaluation import TrainedBrain
 from seed.export.graph import Options, build_model, initial_value, state_shapes
 from seed.export.operations import LITERT
 from seed.export.reference import Reference
 from seed.export.verify_acting import ActingReport, verify_acting
 from seed.export.verify import Report, rejection_reason, same_logits, verify
-from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, seal
+from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, TickTimes, TooSlow, seal
 from seed.storage import RunDir, atomic_file
 from seed.storage.output_file import check_output
 from seed.storage.run_dir import Log
 
 METADATA = "seed"
+FASTER = "export with --int8 or --target litert, train a smaller profile, or end other programs"
 # By target: the runtimes that read its files, from the oldest tested version on, and the oldest
 # version of TFLite itself.
 MIN_RUNTIMES = {"portable": {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"},
@@ -55,6 +56,8 @@ class BrainFile:
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
             "checkpoint_sha256": trained.sha256,
             "bodies": {name: facts.to_dict() for name, facts in trained.bodies.items()}}
+        if profile.loop.rate_hz:
+            self.description["loop"] = dataclasses.asdict(profile.loop)
 
     def tobytes(self, holdout: list[dict[str, Any]] | None = None) -> bytes:
         """The sealed file. `holdout`: its verified scores; None if it is not verified."""
@@ -71,21 +74,27 @@ class ExportedFile:
     size: int               # bytes
     report: Report | None   # None if it was not verified
     acting: list[ActingReport]
+    ticks: TickTimes | None = None   # if its rate was checked
 
 
 def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None,
           threads: int = 1, verified: bool = True, log: Log = print,
-          tasks: Collection[str] = (), bodies: Collection[str] = ()) -> ExportedFile:
+          tasks: Collection[str] = (), bodies: Collection[str] = (),
+          check_rate: bool = False) -> ExportedFile:
     """Writes the newest brain of a run directory as a TFLite file, `out` or brain.tflite in it.
 
     If `verified`, the file first runs beside the numpy reference and the trainer, and its holdout
     scores become part of it; `tasks` are user tasks that may be used for them, `bodies` classes
-    that may run. Raises ExportError if it differs from either, ConfigError if there is no brain or
-    `out` cannot be used, CheckpointError; nothing is written then.
+    that may run. With `check_rate` it must keep the rate of its profile's loop here, in one thread.
+    Raises ExportError if it differs from either, TooSlow, ConfigError if there is no brain or no
+    loop, or `out` cannot be used, CheckpointError; nothing is written then.
     """
     path = out or run_dir.exported_brain
     trained = TrainedBrain.load(run_dir, threads, log, tasks)
     check_output("--out", path, "a TFLite file", lambda head: head[4:8] == MAGIC)
+    if check_rate and not trained.profile.loop.rate_hz:
+        raise ConfigError(f"--check-rate: the profile {trained.profile.name} is for no loop: train "
+                          f"the brain with --set loop.rate_hz=100 --set loop.max_tick_ms=5")
     file, report, acting = BrainFile(trained, options), None, list[ActingReport]()
     if verified:
         brain, items = _open(file.tobytes(holdout=[])), trained.holdout()
@@ -108,8 +117,11 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
                               f"added; use another TFLite runtime")
     else:
         data = file.tobytes()
+    ticks = _open(data).time_ticks() if check_rate else None
+    if ticks and not ticks.is_kept:
+        raise TooSlow(f"{path} was not written: {ticks.describe()}; {FASTER}")
     atomic_file.write(path, data)
-    return ExportedFile(path, len(data), report, acting)
+    return ExportedFile(path, len(data), report, acting, ticks)
 
 
 def _open(data: bytes) -> Brain:

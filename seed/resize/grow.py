@@ -52,7 +52,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
         brain = run_dir.load_brain(log, recover=True)
         submodel.check_without_bodies(brain.meta.get("bodies", {}))
         small = from_dict(brain.meta["profile"])
-        large = (replace(small, name=to.name, model=replace(
+        large = (replace(small, name=to.name, loop=to.loop, model=replace(
                      to.model, dt_bias_min=small.model.dt_bias_min,
                      dt_bias_max=small.model.dt_bias_max))
                  if to else _next_up_to_limit(run_dir, small, brain.meta["step"], log))

@@ -1,7 +1,8 @@
 """Runs exported brains on a robot, which needs only a copy of this folder: brain.py."""
 from .brain import Brain, choose, find_interpreter
+from .rate import TickTimes, TooSlow
 from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainError, describe,
                           seal)
 
-__all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "choose",
-           "describe", "find_interpreter", "seal"]
+__all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "TickTimes",
+           "TooSlow", "choose", "describe", "find_interpreter", "seal"]

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .acting import BodyCodec, input_rows, output_columns
+from .rate import TickTimes, TooSlow, time_ticks
 from .sealed_file import BrainError, describe, name_of, read
 from .structure import check_structure
 
@@ -138,6 +139,7 @@ class Brain:
                              f"{self.runtime} {min_version} or newer") from None
         self._lock = threading.RLock()   # held in every call that reads or changes the state
         self.vocabulary = self.description["vocabulary"]
+        self.loop: dict[str, float] = self.description.get("loop") or {}   # rate_hz, max_tick_ms
         self.step_times_s: deque[float] = deque(maxlen=MAX_TIMED_STEPS)
         tensors = {tensor["name"]: tensor["index"] for tensor in (
             *self.interpreter.get_input_details(), *self.interpreter.get_output_details())}
@@ -297,6 +299,38 @@ class Brain:
             self.reset()
             answer = bytes(self.generate_bytes(data, max_bytes, stop, temperature, seed))
         return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
+
+    @_in_one_thread
+    def time_ticks(self, clock: Callable[[], float] = time.perf_counter,
+                   sleep_fn: Callable[[float], object] = time.sleep) -> TickTimes:
+        """How long a tick takes here, measured for some seconds: an act in the body with the most
+        inputs, or a step. The state is a fresh one afterwards. Raises BrainError if the file is for
+        no loop."""
+        if not self.loop:
+            raise BrainError(f"{self.name} is for no loop: export a brain whose profile has a "
+                             f"[loop] with rate_hz and max_tick_ms")
+        limits = self.loop["rate_hz"], self.loop["max_tick_ms"]
+        if not self.bodies:
+            self.reset()
+            times = time_ticks(lambda: self.step(0), *limits, clock, sleep_fn)
+            self.reset()
+            return times
+        body = self._body
+        self.begin(max(self.bodies, key=lambda name: self.bodies[name].weights.size))
+        observation = np.zeros(len(self.description["bodies"][self._body]["codec"]["channels"]))
+        times = time_ticks(lambda: self.act(observation), *limits, clock, sleep_fn)
+        self.begin(body)
+        return times
+
+    def check_rate(self, clock: Callable[[], float] = time.perf_counter,
+                   sleep_fn: Callable[[float], object] = time.sleep) -> TickTimes:
+        """As `time_ticks`. Raises TooSlow, a BrainError, if this board is too slow for the file's
+        loop."""
+        times = self.time_ticks(clock, sleep_fn)
+        if not times.is_kept:
+            raise TooSlow(f"{self.name} is too slow here: {times.describe()}; export it with "
+                          f"--int8, use a smaller one, or end other programs")
+        return times
 
     def latency_us(self) -> tuple[float, float]:
         """Median and 99th percentile of the last steps, in microseconds."""

@@ -78,6 +78,8 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "bodies": lambda v: all(
         is_codec(body["codec"]) and len(body["values"]) == 2
         and all(math.isfinite(n) for n in body["values"]) for body in v.values()),
+    "loop": lambda v: v is None or all(   # of a brain that is for none
+        type(v[key]) in (int, float) and 0 < v[key] <= 1e6 for key in ("rate_hz", "max_tick_ms")),
     "states": lambda v: all(
         re.fullmatch("mask|[a-z]+_[0-9]+", key) and abs(state["start"]) < 1e38   # a float32
         and len(state["shape"]) <= 4 and all(_is_integer(n, 1, MAX_FILE_BYTES)

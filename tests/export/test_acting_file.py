@@ -1,4 +1,6 @@
 """An exported file acts as the trainer does, and reads bad sensors by a stated rule."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from seed.body.facts import Facts, measure
 from seed.body.open_body import opener
 from seed.body.player import Player
 from seed.body.codec import LEVELS
-from seed.config import BodyConfig
+from seed.config import BodyConfig, LoopConfig
 from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile
@@ -14,6 +16,7 @@ from seed.export.verify_acting import verify_acting
 from seed.profile_file import load_profile
 from seed.runtime import Brain, BrainError
 from seed.runtime import acting
+from seed.runtime.rate import TICKS
 from seed.wavecore.actor import init_body
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import init_params
@@ -74,6 +77,21 @@ def test_text_is_answered_as_by_the_trainer(trained, tmp_path):
     expected = list(trained.decoder.generate(b"12+30=", 20, 0xFE, 0.0, 0))
     brain.reset()
     assert list(brain.generate_bytes(b"12+30=", 20)) == expected
+
+
+def test_a_file_that_acts_checks_its_rate_in_its_widest_body_and_begins_anew(trained, tmp_path):
+    profile = replace(trained.profile, loop=LoopConfig(100.0, 5.0))
+    brain, fresh = file_of(replace(trained, profile=profile), tmp_path), file_of(trained, tmp_path)
+    observed, codec = [], brain.bodies["rover"]
+    codec.read = lambda seen: observed.append(seen) or type(codec).read(codec, seen)
+    for file in (brain, fresh):
+        file.begin("cartpole")
+    brain.act([9.9, 1, 0, np.nan])
+    assert brain.check_rate(lambda: 0.0, lambda pause_s: None).is_kept
+    assert {len(seen) for seen in observed} == {13} and len(observed) > TICKS
+    assert brain.act([0.1, 1, 0, 0]) == fresh.act([0.1, 1, 0, 0])
+    assert np.array_equal(brain.control_logits, fresh.control_logits)
+    assert (brain.bodies["cartpole"].held, brain.bodies["cartpole"].clipped) == (0, 0)
 
 
 def test_verification_closes_the_loop_in_every_body(trained, tmp_path):

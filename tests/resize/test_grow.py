@@ -165,6 +165,7 @@ def test_a_brain_is_grown_in_place_and_resumes_without_naming_its_profile(tmp_pa
     assert grown.returncode == 0, grown.stderr
     assert json.loads(grown.stdout) == {"before": 138768, "after": 234680}
     assert profile_in(run_dir).name == "toy" and scores() == before
+    assert small.loop.rate_hz == 100 and not profile_in(run_dir).loop.rate_hz   # as of `toy`
     more = seed("train", "--steps=10", "--json", "--run-dir", str(tmp_path), "--threads=1")
     assert more.returncode == 0, more.stderr
     assert json.loads(more.stdout)["step"] == 10 and "from step 8" in more.stderr

@@ -266,6 +266,18 @@ def test_a_changed_profile_is_refused_by_key(tmp_path):
     assert RunDir(tmp_path).checkpoint.read_bytes() == before
 
 
+def test_a_run_from_before_there_were_loops_resumes_and_may_get_one_or_lose_it(tmp_path):
+    def stored():
+        return checkpoint.read(RunDir(tmp_path).checkpoint).meta["profile"].get("loop")
+    run(tmp_path, CountingLearner(), "train.steps=2")
+    assert stored() is None
+    loop_of_fast = ("loop.rate_hz=100", "loop.max_tick_ms=5")
+    assert run(tmp_path, CountingLearner(), "train.steps=4", *loop_of_fast).step == 4
+    assert stored() == {"rate_hz": 100.0, "max_tick_ms": 5.0}
+    assert run(tmp_path, CountingLearner(), "train.steps=6").step == 6
+    assert stored() is None
+
+
 def test_self_play_may_begin_and_end_in_a_resumed_run_which_logs_that(tmp_path):
     class Player(CountingLearner):
         def rollout(self, prompts, longest, temperature, seed, index):

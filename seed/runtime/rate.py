@@ -1,0 +1,52 @@
+"""Whether a brain keeps the rate of its control loop on this board."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .sealed_file import BrainError
+
+TICKS, WARM_UP_TICKS = 500, 20
+MIN_TICKS, MAX_S = 100, 10.0    # of a slow brain: no more ticks than those of these seconds
+PAUSE_S = 0.01                  # between ticks, if the loop has as much
+QUANTILE = 0.99
+
+
+class TooSlow(BrainError):
+    """A tick takes longer here than the loop of the file allows."""
+
+
+@dataclass(frozen=True)
+class TickTimes:
+    """Of ticks with pauses, beside what the loop allows."""
+    rate_hz: float
+    max_tick_ms: float
+    p99_ms: float
+    ticks: int
+
+    @property
+    def is_kept(self) -> bool:
+        return self.p99_ms <= self.max_tick_ms
+
+    def describe(self) -> str:
+        return (f"a tick takes {self.p99_ms:.3g} ms (99th percentile of {self.ticks:,}), its "
+                f"loop of {self.rate_hz:g} Hz allows {self.max_tick_ms:g} ms")
+
+
+def time_ticks(tick_fn: Callable[[], object], rate_hz: float, max_tick_ms: float,
+               clock: Callable[[], float], sleep_fn: Callable[[float], object]) -> TickTimes:
+    """Each tick follows a pause, as in a loop: without pauses, caches and the clock of the CPU stay
+    as the tick leaves them, and it takes a quarter of the time."""
+    pause_s = min(PAUSE_S, 1 / rate_hz)
+    for _ in range(WARM_UP_TICKS):
+        tick_fn()
+    times_s: list[float] = []
+    total_s = 0.0
+    while len(times_s) < TICKS and (len(times_s) < MIN_TICKS or total_s < MAX_S):
+        sleep_fn(pause_s)
+        before = clock()
+        tick_fn()
+        times_s.append(clock() - before)
+        total_s += times_s[-1]
+    p99_s = float(np.quantile(times_s, QUANTILE, method="higher"))
+    return TickTimes(rate_hz, max_tick_ms, 1000 * p99_s, len(times_s))
