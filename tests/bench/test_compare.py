@@ -1,5 +1,7 @@
 """The benchmark's arithmetic, and what it says when a contender cannot run."""
+import contextlib
 import importlib.util
+import io
 import json
 
 import numpy as np
@@ -13,9 +15,10 @@ from seed.bench import compare
 from seed.curriculum.task import Item
 from seed.profile_file import load_profile, to_toml
 from seed.storage import checkpoint, metrics_reader
+from seed.training.stop_signals import StopSignals
 
-TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=1",
-        "train.seq_len=16"]
+TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=2",
+        "train.seq_len=32"]
 
 
 def contender(name: str, turns: list[float]) -> compare.Contender:
@@ -67,10 +70,25 @@ def test_accuracy_is_the_mean_over_tasks_not_over_levels():
     assert np.isnan(ablate.accuracy(scores, 2))
 
 
-def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys):
+def run_here(command: str, run_dir: RunDir, *options: str) -> dict:
+    """ablate.run without a process of its own."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main([command, "--run-dir", str(run_dir.path), "--json", *options]) == 0
+    return json.loads(output.getvalue())
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    monkeypatch.setattr(StopSignals, "watch", lambda signals: signals)
+    for module in (ablate, growth):
+        monkeypatch.setattr(module, "run", run_here)
+
+
+def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys, no_processes):
     words = ["--steps", "2", "--seeds", "2", "--threads", "1", "--out", str(tmp_path),
              "--set=curriculum.tasks={copy=1.0,parity=1.0}", "--set=curriculum.holdout_items=2",
-             *(f"--set={text}" for text in TINY[:3]), "", "train.lr=1e-3 train.warmup_steps=5"]
+             *(f"--set={text}" for text in TINY), "", "train.lr=1e-3 train.warmup_steps=5"]
     assert ablate.main(words) == 0
     *_, first_seed, _, last = [table.splitlines()
                                for table in capsys.readouterr().out.rstrip().split("\n\n")]
@@ -88,7 +106,7 @@ def test_variants_are_trained_compared_and_never_trained_again(tmp_path, capsys)
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
+def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys, no_processes):
     """Neither is trained again."""
     shapes = {"small": (32, 1, 32), "large": (64, 3, 64)}
     for name, (d_model, n_layers, d_ff) in shapes.items():
@@ -117,7 +135,7 @@ def test_growth_compares_a_grown_brain_with_one_of_its_shape(tmp_path, capsys):
 
 
 def test_new_rules_are_learnt_by_copies_and_the_brain_is_not_changed(tmp_path, capsys):
-    path = brains.untrained(tmp_path / "brain", "fast", *TINY[:3],
+    path = brains.untrained(tmp_path / "brain", "fast", *TINY,
                             "curriculum.tasks={copy=1.0}", "curriculum.holdout_items=2")
     before = path.read_bytes()
     assert new_rules.main(["--run-dir", str(path.parent), "--out", str(tmp_path / "rules"),

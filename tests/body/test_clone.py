@@ -23,9 +23,9 @@ from seed.wavecore.model import WaveCore, init_params
 from tests.support.recorded import recorded, steps_of, write
 from tests.support.simple_bodies import Target
 
-SMALL = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", "model.pattern=\"SA\"",
+SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
          "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
-         "body.chunk=8", "train.batch_size=2", "train.seq_len=64", "curriculum.holdout_items=1",
+         "body.chunk=8", "train.batch_size=2", "train.seq_len=32", "curriculum.holdout_items=1",
          "curriculum.eval_every_steps=0", "curriculum.tasks={copy = 1.0}"]
 
 

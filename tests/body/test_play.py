@@ -11,9 +11,9 @@ from seed.training.stop_signals import StopSignals
 from tests.support.counting_learner import metric_rows
 from tests.support.simple_bodies import Forgetful, Target
 
-SMALL = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", "model.pattern=\"SA\"",
+SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
          "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
-         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=64",
+         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=32",
          "curriculum.holdout_items=1", "curriculum.eval_every_steps=0",
          "curriculum.tasks={copy = 1.0}"]
 

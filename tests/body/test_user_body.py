@@ -25,7 +25,7 @@ from tests.support.hostile_bodies import hostile
 from tests.support.processes import descendants
 from tests.support.small_run import wait_until
 
-SMALL = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", "model.pattern=\"SA\"",
+SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
          "model.sliding_window=4", "body.rows=4", "body.ticks=16", "body.chunk=8",
          "body.passes=1", "curriculum.holdout_items=1", "curriculum.tasks={copy = 1.0}"]
 BUILT_IN = {"cart_pole": CartPole, "pendulum": Pendulum}

@@ -17,6 +17,7 @@ from seed.storage import RunDir
 from seed.storage import checkpoint
 from tests.support.processes import descendants
 from tests.support.small_run import wait_until
+from tests.support.tiny_run import tiny_command
 
 COLOURS = """
 class Colours:
@@ -106,7 +107,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_what_is_wrong_with_a_user_task_is_one_line_with_its_name(tmp_path, message):
+def test_what_is_wrong_with_a_user_task_is_one_line_with_its_name(tmp_path, monkeypatch, message):
+    monkeypatch.setattr("seed.curriculum.dataset.MAX_DRAWS", 1000)
     name = written(tmp_path, WRONG[message])
     with pytest.raises(ConfigError) as error:
         drawn(name, 400)
@@ -240,15 +242,13 @@ def test_a_name_that_is_no_file_of_a_task_is_rejected(tmp_path):
 
 
 def train(folder: Path, name: str, steps: int) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "seed", "train", "--profile", "fast", "--steps", str(steps),
-         "--task", name, "--run-dir", str(folder / "run"), "--set", "curriculum.holdout_items=2"],
-        capture_output=True, text=True, timeout=100)
+    return subprocess.run(tiny_command(folder / "run", f"--task={name}", steps=steps),
+                          capture_output=True, text=True, timeout=100)
 
 
 def test_a_task_that_fails_in_the_middle_leaves_a_run_that_resumes(tmp_path):
     late = COLOURS.replace("number = int", "self.n = getattr(self, 'n', 0) + 1\n        "
-                           "if self.n > 400: raise RuntimeError('worn out')\n        number = int")
+                           "if self.n > 45: raise RuntimeError('worn out')\n        number = int")
     done = train(tmp_path, written(tmp_path, late), 30)
     assert done.returncode == 2 and "worn out" in done.stderr and "Traceback" not in done.stderr
     saved = checkpoint.read(RunDir(tmp_path / "run").checkpoint).meta["step"]

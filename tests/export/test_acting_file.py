@@ -21,7 +21,7 @@ from seed.wavecore.actor import init_body
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import init_params
 
-SHAPE = ["model.d_model=32", "model.d_ff=16", "model.n_layers=2", 'model.pattern="SA"',
+SHAPE = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", 'model.pattern="SA"',
          "model.sliding_window=4"]
 KINDS = {"portable": Options(), "litert": Options("litert"), "explicit": Options(
     explicit_state=True, prefill=3), "int8": Options(weights="int8")}
