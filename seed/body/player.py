@@ -4,11 +4,8 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view, copy_into
-
-
-def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> Tensor:
-    return Tensor(np.zeros(shape, dtype)).realize()
+from seed.wavecore.carried import CarriedGraph
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, zeros
 
 
 class Player:
@@ -18,32 +15,28 @@ class Player:
         actor, body = Actor(model, codec.body), codec.body
         self.codec, self.rows = codec, rows
         self.state = model.init_state(rows)
-        self._ticks = Ticks(zeros((rows, body.slots), np.int32), zeros((rows, body.slots)))
-        self._before = [array for layer in self.state for array in layer]
-        self._after: list[np.ndarray] = []
+        ticks = Ticks(zeros((rows, body.slots), np.int32), zeros((rows, body.slots)))
+        self._tokens, self._weights = map(buffer_view, ticks)
 
         def run() -> list[Tensor]:
-            x, after = actor.hidden(self._ticks, self.state, rows, 1)
+            x, after = actor.hidden(ticks, self.state, rows, 1)
             outputs = [actor.logits(x), *(array for layer in after for array in layer)]
             Tensor.realize(*outputs)
             return outputs
-        self._run = CapturedGraph(run)
+        self._run = CarriedGraph(run, [array for layer in self.state for array in layer])
 
     def tick(self, tokens: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """tokens, weights (rows, slots) to logits (rows, columns of the control heads), which are
         valid until the next call."""
-        copy_into(self._ticks.tokens, tokens)
-        copy_into(self._ticks.weights, weights)
-        logits, *after = self._run()
-        for old, new in zip(self._before, after, strict=True):
-            copy_into(old, buffer_view(new))
-        return buffer_view(logits)
+        np.copyto(self._tokens, tokens, casting="no")
+        np.copyto(self._weights, weights, casting="no")
+        return self._run()
 
     def begin(self, rows: np.ndarray | slice = slice(None)) -> None:
         """Those rows are as before the first tick."""
-        for array in self._before:
-            buffer_view(array)[rows] = 0
+        for array in self._run.state:
+            array[rows] = 0
 
     def state_arrays(self) -> list[np.ndarray]:
-        """Views of the carried state, of every layer in order."""
-        return [buffer_view(array) for array in self._before]
+        """The carried state's memory, of every layer in order."""
+        return self._run.state

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.body.player import zeros
 from seed.body.round import Targets
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.layout import HeadTable
 from seed.wavecore.model import WaveCore
 from seed.wavecore.ticks import TickTargets
-from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view, copy_into
+from seed.wavecore.carried import CarriedGraph
+from seed.wavecore.tinygrad_seam import Tensor, copy_into, from_array, zeros
 
 
 def _target_buffers(heads: HeadTable, n: int) -> TickTargets:
@@ -29,11 +29,10 @@ class TickStep:
         self.optim, self.codec, self.rows, self.t, self.world = optim, codec, rows, t, world
         self._ticks = Ticks(zeros((n, body.slots), np.int32), zeros((n, body.slots)))
         self._actions = Ticks(zeros((n, len(body.choices)), np.int32),
-                              Tensor(np.ones((n, len(body.choices)), np.float32)).realize())
+                              from_array(np.ones((n, len(body.choices)), np.float32)))
         self._control = _target_buffers(body.control, n)
         self._world = _target_buffers(body.world, n)
         state = model.init_state(rows)
-        self._before = [array for layer in state for array in layer]
         tables = f"bodies.{body.name}."
 
         def is_used(name: str) -> bool:
@@ -51,15 +50,15 @@ class TickStep:
             outputs = [total, *(array for layer in after for array in layer)]
             Tensor.realize(*outputs, *done)
             return outputs
-        self._run = CapturedGraph(run)
+        self._run = CarriedGraph(run, [array for layer in state for array in layer])
 
     def begin(self, state: Sequence[np.ndarray]) -> None:
-        for tensor, array in zip(self._before, state, strict=True):
-            copy_into(tensor, array)
+        for before, array in zip(self._run.state, state, strict=True):
+            before[...] = array
 
     def state(self) -> list[np.ndarray]:
         """A copy of what is carried on."""
-        return [buffer_view(tensor).copy() for tensor in self._before]
+        return [array.copy() for array in self._run.state]
 
     def run(self, ticks: tuple[np.ndarray, np.ndarray], actions: np.ndarray, control: Targets,
             world: Targets, lr: float) -> float:
@@ -69,10 +68,7 @@ class TickStep:
             for buffer, array in zip(buffers, arrays):
                 copy_into(buffer, array)
         copy_into(self.optim.lr, np.array([lr], np.float32))
-        loss, *after = self._run()
-        for old, new in zip(self._before, after, strict=True):
-            copy_into(old, buffer_view(new))
-        return float(buffer_view(loss)[0])
+        return float(self._run()[0])
 
 
 def rows_of(arrays: np.ndarray, start: int, t: int) -> np.ndarray:

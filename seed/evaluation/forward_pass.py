@@ -5,14 +5,14 @@ import numpy as np
 
 from seed.evaluation.exact_match import ROWS, ForwardFn
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import Tensor, CapturedGraph, copy_into
+from seed.wavecore.tinygrad_seam import CapturedGraph, copy_into, zeros
 
 
 class CapturedForward:
     """Logits of (b, t) tokens from a fresh state, for one b and t."""
 
     def __init__(self, model: WaveCore, batch_size: int, seq_len: int):
-        self.tokens = Tensor(np.zeros((batch_size, seq_len), np.int32)).realize()
+        self.tokens = zeros((batch_size, seq_len), np.int32)
         self._forward = CapturedGraph(lambda: model(self.tokens)[0].realize())
 
     def run(self, tokens: np.ndarray) -> np.ndarray:

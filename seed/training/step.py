@@ -16,7 +16,7 @@ from seed.wavecore.actor import init_body
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, copy_into, zeros
 
 
 class StepResult(NamedTuple):
@@ -34,12 +34,12 @@ class TrainStep:
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
                  grad_accum_steps: int = 1, distill: DistillConfig | None = None):
         self.optim, shape, dtypes = optim, (batch_size, seq_len), (np.int32, np.float32)
-        self.inputs = [[_buffer(shape, np.int32), _buffer(shape, np.int32)]   # tokens, targets
+        self.inputs = [[zeros(shape, np.int32), zeros(shape, np.int32)]   # tokens, targets
                        for _ in range(grad_accum_steps)]
         if distill:
             for buffers in self.inputs:   # topk_ids, topk_probs
-                buffers += [_buffer((*shape, distill.top_k), dtype) for dtype in dtypes]
-        self.inv_count = _buffer((1,), np.float32)
+                buffers += [zeros((*shape, distill.top_k), dtype) for dtype in dtypes]
+        self.inv_count = zeros((1,), np.float32)
 
         def step() -> Tensor:
             losses: list[Tensor] = []
@@ -73,10 +73,6 @@ class TrainStep:
         copy_into(self.optim.lr, np.array([lr], np.float32))
         loss = float(buffer_view(self._step())[0])
         return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
-
-
-def _buffer(shape: tuple[int, ...], dtype: type) -> Tensor:
-    return Tensor(np.zeros(shape, dtype)).realize()
 
 
 class Learner:

@@ -6,8 +6,9 @@ import numpy as np
 
 from seed.rng import Stream, stream
 from seed.runtime import choose
+from seed.wavecore.carried import CarriedGraph
 from seed.wavecore.model import State, WaveCore
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, zeros
 
 PREFILL_BYTES = 32   # of one prefill call; the rest goes byte by byte
 
@@ -16,22 +17,19 @@ class CarriedForward:
     """A forward pass over (b, t) tokens, captured once, that carries `state` on in place."""
 
     def __init__(self, model: WaveCore, state: State, b: int, t: int):
-        self._tokens = Tensor(np.zeros((b, t), np.int32)).realize()
-        self._before = _arrays(state)
+        inputs = zeros((b, t), np.int32)
+        self._tokens = buffer_view(inputs)
 
         def forward() -> tuple[Tensor, ...]:
-            logits, after = model(self._tokens, state)
+            logits, after = model(inputs, state)
             Tensor.realize(logits, *_arrays(after))
             return logits, *_arrays(after)
-        self._graph = CapturedGraph(forward)
+        self._graph = CarriedGraph(forward, _arrays(state))
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) to logits (b, t, v), which are valid until the next call."""
-        copy_into(self._tokens, tokens.astype(np.int32))
-        logits, *after = self._graph()
-        for old, new in zip(self._before, after, strict=True):
-            copy_into(old, buffer_view(new))
-        return buffer_view(logits)
+        self._tokens[:] = tokens
+        return self._graph()
 
 
 def _arrays(state: State) -> list[Tensor]:

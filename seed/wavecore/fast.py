@@ -14,7 +14,7 @@ from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
 from seed.wavecore.layout import KINDS, Block, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
 from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
-from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, launch, launcher
+from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
 CHUNK = 16      # steps of the scan from one state that is saved for the backward pass to the next
@@ -133,7 +133,7 @@ class Attention(_ProjectionBlock):
         slots = past + t
         padded = round_up(slots)
         super().__init__(config, block, b, t, threads, 3 * d, d)
-        self.tables = {"rope": Tensor(rope_table(config, t)).realize()}
+        self.tables = {"rope": from_array(rope_table(config, t))}
         columns, scores = p * padded, QUERIES * padded
         private = {"keys": columns, "p": scores}   # of the forward pass, and first in the backward
         forward_stride = segments(private)[0]

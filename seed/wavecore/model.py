@@ -49,7 +49,7 @@ from seed.config import L2_EPS, ModelConfig
 from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, install
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, install, zeros
 
 SIGMOID_STRETCH = 1.1
 HIDDEN_SCORE = -1e30       # of a slot that a query does not see
@@ -217,7 +217,7 @@ class WaveCore:
         self.bodies = tuple(bodies)
         self.blocks = layout.blocks(config, self.bodies)
         self.packed: dict[str, Tensor] = {
-            block.name: Tensor(np.zeros(block.size, np.float32)).realize() for block in self.blocks}
+            block.name: zeros((block.size,)) for block in self.blocks}
         self.load_state_dict(params)
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -236,7 +236,7 @@ class WaveCore:
         return [self._init_state(layout.BLOCKS[letter], b) for letter in self.config.layer_kinds]
 
     def _init_state(self, kind: layout.BlockKind, b: int) -> SSMState | AttnState:
-        return STATES[kind.name](*(Tensor(np.zeros((b, *array.shape), array.dtype)).realize()
+        return STATES[kind.name](*(zeros((b, *array.shape), array.dtype)
                                    for array in kind.state_fn(self.config)))
 
     def __call__(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -265,9 +265,8 @@ class WaveCore:
         """Of all packed tensors, in order; zeros for those that have no part in the loss."""
         names = [name for name in self.packed if is_used_fn(name)]
         known = dict(zip(names, loss.gradient(*(self.packed[name] for name in names))))
-        return [known[name] if name in known else
-                Tensor(np.zeros(packed.shape, np.float32)).realize()
-                for name, packed in self.packed.items()]
+        return [known[name] if name in known else zeros((block.size,))
+                for name, block in zip(self.packed, self.blocks)]
 
     def sublayer(self, layer: int, half: str, x: Tensor) -> Tensor:
         """x (b, t, d) after the "mixer" or the "mlp" of a layer, from the initial state."""

@@ -4,7 +4,7 @@ import numpy as np
 from seed.config import TrainConfig
 from seed.wavecore.fast_optim import OptimizerKernels, OptimizerState
 from seed.wavecore.model import WaveCore
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, from_array, zeros
 
 LR_WIDTH = 64   # the d_model at which train.lr holds for matrices
 
@@ -29,11 +29,11 @@ class Optimizer:
         self.moments = {}
         for letter, blocks in (("m", self.kernels.first), ("v", self.kernels.second)):
             size = sum(block.size for block in blocks)
-            self.moments[letter] = blocks, Tensor(np.zeros(size, np.float32)).realize()
+            self.moments[letter] = blocks, zeros((size,))
         state = np.zeros(len(OptimizerState), np.float32)
         state[[OptimizerState.BETA1_POWER, OptimizerState.BETA2_POWER]] = 1.0
-        self.state = Tensor(state).realize()
-        self.lr = Tensor(np.zeros(1, np.float32)).realize()
+        self.state = from_array(state)
+        self.lr = zeros((1,))
 
     def step(self, grads: list[Tensor], loss: Tensor) -> list[Tensor]:
         """Tensors to realize for one update; grads in the order of model.packed, loss (1,)."""

@@ -38,6 +38,7 @@ finally:
 
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF
+DTYPES = {np.float32: dtypes.float, np.int32: dtypes.int}
 LaunchFn = Callable[..., UOp]
 GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
@@ -142,6 +143,11 @@ class CapturedGraph:
             self._record()
         return self._outputs
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether its launches are called directly."""
+        return bool(self._launches)
+
     def _record(self) -> None:
         """Runs the graph, and keeps its launches unless it has calls of another kind too."""
         call_fn = CPUProgram.__call__
@@ -176,6 +182,18 @@ def buffer_view(tensor: Tensor) -> np.ndarray:
 def copy_into(tensor: Tensor, values: np.ndarray) -> None:
     """Copies values into the memory of a realized tensor, so that captured graphs see them."""
     np.copyto(buffer_view(tensor), values.reshape(tensor.shape), casting="no")
+
+
+def from_array(array: np.ndarray) -> Tensor:
+    """A realized tensor with these values; filled at once, also while a graph is captured."""
+    tensor = Tensor.empty(*array.shape, dtype=DTYPES[array.dtype.type])
+    copy_into(tensor, array)
+    return tensor
+
+
+def zeros(shape: Sequence[int], dtype: type = np.float32) -> Tensor:
+    """As from_array, of zeros."""
+    return from_array(np.zeros(shape, dtype))
 
 
 def empty(*shape: int) -> Tensor:

@@ -8,6 +8,8 @@ from seed.resize import grow_brain, shrink_brain, train_growing
 from seed.storage import RunDir, checkpoint
 from seed.training import train
 from seed.training.stop_signals import StopSignals
+from seed.wavecore import fast
+from seed.wavecore.tinygrad_seam import CapturedGraph
 from tests.support.counting_learner import metric_rows
 from tests.support.simple_bodies import Forgetful, Target
 
@@ -112,3 +114,23 @@ def test_only_a_brain_without_a_body_changes_its_size(tmp_path):
     for call in calls:
         with pytest.raises(ConfigError, match="acts in target"):
             call()
+
+
+def test_each_graph_of_training_and_acting_is_replayed_launch_by_launch(tmp_path, monkeypatch):
+    """Not one falls back to tinygrad's interpreter, as it did for a table made while capturing."""
+    graphs, init, call = [], CapturedGraph.__init__, CapturedGraph.__call__
+    fast.kernels_of.cache_clear()
+
+    def recorded_init(graph: CapturedGraph, run_fn):
+        graphs.append(graph)
+        graph.calls = 0
+        init(graph, run_fn)
+
+    def counted_call(graph: CapturedGraph):
+        graph.calls += 1
+        return call(graph)
+    monkeypatch.setattr(CapturedGraph, "__init__", recorded_init)
+    monkeypatch.setattr(CapturedGraph, "__call__", counted_call)
+    assert run(tmp_path / "run", 8, "body.curriculum_steps=1").finished
+    repeated = [graph for graph in graphs if graph.calls > 2]
+    assert len(repeated) >= 3 and all(graph.is_replayed for graph in repeated)

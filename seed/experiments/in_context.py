@@ -1,0 +1,85 @@
+"""A brain that has learnt randomized bodies acts in changed ones, with its weights frozen.
+
+    python -m seed.experiments.in_context --body cartpole --minutes 5
+
+Beside it a brain that was trained on just that changed body. Reported are mean returns of first
+episodes, each from an empty state.
+"""
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seed.body import open_body
+from seed.body.changes import Delayed, changed
+from seed.body.closed_loop import act
+from seed.body.player import Player
+from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile
+from seed.storage import RunDir
+from seed.training import train
+
+EPISODES, EPISODE_SEED, ROWS = 96, 77, 16
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "cartpole": {"as made": {}, "reversed": {"sign": -1},
+                 "half the length": {"half_length_m": 0.25}, "twice": {"half_length_m": 1.0},
+                 "half the mass": {"pole_kg": 0.05}, "twice the mass": {"pole_kg": 0.2}},
+    "pendulum": {"as made": {}, "reversed": {"sign": -1},
+                 "half the length": {"length_m": 0.5}, "twice": {"length_m": 2.0},
+                 "half the mass": {"mass_kg": 0.5}, "twice the mass": {"mass_kg": 2.0}},
+    "rover": {"as made": {}, "reversed": {"gains": [-1.0, -1.0]},
+              "left motor dead": {"gains": [0.0, 1.0]},
+              "right motor dead": {"gains": [1.0, 0.0]}}}
+DELAYS = {"1 tick late": 1, "2 ticks late": 2}
+
+
+def opener(name: str, change: str) -> Callable[[], Any]:
+    """What makes a body with one of its changes."""
+    make_fn = open_body.BODIES[name]
+
+    def make() -> Any:
+        body = make_fn()
+        for key, value in CHANGES[name].get(change, {}).items():
+            setattr(body, key, value)
+        return body
+    ticks = DELAYS.get(change, 0)
+    return changed(make, lambda body: Delayed(body, ticks)) if ticks else make
+
+
+def trained(name: str, minutes: float, *overrides: str) -> TrainedBrain:
+    """A brain that was trained on a body."""
+    profile = load_profile("control", [f"body.rounds={{{name} = 1}}", f"train.minutes={minutes}",
+                                       *overrides])
+    with tempfile.TemporaryDirectory() as folder:
+        train(profile, RunDir(Path(folder) / "run"), 1, lambda line: None)
+        return TrainedBrain.load(RunDir(Path(folder) / "run"), 1, lambda line: None)
+
+
+def mean_return(brain: TrainedBrain, open_fn: Callable[[], Any]) -> float:
+    facts, = brain.bodies.values()
+    episodes = act(Player(brain.model, facts.codec, ROWS), open_fn, EPISODE_SEED, EPISODES) or []
+    return sum(episode.total for episode in episodes) / len(episodes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--body", default="cartpole", choices=list(CHANGES))
+    parser.add_argument("--minutes", type=float, default=5.0, help="of the randomized training")
+    parser.add_argument("--single-minutes", type=float, default=1.0, help="of each other training")
+    parser.add_argument("--set", action="append", default=[], help="of the randomized training")
+    args = parser.parse_args()
+    brain = trained(args.body, args.minutes, "body.randomize=true", *args.set)
+    print(f"{args.body:<18}{'in context':>12}{'trained on it':>15}", flush=True)
+    for change in [*CHANGES[args.body], *DELAYS]:
+        open_fn = opener(args.body, change)
+        in_context = mean_return(brain, open_fn)
+        single = 0.0
+        if args.single_minutes:
+            open_body.BODIES["changed"] = open_fn
+            single = mean_return(trained("changed", args.single_minutes), open_fn)
+        print(f"{change:<18}{in_context:>12.1f}{single:>15.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
