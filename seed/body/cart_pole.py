@@ -21,11 +21,13 @@ class CartPole:
     rate_hz = 1 / TICK_S
 
     def __init__(self) -> None:
-        self.half_length_m, self.force_n, self.sign = 0.5, 10.0, 1
+        self.half_length_m, self.pole_kg, self.force_n, self.sign = 0.5, POLE_KG, 10.0, 1
 
     def randomize(self, rng: random.Random) -> None:
-        """Another pole and force, half to double; in every second body the push is reversed."""
+        """Another length, mass and force, each half to double; in every second body the push is
+        reversed."""
         self.half_length_m = 0.5 * 2 ** (2 * rng.random() - 1)
+        self.pole_kg = POLE_KG * 2 ** (2 * rng.random() - 1)
         self.force_n = 10 * 2 ** (2 * rng.random() - 1)
         self.sign = 1 if rng.random() < 0.5 else -1
 
@@ -38,11 +40,11 @@ class CartPole:
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         x, speed, angle, spin = self._state
         force = self.force_n * (2 * action - 1) * self.sign
-        sin, cos, total = math.sin(angle), math.cos(angle), CART_KG + POLE_KG
-        push = (force + POLE_KG * self.half_length_m * spin * spin * sin) / total
+        sin, cos, total = math.sin(angle), math.cos(angle), CART_KG + self.pole_kg
+        push = (force + self.pole_kg * self.half_length_m * spin * spin * sin) / total
         angular = (GRAVITY * sin - cos * push) / (
-            self.half_length_m * (4 / 3 - POLE_KG * cos * cos / total))
-        linear = push - POLE_KG * self.half_length_m * angular * cos / total
+            self.half_length_m * (4 / 3 - self.pole_kg * cos * cos / total))
+        linear = push - self.pole_kg * self.half_length_m * angular * cos / total
         self._state = [x + TICK_S * speed, speed + TICK_S * linear,
                        angle + TICK_S * spin, spin + TICK_S * angular]
         self._ticks += 1

@@ -1,4 +1,5 @@
-"""Changes of a body, for experiments and tests: what a brain may have to adapt to."""
+"""Changes of a body: what a brain may have to adapt to."""
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -6,6 +7,8 @@ import numpy as np
 
 from seed.body.spaces import Box
 from seed.body.wrapper import Step, WrappedOpener, Wrapper
+
+MAX_DELAY_TICKS = 2   # that are drawn
 
 
 class Delayed(Wrapper):
@@ -23,6 +26,17 @@ class Delayed(Wrapper):
     def before(self, action: Any) -> Any:
         self._waiting.append(action)
         return self._waiting.pop(0)
+
+
+class RandomlyDelayed(Delayed):
+    """`randomize` draws a delay of 0 to MAX_DELAY_TICKS too."""
+
+    def __init__(self, body: Any):
+        super().__init__(body, 0)
+
+    def randomize(self, rng: random.Random) -> None:
+        super().randomize(rng)
+        self._ticks = int((MAX_DELAY_TICKS + 1) * rng.random())
 
 
 class Reversed(Wrapper):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seed.body.cart_pole import CartPole
+from seed.body.changes import RandomlyDelayed, changed
 from seed.body.codec import Channel, Codec
 from seed.body.pendulum import Pendulum
 from seed.body.rewards import rewarded
@@ -35,7 +36,10 @@ def body_name(name: str) -> str:
 
 def opener(name: str, config: BodyConfig = BodyConfig()) -> Callable[[], Any]:
     """What makes one body of that name, with the reward of the profile. Raises ConfigError."""
-    return rewarded(body_name(name), _opener(name), config)
+    open_fn = _opener(name)
+    if config.randomize:
+        open_fn = changed(open_fn, RandomlyDelayed)
+    return rewarded(body_name(name), open_fn, config)
 
 
 def _opener(name: str) -> Callable[[], Any]:

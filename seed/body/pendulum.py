@@ -23,9 +23,9 @@ class Pendulum:
         self.mass_kg, self.length_m, self.sign = 1.0, 1.0, 1
 
     def randomize(self, rng: random.Random) -> None:
-        """Another mass and length, each 0.7 to 1.4 times; in every second body the torque is
+        """Another mass and length, each half to double; in every second body the torque is
         reversed."""
-        self.mass_kg, self.length_m = (2 ** (rng.random() - 0.5) for _ in range(2))
+        self.mass_kg, self.length_m = (2 ** (2 * rng.random() - 1) for _ in range(2))
         self.sign = 1 if rng.random() < 0.5 else -1
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:

@@ -35,10 +35,12 @@ class Rover:
         self.gap_m = WHEEL_GAP_M
 
     def randomize(self, rng: random.Random) -> None:
-        """Other motors (half to full speed, one of four reversed) and another gap between the
-        wheels."""
+        """Other motors (half to full speed, one of four reversed; one dead in one of four bodies)
+        and another gap between the wheels."""
         self.gains = [(0.5 + 0.5 * rng.random()) * (1 if rng.random() < 0.75 else -1)
                       for _ in range(2)]
+        if rng.random() < 0.25:
+            self.gains[int(2 * rng.random())] = 0.0
         self.gap_m = WHEEL_GAP_M * 2 ** (rng.random() - 0.5)
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
