@@ -316,7 +316,7 @@ class Brain:
             self.reset()
             return times
         body = self._body
-        self.begin(max(self.bodies, key=lambda name: self.bodies[name].weights.size))
+        self.begin(max(self.bodies, key=lambda name: self.bodies[name].weights.nbytes))
         observation = np.zeros(len(self.description["bodies"][self._body]["codec"]["channels"]))
         times = time_ticks(lambda: self.act(observation), *limits, clock, sleep_fn)
         self.begin(body)
