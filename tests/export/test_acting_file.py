@@ -91,7 +91,7 @@ def test_a_file_that_acts_checks_its_rate_in_its_widest_body_and_begins_anew(tra
     assert {len(seen) for seen in observed} == {13} and len(observed) > TICKS
     assert brain.act([0.1, 1, 0, 0]) == fresh.act([0.1, 1, 0, 0])
     assert np.array_equal(brain.control_logits, fresh.control_logits)
-    assert (brain.bodies["cartpole"].held, brain.bodies["cartpole"].clipped) == (0, 0)
+    assert (brain.bodies["cartpole"].absent, brain.bodies["cartpole"].clipped) == (0, 0)
 
 
 def test_verification_closes_the_loop_in_every_body(trained, tmp_path):
