@@ -2,9 +2,10 @@
 
 The file holds the weights, with each norm's gain folded into the projection behind it, and the
 signatures (graph.py) `step`, on request `prefill_T`, and `reset` for recurrent states that are
-variables which the signatures share; with explicit states they are inputs and outputs instead. Its
-metadata says with which profile and from which checkpoint it was made, its states, vocabulary,
-oldest runtimes, scores on the holdout, and the control loop that the profile is for.
+variables which the signatures share; with explicit states they are inputs and outputs instead. That
+of a brain with bodies has `save`, `load` and `predict` too. Its metadata says with which profile
+and from which checkpoint it was made, its states, vocabulary, oldest runtimes, scores on the
+holdout, and the control loop that the profile is for.
 """
 import dataclasses
 import json
@@ -42,9 +43,11 @@ class BrainFile:
 
     def __init__(self, trained: TrainedBrain, options: Options):
         profile = trained.profile
+        hidden = profile.model.d_model if trained.bodies and profile.body.world_weight else 0
+        bodies = [facts.codec.body for facts in trained.bodies.values()]
         self.model = build_model(profile.model, trained.params, options,
-                                 f"seed brain {profile.name} at step {trained.step}",
-                                 [facts.codec.body for facts in trained.bodies.values()])
+                                 f"seed brain {profile.name} at step {trained.step}", bodies,
+                                 hidden > 0)
         self.model.metadata["min_runtime_version"] = MIN_TFLITE[options.target].ljust(16, b"\0")
         states = {name: {"shape": shape, "start": initial_value(name)}
                   for name, shape in state_shapes(profile.model, options.target).items()}
@@ -55,7 +58,8 @@ class BrainFile:
             "step": trained.step, "states": states,
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
             "checkpoint_sha256": trained.sha256,
-            "bodies": {name: facts.to_dict() for name, facts in trained.bodies.items()}}
+            "bodies": {name: {**facts.to_dict(), "hidden": hidden}
+                       for name, facts in trained.bodies.items()}}
         if profile.loop.rate_hz:
             self.description["loop"] = dataclasses.asdict(profile.loop)
 

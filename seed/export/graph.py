@@ -1,4 +1,5 @@
-"""The graphs of a brain: `step`, `reset`, and `prefill_T` on request.
+"""The graphs of a brain: `step`, `reset`, and `prefill_T` on request; of one with bodies also
+`save` and `load`, which read and write its states, and `predict`.
 
 Norm gains are folded into the next projection, and the trained arrays are reordered so that each
 operator reads contiguous channels. States are resource variables that the signatures share, or
@@ -6,7 +7,8 @@ inputs and outputs. Keys stay unrotated, as in training: the query is rotated fo
 
 The step of a brain with bodies reads a byte, a tick or both: the byte's embedding times `present`,
 plus a weighted sum of the rows of all input tables, one body's after the other. It returns the
-byte's logits, and those of all control heads in the same order.
+byte's logits, those of all control heads in the same order, and the hidden vector. `predict` takes
+that and the action, and returns the logits of all world heads: of the observation that follows.
 
 For LiteRT the recurrence is a batched matrix product, one per head. Portable files have no such
 operator: there k and q are repeated over all channels of their head, and sums run over rows.
@@ -65,25 +67,67 @@ def initial_value(name: str) -> float:
 
 
 def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
-                description: str, bodies: Sequence[BodyShape] = ()) -> Model:
-    """All graphs of a brain. `params`: a checkpoint's named float32 arrays."""
+                description: str, bodies: Sequence[BodyShape] = (),
+                predicts: bool = False) -> Model:
+    """All graphs of a brain. `params`: a checkpoint's named float32 arrays; `predicts`: whether it
+    has learned to predict the observations of its bodies."""
     model = Model(description)
-    _add_forward(model, config, params, options, 1, bodies)
+    _add_forward(model, config, params, options, 1, bodies, predicts)
     if options.prefill:
         _add_forward(model, config, params, options, options.prefill)
     if not options.explicit_state:
-        o = Operations(model.graph("reset"), options.target, options.weights)
-        unused = o.graph.input("unused", (1,))
-        for name, shape in state_shapes(config, options.target).items():
-            start = [o.integers(shape), o.constant(initial_value(name))]
-            value = o.graph.add("FILL", start, shape)
-            o.graph.assign(o.graph.variable(name), value)
-        o.graph.output("done", o.add(unused, unused))
+        _add_reset(model, config, options)
+    if bodies and not options.explicit_state:
+        _add_save_and_load(model, config, options)
+    if predicts:
+        _add_prediction(model, config, params, options, bodies)
     return model
 
 
+def _add_reset(model: Model, config: ModelConfig, options: Options) -> None:
+    o = Operations(model.graph("reset"), options.target, options.weights)
+    unused = o.graph.input("unused", (1,))
+    for name, shape in state_shapes(config, options.target).items():
+        start = [o.integers(shape), o.constant(initial_value(name))]
+        value = o.graph.add("FILL", start, shape)
+        o.graph.assign(o.graph.variable(name), value)
+    o.graph.output("done", o.add(unused, unused))
+
+
+def _add_save_and_load(model: Model, config: ModelConfig, options: Options) -> None:
+    save, load = model.graph("save"), model.graph("load")
+    for graph in (save, load):
+        unused = graph.input("unused", (1,))
+        graph.output("done", graph.add("ADD", [unused, unused], (1,)))
+    for name, shape in state_shapes(config, options.target).items():
+        save.output(name, save.add("READ_VARIABLE", [save.variable(name)], shape))
+        load.assign(load.variable(name), load.input(name, shape))
+
+
+def _add_prediction(model: Model, config: ModelConfig, params: dict[str, np.ndarray],
+                    options: Options, bodies: Sequence[BodyShape]) -> None:
+    """The world heads of all bodies, on the hidden vector plus a row for each part of the action
+    that was taken."""
+    o = Operations(model.graph("predict"), options.target, options.weights)
+    rows = np.concatenate([params[f"{BODIES}{body.name}.action"] for body in bodies])
+    hidden = o.graph.input("hidden", (1, 1, 1, config.d_model))
+    choices = o.graph.input("choices", (1, 1, 1, len(rows)))
+    x = o.rms_norm(o.add(hidden, o.linear_f32(choices, rows.T)), config.stream_eps)
+    table = _head_rows(params, bodies, "world")
+    world = o.linear(o.mul(x, o.constant(params["norm_f"])), table)
+    o.graph.output("world", o.reshape(world, 1, len(table)))
+
+
+def _head_rows(params: dict[str, np.ndarray], bodies: Sequence[BodyShape],
+               name: str) -> np.ndarray:
+    """The rows of the "control" or "world" heads of all bodies, without padding."""
+    return np.concatenate([params[f"{BODIES}{body.name}.{name}"][head.start:head.start + head.width]
+                           for body in bodies for head in getattr(body, name).heads])
+
+
 def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray],
-                 options: Options, t: int, bodies: Sequence[BodyShape] = ()) -> None:
+                 options: Options, t: int, bodies: Sequence[BodyShape] = (),
+                 predicts: bool = False) -> None:
     """Adds the graph that reads t bytes, or one and a tick, and gives the logits after the last."""
     graph = model.graph("step" if t == 1 else f"prefill_{t}")
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
@@ -98,14 +142,16 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
         handles = {name: graph.variable(name) for name in shapes}
         state = {name: graph.add("READ_VARIABLE", [handles[name]], shape)
                  for name, shape in shapes.items()}
-    x, next_state = Layers(operations, config, params, t).forward(x, state)
+    hidden, next_state = Layers(operations, config, params, t).forward(x, state)
+    x = operations.mul(operations.rms_norm(hidden, config.stream_eps),
+                       operations.constant(params["norm_f"]))
     heads = {"logits": params["embedding"]}
     if bodies:
-        heads["control"] = np.concatenate([
-            params[f"{BODIES}{body.name}.control"][head.start:head.start + head.width]
-            for body in bodies for head in body.control.heads])
+        heads["control"] = _head_rows(params, bodies, "control")
     for name, table in heads.items():
         graph.output(name, operations.reshape(operations.linear(x, table), 1, len(table)))
+    if predicts:
+        graph.output("hidden", hidden)
     for name in shapes:
         if options.explicit_state:
             graph.output(f"{name}_out", next_state[name])
@@ -131,8 +177,8 @@ class Layers:
         self.o, self.config, self.params, self.t = operations, config, params, t
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Embeddings (t, d) and states to what the heads read of the last row, (1, 1, 1, d), and
-        the next states."""
+        """Embeddings (t, d) and states to the last row after all layers, (1, 1, 1, d), before the
+        norm of the heads; and the next states."""
         c, o = self.config, self.o
         next_state: State = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
@@ -144,8 +190,7 @@ class Layers:
             x, changed = self._ssm(i, x, state) if kind == "S" else self._attention(i, x, state)
             next_state |= changed
             x = self._mlp(i, x)
-        x = o.rms_norm(o.slice(x, 1, self.t - 1, 1), c.stream_eps)
-        return o.mul(x, o.constant(self.params["norm_f"])), next_state
+        return o.slice(x, 1, self.t - 1, 1), next_state
 
     def _mlp(self, i: int, x: Tensor) -> Tensor:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]

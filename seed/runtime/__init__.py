@@ -1,8 +1,9 @@
 """Runs exported brains on a robot, which needs only a copy of this folder: brain.py."""
-from .brain import Brain, choose, find_interpreter
+from .brain import Brain, choose
 from .rate import TickTimes, TooSlow
 from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainError, describe,
                           seal)
+from .tflite import find_interpreter
 
 __all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "TickTimes",
            "TooSlow", "choose", "describe", "find_interpreter", "seal"]

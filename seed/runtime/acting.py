@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-LEVELS, MU, VALUE_LEVELS = 256, 15.0, 64   # as in seed/body/codec.py and seed/wavecore/layout.py
+# As in seed/body/codec.py and seed/wavecore/layout.py.
+LEVELS, MU, VALUE_LEVELS, WORLD_LEVELS = 256, 15.0, 64, 32
 # Places of a number: that of a level is its own number plus 1.
 BELOW, ABOVE, ABSENT = 0, LEVELS + 1, LEVELS + 2
 ZERO, ONE = (np.float32(n).tobytes() for n in (0, 1))
@@ -34,14 +35,29 @@ def is_codec(fields: Any) -> bool:
             and math.prod(shape) == len(parts))
 
 
+def choice_rows(fields: Any) -> int:
+    """Choices of all parts of an action."""
+    return sum(map(len, fields["actions"]))
+
+
 def input_rows(fields: Any) -> int:
     """Numbers that a tick's graph reads."""
-    return sum(c["knots"] for c in fields["channels"]) + sum(map(len, fields["actions"])) + 1
+    return sum(c["knots"] for c in fields["channels"]) + choice_rows(fields) + 1
 
 
 def output_columns(fields: Any) -> int:
     """Logits that it writes: of the value, then of each part of an action."""
-    return VALUE_LEVELS + sum(map(len, fields["actions"]))
+    return VALUE_LEVELS + choice_rows(fields)
+
+
+def world_columns(fields: Any) -> int:
+    """Logits of the observation that follows."""
+    return WORLD_LEVELS * len(fields["channels"])
+
+
+def hidden_width(bodies: Any) -> int:
+    """Numbers of the vector that `predict` reads; 0 without that graph. `bodies`: as described."""
+    return next((body["hidden"] for body in bodies.values()), 0)
 
 
 class BodyCodec:
@@ -58,9 +74,9 @@ class BodyCodec:
         self._rows = [knots[c["knots"]] for c in channels]
         self._choice_rows = [list(map(bytes, np.eye(len(part), dtype=np.float32)))
                              for part in self.actions]
-        self._no_choices = bytes(4 * sum(map(len, self.actions)))
+        self._no_choices = bytes(4 * choice_rows(fields))
         self._heads = _runs(VALUE_LEVELS, [len(part) for part in self.actions])
-        self.weights, self.columns = weights.data.cast("B"), columns
+        self.weights, self._bytes, self.columns = weights, weights.data.cast("B"), columns
         self.begin()
 
     def begin(self) -> None:
@@ -68,6 +84,24 @@ class BodyCodec:
         self.choices: np.ndarray | None = None   # that the last tick has chosen
         self.places: list[int] = []              # of the last observation's numbers
         self.clipped = self.absent = 0           # numbers beyond their range; not finite
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {"choices": None if self.choices is None else self.choices.tolist(),
+                "clipped": self.clipped, "absent": self.absent}
+
+    def load(self, fields: dict[str, Any], shape: tuple[int, ...]) -> None:
+        """`shape`: of the last tick's logits, (0,) if there was none. Raises KeyError, TypeError or
+        ValueError, and changes nothing, unless all is right."""
+        choices, counts = fields["choices"], [fields["clipped"], fields["absent"]]
+        is_right = choices is None or len(choices) == len(self.actions) and all(
+            type(choice) is int and 0 <= choice < len(part)
+            for choice, part in zip(choices, self.actions))
+        if not is_right or shape not in ((0,), (self.columns.stop - self.columns.start,)) or any(
+                type(count) is not int for count in counts):
+            raise ValueError("no state of this body")
+        self.choices = None if choices is None else np.array(choices)
+        self.clipped, self.absent = counts
 
     def read(self, observation: Any) -> None:
         """Fills `weights`. Raises ValueError unless it has one number for each channel."""
@@ -85,7 +119,7 @@ class BodyCodec:
         else:
             rows += map(getitem, self._choice_rows, self.choices.tolist())
             rows.append(ZERO)
-        self.weights[:] = b"".join(rows)
+        self._bytes[:] = b"".join(rows)
 
     def _count(self, numbers: list[float], places: list[int]) -> None:
         """What is beyond its range; gives numbers that are not finite their place."""
@@ -104,6 +138,25 @@ class BodyCodec:
             return int(numbers[0])
         return np.array(numbers, np.int64 if self.form == "indices" else np.float32
                         ).reshape(self.shape)
+
+    def chosen(self) -> np.ndarray:
+        """What the last tick has chosen, as the graphs read it: 1 for each choice, float32."""
+        assert self.choices is not None
+        rows = [part[choice] for part, choice in zip(self._choice_rows, self.choices.tolist())]
+        return np.frombuffer(b"".join(rows), np.float32)
+
+    def surprise(self, logits: np.ndarray) -> float:
+        """Of the last observation, in nats for each channel that is not absent; NaN if all are:
+        the cross-entropy of predicted (channels * WORLD_LEVELS,) logits that training lowers."""
+        z = logits.reshape(-1, WORLD_LEVELS).astype(np.float64)
+        z -= z.max(1, keepdims=True)
+        nats = np.log(np.exp(z).sum(1, keepdims=True)) - z
+        places = np.array(self.places)
+        at = np.clip(places - 1, 0, LEVELS - 1) * ((WORLD_LEVELS - 1) / (LEVELS - 1))
+        below, row = np.minimum(at.astype(np.int64), WORLD_LEVELS - 2), np.arange(len(at))
+        share, is_here = at - below, places != ABSENT
+        each = (1 - share) * nats[row, below] + share * nats[row, below + 1]
+        return float(each[is_here].mean()) if is_here.any() else math.nan
 
     def value(self, logits: np.ndarray) -> float:
         """The return that the brain expects from here."""

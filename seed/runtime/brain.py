@@ -8,13 +8,13 @@ tflite-runtime (Python 3.11 and numpy below 2).
 
     brain.begin()                        # an episode of the body that it was trained in
     action = brain.act(observation)
+    action, nats = brain.act(observation, surprise=True)
+    brain.save_state("brain.state")      # and load_state after the robot has booted again
 """
 import functools
-import importlib.metadata
 import math
 import operator
 import os
-import re
 import threading
 import time
 from collections import deque
@@ -23,10 +23,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .acting import BodyCodec, input_rows, output_columns
+from . import state_file
+from .acting import (BodyCodec, choice_rows, hidden_width, input_rows, output_columns,
+                     world_columns)
 from .rate import TickTimes, TooSlow, time_ticks
 from .sealed_file import BrainError, describe, name_of, read
 from .structure import check_structure
+from .tflite import check_version, find_interpreter
 
 MAX_TIMED_STEPS = 10_000            # that latency_us looks back on
 MAX_THREADS = 64
@@ -56,11 +59,11 @@ def _temperature(value: Any) -> float:
 def _in_one_thread(method: Method) -> Method:
     """A method that raises BrainError while another thread uses this Brain."""
     @functools.wraps(method)
-    def call(self: "Brain", *args: Any) -> Any:
+    def call(self: "Brain", *args: Any, **named: Any) -> Any:
         if not self._lock.acquire(blocking=False):
             raise BrainError("another thread is using this Brain: make one Brain for each thread")
         try:
-            return method(self, *args)
+            return method(self, *args, **named)
         except RuntimeError as error:
             raise BrainError(f"{self.name}: {' '.join(str(error).split()):.200}; export it "
                              f"again") from None
@@ -75,36 +78,6 @@ def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> 
         return int(logits.argmax())
     p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
     return int(rng.choice(p.size, p=p / p.sum()))
-
-
-def find_interpreter() -> tuple[Any, str]:
-    """The interpreter class of the installed TFLite runtime, and the runtime's name."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-        return Interpreter, "ai-edge-litert"
-    except ImportError:
-        pass
-    try:
-        from tflite_runtime import interpreter
-    except ImportError:
-        raise BrainError("no TFLite runtime: pip install ai-edge-litert") from None
-    if int(np.__version__.split(".")[0]) > 1:
-        raise BrainError(f"tflite-runtime does not run with numpy {np.__version__}: pip install "
-                         f"'numpy<2', or ai-edge-litert")
-    return interpreter.Interpreter, "tflite-runtime"
-
-
-def _check_version(package: str, min_version: str, name: str) -> None:
-    """Raises BrainError for an older runtime, which may run a file slowly or wrongly."""
-    try:
-        installed = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return  # copied into an image without its metadata
-    current, required = ([int(n) for n in re.findall(r"\d+", version)[:3]]
-                         for version in (installed, min_version))
-    if current < required:
-        raise BrainError(f"{name} needs {package} {min_version} or newer, this is {installed}: pip "
-                         f"install --upgrade {package}")
 
 
 class Brain:
@@ -127,7 +100,7 @@ class Brain:
             raise BrainError(f"{name} is for {' or '.join(self.description['runtimes'])}, this is "
                              f"{self.runtime}: export with --target portable")
         min_version = self.description["runtimes"][self.runtime]
-        _check_version(self.runtime, min_version, name)
+        check_version(self.runtime, min_version, name)
         try:
             check_structure(data, self.description)
             self.interpreter = interpreter_class(model_content=data, num_threads=threads)
@@ -150,6 +123,9 @@ class Brain:
                          for key, state in states.items()}
         self._prefill_bytes = self.description["prefill"]
         self.bodies: dict[str, BodyCodec] = {}
+        self._choices, self._world = dict[str, slice](), dict[str, slice]()   # parts of predict's
+        self._hidden: np.ndarray | None = None   # of the last tick: it predicts the next
+        self.control_logits = np.zeros(0, np.float32)
         if self.description["bodies"]:
             self._prepare_bodies(tensors)
         self.reset()
@@ -158,26 +134,31 @@ class Brain:
         """One input and one output hold all bodies, one after the other."""
         self._present, self._weights, self._control = (
             tensors[key] for key in ("present", "weights", "control"))
-        row = column = 0
         bodies = self.description["bodies"]
-        all_rows = sum(input_rows(body["codec"]) for body in bodies.values())
-        self._all_weights = np.zeros((1, 1, 1, all_rows), np.float32)
+        self._hidden_tensor = tensors["hidden"] if hidden_width(bodies) else None
+        all_codecs = [body["codec"] for body in bodies.values()]
+        self._all_weights, self._all_choices = (
+            np.zeros((1, 1, 1, sum(map(rows_fn, all_codecs))), np.float32)
+            for rows_fn in (input_rows, choice_rows))
+        ends = dict.fromkeys((input_rows, output_columns, choice_rows, world_columns), 0)
         for key, body in bodies.items():
-            rows, columns = input_rows(body["codec"]), output_columns(body["codec"])
+            parts = []
+            for count_fn, start in ends.items():
+                ends[count_fn] = start + count_fn(body["codec"])
+                parts.append(slice(start, ends[count_fn]))
+            weights, columns, self._choices[key], self._world[key] = parts
             self.bodies[key] = BodyCodec(body["codec"], body["values"],
-                                         self._all_weights.reshape(-1)[row:row + rows],
-                                         slice(column, column + columns))
-            row, column = row + rows, column + columns
+                                         self._all_weights.reshape(-1)[weights], columns)
         self._no_tick, self._yes, self._no = (
             np.zeros_like(self._all_weights), *(np.full((1, 1, 1, 1), x, np.float32)
                                                 for x in (1, 0)))
         self.interpreter.set_tensor(self._token, np.zeros(1, np.int32))   # until there is a byte
         self._body = next(iter(self.bodies))   # that acts
-        self.control_logits = np.zeros(0, np.float32)
 
     @_in_one_thread
     def reset(self) -> None:
         """Back to the state before the first byte."""
+        self._hidden = None
         if not self.description["explicit_state"]:
             self.interpreter.get_signature_runner("reset")(unused=np.zeros(1, np.float32))
         for key, (state_in, _) in self._states.items():
@@ -242,24 +223,89 @@ class Brain:
         self.reset()
 
     @_in_one_thread
-    def act(self, observation: Any) -> Any:
-        """The action after one more observation, as the body takes it. Raises BrainError unless
-        the observation has as many numbers as the body's."""
+    def act(self, observation: Any, surprise: bool = False) -> Any:
+        """The action after one more observation, as the body takes it; with `surprise` a pair of it
+        and how unexpected the observation was after the tick before, in nats a channel, NaN at an
+        episode's first tick. Raises BrainError unless the observation has as many numbers as the
+        body's, or if the brain has not learned to predict them."""
         started = time.perf_counter()
         if not self.bodies:
             raise BrainError(f"{self.name} has no body: train one with --body, and export it")
-        codec = self.bodies[self._body]
+        if surprise and self._hidden_tensor is None:
+            raise BrainError(f"{self.name} cannot tell surprise: it was trained with "
+                             f"body.world_weight=0; train it with 1, and export it again")
+        codec, interpreter = self.bodies[self._body], self.interpreter
+        logits = self._predicted(codec) if surprise else None
         try:
             codec.read(observation)
         except (TypeError, ValueError) as error:
             raise BrainError(f"the observation of {self._body} {error}") from None
-        self.interpreter.set_tensor(self._present, self._no)
-        self.interpreter.set_tensor(self._weights, self._all_weights)
+        interpreter.set_tensor(self._present, self._no)
+        interpreter.set_tensor(self._weights, self._all_weights)
         self._invoke()
-        self.control_logits = self.interpreter.get_tensor(self._control)[0, codec.columns]
+        self.control_logits = interpreter.get_tensor(self._control)[0, codec.columns]
+        if self._hidden_tensor is not None:
+            self._hidden = interpreter.get_tensor(self._hidden_tensor)
         action = codec.choose(self.control_logits)
         self.step_times_s.append(time.perf_counter() - started)
-        return action
+        if not surprise:
+            return action
+        return action, math.nan if logits is None else codec.surprise(logits)
+
+    def _predicted(self, codec: BodyCodec) -> np.ndarray | None:
+        """Logits of the next observation; None where no tick was before it."""
+        if self._hidden is None:
+            return None
+        self._all_choices.fill(0)
+        self._all_choices[0, 0, 0, self._choices[self._body]] = codec.chosen()
+        run = self.interpreter.get_signature_runner("predict")
+        world = run(hidden=self._hidden, choices=self._all_choices)["world"]
+        return world[0, self._world[self._body]]
+
+    @_in_one_thread
+    def save_state(self, path: str | os.PathLike) -> None:
+        """Writes what a brain needs to continue with the same bits after the robot has booted
+        again: whole or not at all. Raises BrainError."""
+        if self.description["explicit_state"]:
+            states = {key: self.interpreter.get_tensor(state_in)
+                      for key, (state_in, _) in self._states.items()}
+        elif self.bodies:
+            states = self.interpreter.get_signature_runner("save")(unused=np.zeros(1, np.float32))
+        else:
+            raise BrainError(f"{self.name} cannot save its state: export it with --explicit-state")
+        fields = {"brain": self.description["blake2b"], "control": self.control_logits.tolist(),
+                  "hidden": None if self._hidden is None else self._hidden.reshape(-1).tolist()}
+        if self.bodies:
+            fields |= {"body": self._body, **self.bodies[self._body].state()}
+        state_file.write(path, fields, [states[key] for key in self.description["states"]])
+
+    @_in_one_thread
+    def load_state(self, path: str | os.PathLike) -> None:
+        """Continues where `save_state` was called. Raises BrainError, and changes nothing, unless
+        the file is whole and of this brain."""
+        states = self.description["states"]
+        fields, arrays = state_file.load(path, self.description["blake2b"],
+                                         [state["shape"] for state in states.values()])
+        try:
+            control, hidden = np.array(fields["control"], np.float32), fields["hidden"]
+            if hidden is not None:
+                width = hidden_width(self.description["bodies"])
+                hidden = np.array(hidden, np.float32).reshape(1, 1, 1, width)
+            if self.bodies:
+                codec = self.bodies[fields["body"]]
+                codec.load(fields, control.shape)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise BrainError(f"{state_file.name_of(path)} has wrong fields: begin anew") from None
+        if self.bodies:
+            self._all_weights.fill(0)
+            self._body = fields["body"]
+        self._hidden, self.control_logits = hidden, control
+        if self._states:
+            for (state_in, _), array in zip(self._states.values(), arrays):
+                self.interpreter.set_tensor(state_in, array)
+        elif self.bodies:
+            self.interpreter.get_signature_runner("load")(unused=np.zeros(1, np.float32),
+                                                          **dict(zip(states, arrays)))
 
     @property
     def value(self) -> float:

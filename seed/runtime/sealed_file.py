@@ -77,7 +77,9 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "vocabulary": lambda v: all(_is_integer(v[key], 0, 255) for key in ("end", "pad")),
     "bodies": lambda v: all(
         is_codec(body["codec"]) and len(body["values"]) == 2
-        and all(math.isfinite(n) for n in body["values"]) for body in v.values()),
+        and all(math.isfinite(n) for n in body["values"])
+        and _is_integer(body["hidden"], 0, MAX_FILE_BYTES) for body in v.values())
+    and len({body["hidden"] for body in v.values()}) < 2,
     "loop": lambda v: v is None or all(   # of a brain that is for none
         type(v[key]) in (int, float) and 0 < v[key] <= 1e6 for key in ("rate_hz", "max_tick_ms")),
     "states": lambda v: all(
@@ -89,19 +91,27 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
 
 def read(path: str | os.PathLike) -> bytes:
     """The bytes of a regular file that begins as a TFLite file does. Raises BrainError."""
+    return read_regular(path, "an exported brain", 8, lambda start: start[4:] == MAGIC,
+                        MAX_FILE_BYTES,
+                        "is not a TFLite file: export a brain with python -m seed export")
+
+
+def read_regular(path: str | os.PathLike, kind: str, start_bytes: int,
+                 is_right_fn: Callable[[bytes], bool], max_bytes: int, otherwise: str) -> bytes:
+    """The bytes of a regular file with a right start, of at most max_bytes; `otherwise`: what the
+    BrainError says."""
     name = name_of(path)
     try:
         with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BrainError(f"{name} is not a file: name an exported brain")
-            start = file.read(8)
-            if start[4:] != MAGIC or status.st_size > MAX_FILE_BYTES:
-                raise BrainError(f"{name} is not a TFLite file: export a brain with python -m seed "
-                                 f"export")
-            return start + file.read()
+                raise BrainError(f"{name} is not a file: name {kind}")
+            start = file.read(start_bytes)
+            if not is_right_fn(start) or status.st_size > max_bytes:
+                raise BrainError(f"{name} {otherwise}")
+            return start + file.read(status.st_size)
     except OSError as error:
-        raise BrainError(f"{name}: {error.strerror}; name an exported brain") from None
+        raise BrainError(f"{name}: {error.strerror}; name {kind}") from None
 
 
 def name_of(path: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .acting import input_rows, output_columns
+from .acting import choice_rows, hidden_width, input_rows, output_columns, world_columns
 
 MAX_MEMORY = 64                     # bytes that operators need at once, for each byte of the file
 # The tables of TFLite's schema.fbs as exported, by slot: a number's format in struct,
@@ -153,29 +153,50 @@ def _memory(graph: list, tensors: list[_Tensor], codes: list[int], table: Any,
         peak = max(peak, live)
         live -= sum(ready[i].size for i in {*reads, *writes}
                     if last.get(i, n) == n and ready[i].letter.islower())
-    if set(ready) != {*range(-1, len(tensors))} or name == "reset" and assigned != {*states}:
+    is_whole = set(ready) == {*range(-1, len(tensors))}
+    if not is_whole or name in ("reset", "load") and assigned != {*states}:
         raise ValueError(f"the graph {name!r:.60} leaves tensors or states without a value")
     return peak + copied
+
+
+def _required(description: dict[str, Any],
+              states: dict[str, tuple]) -> dict[str, list[list[tuple]]]:
+    """The signatures that an exported file has, each with its inputs and outputs."""
+    t, explicit, bodies = (description[key] for key in ("prefill", "explicit_state", "bodies"))
+    values = [("f", shape, key) for key, shape in states.items()]
+    given = values if explicit else []
+    logits = [("f", (1, 256), "logits"), *(("f", shape, f"{k}_out") for _, shape, k in given)]
+    unused, done = [("f", (1,), "unused")], [("f", (1,), "done")]
+    codecs = [body["codec"] for body in bodies.values()]
+
+    def row(numbers_fn: Callable[[Any], int], name: str, *ones: int) -> tuple:
+        return "f", (1, *ones, sum(map(numbers_fn, codecs))), name
+    required = {"step": [[("i", (1,), "token"), *given], logits]}
+    hidden = [("f", (1, 1, 1, hidden_width(bodies)), "hidden")] if hidden_width(bodies) else []
+    if codecs:
+        required["step"] = [
+            [("i", (1,), "token"), ("f", (1, 1, 1, 1), "present"),
+             row(input_rows, "weights", 1, 1), *given],
+            [logits[0], row(output_columns, "control"), *hidden, *logits[1:]]]
+    if t:
+        required[f"prefill_{t}"] = [[("i", (t,), "tokens"), *given], logits]
+    if not explicit:
+        required["reset"] = [unused, done]
+    if codecs and not explicit:
+        required["save"] = [unused, [*done, *values]]
+        required["load"] = [[*unused, *values], done]
+    if hidden:
+        required["predict"] = [[*hidden, row(choice_rows, "choices", 1, 1)],
+                               [row(world_columns, "world")]]
+    return required
 
 
 def check_structure(data: bytes, description: dict[str, Any]) -> None:
     """Raises an exception, of any kind, unless the exporter could have written the file: the
     interpreter trusts it, and a wrong one would crash it."""
-    t, explicit = description["prefill"], description["explicit_state"]
+    explicit = description["explicit_state"]
     states = {key: tuple(state["shape"]) for key, state in description["states"].items()}
-    given = [("f", shape, key) for key, shape in states.items() if explicit]
-    logits = [("f", (1, 256), "logits"), *(("f", shape, f"{key}_out") for _, shape, key in given)]
-    codecs = [body["codec"] for body in description["bodies"].values()]
-    step = [[("i", (1,), "token"), *given], logits]
-    if codecs:
-        rows, columns = sum(map(input_rows, codecs)), sum(map(output_columns, codecs))
-        step = [[step[0][0], ("f", (1, 1, 1, 1), "present"), ("f", (1, 1, 1, rows), "weights"),
-                 *given], [logits[0], ("f", (1, columns), "control"), *logits[1:]]]
-    required = {"step": step}
-    if t:
-        required[f"prefill_{t}"] = [[("i", (t,), "tokens"), *given], logits]
-    if not explicit:
-        required["reset"] = [[("f", (1,), "unused")], [("f", (1,), "done")]]
+    required = _required(description, states)
     table, memory = _tables(data), sum(4 * math.prod(shape) for shape in states.values())
     _, rows, graphs, _, buffers, _, metadata, signatures = table(
         TABLES["model"], struct.unpack_from("I", data)[0])

@@ -4,47 +4,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seed.body.facts import Facts, measure
-from seed.body.open_body import opener
 from seed.body.player import Player
 from seed.body.codec import LEVELS
-from seed.config import BodyConfig, LoopConfig
+from seed.config import LoopConfig
 from seed.evaluation import TrainedBrain
-from seed.export import Options
-from seed.export.brain_file import BrainFile
 from seed.export.verify_acting import verify_acting
-from seed.profile_file import load_profile
-from seed.runtime import Brain, BrainError
+from seed.runtime import BrainError
 from seed.runtime import acting
 from seed.runtime.rate import TICKS
-from seed.wavecore.actor import init_body
-from seed.wavecore.layout import VALUE_LEVELS
-from seed.wavecore.model import init_params
-
-SHAPE = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", 'model.pattern="SA"',
-         "model.sliding_window=4"]
-KINDS = {"portable": Options(), "litert": Options("litert"), "explicit": Options(
-    explicit_state=True, prefill=3), "int8": Options(weights="int8")}
-NAMES = ("cartpole", "rover")
+from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
+from tests.support.acting_brains import KINDS, NAMES, file_of, untrained
 
 
 @pytest.fixture(scope="module")
 def trained() -> TrainedBrain:
-    """Untrained, with two bodies."""
-    profile = load_profile("control", SHAPE)
-    facts: dict[str, Facts] = {name: measure(name, opener(name), BodyConfig(), 0) for name in NAMES}
-    params = init_params(profile.model, 0)
-    for fact in facts.values():
-        params |= init_body(profile.model, fact.codec.body, 0)
-    for name, array in params.items():
-        if name.startswith("bodies."):   # so that choices differ clearly
-            array *= 10
-    return TrainedBrain(profile, 0, params, bodies=facts)
-
-
-def file_of(trained: TrainedBrain, folder, options: Options = Options()) -> Brain:
-    (folder / "brain.tflite").write_bytes(BrainFile(trained, options).tobytes())
-    return Brain(folder / "brain.tflite")
+    return untrained()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,4 +121,5 @@ def test_a_brain_without_a_body_says_so(trained, tmp_path):
 
 
 def test_trainer_and_runtime_have_the_same_constants():
-    assert (acting.LEVELS, acting.VALUE_LEVELS) == (LEVELS, VALUE_LEVELS)
+    assert (acting.LEVELS, acting.VALUE_LEVELS, acting.WORLD_LEVELS) == (LEVELS, VALUE_LEVELS,
+                                                                         WORLD_LEVELS)

@@ -1,0 +1,38 @@
+"""The TFLite runtime that is installed."""
+import importlib.metadata
+import re
+from typing import Any
+
+import numpy as np
+
+from .sealed_file import BrainError
+
+
+def find_interpreter() -> tuple[Any, str]:
+    """The interpreter class of the installed TFLite runtime, and the runtime's name."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+        return Interpreter, "ai-edge-litert"
+    except ImportError:
+        pass
+    try:
+        from tflite_runtime import interpreter
+    except ImportError:
+        raise BrainError("no TFLite runtime: pip install ai-edge-litert") from None
+    if int(np.__version__.split(".")[0]) > 1:
+        raise BrainError(f"tflite-runtime does not run with numpy {np.__version__}: pip install "
+                         f"'numpy<2', or ai-edge-litert")
+    return interpreter.Interpreter, "tflite-runtime"
+
+
+def check_version(package: str, min_version: str, name: str) -> None:
+    """Raises BrainError for an older runtime, which may run a file slowly or wrongly."""
+    try:
+        installed = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return  # copied into an image without its metadata
+    current, required = ([int(n) for n in re.findall(r"\d+", version)[:3]]
+                         for version in (installed, min_version))
+    if current < required:
+        raise BrainError(f"{name} needs {package} {min_version} or newer, this is {installed}: pip "
+                         f"install --upgrade {package}")
