@@ -90,11 +90,11 @@ class BodyCodec:
         return {"choices": None if self.choices is None else self.choices.tolist(),
                 "clipped": self.clipped, "absent": self.absent}
 
-    def load(self, fields: dict[str, Any], shape: tuple[int, ...]) -> None:
+    def load(self, fields: dict[str, Any], shape: tuple[int, ...], has_chosen: bool) -> None:
         """`shape`: of the last tick's logits, (0,) if there was none. Raises KeyError, TypeError or
         ValueError, and changes nothing, unless all is right."""
         choices, counts = fields["choices"], [fields["clipped"], fields["absent"]]
-        is_right = choices is None or len(choices) == len(self.actions) and all(
+        is_right = not has_chosen if choices is None else len(choices) == len(self.actions) and all(
             type(choice) is int and 0 <= choice < len(part)
             for choice, part in zip(choices, self.actions))
         if not is_right or shape not in ((0,), (self.columns.stop - self.columns.start,)) or any(

@@ -293,7 +293,7 @@ class Brain:
                 hidden = np.array(hidden, np.float32).reshape(1, 1, 1, width)
             if self.bodies:
                 codec = self.bodies[fields["body"]]
-                codec.load(fields, control.shape)
+                codec.load(fields, control.shape, hidden is not None)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise BrainError(f"{state_file.name_of(path)} has wrong fields: begin anew") from None
         if self.bodies:

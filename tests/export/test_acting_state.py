@@ -1,6 +1,7 @@
 """A robot that boots again continues where it was; every other file is refused."""
 import json
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.runtime import Brain, BrainError, state_file
 from tests.support.acting_brains import KINDS, file_of, untrained
+from tests.support.tflite import ROOT, old_python
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,26 @@ def test_a_robot_that_boots_again_does_the_same_bit_for_bit(trained, tmp_path, k
     again.load_state(path)
     np.testing.assert_equal(after(again), after(brain))
     assert sorted(os.listdir(tmp_path)) == ["brain.tflite", "state"]
+
+
+def test_the_old_runtime_does_the_same_after_a_boot(trained, tmp_path):
+    """With the actions and, nearly, the surprise of this one."""
+    brain = file_of(trained, tmp_path)
+    lines = ["import json", "from seed.runtime import Brain",
+             f"brain, rows = Brain({str(tmp_path / 'brain.tflite')!r}), []",
+             "brain.begin('cartpole')",
+             "for t in range(20):",
+             "    if t == 10:",
+             f"        brain.save_state({str(tmp_path / 'state')!r})",
+             "        brain = Brain(brain.name)",
+             f"        brain.load_state({str(tmp_path / 'state')!r})",
+             "    rows.append(brain.act([t / 20, -t / 9, 0, None], surprise=True))",
+             "print(json.dumps(rows))"]
+    done = subprocess.run([old_python(), "-c", "\n".join(lines)], capture_output=True, text=True,
+                          env={"PYTHONPATH": str(ROOT)}, timeout=60)
+    brain.begin("cartpole")
+    expected = [brain.act([t / 20, -t / 9, 0, None], surprise=True) for t in range(20)]
+    np.testing.assert_allclose(json.loads(done.stdout), expected, rtol=1e-4, err_msg=done.stderr)
 
 
 def test_a_brain_without_a_body_needs_explicit_states(trained, tmp_path):
@@ -124,7 +146,8 @@ def test_the_state_of_another_brain_is_refused(trained, saved, tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"body": "walker"}, {"body": None}, {"choices": [2]}, {"choices": [0, 0]}, {"choices": [0.0]},
-    {"choices": 5}, {"choices": [True]}, {"control": [0.0]}, {"control": None}, {"control": ["x"]},
+    {"choices": 5}, {"choices": [True]}, {"choices": None},
+    {"control": [0.0]}, {"control": None}, {"control": ["x"]},
     {"hidden": [1.0]}, {"hidden": "x"}, {"absent": "x"}, {"clipped": None}, {"body": []}], ids=str)
 def test_a_sealed_file_with_wrong_fields_is_refused(saved, change):
     brain, path = saved

@@ -101,12 +101,12 @@ def test_surprise_rises_at_once_when_the_actions_of_a_body_are_reversed(tmp_path
     brain = Brain(tmp_path / "brain.tflite")
 
     def surprises(change_at: int) -> np.ndarray:
-        rows = np.full((8, 40), np.nan)
+        rows = np.full((8, 26), np.nan)
         for row in range(8):
             body = CartPole()
             seen, _ = body.reset(seed=1000 + row)
             brain.begin()
-            for t in range(40):
+            for t in range(26):
                 action, rows[row, t] = brain.act(seen, surprise=True)
                 seen, _, terminated, *_ = body.step(action if t < change_at else 1 - action)
                 if terminated:
@@ -114,4 +114,5 @@ def test_surprise_rises_at_once_when_the_actions_of_a_body_are_reversed(tmp_path
         return np.nanmean(rows[:, 1:], 0)
     unchanged, reversed_ = surprises(99), surprises(20)
     assert np.array_equal(unchanged[:20], reversed_[:20])
-    assert unchanged.max() < 2 and (reversed_[20:25] > 2 * unchanged.max()).all()
+    assert unchanged.max() < 2, unchanged
+    assert (reversed_[20:] > 2 * unchanged.max()).all(), reversed_
