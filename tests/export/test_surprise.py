@@ -82,6 +82,11 @@ def test_absent_numbers_do_not_count_and_an_episode_begins_without_surprise(trai
     assert [math.isnan(n) for n in nats] == [True, False, True]
     brain.begin("cartpole")
     assert math.isnan(brain.act([0, 0, 0, 0], surprise=True)[1])
+    codec, logits, each = brain.bodies["cartpole"], np.random.default_rng(0).normal(size=128), []
+    for numbers in ([1, None, 0, None], [1, None, None, None], [None, None, 0, None]):
+        codec.read(numbers)
+        each.append(codec.surprise(logits))
+    assert each[0] == pytest.approx((each[1] + each[2]) / 2) and abs(each[1] - each[2]) > 0.01
 
 
 def test_a_brain_that_has_not_learned_to_predict_says_so(tmp_path):
