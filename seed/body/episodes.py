@@ -22,6 +22,7 @@ import numpy as np
 from seed.body.codec import MAX_OBSERVATIONS, Channel, Codec
 from seed.body.open_body import BINS, KNOTS, RANGE_FACTOR
 from seed.body.spaces import Discrete, action_values, observation_ranges
+from seed.body.tick_rate import checked_rate, is_same_rate
 from seed.errors import ConfigError, printable
 from seed.regular_file import open_regular, parse_json
 from seed.storage import atomic_file, lines
@@ -54,6 +55,7 @@ class EpisodeFolder:
         try:
             fields = parse_json(self._metadata)
             self.body, self.codec, self._is_measured = _described(fields)
+            self.rate_hz = checked_rate(fields.get("rate_hz"))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{path / METADATA}: {printable(why)[:300]}; see docs/episodes.md"
@@ -257,6 +259,9 @@ class EpisodeWriter:
                 json.dumps(codec.to_dict())):
             raise ConfigError(f"{path} has episodes of another body or with other ranges: use "
                               f"another directory")
+        if not is_same_rate(rate_hz, checked_rate(fields.get("rate_hz"))):
+            raise ConfigError(f"{path} has episodes at {fields['rate_hz']:g} Hz, {codec.name} has "
+                              f"{rate_hz:g} Hz: use another directory")
         self._file = _new_file(path)
 
     def write(self, observations: np.ndarray, choices: np.ndarray, rewards: np.ndarray,

@@ -7,6 +7,7 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.body.open_body import body_name, make_codec
 from seed.body.round import ValueRange
+from seed.body.tick_rate import checked_rate
 from seed.config import BodyConfig
 from seed.errors import ConfigError
 
@@ -15,14 +16,17 @@ class Facts(NamedTuple):
     """What a brain keeps of a body, in its checkpoint."""
     codec: Codec
     values: ValueRange
+    rate_hz: float | None = None   # of its ticks, if it says so
 
     def to_dict(self) -> dict[str, Any]:
-        return {"codec": self.codec.to_dict(), "values": [self.values.low, self.values.high]}
+        fields = {"codec": self.codec.to_dict(), "values": [self.values.low, self.values.high]}
+        return fields if self.rate_hz is None else {**fields, "rate_hz": self.rate_hz}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Facts":
         low, high = fields["values"]
-        return cls(Codec.from_dict(fields["codec"]), ValueRange(float(low), float(high)))
+        return cls(Codec.from_dict(fields["codec"]), ValueRange(float(low), float(high)),
+                   checked_rate(fields.get("rate_hz")))
 
 
 def facts_of(meta: Mapping[str, Any]) -> dict[str, Facts]:
@@ -50,4 +54,5 @@ def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int
     codec, rewards = make_codec(body_name(name), open_fn, seed)
     least, most = np.percentile(rewards, [1, 99]) / (1 - config.discount)
     low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
-    return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)))
+    return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)),
+                 getattr(open_fn, "rate_hz", None))

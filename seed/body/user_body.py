@@ -15,6 +15,7 @@ import numpy as np
 
 from seed.body.codec import Codec
 from seed.body.spaces import Box, Discrete, MultiDiscrete
+from seed.body.tick_rate import checked_rate
 from seed.curriculum.user_class_process import ClassProcess, Kind
 from seed.errors import BodyError, BodyKilled, SeedError, StopRequested
 from seed.task_names import file_of, short
@@ -43,6 +44,7 @@ class UserBodies:
             self._process.watch(reply["pid"])
             self.observation_space = _space(reply["observation_space"])
             self.action_space = _space(reply["action_space"])
+            self.rate_hz = checked_rate(reply["rate_hz"])
         except (ValueError, TypeError, KeyError, OverflowError):
             raise self._process.damaged("loading") from None
         self.close = weakref.finalize(self, _close, self._process, reply.get("has_close") is True)
@@ -133,12 +135,15 @@ class Opener:
     def __init__(self, name: str):
         self.name = name
         self.stop_fn: Callable[[], bool] = bool   # whether the run has to stop; never
+        self.rate_hz: float | None = None         # that of the class, once it has been opened
 
     def __call__(self) -> UserBody:
         return self.open_all(1)[0]
 
     def open_all(self, rows: int) -> UserBodies:
-        return UserBodies(self.name, rows, lambda: self.stop_fn())
+        bodies = UserBodies(self.name, rows, lambda: self.stop_fn())
+        self.rate_hz = bodies.rate_hz
+        return bodies
 
     @classmethod
     def within(cls, open_fn: Any) -> "Opener | None":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seed.body.tick_rate import checked_rate
 from seed.curriculum.user_class_worker import InvalidClass, describe, load, outer_pid, shown
 
 MAX_NUMBERS = 4096   # of a space
@@ -60,6 +61,14 @@ def _listed(what: str, values: Any, kind: type) -> list[Any]:
     return [kind(value) for value in array.flat]
 
 
+def _rate(value: Any) -> float | None:
+    """Of the class's ticks."""
+    try:
+        return checked_rate(value.item() if isinstance(value, np.generic) else value)
+    except ValueError as error:
+        raise InvalidClass(str(error)) from None
+
+
 def _parts(call: str, result: Any, names: str) -> Any:
     """What a method has returned, if it has as many parts as it should."""
     if not isinstance(result, (tuple, list)) or len(result) != names.count(",") + 1:
@@ -86,7 +95,8 @@ class Calls:
         spaces = {name: space_fields(name, getattr(self.bodies[0], name))
                   for name in ("observation_space", "action_space")}
         self.n_numbers = len(spaces["observation_space"].get("low", [0]))
-        return {**spaces, "has_close": hasattr(self.bodies[0], "close"), "pid": outer_pid()}
+        return {**spaces, "rate_hz": _rate(getattr(self.bodies[0], "rate_hz", None)),
+                "has_close": hasattr(self.bodies[0], "close"), "pid": outer_pid()}
 
     def reset(self, row: int, seed: int, randomize: int | None) -> str:
         """`randomize`: a seed for another body, if it has one to offer."""

@@ -60,9 +60,12 @@ class WrappedOpener:
 
     def __init__(self, inner: Callable[[], Any], wrap_fn: Callable[[Any], Wrapper]):
         self.inner, self._wrap_fn = inner, wrap_fn
-        self.rate_hz = getattr(inner, "rate_hz", None)   # of a built-in body
         if hasattr(inner, "open_all"):
             self.open_all = self._open_all
+
+    @property
+    def rate_hz(self) -> float | None:
+        return getattr(self.inner, "rate_hz", None)
 
     def __call__(self) -> Wrapper:
         return self._wrap_fn(self.inner())

@@ -131,7 +131,8 @@ class TrainedBrain:
         open_fn, codec = opener(body, self.profile.body), self.bodies[name].codec
         player, recorder = Player(self.model, codec, min(rows, episodes)), None
         if record:
-            rate_hz = getattr(open_fn, "rate_hz", None)   # of a built-in body
+            open_fn()   # a class tells its rate
+            rate_hz = getattr(open_fn, "rate_hz", None)
             recorder = Recorder(EpisodeWriter(
                 record, codec, rate_hz, f"seed play --seed {seed}{'' if greedy else ' --sample'}, "
                 f"brain {self.sha256[:16]}"), player.rows)

@@ -69,6 +69,10 @@ def _is_integer(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
+def _is_rate(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value <= 1e6
+
+
 # What Brain reads of a description, each key with what its value must be.
 DESCRIBED: dict[str, Callable[[Any], object]] = {
     "runtimes": lambda v: v and all(isinstance(version, str) for version in v.values()),
@@ -77,11 +81,11 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "vocabulary": lambda v: all(_is_integer(v[key], 0, 255) for key in ("end", "pad")),
     "bodies": lambda v: all(
         is_codec(body["codec"]) and len(body["values"]) == 2
-        and all(math.isfinite(n) for n in body["values"])
+        and all(math.isfinite(n) for n in body["values"]) and _is_rate(body.get("rate_hz", 1))
         and _is_integer(body["hidden"], 0, MAX_FILE_BYTES) for body in v.values())
     and len({body["hidden"] for body in v.values()}) < 2,
     "loop": lambda v: v is None or all(   # of a brain that is for none
-        type(v[key]) in (int, float) and 0 < v[key] <= 1e6 for key in ("rate_hz", "max_tick_ms")),
+        _is_rate(v[key]) for key in ("rate_hz", "max_tick_ms")),
     "states": lambda v: all(
         re.fullmatch("mask|[a-z]+_[0-9]+", key) and abs(state["start"]) < 1e38   # a float32
         and len(state["shape"]) <= 4 and all(_is_integer(n, 1, MAX_FILE_BYTES)

@@ -15,6 +15,7 @@ from seed.body.facts import Facts, data_digests, facts_of, measure
 from seed.body.open_body import body_name, opener
 from seed.body.play import Bodies, BodyPlay, Play
 from seed.body.stored import Stored, load
+from seed.body.tick_rate import is_same_rate
 from seed.body.user_body import Opener, check_repeats
 from seed.config import Profile, from_dict
 from seed.curriculum.dataset import Dataset
@@ -117,11 +118,16 @@ def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts]
         folder = EpisodeFolder(Path(directory))
         body = config.same_as.get(directory, folder.body)
         known_fact = facts.get(body, known.get(body))
+        rate_hz = known_fact.rate_hz if known_fact else None
+        if directory not in digests and not is_same_rate(folder.rate_hz, rate_hz):
+            raise ConfigError(f"{directory} was recorded at {folder.rate_hz:g} Hz, and {body} acts "
+                              f"at {rate_hz:g} Hz: record it at that rate")
         stored = load(folder, known_fact.codec if known_fact else None, config.discount)
         if digests.get(directory, stored.digest) != stored.digest:
             raise ConfigError(f"{directory} has other episodes than this run began with: restore "
                               f"them, or use another --run-dir")
-        facts[body] = known_fact or Facts(stored.codec, stored.values)
+        fact = known_fact or Facts(stored.codec, stored.values)
+        facts[body] = fact._replace(rate_hz=rate_hz or folder.rate_hz)
         data[directory] = stored
     return facts, openers, data
 

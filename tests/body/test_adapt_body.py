@@ -117,6 +117,15 @@ def test_episodes_of_a_changed_body_are_cloned_with_the_old_body_as_replay(tmp_p
     assert adapt(run_dir, 6, body="", data=str(data)).train.finished
 
 
+def test_episodes_of_another_rate_are_refused_and_leave_the_brain(tmp_path, monkeypatch):
+    monkeypatch.setattr(Target, "rate_hz", 50, raising=False)
+    run_dir, data = brain(tmp_path / "run", body="reversed"), recorded(tmp_path / "data")
+    before = run_dir.checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match="data was recorded at 10 Hz, and reversed acts at 50 Hz"):
+        adapt(run_dir, 6, body="", data=str(data))
+    assert run_dir.checkpoint.read_bytes() == before
+
+
 def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
     run_dir = brain(tmp_path / "run", 1)
     command = ["adapt", "--run-dir", str(run_dir), "--threads=1", "--steps=2", "--body=reversed"]

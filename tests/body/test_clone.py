@@ -15,11 +15,12 @@ from seed.config import BodyConfig, ModelConfig
 from seed.errors import ConfigError, StopReason
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
-from seed.training import train
+from seed.training import pipeline, train
 from seed.training.memory_estimate import estimate_mb
 from seed.training.stop_signals import StopSignals
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 from seed.wavecore.model import WaveCore, init_params
+from tests.support.hostile_bodies import hostile
 from tests.support.recorded import recorded, steps_of, write
 from tests.support.simple_bodies import Target
 
@@ -173,8 +174,43 @@ def test_episodes_that_only_a_brain_names_are_not_read(tmp_path, capsys):
     assert result["step"] == 2 and result["choices"][0]["body"] == "target"
 
 
+def test_episodes_of_another_rate_are_refused(tmp_path, monkeypatch):
+    target = type("Target", (Target,), {"rate_hz": 50})
+    monkeypatch.setitem(open_body.BODIES, "target", target)
+    run(tmp_path / "run", recorded(tmp_path / "data"), 1)   # at 10 Hz, with or without the body
+    facts = checkpoint.read_meta(RunDir(tmp_path / "run").checkpoint)["bodies"]["target"]
+    assert facts["rate_hz"] == 10.0
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path / "both", tmp_path / "data", 1, "body.rounds={target = 1}")
+    assert str(caught.value) == (f"{tmp_path}/data was recorded at 10 Hz, and target acts at 50 Hz:"
+                                 f" record it at that rate")
+    for rate_hz in (50.2, None):   # about the same; unknown
+        write(tmp_path / "data", steps_of(np.random.default_rng(0), 90), rate_hz=rate_hz)
+        assert run(tmp_path / f"{rate_hz}", tmp_path / "data", 1, "body.rounds={target = 1}")
+        facts = checkpoint.read_meta(RunDir(tmp_path / f"{rate_hz}").checkpoint)["bodies"]["target"]
+        assert facts["rate_hz"] == 50.0
+
+
+def test_a_run_that_has_begun_with_episodes_of_another_rate_is_resumed(tmp_path, monkeypatch):
+    data = recorded(tmp_path / "data")
+    monkeypatch.setitem(open_body.BODIES, "target", type("Target", (Target,), {"rate_hz": 50}))
+    with monkeypatch.context() as patch:   # as before there were rates
+        patch.setattr(pipeline, "is_same_rate", lambda *rates: True)
+        run(tmp_path / "run", data, 1, "body.rounds={target = 1}")
+    assert run(tmp_path / "run", data, 2, "body.rounds={target = 1}").step == 2
+
+
 def test_play_records_what_train_reads(tmp_path, target, capsys):
     run(tmp_path / "run", recorded(tmp_path / "data"), 2)
     assert main(["play", "--run-dir", str(tmp_path / "run"), "--episodes", "4", "--record",
                  str(tmp_path / "played")]) == 0
     assert run(tmp_path / "next", tmp_path / "played", 1).choices[0].body == "target"
+
+
+def test_play_records_the_rate_of_a_class(tmp_path):
+    name = hostile(tmp_path, more="rate_hz = 20")
+    profile = load_profile("control", [*SMALL, "train.steps=1", f"body.rounds={{{name!r} = 1}}"])
+    train(profile, RunDir(tmp_path / "run"), 1, lambda line: None)
+    assert main(["play", "--run-dir", str(tmp_path / "run"), "--episodes", "1", "--body", name,
+                 "--record", str(tmp_path / "played")]) == 0
+    assert EpisodeFolder(tmp_path / "played").rate_hz == 20.0

@@ -71,6 +71,14 @@ def test_each_recording_has_its_own_file_and_a_directory_has_one_body(tmp_path):
         EpisodeWriter(tmp_path / "data", ARM, None, "a test")
 
 
+def test_a_directory_has_one_rate(tmp_path):
+    for rate_hz in (30, 1 / 0.033, None):
+        EpisodeWriter(tmp_path / "data", CODEC, rate_hz, "a test").close()
+    assert EpisodeFolder(tmp_path / "data").rate_hz == 30.0
+    with pytest.raises(ConfigError, match="data has episodes at 30 Hz, target has 31 Hz: use anot"):
+        EpisodeWriter(tmp_path / "data", CODEC, 31.0, "a test")
+
+
 @pytest.mark.parametrize("cut", range(1, 60))
 def test_a_file_cut_anywhere_keeps_its_whole_steps(tmp_path, cut):
     rows = [row for seed in (0, 1) for row in steps_of(np.random.default_rng(seed), 3)]
@@ -119,7 +127,9 @@ def test_a_line_that_is_no_step_is_refused(tmp_path, line, message):
 
 
 @pytest.mark.parametrize("metadata, message", [
-    ({"format": 2}, "format is not 1"), ({"body": ""}, "body is not a name"),
+    ({"format": 2}, "format is not 1"), ({"rate_hz": 0}, "rate_hz is 0: give ticks per second"),
+    ({"rate_hz": "10"}, "rate_hz is '10': give"), ({"rate_hz": [10]}, "rate_hz is .10.: give"),
+    ({"body": ""}, "body is not a name"),
     ({"body": "a\nb"}, "body is not a name"), ({"action": {"n": 1}}, "use 2 to 256"),
     ({"action": {"n": 100}}, "give 1 to 64 parts of 2 to 64"), ({"action": {}}, "it has no 'low'"),
     ({"action": {"low": [0], "high": [None]}}, "its actions have no bounds"),

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from seed.body import user_body
-from seed.body.cart_pole import CartPole
+from seed.body.cart_pole import TICK_S, CartPole
 from seed.body.codec import Codec
+from seed.body.facts import measure
 from seed.body.open_body import make_codec, opener
 from seed.body.pendulum import Pendulum
 from seed.body.user_body import Opener, check_repeats
 from seed.body.user_body_worker import Calls, space_fields
 from seed.body.world import World
+from seed.config import BodyConfig
 from seed.curriculum.user_class_worker import InvalidClass
 from seed.errors import BodyError, BodyKilled, ConfigError, StopRequested
 from seed.profile_file import load_profile
@@ -123,6 +125,11 @@ def test_what_a_method_returns_is_checked_where_it_is(result, words):
     (dict(step="os._exit(3)"), "its process exited during step"),
     (dict(more="def __init__(self): 1 / 0"), "loading raises ZeroDivisionError"),
     (dict(more="reset = None"), "reset raises TypeError"),
+    (dict(more="rate_hz = 0"), "rate_hz is 0: give ticks per second, up to 1,000,000, or leave"),
+    (dict(more="rate_hz = '50'"), "rate_hz is '50': give"),
+    (dict(more="rate_hz = True"), "rate_hz is True: give"),
+    (dict(more="rate_hz = float('nan')"), "rate_hz is nan: give"),
+    (dict(more="rate_hz = 10 ** 400"), "rate_hz is 1000"),
     (dict(top="import no_such_module"), "loading raises ModuleNotFoundError")])
 def test_a_class_that_cannot_be_used_is_named_in_one_line(tmp_path, change, words):
     with pytest.raises(ConfigError, match=f"^hostile.py:B: .*{words}" if "B:" not in words
@@ -183,6 +190,15 @@ def test_a_class_that_repeats_is_used_randomized_or_not(tmp_path):
     assert not np.array_equal(*(play(world, 5)[16] for world in worlds))
 
 
+def test_a_class_tells_its_rate_through_wrappers_too(tmp_path):
+    name = hostile(tmp_path, more="rate_hz = np.float32(12.5)", top="import numpy as np")
+    for config in (BodyConfig(), BodyConfig(reward="stability")):
+        assert measure(name, opener(name, config), config, 0).rate_hz == 12.5
+    name = hostile(tmp_path)
+    assert "rate_hz" not in measure(name, opener(name), BodyConfig(), 0).to_dict()
+    assert measure("cartpole", opener("cartpole"), BodyConfig(), 0).rate_hz == 1 / TICK_S
+
+
 def test_a_process_ends_with_its_bodies_which_may_close_what_they_have_opened(tmp_path):
     mark = tmp_path / "closed"
     name = hostile(tmp_path, more=f"def close(self): open({str(mark)!r}, 'a').write('x')",
@@ -225,6 +241,7 @@ def test_the_body_of_the_page_works(tmp_path):
     codec, rewards = make_codec("robot.py:MyRobot", open_fn, 0)
     check_repeats(open_fn, codec, 0, False)
     assert [channel.low for channel in codec.channels] == [-3.2, -10.0, -3.2]
+    assert open_fn.rate_hz == 50.0
     assert codec.actions[0][::8] == (-1.0, 1.0) and len(np.unique(rewards)) > 1000
 
 

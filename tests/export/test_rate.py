@@ -12,6 +12,7 @@ from seed.export import build
 from seed.export.brain_file import BrainFile, Options
 from seed.runtime import Brain, BrainError, TickTimes, TooSlow, brain as brain_module, describe
 from seed.runtime.rate import MIN_TICKS, PAUSE_S, TICKS, WARM_UP_TICKS, time_ticks
+from seed.runtime.sealed_file import DESCRIBED
 from seed.storage import RunDir
 from tests.support import brains
 from tests.support.descriptions import described
@@ -108,6 +109,15 @@ def test_a_file_with_a_loop_that_is_none_is_refused(run_dir, tmp_path, loop):
     path.write_bytes(described(path.read_bytes(), {"loop": loop}))
     with pytest.raises(BrainError, match="has a wrong description of its loop: export it again"):
         Brain(path)
+
+
+@pytest.mark.parametrize("rate_hz", [0, None, "50", True, float("inf")])
+def test_a_file_with_a_wrong_rate_of_a_body_is_refused(rate_hz):
+    codec = {"channels": [{"low": 0, "high": 1, "is_log": False, "knots": 2}], "actions": [[0, 1]],
+             "form": "index", "shape": [1]}
+    body = {"codec": codec, "values": [0, 1], "rate_hz": 50.0, "hidden": 0}
+    assert DESCRIBED["bodies"]({"arm": body})
+    assert not DESCRIBED["bodies"]({"arm": {**body, "rate_hz": rate_hz}})
 
 
 def test_a_file_that_is_too_slow_is_not_written(run_dir, tmp_path, measured, capsys):
