@@ -1,4 +1,5 @@
 """An exported file acts as the trainer does, and reads bad sensors by a stated rule."""
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,13 @@ from seed.body.player import Player
 from seed.body.codec import LEVELS
 from seed.config import LoopConfig
 from seed.evaluation import TrainedBrain
+from seed.export import Options
+from seed.export.brain_file import BrainFile
 from seed.export.verify_acting import verify_acting
-from seed.runtime import BrainError
+from seed.runtime import Brain, BrainError, describe
 from seed.runtime import acting
 from seed.runtime.rate import TICKS
+from seed.runtime.structure import check_structure
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 from tests.support.acting_brains import KINDS, NAMES, file_of, untrained
 
@@ -118,6 +122,42 @@ def test_a_brain_without_a_body_says_so(trained, tmp_path):
     for call in (brain.begin, lambda: brain.act([0])):
         with pytest.raises(BrainError, match="--body"):
             call()
+
+
+@pytest.mark.parametrize("options", [Options(*values) for values in itertools.product(
+    ("portable", "litert"), ("float32", "float16", "int8"), (False, True), (0, 3))],
+    ids=lambda o: "-".join(map(str, vars(o).values())))
+def test_every_kind_has_the_right_structure(trained, options):
+    data = BrainFile(trained, options).tobytes()
+    check_structure(data, describe(data, "f"))
+
+
+def without_the_last_operator(file: BrainFile) -> None:
+    graph, = [graph for graph in file.model.graphs if graph.name == "load"]
+    graph.operators.pop()
+
+
+def of_another_width(file: BrainFile) -> None:
+    for body in file.description["bodies"].values():
+        body["hidden"] = 64
+
+
+def without_prediction(file: BrainFile) -> None:
+    file.model.graphs.pop()
+
+
+@pytest.mark.parametrize("damage_fn, message", [
+    (without_the_last_operator, "load.* leaves tensors or states without a value"),
+    (of_another_width, "has other tensors"), (without_prediction, "signatures are not .*predict"),
+    (lambda file: file.description["bodies"]["rover"].update(hidden=0), "description of its bod"),
+    (lambda file: file.description["bodies"]["rover"].pop("hidden"), "description of its bodies")])
+def test_a_file_that_would_crash_as_it_loads_a_state_or_predicts_is_refused(trained, tmp_path,
+                                                                            damage_fn, message):
+    file = BrainFile(trained, Options())
+    damage_fn(file)
+    (tmp_path / "f").write_bytes(file.tobytes())
+    with pytest.raises(BrainError, match=message):
+        Brain(tmp_path / "f")
 
 
 def test_trainer_and_runtime_have_the_same_constants():
