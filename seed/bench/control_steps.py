@@ -15,7 +15,7 @@ import numpy as np
 from seed.bench.worker import timed
 from seed.body.codec import Channel, Codec
 from seed.body.facts import Facts
-from seed.body.round import ValueRange
+from seed.body.value_range import ValueRange
 from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile

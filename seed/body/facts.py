@@ -6,10 +6,12 @@ import numpy as np
 
 from seed.body.codec import Codec
 from seed.body.open_body import body_name, make_codec
-from seed.body.round import ValueRange
 from seed.body.tick_rate import checked_rate
+from seed.body.value_range import ValueRange
 from seed.config import BodyConfig
 from seed.errors import ConfigError
+
+RETURN_FACTOR = 3.0   # of the returns of random play: a brain that has learnt gets others
 
 
 class Facts(NamedTuple):
@@ -19,12 +21,12 @@ class Facts(NamedTuple):
     rate_hz: float | None = None   # of its ticks, if it says so
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {"codec": self.codec.to_dict(), "values": [self.values.low, self.values.high]}
+        fields = {"codec": self.codec.to_dict(), "returns": [self.values.low, self.values.high]}
         return fields if self.rate_hz is None else {**fields, "rate_hz": self.rate_hz}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Facts":
-        low, high = fields["values"]
+        low, high = fields["returns"]
         return cls(Codec.from_dict(fields["codec"]), ValueRange(float(low), float(high)),
                    checked_rate(fields.get("rate_hz")))
 
@@ -34,7 +36,7 @@ def facts_of(meta: Mapping[str, Any]) -> dict[str, Facts]:
     try:
         facts = {str(name): Facts.from_dict(fields)
                  for name, fields in meta.get("bodies", {}).items()}
-        if any(name != fact.codec.name or not fact.values.low < fact.values.high
+        if any(name != fact.codec.name or not fact.values.is_one
                for name, fact in facts.items()):
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -52,7 +54,7 @@ def data_digests(meta: Mapping[str, Any]) -> dict[str, str]:
 def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
     """Of a body that is new to a brain. Raises BodyError, ConfigError."""
     codec, rewards = make_codec(body_name(name), open_fn, seed)
-    least, most = np.percentile(rewards, [1, 99]) / (1 - config.discount)
+    least, most = np.percentile(rewards, [1, 99]) * RETURN_FACTOR / (1 - config.discount)
     low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
     return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)),
                  getattr(open_fn, "rate_hz", None))

@@ -4,37 +4,19 @@ The policy's target moves the probabilities that played towards the actions that
 expected: pi + ETA z (taken - pi), z the advantage in standard deviations. Its cross-entropy has the
 gradient of REINFORCE, with a pull to the policy that played.
 """
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from seed.body.codec import LEVELS, Codec
-from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
+from seed.body.value_range import ValueRange
+from seed.wavecore.layout import WORLD_LEVELS
 
 LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 1506.02438)
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
 MIN_PROBABILITY = 0.01   # that all choices of a target share: play continues trying them
-FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
-
-
-@dataclass
-class ValueRange:
-    """The returns that the levels of the value stand for."""
-    low: float
-    high: float
-
-    def two_hot(self, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The level below each return, int32, and the share of the one above it."""
-        x = np.clip((returns - self.low) / (self.high - self.low), 0, 1) * (VALUE_LEVELS - 1)
-        at = np.minimum(x.astype(np.int32), VALUE_LEVELS - 2)
-        return at, (x - at).astype(np.float32)
-
-    def mean(self, logits: np.ndarray) -> np.ndarray:
-        """The expected return of (..., VALUE_LEVELS) logits."""
-        p = softmax(logits.astype(np.float64))
-        return self.low + p @ np.arange(VALUE_LEVELS) * (self.high - self.low) / (VALUE_LEVELS - 1)
+FLOOR = 0.007         # least standard deviation of advantages, as a fraction of the value's range
 
 
 class Played(NamedTuple):
@@ -89,11 +71,6 @@ class Round(NamedTuple):
     @property
     def n_ticks(self) -> int:
         return self.played.choices[..., 0].size
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    p = np.exp(x - x.max(-1, keepdims=True))
-    return p / p.sum(-1, keepdims=True)
 
 
 def advantages(played: Played, discount: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from seed.body.codec import Codec
 from seed.body.episodes import EpisodeFolder, Step
-from seed.body.round import ValueRange
+from seed.body.value_range import ValueRange
 from seed.errors import ConfigError
 
 HOLDOUT_EPISODES = 8      # one in so many is held out; of fewer the last one

@@ -3,47 +3,50 @@
     python -m seed.experiments.control --seeds 5 --peer
 
 One recipe and one set of defaults for all tasks; each training has one thread and the minutes of
-its task. Reported are greedy returns of 100 unseen episodes. Needs gymnasium; for some tasks its
-extras mujoco and box2d.
+its task. Reported are greedy returns of 100 unseen episodes. In a task "positions" the speeds are
+hidden, and the peer is the recurrent PPO of sb3-contrib. Needs gymnasium; for some tasks its extras
+mujoco and box2d.
 """
 import argparse
-import json
-import subprocess
-import tempfile
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from seed.interpreter import seed_command
-
-EPISODES, EPISODE_SEED = 100, 77
+from seed.body import open_body
+from seed.body.changes import Masked, changed
+from seed.experiments.short_run import EPISODES, mean_return, trained
 
 
 class Task(NamedTuple):
+    environment: str
     minutes: float
-    goal: float   # mean return that counts as solved
+    goal: float                    # mean return that counts as solved
+    shown: tuple[int, ...] = ()    # numbers of an observation, if some are hidden
 
 
-TASKS = {"CartPole-v1": Task(0.5, 475), "Pendulum-v1": Task(1.0, -165),
-         "Acrobot-v1": Task(1.5, -95), "MountainCar-v0": Task(2.0, -120),
-         "InvertedPendulum-v5": Task(1.0, 950), "LunarLander-v3": Task(10.0, 200),
-         "HalfCheetah-v5": Task(60.0, 2000), "Hopper-v5": Task(60.0, 1500)}
+TASKS = {"cartpole": Task("CartPole-v1", 0.5, 475), "pendulum": Task("Pendulum-v1", 1.0, -165),
+         "acrobot": Task("Acrobot-v1", 1.5, -95), "mountaincar": Task("MountainCar-v0", 2.0, -120),
+         "invertedpendulum": Task("InvertedPendulum-v5", 1.0, 950),
+         "lunarlander": Task("LunarLander-v3", 10.0, 200),
+         "halfcheetah": Task("HalfCheetah-v5", 60.0, 2000), "hopper": Task("Hopper-v5", 60.0, 1500),
+         "cartpole positions": Task("CartPole-v1", 0.5, 450, (0, 2)),
+         "pendulum positions": Task("Pendulum-v1", 1.0, -180, (0, 1))}
 
 
-def trained_return(task: str, seed: int, minutes: float, options: Sequence[str]) -> float:
-    """Mean return of a brain that is trained in a new run directory."""
-    with tempfile.TemporaryDirectory() as folder:
-        run_dir = f"--run-dir={folder}/run"
-        subprocess.run(seed_command(
-            "train", "--body", f"gym:{task}", "--minutes", str(minutes), "--threads", "1",
-            "--seed", str(seed), run_dir, *options), check=True, capture_output=True)
-        done = subprocess.run(seed_command(
-            "play", run_dir, "--episodes", str(EPISODES), "--seed", str(EPISODE_SEED), "--threads",
-            "1", "--json"), check=True, capture_output=True, text=True)
-        return float(json.loads(done.stdout)[0]["mean"])
+def opener(task: Task) -> Callable[[], Any]:
+    open_fn = open_body.opener(f"gym:{task.environment}")
+    if not task.shown:
+        return open_fn
+    return changed(open_fn, lambda body: Masked(body, task.shown))
 
 
-def ppo_return(task: str, seed: int, minutes: float, is_recurrent: bool = False) -> float:
+def seed_return(task: Task, seed: int, overrides: list[str]) -> float:
+    open_body.BODIES["task"] = opener(task)
+    brain = trained("task", task.minutes, f"train.seed={seed}", *overrides)
+    return mean_return(brain, open_body.BODIES["task"])
+
+
+def ppo_return(task: Task, seed: int) -> float:
     """Of PPO with its own defaults, in one thread and as much CPU time."""
     import gymnasium
     import torch
@@ -55,15 +58,28 @@ def ppo_return(task: str, seed: int, minutes: float, is_recurrent: bool = False)
 
     class Deadline(BaseCallback):
         def _on_step(self) -> bool:
-            return time.process_time() - began_s < 60 * minutes
+            return time.process_time() - began_s < 60 * task.minutes
+
+    class Shown(gymnasium.ObservationWrapper):
+        def __init__(self, environment: gymnasium.Env):
+            super().__init__(environment)
+            space = environment.observation_space
+            self.observation_space = gymnasium.spaces.Box(space.low[[*task.shown]],
+                                                          space.high[[*task.shown]])
+
+        def observation(self, observation: Any) -> Any:
+            return observation[[*task.shown]]
     ppo_class, policy = PPO, "MlpPolicy"
-    if is_recurrent:
+    if task.shown:
         from sb3_contrib import RecurrentPPO
         ppo_class, policy = RecurrentPPO, "MlpLstmPolicy"
-    model = ppo_class(policy, make_vec_env(task, 8, seed), seed=seed, device="cpu")
+    wrapper = Shown if task.shown else None
+    model = ppo_class(policy, make_vec_env(task.environment, 8, seed, wrapper_class=wrapper),
+                      seed=seed, device="cpu")
     began_s = time.process_time()
     model.learn(10 ** 9, callback=Deadline())
-    mean, _ = evaluate_policy(model, gymnasium.make(task), EPISODES)
+    mean, _ = evaluate_policy(model, make_vec_env(task.environment, 1, 10 ** 6,
+                                                  wrapper_class=wrapper), EPISODES)
     return float(mean)
 
 
@@ -72,18 +88,21 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="of every task, instead of its own")
     parser.add_argument("--peer", action="store_true", help="train PPO as well")
-    parser.add_argument("--option", action="append", default=[], help="of seed train")
+    parser.add_argument("--set", action="append", default=[], help="of the profile")
     args = parser.parse_args()
-    print(f"{'task':<22}{'minutes':>8}{'goal':>8}  returns, a seed each", flush=True)
+    print(f"{'task':<20}{'minutes':>8}{'goal':>8}  returns, a seed each", flush=True)
     for name in args.tasks:
         task, seeds = TASKS[name], range(args.first_seed, args.first_seed + args.seeds)
-        rows = {"seed": [trained_return(name, seed, task.minutes, args.option) for seed in seeds]}
-        if args.peer:
-            rows["ppo"] = [ppo_return(name, seed, task.minutes) for seed in seeds]
-        for who, returns in rows.items():
-            texts = "  ".join(f"{value:.1f}" for value in returns)
-            print(f"{name:<22}{task.minutes:>8g}{task.goal:>8g}  {who:<5} {texts}", flush=True)
+        task = task._replace(minutes=args.minutes or task.minutes)
+        for who in ("seed", "ppo") if args.peer else ("seed",):
+            print(f"{name:<20}{task.minutes:>8g}{task.goal:>8g}  {who:<4}", end="", flush=True)
+            for seed in seeds:
+                mean = (seed_return(task, seed, args.set) if who == "seed"
+                        else ppo_return(task, seed))
+                print(f"  {mean:.1f}", end="", flush=True)
+            print(flush=True)
 
 
 if __name__ == "__main__":

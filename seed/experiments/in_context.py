@@ -6,21 +6,13 @@ Beside it a brain that was trained on just that changed body. Reported are mean 
 episodes, each from an empty state.
 """
 import argparse
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from seed.body import open_body
 from seed.body.changes import Delayed, changed
-from seed.body.closed_loop import act
-from seed.body.player import Player
-from seed.evaluation import TrainedBrain
-from seed.profile_file import load_profile
-from seed.storage import RunDir
-from seed.training import train
+from seed.experiments.short_run import mean_return, trained
 
-EPISODES, EPISODE_SEED, ROWS = 96, 77, 16
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "cartpole": {"as made": {}, "reversed": {"sign": -1},
                  "half the length": {"half_length_m": 0.25}, "twice": {"half_length_m": 1.0},
@@ -45,21 +37,6 @@ def opener(name: str, change: str) -> Callable[[], Any]:
         return body
     ticks = DELAYS.get(change, 0)
     return changed(make, lambda body: Delayed(body, ticks)) if ticks else make
-
-
-def trained(name: str, minutes: float, *overrides: str) -> TrainedBrain:
-    """A brain that was trained on a body."""
-    profile = load_profile("control", [f"body.rounds={{{name} = 1}}", f"train.minutes={minutes}",
-                                       *overrides])
-    with tempfile.TemporaryDirectory() as folder:
-        train(profile, RunDir(Path(folder) / "run"), 1, lambda line: None)
-        return TrainedBrain.load(RunDir(Path(folder) / "run"), 1, lambda line: None)
-
-
-def mean_return(brain: TrainedBrain, open_fn: Callable[[], Any]) -> float:
-    facts, = brain.bodies.values()
-    episodes = act(Player(brain.model, facts.codec, ROWS), open_fn, EPISODE_SEED, EPISODES) or []
-    return sum(episode.total for episode in episodes) / len(episodes)
 
 
 def main() -> None:

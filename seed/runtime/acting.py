@@ -61,12 +61,12 @@ def hidden_width(bodies: Any) -> int:
 
 
 class BodyCodec:
-    """`fields`: a codec's; `values`: the range of returns that the value stands for; `weights`:
+    """`fields`: a codec's; `returns`: the range of returns that the value stands for; `weights`:
     the part of the graph's input that is the body's, `columns` that of its output."""
 
-    def __init__(self, fields: dict[str, Any], values: list[float], weights: np.ndarray,
+    def __init__(self, fields: dict[str, Any], returns: list[float], weights: np.ndarray,
                  columns: slice):
-        channels, self.values = fields["channels"], values
+        channels, self._returns = fields["channels"], returns_of_levels(*returns)
         self.form, self.shape = fields["form"], tuple(fields["shape"])
         self.actions: list[list[float]] = fields["actions"]
         self._borders = borders(channels)
@@ -162,9 +162,17 @@ class BodyCodec:
         """The return that the brain expects from here."""
         z = logits[:VALUE_LEVELS].astype(np.float64)
         p = np.exp(z - z.max())
-        low, high = self.values
-        return float(low + p @ np.arange(VALUE_LEVELS) / p.sum() * (high - low)
-                     / (VALUE_LEVELS - 1))
+        return float(p / p.sum() @ self._returns)
+
+
+def returns_of_levels(low: float, high: float) -> np.ndarray:
+    """That the levels of a value stand for, as in seed/body/value_range.py."""
+    bound = max(-low, high)
+    ends = np.array([low, high]) / bound
+    first, last = np.sign(ends) * np.log1p(MU * np.abs(ends)) / np.log1p(MU)
+    u = np.linspace(first, last, VALUE_LEVELS)
+    returns: np.ndarray = bound * np.sign(u) * np.expm1(np.abs(u) * np.log1p(MU)) / MU
+    return returns
 
 
 def borders(channels: list[dict[str, Any]]) -> list[list[float]]:

@@ -147,7 +147,7 @@ class Brain:
                 ends[count_fn] = start + count_fn(body["codec"])
                 parts.append(slice(start, ends[count_fn]))
             weights, columns, self._choices[key], self._world[key] = parts
-            self.bodies[key] = BodyCodec(body["codec"], body["values"],
+            self.bodies[key] = BodyCodec(body["codec"], body["returns"],
                                          self._all_weights.reshape(-1)[weights], columns)
         self._no_tick, self._yes, self._no = (
             np.zeros_like(self._all_weights), *(np.full((1, 1, 1, 1), x, np.float32)

@@ -80,8 +80,10 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "explicit_state": lambda v: isinstance(v, bool),
     "vocabulary": lambda v: all(_is_integer(v[key], 0, 255) for key in ("end", "pad")),
     "bodies": lambda v: all(
-        is_codec(body["codec"]) and len(body["values"]) == 2
-        and all(math.isfinite(n) for n in body["values"]) and _is_rate(body.get("rate_hz", 1))
+        is_codec(body["codec"]) and len(body["returns"]) == 2
+        and all(math.isfinite(n) for n in body["returns"])
+        and body["returns"][0] <= 0 <= body["returns"][1] != body["returns"][0]
+        and _is_rate(body.get("rate_hz", 1))
         and _is_integer(body["hidden"], 0, MAX_FILE_BYTES) for body in v.values())
     and len({body["hidden"] for body in v.values()}) < 2,
     "loop": lambda v: v is None or all(   # of a brain that is for none

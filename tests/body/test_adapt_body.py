@@ -9,7 +9,7 @@ import pytest
 from seed.__main__ import main
 from seed.body import open_body, play
 from seed.body.facts import Facts
-from seed.body.round import ValueRange
+from seed.body.value_range import ValueRange
 from seed.config import BodyConfig, ModelConfig, TrainConfig
 from seed.errors import ConfigError, StopReason
 from seed.profile_file import load_profile

@@ -127,8 +127,7 @@ def test_targets_are_the_choice_the_return_and_the_next_observation(tmp_path):
                                            examples.choices[..., 0])
     assert np.allclose(examples.control.policy.max(-1), 0.99)
     value = examples.control.targets[..., 0] + examples.control.fractions[..., 0]
-    low, high = play.facts.values.low, play.facts.values.high
-    returns = low + value * (high - low) / (VALUE_LEVELS - 1)
+    returns = np.interp(value, np.arange(VALUE_LEVELS), play.facts.values.returns)
     assert np.allclose(returns, play.data.returns[index], atol=1e-4)
     levels = (examples.world.targets + examples.world.fractions)[:-1, :, 0]
     assert np.allclose(levels * 255 / (WORLD_LEVELS - 1), play.data.levels[index[1:], 0], atol=0.01)

@@ -94,8 +94,8 @@ def test_bodies_of_a_run_stay_as_they_began(tmp_path):
 @pytest.mark.parametrize("damage", [
     {"episodes": []}, {"episodes": [{"episode": 0, "choices": "?"}] * 4},
     {"episodes": [{"episode": -1, "choices": ""}] * 4}, {"episodes": None}, {"recent": ["x"]},
-    {"episodes": [{"episode": 0, "choices": "Cgo="}] * 4}, {"codec": {}}, {"values": [1, 1]},
-    {"values": ["a", 2]}, {"rate_hz": 0}, {"rate_hz": "50"}, {"rate_hz": 1e9}])
+    {"episodes": [{"episode": 0, "choices": "Cgo="}] * 4}, {"codec": {}}, {"returns": [1, 1]},
+    {"returns": ["a", 2]}, {"rate_hz": 0}, {"rate_hz": "50"}, {"rate_hz": 1e9}])
 def test_a_damaged_record_of_a_body_is_one_line(tmp_path, damage):
     run(tmp_path / "run", 1)
     run_dir = RunDir(tmp_path / "run")

@@ -4,7 +4,8 @@ import pytest
 
 from seed.body.codec import LEVELS, Channel, Codec
 from seed.body.round import (
-    LAMBDA, MIN_PROBABILITY, Played, ValueRange, advantages, control_targets, world_targets)
+    LAMBDA, MIN_PROBABILITY, Played, advantages, control_targets, world_targets)
+from seed.body.value_range import ValueRange
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 
 CODEC = Codec("robot", (Channel(-1, 1), Channel(-1, 1)), ((0.0, 1.0), (0.0, 1.0, 2.0)), "indices",
@@ -51,12 +52,23 @@ def test_advantages_are_generalized_estimates_that_stop_where_an_episode_does():
 def test_the_value_s_target_is_the_return_between_two_levels():
     played, values = random_round(), ValueRange(-5, 5)
     targets = control_targets(CODEC, played, values, DISCOUNT)
-    step = 10 / (VALUE_LEVELS - 1)
-    target = values.low + step * (targets.targets[..., 0] + targets.fractions[..., 0])
+    at, share = targets.targets[..., 0], targets.fractions[..., 0]
+    target = (1 - share) * values.returns[at] + share * values.returns[at + 1]
     assert np.allclose(target, advantages(played, DISCOUNT)[1], atol=1e-5)
     logits = np.full((1, VALUE_LEVELS), -50.0)
     logits[0, [10, 11]] = 0
-    assert values.mean(logits) == pytest.approx(-5 + 10.5 * step)
+    assert values.mean(logits) == pytest.approx(values.returns[10:12].mean())
+
+
+@pytest.mark.parametrize("low, high", [(-5.0, 5.0), (-300.0, 0.0), (0.0, 100.0), (-1.0, 9.0)])
+def test_the_levels_of_a_value_are_finest_around_zero(low, high):
+    returns = ValueRange(low, high).returns
+    steps, middle = np.diff(returns), np.abs(returns[1:] + returns[:-1])
+    assert returns[[0, -1]] == pytest.approx([low, high]) and (steps > 0).all()
+    assert (np.argsort(steps) == np.argsort(middle)).all() or low == -high
+    assert steps.max() > 5 * steps.min()
+    at, share = ValueRange(low, high).two_hot(np.array([low - 9, high + 9]))
+    assert (at + share).tolist() == [0, VALUE_LEVELS - 1]
 
 
 def test_the_policy_moves_to_choices_that_went_better_and_away_from_worse():

@@ -115,7 +115,7 @@ def test_a_file_with_a_loop_that_is_none_is_refused(run_dir, tmp_path, loop):
 def test_a_file_with_a_wrong_rate_of_a_body_is_refused(rate_hz):
     codec = {"channels": [{"low": 0, "high": 1, "is_log": False, "knots": 2}], "actions": [[0, 1]],
              "form": "index", "shape": [1]}
-    body = {"codec": codec, "values": [0, 1], "rate_hz": 50.0, "hidden": 0}
+    body = {"codec": codec, "returns": [0, 1], "rate_hz": 50.0, "hidden": 0}
     assert DESCRIBED["bodies"]({"arm": body})
     assert not DESCRIBED["bodies"]({"arm": {**body, "rate_hz": rate_hz}})
 

@@ -1,0 +1,31 @@
+"""A brain that is trained for an experiment, and what it gets in bodies that it has not seen."""
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seed.body.closed_loop import act
+from seed.body.player import Player
+from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile
+from seed.storage import RunDir
+from seed.training import train
+
+EPISODES, EPISODE_SEED, ROWS = 100, 77, 16
+
+
+def trained(body: str, minutes: float, *overrides: str, profile: str = "control") -> TrainedBrain:
+    """In one thread, in a run directory that is removed. Raises as `train`."""
+    config = load_profile(profile, [f'body.rounds={{"{body}" = 1}}', f"train.minutes={minutes}",
+                                    *overrides])
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = RunDir(Path(folder) / "run")
+        train(config, run_dir, 1, lambda line: None)
+        return TrainedBrain.load(run_dir, 1, lambda line: None)
+
+
+def mean_return(brain: TrainedBrain, open_fn: Callable[[], Any]) -> float:
+    """Greedy, over at least EPISODES first episodes, each from an empty state."""
+    facts, = brain.bodies.values()
+    episodes = act(Player(brain.model, facts.codec, ROWS), open_fn, EPISODE_SEED, EPISODES) or []
+    return sum(episode.total for episode in episodes) / len(episodes)
