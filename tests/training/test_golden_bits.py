@@ -9,6 +9,8 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("golden")
 
 
-@pytest.mark.parametrize("name", ["toy", "portable", "int8"])
+@pytest.mark.parametrize("name", [
+    "short", "short portable", "short int8",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("toy", "portable", "int8"))])
 def test_the_bits_are_those_that_were_recorded(name, folder):
     assert same_bits.CASES[name](folder) == same_bits.GOLDEN[name]
