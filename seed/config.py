@@ -160,11 +160,15 @@ class SelfplayConfig:
     max_answer_bytes: int = setting(64, 1, 4096, "bytes")
 
 
+DataGoal = Literal["choices", "rewards"]
+
+
 @dataclass(frozen=True)
 class BodyConfig:
     """Bodies that the brain learns to act in, round by round (seed/body)."""
     rounds: dict[str, int] = setting({}, 1, 100)         # of each body, in a cycle of steps
     data: dict[str, int] = setting({}, 1, 100)           # and of directories of episodes
+    data_goal: DataGoal = "choices"   # learnt of data: all choices, or better
     curriculum_steps: int = setting(0, 0, 10_000, "steps")   # in a cycle; 0: no curriculum
     rows: int = setting(16, 1, 1024, "bodies")           # of a kind, side by side
     ticks: int = setting(64, 1, 4096, "ticks")           # of each row in a round

@@ -22,6 +22,7 @@ class CartPole:
 
     def __init__(self) -> None:
         self.half_length_m, self.pole_kg, self.force_n, self.sign = 0.5, POLE_KG, 10.0, 1
+        self.gravity = GRAVITY
 
     def randomize(self, rng: random.Random) -> None:
         """Another length, mass and force, each half to double; in every second body the push is
@@ -42,7 +43,7 @@ class CartPole:
         force = self.force_n * (2 * action - 1) * self.sign
         sin, cos, total = math.sin(angle), math.cos(angle), CART_KG + self.pole_kg
         push = (force + self.pole_kg * self.half_length_m * spin * spin * sin) / total
-        angular = (GRAVITY * sin - cos * push) / (
+        angular = (self.gravity * sin - cos * push) / (
             self.half_length_m * (4 / 3 - self.pole_kg * cos * cos / total))
         linear = push - self.pole_kg * self.half_length_m * angular * cos / total
         self._state = [x + TICK_S * speed, speed + TICK_S * linear,

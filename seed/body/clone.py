@@ -1,5 +1,6 @@
-"""Behaviour cloning: a brain learns the choices of recorded episodes, round by round, as a body in
-training learns from its play.
+"""A brain learns from recorded episodes, round by round, as a body in training does from its play:
+all choices (behaviour cloning), or those that went better than it expects after what was recorded
+(one step of policy improvement, as in Brandfonbrener et al. 2106.08909).
 
 Each row goes through the segments of the data in an order of its own, a round after the other, with
 its state carried from round to round. The ticks of a round are a pure function of (seed, round).
@@ -16,11 +17,12 @@ from seed.body.open_body import opener_of_data
 from seed.body.play import EVALUATION_EPISODES, RoundResult, take_steps
 from seed.body.player import Player
 from seed.body.results import ChoiceAccuracy, Returns
-from seed.body.round import Examples, Targets
+from seed.body.round import Examples, Played, Targets
 from seed.body.stored import Stored, segments_of
 from seed.body.tick_step import TickStep
 from seed.config import BodyConfig
 from seed.rng import Stream, name_index, stream
+from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import WaveCore
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.tinygrad_seam import buffer_view
@@ -91,8 +93,40 @@ class ClonePlay:
         following = data.levels[np.minimum(index + 1, len(data.levels) - 1)].astype(np.int64)
         world = rounds.next_observation_targets(self.codec, following, counts & ~data.ends[index],
                                                 self.config.world_weight)
-        return Examples(tokens, weights, choices, self._control(index, choices, counts), world,
-                        state)
+        control: Targets | None = self._control(index, choices, counts)
+        if self.config.data_goal == "rewards":
+            control = self._better(number, index, counts, (tokens, weights), state, should_stop_fn)
+        return control and Examples(tokens, weights, choices, control, world, state)
+
+    def _better(self, number: int, index: np.ndarray, counts: np.ndarray,
+                ticks: tuple[np.ndarray, np.ndarray], state: list[np.ndarray],
+                should_stop_fn: Callable[[], bool]) -> Targets | None:
+        """Targets as of play, with what the brain thinks at the recorded ticks; None if the run
+        has to stop."""
+        n_ticks, rows = index.shape
+        played = Played.empty(self.codec, n_ticks, rows, state)._replace(
+            choices=self.data.choices[index].astype(np.int64), rewards=self.data.rewards[index],
+            terminated=self.data.terminated[index] & counts,
+            truncated=(self.data.ends & ~self.data.terminated)[index] | ~counts)
+        player = self._acting()
+        for before, array in zip(player.state_arrays(), state):
+            before[...] = array
+        for t, (tokens, weights) in enumerate(zip(*ticks)):
+            if should_stop_fn():
+                return None
+            logits = player.tick(tokens, weights)
+            played.values[t] = self.facts.values.mean(logits[:, :VALUE_LEVELS])
+            played.policy[t], _ = self.codec.sample(logits)
+        control = rounds.control_targets(
+            self.codec, played, self.facts.values, self.config.discount,
+            0.0 if number < self.config.value_rounds else rounds.ETA)
+        factor = counts[..., None] * np.float32(counts.size / max(1, counts.sum()))
+        return control._replace(weights=control.weights * factor)
+
+    def _acting(self) -> Player:
+        if self._player is None:
+            self._player = Player(self.model, self.codec, self.config.rows)
+        return self._player
 
     def _inputs(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         levels = self.data.levels[index].astype(np.int64)
@@ -117,13 +151,15 @@ class ClonePlay:
         return Targets(weights, at[..., None], share[..., None], policy)
 
     def learn(self, examples: Examples, lr: float) -> RoundResult:
-        """One pass: the next round has other ticks. Its state is carried into the next round."""
+        """One pass, if all choices are learnt: the next round has other ticks. Its state is carried
+        into the next round."""
         config = self.config
         assert self.optim, "it is to be trained"
         if self._step is None:
             self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
                                   config.world_weight > 0)
-        loss, skipped = take_steps(self._step, examples, config.ticks, 1, lr)
+        passes = 1 if config.data_goal == "choices" else config.passes
+        loss, skipped = take_steps(self._step, examples, config.ticks, passes, lr)
         after = self._step.state()
         is_finite = all(np.isfinite(array).all() for array in after)
         self._state = after if is_finite else [np.zeros_like(array) for array in after]
@@ -132,13 +168,12 @@ class ClonePlay:
     def evaluate(self, should_stop_fn: Callable[[], bool]) -> list[Returns | ChoiceAccuracy] | None:
         """Of the recorded choices that are held out, and of the body in unseen episodes if it can
         be opened; None if the run has to stop."""
-        if self._player is None:
-            self._player = Player(self.model, self.codec, self.config.rows)
-        accuracy = self._accuracy(self._player, should_stop_fn)
+        player = self._acting()
+        accuracy = self._accuracy(player, should_stop_fn)
         open_fn = opener_of_data(self.data.body, self.config) if self._has_returns else None
         if accuracy is None or open_fn is None:
             return None if accuracy is None else [accuracy]
-        episodes = act(self._player, open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
+        episodes = act(player, open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
                        randomize=self.config.randomize)
         return None if episodes is None else [Returns.of(self.data.body, episodes), accuracy]
 

@@ -20,7 +20,7 @@ class Pendulum:
     rate_hz = 1 / TICK_S
 
     def __init__(self) -> None:
-        self.mass_kg, self.length_m, self.sign = 1.0, 1.0, 1
+        self.mass_kg, self.length_m, self.sign, self.gravity = 1.0, 1.0, 1, GRAVITY
 
     def randomize(self, rng: random.Random) -> None:
         """Another mass and length, each half to double; in every second body the torque is
@@ -38,7 +38,7 @@ class Pendulum:
         torque = min(max(float(action[0]), -MAX_TORQUE), MAX_TORQUE)
         angle = (self._angle + math.pi) % (2 * math.pi) - math.pi
         cost = angle ** 2 + 0.1 * self._speed ** 2 + 0.001 * torque ** 2
-        acceleration = (1.5 * GRAVITY / self.length_m * math.sin(self._angle)
+        acceleration = (1.5 * self.gravity / self.length_m * math.sin(self._angle)
                         + 3 * self.sign * torque / (self.mass_kg * self.length_m ** 2))
         self._speed = min(max(self._speed + TICK_S * acceleration, -MAX_SPEED), MAX_SPEED)
         self._angle += TICK_S * self._speed

@@ -34,6 +34,8 @@ class Stored(NamedTuple):
     seen: np.ndarray          # (N,) float32, the fraction of a return that was recorded
     begins: np.ndarray        # (N,) bool, an episode's first
     ends: np.ndarray          # (N,) bool, an episode's last
+    rewards: np.ndarray       # (N,) float32
+    terminated: np.ndarray    # (N,) bool, an episode's last with nothing beyond it
 
     @property
     def values(self) -> ValueRange:
@@ -86,7 +88,7 @@ def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
     return Stored(codec, folder.body, folder.digest,
                   np.frombuffer(levels, np.uint8).reshape(-1, len(codec.channels)),
                   np.frombuffer(choices, np.uint8).reshape(-1, len(codec.actions)),
-                  ticks[0], ticks[1], ticks[2] > 0, ticks[3] > 0)
+                  ticks[0], ticks[1], ticks[2] > 0, ticks[3] > 0, ticks[4], ticks[5] > 0)
 
 
 def _episodes(steps: Iterator[Step]) -> Iterator[list[Step]]:
@@ -99,15 +101,17 @@ def _episodes(steps: Iterator[Step]) -> Iterator[list[Step]]:
 
 
 def _scalars(rewards: np.ndarray, is_terminal: bool, discount: float) -> np.ndarray:
-    """float32 (4, n): returns, `seen`, begins, ends. Beyond a cut the rewards are taken to continue
-    as they were, which counts the less the sooner the cut."""
+    """float32 (6, n): returns, `seen`, begins, ends, rewards, terminated. Beyond a cut the rewards
+    are taken to continue as they were, which counts the less the sooner the cut."""
     n, total = len(rewards), 0.0
     returns = np.zeros(n)
     for t in reversed(range(n)):
         returns[t] = total = rewards[t] + discount * total
     seen = np.ones(n) if is_terminal else 1 - discount ** np.arange(n, 0, -1.0)
     ticks = np.arange(n)
-    return np.array([returns / seen, seen, ticks == 0, ticks == n - 1], np.float32)
+    is_last = ticks == n - 1
+    return np.array([returns / seen, seen, ticks == 0, is_last, rewards, is_last & is_terminal],
+                    np.float32)
 
 
 def segments_of(begins: np.ndarray, ticks: int) -> list[Segment]:

@@ -7,6 +7,7 @@ from typing import Any
 from seed.body.closed_loop import act
 from seed.body.player import Player
 from seed.evaluation import TrainedBrain
+from seed.config import Profile
 from seed.profile_file import load_profile
 from seed.storage import RunDir
 from seed.training import train
@@ -14,13 +15,16 @@ from seed.training import train
 EPISODES, EPISODE_SEED, ROWS = 100, 77, 16
 
 
-def trained(body: str, minutes: float, *overrides: str, profile: str = "control") -> TrainedBrain:
-    """In one thread, in a run directory that is removed. Raises as `train`."""
-    config = load_profile(profile, [f'body.rounds={{"{body}" = 1}}', f"train.minutes={minutes}",
+def profile_of(body: str, minutes: float, *overrides: str) -> Profile:
+    return load_profile("control", [f'body.rounds={{"{body}" = 1}}', f"train.minutes={minutes}",
                                     *overrides])
+
+
+def trained(body: str, minutes: float, *overrides: str) -> TrainedBrain:
+    """In one thread, in a run directory that is removed. Raises as `train`."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir(Path(folder) / "run")
-        train(config, run_dir, 1, lambda line: None)
+        train(profile_of(body, minutes, *overrides), run_dir, 1, lambda line: None)
         return TrainedBrain.load(run_dir, 1, lambda line: None)
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from seed.body.episodes import METADATA, EpisodeFolder
 from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
-from seed.config import DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict, nearest
+from seed.config import (DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict,
+                         nearest)
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.errors import ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
@@ -29,6 +30,7 @@ from seed.training.stop_signals import StopSignals, watched
 
 CHANGED_ROUNDS = 2   # of the changed body, for each one of any other and step of the curriculum
 VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, the policy stays
+DATA_VALUE_ROUNDS = 30
 
 
 class BodyAdaptResult(NamedTuple):
@@ -56,8 +58,8 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         settle(run_dir)
         trained = TrainedBrain.of(brain, threads)
         parent = without_unnamed_tasks(from_dict(brain.meta["profile"]), tasks, log)
-        source, name, contents = _source(body, data)
-        profile = profile_for_body(parent, source, name, bool(data),
+        source, name, contents, goal = _source(body, data)
+        profile = profile_for_body(parent, source, name, goal,
                                    _tables_of(name, same_as, trained.bodies), list(trained.bodies),
                                    minutes, steps, lr, light)
         recipe = recipe_with(profile, contents)
@@ -80,19 +82,21 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
     return BodyAdaptResult(result, before)
 
 
-def profile_for_body(parent: Profile, source: str, name: str, is_data: bool, tables: str,
-                     bodies: Collection[str], minutes: float, steps: int, lr: float,
+def profile_for_body(parent: Profile, source: str, name: str, data_goal: DataGoal | None,
+                     tables: str, bodies: Collection[str], minutes: float, steps: int, lr: float,
                      light: bool = False) -> Profile:
-    """The profile of the adaptation to the body `name`, which plays or is recorded in the directory
-    `source`, with the tables of one of the brain's `bodies`. All bodies that can be opened without
-    a file are replayed, and the curriculum if the brain has learnt it."""
+    """The profile of the adaptation to the body `name`, with the tables of one of the brain's
+    `bodies`. With a `data_goal` it is recorded in the directory `source`, else it plays. All bodies
+    that can be opened without a file are replayed, and the curriculum if the brain has learnt it.
+    """
     replay = {body: 1 for body in bodies if body != name and opener_of_data(body)}
     changed = {source: CHANGED_ROUNDS}
     return replace(
         parent, curriculum=replace(parent.curriculum, eval_every_steps=0),
         selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
-        body=replace(parent.body, rounds=replay if is_data else {**changed, **replay},
-                     data=changed if is_data else {}, value_rounds=VALUE_ROUNDS,
+        body=replace(parent.body, rounds=replay if data_goal else {**changed, **replay},
+                     data=changed if data_goal else {}, data_goal=data_goal or "choices",
+                     value_rounds=DATA_VALUE_ROUNDS if data_goal == "rewards" else VALUE_ROUNDS,
                      same_as={source: tables} if name != tables else {},
                      curriculum_steps=min(1, parent.body.curriculum_steps)),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
@@ -100,16 +104,18 @@ def profile_for_body(parent: Profile, source: str, name: str, is_data: bool, tab
                       trainable="no-matrices" if light else parent.train.trainable)).check()
 
 
-def _source(body: str, data: str) -> tuple[str, str, str]:
-    """Its key in the profile, the name of its body, and a digest of the files."""
+def _source(body: str, data: str) -> tuple[str, str, str, DataGoal | None]:
+    """Its key in the profile, the name of its body, a digest of the files, and body.data_goal of
+    episodes: without rewards their choices are learnt."""
     if data:
         path = Path(absolute_directory(data))
         folder = EpisodeFolder(path)
         pieces = ([name.encode(), *blocks(path / name)] for name in (METADATA, *folder.files))
-        return str(path), folder.body, digest_of(chain.from_iterable(pieces))
+        goal: DataGoal = "rewards" if any(step.reward for step in folder.steps()) else "choices"
+        return str(path), folder.body, digest_of(chain.from_iterable(pieces)), goal
     if is_class_name(body):
-        return absolute(body), body_name(body), digest_of(blocks(file_of(body)))
-    return body, body, ""
+        return absolute(body), body_name(body), digest_of(blocks(file_of(body))), None
+    return body, body, "", None
 
 
 def _tables_of(name: str, same_as: str, bodies: Collection[str]) -> str:

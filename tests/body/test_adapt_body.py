@@ -142,7 +142,7 @@ def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
 def test_the_mixture_has_the_old_bodies_and_the_curriculum_if_it_was_learnt():
     for curriculum_steps in (0, 3):
         parent = load_profile("control", [f"body.curriculum_steps={curriculum_steps}"])
-        profile = profile_for_body(parent, "reversed", "reversed", False, "target",
+        profile = profile_for_body(parent, "reversed", "reversed", None, "target",
                                    ["target", "pendulum", "gone.py:Body"], 1.0, 0, 1e-3)
         body = profile.body
         assert body.rounds == {"reversed": 2, "target": 1, "pendulum": 1} and not body.data

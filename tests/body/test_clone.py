@@ -21,7 +21,7 @@ from seed.training.stop_signals import StopSignals
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 from seed.wavecore.model import WaveCore, init_params
 from tests.support.hostile_bodies import hostile
-from tests.support.recorded import recorded, steps_of, write
+from tests.support.recorded import drawn, recorded, steps_of, write
 from tests.support.simple_bodies import Target
 
 SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
@@ -56,6 +56,14 @@ def test_a_brain_does_what_was_recorded(tmp_path, target):
     assert choices.accuracy > 0.85 and choices.ticks == 50
 
 
+def test_of_choices_at_random_those_that_paid_are_learnt(tmp_path, target):
+    """Cloning them all would return 5 of 10."""
+    data = drawn(tmp_path / "data", 60)
+    result = run(tmp_path / "run", data, 40, "body.data_goal=\"rewards\"", "body.value_rounds=4")
+    (returns,), (choices,) = result.returns, result.choices
+    assert returns.mean > 8 and 0.3 < choices.accuracy < 0.7
+
+
 def test_without_the_body_held_out_choices_are_reported(tmp_path):
     result = run(tmp_path / "run", recorded(tmp_path / "data", 3), 2)
     assert not result.returns and 0 <= result.choices[0].accuracy <= 1
@@ -63,7 +71,8 @@ def test_without_the_body_held_out_choices_are_reported(tmp_path):
 
 
 @pytest.mark.parametrize("overrides", [(), (
-    "body.curriculum_steps=1", "body.rounds={target = 1}", "body.passes=1")])
+    "body.curriculum_steps=1", "body.rounds={target = 1}", "body.passes=1",
+    "body.data_goal=\"rewards\"", "body.value_rounds=1")])
 def test_threads_and_stops_change_no_bit(tmp_path, target, overrides):
     data = recorded(tmp_path / "data")
     run(tmp_path / "whole", data, 7, *overrides, threads=2)

@@ -32,3 +32,15 @@ def write(folder: Path, rows: list[dict], name: str = "episodes-0.jsonl", **meta
 def recorded(folder: Path, episodes: int = 16, n_ticks: int = 10, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     return write(folder, [row for _ in range(episodes) for row in steps_of(rng, n_ticks)])
+
+
+def drawn(folder: Path, episodes: int, n_ticks: int = 10) -> Path:
+    """Actions at random, of which every second one is right and pays 1."""
+    rng, rows = np.random.default_rng(0), list[dict]()
+    for _ in range(episodes):
+        episode = steps_of(rng, n_ticks)
+        for row in episode[:-1]:
+            action = int(rng.integers(2))
+            row |= {"action": action, "reward": float(action == row["action"])}
+        rows += episode
+    return write(folder, rows)
