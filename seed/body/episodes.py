@@ -25,6 +25,7 @@ from seed.body.spaces import Discrete, action_values, observation_ranges
 from seed.body.tick_rate import checked_rate, is_same_rate
 from seed.errors import ConfigError, printable
 from seed.regular_file import open_regular, parse_json
+from seed.runtime.recording import step_line
 from seed.storage import atomic_file, lines
 
 FORMAT = 1
@@ -269,14 +270,15 @@ class EpisodeWriter:
         """n choices (n, parts) and rewards (n,), n + 1 observations."""
         n, rows = len(rewards), []
         for t, observation in enumerate(observations):
-            row: dict[str, Any] = {"observation": observation.tolist()}
+            numbers, is_first = observation.tolist(), t == 0
             if t < n:
                 action = self.codec.decode(choices[t])
-                row |= {"action": action if type(action) is int else action.ravel().tolist(),
-                        "reward": float(rewards[t])}
-            row |= {"is_first": t == 0, "is_last": t == n, "is_terminal": t == n and is_terminal}
-            rows.append(json.dumps(row))
-        self._file.write(("\n".join(rows) + "\n").encode())
+                rows.append(step_line(
+                    numbers, is_first, action if type(action) is int else action.ravel().tolist(),
+                    float(rewards[t])))
+            else:
+                rows.append(step_line(numbers, is_first, is_terminal=is_terminal))
+        self._file.write("".join(rows).encode())
         self._file.flush()
 
     def close(self) -> None:

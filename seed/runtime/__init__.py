@@ -1,9 +1,10 @@
 """Runs exported brains on a robot, which needs only a copy of this folder: brain.py."""
 from .brain import Brain, choose
 from .rate import TickTimes, TooSlow
+from .recording import Recorder
 from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainError, describe,
                           seal)
 from .tflite import find_interpreter
 
-__all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "TickTimes",
-           "TooSlow", "choose", "describe", "find_interpreter", "seal"]
+__all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "Recorder",
+           "TickTimes", "TooSlow", "choose", "describe", "find_interpreter", "seal"]

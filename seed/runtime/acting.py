@@ -82,7 +82,8 @@ class BodyCodec:
     def begin(self) -> None:
         """An episode begins."""
         self.choices: np.ndarray | None = None   # that the last tick has chosen
-        self.places: list[int] = []              # of the last observation's numbers
+        self.numbers: list[float] = []           # of the last observation
+        self.places: list[int] = []              # of its numbers
         self.clipped = self.absent = 0           # numbers beyond their range; not finite
 
     def state(self) -> dict[str, Any]:
@@ -105,10 +106,7 @@ class BodyCodec:
 
     def read(self, observation: Any) -> None:
         """Fills `weights`. Raises ValueError unless it has one number for each channel."""
-        array = np.asarray(observation, np.float64)
-        numbers = array.ravel().tolist()
-        if len(numbers) != len(self._borders):
-            raise ValueError(f"has shape {array.shape}: give {len(self._borders)} numbers")
+        numbers = self.numbers = self.checked(observation)
         places = list(map(bisect_right, self._borders, numbers))
         if BELOW in places or ABOVE in places:   # or not finite
             self._count(numbers, places)
@@ -121,6 +119,14 @@ class BodyCodec:
             rows.append(ZERO)
         self._bytes[:] = b"".join(rows)
 
+    def checked(self, observation: Any) -> list[float]:
+        """Its numbers. Raises ValueError or TypeError unless it has one for each channel."""
+        array = np.asarray(observation, np.float64)
+        numbers: list[float] = array.ravel().tolist()
+        if len(numbers) != len(self._borders):
+            raise ValueError(f"has shape {array.shape}: give {len(self._borders)} numbers")
+        return numbers
+
     def _count(self, numbers: list[float], places: list[int]) -> None:
         """What is beyond its range; gives numbers that are not finite their place."""
         for i, number in enumerate(numbers):
@@ -129,8 +135,12 @@ class BodyCodec:
         self.absent += places.count(ABSENT)
         self.clipped += places.count(BELOW) + places.count(ABOVE)
 
-    def choose(self, logits: np.ndarray) -> Any:
-        """The likeliest action of (columns,) logits, as the body takes it."""
+    def choose(self, logits: np.ndarray, rng: np.random.Generator | None = None) -> Any:
+        """The likeliest action of (columns,) logits, as the body takes it; with `rng` one that the
+        trainer would draw."""
+        if rng:
+            logits = logits.astype(np.float64)
+            logits[VALUE_LEVELS:] += rng.gumbel(size=len(logits) - VALUE_LEVELS)
         parts = [logits[start:stop].reshape(shape).argmax(1) for start, stop, shape in self._heads]
         self.choices = parts[0] if len(parts) == 1 else np.concatenate(parts)
         numbers = [part[choice] for part, choice in zip(self.actions, self.choices.tolist())]

@@ -6,27 +6,30 @@ tflite-runtime (Python 3.11 and numpy below 2).
     logits = brain.step(65)              # (256,) float32 after one byte
     print(brain.generate("12+30="))
 
+    brain.record("recorded")             # for seed train --data and seed adapt --data
     brain.begin()                        # an episode of the body that it was trained in
     action = brain.act(observation)
-    action, nats = brain.act(observation, surprise=True)
+    action = brain.act(observation, reward, explore=1)     # not always the likeliest
+    action, nats = brain.act(observation, reward, surprise=True)
+    brain.end(observation, reward, is_terminal=True)
     brain.save_state("brain.state")      # and load_state after the robot has booted again
 """
-import functools
 import math
-import operator
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from . import state_file
 from .acting import (BodyCodec, choice_rows, hidden_width, input_rows, output_columns,
                      world_columns)
+from .arguments import Draws, checked_temperature, in_one_thread, integer
 from .rate import TickTimes, TooSlow, time_ticks
+from .recording import Recorder, checked_reward
 from .sealed_file import BrainError, describe, name_of, read
 from .structure import check_structure
 from .tflite import check_version, find_interpreter
@@ -36,40 +39,6 @@ MAX_THREADS = 64
 MAX_COUNT = 2 ** 63 - 1             # of a seed and of bytes
 MIN_TEMPERATURE = 1e-30             # less is 0: logits divided by it would not be finite
 GENERATE = 5                        # Stream.GENERATE of seed/rng.py: the trainer draws the same
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    """Raises BrainError unless `value` is an integer from low to high."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise BrainError(f"{name} is {value!r:.60}: use an integer") from None
-    if not low <= number <= high:
-        raise BrainError(f"{name} is {value!r:.60}: use {low} to {high}")
-    return number
-
-
-def _temperature(value: Any) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < math.inf:
-        raise BrainError(f"temperature is {value!r:.60}: use a number from 0 on")
-    return float(value)
-
-
-def _in_one_thread(method: Method) -> Method:
-    """A method that raises BrainError while another thread uses this Brain."""
-    @functools.wraps(method)
-    def call(self: "Brain", *args: Any, **named: Any) -> Any:
-        if not self._lock.acquire(blocking=False):
-            raise BrainError("another thread is using this Brain: make one Brain for each thread")
-        try:
-            return method(self, *args, **named)
-        except RuntimeError as error:
-            raise BrainError(f"{self.name}: {' '.join(str(error).split()):.200}; export it "
-                             f"again") from None
-        finally:
-            self._lock.release()
-    return call   # type: ignore[return-value]
 
 
 def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
@@ -92,7 +61,7 @@ class Brain:
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
-        threads = _integer("threads", threads, 1, MAX_THREADS)
+        threads = integer("threads", threads, 1, MAX_THREADS)
         name, data = name_of(path), read(path)
         self.name, self.description = name, describe(data, name)
         interpreter_class, self.runtime = find_interpreter()
@@ -126,6 +95,8 @@ class Brain:
         self._choices, self._world = dict[str, slice](), dict[str, slice]()   # parts of predict's
         self._hidden: np.ndarray | None = None   # of the last tick: it predicts the next
         self.control_logits = np.zeros(0, np.float32)
+        self.recorders: dict[str, Recorder] = {}   # of bodies that are recorded
+        self._draws = Draws()
         if self.description["bodies"]:
             self._prepare_bodies(tensors)
         self.reset()
@@ -155,7 +126,7 @@ class Brain:
         self.interpreter.set_tensor(self._token, np.zeros(1, np.int32))   # until there is a byte
         self._body = next(iter(self.bodies))   # that acts
 
-    @_in_one_thread
+    @in_one_thread
     def reset(self) -> None:
         """Back to the state before the first byte."""
         self._hidden = None
@@ -164,10 +135,10 @@ class Brain:
         for key, (state_in, _) in self._states.items():
             self.interpreter.set_tensor(state_in, self._initial[key])
 
-    @_in_one_thread
+    @in_one_thread
     def step(self, byte: int) -> np.ndarray:
         """Logits (v,) float32 after one more byte. Raises BrainError unless 0 <= byte < 256."""
-        byte = _integer("byte", byte, 0, 255)
+        byte = integer("byte", byte, 0, 255)
         started = time.perf_counter()
         self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
         if self.bodies:
@@ -183,7 +154,7 @@ class Brain:
         for state_in, state_out in self._states.values():
             self.interpreter.set_tensor(state_in, self.interpreter.get_tensor(state_out))
 
-    @_in_one_thread
+    @in_one_thread
     def prefill(self, prompt: bytes) -> np.ndarray:
         """Logits (v,) after all bytes of the prompt. Raises BrainError if it is empty."""
         if not isinstance(prompt, (bytes, bytearray)):
@@ -208,26 +179,52 @@ class Brain:
             self.interpreter.set_tensor(state_in, outputs[f"{key}_out"])
         return outputs["logits"][0]
 
-    @_in_one_thread
+    @in_one_thread
     def begin(self, body: str | None = None) -> None:
         """An episode of a body begins, with a fresh state. Raises BrainError if the brain has no
         such body; without a name, if it has not just one."""
-        if body is None and len(self.bodies) == 1:
-            body = self._body
-        if body not in self.bodies:
-            raise BrainError(f"{self.name} has no body {body!r:.60}: name one of "
-                             f"{', '.join(self.bodies) or 'a brain that was trained with --body'}")
+        body = self._named(body)
+        self._cut()
         self._body = body
         self._all_weights.fill(0)
         self.bodies[body].begin()
         self.reset()
 
-    @_in_one_thread
-    def act(self, observation: Any, surprise: bool = False) -> Any:
+    def _named(self, body: str | None) -> str:
+        if body is None and len(self.bodies) == 1:
+            return self._body
+        if body not in self.bodies:
+            raise BrainError(f"{self.name} has no body {body!r:.60}: name one of "
+                             f"{', '.join(self.bodies) or 'a brain that was trained with --body'}")
+        return body
+
+    def _cut(self) -> None:
+        """What is recorded is no longer one episode."""
+        for recorder in self.recorders.values():
+            recorder.begin()
+
+    @in_one_thread
+    def record(self, folder: str | os.PathLike | None, body: str | None = None) -> None:
+        """Writes what a body sees and does to a directory, as `seed play --record` does; None: no
+        more, and what was is on the disk. The body has to be named if there are several."""
+        body = self._named(body)
+        if body in self.recorders:
+            self.recorders.pop(body).close()
+        if folder is not None:
+            fields = self.description["bodies"][body]
+            self.recorders[body] = Recorder(folder, {
+                "body": body, "codec": fields["codec"], "rate_hz": fields.get("rate_hz"),
+                "recorded_by": f"act, brain {self.description['blake2b'][:16]}"})
+
+    @in_one_thread
+    def act(self, observation: Any, reward: Any = 0.0, *, surprise: bool = False,
+            explore: Any = None) -> Any:
         """The action after one more observation, as the body takes it; with `surprise` a pair of it
         and how unexpected the observation was after the tick before, in nats a channel, NaN at an
-        episode's first tick. Raises BrainError unless the observation has as many numbers as the
-        body's, or if the brain has not learned to predict them."""
+        episode's first tick. `reward`: what followed the action before, which is recorded. With
+        `explore`, a NumPy Generator or the seed of one, the action is drawn by its probability; the
+        draws of a seed continue from tick to tick. Raises BrainError unless the observation has as
+        many numbers as the body's, or if the brain has not learned to predict them."""
         started = time.perf_counter()
         if not self.bodies:
             raise BrainError(f"{self.name} has no body: train one with --body, and export it")
@@ -235,6 +232,9 @@ class Brain:
             raise BrainError(f"{self.name} cannot tell surprise: it was trained with "
                              f"body.world_weight=0; train it with 1, and export it again")
         codec, interpreter = self.bodies[self._body], self.interpreter
+        recorder = self.recorders.get(self._body)
+        reward = checked_reward(reward) if recorder else 0.0
+        rng = None if explore is None else self._draws.of(explore)
         logits = self._predicted(codec) if surprise else None
         try:
             codec.read(observation)
@@ -246,11 +246,21 @@ class Brain:
         self.control_logits = interpreter.get_tensor(self._control)[0, codec.columns]
         if self._hidden_tensor is not None:
             self._hidden = interpreter.get_tensor(self._hidden_tensor)
-        action = codec.choose(self.control_logits)
+        action = codec.choose(self.control_logits, rng)
+        if recorder:
+            recorder.add(codec.numbers, action if type(action) is int else action.ravel().tolist(),
+                         reward)
         self.step_times_s.append(time.perf_counter() - started)
         if not surprise:
             return action
         return action, math.nan if logits is None else codec.surprise(logits)
+
+    @in_one_thread
+    def end(self, observation: Any, reward: Any = 0.0, is_terminal: bool = False) -> None:
+        """Records what is seen at an episode's end, with the reward of its last action;
+        `is_terminal`: the body ended it, not the clock. Raises BrainError as `act` does."""
+        if self.recorders and (recorder := self.recorders.get(self._body)):
+            recorder.end(observation, reward, is_terminal)
 
     def _predicted(self, codec: BodyCodec) -> np.ndarray | None:
         """Logits of the next observation; None where no tick was before it."""
@@ -262,7 +272,7 @@ class Brain:
         world = run(hidden=self._hidden, choices=self._all_choices)["world"]
         return world[0, self._world[self._body]]
 
-    @_in_one_thread
+    @in_one_thread
     def save_state(self, path: str | os.PathLike) -> None:
         """Writes what a brain needs to continue with the same bits after the robot has booted
         again: whole or not at all. Raises BrainError."""
@@ -279,7 +289,7 @@ class Brain:
             fields |= {"body": self._body, **self.bodies[self._body].state()}
         state_file.write(path, fields, [states[key] for key in self.description["states"]])
 
-    @_in_one_thread
+    @in_one_thread
     def load_state(self, path: str | os.PathLike) -> None:
         """Continues where `save_state` was called. Raises BrainError, and changes nothing, unless
         the file is whole and of this brain."""
@@ -296,6 +306,7 @@ class Brain:
                 codec.load(fields, control.shape, hidden is not None)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise BrainError(f"{state_file.name_of(path)} has wrong fields: begin anew") from None
+        self._cut()
         if self.bodies:
             self._all_weights.fill(0)
             self._body = fields["body"]
@@ -318,10 +329,10 @@ class Brain:
                        temperature: float = 0.0, seed: int = 0) -> Iterator[int]:
         """Yields at most max_bytes bytes until `stop` (None: the end of an answer). Temperature 0
         takes the likeliest byte; above 0 the draws are the trainer's of the same seed."""
-        stop = self.vocabulary["end"] if stop is None else _integer("stop", stop, 0, 255)
-        max_bytes = _integer("max_bytes", max_bytes, 0, MAX_COUNT)
-        temperature = _temperature(temperature)
-        rng = np.random.default_rng((_integer("seed", seed, 0, MAX_COUNT), GENERATE, 0))
+        stop = self.vocabulary["end"] if stop is None else integer("stop", stop, 0, 255)
+        max_bytes = integer("max_bytes", max_bytes, 0, MAX_COUNT)
+        temperature = checked_temperature(temperature)
+        rng = np.random.default_rng((integer("seed", seed, 0, MAX_COUNT), GENERATE, 0))
         logits = self.prefill(prompt)
         for _ in range(max_bytes):
             if temperature and not np.isfinite(logits).all():
@@ -346,12 +357,11 @@ class Brain:
             answer = bytes(self.generate_bytes(data, max_bytes, stop, temperature, seed))
         return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
 
-    @_in_one_thread
+    @in_one_thread
     def time_ticks(self, clock: Callable[[], float] = time.perf_counter,
                    sleep_fn: Callable[[float], object] = time.sleep) -> TickTimes:
-        """How long a tick takes here, measured for some seconds: an act in the body with the most
-        inputs, or a step. The state is a fresh one afterwards. Raises BrainError if the file is for
-        no loop."""
+        """How long a tick takes here: an act in the body with the most inputs, or a step. The state
+        is a fresh one afterwards. Raises BrainError if the file is for no loop."""
         if not self.loop:
             raise BrainError(f"{self.name} is for no loop: export a brain whose profile has a "
                              f"[loop] with rate_hz and max_tick_ms")
@@ -363,8 +373,12 @@ class Brain:
             return times
         body = self._body
         self.begin(max(self.bodies, key=lambda name: self.bodies[name].weights.nbytes))
+        recorders, self.recorders = self.recorders, {}
         observation = np.zeros(len(self.description["bodies"][self._body]["codec"]["channels"]))
-        times = time_ticks(lambda: self.act(observation), *limits, clock, sleep_fn)
+        try:
+            times = time_ticks(lambda: self.act(observation), *limits, clock, sleep_fn)
+        finally:
+            self.recorders = recorders
         self.begin(body)
         return times
 

@@ -24,28 +24,37 @@ def write(path: str | os.PathLike, fields: dict[str, Any], arrays: Sequence[np.n
                      2 ** 40, "is something else than a state: name another file")
     rest = json.dumps(fields).encode() + b"\n" + b"".join(
         array.astype("<f4").tobytes() for array in arrays)
-    data, temporary = MAGIC + _digest(rest) + rest, f"{name_of(path)}.partial"
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)   # of a robot that lost its power
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        directory = os.open(os.path.dirname(temporary) or ".", os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_whole(path, MAGIC + _digest(rest) + rest)
     except OSError as error:
         raise BrainError(f"{name_of(path)}: {error.strerror}; the state is not saved: name a file "
                          f"that can be written") from None
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Whole or not at all; on the disk when this returns. Raises OSError."""
+    temporary = f"{name_of(path)}.partial"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)   # of a robot that lost its power
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(os.path.dirname(temporary) or ".")
+
+
+def sync_directory(path: str | os.PathLike) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def read_state(path: str | os.PathLike, max_bytes: int) -> bytes:

@@ -1,0 +1,65 @@
+"""Checks of what a caller of Brain gives, and of the thread that it calls from."""
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .sealed_file import BrainError
+
+MAX_SEED = 2 ** 63 - 1
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """Raises BrainError unless `value` is an integer from low to high."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise BrainError(f"{name} is {value!r:.60}: use an integer") from None
+    if not low <= number <= high:
+        raise BrainError(f"{name} is {value!r:.60}: use {low} to {high}")
+    return number
+
+
+def checked_temperature(value: Any) -> float:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < math.inf:
+        raise BrainError(f"temperature is {value!r:.60}: use a number from 0 on")
+    return float(value)
+
+
+class Draws:
+    """Generators of random numbers, by what a caller gives: one, or a seed, whose draws continue as
+    long as no other seed is given."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, np.random.Generator] | None = None
+
+    def of(self, explore: Any) -> np.random.Generator:
+        """Raises BrainError."""
+        if isinstance(explore, np.random.Generator):
+            return explore
+        if type(explore) is bool:
+            raise BrainError(f"explore is {explore}: use a seed or a NumPy Generator")
+        seed = integer("explore", explore, 0, MAX_SEED)
+        if not self._last or seed != self._last[0]:
+            self._last = seed, np.random.default_rng(seed)
+        return self._last[1]
+
+
+def in_one_thread(method: Method) -> Method:
+    """A method that raises BrainError while another thread uses this Brain."""
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **named: Any) -> Any:
+        if not self._lock.acquire(blocking=False):
+            raise BrainError("another thread is using this Brain: make one Brain for each thread")
+        try:
+            return method(self, *args, **named)
+        except RuntimeError as error:
+            raise BrainError(f"{self.name}: {' '.join(str(error).split()):.200}; export it "
+                             f"again") from None
+        finally:
+            self._lock.release()
+    return call   # type: ignore[return-value]
