@@ -119,7 +119,7 @@ class ClonePlay:
             played.policy[t], _ = self.codec.sample(logits)
         control = rounds.control_targets(
             self.codec, played, self.facts.values, self.config.discount,
-            0.0 if number < self.config.value_rounds else rounds.ETA)
+            0.0 if number < self.config.value_rounds else rounds.ETA, only_better=True)
         factor = counts[..., None] * np.float32(counts.size / max(1, counts.sum()))
         return control._replace(weights=control.weights * factor)
 

@@ -16,7 +16,7 @@ LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 150
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
 MIN_PROBABILITY = 0.01   # that all choices of a target share: play continues trying them
-FLOOR = 0.007         # least standard deviation of advantages, as a fraction of the value's range
+FLOOR = 0.005         # least standard deviation of advantages, as a fraction of the value's range
 
 
 class Played(NamedTuple):
@@ -90,13 +90,15 @@ def advantages(played: Played, discount: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def control_targets(codec: Codec, played: Played, value_range: ValueRange, discount: float,
-                    eta: float = ETA) -> Targets:
-    """Of the value and the action, each (T, n, ...). With `eta` 0 the policy is to stay."""
+                    eta: float = ETA, only_better: bool = False) -> Targets:
+    """Of the value and the action, each (T, n, ...). With `eta` 0 the policy is to stay; with
+    `only_better` it does not move away from choices that went worse: again and again over the same
+    choices, which others made, that would have no end."""
     advantage, returns = advantages(played, discount)
     at, share = value_range.two_hot(returns)
     floor = FLOOR * (value_range.high - value_range.low)
     z = np.clip((advantage - advantage.mean()) / max(advantage.std(), floor),
-                -MAX_DEVIATION, MAX_DEVIATION)
+                0.0 if only_better else -MAX_DEVIATION, MAX_DEVIATION)
     policy = played.policy.copy()
     heads = [head for head in codec.body.control.heads if not head.is_scalar]
     for i, head in enumerate(heads):
