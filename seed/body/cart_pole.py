@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seed.body.render import bar
 from seed.body.spaces import Box, Discrete
 
 GRAVITY, CART_KG, POLE_KG = 9.8, 1.0, 0.1
@@ -51,3 +52,8 @@ class CartPole:
         self._ticks += 1
         fallen = abs(self._state[0]) > MAX_X or abs(self._state[2]) > MAX_ANGLE
         return (np.array(self._state), 1.0, fallen, not fallen and self._ticks >= MAX_TICKS, {})
+
+    def render(self) -> str:
+        x, _, angle, _ = self._state
+        return (f"cart {x:+.2f} m {bar(x, MAX_X)}  pole {math.degrees(angle):+5.1f} degrees "
+                f"{bar(angle, MAX_ANGLE)}")

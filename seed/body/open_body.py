@@ -1,6 +1,7 @@
 """Bodies by name: a built-in one, gym:ID of Gymnasium if that is installed, or a class of the
 user's; and a codec that is made for a body before it first learns."""
 import math
+import os
 import random
 import warnings
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from seed.body.cart_pole import CartPole
 from seed.body.changes import RandomlyDelayed, changed
 from seed.body.codec import Channel, Codec
 from seed.body.pendulum import Pendulum
+from seed.body.render import Rendered, Screen
 from seed.body.rewards import rewarded
 from seed.body.rover import Rover
 from seed.body.spaces import action_values, observation_ranges
 from seed.config import BodyConfig, nearest
 from seed.body.user_body import Opener
+from seed.body.wrapper import WrappedOpener
 from seed.errors import BodyError, ConfigError
 from seed.task_names import is_class_name, short
 
@@ -34,22 +37,27 @@ def body_name(name: str) -> str:
     return short(name) if is_class_name(name) else name
 
 
-def opener(name: str, config: BodyConfig = BodyConfig()) -> Callable[[], Any]:
-    """What makes one body of that name, with the reward of the profile. Raises ConfigError."""
-    open_fn = _opener(name)
+def opener(name: str, config: BodyConfig = BodyConfig(),
+           screen: Screen | None = None) -> Callable[[], Any]:
+    """What makes one body of that name, with the reward of the profile; the body is shown on the
+    screen. Raises ConfigError, and what it makes does if it cannot be shown."""
+    open_fn = _opener(name, screen is not None)
+    if screen and not name.startswith(GYM):
+        shown = screen
+        open_fn = WrappedOpener(open_fn, lambda body: Rendered(body, body_name(name), shown))
     if config.randomize:
         open_fn = changed(open_fn, RandomlyDelayed)
     return rewarded(body_name(name), open_fn, config)
 
 
-def _opener(name: str) -> Callable[[], Any]:
+def _opener(name: str, is_shown: bool) -> Callable[[], Any]:
     if name in BODIES:
         return BODIES[name]
     if name.startswith(GYM):
         if ":" in name.removeprefix(GYM):   # gymnasium would import the module before the colon
             raise ConfigError(f"body {name} names a module to import: write a class that makes it, "
                               f"and give file.py:Class")
-        return lambda: _open_gym(name)
+        return lambda: _open_gym(name, is_shown)
     if is_class_name(name):
         return Opener(name)
     if name.lower().endswith(".py"):
@@ -72,7 +80,7 @@ def opener_of_data(name: str,
     return open_fn
 
 
-def _open_gym(name: str) -> Any:
+def _open_gym(name: str, is_shown: bool) -> Any:
     try:
         import gymnasium
     except ImportError:
@@ -80,9 +88,14 @@ def _open_gym(name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return gymnasium.make(name.removeprefix(GYM), disable_env_checker=True)
+            os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")   # it would print a greeting
+            body = gymnasium.make(name.removeprefix(GYM), disable_env_checker=True,
+                                  render_mode="human" if is_shown else None)
     except Exception as error:   # of its registry, of the libraries that a body needs
         raise ConfigError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+    if is_shown and body.render_mode != "human":
+        raise ConfigError(f"{name} cannot be shown: it has no window; leave out --render")
+    return body
 
 
 def make_codec(name: str, open_fn: Callable[[], Any], seed: int, bins: int = BINS,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seed.body.render import bar
 from seed.body.spaces import Box
 
 TICK_S, GRAVITY = 0.05, 10.0
@@ -44,6 +45,11 @@ class Pendulum:
         self._angle += TICK_S * self._speed
         self._ticks += 1
         return self._observation(), -cost, False, self._ticks >= MAX_TICKS, {}
+
+    def render(self) -> str:
+        angle = (self._angle + math.pi) % math.tau - math.pi
+        return (f"{math.degrees(angle):+6.1f} degrees from upright {bar(angle, math.pi)}  "
+                f"{self._speed:+5.2f} rad/s")
 
     def _observation(self) -> np.ndarray:
         return np.array([math.cos(self._angle), math.sin(self._angle), self._speed])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seed.body.render import bar
 from seed.body.spaces import Box
 
 TICK_S, MAX_TICKS = 0.1, 300
@@ -79,6 +80,11 @@ class Rover:
         ends = is_there or collides
         return (self._observation(), reward, ends, not ends and self._ticks >= MAX_TICKS,
                 {"is_success": is_there})
+
+    def render(self) -> str:
+        cos, sin, distance_m, left, right, *ranges = self._observation()
+        return (f"goal {distance_m:4.2f} m {bar(math.atan2(-sin, cos), math.pi)}  wheels "
+                f"{left:+.2f} {right:+.2f} m/s  free {min(ranges):.2f} m")
 
     def _collides(self) -> bool:
         is_inside = (ROBOT_M < self._x < ROOM_M - ROBOT_M and ROBOT_M < self._y < ROOM_M - ROBOT_M)

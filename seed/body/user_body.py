@@ -45,6 +45,7 @@ class UserBodies:
             self.observation_space = _space(reply["observation_space"])
             self.action_space = _space(reply["action_space"])
             self.rate_hz = checked_rate(reply["rate_hz"])
+            self.has_render = reply["has_render"] is True
         except (ValueError, TypeError, KeyError, OverflowError):
             raise self._process.damaged("loading") from None
         self.close = weakref.finalize(self, _close, self._process, reply.get("has_close") is True)
@@ -81,6 +82,12 @@ class UserBodies:
             raise self._process.damaged("step") from None
         return steps
 
+    def render(self, row: int) -> str | None:
+        text = self._ask("render", 1, row=row)
+        if text is not None and type(text) is not str:
+            raise self._process.damaged("render")
+        return text
+
     def _ask(self, call: str, n_calls: int, **request: Any) -> Any:
         if self._process.stop_fn():   # many short calls must not hold it up
             raise StopRequested(f"stopped before {call} of {self.name}")
@@ -113,6 +120,8 @@ class UserBody:
         self._bodies, self._row = bodies, row
         self.observation_space, self.action_space = bodies.observation_space, bodies.action_space
         self._randomize: int | None = None   # at the next reset
+        if bodies.has_render:
+            self.render = lambda: bodies.render(row)
 
     def randomize(self, rng: random.Random) -> None:
         """Another body from the next reset on, if the class has one to offer."""

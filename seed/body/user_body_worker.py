@@ -12,6 +12,7 @@ from seed.curriculum.user_class_worker import InvalidClass, describe, load, oute
 
 MAX_NUMBERS = 4096   # of a space
 MAX_CHOICE = 2 ** 53
+MAX_TEXT = 4000      # characters that are shown of a tick
 REQUIRED = ("observation_space", "action_space", "reset", "step")
 SPACES = "Box, Discrete or MultiDiscrete, a list of (low, high), or a number of choices"
 
@@ -86,7 +87,8 @@ class Calls:
         self.n_numbers = 0   # of an observation
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        return {"load": self.load, "reset": self.reset, "step": self.step, "close": self.close}
+        return {"load": self.load, "reset": self.reset, "step": self.step,
+                "render": self.render, "close": self.close}
 
     def load(self, rows: int) -> dict[str, Any]:
         """The spaces, and this process as the run sees it."""
@@ -96,7 +98,8 @@ class Calls:
                   for name in ("observation_space", "action_space")}
         self.n_numbers = len(spaces["observation_space"].get("low", [0]))
         return {**spaces, "rate_hz": _rate(getattr(self.bodies[0], "rate_hz", None)),
-                "has_close": hasattr(self.bodies[0], "close"), "pid": outer_pid()}
+                "has_close": hasattr(self.bodies[0], "close"),
+                "has_render": hasattr(self.bodies[0], "render"), "pid": outer_pid()}
 
     def reset(self, row: int, seed: int, randomize: int | None) -> str:
         """`randomize`: a seed for another body, if it has one to offer."""
@@ -124,6 +127,13 @@ class Calls:
             successes.append(None if success is None else bool(success))
         return {"observations": base64.b64encode(np.stack(observations).tobytes()).decode(),
                 "rewards": rewards, "ends": ends, "successes": successes}
+
+    def render(self, row: int) -> str | None:
+        text = self.bodies[row].render()
+        if text is not None and type(text) is not str:
+            raise InvalidClass(f"render returns {type(text).__name__}: return text, or None if it "
+                               f"shows itself")
+        return None if text is None else text[:MAX_TEXT]
 
     def close(self) -> None:
         for body in self.bodies:

@@ -1,9 +1,12 @@
 """Let a brain act in its bodies, and report the returns of unseen episodes."""
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
+from seed.terminal_text import escaped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="draw actions by their probabilities, not the likeliest")
     parser.add_argument("--record", type=Path, metavar="DIR",
                         help="write the episodes to a directory, for seed train --data")
+    parser.add_argument("--render", action="store_true",
+                        help="show the bodies: in a window, or a line of text a tick")
     parser.add_argument("--seed", type=int, default=1, help="of the episodes")
 
 
@@ -30,6 +35,15 @@ def run(args: argparse.Namespace) -> int:
                           f"--body {next(iter(brain.bodies))}")
     if args.record and len(names) > 1:
         raise ConfigError("--record: a directory has episodes of one body: name it with --body")
-    returns = [brain.returns(name, args.episodes, args.seed, not args.sample, record=args.record)
-               for name in names]
+    show_fn = partial(_show, args.json) if args.render else None
+    returns = [brain.returns(name, args.episodes, args.seed, not args.sample, record=args.record,
+                             show_fn=show_fn) for name in names]
     return outcome.show(args, [row.to_dict() for row in returns], returns_table(returns))
+
+
+def _show(is_json: bool, text: str) -> None:
+    """Prints what a body does in a tick."""
+    if is_json or not sys.stdout.isatty():
+        raise ConfigError("--render: the body is shown as text, which needs a terminal and no "
+                          "--json: leave out --render")
+    print(escaped(text))

@@ -1,5 +1,5 @@
 """A checkpoint's brain, ready to run. Importing it does not import tinygrad: using a brain does."""
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -117,19 +117,24 @@ class TrainedBrain:
                                                    0.0, rng)]
 
     def returns(self, body: str, episodes: int, seed: int, greedy: bool = True,
-                rows: int = MAX_BODIES, record: Path | None = None) -> "Returns":
-        """Of unseen episodes of one of its bodies, which are written to the directory `record`; a
-        class's name says where its file is. Raises ConfigError, BodyError, OSError."""
+                rows: int = MAX_BODIES, record: Path | None = None,
+                show_fn: Callable[[str], object] | None = None) -> "Returns":
+        """Of unseen episodes of one of its bodies, which are written to the directory `record`;
+        `show_fn` gets a text each tick, of one episode after the other. A class's name says where
+        its file is. Raises ConfigError, BodyError, OSError."""
         from seed.body.closed_loop import act
         from seed.body.episodes import EpisodeWriter, Recorder
         from seed.body.open_body import body_name, opener
         from seed.body.player import Player
+        from seed.body.render import Screen
         from seed.body.results import Returns
         name = body_name(body)
         if name not in self.bodies:
             raise ConfigError(f"this brain has no body {name}{nearest(name, self.bodies)}")
-        open_fn, codec = opener(body, self.profile.body), self.bodies[name].codec
-        player, recorder = Player(self.model, codec, min(rows, episodes)), None
+        facts, codec = self.bodies[name], self.bodies[name].codec
+        screen = Screen(show_fn, facts.rate_hz) if show_fn else None
+        open_fn = opener(body, self.profile.body, screen)
+        player, recorder = Player(self.model, codec, 1 if screen else min(rows, episodes)), None
         if record:
             open_fn()   # a class tells its rate
             rate_hz = getattr(open_fn, "rate_hz", None)
