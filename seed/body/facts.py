@@ -12,7 +12,6 @@ from seed.config import BodyConfig
 from seed.errors import ConfigError
 
 LASTING = [5, 95]     # percentiles of rewards that may be had tick after tick
-RETURN_FACTOR = 4.0   # of their returns in random play: a brain that has learnt gets others
 
 
 class Facts(NamedTuple):
@@ -55,7 +54,7 @@ def data_digests(meta: Mapping[str, Any]) -> dict[str, str]:
 def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:
     """Of a body that is new to a brain. Raises BodyError, ConfigError."""
     codec, rewards = make_codec(body_name(name), open_fn, seed)
-    least, most = np.percentile(rewards, LASTING) * RETURN_FACTOR / (1 - config.discount)
+    least, most = np.percentile(rewards, LASTING) / (1 - config.discount)
     low, high = min(0.0, least + rewards.min()), max(0.0, most + rewards.max())
     return Facts(codec, ValueRange(float(low), float(high if high > low else low + 1)),
                  getattr(open_fn, "rate_hz", None))

@@ -13,6 +13,7 @@ from seed.body.player import Player
 from seed.body.results import Acting, ChoiceAccuracy, Returns
 from seed.body.round import Examples, Played, Round, Targets
 from seed.body.tick_step import TickStep, rows_of
+from seed.body.value_range import moved_rows
 from seed.body.world import Episode, World
 from seed.config import BodyConfig
 from seed.errors import CheckpointError, SeedError
@@ -20,6 +21,7 @@ from seed.rng import Stream, name_index, stream
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import WaveCore
 from seed.wavecore.optim import Optimizer
+from seed.wavecore.tinygrad_seam import buffer_view
 
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
 SHOWN_EPISODES = 50          # whose mean return is shown
@@ -90,6 +92,7 @@ class BodyPlay:
         if self._step is None:
             self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
                                   config.world_weight > 0)
+        self._widen(rounds.advantages(played, config.discount)[1])
         examples = Examples(
             played.tokens, played.weights, played.choices,
             rounds.control_targets(self.codec, played, self.values, config.discount,
@@ -98,6 +101,14 @@ class BodyPlay:
         loss, skipped = take_steps(self._step, examples, config.ticks, config.passes, lr)
         self._before = self.world.snapshot(), self._state()
         return self._result(played, loss, skipped)
+
+    def _widen(self, returns: np.ndarray) -> None:
+        """So that the value can be these returns."""
+        at = self.values.widen(returns)
+        if at is not None:
+            table = buffer_view(self.model.packed[f"bodies.{self.codec.name}.control"])
+            rows = table.reshape(-1, self.model.config.d_model)[:VALUE_LEVELS]
+            rows[...] = moved_rows(rows, at)
 
     def _result(self, played: Played, loss: float, skipped: bool) -> RoundResult:
         ended, self.world.ended = self.world.ended, []
@@ -133,6 +144,7 @@ class BodyPlay:
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Raises CheckpointError if the body does not do the same again."""
+        self.values.low, self.values.high = map(float, meta["returns"])
         if self.name != self.codec.name:
             meta = meta["changed"][self.name]
         state = self.player.state_arrays()

@@ -1,16 +1,17 @@
-"""The returns that the levels of a value stand for: finest around zero, where most of them are."""
+"""The returns that the levels of a value stand for: as far as they have come in play."""
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from seed.body.codec import MU
 from seed.wavecore.layout import VALUE_LEVELS
 
+BEYOND = 0.5          # percent of a round's returns that may be beyond an end
+WIDER_BY = 0.5        # of the range, at a time
 
-@dataclass(frozen=True)
+
+@dataclass
 class ValueRange:
-    """low <= 0 <= high, not both 0."""
+    """low <= 0 <= high, not both 0. All plays of a body share one, as they share its tables."""
     low: float
     high: float
 
@@ -19,14 +20,10 @@ class ValueRange:
         """False for what a damaged file may have."""
         return self.low <= 0 <= self.high and self.low < self.high
 
-    @cached_property
+    @property
     def returns(self) -> np.ndarray:
-        """Of each level, in order: evenly spaced by the mu-law of the farther end from zero."""
-        bound = max(-self.low, self.high)
-        ends = np.array([self.low, self.high]) / bound
-        low, high = np.sign(ends) * np.log1p(MU * np.abs(ends)) / np.log1p(MU)
-        u = np.linspace(low, high, VALUE_LEVELS)
-        return bound * np.sign(u) * np.expm1(np.abs(u) * np.log1p(MU)) / MU   # type: ignore
+        """Of each level, in order."""
+        return np.linspace(self.low, self.high, VALUE_LEVELS)
 
     def two_hot(self, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The level below each return, int32, and the share of the one above it."""
@@ -39,3 +36,24 @@ class ValueRange:
         z = logits.astype(np.float64)
         p = np.exp(z - z.max(-1, keepdims=True))
         return p / p.sum(-1, keepdims=True) @ self.returns   # type: ignore
+
+    def widen(self, returns: np.ndarray) -> np.ndarray | None:
+        """Reaches as far as the returns of a round. None if it does already, else for each level
+        where on the old ones its return was (VALUE_LEVELS,)."""
+        least, most = np.percentile(returns, [BEYOND, 100 - BEYOND])
+        before = self.returns
+        while least < self.low:
+            self.low -= WIDER_BY * (self.high - self.low)
+        while most > self.high:
+            self.high += WIDER_BY * (self.high - self.low)
+        if (before[0], before[-1]) == (self.low, self.high):
+            return None
+        return np.interp(self.returns, before, np.arange(VALUE_LEVELS))
+
+
+def moved_rows(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The rows (VALUE_LEVELS, d) of a table whose levels are now `at` the places of old ones: what
+    is expected stays about as it was."""
+    below = np.minimum(at.astype(int), VALUE_LEVELS - 2)
+    share = (at - below)[:, None].astype(np.float32)
+    return (1 - share) * rows[below] + share * rows[below + 1]   # type: ignore

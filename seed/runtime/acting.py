@@ -66,7 +66,8 @@ class BodyCodec:
 
     def __init__(self, fields: dict[str, Any], returns: list[float], weights: np.ndarray,
                  columns: slice):
-        channels, self._returns = fields["channels"], returns_of_levels(*returns)
+        channels = fields["channels"]
+        self._returns = np.linspace(returns[0], returns[1], VALUE_LEVELS)
         self.form, self.shape = fields["form"], tuple(fields["shape"])
         self.actions: list[list[float]] = fields["actions"]
         self._borders = borders(channels)
@@ -173,16 +174,6 @@ class BodyCodec:
         z = logits[:VALUE_LEVELS].astype(np.float64)
         p = np.exp(z - z.max())
         return float(p / p.sum() @ self._returns)
-
-
-def returns_of_levels(low: float, high: float) -> np.ndarray:
-    """That the levels of a value stand for, as in seed/body/value_range.py."""
-    bound = max(-low, high)
-    ends = np.array([low, high]) / bound
-    first, last = np.sign(ends) * np.log1p(MU * np.abs(ends)) / np.log1p(MU)
-    u = np.linspace(first, last, VALUE_LEVELS)
-    returns: np.ndarray = bound * np.sign(u) * np.expm1(np.abs(u) * np.log1p(MU)) / MU
-    return returns
 
 
 def borders(channels: list[dict[str, Any]]) -> list[list[float]]:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -138,11 +138,13 @@ def enter(run_dir: RunDir, recipe: bytes) -> RunDir:
     return folder
 
 
-def publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray],
-            recipe: bytes) -> None:
-    """Replaces the brain's weights by the adapted ones. Raises OSError; then nothing is lost."""
+def publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray], recipe: bytes,
+            **meta: Any) -> None:
+    """Replaces the brain's weights by the adapted ones, and what they have changed in its metadata.
+    Raises OSError; then nothing is lost."""
     atomic_file.copy(run_dir.checkpoint, run_dir.staged_checkpoint)
-    run_dir.save({**parent.tensors, **weights}, {**parent.meta, "adapted": digest_of([recipe])})
+    run_dir.save({**parent.tensors, **weights}, {
+        **parent.meta, **meta, "adapted": digest_of([recipe])})
     settle(run_dir)
     shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seed.body.episodes import METADATA, EpisodeFolder
 from seed.body.open_body import body_name, opener_of_data
@@ -77,9 +77,16 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         result = train(profile, folder, threads, log, signals, lambda: weights,
                        known=trained.bodies)
         if result.finished:
-            adapted = checkpoint.read(folder.checkpoint).tensors
-            publish(run_dir, brain, {key: adapted[key] for key in weights}, recipe)
+            adapted = checkpoint.read(folder.checkpoint)
+            publish(run_dir, brain, {key: adapted.tensors[key] for key in weights}, recipe,
+                    bodies=_with_ranges(brain.meta["bodies"], adapted.meta["bodies"]))
     return BodyAdaptResult(result, before)
+
+
+def _with_ranges(bodies: dict[str, Any], adapted: dict[str, Any]) -> dict[str, Any]:
+    """The records of a brain's bodies, with the ranges of values that its weights have now."""
+    return {name: {**fields, "returns": adapted.get(name, fields)["returns"]}
+            for name, fields in bodies.items()}
 
 
 def profile_for_body(parent: Profile, source: str, name: str, data_goal: DataGoal | None,

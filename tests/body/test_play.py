@@ -1,7 +1,7 @@
 """A brain learns to act, and its bits depend on neither threads nor interruptions."""
 import pytest
 
-from seed.body import open_body
+from seed.body import facts, open_body
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.profile_file import load_profile
 from seed.resize import grow_brain, shrink_brain, train_growing
@@ -57,6 +57,20 @@ def test_threads_and_stops_change_no_bit(tmp_path, curriculum_steps):
     assert run(tmp_path / "parts", 6, mixed).finished
     whole, parts = (RunDir(tmp_path / name).checkpoint.read_bytes() for name in ("whole", "parts"))
     assert whole == parts
+
+
+def test_a_value_that_widens_is_resumed_with_its_range(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "LASTING", [40, 41])   # percentiles of rewards 0 and 1: 0
+    run(tmp_path / "whole", 6)
+    for stop_at in (1, 3):
+        signals = StopSignals()
+        run(tmp_path / "parts", 6, signals=signals,
+            early_stop_fn=lambda step, *_: step == stop_at and signals.stop.set())
+    run(tmp_path / "parts", 6)
+    whole, parts = (RunDir(tmp_path / name).checkpoint for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+    low, high = checkpoint.read_meta(whole)["bodies"]["target"]["returns"]
+    assert low == 0 and high > 2   # it began with 1
 
 
 def test_a_stop_in_the_middle_of_a_round_loses_nothing_and_counts_nothing(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from seed.body.codec import LEVELS, Channel, Codec
 from seed.body.round import (
     LAMBDA, MIN_PROBABILITY, Played, advantages, control_targets, world_targets)
-from seed.body.value_range import ValueRange
+from seed.body.value_range import ValueRange, moved_rows
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 
 CODEC = Codec("robot", (Channel(-1, 1), Channel(-1, 1)), ((0.0, 1.0), (0.0, 1.0, 2.0)), "indices",
@@ -60,15 +60,18 @@ def test_the_value_s_target_is_the_return_between_two_levels():
     assert values.mean(logits) == pytest.approx(values.returns[10:12].mean())
 
 
-@pytest.mark.parametrize("low, high", [(-5.0, 5.0), (-300.0, 0.0), (0.0, 100.0), (-1.0, 9.0)])
-def test_the_levels_of_a_value_are_finest_around_zero(low, high):
-    returns = ValueRange(low, high).returns
-    steps, middle = np.diff(returns), np.abs(returns[1:] + returns[:-1])
-    assert returns[[0, -1]] == pytest.approx([low, high]) and (steps > 0).all()
-    assert (np.argsort(steps) == np.argsort(middle)).all() or low == -high
-    assert steps.max() > 5 * steps.min()
-    at, share = ValueRange(low, high).two_hot(np.array([low - 9, high + 9]))
+def test_a_value_reaches_as_far_as_returns_do_and_expects_what_it_did():
+    values = ValueRange(-1.0, 2.0)
+    assert values.widen(np.linspace(-1, 2, 1000)) is None
+    assert values.widen(np.append(np.zeros(999), 9.0)) is None   # rare ones are cut
+    at, share = values.two_hot(np.array([-9.0, 9.0]))
     assert (at + share).tolist() == [0, VALUE_LEVELS - 1]
+    rows = np.stack([-10 * values.returns ** 2, 20 * values.returns], 1)
+    x = np.stack([np.ones(7), np.linspace(-0.5, 1.2, 7)], 1)   # bells around so much
+    assert np.allclose(values.mean(x @ rows.T), x[:, 1], atol=0.02)
+    moved = moved_rows(rows, values.widen(np.linspace(-0.5, 5, 1000)))
+    assert (values.low, values.high) == (-1.0, 5.75)
+    assert np.allclose(values.mean(x @ moved.T), x[:, 1], atol=0.05)
 
 
 def test_the_policy_moves_to_choices_that_went_better_and_away_from_worse():
