@@ -2,6 +2,7 @@
 
     python -m tests.soak.storm --kills 1000
     python -m tests.soak.storm --kills 100 --growth    (of a brain that grows on its way)
+    python -m tests.soak.storm --kills 50 --body gym:Acrobot-v1    (of one that acts, too)
     python -m tests.soak.storm --minutes 60            (faults of every kind: mixed_storm.py)
 
 A quarter of the kills strike at one step of the save (before or after a write, fsync or rename),
@@ -73,7 +74,7 @@ def outcome(run_dir: Path) -> tuple[str, str]:
     kinds = [json.loads(row)["kind"] for row in rows]
     last = dict.fromkeys(row for row, kind in zip(rows, kinds) if kind == "eval")
     steps = "\n".join([*(row for row, kind in zip(rows, kinds) if kind in
-                         ("step", "skip", "curriculum", "grow")), *last])
+                         ("step", "skip", "curriculum", "grow", "body")), *last])
     return (hashlib.sha256((run_dir / CHECKPOINT).read_bytes()).hexdigest(),
             hashlib.sha256(steps.encode()).hexdigest())
 
@@ -103,12 +104,20 @@ def errors_of(process: subprocess.Popen) -> str | None:
         return None
 
 
-def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
+def acting(body: str) -> list[str]:
+    """Options of a brain that learns a body beside the curriculum; the number of threads, which is
+    drawn at each start, changes no bit."""
+    return ["--body", body, "--set=body.curriculum_steps=1", "--set=body.rows=4",
+            "--set=body.ticks=16", "--set=body.chunk=8"]
+
+
+def storm(kills: int, seed: int, folder: Path, grows: bool, body: str = "") -> str:
     """What went wrong, or nothing."""
+    options = acting(body) if body else []
     dice, library, cache = random.Random(seed), build_faults(folder), Path(
         os.environ.get("XDG_CACHE_HOME", folder.resolve() / "cache"))
     calm = folder / "calm"
-    peace = start(calm, cache, grows=grows)
+    peace = start(calm, cache, grows=grows, options=options)
     errors = errors_of(peace)
     if errors is None or peace.returncode:
         return f"the undisturbed run failed: {(errors or 'it hung').splitlines()[-1:]}"
@@ -127,7 +136,8 @@ def storm(kills: int, seed: int, folder: Path, grows: bool) -> str:
         moment = plan[-1] if disturbed else None
         first = dice.randint(2, 4)   # a run that cannot save its first checkpoint is refused
         process = start(run_dir, cache, library,
-                        f"{moment[0]}:{first}:{first}:{moment[1]}" if moment else "", grows)
+                        f"{moment[0]}:{first}:{first}:{moment[1]}" if moment else "", grows,
+                        [*options, f"--threads={dice.randint(1, 4)}"] if body else [])
         if disturbed and not moment and wait_a_moment(process, run_dir, dice):
             process.kill()
         errors = errors_of(process)
@@ -162,15 +172,18 @@ def main() -> int:
     length.add_argument("--minutes", type=float, help="faults of every kind for so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth", action="store_true", help="of a brain that grows on its way")
+    parser.add_argument("--body", default="", help="of a brain that learns this body, too")
     args = parser.parse_args()
-    if args.growth and args.minutes:
-        parser.error("--growth is a storm of --kills")
+    if args.minutes and (args.growth or args.body):
+        parser.error("--growth and --body are storms of --kills")
+    if args.growth and args.body:
+        parser.error("a brain with a body does not grow")
     folder = Path(tempfile.mkdtemp())
     if args.minutes:
         from tests.soak.mixed_storm import MixedStorm   # which needs this module
         fault = MixedStorm(args.seed, folder).run(args.minutes)
     else:
-        fault = storm(args.kills, args.seed, folder, args.growth)
+        fault = storm(args.kills, args.seed, folder, args.growth, args.body)
     if fault:
         print(f"storm: FAILED: {fault}")
         return 1
