@@ -16,8 +16,9 @@ if "XDG_CACHE_HOME" not in os.environ:   # of the process that starts the others
     atexit.register(kernels.cleanup)
     os.environ["XDG_CACHE_HOME"] = kernels.name
 install()
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:   # below nohup; what is started gets it anew
-    signal.signal(signal.SIGHUP, lambda number, frame: None)
+for ignored in (signal.SIGHUP, signal.SIGQUIT):   # below nohup; behind an &
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda number, frame: None)   # what is started gets it anew
 
 
 @pytest.hookimpl(wrapper=True)
