@@ -172,7 +172,8 @@ def test_a_slow_body_does_not_hold_a_signal_up_while_it_is_measured(tmp_path):
     """Own: nothing has begun, nothing is left."""
     name = hostile(tmp_path, "time.sleep(0.02)")
     process = start_tiny(tmp_path / "run", *SMALL, f"--body={name}", steps=10 ** 6)
-    wait_until(lambda: any(map(is_worker, descendants(process.pid))), process, 60)
+    wait_until(lambda: any(is_worker(pid, tmp_path) for pid in descendants(process.pid)),
+               process, 60)
     time.sleep(1)
     start_s = time.monotonic()
     process.terminate()
