@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from seed.training.stop_signals import StopSignals
 from seed.wavecore.tinygrad_seam import install
 from tests.support.processes import descendants
 
@@ -19,6 +20,21 @@ install()
 for ignored in (signal.SIGHUP, signal.SIGQUIT):   # below nohup; behind an &
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, lambda number, frame: None)   # what is started gets it anew
+
+
+@pytest.fixture(autouse=True)
+def released_signals(monkeypatch):
+    """Commands that a test runs in its own process let go of the signals that they watch: a later
+    SIGINT would end the process of the tests."""
+    watching, watch = [], StopSignals.watch
+
+    def watch_and_remember(signals: StopSignals) -> StopSignals:
+        watching.append(signals)
+        return watch(signals)
+    monkeypatch.setattr(StopSignals, "watch", watch_and_remember)
+    yield
+    for signals in reversed(watching):
+        signals.release()
 
 
 @pytest.hookimpl(wrapper=True)
