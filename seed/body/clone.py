@@ -93,9 +93,11 @@ class ClonePlay:
         following = data.levels[np.minimum(index + 1, len(data.levels) - 1)].astype(np.int64)
         world = rounds.next_observation_targets(self.codec, following, counts & ~data.ends[index],
                                                 self.config.world_weight)
-        control: Targets | None = self._control(index, choices, counts)
+        control: Targets | None
         if self.config.data_goal == "rewards":
             control = self._better(number, index, counts, (tokens, weights), state, should_stop_fn)
+        else:
+            control = self._control(index, choices, counts)
         return control and Examples(tokens, weights, choices, control, world, state)
 
     def _better(self, number: int, index: np.ndarray, counts: np.ndarray,

@@ -11,7 +11,7 @@ from typing import Any
 
 from seed.body import open_body
 from seed.body.changes import Delayed, changed
-from seed.experiments.short_run import mean_return, trained
+from seed.experiments.short_run import mean_return, opener_with, trained
 
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "cartpole": {"as made": {}, "reversed": {"sign": -1},
@@ -28,15 +28,8 @@ DELAYS = {"1 tick late": 1, "2 ticks late": 2}
 
 def opener(name: str, change: str) -> Callable[[], Any]:
     """What makes a body with one of its changes."""
-    make_fn = open_body.BODIES[name]
-
-    def make() -> Any:
-        body = make_fn()
-        for key, value in CHANGES[name].get(change, {}).items():
-            setattr(body, key, value)
-        return body
-    ticks = DELAYS.get(change, 0)
-    return changed(make, lambda body: Delayed(body, ticks)) if ticks else make
+    make_fn, ticks = opener_with(name, CHANGES[name].get(change, {})), DELAYS.get(change, 0)
+    return changed(make_fn, lambda body: Delayed(body, ticks)) if ticks else make_fn
 
 
 def main() -> None:

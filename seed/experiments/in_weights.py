@@ -19,7 +19,7 @@ from seed.body.codec import Codec
 from seed.body.episodes import EpisodeWriter, Recorder
 from seed.body.player import Player
 from seed.evaluation import TrainedBrain
-from seed.experiments.short_run import mean_return, profile_of, trained
+from seed.experiments.short_run import mean_return, opener_with, profile_of, trained
 from seed.storage import RunDir
 from seed.training import train
 from seed.training.adapt_body import adapt_to_body
@@ -28,15 +28,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "cartpole": {"gravity": 19.6, "force_n": 5.0}, "pendulum": {"gravity": 15.0},
     "rover": {"gains": [0.0, 1.0]}}
 RECORDED_SEED = 5
-
-
-def changed_opener(name: str) -> Callable[[], Any]:
-    def make() -> Any:
-        body = open_body.BODIES[name]()
-        for key, value in CHANGES[name].items():
-            setattr(body, key, value)
-        return body
-    return make
 
 
 def record(brain: TrainedBrain, codec: Codec, open_fn: Callable[[], Any], folder: Path,
@@ -58,7 +49,7 @@ def main() -> None:
     parser.add_argument("--adapt-minutes", type=float, default=2.0)
     parser.add_argument("--ticks", type=int, default=30_000)
     args = parser.parse_args()
-    open_body.BODIES["changed"] = open_fn = changed_opener(args.body)
+    open_body.BODIES["changed"] = open_fn = opener_with(args.body, CHANGES[args.body])
     fresh = mean_return(trained("changed", args.minutes), open_fn)
     with tempfile.TemporaryDirectory() as folder:
         run_dir, data = RunDir(Path(folder) / "run"), Path(folder) / "data"

@@ -1,9 +1,10 @@
 """A brain that is trained for an experiment, and what it gets in bodies that it has not seen."""
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seed.body import open_body
 from seed.body.closed_loop import act
 from seed.body.player import Player
 from seed.evaluation import TrainedBrain
@@ -13,6 +14,16 @@ from seed.storage import RunDir
 from seed.training import train
 
 EPISODES, EPISODE_SEED, ROWS = 100, 77, 16
+
+
+def opener_with(name: str, attributes: Mapping[str, Any]) -> Callable[[], Any]:
+    """What makes a built-in body with other attributes."""
+    def make() -> Any:
+        body = open_body.BODIES[name]()
+        for key, value in attributes.items():
+            setattr(body, key, value)
+        return body
+    return make
 
 
 def profile_of(body: str, minutes: float, *overrides: str) -> Profile:
