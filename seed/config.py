@@ -184,6 +184,7 @@ class BodyConfig:
     tolerance: float = setting(0.05, 0.0, 1.0)           # of a number's range, at the goal
     max_deviation: float = setting(0.5, 0.0, 1.0)        # of a range, beyond which stability ends
     change_weight: float = setting(0.1, 0.0, 100.0)      # of the action's change in stability
+    novelty: float = setting(0.0, 0.0, 100.0)            # weight of what was seldom seen; 0: none
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from seed.body import round as rounds
 from seed.body.closed_loop import act
 from seed.body.facts import Facts
+from seed.body.novelty import Novelty
 from seed.body.open_body import body_name
 from seed.body.player import Player
 from seed.body.results import Acting, ChoiceAccuracy, Returns
@@ -50,6 +51,7 @@ class BodyPlay:
         self.world = World(open_fn, replace(self.codec, name=self.name), config.rows, seed,
                            randomize=config.randomize)
         self.player = Player(model, self.codec, config.rows)
+        self.novelty = Novelty(len(self.codec.channels)) if config.novelty else None
         self._step: TickStep | None = None
         self.recent: list[Episode] = []
         self._before = self.world.snapshot(), self._state()   # the present round
@@ -93,6 +95,8 @@ class BodyPlay:
             self._step = TickStep(self.model, self.optim, self.codec, config.rows, config.chunk,
                                   config.world_weight > 0)
         self._widen(rounds.advantages(played, config.discount)[1])
+        if self.novelty:   # known by its own rewards alone are the value's range and the returns
+            played = rounds.with_novelty(played, self.novelty, config.novelty, self.values)
         examples = Examples(
             played.tokens, played.weights, played.choices,
             rounds.control_targets(self.codec, played, self.values, config.discount,
@@ -129,10 +133,12 @@ class BodyPlay:
         return None if episodes is None else [Returns.of(self.name, episodes)]
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """float32: the carried state and the observations, as the present round began."""
+        """float32: the carried state and the observations, as the present round began, and what it
+        has seen before."""
         world, state = self._before
-        return {f"play.{self.name}.{i}": np.asarray(array, np.float32)
-                for i, array in enumerate([*state, world.observations])}
+        counts = {f"play.{self.name}.novelty": self.novelty.counts} if self.novelty else {}
+        return {**{f"play.{self.name}.{i}": np.asarray(array, np.float32)
+                   for i, array in enumerate([*state, world.observations])}, **counts}
 
     def to_meta(self) -> dict[str, Any]:
         """As the present round began."""
@@ -151,6 +157,8 @@ class BodyPlay:
         for i, array in enumerate(state):
             array[...] = tensors[f"play.{self.name}.{i}"]
         self.world.restore(meta["episodes"], tensors[f"play.{self.name}.{len(state)}"])
+        if self.novelty:
+            self.novelty.counts[...] = tensors[f"play.{self.name}.novelty"]
         self.recent = [Episode(0, float(total), 0, None)
                        for total in meta["recent"][-SHOWN_EPISODES:]]
         self._before = self.world.snapshot(), self._state()

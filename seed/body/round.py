@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seed.body.codec import LEVELS, Codec
+from seed.body.novelty import Novelty
 from seed.body.value_range import ValueRange
 from seed.wavecore.layout import WORLD_LEVELS
 
@@ -87,6 +88,17 @@ def advantages(played: Played, discount: float) -> tuple[np.ndarray, np.ndarray]
         running = delta + discount * LAMBDA * np.where(ends, 0.0, running)
         advantage[t] = running
     return advantage, advantage + played.values
+
+
+def with_novelty(played: Played, novelty: Novelty, weight: float,
+                 value_range: ValueRange) -> Played:
+    """A bonus added to the reward of each tick for the observation that followed in its episode,
+    up to the least standard deviation of advantages: so it decides where nothing is won, and counts
+    the less the more is."""
+    ends = played.terminated | played.truncated
+    scale = weight * FLOOR * (value_range.high - value_range.low)
+    new = np.where(ends, 0.0, novelty.bonus(played.levels[1:]))
+    return played._replace(rewards=played.rewards + scale * new)
 
 
 def control_targets(codec: Codec, played: Played, value_range: ValueRange, discount: float,

@@ -104,7 +104,7 @@ def profile_for_body(parent: Profile, source: str, name: str, data_goal: DataGoa
         body=replace(parent.body, rounds=replay if data_goal else {**changed, **replay},
                      data=changed if data_goal else {}, data_goal=data_goal or "choices",
                      value_rounds=DATA_VALUE_ROUNDS if data_goal == "rewards" else VALUE_ROUNDS,
-                     same_as={source: tables} if name != tables else {},
+                     same_as={source: tables} if name != tables else {}, novelty=0.0,
                      curriculum_steps=min(1, parent.body.curriculum_steps)),
         train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,

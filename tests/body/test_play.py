@@ -6,33 +6,18 @@ from seed.errors import ConfigError, SeedError, StopReason
 from seed.profile_file import load_profile
 from seed.resize import grow_brain, shrink_brain, train_growing
 from seed.storage import RunDir, checkpoint
-from seed.training import train
 from seed.training.stop_signals import StopSignals
 from seed.wavecore import fast
 from seed.wavecore.tinygrad_seam import CapturedGraph
 from tests.support.counting_learner import metric_rows
 from tests.support.simple_bodies import Forgetful, Target
-
-SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
-         "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
-         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=32",
-         "curriculum.holdout_items=1", "curriculum.eval_every_steps=0",
-         "curriculum.tasks={copy = 1.0}"]
+from tests.support.small_body_runs import profile, run
 
 
 @pytest.fixture(autouse=True)
 def target(monkeypatch):
     monkeypatch.setitem(open_body.BODIES, "target", Target)
     monkeypatch.setitem(open_body.BODIES, "forgetful", Forgetful)
-
-
-def profile(steps: int, *overrides: str, body: str = "target"):
-    return load_profile("control", [*SMALL, f"body.rounds={{{body} = 1}}", f"train.steps={steps}",
-                                    *overrides])
-
-
-def run(folder, steps: int, *overrides: str, threads: int = 1, **options):
-    return train(profile(steps, *overrides), RunDir(folder), threads, lambda line: None, **options)
 
 
 def test_a_brain_learns_what_is_rewarded(tmp_path):

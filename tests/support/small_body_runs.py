@@ -1,0 +1,19 @@
+"""Trainings of a small brain with a small body."""
+from seed.profile_file import load_profile
+from seed.storage import RunDir
+from seed.training import train
+
+SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
+         "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
+         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=32",
+         "curriculum.holdout_items=1", "curriculum.eval_every_steps=0",
+         "curriculum.tasks={copy = 1.0}"]
+
+
+def profile(steps: int, *overrides: str, body: str = "target"):
+    return load_profile("control", [*SMALL, f"body.rounds={{{body} = 1}}", f"train.steps={steps}",
+                                    *overrides])
+
+
+def run(folder, steps: int, *overrides: str, threads: int = 1, **options):
+    return train(profile(steps, *overrides), RunDir(folder), threads, lambda line: None, **options)
