@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from seed.body import round as rounds
-from seed.body.closed_loop import act
+from seed.body.closed_loop import evaluation
 from seed.body.facts import Facts
 from seed.body.open_body import opener_of_data
-from seed.body.play import EVALUATION_EPISODES, RoundResult, take_steps
+from seed.body.play import RoundResult, take_steps
 from seed.body.player import Player
 from seed.body.results import ChoiceAccuracy, Returns
 from seed.body.round import Examples, Played, Targets
@@ -175,8 +175,7 @@ class ClonePlay:
         open_fn = opener_of_data(self.data.body, self.config) if self._has_returns else None
         if accuracy is None or open_fn is None:
             return None if accuracy is None else [accuracy]
-        episodes = act(player, open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
-                       randomize=self.config.randomize)
+        episodes = evaluation(player, open_fn, self.seed, should_stop_fn, self.config.randomize)
         return None if episodes is None else [Returns.of(self.data.body, episodes), accuracy]
 
     def _accuracy(self, player: Player, should_stop_fn: Callable[[], bool]

@@ -1,4 +1,5 @@
 """A brain acting in episodes that it has never seen, without learning."""
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,18 +10,30 @@ from seed.body.player import Player
 from seed.body.world import Episode, World
 from seed.rng import Stream, name_index, stream
 
+EPISODES = 100     # of an evaluation
+TICKS = 4096       # of each row, after which fewer are enough
+
+
+def evaluation(player: Player, open_fn: Callable[[], Any], seed: int,
+               should_stop_fn: Callable[[], bool], randomize: bool) -> list[Episode] | None:
+    """Greedy episodes, at least EPISODES. If they are long: as many of each row as all rows have
+    ended in TICKS, and at least one."""
+    return act(player, open_fn, seed, EPISODES, should_stop_fn, randomize=randomize, n_ticks=TICKS)
+
 
 def act(player: Player, open_fn: Callable[[], Any], seed: int, n_episodes: int,
-        should_stop_fn: Callable[[], bool] = bool, greedy: bool = True,
-        randomize: bool = False, recorder: Recorder | None = None) -> list[Episode] | None:
-    """At least `n_episodes`, the same number of each row, each from a fresh state; None if the run
-    has to stop. Raises BodyError; OSError if they cannot be recorded."""
+        should_stop_fn: Callable[[], bool] = bool, greedy: bool = True, randomize: bool = False,
+        recorder: Recorder | None = None, n_ticks: float = math.inf) -> list[Episode] | None:
+    """At least `n_episodes`, the same number of each row, each from a fresh state; after `n_ticks`
+    fewer are enough. None if the run has to stop. Raises BodyError; OSError if they cannot be
+    recorded."""
     rows, codec = player.rows, player.codec
     world = World(open_fn, codec, rows, seed, Stream.BODY_EVALUATION, randomize)
     rng = None if greedy else stream(seed, Stream.BODY_EVALUATION, name_index(codec.name))
-    per_row, counts, episodes = -(-n_episodes // rows), np.zeros(rows, int), list[Episode]()
+    per_row, counts, t = -(-n_episodes // rows), np.zeros(rows, int), 0
+    episodes = list[tuple[int, Episode]]()   # with its number in its row
     player.begin()
-    while counts.min() < per_row:
+    while counts.min() < (per_row if t < n_ticks else 1):
         if should_stop_fn():
             return None
         levels, _ = codec.levels(world.observations)
@@ -34,9 +47,8 @@ def act(player: Player, open_fn: Callable[[], Any], seed: int, n_episodes: int,
             if recorder and counts[episode.row] < per_row:
                 recorder.end(episode.row, world.last_observations[episode.row],
                              bool(outcome.terminated[episode.row]))
-            if counts[episode.row] < per_row:
-                episodes.append(episode)
+            episodes.append((counts[episode.row], episode))
             counts[episode.row] += 1
             player.begin(np.array([episode.row]))
-        world.ended = []
-    return episodes
+        world.ended, t = [], t + 1
+    return [episode for number, episode in episodes if number < counts.min()]

@@ -4,7 +4,9 @@ import math
 import os
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +88,36 @@ def _open_gym(name: str, is_shown: bool) -> Any:
     except ImportError:
         raise ConfigError(f"{name} needs gymnasium: pip install gymnasium") from None
     try:
-        with warnings.catch_warnings():
+        name_there = name.removeprefix(GYM)
+        with warnings.catch_warnings(), _silent_mujoco(gymnasium.spec(name_there).entry_point):
             warnings.simplefilter("ignore")
             os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")   # it would print a greeting
-            body = gymnasium.make(name.removeprefix(GYM), disable_env_checker=True,
+            body = gymnasium.make(name_there, disable_env_checker=True,
                                   render_mode="human" if is_shown else None)
     except Exception as error:   # of its registry, of the libraries that a body needs
         raise ConfigError(f"{name}: {' '.join(str(error).split())[:300]}") from None
     if is_shown and body.render_mode != "human":
         raise ConfigError(f"{name} cannot be shown: it has no window; leave out --render")
     return body
+
+
+@contextmanager
+def _silent_mujoco(entry_point: Any) -> Iterator[None]:
+    """MuJoCo would print, and write to a file in the present folder, that a file of Gymnasium's is
+    old: for each row, and there is nothing that a user can do."""
+    mujoco: Any = None
+    if "mujoco" in str(entry_point):
+        with suppress(ImportError):   # Gymnasium says what to install
+            mujoco = import_module("mujoco")
+    if not hasattr(mujoco, "set_mju_user_warning"):
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda text: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def make_codec(name: str, open_fn: Callable[[], Any], seed: int, bins: int = BINS,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from seed.body import round as rounds
-from seed.body.closed_loop import act
+from seed.body.closed_loop import evaluation
 from seed.body.facts import Facts
 from seed.body.novelty import Novelty
 from seed.body.open_body import body_name
@@ -26,7 +26,6 @@ from seed.wavecore.tinygrad_seam import buffer_view
 
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
 SHOWN_EPISODES = 50          # whose mean return is shown
-EVALUATION_EPISODES = 100
 
 
 class RoundResult(NamedTuple):
@@ -126,8 +125,8 @@ class BodyPlay:
     def evaluate(self, should_stop_fn: Callable[[], bool]) -> list[Returns | ChoiceAccuracy] | None:
         """Greedily, in unseen episodes; the carried state stays. None if the run has to stop."""
         state = self._state()
-        episodes = act(self.player, self.open_fn, self.seed, EVALUATION_EPISODES, should_stop_fn,
-                       randomize=self.config.randomize)
+        episodes = evaluation(self.player, self.open_fn, self.seed, should_stop_fn,
+                              self.config.randomize)
         for array, before in zip(self.player.state_arrays(), state):
             array[...] = before
         return None if episodes is None else [Returns.of(self.name, episodes)]

@@ -1,6 +1,8 @@
 """Recorded episodes: written and read back, cut by a power loss, and refused by file and line."""
 import json
+import math
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -49,6 +51,17 @@ def test_what_is_played_is_read_back_with_its_codec(tmp_path):
     assert sum(step.reward for step in steps) == sum(episode.total for episode in played)
     seen = np.array([step.observation for step in steps]).ravel()
     assert len(np.unique(seen)) == len(seen)   # the last of an episode is not the next one's first
+
+
+@pytest.mark.parametrize("n_ticks, episodes", [(5, 1), (25, 2), (30, 3), (math.inf, 5)])
+def test_long_episodes_are_fewer_but_whole_and_as_many_of_each_row(n_ticks, episodes):
+    class Slow(Target):   # half of the episodes are longer
+        def step(self, action):
+            return *super().step(action)[:3], self._ticks >= (self._seen > 0) * 3 + 7, {}
+    played = act(SignPlayer(), Target, 0, 20, n_ticks=n_ticks)
+    assert Counter(episode.row for episode in played) == dict.fromkeys(range(4), episodes)
+    counts = Counter(episode.row for episode in act(SignPlayer(), Slow, 0, 20, n_ticks=n_ticks))
+    assert len(counts) == 4 and len(set(counts.values())) == 1
 
 
 def test_an_array_of_numbers_becomes_the_nearest_choices(tmp_path):

@@ -133,8 +133,31 @@ def test_a_class_without_render_is_named(tmp_path):
 def test_gymnasium_opens_a_window_where_it_has_one(monkeypatch):
     def make(name, disable_env_checker, render_mode):
         return SimpleNamespace(render_mode=render_mode if name == "CartPole-v1" else None)
-    monkeypatch.setitem(sys.modules, "gymnasium", SimpleNamespace(make=make))
+
+    def spec(name):
+        return SimpleNamespace(entry_point="envs:Body")
+    monkeypatch.setitem(sys.modules, "gymnasium", SimpleNamespace(make=make, spec=spec))
     assert opener("gym:CartPole-v1")().render_mode is None
     assert opener("gym:CartPole-v1", screen=Screen(print))().render_mode == "human"
     with pytest.raises(ConfigError, match="gym:Blind-v0 cannot be shown: it has no window"):
         opener("gym:Blind-v0", screen=Screen(print))()
+
+
+def test_mujoco_says_nothing_of_the_files_of_gymnasium_and_speaks_again_in_play(monkeypatch):
+    said: list[str] = []
+    mujoco = SimpleNamespace(handler=said.append)
+    mujoco.get_mju_user_warning = lambda: mujoco.handler
+    mujoco.set_mju_user_warning = lambda handler: setattr(mujoco, "handler", handler)
+
+    def make(name, **options):
+        mujoco.handler("settotalmass is deprecated")
+        if name == "Broken-v5":
+            raise ValueError("no such file")
+        return SimpleNamespace(render_mode=None)
+    monkeypatch.setitem(sys.modules, "mujoco", mujoco)
+    monkeypatch.setitem(sys.modules, "gymnasium", SimpleNamespace(
+        make=make, spec=lambda name: SimpleNamespace(entry_point="envs.mujoco:Body")))
+    opener("gym:Cheetah-v5")()
+    with pytest.raises(ConfigError, match="gym:Broken-v5: no such file"):
+        opener("gym:Broken-v5")()
+    assert said == [] and mujoco.handler == said.append
