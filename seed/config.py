@@ -178,7 +178,7 @@ class BodyConfig:
     world_weight: float = setting(1.0, 0.0, 100.0)       # of the next observation in the loss
     value_rounds: int = setting(0, 0, 10_000)            # at first, in which the policy stays
     same_as: dict[str, str] = field(default_factory=dict)   # a changed body or its data -> which
-    randomize: bool = False                              # draw another body for each episode
+    randomize: bool = False                              # draw other bodies, and delays
     reward: Literal["own", "stability", "goal"] = "own"  # "own": the body's (seed/body/rewards.py)
     goal: dict[str, float] = setting({}, -1e6, 1e6)      # what numbers of an observation should be
     tolerance: float = setting(0.05, 0.0, 1.0)           # of a number's range, at the goal

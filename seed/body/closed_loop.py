@@ -23,12 +23,13 @@ def evaluation(player: Player, open_fn: Callable[[], Any], seed: int,
 
 def act(player: Player, open_fn: Callable[[], Any], seed: int, n_episodes: int,
         should_stop_fn: Callable[[], bool] = bool, greedy: bool = True, randomize: bool = False,
-        recorder: Recorder | None = None, n_ticks: float = math.inf) -> list[Episode] | None:
-    """At least `n_episodes`, the same number of each row, each from a fresh state; after `n_ticks`
-    fewer are enough. None if the run has to stop. Raises BodyError; OSError if they cannot be
-    recorded."""
+        recorder: Recorder | None = None, n_ticks: float = math.inf,
+        keeps_state: bool = False) -> list[Episode] | None:
+    """At least `n_episodes`, the same number of each row, each from a fresh state, or with
+    `keeps_state` from what is remembered of the row's body; after `n_ticks` fewer are enough. None
+    if the run has to stop. Raises BodyError; OSError if they cannot be recorded."""
     rows, codec = player.rows, player.codec
-    world = World(open_fn, codec, rows, seed, Stream.BODY_EVALUATION, randomize)
+    world = World(open_fn, codec, rows, seed, Stream.BODY_EVALUATION, randomize, keeps_state)
     rng = None if greedy else stream(seed, Stream.BODY_EVALUATION, name_index(codec.name))
     per_row, counts, t = -(-n_episodes // rows), np.zeros(rows, int), 0
     episodes = list[tuple[int, Episode]]()   # with its number in its row
@@ -49,6 +50,7 @@ def act(player: Player, open_fn: Callable[[], Any], seed: int, n_episodes: int,
                              bool(outcome.terminated[episode.row]))
             episodes.append((counts[episode.row], episode))
             counts[episode.row] += 1
-            player.begin(np.array([episode.row]))
+            if not keeps_state:
+                player.begin(np.array([episode.row]))
         world.ended, t = [], t + 1
     return [episode for number, episode in episodes if number < counts.min()]

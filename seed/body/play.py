@@ -25,6 +25,7 @@ from seed.wavecore.optim import Optimizer
 from seed.wavecore.tinygrad_seam import buffer_view
 
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
+NEW_BODY_FRACTION = 0.2      # the same, where a row that begins anew draws another body
 SHOWN_EPISODES = 50          # whose mean return is shown
 
 
@@ -48,7 +49,7 @@ class BodyPlay:
         self.codec, self.values, self.name = facts.codec, facts.values, name or facts.codec.name
         self.facts, self.open_fn = facts, open_fn
         self.world = World(open_fn, replace(self.codec, name=self.name), config.rows, seed,
-                           randomize=config.randomize)
+                           randomize=config.randomize, keeps_body=True)
         self.player = Player(model, self.codec, config.rows)
         self.novelty = Novelty(len(self.codec.channels)) if config.novelty else None
         self._step: TickStep | None = None
@@ -64,7 +65,8 @@ class BodyPlay:
         self._before = self.world.snapshot(), self._state()
         rng = stream(self.seed, Stream.BODY_ACTION, name_index(f"{self.name} {number}"))
         rows, n_ticks = self.config.rows, self.config.ticks
-        anew = np.flatnonzero(rng.random(rows) < NEW_EPISODE_FRACTION)
+        anew = np.flatnonzero(rng.random(rows) < (
+            NEW_BODY_FRACTION if self.config.randomize else NEW_EPISODE_FRACTION))
         for row in anew:
             self.world.begin(int(row))
         self.player.begin(anew)

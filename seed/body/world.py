@@ -32,14 +32,16 @@ class Snapshot(NamedTuple):
     """Where a world stands: each row's observation, episode and the choices in it so far."""
     observations: np.ndarray
     episodes: np.ndarray
+    drawn: np.ndarray                 # in which episode each body was drawn
     choices: list[list[np.ndarray]]   # which may have grown since
     n_choices: list[int]
 
     def to_dict(self) -> list[dict[str, Any]]:
         """What `World.restore` takes, beside the observations."""
-        return [{"episode": int(episode), "choices": base64.b64encode(
+        return [{"episode": int(episode), "drawn": int(drawn), "choices": base64.b64encode(
                     np.array(choices[:n], np.uint8).tobytes()).decode()}
-                for episode, choices, n in zip(self.episodes, self.choices, self.n_choices)]
+                for episode, drawn, choices, n in zip(self.episodes, self.drawn, self.choices,
+                                                      self.n_choices)]
 
 
 class Outcome(NamedTuple):
@@ -56,34 +58,40 @@ def episode_seed(seed: int, purpose: Stream, name: str, row: int, episode: int) 
 
 class World:
     """`open_fn` makes one body; if it has `open_all`, that makes all rows, whose `step_all` takes a
-    tick at once. Raises BodyError, which names the body, for whatever it does
+    tick at once. With `randomize` each body is drawn when its row begins, and for each episode
+    after that unless it `keeps_body`. Raises BodyError, which names the body, for whatever it does
     wrong."""
 
     def __init__(self, open_fn: Callable[[], Any], codec: Codec, rows: int, seed: int,
-                 purpose: Stream = Stream.BODY_EPISODE, randomize: bool = False):
-        self.codec, self.seed, self.purpose, self.randomize = codec, seed, purpose, randomize
+                 purpose: Stream = Stream.BODY_EPISODE, randomize: bool = False,
+                 keeps_body: bool = False):
+        self.codec, self.seed, self.purpose = codec, seed, purpose
+        self.randomize, self.keeps_body = randomize, keeps_body
         open_all = getattr(open_fn, "open_all", None)
         self.bodies = open_all(rows) if open_all else [open_fn() for _ in range(rows)]
         self.observations = np.zeros((rows, len(codec.channels)))
         self.last_observations = self.observations.copy()   # of each row's episode before this one
         self.previous = np.full((rows, len(codec.actions)), -1)   # choices; -1: an episode begins
         self.totals, self.ended = np.zeros(rows), list[Episode]()
-        self._episodes = np.full(rows, -1)
+        self._episodes, self._drawn = np.full(rows, -1), np.full(rows, -1)
         self._choices: list[list[np.ndarray]] = [[] for _ in range(rows)]
         for row in range(rows):
             self.begin(row)
 
-    def begin(self, row: int) -> None:
+    def begin(self, row: int, keeps_body: bool = False) -> None:
         """The row's next episode."""
         self._episodes[row] += 1
-        self._reset(row)
+        if not keeps_body:
+            self._drawn[row] = self._episodes[row]
+        self._reset(row, draws=not keeps_body)
 
-    def _reset(self, row: int) -> None:
-        number = episode_seed(self.seed, self.purpose, self.codec.name, row, self._episodes[row])
+    def _reset(self, row: int, draws: bool) -> None:
+        number, drawn = (episode_seed(self.seed, self.purpose, self.codec.name, row, episode)
+                         for episode in (self._episodes[row], self._drawn[row]))
         body = self.bodies[row]
         try:
-            if self.randomize and hasattr(body, "randomize"):
-                body.randomize(random.Random(number + 1))
+            if draws and self.randomize and hasattr(body, "randomize"):
+                body.randomize(random.Random(drawn + 1))
             observation, _ = body.reset(seed=number)
         except SeedError:
             raise
@@ -109,7 +117,7 @@ class World:
                 self.ended.append(Episode(row, float(self.totals[row]), len(self._choices[row]),
                                           None if success is None else bool(success)))
                 self.last_observations[row] = self.observations[row]
-                self.begin(row)
+                self.begin(row, self.keeps_body)
         return outcome
 
     def _ask(self, row: int, action: Any) -> Step:
@@ -151,20 +159,20 @@ class World:
         return numbers
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.observations.copy(), self._episodes.copy(),
+        return Snapshot(self.observations.copy(), self._episodes.copy(), self._drawn.copy(),
                         [choices for choices in self._choices], [*map(len, self._choices)])
 
     def restore(self, rows: Sequence[Mapping[str, Any]], observations: np.ndarray) -> None:
         """Plays the choices again. Raises CheckpointError unless that leads to `observations`."""
         parts = len(self.codec.actions)
         for row, record in zip(range(len(self.bodies)), rows, strict=True):
-            self._episodes[row] = record["episode"]
+            self._episodes[row], self._drawn[row] = record["episode"], record["drawn"]
             data = np.frombuffer(base64.b64decode(record["choices"]), np.uint8).reshape(-1, parts)
             sizes = [len(part) for part in self.codec.actions]
-            if not 0 <= record["episode"] < MAX_EPISODES or len(data) > MAX_TICKS \
-                    or (data >= sizes).any():
+            if not 0 <= record["drawn"] <= record["episode"] < MAX_EPISODES \
+                    or len(data) > MAX_TICKS or (data >= sizes).any():
                 raise ValueError("no record of this body")
-            self._reset(row)
+            self._reset(row, draws=True)
             for choices in data.astype(np.int64):
                 self._take(row, choices, self._ask(row, self.codec.decode(choices)))
         if not np.array_equal(observations.astype(np.float32),

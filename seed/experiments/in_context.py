@@ -2,8 +2,8 @@
 
     python -m seed.experiments.in_context --body cartpole --minutes 5
 
-Beside it a brain that was trained on just that changed body. Reported are mean returns of first
-episodes, each from an empty state.
+Beside it a brain that was trained on just that changed body. Reported are mean returns of first and
+second episodes: the first begins with an empty state, the second with what that has remembered.
 """
 import argparse
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 
 from seed.body import open_body
 from seed.body.changes import Delayed, changed
-from seed.experiments.short_run import mean_return, opener_with, trained
+from seed.experiments.short_run import mean_return, mean_returns, opener_with, trained
 
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "cartpole": {"as made": {}, "reversed": {"sign": -1},
@@ -40,15 +40,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="of the randomized training")
     args = parser.parse_args()
     brain = trained(args.body, args.minutes, "body.randomize=true", *args.set)
-    print(f"{args.body:<18}{'in context':>12}{'trained on it':>15}", flush=True)
+    print(f"{args.body:<18}{'first':>10}{'second':>10}{'trained on it':>15}", flush=True)
     for change in [*CHANGES[args.body], *DELAYS]:
         open_fn = opener(args.body, change)
-        in_context = mean_return(brain, open_fn)
+        first, second = mean_returns(brain, open_fn, 2)
         single = 0.0
         if args.single_minutes:
             open_body.BODIES["changed"] = open_fn
             single = mean_return(trained("changed", args.single_minutes), open_fn)
-        print(f"{change:<18}{in_context:>12.1f}{single:>15.1f}", flush=True)
+        print(f"{change:<18}{first:>10.1f}{second:>10.1f}{single:>15.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seed.body import open_body
 from seed.body.closed_loop import act
 from seed.body.player import Player
@@ -44,3 +46,13 @@ def mean_return(brain: TrainedBrain, open_fn: Callable[[], Any]) -> float:
     facts, = brain.bodies.values()
     episodes = act(Player(brain.model, facts.codec, ROWS), open_fn, EPISODE_SEED, EPISODES) or []
     return sum(episode.total for episode in episodes) / len(episodes)
+
+
+def mean_returns(brain: TrainedBrain, open_fn: Callable[[], Any], n_episodes: int) -> list[float]:
+    """Greedy, of first, second, ... episodes of EPISODES bodies, from an empty state at first."""
+    facts, = brain.bodies.values()
+    player = Player(brain.model, facts.codec, EPISODES)
+    episodes = act(player, open_fn, EPISODE_SEED, n_episodes * EPISODES, keeps_state=True) or []
+    totals = [[episode.total for episode in episodes if episode.row == row]
+              for row in range(EPISODES)]
+    return np.mean(totals, axis=0).tolist()

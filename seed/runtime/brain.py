@@ -90,7 +90,6 @@ class Brain:
         self._states = {key: (tensors[key], tensors[f"{key}_out"]) for key in states}
         self._initial = {key: np.full(state["shape"], state["start"], np.float32)
                          for key, state in states.items()}
-        self._prefill_bytes = self.description["prefill"]
         self.bodies: dict[str, BodyCodec] = {}
         self._choices, self._world = dict[str, slice](), dict[str, slice]()   # parts of predict's
         self._hidden: np.ndarray | None = None   # of the last tick: it predicts the next
@@ -161,7 +160,7 @@ class Brain:
             raise BrainError(f"the prompt is {type(prompt).__name__}: give bytes")
         if not prompt:
             raise BrainError("the prompt is empty: give at least one byte")
-        start, t = 0, self._prefill_bytes
+        start, t = 0, self.description["prefill"]
         while t and len(prompt) - start >= t:
             logits = self._prefill_chunk(np.array(list(prompt[start:start + t]), np.int32))
             start += t
@@ -180,15 +179,16 @@ class Brain:
         return outputs["logits"][0]
 
     @in_one_thread
-    def begin(self, body: str | None = None) -> None:
-        """An episode of a body begins, with a fresh state. Raises BrainError if the brain has no
-        such body; without a name, if it has not just one."""
-        body = self._named(body)
+    def begin(self, body: str | None = None, keep_state: bool = False) -> None:
+        """An episode of a body begins, with a fresh state, or with `keep_state` with what the brain
+        remembers of this body. Raises BrainError if it has no such body; without a name, if it has
+        not just one."""
+        self._body, self._hidden = self._named(body), None
         self._cut()
-        self._body = body
         self._all_weights.fill(0)
-        self.bodies[body].begin()
-        self.reset()
+        self.bodies[self._body].begin()
+        if not keep_state:
+            self.reset()
 
     def _named(self, body: str | None) -> str:
         if body is None and len(self.bodies) == 1:

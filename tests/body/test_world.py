@@ -52,6 +52,26 @@ def test_a_world_is_restored_in_the_middle_of_its_episodes(n_ticks):
     assert np.array_equal(resumed.totals, whole.totals)
 
 
+@pytest.mark.parametrize("keeps_body", [False, True])
+def test_a_row_draws_another_body_for_each_episode_or_keeps_it_until_it_begins(keeps_body):
+    codec, _ = make_codec("cartpole", opener("cartpole"), 0)
+    worlds = [World(opener("cartpole"), codec, 2, 0, randomize=True, keeps_body=keeps_body)
+              for _ in range(2)]
+    world, lengths = worlds[0], [set[float](), set[float]()]
+    for _ in range(200):
+        world.step(np.zeros((2, 1), int))
+        for row, body in enumerate(world.bodies):
+            lengths[row].add(body.half_length_m)
+    assert len(world.ended) > 20
+    assert [len(row) == 1 for row in lengths] == [keeps_body, keeps_body]
+    snapshot = world.snapshot()
+    worlds[1].restore(snapshot.to_dict(), snapshot.observations)
+    assert [body.half_length_m for body in worlds[1].bodies] == [
+        body.half_length_m for body in world.bodies]
+    world.begin(0)
+    assert world.bodies[0].half_length_m not in lengths[0]
+
+
 def test_a_body_that_does_something_else_the_second_time_cannot_be_resumed():
     world = World(Forgetful, CODEC, 2, 0)
     play(world, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seed.body.player import Player
-from seed.body.codec import LEVELS
+from seed.body.codec import LEVELS, Codec
 from seed.config import LoopConfig
 from seed.evaluation import TrainedBrain
 from seed.export import Options
@@ -25,14 +25,19 @@ def trained() -> TrainedBrain:
     return untrained()
 
 
+def columns_of(codec: Codec) -> np.ndarray:
+    """Of a player's logits, those that a file has."""
+    return np.concatenate([np.arange(head.start, head.start + head.width)
+                           for head in codec.body.control.heads])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_acts_as_the_trainer_does(trained, tmp_path, kind):
     brain, tolerance = file_of(trained, tmp_path, KINDS[kind]), 0.1 if kind == "int8" else 1e-4
     for name in NAMES:
         codec, rng = trained.bodies[name].codec, np.random.default_rng(0)
         player, previous = Player(trained.model, codec, 1), np.full((1, len(codec.actions)), -1)
-        columns = np.concatenate([np.arange(head.start, head.start + head.width)
-                                  for head in codec.body.control.heads])
+        columns = columns_of(codec)
         low, high = (np.array([getattr(c, end) for c in codec.channels]) for end in ("low", "high"))
         brain.begin(name)
         for _ in range(40):
@@ -45,6 +50,25 @@ def test_a_file_acts_as_the_trainer_does(trained, tmp_path, kind):
             previous = brain.bodies[name].choices[None]
             assert np.array_equal(action, codec.decode(previous[0]))
         assert 0 < brain.bodies[name].clipped < 40 * len(codec.channels)
+
+
+@pytest.mark.parametrize("kind", ["portable", "explicit"])
+def test_a_second_episode_may_begin_with_what_is_remembered(trained, tmp_path, kind):
+    brain, codec = file_of(trained, tmp_path, KINDS[kind]), trained.bodies["cartpole"].codec
+    player, logits = Player(trained.model, codec, 1), []
+    for keep_state in (True, False):
+        brain.begin("cartpole")
+        brain.act([0.5, 1, 0, -1])
+        brain.begin("cartpole", keep_state)
+        brain.save_state(tmp_path / "state")   # is whole, though nothing was chosen since
+        brain.load_state(tmp_path / "state")
+        assert np.isnan(brain.act([0, 0, 0.1, 0], surprise=True)[1])
+        logits.append(brain.control_logits)
+    for seen in ([0.5, 1, 0, -1], [0, 0, 0.1, 0]):
+        ticks = codec.encode(codec.levels(np.array([seen]))[0], np.full((1, 1), -1))
+        expected = player.tick(*ticks)[0, columns_of(codec)]
+    assert np.abs(logits[0] - expected).max() < 1e-4 * np.ptp(expected)
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.ptp(expected)
 
 
 def test_text_is_answered_as_by_the_trainer(trained, tmp_path):
@@ -82,8 +106,7 @@ def test_verification_closes_the_loop_in_every_body(trained, tmp_path):
 def test_a_number_that_is_missing_or_not_finite_is_absent_as_in_the_trainer(trained, tmp_path):
     brain, codec = file_of(trained, tmp_path), trained.bodies["cartpole"].codec
     player, previous = Player(trained.model, codec, 1), np.full((1, 1), -1)
-    columns = np.concatenate([np.arange(head.start, head.start + head.width)
-                              for head in codec.body.control.heads])
+    columns = columns_of(codec)
     brain.begin("cartpole")
     for seen in ([0.5, None, 0, 0], [np.nan, 1, np.inf, 0], [-np.inf] * 4, [9e9, 0, 0, -1e308]):
         brain.act(seen)

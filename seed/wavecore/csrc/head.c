@@ -76,9 +76,9 @@ INLINE float soft_cross_entropy(float *d, float *z, const int *ids, const float 
 }
 
 /* The loss of a row, whose logits become its d loss / d logits. */
-INLINE float row_loss(const args_t *a, float *row, int r) {
+INLINE float row_loss(const args_t *a, float *row, long r) {
     float z[VOCAB] ALIGNED;
-    const int *ids = a->topk_ids + (long)r * TOP_K;
+    const int *ids = a->topk_ids + r * TOP_K;
     int has_soft = ids[0] >= 0;
     float hard = has_soft ? 1.f - ALPHA : 1.f, inv_count = *a->inv_count, loss = 0.f;
     copy(z, row, VOCAB);
@@ -86,14 +86,14 @@ INLINE float row_loss(const args_t *a, float *row, int r) {
     else loss = hard * cross_entropy(row, a->targets[r], hard * inv_count);
     if (has_soft)
         loss += ALPHA * TEMPERATURE * TEMPERATURE
-              * soft_cross_entropy(row, z, ids, a->topk_probs + (long)r * TOP_K,
+              * soft_cross_entropy(row, z, ids, a->topk_probs + r * TOP_K,
                                    ALPHA * TEMPERATURE * inv_count);
     return loss;
 }
 #endif
 
 #ifdef FORWARD
-INLINE float row_loss(const args_t *a, float *row, int r) {
+INLINE float row_loss(const args_t *a, float *row, long r) {
     if (a->targets[r] >= 0) return cross_entropy(row, a->targets[r], *a->inv_count);
     fill_zero(row, VOCAB);
     return 0.f;
@@ -101,19 +101,5 @@ INLINE float row_loss(const args_t *a, float *row, int r) {
 #endif
 
 #if defined(FORWARD) || defined(SOFT)
-static void kernel_body(member_t *me, args_t a) {
-    pack_table(me, &a);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
-        logits_of_tile(&a, a.d_logits, r0, rows);
-        for (int r = r0; r < r0 + rows; r++)
-            a.losses[r] = row_loss(&a, a.d_logits + (long)r * VOCAB, r);
-    }
-    barrier(me);
-    if (me->thread) return;
-    double sum = 0;
-    for (int r = 0; r < ROWS; r++) sum += a.losses[r];
-    *a.loss = sum * *a.inv_count;
-}
+INLINE float loss_scale(const args_t *a) { return *a->inv_count; }
 #endif

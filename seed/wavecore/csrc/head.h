@@ -19,6 +19,29 @@ INLINE void logits_of_tile(const args_t *a, float *logits, int r0, int rows) {
 }
 #endif
 
+#if defined(FORWARD) || defined(SOFT)
+/* Which each head has: the loss of a row of logits, which become their gradient; and what the sum
+ * of all rows is multiplied by. */
+INLINE float row_loss(const args_t *a, float *row, long r);
+INLINE float loss_scale(const args_t *a);
+
+static void kernel_body(member_t *me, args_t a) {
+    pack_table(me, &a);
+    barrier(me);
+    FOR_TILES(tile, ROW_TILES) {
+        int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
+        logits_of_tile(&a, a.d_logits, r0, rows);
+        for (long r = r0; r < r0 + rows; r++)
+            a.losses[r] = row_loss(&a, a.d_logits + r * VOCAB, r);
+    }
+    barrier(me);
+    if (me->thread) return;
+    double sum = 0;
+    for (int r = 0; r < ROWS; r++) sum += a.losses[r];
+    *a.loss = sum * loss_scale(&a);
+}
+#endif
+
 #ifdef LOGITS
 static void kernel_body(member_t *me, args_t a) {
     pack_table(me, &a);

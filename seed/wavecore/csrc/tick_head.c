@@ -59,19 +59,8 @@ INLINE float row_loss(const args_t *a, float *row, long r) {
     return loss;
 }
 
-static void kernel_body(member_t *me, args_t a) {
-    pack_table(me, &a);
-    barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
-        logits_of_tile(&a, a.d_logits, r0, rows);
-        for (int r = r0; r < r0 + rows; r++)
-            a.losses[r] = row_loss(&a, a.d_logits + (long)r * VOCAB, r);
-    }
-    barrier(me);
-    if (me->thread) return;
-    double sum = 0;
-    for (int r = 0; r < ROWS; r++) sum += a.losses[r];
-    *a.loss = sum;
+INLINE float loss_scale(const args_t *a) {
+    (void)a;
+    return 1.f;
 }
 #endif
