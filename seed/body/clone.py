@@ -2,6 +2,10 @@
 all choices (behaviour cloning), or those that went better than it expects after what was recorded
 (one step of policy improvement, as in Brandfonbrener et al. 2106.08909).
 
+Who acts well mostly does the same as a tick before, so a brain that is told its last action only
+repeats it (de Haan et al. 1905.11979). In a body that is only cloned it adds nothing to a tick: its
+rows of the table are zeros, and stay so.
+
 Each row goes through the segments of the data in an order of its own, a round after the other, with
 its state carried from round to round. The ticks of a round are a pure function of (seed, round).
 """
@@ -12,6 +16,7 @@ import numpy as np
 
 from seed.body import round as rounds
 from seed.body.closed_loop import evaluation
+from seed.body.codec import Codec
 from seed.body.facts import Facts
 from seed.body.open_body import opener_of_data
 from seed.body.play import RoundResult, take_steps
@@ -30,6 +35,16 @@ from seed.wavecore.tinygrad_seam import buffer_view
 SMOOTHING = 0.02            # of a target, that all choices share
 POLICY_WEIGHT, VALUE_WEIGHT = 1.0, 0.5   # of the choices and the value in the loss
 EVALUATION_TICKS = 16_384   # of those held out, at most
+
+
+def hide_last_action(model: WaveCore, codec: Codec) -> None:
+    """In a new brain: the action before a tick adds nothing to it."""
+    _last_action_rows(model, codec)[...] = 0
+
+
+def _last_action_rows(model: WaveCore, codec: Codec) -> np.ndarray:
+    table = buffer_view(model.packed[f"bodies.{codec.name}.input"])
+    return table.reshape(-1, model.config.d_model)[codec.last_action[0]]
 
 
 class ClonePlay:
@@ -132,7 +147,11 @@ class ClonePlay:
 
     def _inputs(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         levels = self.data.levels[index].astype(np.int64)
-        return self.codec.encode(levels, self.data.previous(index))
+        tokens, weights = self.codec.encode(levels, self.data.previous(index))
+        if self.config.data_goal == "choices" and not _last_action_rows(self.model,
+                                                                        self.codec).any():
+            weights[..., self.codec.last_action[1]] = 0   # so that no gradient changes the zeros
+        return tokens, weights
 
     def _control(self, index: np.ndarray, choices: np.ndarray, counts: np.ndarray) -> Targets:
         """Of the recorded choice and the return from there."""

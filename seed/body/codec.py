@@ -74,6 +74,12 @@ class Codec:
         sizes = np.array(self.body.choices)
         return self._knots.sum() + np.cumsum(sizes) - sizes
 
+    @property
+    def last_action(self) -> tuple[slice, slice]:
+        """Rows of the input table that stand for the action before a tick, and its slots."""
+        knots, n = int(self._knots.sum()), 2 * len(self.channels)
+        return slice(knots, self.body.input_rows - 1), slice(n, n + len(self.actions))
+
     def levels(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., n) numbers to levels (..., n), and whether each was beyond its range."""
         is_finite = np.isfinite(observations)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seed import system_health
-from seed.body.clone import ClonePlay
+from seed.body.clone import ClonePlay, hide_last_action
 from seed.body.episodes import EpisodeFolder
 from seed.body.facts import Facts, data_digests, facts_of, measure
 from seed.body.open_body import body_name, opener
@@ -17,7 +17,7 @@ from seed.body.play import Bodies, BodyPlay, Play
 from seed.body.stored import Stored, load
 from seed.body.tick_rate import is_same_rate
 from seed.body.user_body import Opener, check_repeats
-from seed.config import Profile, from_dict
+from seed.config import BodyConfig, Profile, from_dict
 from seed.curriculum.dataset import Dataset
 from seed.errors import CheckpointError, ConfigError, StopReason, StopRequested
 from seed.practice import distill
@@ -73,6 +73,7 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
     Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
     log(estimate)
     learner, soft_targets = Learner(profile, threads, shapes), None
+    _hide_last_actions(profile.body, learner.model, data)
     plays = plays_of(profile, learner.model, learner.optim, facts, openers, data)
     if weights_fn and not run_dir.checkpoint.exists():
         learner.model.load_state_dict(weights_fn())
@@ -88,6 +89,14 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
         soft_targets_fn=soft_targets.batch if soft_targets else None,
         bodies=plays if plays.plays else None,
         teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+
+
+def _hide_last_actions(config: BodyConfig, model: WaveCore, data: Mapping[str, Stored]) -> None:
+    """From bodies that are only cloned; weights that are loaded afterwards replace it."""
+    played = {config.same_as.get(name, body_name(name)) for name in config.rounds}
+    for stored in data.values():
+        if config.data_goal == "choices" and stored.codec.name not in played:
+            hide_last_action(model, stored.codec)
 
 
 def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts],

@@ -10,14 +10,17 @@ from seed.body import clone, open_body
 from seed.body.clone import ClonePlay
 from seed.body.episodes import EpisodeFolder
 from seed.body.facts import Facts
+from seed.body.player import Player
 from seed.body.stored import load
 from seed.config import BodyConfig, ModelConfig
 from seed.errors import ConfigError, StopReason
+from seed.evaluation import TrainedBrain
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training import pipeline, train
 from seed.training.memory_estimate import estimate_mb
 from seed.training.stop_signals import StopSignals
+from seed.wavecore.actor import init_body
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 from seed.wavecore.model import WaveCore, init_params
 from tests.support.hostile_bodies import hostile
@@ -44,7 +47,9 @@ def run(folder, data, steps: int, *overrides: str, threads: int = 1, **options):
 def play_of(data, n_rows: int = 3, ticks: int = 4) -> ClonePlay:
     stored = load(EpisodeFolder(data), None, 0.9)
     config = ModelConfig(d_model=32, n_layers=1, d_ff=16)
-    return ClonePlay(WaveCore(config, init_params(config, 0), 1), None, "data", stored,
+    body = stored.codec.body
+    params = {**init_params(config, 0), **init_body(config, body, 0)}
+    return ClonePlay(WaveCore(config, params, 1, bodies=[body]), None, "data", stored,
                      Facts(stored.codec, stored.values), BodyConfig(rows=n_rows, ticks=ticks), 0)
 
 
@@ -118,6 +123,18 @@ def test_each_row_sees_every_tick_once_an_epoch_and_begins_empty_where_a_segment
         assert any(begins.any() and not begins.all() for *_, begins in rounds)
     orders = [[tuple(index[:, row]) for index, *_ in rounds] for row in range(3)]
     assert orders[0] != orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("overrides, is_told", [
+    ((), False), (("body.rounds={target = 1}",), True), (('body.data_goal="rewards"',), True)])
+def test_a_body_that_is_only_cloned_is_not_told_its_last_action(tmp_path, target, overrides,
+                                                                is_told):
+    run(tmp_path / "run", recorded(tmp_path / "data"), 3, *overrides)
+    brain = TrainedBrain.load(RunDir(tmp_path / "run"), 1, lambda line: None)
+    codec = brain.bodies["target"].codec
+    tick = codec.encode(np.array([[90], [90]]), np.array([[0], [1]]))
+    first, second = Player(brain.model, codec, 2).tick(*tick)
+    assert np.array_equal(first, second) != is_told
 
 
 def test_the_ticks_of_a_round_are_a_function_of_its_number_alone(tmp_path):

@@ -1,0 +1,158 @@
+"""Clones the scripted experts of ten manipulation tasks of metaworld (MT10) into one brain.
+
+    python -m seed.experiments.manipulation --minutes 60
+
+One body for all tasks sees what MT10 shows, the goal included: position and gripper of the hand,
+position and rotation of the object, the goal, and which task it is; but not the frame before, since
+a brain has a memory. In three of four episodes the arm is pushed for some time: it does something
+else than the expert wants, whose action is recorded all the same (DART, Laskey et al. 1703.09327).
+Episodes in which the expert fails are left out. Reported is how often the brain, choosing greedily,
+succeeds at any of 500 ticks, with objects and goals drawn anew. Needs metaworld.
+"""
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seed.body.closed_loop import act
+from seed.body.codec import Channel, Codec
+from seed.body.episodes import EpisodeWriter, Recorder
+from seed.body.player import Player
+from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile
+from seed.storage import RunDir
+from seed.training import train
+from seed.wavecore.layout import count_params
+
+TASKS = ("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close",
+         "button-press-topdown", "peg-insert-side", "window-open", "window-close")
+SHOWN = (*range(11), -3, -2, -1)   # hand, gripper, object, goal of metaworld's 39 numbers
+RATE_HZ, MAX_EXPERT_TICKS, EVALUATION_SEED, ROWS = 80.0, 250, 77, 10
+KNOTS, MARGIN = 16, 0.05           # of a channel; of its range, beyond what was recorded
+ACTIONS = tuple(np.sign(u) * u ** 2 for u in np.linspace(-1, 1, 21).round(2).tolist())
+PROFILE = ("body.world_weight=0", "train.eval_every_minutes=0")
+
+
+class Arm:
+    """One task as a body."""
+
+    def __init__(self, task: str):
+        from metaworld import env_dict
+        self.env, self.number = env_dict.ALL_V3_ENVIRONMENTS[f"{task}-v3"](), TASKS.index(task)
+        self.env._partially_observable = False
+        self.env._freeze_rand_vec, self.env._set_task_called = False, True   # objects anew
+        self.env.seeded_rand_vec = True
+        vars(self.env).pop("sawyer_observation_space", None)   # of hidden goals
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        self.env.seed(seed)
+        self.seen = self.env.reset()[0]
+        return self.shown(), {}
+
+    def shown(self) -> np.ndarray:
+        return np.append(self.seen[list(SHOWN)], self.number)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.seen, _, _, is_cut, info = self.env.step(action)
+        is_done = bool(info["success"])
+        return self.shown(), float(is_done), is_done, is_cut, {"is_success": is_done}
+
+
+class Recorded(NamedTuple):
+    """An episode of an expert that succeeds."""
+    seen: np.ndarray      # (n + 1, channels)
+    wanted: np.ndarray    # (n, 4)
+
+
+def pushes(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """From what the expert wants to what the arm does; for some ticks it is another action."""
+    noise, share, ticks = rng.choice([0.0, 0.2, 0.5]), rng.choice([0.02, 0.05, 0.1]), 0
+    left, end, push = 0, rng.integers(10, 120), np.zeros(4)
+
+    def pushed(wanted: np.ndarray) -> np.ndarray:
+        nonlocal ticks, left, push
+        ticks += 1
+        if ticks > end:
+            return wanted
+        if not left and rng.random() < share:
+            left, push = int(rng.integers(4, 16)), rng.uniform(-1, 1, 4)
+            if rng.random() < 0.5:
+                push[3] = wanted[3]
+        left = max(0, left - 1)
+        done = push.copy() if left else wanted.copy()
+        done[:3] += rng.normal(0, noise, 3)
+        return np.clip(done, -1, 1)
+    return pushed
+
+
+def demonstrated(task: str, n: int) -> list[Recorded]:
+    from metaworld.policies import ENV_POLICY_MAP
+    arm, expert, episodes = Arm(task), ENV_POLICY_MAP[f"{task}-v3"](), []
+    for seed in range(n):
+        pushed = pushes(np.random.default_rng(seed)) if seed % 4 else np.copy
+        seen, wanted, is_done = [arm.reset(seed)[0]], list[np.ndarray](), False
+        while not is_done and len(wanted) < MAX_EXPERT_TICKS:
+            wanted.append(np.clip(expert.get_action(arm.seen.copy()), -1, 1))
+            observation, _, is_done, _, _ = arm.step(pushed(wanted[-1]))
+            seen.append(observation)
+        if is_done:
+            episodes.append(Recorded(np.round(seen, 5), np.array(wanted)))
+    return episodes
+
+
+def record(tasks: list[str], n: int, folder: Path) -> Codec:
+    """Writes episodes of all tasks in turn, with ranges of all that was seen."""
+    recorded = [demonstrated(task, n) for task in tasks]
+    seen = np.concatenate([episode.seen for episodes in recorded for episode in episodes])
+    low, high = seen.min(0), seen.max(0)
+    margin = MARGIN * np.maximum(high - low, 1e-3)
+    channels = [Channel(float(a), float(b), False, KNOTS)
+                for a, b in zip(low - margin, high + margin)]
+    channels[-1] = Channel(0.0, len(TASKS) - 1.0, False, len(TASKS))   # a knot a task
+    codec = Codec("sawyer", tuple(channels), (ACTIONS,) * 4, "numbers", (4,))
+    recorder = Recorder(EpisodeWriter(folder, codec, RATE_HZ, "experts of metaworld"), 1)
+    for i in range(max(map(len, recorded))):
+        for episode in [episodes[i] for episodes in recorded if i < len(episodes)]:
+            choices = np.abs(episode.wanted[..., None] - ACTIONS).argmin(-1)
+            for t, choice in enumerate(choices):
+                recorder.add(0, episode.seen[t], choice, float(t == len(choices) - 1))
+            recorder.end(0, episode.seen[-1], True)
+    recorder.writer.close()
+    return codec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--episodes", type=int, default=300, help="recorded of each task")
+    parser.add_argument("--eval-episodes", type=int, default=50, help="of each task")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], help="of the profile")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        run_dir, folder, began_s = RunDir(Path(name) / "run"), Path(name) / "episodes", time.time()
+        codec = record(args.tasks, args.episodes, folder)
+        profile = load_profile("control", [f'body.data={{"{folder}" = 1}}', *PROFILE,
+                                           f"train.minutes={args.minutes}", *args.set])
+        print(f"{count_params(profile.model, [codec.body]):,} parameters, recorded in "
+              f"{time.time() - began_s:.0f} s", flush=True)
+        began_s = time.time()
+        result = train(profile, run_dir, args.threads, lambda line: None)
+        print(f"{result.step} steps in {time.time() - began_s:.0f} s, "
+              f"{100 * result.choices[0].accuracy:.1f} % of choices as recorded", flush=True)
+        brain, successes = TrainedBrain.load(run_dir, 1, lambda line: None), []
+        for task in args.tasks:
+            episodes = act(Player(brain.model, codec, ROWS), lambda: Arm(task), EVALUATION_SEED,
+                           args.eval_episodes) or []
+            successes.append(100 * float(np.mean([bool(e.is_success) for e in episodes])))
+            print(f"{task:<24}{successes[-1]:>6.1f} % of {len(episodes)}", flush=True)
+        print(f"{'mean':<24}{np.mean(successes):>6.1f} %", flush=True)
+
+
+if __name__ == "__main__":
+    main()
