@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from seed.body.codec import MAX_OBSERVATIONS, Channel, Codec
-from seed.body.open_body import BINS, KNOTS, RANGE_FACTOR
+from seed.body.open_body import KNOTS, RANGE_FACTOR
 from seed.body.spaces import Discrete, action_values, observation_ranges
 from seed.body.tick_rate import checked_rate, is_same_rate
 from seed.errors import ConfigError, printable
@@ -33,6 +33,7 @@ METADATA, FILE_NAME = "metadata.json", re.compile(r"episodes-[\w.-]{1,100}\.json
 MAX_METADATA_BYTES, MAX_FILES, MAX_NAME = 2 ** 20, 10_000, 200
 MAX_REWARD = 1e6
 MEMORY_FRACTION = 0.5     # of the files: a number takes two bytes there at least, here one
+RECORDED_BINS = 21        # choices of a number in an action, finest in the middle
 TOLERANCE = 1e-3          # of an action's range, by which a recorded one may be beyond it
 
 
@@ -221,7 +222,8 @@ def _described(fields: Any) -> tuple[str, Codec, list[bool]]:
     if np.size(getattr(space, "low", 0)) > MAX_OBSERVATIONS:
         raise ValueError(f"observation has more than {MAX_OBSERVATIONS} numbers")
     ranges = observation_ranges(name, space)
-    actions, form, shape = action_values(name, _space("action", fields["action"]), BINS)
+    actions, form, shape = action_values(name, _space("action", fields["action"]), RECORDED_BINS,
+                                         is_fine=True)
     channels = [Channel(low, high, False, KNOTS) if math.isfinite(low) else Channel(-1.0, 1.0)
                 for low, high in ranges]
     codec = Codec(name, tuple(channels), tuple(map(tuple, actions)), form, tuple(shape))

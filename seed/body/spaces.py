@@ -39,8 +39,10 @@ class MultiDiscrete(NamedTuple):
         return self.nvec.shape
 
 
-def action_values(name: str, space: Any, bins: int) -> tuple[list[list[float]], str, list[int]]:
+def action_values(name: str, space: Any, bins: int,
+                  is_fine: bool = False) -> tuple[list[list[float]], str, list[int]]:
     """What the choices of each part of an action stand for, the form and the shape of a Codec.
+    A number has `bins` choices; if `is_fine` those in the middle are the nearest to each other.
     Raises ConfigError for a space that it does not know."""
     if hasattr(space, "n") and np.ndim(space.n) == 0 and not hasattr(space, "nvec") \
             and getattr(space, "shape", ()) in ((), None):
@@ -61,8 +63,11 @@ def action_values(name: str, space: Any, bins: int) -> tuple[list[list[float]], 
         if not (low < high).all():
             raise ConfigError(f"{name}: its action_space has a low that is not below its high: "
                               f"leave out what cannot move")
-        return [list(map(float, np.linspace(a, b, bins))) for a, b in zip(low.flat, high.flat)], \
-            "numbers", list(low.shape)
+        values = np.linspace(low.ravel(), high.ravel(), bins, axis=1)
+        if is_fine:
+            u, middle = np.linspace(-1, 1, bins), (low + high).reshape(-1, 1) / 2
+            values = middle + u * np.abs(u) * (high.reshape(-1, 1) - middle)
+        return values.tolist(), "numbers", list(low.shape)
     raise ConfigError(f"{name}: its action_space is {type(space).__name__}: use Box, Discrete or "
                       f"MultiDiscrete")
 

@@ -1,5 +1,6 @@
 """Recorded episodes in memory: a byte a channel of each tick, and the return from there."""
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,9 @@ class Stored(NamedTuple):
 
 def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
     """`codec`: of the body, if a brain has it already. Raises ConfigError."""
+    if codec and codec.form == folder.codec.form == "numbers" and (
+            len(codec.actions) == len(folder.codec.actions)):   # numbers are the nearest of its own
+        folder.codec = replace(folder.codec, actions=codec.actions)
     codec = codec or folder.measure()
     expected = folder.codec
     if (len(codec.channels), codec.form, codec.shape, tuple(map(len, codec.actions))) != (

@@ -1,6 +1,6 @@
 """Clones the scripted experts of ten manipulation tasks of metaworld (MT10) into one brain.
 
-    python -m seed.experiments.manipulation --minutes 60
+    python -m seed.experiments.manipulation --minutes 5
 
 One body for all tasks sees what MT10 shows, the goal included: position and gripper of the hand,
 position and rotation of the object, the goal, and which task it is; but not the frame before, since
@@ -12,16 +12,17 @@ succeeds at any of 500 ticks, with objects and goals drawn anew. Needs metaworld
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from seed.body.closed_loop import act
 from seed.body.codec import Channel, Codec
-from seed.body.episodes import EpisodeWriter, Recorder
+from seed.body.episodes import RECORDED_BINS, EpisodeWriter, Recorder
 from seed.body.player import Player
+from seed.body.spaces import Box, action_values
 from seed.evaluation import TrainedBrain
 from seed.profile_file import load_profile
 from seed.storage import RunDir
@@ -31,9 +32,8 @@ from seed.wavecore.layout import count_params
 TASKS = ("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close",
          "button-press-topdown", "peg-insert-side", "window-open", "window-close")
 SHOWN = (*range(11), -3, -2, -1)   # hand, gripper, object, goal of metaworld's 39 numbers
-RATE_HZ, MAX_EXPERT_TICKS, EVALUATION_SEED, ROWS = 80.0, 250, 77, 10
-KNOTS, MARGIN = 16, 0.05           # of a channel; of its range, beyond what was recorded
-ACTIONS = tuple(np.sign(u) * u ** 2 for u in np.linspace(-1, 1, 21).round(2).tolist())
+RATE_HZ, MAX_TICKS, EVALUATION_SEED, ROWS = 80.0, 250, 77, 10
+MARGIN = 0.05                      # of a channel's range, beyond what was recorded
 PROFILE = ("body.world_weight=0", "train.eval_every_minutes=0")
 
 
@@ -62,65 +62,56 @@ class Arm:
         return self.shown(), float(is_done), is_done, is_cut, {"is_success": is_done}
 
 
-class Recorded(NamedTuple):
-    """An episode of an expert that succeeds."""
-    seen: np.ndarray      # (n + 1, channels)
-    wanted: np.ndarray    # (n, 4)
+def pushes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """For each tick the action that the arm does instead of the expert's, NaN where it does that;
+    and what is added to it."""
+    end, share = int(rng.integers(10, 120)), rng.choice([0.02, 0.05, 0.1])
+    instead, noise = np.full((MAX_TICKS, 4), np.nan), np.zeros((MAX_TICKS, 4))
+    for t in np.flatnonzero(rng.random(end) < share):
+        hand, gripper = rng.uniform(-1, 1, 3), rng.choice([rng.uniform(-1, 1), np.nan])
+        instead[t:min(end, t + int(rng.integers(4, 16)))] = *hand, gripper
+    noise[:end, :3] = rng.normal(0, rng.choice([0.0, 0.2, 0.5]), (end, 3))
+    return instead, noise
 
 
-def pushes(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """From what the expert wants to what the arm does; for some ticks it is another action."""
-    noise, share, ticks = rng.choice([0.0, 0.2, 0.5]), rng.choice([0.02, 0.05, 0.1]), 0
-    left, end, push = 0, rng.integers(10, 120), np.zeros(4)
-
-    def pushed(wanted: np.ndarray) -> np.ndarray:
-        nonlocal ticks, left, push
-        ticks += 1
-        if ticks > end:
-            return wanted
-        if not left and rng.random() < share:
-            left, push = int(rng.integers(4, 16)), rng.uniform(-1, 1, 4)
-            if rng.random() < 0.5:
-                push[3] = wanted[3]
-        left = max(0, left - 1)
-        done = push.copy() if left else wanted.copy()
-        done[:3] += rng.normal(0, noise, 3)
-        return np.clip(done, -1, 1)
-    return pushed
-
-
-def demonstrated(task: str, n: int) -> list[Recorded]:
+def demonstrated(task: str, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each episode in which the expert succeeds (t + 1, channels) seen and (t, 4) wanted."""
     from metaworld.policies import ENV_POLICY_MAP
-    arm, expert, episodes = Arm(task), ENV_POLICY_MAP[f"{task}-v3"](), []
+    experts: dict[str, Any] = ENV_POLICY_MAP
+    arm, expert, episodes = Arm(task), experts[f"{task}-v3"](), []
     for seed in range(n):
-        pushed = pushes(np.random.default_rng(seed)) if seed % 4 else np.copy
+        instead, noise = pushes(np.random.default_rng(seed))
+        if seed % 4 == 0:
+            instead[:], noise[:] = np.nan, 0
         seen, wanted, is_done = [arm.reset(seed)[0]], list[np.ndarray](), False
-        while not is_done and len(wanted) < MAX_EXPERT_TICKS:
+        while not is_done and len(wanted) < MAX_TICKS:
+            t = len(wanted)
             wanted.append(np.clip(expert.get_action(arm.seen.copy()), -1, 1))
-            observation, _, is_done, _, _ = arm.step(pushed(wanted[-1]))
+            done = np.where(np.isnan(instead[t]), wanted[t], instead[t]) + noise[t]
+            observation, _, is_done, _, _ = arm.step(np.clip(done, -1, 1))
             seen.append(observation)
         if is_done:
-            episodes.append(Recorded(np.round(seen, 5), np.array(wanted)))
+            episodes.append((np.round(seen, 5), np.array(wanted)))
     return episodes
 
 
 def record(tasks: list[str], n: int, folder: Path) -> Codec:
     """Writes episodes of all tasks in turn, with ranges of all that was seen."""
     recorded = [demonstrated(task, n) for task in tasks]
-    seen = np.concatenate([episode.seen for episodes in recorded for episode in episodes])
+    seen = np.concatenate([seen for episodes in recorded for seen, _ in episodes])
     low, high = seen.min(0), seen.max(0)
     margin = MARGIN * np.maximum(high - low, 1e-3)
-    channels = [Channel(float(a), float(b), False, KNOTS)
-                for a, b in zip(low - margin, high + margin)]
+    channels = [Channel(float(a), float(b)) for a, b in zip(low - margin, high + margin)]
     channels[-1] = Channel(0.0, len(TASKS) - 1.0, False, len(TASKS))   # a knot a task
-    codec = Codec("sawyer", tuple(channels), (ACTIONS,) * 4, "numbers", (4,))
+    actions, form, _ = action_values("sawyer", Box.of(*[(-1, 1)] * 4), RECORDED_BINS, is_fine=True)
+    codec = Codec("sawyer", tuple(channels), tuple(map(tuple, actions)), form, (4,))
     recorder = Recorder(EpisodeWriter(folder, codec, RATE_HZ, "experts of metaworld"), 1)
     for i in range(max(map(len, recorded))):
-        for episode in [episodes[i] for episodes in recorded if i < len(episodes)]:
-            choices = np.abs(episode.wanted[..., None] - ACTIONS).argmin(-1)
+        for seen, wanted in [episodes[i] for episodes in recorded if i < len(episodes)]:
+            choices = np.abs(wanted[..., None] - actions).argmin(-1)
             for t, choice in enumerate(choices):
-                recorder.add(0, episode.seen[t], choice, float(t == len(choices) - 1))
-            recorder.end(0, episode.seen[-1], True)
+                recorder.add(0, seen[t], choice, float(t == len(choices) - 1))
+            recorder.end(0, seen[-1], True)
     recorder.writer.close()
     return codec
 
@@ -128,12 +119,13 @@ def record(tasks: list[str], n: int, folder: Path) -> Codec:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--episodes", type=int, default=300, help="recorded of each task")
+    parser.add_argument("--episodes", type=int, default=200, help="recorded of each task")
     parser.add_argument("--eval-episodes", type=int, default=50, help="of each task")
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of training")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], help="of the profile")
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", "Constant")   # of experts that want more than 1
     with tempfile.TemporaryDirectory() as name:
         run_dir, folder, began_s = RunDir(Path(name) / "run"), Path(name) / "episodes", time.time()
         codec = record(args.tasks, args.episodes, folder)

@@ -76,6 +76,19 @@ def test_an_array_of_numbers_becomes_the_nearest_choices(tmp_path):
     assert [s.choices for s in read(tmp_path / "data")[2:]] == [[1, 1], None]
 
 
+def test_recorded_numbers_have_fine_choices_in_the_middle_or_those_of_a_brain(tmp_path):
+    ranges = {"low": [-1, 0], "high": [1, 4]}
+    folder = write(tmp_path / "data", [step([0], [0.05, 2.9], is_first=True),
+                                       step([0], is_last=True)], body="arm", action=ranges)
+    data = load(EpisodeFolder(folder), None, 0.9)
+    first, second = data.codec.actions
+    assert len(first) == 21 and first[0] == -1 and first[20] == 1 and second[10] == 2
+    assert np.diff(first).min() == pytest.approx(0.01) and np.diff(first).max() < 0.2
+    assert [first[data.choices[0, 0]], second[data.choices[0, 1]]] == pytest.approx([0.04, 2.98])
+    brain = Codec("arm", (Channel(-1, 1),), ((-1.0, 0.1, 1.0), (0.0, 3.0, 4.0)), "numbers", (2,))
+    assert load(EpisodeFolder(folder), brain, 0.9).choices.tolist() == [[1, 1]]
+
+
 def test_each_recording_has_its_own_file_and_a_directory_has_one_body(tmp_path):
     for _ in range(2):
         EpisodeWriter(tmp_path / "data", CODEC, None, "a test").close()
