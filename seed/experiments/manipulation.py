@@ -75,7 +75,7 @@ def pushes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def demonstrated(task: str, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each episode in which the expert succeeds (t + 1, channels) seen and (t, 4) wanted."""
+    """Of each episode in which the expert succeeds (t + 1, channels) seen and (t, 4) actions."""
     from metaworld.policies import ENV_POLICY_MAP
     experts: dict[str, Any] = ENV_POLICY_MAP
     arm, expert, episodes = Arm(task), experts[f"{task}-v3"](), []
@@ -83,15 +83,15 @@ def demonstrated(task: str, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
         instead, noise = pushes(np.random.default_rng(seed))
         if seed % 4 == 0:
             instead[:], noise[:] = np.nan, 0
-        seen, wanted, is_done = [arm.reset(seed)[0]], list[np.ndarray](), False
-        while not is_done and len(wanted) < MAX_TICKS:
-            t = len(wanted)
-            wanted.append(np.clip(expert.get_action(arm.seen.copy()), -1, 1))
-            done = np.where(np.isnan(instead[t]), wanted[t], instead[t]) + noise[t]
+        seen, chosen, is_done = [arm.reset(seed)[0]], list[np.ndarray](), False
+        while not is_done and len(chosen) < MAX_TICKS:
+            t = len(chosen)
+            chosen.append(np.clip(expert.get_action(arm.seen.copy()), -1, 1))
+            done = np.where(np.isnan(instead[t]), chosen[t], instead[t]) + noise[t]
             observation, _, is_done, _, _ = arm.step(np.clip(done, -1, 1))
             seen.append(observation)
         if is_done:
-            episodes.append((np.round(seen, 5), np.array(wanted)))
+            episodes.append((np.round(seen, 5), np.array(chosen)))
     return episodes
 
 
@@ -107,8 +107,8 @@ def record(tasks: list[str], n: int, folder: Path) -> Codec:
     codec = Codec("sawyer", tuple(channels), tuple(map(tuple, actions)), form, (4,))
     recorder = Recorder(EpisodeWriter(folder, codec, RATE_HZ, "experts of metaworld"), 1)
     for i in range(max(map(len, recorded))):
-        for seen, wanted in [episodes[i] for episodes in recorded if i < len(episodes)]:
-            choices = np.abs(wanted[..., None] - actions).argmin(-1)
+        for seen, chosen in [episodes[i] for episodes in recorded if i < len(episodes)]:
+            choices = np.abs(chosen[..., None] - actions).argmin(-1)
             for t, choice in enumerate(choices):
                 recorder.add(0, seen[t], choice, float(t == len(choices) - 1))
             recorder.end(0, seen[-1], True)
