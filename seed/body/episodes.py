@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from seed.body.codec import MAX_OBSERVATIONS, Channel, Codec
-from seed.body.open_body import KNOTS, RANGE_FACTOR
+from seed.body.open_body import KNOTS
 from seed.body.spaces import Discrete, action_values, observation_ranges
 from seed.body.tick_rate import checked_rate, is_same_rate
 from seed.errors import ConfigError, printable
@@ -34,6 +34,7 @@ MAX_METADATA_BYTES, MAX_FILES, MAX_NAME = 2 ** 20, 10_000, 200
 MAX_REWARD = 1e6
 MEMORY_FRACTION = 0.5     # of the files: a number takes two bytes there at least, here one
 RECORDED_BINS = 21        # choices of a number in an action, finest in the middle
+RANGE_MARGIN = 0.25       # of what was recorded, on both sides of a range that data decide
 TOLERANCE = 1e-3          # of an action's range, by which a recorded one may be beyond it
 
 
@@ -81,15 +82,16 @@ class EpisodeFolder:
         """The codec, with ranges of the data for channels that have none."""
         if self.has_all_ranges:
             return self.codec
-        largest = np.zeros(len(self.codec.channels))
+        low, high = np.full((2, len(self.codec.channels)), [[np.inf], [-np.inf]])
         for step in self.steps():
-            largest = np.maximum(largest, np.abs(step.observation))
+            low, high = np.minimum(low, step.observation), np.maximum(high, step.observation)
+        margin = RANGE_MARGIN * np.where(high > low, high - low, np.maximum(1, np.abs(low)))
         self.codec = replace(self.codec, channels=tuple(
-            channel if known else Channel(-bound, bound, True, KNOTS)
-            for channel, known, bound in zip(
-                self.codec.channels, self._is_measured,
-                (float(RANGE_FACTOR * x) or 1.0 for x in largest))))
-        self._is_measured = [True] * len(largest)
+            channel if known else Channel(least, most)
+            for channel, known, least, most in zip(
+                self.codec.channels, self._is_measured, (low - margin).tolist(),
+                (high + margin).tolist())))
+        self._is_measured = [True] * len(low)
         return self.codec
 
     def steps(self) -> Iterator[Step]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from seed.body.closed_loop import act
 from seed.body.codec import Channel, Codec
-from seed.body.episodes import RECORDED_BINS, EpisodeWriter, Recorder
+from seed.body.episodes import RANGE_MARGIN, RECORDED_BINS, EpisodeWriter, Recorder
 from seed.body.player import Player
 from seed.body.spaces import Box, action_values
 from seed.evaluation import TrainedBrain
@@ -33,7 +33,6 @@ TASKS = ("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-clos
          "button-press-topdown", "peg-insert-side", "window-open", "window-close")
 SHOWN = (*range(11), -3, -2, -1)   # hand, gripper, object, goal of metaworld's 39 numbers
 RATE_HZ, MAX_TICKS, EVALUATION_SEED, ROWS = 80.0, 250, 77, 10
-MARGIN = 0.05                      # of a channel's range, beyond what was recorded
 PROFILE = ("body.world_weight=0", "train.eval_every_minutes=0")
 
 
@@ -100,7 +99,7 @@ def record(tasks: list[str], n: int, folder: Path) -> Codec:
     recorded = [demonstrated(task, n) for task in tasks]
     seen = np.concatenate([seen for episodes in recorded for seen, _ in episodes])
     low, high = seen.min(0), seen.max(0)
-    margin = MARGIN * np.maximum(high - low, 1e-3)
+    margin = RANGE_MARGIN * np.maximum(high - low, 1e-3)
     channels = [Channel(float(a), float(b)) for a, b in zip(low - margin, high + margin)]
     channels[-1] = Channel(0.0, len(TASKS) - 1.0, False, len(TASKS))   # a knot a task
     actions, form, _ = action_values("sawyer", Box.of(*[(-1, 1)] * 4), RECORDED_BINS, is_fine=True)

@@ -186,10 +186,10 @@ def test_links_and_other_kinds_of_files_are_refused(tmp_path):
 
 
 def test_ranges_that_are_not_declared_come_from_the_data(tmp_path):
-    folder = write(tmp_path / "data", [step([x, 0.0], 0, is_first=x == -2) for x in (-2, 1, 0)],
-                   observation={"low": [None, -1], "high": [None, 1]})
+    folder = write(tmp_path / "data", [step([x, 0.0, 7.0], 0, is_first=x == 2) for x in (2, 5, 4)],
+                   observation={"low": [None, -1, None], "high": [None, 1, None]})
     codec = EpisodeFolder(folder).measure()
-    assert codec.channels == (Channel(-6.0, 6.0, True), Channel(-1.0, 1.0))
+    assert codec.channels == (Channel(1.25, 5.75), Channel(-1.0, 1.0), Channel(5.25, 8.75))
 
 
 def test_the_return_after_a_cut_continues_and_a_terminal_one_does_not(tmp_path):
