@@ -104,7 +104,7 @@ class TrainConfig:
     decay_fraction: float = setting(0.5, 0.0, 0.95)      # of the run; in it lr falls linearly to 0
     weight_decay: float = setting(0.1, 0.0, 10.0)
     optimizer: Literal["muon", "adamw"] = "muon"         # of matrices; AdamW: of all else
-    trainable: Literal["all", "no-matrices"] = "all"
+    trainable: Literal["all", "no-matrices", "tables"] = "all"
     grad_clip: float = setting(1.0, 1e-6, 1e6)
     eval_every_minutes: float = setting(10.0, 0.0, 1e6, "minutes")
     save_every_minutes: float = setting(1.0, 0.0, 1e6, "minutes")
@@ -160,7 +160,7 @@ class SelfplayConfig:
     max_answer_bytes: int = setting(64, 1, 4096, "bytes")
 
 
-DataGoal = Literal["choices", "rewards"]
+DataGoal = Literal["choices", "rewards", "model"]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class BodyConfig:
     """Bodies that the brain learns to act in, round by round (seed/body)."""
     rounds: dict[str, int] = setting({}, 1, 100)         # of each body, in a cycle of steps
     data: dict[str, int] = setting({}, 1, 100)           # and of directories of episodes
-    data_goal: DataGoal = "choices"   # learnt of data: all choices, or better
+    data_goal: DataGoal = "choices"   # all choices, the better ones, a model
     curriculum_steps: int = setting(0, 0, 10_000, "steps")   # in a cycle; 0: no curriculum
     rows: int = setting(16, 1, 1024, "bodies")           # of a kind, side by side
     ticks: int = setting(64, 1, 4096, "ticks")           # of each row in a round

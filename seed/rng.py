@@ -24,6 +24,7 @@ class Stream(IntEnum):
     BODY_ACTION = 13
     BODY_EVALUATION = 14
     BODY_DATA = 15
+    BODY_MODEL = 16
 
 
 def name_index(name: str) -> int:

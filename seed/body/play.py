@@ -63,7 +63,8 @@ class BodyPlay:
         """Round `number`: config.ticks of each row; None if the run has to stop."""
         self._number = number
         self._before = self.world.snapshot(), self._state()
-        rng = stream(self.seed, Stream.BODY_ACTION, name_index(f"{self.name} {number}"))
+        rng = stream(self.seed, Stream.BODY_ACTION,
+                     name_index(f"{self.world.codec.name} {number}"))
         rows, n_ticks = self.config.rows, self.config.ticks
         anew = np.flatnonzero(rng.random(rows) < (
             NEW_BODY_FRACTION if self.config.randomize else NEW_EPISODE_FRACTION))
@@ -188,8 +189,11 @@ class Bodies:
     """All bodies of a brain in training, and recorded episodes. In a cycle of steps each has its
     rounds, one a step, before the curriculum has its own."""
 
-    def __init__(self, plays: Sequence[Play], config: BodyConfig):
+    def __init__(self, plays: Sequence[Play], config: BodyConfig,
+                 facts: Mapping[str, Facts] | None = None):
+        """`facts`: of all bodies that the brain has, also of those that have no rounds."""
         self.config, self.plays = config, {play.name: play for play in plays}
+        self._facts = facts or {}
         rounds = {body_name(name): n for name, n in config.rounds.items()}
         self._cycle: list[str] = [name for table in (rounds, config.data)
                                   for name, n in table.items() for _ in range(n)]
@@ -226,7 +230,7 @@ class Bodies:
                 for key, array in play.state_dict().items()}
 
     def to_meta(self) -> dict[str, Any]:
-        """By the name of a body, which may have several plays."""
+        """By the name of a body, which may have several plays, or none."""
         meta: dict[str, Any] = {}
         for play in self.plays.values():
             fields, body = play.to_meta(), meta.setdefault(play.facts.codec.name, {})
@@ -234,7 +238,7 @@ class Bodies:
                 if key in fields:
                     fields[key] = {**body.get(key, {}), **fields[key]}
             body |= fields
-        return meta
+        return {**{name: fact.to_dict() for name, fact in self._facts.items()}, **meta}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Raises CheckpointError if a record is damaged, or a body does not do the same again;

@@ -77,7 +77,7 @@ def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
         raise ConfigError(f"{folder.path} has other observations or actions than {codec.name} of "
                           f"this brain: record that body, or use another --run-dir")
     levels, choices, scalars = bytearray(), bytearray(), list[np.ndarray]()
-    for episode in _episodes(folder.steps()):
+    for episode in episodes_of(folder.steps()):
         *steps, last = episode
         if not steps:
             continue
@@ -95,7 +95,7 @@ def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
                   ticks[0], ticks[1], ticks[2] > 0, ticks[3] > 0, ticks[4], ticks[5] > 0)
 
 
-def _episodes(steps: Iterator[Step]) -> Iterator[list[Step]]:
+def episodes_of(steps: Iterator[Step]) -> Iterator[list[Step]]:
     episode: list[Step] = []
     for step in steps:
         episode.append(step)

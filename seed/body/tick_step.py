@@ -36,6 +36,8 @@ class TickStep:
         tables = f"bodies.{body.name}."
 
         def is_used(name: str) -> bool:
+            if not optim.trains(name):
+                return False
             if name in (f"{tables}action", f"{tables}world"):
                 return world
             return name != "embedding" and not name.startswith("bodies.") or name.startswith(tables)

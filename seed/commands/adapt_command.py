@@ -11,12 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FILE", help="items.jsonl, notes.txt or path.py:Class; "
                         "or a directory of episodes of a body that has changed")
     parser.add_argument("--body", metavar="NAME", help="a body that has changed")
+    parser.add_argument("--as", dest="new_name", default="", metavar="NAME",
+                        help="name of the changed body of --data, beside the old one; default: the "
+                             "one that the episodes have")
     parser.add_argument("--same-as", default="", metavar="NAME",
                         help="the body of the brain that it was; default: the one of its name, or "
                              "the only one")
     options.add_budget(parser, 2.0, "the adaptation")
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
-    parser.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
+    parser.add_argument("--lr", type=float, help="at d_model 64; default: 0.001, or 0.004 from the "
+                        "recorded rewards of a body")
     parser.add_argument("--light", action="store_true",
                         help="in less memory: trains norms, gates and the embedding, no matrices")
     parser.add_argument("--undo", action="store_true",
@@ -40,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--data is missing: name a file of recorded examples, a directory of "
                           "episodes or a --body")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
-                         share=args.share, minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
-                         light=args.light, tasks=options.named_tasks(args))
+                         share=args.share, minutes=args.minutes, steps=args.steps or 0,
+                         lr=args.lr or 1e-3, light=args.light, tasks=options.named_tasks(args))
     return outcome.report_adaptation(
         args, result.train, {"before": result.before, "after": result.after},
         lambda: comparison(("before %", "after %"), (result.before, result.after)))
@@ -53,9 +57,9 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
     if args.body and args.data:
         raise ConfigError("--body and --data are both given: use the one that has changed")
     result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as,
-                           args.threads, options.log, signals, minutes=args.minutes,
-                           steps=args.steps or 0, lr=args.lr, light=args.light,
-                           tasks=options.named_tasks(args))
+                           args.threads, options.log, signals, new_name=args.new_name,
+                           minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
+                           light=args.light, tasks=options.named_tasks(args))
     facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
              "scores": result.train.scores if result.train else []}
     return outcome.report_adaptation(args, result.train, facts,

@@ -41,10 +41,11 @@ def trained(body: str, minutes: float, *overrides: str) -> TrainedBrain:
         return TrainedBrain.load(run_dir, 1, lambda line: None)
 
 
-def mean_return(brain: TrainedBrain, open_fn: Callable[[], Any]) -> float:
-    """Greedy, over at least EPISODES first episodes, each from an empty state."""
-    facts, = brain.bodies.values()
-    episodes = act(Player(brain.model, facts.codec, ROWS), open_fn, EPISODE_SEED, EPISODES) or []
+def mean_return(brain: TrainedBrain, open_fn: Callable[[], Any], name: str = "") -> float:
+    """Greedy, over at least EPISODES first episodes, each from an empty state. `name`: of the
+    brain's body, if it has several."""
+    codec = brain.bodies[name or next(iter(brain.bodies))].codec
+    episodes = act(Player(brain.model, codec, ROWS), open_fn, EPISODE_SEED, EPISODES) or []
     return sum(episode.total for episode in episodes) / len(episodes)
 
 

@@ -1,8 +1,11 @@
-"""A body that has changed: a short training on it, or on what was recorded of it, with the old
-body, the brain's other bodies and the curriculum as replay.
+"""A body that has changed: a short training on it, or on what was recorded of it.
 
-It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py). The changed
-body has the tables of the body that it was: the same observations and actions.
+From recorded rewards a model of the body is fitted, in which the brain practises. Only the tables
+of the changed body learn, which begin as those of the body that it was: the layers, other bodies
+and the curriculum keep every bit. Where it plays the body itself, or clones recorded choices, all
+weights learn, with the old body, the brain's other bodies and the curriculum as replay.
+
+It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py).
 """
 from collections.abc import Collection
 from contextlib import suppress
@@ -11,6 +14,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from seed.body.codec import Codec
 from seed.body.episodes import METADATA, EpisodeFolder
 from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
@@ -21,6 +27,7 @@ from seed.errors import ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
 from seed.regular_file import blocks
 from seed.storage import checkpoint
+from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.task_names import absolute, absolute_directory, file_of, is_class_name
 from seed.training.adapt import (WARMUP_STEPS, digest_of, enter, is_in_place, publish, recipe_with,
@@ -30,7 +37,7 @@ from seed.training.stop_signals import StopSignals, watched
 
 CHANGED_ROUNDS = 2   # of the changed body, for each one of any other and step of the curriculum
 VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, the policy stays
-DATA_VALUE_ROUNDS = 30
+LR, TABLES_LR = 1e-3, 4e-3   # where all weights learn, and where only tables do
 
 
 class BodyAdaptResult(NamedTuple):
@@ -45,10 +52,11 @@ class BodyAdaptResult(NamedTuple):
 
 def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str = "",
                   threads: int = 1, log: Log = print, signals: StopSignals | None = None, *,
-                  minutes: float = 2.0, steps: int = 0, lr: float = 1e-3, light: bool = False,
-                  tasks: Collection[str] = ()) -> BodyAdaptResult:
+                  new_name: str = "", minutes: float = 2.0, steps: int = 0, lr: float | None = None,
+                  light: bool = False, tasks: Collection[str] = ()) -> BodyAdaptResult:
     """Trains the brain on the changed `body`, or on the directory of its episodes `data`, and
     replaces the brain if that finishes. `same_as`: the body that it was, if the brain has several.
+    `new_name`: of the changed body, if not the one in its episodes.
 
     Raises ConfigError if there is no such body or data, and as `train`.
     """
@@ -58,13 +66,19 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         settle(run_dir)
         trained = TrainedBrain.of(brain, threads)
         parent = without_unnamed_tasks(from_dict(brain.meta["profile"]), tasks, log)
-        source, name, contents, goal = _source(body, data)
-        profile = profile_for_body(parent, source, name, goal,
-                                   _tables_of(name, same_as, trained.bodies), list(trained.bodies),
-                                   minutes, steps, lr, light)
-        recipe = recipe_with(profile, contents)
+        source = _source(body, data, new_name)
+        if new_name and source.goal != "model":
+            raise ConfigError(f"--as {new_name}: only recorded rewards give a changed body tables "
+                              f"of its own; leave out --as")
+        old = _body_before(source.name, same_as, trained.bodies)
+        profile = profile_for_body(parent, source, old, list(trained.bodies), minutes, steps, lr,
+                                   light)
+        recipe = recipe_with(profile, source.contents + same_as)
         if is_in_place(run_dir, brain, recipe):
             return BodyAdaptResult()
+        if source.goal == "model":
+            brain = with_body(brain, old, source.name)
+            trained = TrainedBrain.of(brain, threads)
         weights, folder = trained.params, enter(run_dir, recipe)
         before = None
         with suppress(StopRequested):   # in a call of a user's class
@@ -83,54 +97,83 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
     return BodyAdaptResult(result, before)
 
 
+def with_body(brain: Checkpoint, old: str, name: str) -> Checkpoint:
+    """The brain with a body `name` that is for now as the body `old`, with tables of its own."""
+    if name == old:
+        return brain
+    fields = {key: value for key, value in brain.meta["bodies"][old].items()
+              if key in ("codec", "returns", "rate_hz")}
+    fields["codec"] = {**fields["codec"], "name": name}
+    config, tensors = from_dict(brain.meta["profile"]).model, dict(brain.tensors)
+    shapes = [Codec.from_dict({**fields["codec"], "name": each}).body for each in (old, name)]
+    for before, block in zip(*(shape.blocks(config) for shape in shapes)):
+        tensors[block.name] = tensors[before.name]
+        for letter in "mv":   # the optimizer's moments
+            tensors[f"{letter}.{block.name}"] = np.zeros_like(tensors[before.name])
+    return brain._replace(tensors=tensors, meta={
+        **brain.meta, "bodies": {**brain.meta["bodies"], name: fields}})
+
+
 def _with_ranges(bodies: dict[str, Any], adapted: dict[str, Any]) -> dict[str, Any]:
     """The records of a brain's bodies, with the ranges of values that its weights have now."""
     return {name: {**fields, "returns": adapted.get(name, fields)["returns"]}
             for name, fields in bodies.items()}
 
 
-def profile_for_body(parent: Profile, source: str, name: str, data_goal: DataGoal | None,
-                     tables: str, bodies: Collection[str], minutes: float, steps: int, lr: float,
-                     light: bool = False) -> Profile:
-    """The profile of the adaptation to the body `name`, with the tables of one of the brain's
-    `bodies`. With a `data_goal` it is recorded in the directory `source`, else it plays. All bodies
-    that can be opened without a file are replayed, and the curriculum if the brain has learnt it.
-    """
-    replay = {body: 1 for body in bodies if body != name and opener_of_data(body)}
-    changed = {source: CHANGED_ROUNDS}
+class Source(NamedTuple):
+    """What the brain adapts to."""
+    key: str                 # in the tables of the profile
+    name: str                # of the body, for the brain
+    recorded_name: str       # of the body, as it says itself
+    contents: str            # a digest of the files
+    goal: DataGoal | None    # of episodes: without rewards their choices are learnt; None: it plays
+
+
+def profile_for_body(parent: Profile, source: Source, old: str, bodies: Collection[str],
+                     minutes: float, steps: int, lr: float | None, light: bool = False) -> Profile:
+    """The profile of the adaptation of the brain's body `old`. Where all weights learn, all of its
+    `bodies` that can be opened without a file are replayed, and the curriculum if the brain has
+    learnt it."""
+    changed, body = {source.key: CHANGED_ROUNDS}, source.name
+    in_model = source.goal == "model"
+    replay = {} if in_model else {name: 1 for name in bodies
+                                  if name != body and opener_of_data(name)}
+    tables = body if in_model else old
     return replace(
         parent, curriculum=replace(parent.curriculum, eval_every_steps=0),
         selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
-        body=replace(parent.body, rounds=replay if data_goal else {**changed, **replay},
-                     data=changed if data_goal else {}, data_goal=data_goal or "choices",
-                     value_rounds=DATA_VALUE_ROUNDS if data_goal == "rewards" else VALUE_ROUNDS,
-                     same_as={source: tables} if name != tables else {}, novelty=0.0,
-                     curriculum_steps=min(1, parent.body.curriculum_steps)),
-        train=replace(parent.train, minutes=minutes, steps=steps, lr=lr, seed=parent.train.seed + 1,
+        body=replace(parent.body, rounds=replay if source.goal else {**changed, **replay},
+                     data=changed if source.goal else {}, data_goal=source.goal or "choices",
+                     value_rounds=VALUE_ROUNDS, novelty=0.0,
+                     same_as={source.key: tables} if source.recorded_name != tables else {},
+                     curriculum_steps=0 if in_model else min(1, parent.body.curriculum_steps)),
+        train=replace(parent.train, minutes=minutes, steps=steps,
+                      lr=lr or (TABLES_LR if in_model else LR), seed=parent.train.seed + 1,
                       warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,
-                      trainable="no-matrices" if light else parent.train.trainable)).check()
+                      trainable="tables" if in_model else
+                      "no-matrices" if light else parent.train.trainable)).check()
 
 
-def _source(body: str, data: str) -> tuple[str, str, str, DataGoal | None]:
-    """Its key in the profile, the name of its body, a digest of the files, and body.data_goal of
-    episodes: without rewards their choices are learnt."""
+def _source(body: str, data: str, new_name: str) -> Source:
     if data:
         path = Path(absolute_directory(data))
         folder = EpisodeFolder(path)
         pieces = ([name.encode(), *blocks(path / name)] for name in (METADATA, *folder.files))
-        goal: DataGoal = "rewards" if any(step.reward for step in folder.steps()) else "choices"
-        return str(path), folder.body, digest_of(chain.from_iterable(pieces)), goal
+        goal: DataGoal = "model" if any(step.reward for step in folder.steps()) else "choices"
+        return Source(str(path), new_name or folder.body, folder.body,
+                      digest_of(chain.from_iterable(pieces)), goal)
     if is_class_name(body):
-        return absolute(body), body_name(body), digest_of(blocks(file_of(body))), None
-    return body, body, "", None
+        name = body_name(body)
+        return Source(absolute(body), name, name, digest_of(blocks(file_of(body))), None)
+    return Source(body, body, body, "", None)
 
 
-def _tables_of(name: str, same_as: str, bodies: Collection[str]) -> str:
+def _body_before(name: str, same_as: str, bodies: Collection[str]) -> str:
     """The body of the brain that the body `name` was. Raises ConfigError."""
-    tables = same_as or (name if name in bodies or len(bodies) != 1 else next(iter(bodies)))
-    if tables not in bodies:
+    old = same_as or (name if name in bodies or len(bodies) != 1 else next(iter(bodies)))
+    if old not in bodies:
         if not bodies:
             raise ConfigError("the brain has no body: train it with --body or --data")
-        raise ConfigError(f"this brain has no body {tables}{nearest(tables, bodies)}; say with "
+        raise ConfigError(f"this brain has no body {old}{nearest(old, bodies)}; say with "
                           f"--same-as which of its bodies has changed")
-    return tables
+    return old

@@ -17,6 +17,7 @@ PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the dataset
 COMPILER_MB = 105.0   # one running clang
 TASK_PROCESSES_MB = 36.0   # a worker of a user's class and its supervisors
 BODY_PROCESSES_MB = 60.0   # with numpy; while a brain is evaluated there are two
+MODEL_MEMORY_FACTOR = 12   # of episodes: float32 ticks, and what a model is fitted to
 FLOAT_MB = 4 / MB
 
 
@@ -51,6 +52,8 @@ def estimate_mb(profile: Profile, threads: int,
         floats["evaluation"] += last
         floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.questions, 1, threads))
     episodes = sum(memory_mb(Path(directory)) for directory in profile.body.data)
+    if profile.body.data_goal == "model":
+        episodes *= 1 + MODEL_MEMORY_FACTOR
     return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()},
             **({"episodes": episodes} if episodes else {}),

@@ -12,6 +12,7 @@ from seed import system_health
 from seed.body.clone import ClonePlay, hide_last_action
 from seed.body.episodes import EpisodeFolder
 from seed.body.facts import Facts, data_digests, facts_of, measure
+from seed.body.model_play import ModelPlay
 from seed.body.open_body import body_name, opener
 from seed.body.play import Bodies, BodyPlay, Play
 from seed.body.stored import Stored, load
@@ -138,7 +139,7 @@ def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts]
         fact = known_fact or Facts(stored.codec, stored.values)
         facts[body] = fact._replace(rate_hz=rate_hz or folder.rate_hz)
         data[directory] = stored
-    return facts, openers, data
+    return {**facts, **{name: known[name] for name in known if name not in facts}}, openers, data
 
 
 def plays_of(profile: Profile, model: WaveCore, optim: Optimizer | None,
@@ -153,11 +154,12 @@ def plays_of(profile: Profile, model: WaveCore, optim: Optimizer | None,
         plays.append(BodyPlay(model, optim, facts[changed.get(name, name)], open_fn, how, seed,
                               name))
     names = set(openers)   # of bodies whose returns are known
+    play_class = ModelPlay if config.data_goal == "model" else ClonePlay
     for directory, stored in data.items():
-        plays.append(ClonePlay(model, optim, directory, stored, facts[stored.codec.name], config,
-                               seed, stored.body not in names))
+        plays.append(play_class(model, optim, directory, stored, facts[stored.codec.name], config,
+                                seed, stored.body not in names))
         names.add(stored.body)
-    return Bodies(plays, config)
+    return Bodies(plays, config, facts)
 
 
 def _check_claim(run_dir: RunDir) -> None:

@@ -301,6 +301,10 @@ def check_params(config: ModelConfig, named: dict[str, np.ndarray],
 def moments(all_blocks: list[Block], config: TrainConfig) -> tuple[list[Block], list[Block]]:
     """The blocks with the arrays that have a first moment, and with those that have a second: Muon
     updates matrices by the first alone; frozen matrices have neither."""
+    if config.trainable == "tables":
+        tables = [block if block.name.startswith(BODIES) else replace(block, arrays=())
+                  for block in all_blocks]
+        return tables, tables
     vectors = [replace(block, arrays=tuple(a for a in block.arrays if not a.matrices))
                for block in all_blocks]
     return (vectors if config.trainable == "no-matrices" else all_blocks,

@@ -11,7 +11,7 @@ LR_WIDTH = 64   # the d_model at which train.lr holds for matrices
 
 class Optimizer:
     """Muon for matrices and AdamW for the rest, or AdamW for all (train.optimizer). Matrices stay
-    as they are with train.trainable = "no-matrices".
+    as they are with train.trainable = "no-matrices", all but the tables of bodies with "tables".
 
     First moments are one flat tensor in the order of the model's blocks, second moments another,
     of what AdamW trains. The embedding counts as no matrix: AdamW trains it.
@@ -34,12 +34,17 @@ class Optimizer:
         state[[OptimizerState.BETA1_POWER, OptimizerState.BETA2_POWER]] = 1.0
         self.state = from_array(state)
         self.lr = zeros((1,))
+        self._trained = {block.name for block in self.kernels.first if block.arrays}
 
     def step(self, grads: list[Tensor], loss: Tensor) -> list[Tensor]:
         """Tensors to realize for one update; grads in the order of model.packed, loss (1,)."""
         m, v = (tensor for _, tensor in self.moments.values())
         return self.kernels(list(self.model.packed.values()), grads, m, v, self.state, self.lr,
                             loss)
+
+    def trains(self, name: str) -> bool:
+        """Whether it may change this packed tensor."""
+        return name in self._trained
 
     def grad_norm(self) -> float:
         """Global norm of the last step's gradient, before clipping."""

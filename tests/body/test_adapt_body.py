@@ -16,7 +16,7 @@ from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training import (adapt_body, adapt_brain, adapt_to_body, pipeline, train,
                            undo_adaptation)
-from seed.training.adapt_body import profile_for_body
+from seed.training.adapt_body import Source, profile_for_body
 from seed.training.stop_signals import StopSignals
 from seed.wavecore.actor import init_body
 from seed.wavecore.model import WaveCore, init_params
@@ -107,19 +107,20 @@ def test_stops_and_threads_change_no_bit(tmp_path):
 
 def test_episodes_of_a_changed_body_are_cloned_with_the_old_body_as_replay(tmp_path):
     run_dir = brain(tmp_path / "run", body="reversed")
-    data = recorded(tmp_path / "data")   # of target, which this brain does not know
+    data = recorded(tmp_path / "data", reward=0.0)   # of target, which this brain does not know
     result = adapt(run_dir, 6, body="", data=str(data))
     assert set(means(result.after)) == {"target", "reversed"}
     assert [row.data for row in result.after.choices] == [str(data)]
     assert list(checkpoint.read_meta(run_dir.checkpoint)["bodies"]) == ["reversed"]
     assert adapt(run_dir, 6, body="", data=str(data)).train is None
-    recorded(data, seed=1)
+    recorded(data, seed=1, reward=0.0)
     assert adapt(run_dir, 6, body="", data=str(data)).train.finished
 
 
 def test_episodes_of_another_rate_are_refused_and_leave_the_brain(tmp_path, monkeypatch):
     monkeypatch.setattr(Target, "rate_hz", 50, raising=False)
-    run_dir, data = brain(tmp_path / "run", body="reversed"), recorded(tmp_path / "data")
+    run_dir, data = brain(tmp_path / "run", body="reversed"), recorded(
+        tmp_path / "data", reward=0.0)
     before = run_dir.checkpoint.read_bytes()
     with pytest.raises(ConfigError, match="data was recorded at 10 Hz, and reversed acts at 50 Hz"):
         adapt(run_dir, 6, body="", data=str(data))
@@ -142,8 +143,8 @@ def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
 def test_the_mixture_has_the_old_bodies_and_the_curriculum_if_it_was_learnt():
     for curriculum_steps in (0, 3):
         parent = load_profile("control", [f"body.curriculum_steps={curriculum_steps}"])
-        profile = profile_for_body(parent, "reversed", "reversed", None, "target",
-                                   ["target", "pendulum", "gone.py:Body"], 1.0, 0, 1e-3)
+        profile = profile_for_body(parent, Source("reversed", "reversed", "reversed", "", None),
+                                   "target", ["target", "pendulum", "gone.py:Body"], 1.0, 0, None)
         body = profile.body
         assert body.rounds == {"reversed": 2, "target": 1, "pendulum": 1} and not body.data
         assert body.same_as == {"reversed": "target"}

@@ -13,10 +13,11 @@ def step(observation, action=None, reward=0.0, **flags) -> dict:
             "is_last": False, "is_terminal": False, **flags}
 
 
-def steps_of(rng: np.random.Generator, n_ticks: int, is_terminal: bool = False) -> list[dict]:
+def steps_of(rng: np.random.Generator, n_ticks: int, is_terminal: bool = False,
+             reward: float = 1.0) -> list[dict]:
     """An episode in which the action is the sign of what is seen."""
     seen = rng.uniform(-1, 1, n_ticks + 1)
-    rows = [step([x], int(x > 0), 1.0) for x in seen[:-1]]
+    rows = [step([x], int(x > 0), reward) for x in seen[:-1]]
     rows.append(step([seen[-1]], is_last=True, is_terminal=is_terminal))
     rows[0]["is_first"] = True
     return rows
@@ -29,9 +30,11 @@ def write(folder: Path, rows: list[dict], name: str = "episodes-0.jsonl", **meta
     return folder
 
 
-def recorded(folder: Path, episodes: int = 16, n_ticks: int = 10, seed: int = 0) -> Path:
+def recorded(folder: Path, episodes: int = 16, n_ticks: int = 10, seed: int = 0,
+             reward: float = 1.0) -> Path:
     rng = np.random.default_rng(seed)
-    return write(folder, [row for _ in range(episodes) for row in steps_of(rng, n_ticks)])
+    return write(folder, [row for _ in range(episodes)
+                          for row in steps_of(rng, n_ticks, reward=reward)])
 
 
 def drawn(folder: Path, episodes: int, n_ticks: int = 10) -> Path:

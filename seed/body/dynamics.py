@@ -1,0 +1,210 @@
+"""A model of a body, fitted to recorded ticks: what is seen next, the reward, and whether the
+episode ends.
+
+An ensemble of perceptrons, as in Chua et al. 1805.12114. Half of what they are fitted to is noisy:
+so the model comes back to what was recorded when its own mistakes have led away from it
+(Sanchez-Gonzalez et al. 2002.09405). Without the noise dozens of its ticks in a row mean nothing.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from seed.body.codec import Codec
+from seed.body.episodes import EpisodeFolder
+from seed.body.stored import episodes_of
+from seed.rng import Stream, name_index, stream
+
+MEMBERS, HIDDEN = 4, 64
+BATCH, LR = 64, 2e-3          # of one member in a step; the rate falls linearly to 0
+FIT_TICKS = 400_000           # that a member sees
+MAX_EPOCHS = 100
+END_EVERY = 8                 # ticks of which one at least is an episode's end: these are rare
+NOISE = 0.05                  # of an observation, in standard deviations of its change in a tick
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8   # of Adam
+
+
+class Transitions(NamedTuple):
+    """Recorded ticks, a row each, in order."""
+    observations: np.ndarray   # (n, channels)
+    before: np.ndarray         # as observations, a tick before; at an episode's first the same
+    actions: np.ndarray        # (n, inputs) as of action_inputs
+    previous: np.ndarray       # as actions, a tick before; zeros at an episode's first
+    following: np.ndarray      # as observations, a tick after
+    rewards: np.ndarray        # (n,)
+    terminated: np.ndarray     # (n,) bool
+    is_first: np.ndarray       # (n,) bool
+
+    @classmethod
+    def of(cls, folder: EpisodeFolder, codec: Codec) -> "Transitions":
+        """All ticks with an action. Raises ConfigError."""
+        columns: list[list[np.ndarray]] = [[] for _ in cls._fields]
+        for *steps, last in episodes_of(folder.steps()):
+            n = len(steps)
+            if not n:
+                continue
+            seen = np.array([step.observation for step in (*steps, last)], float)
+            actions = action_inputs(codec, np.array([np.ravel(codec.decode(np.array(step.choices)))
+                                                     for step in steps]))
+            arrays = (seen[:-1], np.concatenate([seen[:1], seen[:-2]]), actions,
+                      np.concatenate([np.zeros_like(actions[:1]), actions[:-1]]), seen[1:],
+                      np.array([step.reward for step in steps], float),
+                      (np.arange(n) == n - 1) & last.is_terminal, np.arange(n) == 0)
+            for column, array in zip(columns, arrays):
+                column.append(array if array.dtype == bool else array.astype(np.float32))
+        return cls(*map(np.concatenate, columns))
+
+    def at(self, ticks: np.ndarray) -> "Transitions":
+        return Transitions(*(array[ticks] for array in self))
+
+
+def action_inputs(codec: Codec, actions: np.ndarray) -> np.ndarray:
+    """Of actions (n, parts) as a body takes them: each number from -1 to 1, of choices a 1 for what
+    is chosen."""
+    columns = []
+    for part, column in zip(codec.actions, actions.T):
+        low, high = min(part), max(part)
+        columns.append((column[:, None] * 2 - low - high) / (high - low)
+                       if codec.form == "numbers" else column[:, None] == np.array(part))
+    return np.concatenate(columns, -1).astype(np.float32)
+
+
+class Perceptrons:
+    """MEMBERS networks with two hidden layers, and Adam."""
+
+    def __init__(self, n_in: int, n_out: int, rng: np.random.Generator):
+        sizes = [n_in, HIDDEN, HIDDEN, n_out]
+        self._weights = [(rng.standard_normal((MEMBERS, a, b)) / np.sqrt(a)).astype(np.float32)
+                         for a, b in zip(sizes, sizes[1:])]
+        self._biases = [np.zeros((MEMBERS, 1, b), np.float32) for b in sizes[1:]]
+        self._moments = [(np.zeros_like(array), np.zeros_like(array))
+                         for array in (*self._weights, *self._biases)]
+        self._updates = 0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(members, n, in) to (members, n, out); what the layers see stays for `update`."""
+        self._inputs = []
+        for i, (weights, bias) in enumerate(zip(self._weights, self._biases)):
+            self._inputs.append(x)
+            x = x @ weights + bias
+            if i < len(self._weights) - 1:
+                x = np.tanh(x)
+        return x
+
+    def update(self, gradient: np.ndarray, lr: float) -> None:
+        """`gradient`: of the loss, for what the last call returned."""
+        weights, biases = list[np.ndarray](), list[np.ndarray]()
+        for i in reversed(range(len(self._weights))):
+            x = self._inputs[i]
+            weights.insert(0, x.transpose(0, 2, 1) @ gradient)
+            biases.insert(0, gradient.sum(1, keepdims=True))
+            if i:
+                gradient = gradient @ self._weights[i].transpose(0, 2, 1) * (1 - x * x)
+        self._updates += 1
+        scale1, scale2 = (1 - beta ** self._updates for beta in (BETA1, BETA2))
+        for array, g, (m, v) in zip((*self._weights, *self._biases), (*weights, *biases),
+                                    self._moments):
+            m += (1 - BETA1) * (g - m)
+            v += (1 - BETA2) * (g * g - v)
+            array -= lr * (m / scale1) / (np.sqrt(v / scale2) + EPS)
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of each number; `unit` is 1 for one that is always the same."""
+    mean: np.ndarray
+    std: np.ndarray
+    unit: np.ndarray
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> "Scale":
+        std = numbers.std(0, dtype=np.float64)
+        arrays = numbers.mean(0, np.float64), std, np.where(std > 0, std, 1.0)
+        return cls(*(np.asarray(array, np.float32) for array in arrays))
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        return (numbers - self.mean) / self.unit   # type: ignore
+
+
+class Dynamics:
+    """A pure function of (ticks, seed). What it predicts is float32."""
+
+    def __init__(self, ticks: Transitions, codec: Codec, seed: int, digest: str):
+        self.ticks, self.codec = ticks, codec
+        self._rng = stream(seed, Stream.BODY_MODEL, name_index(digest))
+        self._seen, self._reward = Scale.of(ticks.observations), Scale.of(ticks.rewards)
+        self._change = Scale.of(ticks.following - ticks.observations)
+        n, n_actions = ticks.observations.shape[1], ticks.actions.shape[1]
+        self._next = Perceptrons(2 * (n + n_actions), n, self._rng)
+        self._outcome = Perceptrons(2 * n + n_actions, 2, self._rng)   # reward, logit of an end
+        self._steps, self._n_steps = 0, max(1, min(FIT_TICKS, MAX_EPOCHS * len(ticks.rewards))
+                                            // BATCH)
+
+    def _inputs(self, observations: np.ndarray, before: np.ndarray, actions: np.ndarray,
+                previous: np.ndarray) -> np.ndarray:
+        return np.concatenate([self._seen(observations), self._change(observations - before),
+                               actions, previous], -1)
+
+    def _outcome_inputs(self, observations: np.ndarray, actions: np.ndarray,
+                        following: np.ndarray) -> np.ndarray:
+        return np.concatenate([self._seen(following), self._change(following - observations),
+                               actions], -1)
+
+    def fit(self, should_stop_fn: Callable[[], bool]) -> bool:
+        """Once; False if it has to stop: the next call then continues."""
+        if self._steps == self._n_steps:
+            return True
+        ticks = self.ticks
+        x = self._inputs(*ticks[:4]), self._outcome_inputs(ticks.observations, ticks.actions,
+                                                           ticks.following)
+        y = (self._change(ticks.following - ticks.observations), self._reward(ticks.rewards),
+             ticks.terminated)
+        ends = np.flatnonzero(ticks.terminated)
+        while self._steps < self._n_steps:
+            if should_stop_fn():
+                return False
+            lr = LR * (1 - self._steps / self._n_steps)
+            at = self._rng.integers(0, len(ticks.rewards), (MEMBERS, BATCH))
+            self._update_next(x[0][at], y[0][at], lr)
+            if len(ends):
+                at[:, ::END_EVERY] = self._rng.choice(ends, at[:, ::END_EVERY].shape)
+            self._update_outcome(x[1][at], y[1][at], y[2][at], lr)
+            self._steps += 1
+        return True
+
+    def _update_next(self, x: np.ndarray, change: np.ndarray, lr: float) -> None:
+        x, change = self._noisy(x, change)
+        errors = self._next(x) - change
+        self._next.update(errors / errors[0].size, lr)
+
+    def _update_outcome(self, x: np.ndarray, reward: np.ndarray, ends: np.ndarray,
+                        lr: float) -> None:
+        outcome = self._outcome(x)
+        errors = np.stack([outcome[..., 0] - reward,
+                           1 / (1 + np.exp(-outcome[..., 1])) - ends], -1)
+        self._outcome.update(errors / BATCH, lr)
+
+    def _noisy(self, x: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every second row with noise in what is seen and in what was seen before. What follows is
+        as recorded."""
+        n = change.shape[-1]
+        noise, noise_before = np.float32(NOISE) * self._rng.standard_normal(
+            (2, *change.shape), np.float32)
+        noise[:, ::2] = noise_before[:, ::2] = 0
+        x[..., :n] += noise * (self._change.std / self._seen.unit)
+        x[..., n:2 * n] += noise - noise_before
+        return x, change - noise
+
+    def predict(self, observations: np.ndarray, before: np.ndarray, actions: np.ndarray,
+                previous: np.ndarray) -> np.ndarray:
+        """(members, n, channels): the next observation as each member thinks; rows as of
+        Transitions."""
+        x = self._inputs(observations, before, actions, previous)
+        change = self._next(np.broadcast_to(x, (MEMBERS, *x.shape)))
+        return observations + self._change.mean + self._change.std * change   # type: ignore
+
+    def outcome(self, observations: np.ndarray, actions: np.ndarray,
+                following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(members, n): the reward, and whether the episode ends."""
+        x = self._outcome_inputs(observations, actions, following)
+        reward, end = np.moveaxis(self._outcome(np.broadcast_to(x, (MEMBERS, *x.shape))), -1, 0)
+        return self._reward.mean + self._reward.std * reward, end > 0

@@ -1,0 +1,153 @@
+"""A body that has changed, from recorded rewards: the brain practises in a model of it."""
+import numpy as np
+import pytest
+
+from seed.body import dynamics, model_play, open_body
+from seed.body.closed_loop import act
+from seed.body.episodes import EpisodeWriter, Recorder
+from seed.body.player import Player
+from seed.body.spaces import Box, Discrete
+from seed.errors import ConfigError, StopReason
+from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile
+from seed.storage import RunDir, checkpoint
+from seed.training import adapt_to_body, train, undo_adaptation
+from seed.training.stop_signals import StopSignals
+
+SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
+         "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
+         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=32",
+         "curriculum.holdout_items=1", "curriculum.eval_every_steps=0",
+         "curriculum.tasks={copy = 1.0}"]
+
+
+class Point:
+    """Is pushed left or right, and has to stay in the middle; an episode has 10 ticks."""
+    observation_space, action_space, push = Box.of((-2, 2)), Discrete(2), 0.2
+
+    def reset(self, seed=None):
+        self._x, self._ticks = np.random.default_rng(seed).uniform(-1, 1), 0
+        return np.array([self._x]), {}
+
+    def step(self, action):
+        self._x += self.push * (2 * action - 1)
+        self._ticks += 1
+        return np.array([self._x]), 1 - abs(self._x), False, self._ticks >= 10, {}
+
+
+class Reversed(Point):
+    push = -0.2
+
+
+@pytest.fixture(autouse=True)
+def bodies(monkeypatch):
+    monkeypatch.setitem(open_body.BODIES, "point", Point)
+    monkeypatch.setitem(open_body.BODIES, "worn", Reversed)
+    monkeypatch.setattr(dynamics, "FIT_TICKS", 64 * 300)
+
+
+def brain(folder, steps: int, *overrides: str) -> RunDir:
+    train(load_profile("control", [*SMALL, "body.rounds={point = 1}", f"train.steps={steps}",
+                                   *overrides]), RunDir(folder), 1, lambda line: None)
+    return RunDir(folder)
+
+
+def recorded(run_dir: RunDir, folder, name: str = "worn"):
+    """The brain draws its actions in the reversed body."""
+    trained = TrainedBrain.load(run_dir, 1, lambda line: None)
+    codec = trained.bodies["point"].codec
+    recorder = Recorder(EpisodeWriter(folder, codec.__class__.from_dict(
+        {**codec.to_dict(), "name": name}), None, "a test"), 4)
+    act(Player(trained.model, codec, 4), Reversed, 0, 60, greedy=False, recorder=recorder)
+    recorder.writer.close()
+    return folder
+
+
+def adapt(run_dir: RunDir, data, steps: int = 4, **options):
+    return adapt_to_body(run_dir, data=str(data), log=lambda line: None, steps=steps,
+                         **{"signals": StopSignals(), **options})
+
+
+def test_the_changed_body_is_learnt_and_all_else_keeps_every_bit(tmp_path):
+    run_dir = brain(tmp_path / "run", 60)
+    bits = run_dir.checkpoint.read_bytes()
+    data = recorded(run_dir, tmp_path / "data")
+    result = adapt(run_dir, data, 60)
+    (before,), (after,) = result.before.returns, result.after.returns
+    assert before.body == after.body == "worn"
+    assert before.mean < 2 and after.mean > before.mean + 4   # of 10
+    old, new = (checkpoint.read(path) for path in (run_dir.checkpoint_before_adaptation,
+                                                   run_dir.checkpoint))
+    assert all(np.array_equal(new.tensors[key], array) for key, array in old.tensors.items())
+    assert set(new.meta["bodies"]) == {"point", "worn"}
+    assert new.meta["bodies"]["point"] == old.meta["bodies"]["point"]
+    assert new.meta["profile"] == old.meta["profile"]
+    assert adapt(run_dir, data, 60).train is None   # it is in place
+    undo_adaptation(run_dir)
+    assert run_dir.checkpoint.read_bytes() == bits
+
+
+def test_a_body_of_the_same_name_changes_in_its_place_unless_it_gets_another(tmp_path):
+    run_dir = brain(tmp_path / "run", 2)
+    data = recorded(run_dir, tmp_path / "data", "point")
+    old = checkpoint.read(run_dir.checkpoint).tensors
+    assert adapt(run_dir, data).train.finished
+    new = checkpoint.read(run_dir.checkpoint).tensors
+    changed = {key for key in old if not np.array_equal(old[key], new[key])}
+    assert set(new) == set(old)
+    assert changed == {f"bodies.point.{table}" for table in ("input", "control", "action", "world")}
+    assert adapt(run_dir, data, new_name="crawler").train.finished
+    assert set(checkpoint.read_meta(run_dir.checkpoint)["bodies"]) == {"point", "crawler"}
+    assert np.array_equal(checkpoint.read(run_dir.checkpoint).tensors["bodies.point.input"],
+                          new["bodies.point.input"])
+
+
+def test_a_brain_with_a_changed_body_trains_on_and_keeps_it(tmp_path):
+    run_dir = brain(tmp_path / "run", 2)
+    assert adapt(run_dir, recorded(run_dir, tmp_path / "data")).train.finished
+    before = checkpoint.read(run_dir.checkpoint)
+    assert brain(tmp_path / "run", 4) == run_dir
+    after = checkpoint.read(run_dir.checkpoint)
+    assert after.meta["step"] == 4 and after.meta["bodies"]["worn"] == before.meta["bodies"]["worn"]
+    assert np.array_equal(after.tensors["bodies.worn.input"], before.tensors["bodies.worn.input"])
+    assert not np.array_equal(after.tensors["bodies.point.input"],
+                              before.tensors["bodies.point.input"])
+
+
+def test_stops_and_threads_change_no_bit(tmp_path):
+    run_dir = brain(tmp_path / "run", 2)
+    data, before = recorded(run_dir, tmp_path / "data"), run_dir.checkpoint.read_bytes()
+    assert adapt(run_dir, data, 8, threads=2).train.finished
+    whole = run_dir.checkpoint.read_bytes()
+    undo_adaptation(run_dir)
+    for owner, method, calls in ((dynamics.Dynamics, "_update_outcome", 40),   # fitting the model
+                                 (model_play.ModelBodies, "step_all", 70)):    # in the fifth round
+        signals, call_fn, n = StopSignals(), getattr(owner, method), [calls]
+
+        def counted(*arguments):
+            n[0] -= 1
+            if n[0] == 0:
+                signals.stop.set()
+            return call_fn(*arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, method, counted)
+            result = adapt(run_dir, data, 8, signals=signals)
+        assert result.train.reason is StopReason.STOPPED
+        assert run_dir.checkpoint.read_bytes() == before
+    assert adapt(run_dir, data, 8).train.finished
+    assert run_dir.checkpoint.read_bytes() == whole
+
+
+def test_another_name_without_rewards_is_refused(tmp_path):
+    run_dir = brain(tmp_path / "run", 1)
+    with pytest.raises(ConfigError, match="--as crawler: only recorded rewards"):
+        adapt_to_body(run_dir, body="worn", new_name="crawler", signals=StopSignals(),
+                      log=lambda line: None, steps=1)
+
+
+def test_a_brain_learns_from_nothing_in_a_model_of_recorded_episodes(tmp_path):
+    data = recorded(brain(tmp_path / "first", 1), tmp_path / "data")
+    result = train(load_profile("control", [
+        *SMALL, f'body.data={{"{data}" = 1}}', 'body.data_goal="model"', "train.steps=60"]),
+        RunDir(tmp_path / "run"), 1, lambda line: None)
+    assert result.returns[0].mean > 5   # of 10; about 2 at random
