@@ -20,6 +20,7 @@ BATCH, LR = 64, 2e-3          # of one member in a step; the rate falls linearly
 FIT_TICKS = 400_000           # that a member sees
 MAX_EPOCHS = 100
 END_EVERY = 8                 # ticks of which one at least is an episode's end: these are rare
+MAX_ERROR = 0.3               # of a change that has weight (Huber's loss): what is seen may jump
 NOISE = 0.05                  # of an observation, in standard deviations of its change in a tick
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8   # of Adam
 
@@ -131,11 +132,14 @@ class Dynamics:
     def __init__(self, ticks: Transitions, codec: Codec, seed: int, digest: str):
         self.ticks, self.codec = ticks, codec
         self._rng = stream(seed, Stream.BODY_MODEL, name_index(digest))
-        self._seen, self._reward = Scale.of(ticks.observations), Scale.of(ticks.rewards)
+        self._seen = Scale.of(ticks.observations)
         self._change = Scale.of(ticks.following - ticks.observations)
+        self._rewards = [Scale.of(ticks.rewards[which]) if which.any() else Scale.of(np.zeros(1))
+                         for which in (~ticks.terminated, ticks.terminated)]
         n, n_actions = ticks.observations.shape[1], ticks.actions.shape[1]
         self._next = Perceptrons(2 * (n + n_actions), n, self._rng)
-        self._outcome = Perceptrons(2 * n + n_actions, 2, self._rng)   # reward, logit of an end
+        # The logit of an end; the reward if there is none, and if there is.
+        self._outcome = Perceptrons(2 * n + n_actions, 3, self._rng)
         self._steps, self._n_steps = 0, max(1, min(FIT_TICKS, MAX_EPOCHS * len(ticks.rewards))
                                             // BATCH)
 
@@ -156,32 +160,32 @@ class Dynamics:
         ticks = self.ticks
         x = self._inputs(*ticks[:4]), self._outcome_inputs(ticks.observations, ticks.actions,
                                                            ticks.following)
-        y = (self._change(ticks.following - ticks.observations), self._reward(ticks.rewards),
-             ticks.terminated)
+        change, ended = self._change(ticks.following - ticks.observations), ticks.terminated
+        outcome = np.stack([ended, *(scale(ticks.rewards) for scale in self._rewards)], -1)
+        counts = np.stack([np.ones_like(ended), ~ended, ended], -1).astype(np.float32)
         ends = np.flatnonzero(ticks.terminated)
         while self._steps < self._n_steps:
             if should_stop_fn():
                 return False
             lr = LR * (1 - self._steps / self._n_steps)
             at = self._rng.integers(0, len(ticks.rewards), (MEMBERS, BATCH))
-            self._update_next(x[0][at], y[0][at], lr)
+            self._update_next(x[0][at], change[at], lr)
             if len(ends):
                 at[:, ::END_EVERY] = self._rng.choice(ends, at[:, ::END_EVERY].shape)
-            self._update_outcome(x[1][at], y[1][at], y[2][at], lr)
+            self._update_outcome(x[1][at], outcome[at], counts[at], lr)
             self._steps += 1
         return True
 
     def _update_next(self, x: np.ndarray, change: np.ndarray, lr: float) -> None:
         x, change = self._noisy(x, change)
-        errors = self._next(x) - change
+        errors = np.clip(self._next(x) - change, -MAX_ERROR, MAX_ERROR)
         self._next.update(errors / errors[0].size, lr)
 
-    def _update_outcome(self, x: np.ndarray, reward: np.ndarray, ends: np.ndarray,
+    def _update_outcome(self, x: np.ndarray, outcome: np.ndarray, counts: np.ndarray,
                         lr: float) -> None:
-        outcome = self._outcome(x)
-        errors = np.stack([outcome[..., 0] - reward,
-                           1 / (1 + np.exp(-outcome[..., 1])) - ends], -1)
-        self._outcome.update(errors / BATCH, lr)
+        after = self._outcome(x)
+        after[..., 0] = 1 / (1 + np.exp(-after[..., 0]))
+        self._outcome.update(counts * (after - outcome) / BATCH, lr)
 
     def _noisy(self, x: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every second row with noise in what is seen and in what was seen before. What follows is
@@ -206,5 +210,7 @@ class Dynamics:
                 following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(members, n): the reward, and whether the episode ends."""
         x = self._outcome_inputs(observations, actions, following)
-        reward, end = np.moveaxis(self._outcome(np.broadcast_to(x, (MEMBERS, *x.shape))), -1, 0)
-        return self._reward.mean + self._reward.std * reward, end > 0
+        end, *rewards = np.moveaxis(self._outcome(np.broadcast_to(x, (MEMBERS, *x.shape))), -1, 0)
+        reward, last_reward = (scale.mean + scale.std * reward
+                               for scale, reward in zip(self._rewards, rewards))
+        return np.where(end > 0, last_reward, reward), end > 0
