@@ -4,6 +4,7 @@ reinforcement learning, as in Kidambi et al. 2005.05951).
 An episode in the model begins at a recorded tick and is cut soon. One that leaves what was recorded
 ends with the least return that was: nobody knows what is there.
 """
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,9 @@ class ModelBodies:
         high = np.maximum(ticks.observations.max(0), ticks.following.max(0))
         margin = np.float32(MARGIN) * (high - low) + np.float32(1e-6) * (1 + np.abs(high))
         self._low, self._high = low - margin, high + margin
+        ranges = np.array([(-math.inf, math.inf) if channel.is_log else (channel.low, channel.high)
+                           for channel in dynamics.codec.channels], np.float32).T
+        self._bounds = np.minimum(ranges[0], low), np.maximum(ranges[1], high)   # of what is seen
         self._now = [np.zeros((rows, *array.shape[1:]), array.dtype) for array in ticks[:4]]
         self._members, self._n_ticks = np.zeros(rows, int), np.zeros(rows, int)
 
@@ -70,7 +74,8 @@ class ModelBodies:
         observations, before, _, previous = self._now
         inputs = action_inputs(self._dynamics.codec, actions)
         at = self._members, np.arange(len(self))
-        following = self._dynamics.predict(observations, before, inputs, previous)[at]
+        following = np.clip(self._dynamics.predict(observations, before, inputs, previous)[at],
+                            *self._bounds)
         is_known = ((following >= self._low) & (following <= self._high)).all(-1)
         following = np.clip(following, self._low, self._high)
         rewards, ends = (array[at] for array in self._dynamics.outcome(observations, inputs,

@@ -143,3 +143,17 @@ def test_a_number_that_never_changes_stays(tmp_path, monkeypatch, constant):
     bodies = ModelOpener(Dynamics(ticks, CODEC, 0, json.dumps(constant)), -5.0).open_all(1)
     bodies[0].reset(seed=0)
     assert bodies[0].step(np.array([1.0], np.float32))[0][1] == np.float32(constant)
+
+
+def test_what_is_predicted_beyond_a_declared_range_is_at_its_end(tmp_path, monkeypatch):
+    """A range finder that sees farther than it can is not in an unknown place."""
+    monkeypatch.setattr(dynamics, "FIT_TICKS", 64)
+    ticks = ticks_of(tmp_path)
+    for array in (ticks.observations, ticks.before, ticks.following):
+        array[:] = np.where(np.arange(len(array))[:, None] % 2, 2.0, -2.0)
+    bodies = ModelOpener(Dynamics(ticks, CODEC, 0, "digest"), -5.0).open_all(1)
+    bodies[0].reset(seed=0)
+    monkeypatch.setattr(Dynamics, "predict", lambda self, seen, *_: np.full(
+        (MEMBERS, *seen.shape), 1e3, np.float32))
+    observation, _, terminated, _, _ = bodies[0].step(np.array([1.0], np.float32))
+    assert observation.tolist() == [2.0, 2.0] and not terminated
