@@ -40,13 +40,14 @@ class Transitions(NamedTuple):
     def of(cls, folder: EpisodeFolder, codec: Codec) -> "Transitions":
         """All ticks with an action. Raises ConfigError."""
         columns: list[list[np.ndarray]] = [[] for _ in cls._fields]
+        recorded = folder.codec if codec.form == "numbers" else codec   # which has finer choices
         for *steps, last in episodes_of(folder.steps()):
             n = len(steps)
             if not n:
                 continue
             seen = np.array([step.observation for step in (*steps, last)], float)
-            actions = action_inputs(codec, np.array([np.ravel(codec.decode(np.array(step.choices)))
-                                                     for step in steps]))
+            actions = action_inputs(codec, np.array([
+                np.ravel(recorded.decode(np.array(step.choices))) for step in steps]))
             arrays = (seen[:-1], np.concatenate([seen[:1], seen[:-2]]), actions,
                       np.concatenate([np.zeros_like(actions[:1]), actions[:-1]]), seen[1:],
                       np.array([step.reward for step in steps], float),
