@@ -28,16 +28,16 @@ def opener_with(name: str, attributes: Mapping[str, Any]) -> Callable[[], Any]:
     return make
 
 
-def profile_of(body: str, minutes: float, *overrides: str) -> Profile:
-    return load_profile("control", [f'body.rounds={{"{body}" = 1}}', f"train.minutes={minutes}",
-                                    *overrides])
+def profile_of(body: str, minutes: float, *overrides: str, profile: str = "control") -> Profile:
+    return load_profile(profile, [f'body.rounds={{"{body}" = 1}}', f"train.minutes={minutes}",
+                                  *overrides])
 
 
-def trained(body: str, minutes: float, *overrides: str) -> TrainedBrain:
+def trained(body: str, minutes: float, *overrides: str, profile: str = "control") -> TrainedBrain:
     """In one thread, in a run directory that is removed. Raises as `train`."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir(Path(folder) / "run")
-        train(profile_of(body, minutes, *overrides), run_dir, 1, lambda line: None)
+        train(profile_of(body, minutes, *overrides, profile=profile), run_dir, 1, lambda line: None)
         return TrainedBrain.load(run_dir, 1, lambda line: None)
 
 
