@@ -12,7 +12,7 @@ from seed.body.value_range import ValueRange
 from seed.config import BodyConfig
 from seed.errors import ConfigError, StopReason
 from seed.storage import RunDir, checkpoint
-from seed.training.adapt_body import profile_for_body
+from seed.training.adapt_body import Source, profile_for_body
 from seed.training.stop_signals import StopSignals
 from tests.support.simple_bodies import Target
 from tests.support.small_body_runs import profile, run
@@ -113,5 +113,5 @@ def test_without_it_nothing_is_counted_and_a_run_keeps_to_what_it_began_with(tmp
 
 def test_an_adaptation_does_not_look_for_what_is_new():
     parent = replace(profile(1), body=BodyConfig(novelty=1.0))
-    assert not profile_for_body(parent, "target", "target", None, "target", ["target"], 1, 0,
-                                1e-3).body.novelty
+    source = Source("reversed", "reversed", "reversed", "", None)
+    assert not profile_for_body(parent, source, "target", ["target"], 1.0, 0, None).body.novelty
