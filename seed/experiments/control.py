@@ -3,7 +3,8 @@
     python -m seed.experiments.control --seeds 5 --peer
 
 One recipe and one set of defaults for all tasks; each training has one thread and the minutes of
-its task. Reported are greedy returns of 100 unseen episodes. In a task "positions" the speeds are
+its task, or so many rounds. Reported are greedy returns of 100 unseen episodes, and the CPU seconds
+of the training. In a task "positions" the speeds are
 hidden, and the peer is the recurrent PPO of sb3-contrib. Needs gymnasium; for some tasks its extras
 mujoco and box2d.
 """
@@ -40,14 +41,17 @@ def opener(task: Task) -> Callable[[], Any]:
     return changed(open_fn, lambda body: Masked(body, task.shown))
 
 
-def seed_return(task: Task, seed: int, overrides: list[str]) -> float:
+def seed_return(task: Task, seed: int, overrides: list[str]) -> tuple[float, float]:
+    """And CPU seconds."""
     open_body.BODIES["task"] = opener(task)
+    began_s = time.process_time()
     brain = trained("task", task.minutes, f"train.seed={seed}", *overrides)
-    return mean_return(brain, open_body.BODIES["task"])
+    trained_s = time.process_time() - began_s
+    return mean_return(brain, open_body.BODIES["task"]), trained_s
 
 
-def ppo_return(task: Task, seed: int) -> float:
-    """Of PPO with its own defaults, in one thread and as much CPU time."""
+def ppo_return(task: Task, seed: int) -> tuple[float, float]:
+    """Of PPO with its own defaults, in one thread and as many minutes of CPU time."""
     import gymnasium
     import torch
     from stable_baselines3 import PPO
@@ -78,9 +82,10 @@ def ppo_return(task: Task, seed: int) -> float:
                       seed=seed, device="cpu")
     began_s = time.process_time()
     model.learn(10 ** 9, callback=Deadline())
+    trained_s = time.process_time() - began_s
     mean, _ = evaluate_policy(model, make_vec_env(task.environment, 1, 10 ** 6,
                                                   wrapper_class=wrapper), EPISODES)
-    return float(mean)
+    return float(mean), trained_s
 
 
 def main() -> None:
@@ -89,9 +94,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="of every task, instead of its own")
+    parser.add_argument("--rounds", type=int, help="of every task, instead of minutes")
     parser.add_argument("--peer", action="store_true", help="train PPO as well")
     parser.add_argument("--set", action="append", default=[], help="of the profile")
     args = parser.parse_args()
+    overrides = [*args.set, *(["train.minutes=0", f"train.steps={args.rounds}"]
+                              if args.rounds else [])]
     print(f"{'task':<20}{'minutes':>8}{'goal':>8}  returns, a seed each", flush=True)
     for name in args.tasks:
         task, seeds = TASKS[name], range(args.first_seed, args.first_seed + args.seeds)
@@ -99,9 +107,9 @@ def main() -> None:
         for who in ("seed", "ppo") if args.peer else ("seed",):
             print(f"{name:<20}{task.minutes:>8g}{task.goal:>8g}  {who:<4}", end="", flush=True)
             for seed in seeds:
-                mean = (seed_return(task, seed, args.set) if who == "seed"
-                        else ppo_return(task, seed))
-                print(f"  {mean:.1f}", end="", flush=True)
+                mean, cpu_s = (seed_return(task, seed, overrides) if who == "seed"
+                               else ppo_return(task, seed))
+                print(f"  {mean:.1f} ({cpu_s:.0f} s)", end="", flush=True)
             print(flush=True)
 
 

@@ -50,7 +50,7 @@ def test_a_built_in_body_is_a_short_line(name):
                   Screen(lines.append))()
     body.reset(seed=0)
     for _ in range(30):
-        action = rng.integers(2) if name == "cartpole" else rng.uniform(-1, 1, 2)
+        action = rng.integers(2) if name == "cartpole" else rng.uniform(-1, 1, 4)
         body.step(action)
     assert len(lines) == 30 and len(set(lines)) > 20
     assert all(line.isprintable() and len(line) <= 80 for line in lines)

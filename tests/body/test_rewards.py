@@ -121,7 +121,8 @@ def test_holding_the_pendulum_up_is_worth_more_than_letting_it_hang():
 def test_a_rover_that_drives_to_its_goal_is_paid_without_its_own_reward():
     def drive(o, t):   # towards the goal: faster on the far side
         turn = np.arctan2(o[1], o[0])
-        return [int(np.clip(4 + 4 - 6 * turn, 0, 8)), int(np.clip(4 + 4 + 6 * turn, 0, 8))]
+        left, right = (int(np.clip(8 + side * 6 * turn, 0, 8)) for side in (-1, 1))
+        return [left, left, right, right]
     world = played("rover", BodyConfig(reward="goal", goal={"2": 0.0}), drive)
     reached = [episode.total for episode in world.ended if episode.is_success]
     others = [episode.total for episode in world.ended if not episode.is_success]
