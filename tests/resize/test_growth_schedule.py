@@ -106,6 +106,7 @@ def assert_killed_growth_has_the_bits_of(whole: RunDir, command: list[str], kill
     assert checkpoint.read(killed.checkpoint).meta["profile"]["model"]["n_layers"] == 6
 
 
+@pytest.mark.long
 def test_a_growth_that_was_killed_as_it_grew_ends_with_the_same_bits(tmp_path, monkeypatch):
     """As those of a growth within a single process."""
     whole, killed = (RunDir(known_search(tmp_path / name)) for name in ("whole", "killed"))

@@ -257,6 +257,7 @@ def test_a_killed_search_leaves_nothing_running_and_resumes(tmp_path):
 BOOT = 'mount --bind "$1" /proc/sys/kernel/random/boot_id; shift; exec "$@"'
 
 
+@pytest.mark.long
 def test_a_size_during_which_the_board_crashed_twice_is_not_tried_again(tmp_path):
     """The search is killed as by a crash, and resumes with another boot ID in a namespace."""
     def booted(name: str) -> list[str]:
