@@ -29,7 +29,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
                  {"gravity": 19.6, "force_n": 3.0, "sign": -1}},
     "pendulum": {"1.5 times the gravity": {"gravity": 15.0},
                  "motor reversed at 50 %": {"sign": -0.5}},
-    "rover": {"left motor at 30 %": {"gains": [0.3, 1.0]}}}
+    "rover": {"left motors at 30 %": {"gains": [0.3, 0.3, 1.0, 1.0]}}}
 RECORDED_SEED = 5
 
 
