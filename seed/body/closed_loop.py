@@ -21,6 +21,17 @@ def evaluation(player: Player, open_fn: Callable[[], Any], seed: int,
     return act(player, open_fn, seed, EPISODES, should_stop_fn, randomize=randomize, n_ticks=TICKS)
 
 
+def later_episodes(player: Player, open_fn: Callable[[], Any], seed: int,
+                   should_stop_fn: Callable[[], bool]) -> list[Episode] | None:
+    """As of `evaluation`, but each after another one in the same body, which the brain remembers:
+    what it can do in context, without learning."""
+    episodes = act(player, open_fn, seed, EPISODES + player.rows, should_stop_fn, n_ticks=TICKS,
+                   keeps_state=True)
+    first = {row: next(e for e in episodes if e.row == row) for row in range(player.rows)
+             } if episodes else {}
+    return episodes and [e for e in episodes if e is not first[e.row]]
+
+
 def act(player: Player, open_fn: Callable[[], Any], seed: int, n_episodes: int,
         should_stop_fn: Callable[[], bool] = bool, greedy: bool = True, randomize: bool = False,
         recorder: Recorder | None = None, n_ticks: float = math.inf,

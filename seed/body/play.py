@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from seed.body import round as rounds
-from seed.body.closed_loop import evaluation
+from seed.body.closed_loop import evaluation, later_episodes
 from seed.body.facts import Facts
 from seed.body.novelty import Novelty
 from seed.body.open_body import body_name
@@ -134,6 +134,13 @@ class BodyPlay:
             array[...] = before
         return None if episodes is None else [Returns.of(self.name, episodes)]
 
+    def evaluate_in_context(self, should_stop_fn: Callable[[], bool]) -> float | None:
+        """Mean return of episodes in which it remembers those before, before any training; None if
+        there are none, or the run has to stop."""
+        episodes = later_episodes(self.player, self.open_fn, self.seed, should_stop_fn)
+        self.player.begin()
+        return float(np.mean([e.total for e in episodes])) if episodes else None
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """float32: the carried state and the observations, as the present round began, and what it
         has seen before."""
@@ -224,6 +231,11 @@ class Bodies:
                 return None
             rows += results
         return Acting.of(rows)
+
+    def evaluate_in_context(self, name: str, should_stop_fn: Callable[[], bool]) -> float | None:
+        """As of a body in training; None of episodes."""
+        play = self.plays[name]
+        return play.evaluate_in_context(should_stop_fn) if isinstance(play, BodyPlay) else None
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {key: array for play in self.plays.values()

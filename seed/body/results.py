@@ -56,14 +56,20 @@ class Acting(NamedTuple):
         return {name: [row.to_dict() for row in rows] for name, rows in self._asdict().items()}
 
 
-def acting_comparison(before: Acting, after: Acting) -> str:
-    """One body a line: its return, and how often it chooses as recorded, before and after."""
+def acting_comparison(before: Acting, after: Acting, in_context: float | None = None) -> str:
+    """One body a line: its return, and how often it chooses as recorded, before and after; then
+    what the brain before gets in the first body by its memory alone."""
     lines = [f"{'body':<24}{'what':<24}{'before':>10}{'after':>10}"]
     for old, new in zip(before.returns, after.returns, strict=True):
         lines.append(f"{one_line(new.body):<24}{'return':<24}{old.mean:>10.1f}{new.mean:>10.1f}")
     for then, now in zip(before.choices, after.choices, strict=True):
         lines.append(f"{one_line(now.body):<24}{'choices as recorded %':<24}"
                      f"{100 * then.accuracy:>10.1f}{100 * now.accuracy:>10.1f}")
+    if in_context is not None:
+        before_mean, after_mean = (acting.returns[0].mean for acting in (before, after))
+        lines.append(f"{one_line(before.returns[0].body)}: {before_mean:.1f} becomes "
+                     f"{in_context:.1f} in context, by memory alone, and {after_mean:.1f} in "
+                     f"weights")
     return "\n".join(lines)
 
 

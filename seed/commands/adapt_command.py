@@ -61,6 +61,8 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
                            minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
                            light=args.light, tasks=options.named_tasks(args))
     facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
+             "in_context": result.in_context,
              "scores": result.train.scores if result.train else []}
     return outcome.report_adaptation(args, result.train, facts,
-                                     lambda: acting_comparison(result.before, result.after))
+                                     lambda: acting_comparison(
+                                         result.before, result.after, result.in_context))

@@ -44,6 +44,7 @@ class BodyAdaptResult(NamedTuple):
     """`train` is None if this very adaptation is in place already."""
     train: TrainResult | None = None
     before: Acting = Acting()
+    in_context: float | None = None   # return of the brain before, where it remembers the body
 
     @property
     def after(self) -> Acting:
@@ -80,12 +81,14 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
             brain = with_body(brain, old, source.name)
             trained = TrainedBrain.of(brain, threads)
         weights, folder = trained.params, enter(run_dir, recipe)
-        before = None
+        before = in_context = None
         with suppress(StopRequested):   # in a call of a user's class
             facts, openers, stored = facts_and_data(profile, folder, trained.bodies,
                                                     signals.stop.is_set)
-            before = plays_of(profile, trained.model, None, facts, openers,
-                              stored).evaluate(signals.stop.is_set)
+            plays = plays_of(profile, trained.model, None, facts, openers, stored)
+            before = plays.evaluate(signals.stop.is_set)
+            if not source.goal:
+                in_context = plays.evaluate_in_context(source.name, signals.stop.is_set)
         if before is None:
             return BodyAdaptResult(TrainResult(0, StopReason.STOPPED))
         result = train(profile, folder, threads, log, signals, lambda: weights,
@@ -94,7 +97,7 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
             adapted = checkpoint.read(folder.checkpoint)
             publish(run_dir, brain, {key: adapted.tensors[key] for key in weights}, recipe,
                     bodies=_with_ranges(brain.meta["bodies"], adapted.meta["bodies"]))
-    return BodyAdaptResult(result, before)
+    return BodyAdaptResult(result, before, in_context)
 
 
 def with_body(brain: Checkpoint, old: str, name: str) -> Checkpoint:

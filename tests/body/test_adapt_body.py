@@ -1,5 +1,6 @@
 """A body that has changed: learnt with the old one as replay, resumed, published and undone."""
 import json
+import re
 import subprocess
 import sys
 
@@ -70,6 +71,7 @@ def test_a_changed_body_is_learnt_in_the_tables_of_the_old_one_and_undo_restores
     result = adapt(run_dir, 60, 4e-3)
     assert means(result.before)["target"] > 8 and means(result.before)["reversed"] < 2
     assert means(result.after)["reversed"] > 6   # of 10; both bodies look alike
+    assert result.in_context is not None and result.in_context < 2   # it cannot find out
     after, parent = (checkpoint.read(path) for path in (run_dir.checkpoint,
                                                         run_dir.checkpoint_before_adaptation))
     assert after.meta["bodies"] == parent.meta["bodies"]
@@ -93,13 +95,13 @@ def test_stops_and_threads_change_no_bit(tmp_path):
         class Stopping(Reversed):
             def reset(self, seed=None):
                 calls.append(0)
-                if len(calls) == 118:   # after the first evaluation, in training
+                if len(calls) == 230:   # after the first evaluations, in training
                     signals.stop.set()
                 return super().reset(seed)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(open_body.BODIES, "reversed", Stopping)
             result = adapt(run_dir, 8, signals=signals)
-        assert result.train.reason is StopReason.STOPPED
+        assert result.train.reason is StopReason.STOPPED and result.train.step
         assert run_dir.checkpoint.read_bytes() == before
     assert adapt(run_dir, 8).train.finished
     assert run_dir.checkpoint.read_bytes() == whole
@@ -134,8 +136,12 @@ def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["step"] == 2 and set(result["before"]) == set(result["after"])
     assert [row["body"] for row in result["after"]["returns"]] == ["reversed", "target"]
+    assert 0 <= result["in_context"] <= 10
     assert main(command) == 0
     assert "in place already" in capsys.readouterr().out
+    assert main([*command, "--steps=3"]) == 0
+    assert re.search(r"\nreversed: \d+\.\d becomes \d+\.\d in context, by memory alone, and "
+                     r"\d+\.\d in weights\n", capsys.readouterr().out)
     assert main([*command, f"--data={tmp_path}"]) == 2
     assert "--body and --data are both given" in capsys.readouterr().err
 

@@ -2,10 +2,13 @@
 import numpy as np
 import pytest
 
+from seed.body import closed_loop
 from seed.body.codec import Channel, Codec
 from seed.body.open_body import make_codec, opener
+from seed.body.player import Player
 from seed.body.world import MAX_TICKS, World
 from seed.errors import BodyError, CheckpointError, ConfigError
+from tests.support.acting_brains import untrained
 from tests.support.simple_bodies import Endless, Forgetful, Target, misbehaving
 
 CODEC = Codec("target", (Channel(-1, 1),), ((0.0, 1.0),), "index")
@@ -78,6 +81,23 @@ def test_a_body_that_does_something_else_the_second_time_cannot_be_resumed():
     snapshot = world.snapshot()
     with pytest.raises(CheckpointError, match="target does not do the same again"):
         World(Forgetful, CODEC, 2, 0).restore(snapshot.to_dict(), snapshot.observations)
+
+
+def test_later_episodes_are_acted_with_what_is_remembered_of_those_before():
+    trained = untrained()
+    facts = trained.bodies["cartpole"]
+    player = Player(trained.model, facts.codec, 4)
+    anew, begin_fn = [], player.begin
+    player.begin = lambda rows=slice(None): (anew.append(rows), begin_fn(rows))
+    later = closed_loop.later_episodes(player, opener("cartpole"), 0, bool)
+    assert len(later) == closed_loop.EPISODES and anew == [slice(None)]
+    every = closed_loop.act(player, opener("cartpole"), 0, len(later) + 4, keeps_state=True)
+    assert [e for row in range(4) for e in later if e.row == row] == [
+        e for row in range(4) for e in [e for e in every if e.row == row][1:]]
+    anew.clear()
+    assert closed_loop.later_episodes(player, opener("cartpole"), 0, lambda: True) is None
+    closed_loop.act(player, opener("cartpole"), 0, 4)
+    assert len(anew) > 4
 
 
 GOOD = np.zeros(1), 0.0, False, False, {}
