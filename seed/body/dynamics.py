@@ -1,10 +1,13 @@
 """A model of a body, fitted to recorded ticks: what is seen next, the reward, and whether the
 episode ends.
 
-An ensemble of perceptrons, as in Chua et al. 1805.12114. Half of what they are fitted to is noisy:
-so the model comes back to what was recorded when its own mistakes have led away from it
-(Sanchez-Gonzalez et al. 2002.09405). Without the noise dozens of its ticks in a row mean nothing.
+A polynomial of the second degree predicts what is seen next: bodies obey laws that are nearly that
+(sines, products), also where nothing was recorded. What it leaves is learnt by an ensemble of
+perceptrons, as in Chua et al. 1805.12114. Half of what they are fitted to is noisy: so the model
+comes back to what was recorded when its own mistakes have led away from it (Sanchez-Gonzalez et al.
+2002.09405).
 """
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,8 +23,12 @@ BATCH, LR = 64, 2e-3          # of one member in a step; the rate falls linearly
 FIT_TICKS = 400_000           # that a member sees
 MAX_EPOCHS = 100
 END_EVERY = 8                 # ticks of which one at least is an episode's end: these are rare
-MAX_ERROR = 0.3               # of a change that has weight (Huber's loss): what is seen may jump
-NOISE = 0.05                  # of an observation, in standard deviations of its change in a tick
+MAX_ERROR = 0.3               # that counts, of a prediction (Huber's loss): what is seen may jump
+NOISE = 0.05                  # at most, of an observation, in standard deviations of its change
+OUTCOME_NOISE = 0.25          # the same, where reward and end are learnt: goals are seldom seen
+MAX_TERMS, RIDGE = 1024, 1e-4   # of the polynomial, which else is linear; per recorded tick
+LEAST_ERROR = 1e-6            # of the polynomial, in standard deviations of a change in a tick
+BLOCK = 1024                  # recorded ticks whose terms are in memory at a time
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8   # of Adam
 
 
@@ -71,13 +78,40 @@ def action_inputs(codec: Codec, actions: np.ndarray) -> np.ndarray:
     return np.concatenate(columns, -1).astype(np.float32)
 
 
+class Polynomial:
+    """By least squares: of the inputs, and of their products if these are few enough."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        n = x.shape[-1]
+        self._a, self._b = np.triu_indices(n)
+        if 1 + n + len(self._a) > MAX_TERMS:
+            self._a = self._b = self._a[:0]
+        size = 1 + n + len(self._a)
+        squares, products = RIDGE * len(x) * np.eye(size), np.zeros((size, y.shape[-1]))
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
+        for block in blocks:
+            terms = self._terms(x[block]).astype(np.float64)
+            squares += terms.T @ terms
+            products += terms.T @ y[block]
+        self._factors = np.linalg.solve(squares, products).astype(np.float32)
+        errors = np.concatenate([y[block] - self(x[block]) for block in blocks])
+        self.left = np.maximum(errors.std(0), np.float32(LEAST_ERROR))   # standard deviations
+
+    def _terms(self, x: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.ones_like(x[..., :1]), x, x[..., self._a] * x[..., self._b]], -1)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self._terms(x) @ self._factors   # type: ignore
+
+
 class Perceptrons:
-    """MEMBERS networks with two hidden layers, and Adam."""
+    """MEMBERS networks with two hidden layers, and Adam. At first they return zeros."""
 
     def __init__(self, n_in: int, n_out: int, rng: np.random.Generator):
         sizes = [n_in, HIDDEN, HIDDEN, n_out]
         self._weights = [(rng.standard_normal((MEMBERS, a, b)) / np.sqrt(a)).astype(np.float32)
                          for a, b in zip(sizes, sizes[1:])]
+        self._weights[-1][...] = 0
         self._biases = [np.zeros((MEMBERS, 1, b), np.float32) for b in sizes[1:]]
         self._moments = [(np.zeros_like(array), np.zeros_like(array))
                          for array in (*self._weights, *self._biases)]
@@ -138,9 +172,15 @@ class Dynamics:
         self._rewards = [Scale.of(ticks.rewards[which]) if which.any() else Scale.of(np.zeros(1))
                          for which in (~ticks.terminated, ticks.terminated)]
         n, n_actions = ticks.observations.shape[1], ticks.actions.shape[1]
+        self._base = Polynomial(self._inputs(*ticks[:4]),
+                                self._change(ticks.following - ticks.observations))
         self._next = Perceptrons(2 * (n + n_actions), n, self._rng)
         # The logit of an end; the reward if there is none, and if there is.
         self._outcome = Perceptrons(2 * n + n_actions, 3, self._rng)
+        self._outcome_noise = np.float32(OUTCOME_NOISE) * np.concatenate([
+            self._change.std / self._seen.unit, np.ones(n, np.float32),
+            np.zeros(n_actions, np.float32)])
+        self._ends = np.flatnonzero(ticks.terminated)
         self._steps, self._n_steps = 0, max(1, min(FIT_TICKS, MAX_EPOCHS * len(ticks.rewards))
                                             // BATCH)
 
@@ -164,27 +204,28 @@ class Dynamics:
         change, ended = self._change(ticks.following - ticks.observations), ticks.terminated
         outcome = np.stack([ended, *(scale(ticks.rewards) for scale in self._rewards)], -1)
         counts = np.stack([np.ones_like(ended), ~ended, ended], -1).astype(np.float32)
-        ends = np.flatnonzero(ticks.terminated)
         while self._steps < self._n_steps:
             if should_stop_fn():
                 return False
             lr = LR * (1 - self._steps / self._n_steps)
             at = self._rng.integers(0, len(ticks.rewards), (MEMBERS, BATCH))
             self._update_next(x[0][at], change[at], lr)
-            if len(ends):
-                at[:, ::END_EVERY] = self._rng.choice(ends, at[:, ::END_EVERY].shape)
+            if len(self._ends):
+                at[:, ::END_EVERY] = self._rng.choice(self._ends, at[:, ::END_EVERY].shape)
             self._update_outcome(x[1][at], outcome[at], counts[at], lr)
             self._steps += 1
         return True
 
     def _update_next(self, x: np.ndarray, change: np.ndarray, lr: float) -> None:
         x, change = self._noisy(x, change)
-        errors = np.clip(self._next(x) - change, -MAX_ERROR, MAX_ERROR)
+        errors = np.clip(self._next(x) - (change - self._base(x)) / self._base.left, -MAX_ERROR,
+                         MAX_ERROR)
         self._next.update(errors / errors[0].size, lr)
 
     def _update_outcome(self, x: np.ndarray, outcome: np.ndarray, counts: np.ndarray,
                         lr: float) -> None:
-        after = self._outcome(x)
+        noise = self._outcome_noise * self._rng.standard_normal(x.shape, np.float32)
+        after = self._outcome(x + noise)
         after[..., 0] = 1 / (1 + np.exp(-after[..., 0]))
         self._outcome.update(counts * (after - outcome) / BATCH, lr)
 
@@ -192,8 +233,8 @@ class Dynamics:
         """Every second row with noise in what is seen and in what was seen before. What follows is
         as recorded."""
         n = change.shape[-1]
-        noise, noise_before = np.float32(NOISE) * self._rng.standard_normal(
-            (2, *change.shape), np.float32)
+        scale = np.minimum(self._base.left, np.float32(NOISE))
+        noise, noise_before = scale * self._rng.standard_normal((2, *change.shape), np.float32)
         noise[:, ::2] = noise_before[:, ::2] = 0
         x[..., :n] += noise * (self._change.std / self._seen.unit)
         x[..., n:2 * n] += noise - noise_before
@@ -204,14 +245,28 @@ class Dynamics:
         """(members, n, channels): the next observation as each member thinks; rows as of
         Transitions."""
         x = self._inputs(observations, before, actions, previous)
-        change = self._next(np.broadcast_to(x, (MEMBERS, *x.shape)))
+        errors = self._next(np.broadcast_to(x, (MEMBERS, *x.shape)))
+        change = self._base(x) + self._base.left * errors
         return observations + self._change.mean + self._change.std * change   # type: ignore
 
-    def outcome(self, observations: np.ndarray, actions: np.ndarray,
-                following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(members, n): the reward, and whether the episode ends."""
+    def outcome(self, observations: np.ndarray, actions: np.ndarray, following: np.ndarray,
+                draws: np.ndarray | float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+        """(n,): the reward, and whether the episode ends, as thinks the member that expects the
+        least reward: one of them may see a goal where none was recorded. It ends if `draws` (n,)
+        from 0 to 1 are below the probability of that."""
         x = self._outcome_inputs(observations, actions, following)
-        end, *rewards = np.moveaxis(self._outcome(np.broadcast_to(x, (MEMBERS, *x.shape))), -1, 0)
+        logit, *rewards = np.moveaxis(self._outcome(np.broadcast_to(x, (MEMBERS, *x.shape))), -1, 0)
+        end = (1 + np.tanh((logit - self._excess) / 2)) / 2
         reward, last_reward = (scale.mean + scale.std * reward
                                for scale, reward in zip(self._rewards, rewards))
-        return np.where(end > 0, last_reward, reward), end > 0
+        least = np.argmin(reward + end * (last_reward - reward), 0), np.arange(len(x))
+        ends = end[least] > draws
+        return np.where(ends, last_reward[least], reward[least]), ends
+
+    @property
+    def _excess(self) -> float:
+        """Of the logit of an end, as more of the ticks that are fitted are ends than of those
+        recorded."""
+        share = len(self._ends) / len(self.ticks.rewards)
+        fitted = (1 + (END_EVERY - 1) * share) / END_EVERY
+        return math.log(fitted / share * (1 - share) / (1 - fitted)) if 0 < share < 1 else 0.0

@@ -25,7 +25,7 @@ from seed.config import BodyConfig
 from seed.wavecore.model import WaveCore
 from seed.wavecore.optim import Optimizer
 
-EPISODE_TICKS = 64
+EPISODE_TICKS = 32          # after which too little is as it would be
 FIRST_TICK_FRACTION = 0.2   # of the episodes begin as recorded ones do, the others anywhere in them
 MARGIN = 0.05               # of a number's recorded range, beyond which nothing is known
 
@@ -46,6 +46,7 @@ class ModelBodies:
         self._bounds = np.minimum(ranges[0], low), np.maximum(ranges[1], high)   # of what is seen
         self._now = [np.zeros((rows, *array.shape[1:]), array.dtype) for array in ticks[:4]]
         self._members, self._n_ticks = np.zeros(rows, int), np.zeros(rows, int)
+        self._draws = np.zeros((rows, EPISODE_TICKS))   # of which each tick's decides if it ends
 
     def __len__(self) -> int:
         return len(self._members)
@@ -61,6 +62,7 @@ class ModelBodies:
         for now, array in zip(self._now, ticks):
             now[row] = array[tick]
         self._members[row], self._n_ticks[row] = int(rng.random() * MEMBERS), 0
+        self._draws[row] = rng.random(EPISODE_TICKS)
         return self._now[0][row]   # type: ignore
 
     def step_all(self, actions: Sequence[Any]) -> list[Step]:
@@ -78,8 +80,8 @@ class ModelBodies:
                             *self._bounds)
         is_known = ((following >= self._low) & (following <= self._high)).all(-1)
         following = np.clip(following, self._low, self._high)
-        rewards, ends = (array[at] for array in self._dynamics.outcome(observations, inputs,
-                                                                       following))
+        draws = self._draws[at[1], np.minimum(self._n_ticks, EPISODE_TICKS - 1)]
+        rewards, ends = self._dynamics.outcome(observations, inputs, following, draws)
         rewards = np.where(is_known | ends, rewards, self._unknown_reward)
         before[rows], observations[rows] = observations[rows], following[rows]
         previous[rows] = inputs[rows]

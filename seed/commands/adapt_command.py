@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "the only one")
     options.add_budget(parser, 2.0, "the adaptation")
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
-    parser.add_argument("--lr", type=float, help="at d_model 64; default: 0.001, or 0.004 from the "
-                        "recorded rewards of a body")
+    parser.add_argument("--lr", type=float, help="at d_model 64; default: 0.001")
     parser.add_argument("--light", action="store_true",
                         help="in less memory: trains norms, gates and the embedding, no matrices")
     parser.add_argument("--undo", action="store_true",

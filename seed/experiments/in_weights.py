@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--body", default="cartpole", choices=list(CHANGES))
     parser.add_argument("--minutes", type=float, default=0.5, help="of a training on one body")
     parser.add_argument("--adapt-minutes", type=float, default=2.0)
+    parser.add_argument("--adapt-rounds", type=int, default=0, help="instead of minutes")
     parser.add_argument("--ticks", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], help="of the first training")
@@ -71,7 +72,7 @@ def main() -> None:
                            for fn in (open_fn, open_body.BODIES[args.body]))
             record(brain, brain.bodies[args.body].codec, open_fn, data, args.ticks)
             adapt_to_body(run_dir, data=str(data), same_as=args.body, log=lambda line: None,
-                          minutes=args.adapt_minutes)
+                          minutes=args.adapt_minutes, steps=args.adapt_rounds)
             brain = load(run_dir)
             adapted = mean_return(brain, open_fn, "changed")
             then = mean_return(brain, open_body.BODIES[args.body], args.body)

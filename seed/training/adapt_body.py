@@ -37,7 +37,7 @@ from seed.training.stop_signals import StopSignals, watched
 
 CHANGED_ROUNDS = 2   # of the changed body, for each one of any other and step of the curriculum
 VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, the policy stays
-LR, TABLES_LR = 1e-3, 4e-3   # where all weights learn, and where only tables do
+LR = 1e-3
 
 
 class BodyAdaptResult(NamedTuple):
@@ -151,8 +151,8 @@ def profile_for_body(parent: Profile, source: Source, old: str, bodies: Collecti
                      same_as={source.key: tables} if source.recorded_name != tables else {},
                      curriculum_steps=0 if in_model else min(1, parent.body.curriculum_steps)),
         train=replace(parent.train, minutes=minutes, steps=steps,
-                      lr=lr or (TABLES_LR if in_model else LR), seed=parent.train.seed + 1,
-                      warmup_steps=WARMUP_STEPS, eval_every_minutes=0.0,
+                      lr=lr or LR, seed=parent.train.seed + 1, warmup_steps=WARMUP_STEPS,
+                      eval_every_minutes=0.0,
                       trainable="tables" if in_model else
                       "no-matrices" if light else parent.train.trainable)).check()
 

@@ -64,7 +64,7 @@ def recorded(run_dir: RunDir, folder, name: str = "worn"):
 
 
 def adapt(run_dir: RunDir, data, steps: int = 4, **options):
-    return adapt_to_body(run_dir, data=str(data), log=lambda line: None, steps=steps,
+    return adapt_to_body(run_dir, data=str(data), log=lambda line: None, steps=steps, lr=4e-3,
                          **{"signals": StopSignals(), **options})
 
 

@@ -70,13 +70,14 @@ def test_the_model_follows_the_body_for_an_episode_and_knows_reward_and_end(tmp_
         action = np.array([[rng.integers(3) - 1]], np.float32)
         seen = following(seen[0], float(action[0, 0]))[None]
         after = model.predict(now, before, action, previous)[1]
-        rewards, ends = model.outcome(now, action, after)
+        rewards, ends = model.outcome(now, action, after, 0.1)
         before, now, previous = now, after, action
         assert np.abs(now - seen).max() < 0.15
         assert abs(rewards.mean() + seen[0, 0]) < 0.2
         assert not ends.any() or abs(seen[0, 0]) > 0.5
-    far = np.array([[0.65, 0.7]], np.float32)
-    assert model.outcome(far - [[0.07, 0.0]], np.ones((1, 1), np.float32), far)[1].all()
+    far = np.array([[0.7, 0.7]], np.float32)
+    assert model.outcome(far - [[0.07, 0.0]], np.ones((1, 1), np.float32), far,
+                         0.1)[1].all()
 
 
 def test_a_fit_that_was_stopped_continues_with_the_same_bits(tmp_path, monkeypatch):
@@ -116,7 +117,7 @@ def test_an_episode_begins_where_one_was_recorded_and_ends_beyond_what_was(tmp_p
     monkeypatch.setattr(Dynamics, "predict", lambda self, seen, *_: np.full(
         (MEMBERS, *seen.shape), 1e3, np.float32))
     monkeypatch.setattr(Dynamics, "outcome", lambda self, seen, *_: (
-        np.zeros((MEMBERS, len(seen))), np.zeros((MEMBERS, len(seen)), bool)))
+        np.zeros(len(seen)), np.zeros(len(seen), bool)))
     observation, reward, terminated, truncated, _ = bodies[0].step(np.array([1.0], np.float32))
     assert (reward, terminated, truncated) == (-5.0, True, False)
     assert (observation < 2).all()
@@ -128,7 +129,7 @@ def test_an_episode_in_the_model_is_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(Dynamics, "predict", lambda self, seen, *_: np.zeros(
         (MEMBERS, *seen.shape), np.float32))
     monkeypatch.setattr(Dynamics, "outcome", lambda self, seen, *_: (
-        np.zeros((MEMBERS, len(seen))), np.zeros((MEMBERS, len(seen)), bool)))
+        np.zeros(len(seen)), np.zeros(len(seen), bool)))
     bodies[0].reset(seed=0)
     cuts = [bodies[0].step(np.array([1.0], np.float32))[3] for _ in range(EPISODE_TICKS)]
     assert cuts == [False] * (EPISODE_TICKS - 1) + [True]
@@ -152,8 +153,47 @@ def test_what_is_predicted_beyond_a_declared_range_is_at_its_end(tmp_path, monke
     for array in (ticks.observations, ticks.before, ticks.following):
         array[:] = np.where(np.arange(len(array))[:, None] % 2, 2.0, -2.0)
     bodies = ModelOpener(Dynamics(ticks, CODEC, 0, "digest"), -5.0).open_all(1)
-    bodies[0].reset(seed=0)
+    bodies[0].reset(seed=1)
     monkeypatch.setattr(Dynamics, "predict", lambda self, seen, *_: np.full(
         (MEMBERS, *seen.shape), 1e3, np.float32))
     observation, _, terminated, _, _ = bodies[0].step(np.array([1.0], np.float32))
     assert observation.tolist() == [2.0, 2.0] and not terminated
+
+
+def test_what_is_a_product_is_predicted_far_beyond_what_was_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamics, "FIT_TICKS", 64 * 100)
+    ticks = ticks_of(tmp_path)
+    x, speed = ticks.observations.T
+    ticks.following[:] = np.stack([x + 0.1 * speed, speed + 0.1 * x * ticks.actions[:, 0]], -1)
+    model = Dynamics(ticks, CODEC, 0, "digest")
+    model.fit(bool)
+    seen = np.array([[2.0, 1.0]], np.float32)   # recorded: x up to 0.6
+    after = model.predict(seen, seen, np.array([[1.0]], np.float32), np.zeros((1, 1), np.float32))
+    assert np.abs(after - [[2.1, 1.2]]).max() < 0.03
+
+
+def test_a_rare_end_has_the_probability_that_it_has(tmp_path, monkeypatch):
+    """Though more of the ticks that are fitted are ends."""
+    monkeypatch.setattr(dynamics, "FIT_TICKS", 64 * 1000)
+    ticks = ticks_of(tmp_path, 100)
+    ticks.terminated[:] = np.random.default_rng(1).random(len(ticks.rewards)) < 0.02   # anywhere
+    model = Dynamics(ticks, CODEC, 0, "digest")
+    model.fit(bool)
+    shares = [model.outcome(ticks.observations, ticks.actions, ticks.following, draw)[1].mean()
+              for draw in (0.002, 0.08)]
+    assert shares[0] > 0.8 and shares[1] < 0.2
+
+
+def test_the_member_that_expects_the_least_decides(tmp_path, monkeypatch):
+    """One that sees a goal where none was recorded does not."""
+    monkeypatch.setattr(dynamics, "FIT_TICKS", 64)
+    model = Dynamics(ticks_of(tmp_path), CODEC, 0, "digest")
+    scale = dynamics.Scale(*(np.array(number, np.float32) for number in (0.0, 1.0, 1.0)))
+    monkeypatch.setattr(model, "_rewards", [scale, scale])
+    answers = np.zeros((MEMBERS, 2, 3), np.float32)
+    answers[:, :, 0], answers[1, :, 0], answers[:, :, 2] = -20, 20, 5   # member 1: the end, and 5
+    answers[2, 1] = 20, 0, -2   # in the second row member 2: the end, and -2
+    monkeypatch.setattr(model, "_outcome", lambda x: answers)
+    seen = np.zeros((2, 2), np.float32)
+    rewards, ends = model.outcome(seen, np.zeros((2, 1), np.float32), seen)
+    assert ends.tolist() == [False, True] and rewards.tolist() == [0, -2]
