@@ -27,9 +27,10 @@ def later_episodes(player: Player, open_fn: Callable[[], Any], seed: int,
     what it can do in context, without learning."""
     episodes = act(player, open_fn, seed, EPISODES + player.rows, should_stop_fn, n_ticks=TICKS,
                    keeps_state=True)
-    first = {row: next(e for e in episodes if e.row == row) for row in range(player.rows)
-             } if episodes else {}
-    return episodes and [e for e in episodes if e is not first[e.row]]
+    if episodes is None:
+        return None
+    of_rows = [[e for e in episodes if e.row == row] for row in range(player.rows)]
+    return [episode for row in of_rows for episode in row[1:]]
 
 
 def act(player: Player, open_fn: Callable[[], Any], seed: int, n_episodes: int,

@@ -84,11 +84,11 @@ def choices_table(rows: Sequence[ChoiceAccuracy]) -> str:
 
 def returns_table(rows: Sequence[Returns]) -> str:
     """One body a line."""
-    lines = [f"{'body':<24}{'return':>10}{'95 % interval':>20}{'least':>10}{'success %':>11}"
+    lines = [f"{'body':<20}{'return':>9}{'95 % interval':>20}{'least':>9}{'success %':>11}"
              f"{'episodes':>10}"]
     for row in rows:
         low, high = row.mean - row.half_interval, row.mean + row.half_interval
         success = "" if row.success is None else f"{100 * row.success:.0f}"
-        lines.append(f"{one_line(row.body):<24}{row.mean:>10.1f}{f'{low:.1f} to {high:.1f}':>20}"
-                     f"{row.least:>10.1f}{success:>11}{row.episodes:>10}")
+        lines.append(f"{one_line(row.body):<20}{row.mean:>9.1f}{f'{low:.1f} to {high:.1f}':>20}"
+                     f"{row.least:>9.1f}{success:>11}{row.episodes:>10}")
     return "\n".join(lines)

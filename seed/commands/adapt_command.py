@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "the only one")
     options.add_budget(parser, 2.0, "the adaptation")
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
-    parser.add_argument("--lr", type=float, help="at d_model 64; default: 0.001")
+    parser.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
     parser.add_argument("--light", action="store_true",
                         help="in less memory: trains norms, gates and the embedding, no matrices")
     parser.add_argument("--undo", action="store_true",
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                           "episodes or a --body")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                          share=args.share, minutes=args.minutes, steps=args.steps or 0,
-                         lr=args.lr or 1e-3, light=args.light, tasks=options.named_tasks(args))
+                         lr=args.lr, light=args.light, tasks=options.named_tasks(args))
     return outcome.report_adaptation(
         args, result.train, {"before": result.before, "after": result.after},
         lambda: comparison(("before %", "after %"), (result.before, result.after)))

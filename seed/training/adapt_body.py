@@ -37,7 +37,6 @@ from seed.training.stop_signals import StopSignals, watched
 
 CHANGED_ROUNDS = 2   # of the changed body, for each one of any other and step of the curriculum
 VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, the policy stays
-LR = 1e-3
 
 
 class BodyAdaptResult(NamedTuple):
@@ -53,7 +52,7 @@ class BodyAdaptResult(NamedTuple):
 
 def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str = "",
                   threads: int = 1, log: Log = print, signals: StopSignals | None = None, *,
-                  new_name: str = "", minutes: float = 2.0, steps: int = 0, lr: float | None = None,
+                  new_name: str = "", minutes: float = 2.0, steps: int = 0, lr: float = 1e-3,
                   light: bool = False, tasks: Collection[str] = ()) -> BodyAdaptResult:
     """Trains the brain on the changed `body`, or on the directory of its episodes `data`, and
     replaces the brain if that finishes. `same_as`: the body that it was, if the brain has several.
@@ -133,7 +132,7 @@ class Source(NamedTuple):
 
 
 def profile_for_body(parent: Profile, source: Source, old: str, bodies: Collection[str],
-                     minutes: float, steps: int, lr: float | None, light: bool = False) -> Profile:
+                     minutes: float, steps: int, lr: float, light: bool = False) -> Profile:
     """The profile of the adaptation of the brain's body `old`. Where all weights learn, all of its
     `bodies` that can be opened without a file are replayed, and the curriculum if the brain has
     learnt it."""
@@ -151,7 +150,7 @@ def profile_for_body(parent: Profile, source: Source, old: str, bodies: Collecti
                      same_as={source.key: tables} if source.recorded_name != tables else {},
                      curriculum_steps=0 if in_model else min(1, parent.body.curriculum_steps)),
         train=replace(parent.train, minutes=minutes, steps=steps,
-                      lr=lr or LR, seed=parent.train.seed + 1, warmup_steps=WARMUP_STEPS,
+                      lr=lr, seed=parent.train.seed + 1, warmup_steps=WARMUP_STEPS,
                       eval_every_minutes=0.0,
                       trainable="tables" if in_model else
                       "no-matrices" if light else parent.train.trainable)).check()

@@ -10,12 +10,13 @@ from seed.body.novelty import TABLE_BITS, Novelty
 from seed.body.round import FLOOR, Played, with_novelty
 from seed.body.value_range import ValueRange
 from seed.config import BodyConfig
-from seed.errors import ConfigError, StopReason
+from seed.errors import ConfigError
 from seed.storage import RunDir, checkpoint
 from seed.training.adapt_body import Source, profile_for_body
 from seed.training.stop_signals import StopSignals
 from tests.support.simple_bodies import Target
-from tests.support.small_body_runs import profile, run
+from tests.support.small_body_runs import (assert_threads_and_stops_change_no_bit, profile,
+                                           run)
 
 ON = "body.novelty=1.0"
 
@@ -66,15 +67,8 @@ def test_a_bonus_has_the_scale_of_the_floor_and_an_end_has_none():
 
 
 def test_the_counts_are_resumed_bit_for_bit_with_any_number_of_threads(tmp_path):
-    run(tmp_path / "whole", 6, ON, threads=2)
-    for stop_at in (1, 2):   # before the rate decays
-        signals = StopSignals()
-        result = run(tmp_path / "parts", 6, ON, signals=signals,
-                     early_stop_fn=lambda step, *_: step == stop_at and signals.stop.set())
-        assert (result.reason, result.step) == (StopReason.STOPPED, stop_at)
-    assert run(tmp_path / "parts", 6, ON).finished
-    whole, parts = (RunDir(tmp_path / name).checkpoint for name in ("whole", "parts"))
-    assert whole.read_bytes() == parts.read_bytes()
+    assert_threads_and_stops_change_no_bit(tmp_path, ON)
+    whole = RunDir(tmp_path / "whole").checkpoint
     assert checkpoint.read(whole).tensors["play.target.novelty"].sum() == 6 * 16 * 4   # each tick
 
 
@@ -114,4 +108,4 @@ def test_without_it_nothing_is_counted_and_a_run_keeps_to_what_it_began_with(tmp
 def test_an_adaptation_does_not_look_for_what_is_new():
     parent = replace(profile(1), body=BodyConfig(novelty=1.0))
     source = Source("reversed", "reversed", "reversed", "", None)
-    assert not profile_for_body(parent, source, "target", ["target"], 1.0, 0, None).body.novelty
+    assert not profile_for_body(parent, source, "target", ["target"], 1.0, 0, 1e-3).body.novelty

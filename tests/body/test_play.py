@@ -11,7 +11,8 @@ from seed.wavecore import fast
 from seed.wavecore.tinygrad_seam import CapturedGraph
 from tests.support.counting_learner import metric_rows
 from tests.support.simple_bodies import Forgetful, Target
-from tests.support.small_body_runs import profile, run
+from tests.support.small_body_runs import (assert_threads_and_stops_change_no_bit, profile,
+                                           run)
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +33,7 @@ def test_a_brain_learns_what_is_rewarded(tmp_path):
 
 @pytest.mark.parametrize("curriculum_steps", [0, 1])
 def test_threads_and_stops_change_no_bit(tmp_path, curriculum_steps):
-    mixed = f"body.curriculum_steps={curriculum_steps}"
-    run(tmp_path / "whole", 6, mixed, threads=2)
-    for stop_at in (1, 2):   # before the rate decays
-        signals = StopSignals()
-        result = run(tmp_path / "parts", 6, mixed, signals=signals,
-                     early_stop_fn=lambda step, *_: step == stop_at and signals.stop.set())
-        assert (result.reason, result.step) == (StopReason.STOPPED, stop_at)
-    assert run(tmp_path / "parts", 6, mixed).finished
-    whole, parts = (RunDir(tmp_path / name).checkpoint.read_bytes() for name in ("whole", "parts"))
-    assert whole == parts
+    assert_threads_and_stops_change_no_bit(tmp_path, f"body.curriculum_steps={curriculum_steps}")
 
 
 def test_a_value_that_widens_is_resumed_with_its_range(tmp_path, monkeypatch):

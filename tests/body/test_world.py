@@ -92,8 +92,7 @@ def test_later_episodes_are_acted_with_what_is_remembered_of_those_before():
     later = closed_loop.later_episodes(player, opener("cartpole"), 0, bool)
     assert len(later) == closed_loop.EPISODES and anew == [slice(None)]
     every = closed_loop.act(player, opener("cartpole"), 0, len(later) + 4, keeps_state=True)
-    assert [e for row in range(4) for e in later if e.row == row] == [
-        e for row in range(4) for e in [e for e in every if e.row == row][1:]]
+    assert later == [e for row in range(4) for e in [e for e in every if e.row == row][1:]]
     anew.clear()
     assert closed_loop.later_episodes(player, opener("cartpole"), 0, lambda: True) is None
     closed_loop.act(player, opener("cartpole"), 0, 4)
