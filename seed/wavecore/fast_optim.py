@@ -113,8 +113,8 @@ class OptimizerKernels:
         self.groups = [slice(i, i + MAX_GROUP_TENSORS)
                        for i in range(0, len(blocks), MAX_GROUP_TENSORS)]
         self.norms: list[LaunchFn] = []
-        self.applies: list[LaunchFn] = []
-        self.muons: list[LaunchFn] = []
+        self.applies: list[LaunchFn | None] = []   # None: nothing of the group is updated so
+        self.muons: list[LaunchFn | None] = []
         self.unit_counts: list[int] = []
         stride = thread_scratch(blocks, config)
         self.scratch = threads * stride
@@ -132,13 +132,14 @@ class OptimizerKernels:
             self.unit_counts.append(len(all_units))
             self.norms.append(launcher(*kernel_source(
                 "adamw.c", "NORM", adamw, "sums", "grads", counts=counts, units=all_units)))
+            units = _adamw_units(group, first, second, m, v)
             self.applies.append(launcher(*kernel_source(
                 "adamw.c", "APPLY", adamw, "params m v", "state lr grads", counts=counts,
-                units=_adamw_units(group, first, second, m, v))))
-            if self.scratch:
-                self.muons.append(launcher(*kernel_source(
-                    "muon.c", "ORTHOGONALIZE", muon, "params m scratch", "state lr grads",
-                    counts=counts, units=_muon_units(group, m, matrix_lr_scale ** 0.5))))
+                units=units)) if units else None)
+            matrices = _muon_units(group, m, matrix_lr_scale ** 0.5) if self.scratch else []
+            self.muons.append(launcher(*kernel_source(
+                "muon.c", "ORTHOGONALIZE", muon, "params m scratch", "state lr grads",
+                counts=counts, units=matrices)) if matrices else None)
             m, v = m + sum(b.size for b in first), v + sum(b.size for b in second)
         self.decide = launcher(*kernel_source(
             "adamw.c", "DECIDE", {**adamw, "GROUPS": len(self.groups),
@@ -153,9 +154,10 @@ class OptimizerKernels:
         state = launch([state], [loss, *sums], self.decide)[0]
         after: list[Tensor] = []
         for i, g in enumerate(self.groups):
-            inputs = [state, lr, *grads[g]]
-            *updated, m, v = launch([*params[g], m, v], inputs, self.applies[i])
-            if self.muons:
-                *updated, m, _ = launch([*updated, m, empty(self.scratch)], inputs, self.muons[i])
+            inputs, updated = [state, lr, *grads[g]], params[g]
+            if apply := self.applies[i]:
+                *updated, m, v = launch([*updated, m, v], inputs, apply)
+            if muon := self.muons[i]:
+                *updated, m, _ = launch([*updated, m, empty(self.scratch)], inputs, muon)
             after += updated
         return [*after, m, v, state]

@@ -8,9 +8,9 @@ from tinygrad.helpers import Context
 
 from seed.config import ModelConfig, TrainConfig
 from seed.wavecore.optim import Optimizer
-from seed.wavecore import optim_ref
+from seed.wavecore import fast_optim, optim_ref
 from seed.wavecore.fast_optim import MUON_RMS, NS_COEFFICIENTS, NS_STEPS
-from seed.wavecore.layout import Array
+from seed.wavecore.layout import Array, BodyShape, blocks
 from seed.wavecore.model import WaveCore, init_params
 from tests.support.tensors import realized
 
@@ -70,6 +70,34 @@ def test_the_optimizer_equals_its_reference_with_clipping(name, trainable, d_mod
     second = params.keys() if (name, trainable) == ("adamw", "all") else vectors
     named = optim.state_dict().keys() - {"optim.state"}
     assert named == {f"m.{key}" for key in first} | {f"v.{key}" for key in second}
+
+
+BODY = BodyShape("a", 19, 10, 4, (2,))
+
+
+def after_two_steps(config: TrainConfig) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    params = {block.key(array): rng.standard_normal(array.shape).astype(np.float32) / 10
+              for block in blocks(SMALL, [BODY]) for array in block.arrays}
+    model = WaveCore(SMALL, params, threads=2, bodies=[BODY])
+    optim = Optimizer(model, config)
+    optim.lr.assign(Tensor([config.lr])).realize()
+    for _ in range(2):
+        grads = {key: rng.standard_normal(p.shape).astype(np.float32) for key, p in params.items()}
+        run_optimizer(model, optim, grads, 1.0)
+    return {key: a.copy() for key, a in (model.state_dict() | optim.state_dict()).items()}
+
+
+@pytest.mark.parametrize("name, trainable", [
+    ("muon", "all"), ("adamw", "all"), ("muon", "no-matrices"), ("muon", "tables")])
+def test_a_group_may_have_nothing_that_an_optimizer_updates(name, trainable, monkeypatch):
+    config = TrainConfig(lr=0.01, optimizer=name, trainable=trainable)
+    together = after_two_steps(config)
+    monkeypatch.setattr(fast_optim, "MAX_GROUP_TENSORS", 1)
+    apart = after_two_steps(config)
+    assert together.keys() == apart.keys()
+    for key, array in together.items():   # the norm is summed by groups
+        assert np.allclose(apart[key], array, rtol=1e-5, atol=1e-6), key
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16)])
