@@ -26,6 +26,7 @@ END_EVERY = 8                 # ticks of which one at least is an episode's end:
 MAX_ERROR = 0.3               # that counts, of a prediction (Huber's loss): what is seen may jump
 NOISE = 0.05                  # at most, of an observation, in standard deviations of its change
 OUTCOME_NOISE = 0.25          # the same, where reward and end are learnt: goals are seldom seen
+MAX_BEYOND = 1.0              # of a channel's range, that a recorded number may be beyond it
 MAX_TERMS, RIDGE = 1024, 1e-4   # of the polynomial, which else is linear; per recorded tick
 LEAST_ERROR = 1e-6            # of the polynomial, in standard deviations of a change in a tick
 BLOCK = 1024                  # recorded ticks whose terms are in memory at a time
@@ -45,14 +46,18 @@ class Transitions(NamedTuple):
 
     @classmethod
     def of(cls, folder: EpisodeFolder, codec: Codec) -> "Transitions":
-        """All ticks with an action. Raises ConfigError."""
+        """All ticks with an action. A wrong reading of a sensor, far beyond its range, is brought
+        near: it would decide what is a large change. Raises ConfigError."""
+        low, high = np.array([(channel.low, channel.high) for channel in codec.channels]).T
+        beyond = MAX_BEYOND * (high - low)
         columns: list[list[np.ndarray]] = [[] for _ in cls._fields]
         recorded = folder.codec if codec.form == "numbers" else codec   # which has finer choices
         for *steps, last in episodes_of(folder.steps()):
             n = len(steps)
             if not n:
                 continue
-            seen = np.array([step.observation for step in (*steps, last)], float)
+            seen = np.clip(np.array([step.observation for step in (*steps, last)], float),
+                           low - beyond, high + beyond)
             actions = action_inputs(codec, np.array([
                 np.ravel(recorded.decode(np.array(step.choices))) for step in steps]))
             arrays = (seen[:-1], np.concatenate([seen[:1], seen[:-2]]), actions,

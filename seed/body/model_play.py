@@ -32,6 +32,7 @@ MARGIN = 0.05               # of a number's recorded range, beyond which nothing
 
 class ModelBodies:
     """Rows of episodes in a model, as World takes them. Each episode is of one of its members."""
+    max_reward = 1e12   # what is unknown costs a whole return
 
     def __init__(self, dynamics: Dynamics, unknown_reward: float, rows: int):
         self._dynamics, self._unknown_reward = dynamics, unknown_reward

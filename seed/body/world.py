@@ -14,7 +14,7 @@ from seed.errors import BodyError, CheckpointError, SeedError
 from seed.rng import Stream, name_index
 
 MAX_TICKS = 1000   # of an episode that its body does not end
-MAX_REWARD = 1e6
+MAX_REWARD = 1e6   # unless the bodies have a max_reward
 MAX_EPISODES = 10 ** 12   # of a row
 
 Step = tuple[Any, float, bool, bool, Any]   # observation, reward, terminated, truncated, info
@@ -69,6 +69,7 @@ class World:
         self.randomize, self.keeps_body = randomize, keeps_body
         open_all = getattr(open_fn, "open_all", None)
         self.bodies = open_all(rows) if open_all else [open_fn() for _ in range(rows)]
+        self._max_reward = getattr(self.bodies, "max_reward", MAX_REWARD)
         self.observations = np.zeros((rows, len(codec.channels)))
         self.last_observations = self.observations.copy()   # of each row's episode before this one
         self.previous = np.full((rows, len(codec.actions)), -1)   # choices; -1: an episode begins
@@ -133,9 +134,9 @@ class World:
     def _take(self, row: int, choices: np.ndarray, result: Step) -> tuple[float, bool, bool, Any]:
         """Checks and counts it."""
         observation, reward, terminated, truncated, info = result
-        if not abs(reward) <= MAX_REWARD:
+        if not abs(reward) <= self._max_reward:
             raise BodyError(f"{self.codec.name}: step returns the reward {reward}: keep it within "
-                            f"{MAX_REWARD:g}")
+                            f"{self._max_reward:g}")
         self.observations[row] = self._checked(observation)
         self.previous[row] = choices
         self._choices[row].append(choices.copy())

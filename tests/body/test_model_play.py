@@ -1,5 +1,8 @@
 """A model that is fitted to recorded ticks, and the bodies in it."""
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from seed.body.codec import Channel, Codec
 from seed.body.dynamics import MEMBERS, Dynamics, Transitions
 from seed.body.episodes import EpisodeFolder
 from seed.body.model_play import EPISODE_TICKS, ModelOpener
+from seed.body.world import World
 from tests.support.recorded import step, write
 
 CODEC = Codec("swing", (Channel(-2.0, 2.0),) * 2, (tuple(i / 4 - 1 for i in range(9)),), "numbers",
@@ -51,6 +55,25 @@ def test_what_is_recorded_becomes_transitions(tmp_path):
     assert np.array_equal(ticks.before[first], ticks.observations[first])
     assert not ticks.previous[first].any() and set(ticks.actions.ravel()) == {-1, 0, 1}
     assert np.array_equal(ticks.rewards, -ticks.following[:, 0])
+
+
+def test_a_wrong_reading_is_brought_near(tmp_path):
+    """A sensor that once says 65535, or 1e300, does not decide what a large change is."""
+    rows = [step([x, 0.0], [0.0], 1.0, is_first=not i)
+            for i, x in enumerate((0.5, 65535.0, 0.6, -1e300))]
+    write(tmp_path, [*rows, step([0.7, 0.0], is_last=True)], body="swing",
+          observation={"low": [-2, -2], "high": [2, 2]}, action={"low": [-1], "high": [1]})
+    ticks = Transitions.of(EpisodeFolder(tmp_path), CODEC)
+    assert ticks.observations[:, 0].tolist() == [0.5, 6.0, np.float32(0.6), -6.0]
+
+
+def test_numpy_has_one_thread():
+    """With two the products and the solution of a large polynomial have other bits."""
+    program = ("import os, seed.body.dynamics, numpy as np\nnp.eye(800) @ np.eye(800)\n"
+               "print(len(os.listdir('/proc/self/task')))")
+    environment = {key: text for key, text in os.environ.items() if "NUM_THREADS" not in key}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=True,
+                          stdout=subprocess.PIPE).stdout == b"1\n"
 
 
 def test_choices_become_a_column_each():
@@ -121,6 +144,18 @@ def test_an_episode_begins_where_one_was_recorded_and_ends_beyond_what_was(tmp_p
     observation, reward, terminated, truncated, _ = bodies[0].step(np.array([1.0], np.float32))
     assert (reward, terminated, truncated) == (-5.0, True, False)
     assert (observation < 2).all()
+
+
+def test_what_is_unknown_may_cost_more_than_a_body_may_say_in_a_tick(tmp_path, monkeypatch):
+    """A whole return, of rewards that are large."""
+    monkeypatch.setattr(dynamics, "FIT_TICKS", 64)
+    monkeypatch.setattr(Dynamics, "predict", lambda self, seen, *_: np.full(
+        (MEMBERS, *seen.shape), 1e3, np.float32))
+    monkeypatch.setattr(Dynamics, "outcome", lambda self, seen, *_: (
+        np.zeros(len(seen)), np.zeros(len(seen), bool)))
+    dynamics_of_few = Dynamics(ticks_of(tmp_path, 3), CODEC, 0, "digest")
+    world = World(ModelOpener(dynamics_of_few, -1e8), CODEC, 2, 0)
+    assert world.step(np.zeros((2, 1), int)).rewards.tolist() == [-1e8, -1e8]
 
 
 def test_an_episode_in_the_model_is_cut(tmp_path, monkeypatch):
