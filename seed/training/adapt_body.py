@@ -7,7 +7,7 @@ weights learn, with the old body, the brain's other bodies and the curriculum as
 
 It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py).
 """
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -60,7 +60,7 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
 
     Raises ConfigError if there is no such body or data, and as `train`.
     """
-    from seed.training.pipeline import facts_and_data, plays_of, train   # which import tinygrad
+    from seed.training.pipeline import train   # here, because it imports tinygrad
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         settle(run_dir)
@@ -80,14 +80,7 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
             brain = with_body(brain, old, source.name)
             trained = TrainedBrain.of(brain, threads)
         weights, folder = trained.params, enter(run_dir, recipe)
-        before = in_context = None
-        with suppress(StopRequested):   # in a call of a user's class
-            facts, openers, stored = facts_and_data(profile, folder, trained.bodies,
-                                                    signals.stop.is_set)
-            plays = plays_of(profile, trained.model, None, facts, openers, stored)
-            before = plays.evaluate(signals.stop.is_set)
-            if not source.goal:
-                in_context = plays.evaluate_in_context(source.name, signals.stop.is_set)
+        before, in_context = _evaluate(profile, folder, trained, source, signals.stop.is_set)
         if before is None:
             return BodyAdaptResult(TrainResult(0, StopReason.STOPPED))
         result = train(profile, folder, threads, log, signals, lambda: weights,
@@ -95,8 +88,21 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         if result.finished:
             adapted = checkpoint.read(folder.checkpoint)
             publish(run_dir, brain, {key: adapted.tensors[key] for key in weights}, recipe,
-                    bodies=_with_ranges(brain.meta["bodies"], adapted.meta["bodies"]))
+                    bodies=_with_measured(brain.meta["bodies"], adapted.meta["bodies"]))
     return BodyAdaptResult(result, before, in_context)
+
+
+def _evaluate(profile: Profile, folder: RunDir, trained: TrainedBrain, source: "Source",
+              stop_fn: Callable[[], bool]) -> tuple[Acting | None, float | None]:
+    """Of the brain before, and its return in a body that it remembers, if that is not recorded;
+    None if the run has to stop. The episodes that it loads are no longer in memory afterwards."""
+    from seed.training.pipeline import facts_and_data, plays_of
+    with suppress(StopRequested):   # in a call of a user's class
+        facts, openers, stored = facts_and_data(profile, folder, trained.bodies, stop_fn)
+        plays = plays_of(profile, trained.model, None, facts, openers, stored)
+        before = plays.evaluate(stop_fn)
+        return before, None if source.goal else plays.evaluate_in_context(source.name, stop_fn)
+    return None, None
 
 
 def with_body(brain: Checkpoint, old: str, name: str) -> Checkpoint:
@@ -116,10 +122,11 @@ def with_body(brain: Checkpoint, old: str, name: str) -> Checkpoint:
         **brain.meta, "bodies": {**brain.meta["bodies"], name: fields}})
 
 
-def _with_ranges(bodies: dict[str, Any], adapted: dict[str, Any]) -> dict[str, Any]:
-    """The records of a brain's bodies, with the ranges of values that its weights have now."""
-    return {name: {**fields, "returns": adapted.get(name, fields)["returns"]}
-            for name, fields in bodies.items()}
+def _with_measured(bodies: dict[str, Any], adapted: dict[str, Any]) -> dict[str, Any]:
+    """The records of a brain's bodies, with what the adaptation has measured: the ranges of values
+    that the weights have now, and the rates of episodes."""
+    return {name: fields | {key: value for key, value in adapted.get(name, {}).items()
+                            if key in ("returns", "rate_hz")} for name, fields in bodies.items()}
 
 
 class Source(NamedTuple):

@@ -57,7 +57,7 @@ def recorded(run_dir: RunDir, folder, name: str = "worn"):
     trained = TrainedBrain.load(run_dir, 1, lambda line: None)
     codec = trained.bodies["point"].codec
     recorder = Recorder(EpisodeWriter(folder, codec.__class__.from_dict(
-        {**codec.to_dict(), "name": name}), None, "a test"), 4)
+        {**codec.to_dict(), "name": name}), 50.0, "a test"), 4)
     act(Player(trained.model, codec, 4), Reversed, 0, 60, greedy=False, recorder=recorder)
     recorder.writer.close()
     return folder
@@ -81,6 +81,7 @@ def test_the_changed_body_is_learnt_and_all_else_keeps_every_bit(tmp_path):
     assert all(np.array_equal(new.tensors[key], array) for key, array in old.tensors.items())
     assert set(new.meta["bodies"]) == {"point", "worn"}
     assert new.meta["bodies"]["point"] == old.meta["bodies"]["point"]
+    assert new.meta["bodies"]["worn"]["rate_hz"] == 50
     assert new.meta["profile"] == old.meta["profile"]
     assert adapt(run_dir, data, 60).train is None   # it is in place
     undo_adaptation(run_dir)
