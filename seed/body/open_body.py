@@ -64,8 +64,8 @@ def _opener(name: str, is_shown: bool) -> Callable[[], Any]:
         return Opener(name)
     if name.lower().endswith(".py"):
         raise ConfigError(f"body {name}: name its class too, as in {Path(name).name}:ClassName")
-    raise ConfigError(f"body {name} is unknown{nearest(name, BODIES)}; or give gym:ID or "
-                      f"file.py:Class")
+    raise ConfigError(f"body {name} is unknown{nearest(name, BODIES)}; give {', '.join(BODIES)}, "
+                      f"gym:ID or file.py:Class")
 
 
 def opener_of_data(name: str,

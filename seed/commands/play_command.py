@@ -5,13 +5,15 @@ from functools import partial
 from pathlib import Path
 
 from seed.commands import options, outcome
+from seed.config import BodyConfig
 from seed.errors import ConfigError
 from seed.terminal_text import escaped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_brain(parser)
-    options.add_bodies(parser, "of those that the brain knows; default: all that are no files")
+    options.add_bodies(parser, "of those that the brain knows; default: all that can be "
+                       "opened and are no files")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--sample", action="store_true",
                         help="draw actions by their probabilities, not the likeliest")
@@ -29,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
     if not brain.bodies:
         raise ConfigError(f"{args.run_dir} has a brain without a body: train it with --body")
-    names = args.bodies or list(named_bodies(brain.bodies, (), options.log))
+    names = args.bodies or _that_open(list(named_bodies(brain.bodies, (), options.log)),
+                                      brain.profile.body)
     if not names:
         raise ConfigError(f"{args.run_dir} has a brain whose bodies are files: name one, as in "
                           f"--body {next(iter(brain.bodies))}")
@@ -39,6 +42,17 @@ def run(args: argparse.Namespace) -> int:
     returns = [brain.returns(name, args.episodes, args.seed, not args.sample, record=args.record,
                              show_fn=show_fn) for name in names]
     return outcome.show(args, [row.to_dict() for row in returns], returns_table(returns))
+
+
+def _that_open(names: list[str], config: BodyConfig) -> list[str]:
+    """Those of a brain's bodies that are here: not what was only recorded. All if there is none,
+    as that has a reason which is to be told."""
+    from seed.body.open_body import opener_of_data
+    names_here = [name for name in names if opener_of_data(name, config)]
+    if names_here and len(names_here) < len(names):
+        options.log(f"left out: {', '.join(name for name in names if name not in names_here)}, "
+                    f"which cannot be opened here")
+    return names_here or names
 
 
 def _show(is_json: bool, text: str) -> None:

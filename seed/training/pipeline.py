@@ -136,6 +136,8 @@ def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts]
         if digests.get(directory, stored.digest) != stored.digest:
             raise ConfigError(f"{directory} has other episodes than this run began with: restore "
                               f"them, or use another --run-dir")
+        if folder.body in known:   # the brain's name for what has changed, not for what it was
+            stored = stored._replace(body=body)
         fact = known_fact or Facts(stored.codec, stored.values)
         facts[body] = fact._replace(rate_hz=rate_hz or folder.rate_hz)
         data[directory] = stored

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from seed.__main__ import main
 from seed.body import dynamics, model_play, open_body
 from seed.body.closed_loop import act
 from seed.body.episodes import EpisodeWriter, Recorder
@@ -88,7 +89,7 @@ def test_the_changed_body_is_learnt_and_all_else_keeps_every_bit(tmp_path):
     assert run_dir.checkpoint.read_bytes() == bits
 
 
-def test_a_body_of_the_same_name_changes_in_its_place_unless_it_gets_another(tmp_path):
+def test_a_body_of_the_same_name_changes_in_its_place_unless_it_gets_another(tmp_path, capsys):
     run_dir = brain(tmp_path / "run", 2)
     data = recorded(run_dir, tmp_path / "data", "point")
     old = checkpoint.read(run_dir.checkpoint).tensors
@@ -97,10 +98,14 @@ def test_a_body_of_the_same_name_changes_in_its_place_unless_it_gets_another(tmp
     changed = {key for key in old if not np.array_equal(old[key], new[key])}
     assert set(new) == set(old)
     assert changed == {f"bodies.point.{table}" for table in ("input", "control", "action", "world")}
-    assert adapt(run_dir, data, new_name="crawler").train.finished
+    result = adapt(run_dir, data, new_name="crawler")
+    assert result.train.finished and not result.after.returns   # it is not the point that is here
+    assert result.after.choices[0].body == "crawler"
     assert set(checkpoint.read_meta(run_dir.checkpoint)["bodies"]) == {"point", "crawler"}
     assert np.array_equal(checkpoint.read(run_dir.checkpoint).tensors["bodies.point.input"],
                           new["bodies.point.input"])
+    assert main(["play", f"--run-dir={run_dir}", "--episodes=4"]) == 0
+    assert "left out: crawler, which cannot be opened here" in capsys.readouterr().err
 
 
 def test_a_brain_with_a_changed_body_trains_on_and_keeps_it(tmp_path):
