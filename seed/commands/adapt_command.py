@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.body or args.data and os.path.isdir(args.data):
         return _adapt_to_body(args, signals)
+    if args.data and (args.new_name or args.same_as):
+        raise ConfigError(f"{args.data} has no episodes of a body: leave out --as and --same-as")
     if not args.data:
         raise ConfigError("--data is missing: name a file of recorded examples, a directory of "
                           "episodes or a --body")
@@ -60,8 +62,6 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
                            minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
                            light=args.light, tasks=options.named_tasks(args))
     facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
-             "in_context": result.in_context,
-             "scores": result.train.scores if result.train else []}
-    return outcome.report_adaptation(args, result.train, facts,
-                                     lambda: acting_comparison(
-                                         result.before, result.after, result.in_context))
+             "in_context": result.in_context, "scores": result.train.scores if result.train else []}
+    return outcome.report_adaptation(args, result.train, facts, lambda: acting_comparison(
+        result.before, result.after, result.in_context))

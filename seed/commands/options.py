@@ -68,7 +68,9 @@ def add_bodies(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str) -> None:
-    parser.add_argument("--minutes", type=float, default=minutes, help=f"time budget of {what}")
+    default = f" (default {minutes:g})" if minutes else ""
+    parser.add_argument("--minutes", type=float, default=minutes,
+                        help=f"time budget of {what}{default}")
     parser.add_argument("--steps", type=int, help="optimizer steps instead")
 
 

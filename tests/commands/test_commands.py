@@ -85,6 +85,7 @@ def test_a_command_file_has_at_most_sixty_lines_of_code():
     (["generate", "--prompt", "x", "--max-bytes", "0"], "--max-bytes is 0"),
     (["generate", "--prompt", "x", "--seed=-1"], "--seed is -1"),
     (["grow", "--to", "seed"], "has no brain: train one"),
+    (["adapt", "--data=rule.jsonl", "--as=worn"], "rule.jsonl has no episodes of a body: leave"),
     (["adapt"], "--data is missing")], ids=lambda value: " ".join(value)[:40] if isinstance(
         value, list) else "")
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, seed, arguments, message):
