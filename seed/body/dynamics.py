@@ -51,7 +51,8 @@ class Transitions(NamedTuple):
         low, high = np.array([(channel.low, channel.high) for channel in codec.channels]).T
         beyond = MAX_BEYOND * (high - low)
         columns: list[list[np.ndarray]] = [[] for _ in cls._fields]
-        recorded = folder.codec if codec.form == "numbers" else codec   # which has finer choices
+        # The choices of a recorded number are finer than the brain's.
+        recorded = folder.codec if codec.form == "numbers" else codec
         for *steps, last in episodes_of(folder.steps()):
             n = len(steps)
             if not n:
@@ -84,7 +85,8 @@ def action_inputs(codec: Codec, actions: np.ndarray) -> np.ndarray:
 
 
 class Polynomial:
-    """By least squares: of the inputs, and of their products if these are few enough."""
+    """(..., in) to (..., out) by least squares, fitted to x (n, in) and y (n, out): of the inputs,
+    and of their products if these are few enough."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray):
         n = x.shape[-1]
@@ -133,7 +135,7 @@ class Perceptrons:
         return x
 
     def update(self, gradient: np.ndarray, lr: float) -> None:
-        """`gradient`: of the loss, for what the last call returned."""
+        """`gradient`: of the loss, for what the last call returned, (members, n, out)."""
         weights, biases = list[np.ndarray](), list[np.ndarray]()
         for i in reversed(range(len(self._weights))):
             x = self._inputs[i]
@@ -167,7 +169,8 @@ class Scale(NamedTuple):
 
 
 class Dynamics:
-    """A pure function of (ticks, seed). What it predicts is float32."""
+    """A pure function of (ticks, seed, digest), fitted by `fit`; `digest`: of the episodes, which
+    decides what is drawn. What it predicts is float32."""
 
     def __init__(self, ticks: Transitions, codec: Codec, seed: int, digest: str):
         self.ticks, self.codec = ticks, codec
@@ -256,9 +259,9 @@ class Dynamics:
 
     def outcome(self, observations: np.ndarray, actions: np.ndarray, following: np.ndarray,
                 draws: np.ndarray | float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """(n,): the reward, and whether the episode ends, as thinks the member that expects the
-        least reward: one of them may see a goal where none was recorded. It ends if `draws` (n,)
-        from 0 to 1 are below the probability of that."""
+        """Rewards (n,), and which rows end (n,) bool: as the member thinks that expects the least
+        reward there, since another may see a goal where none was recorded. A row ends if its
+        number of `draws` (n,), from 0 to 1, is below the probability of that."""
         x = self._outcome_inputs(observations, actions, following)
         logit, *rewards = np.moveaxis(self._outcome(np.broadcast_to(x, (MEMBERS, *x.shape))), -1, 0)
         end = (1 + np.tanh((logit - self._excess) / 2)) / 2
@@ -270,8 +273,8 @@ class Dynamics:
 
     @property
     def _excess(self) -> float:
-        """Of the logit of an end, as more of the ticks that are fitted are ends than of those
-        recorded."""
+        """By how much the logit of an end is too large, since a larger share of the fitted ticks
+        than of the recorded ones are ends (prior correction, King and Zeng 2001)."""
         share = len(self._ends) / len(self.ticks.rewards)
         fitted = (1 + (END_EVERY - 1) * share) / END_EVERY
         return math.log(fitted / share * (1 - share) / (1 - fitted)) if 0 < share < 1 else 0.0

@@ -25,7 +25,7 @@ from seed.config import BodyConfig
 from seed.wavecore.model import WaveCore
 from seed.wavecore.optim import Optimizer
 
-EPISODE_TICKS = 32          # after which too little is as it would be
+EPISODE_TICKS = 32          # after which the model's mistakes have added up
 FIRST_TICK_FRACTION = 0.2   # of the episodes begin as recorded ones do, the others anywhere in them
 MARGIN = 0.05               # of a number's recorded range, beyond which nothing is known
 

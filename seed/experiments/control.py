@@ -4,9 +4,8 @@
 
 One recipe and one set of defaults for all tasks; each training has one thread and the minutes of
 its task, or so many rounds. Reported are greedy returns of 100 unseen episodes, and the CPU seconds
-of the training. In a task "positions" the speeds are
-hidden, and the peer is the recurrent PPO of sb3-contrib. Needs gymnasium; for some tasks its extras
-mujoco and box2d.
+of the training. In a task "positions" the speeds are hidden, and the peer is the recurrent PPO of
+sb3-contrib. Needs gymnasium; for some tasks its extras mujoco and box2d.
 """
 import argparse
 import time

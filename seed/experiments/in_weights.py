@@ -8,6 +8,7 @@ of the adapted one in the old body, and of a brain that was trained on the chang
 the gap is closed when the adapted one is as good.
 """
 import argparse
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,9 +79,9 @@ def main() -> None:
             then = mean_return(brain, open_body.BODIES[args.body], args.body)
             undo_adaptation(run_dir)
             fresh = mean_return(trained("changed", args.minutes, seed), open_fn)
-            print(f"{change:<44}{before:>9.1f}{adapted:>9.1f}{fresh:>9.1f}"
-                  f"{100 * (adapted - before) / (fresh - before):>10.0f} %{old:>10.1f}{then:>9.1f}",
-                  flush=True)
+            closed = 100 * (adapted - before) / (fresh - before or math.nan)
+            print(f"{change:<44}{before:>9.1f}{adapted:>9.1f}{fresh:>9.1f}{closed:>10.0f} %"
+                  f"{old:>10.1f}{then:>9.1f}", flush=True)
 
 
 if __name__ == "__main__":
