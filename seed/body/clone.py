@@ -191,7 +191,8 @@ class ClonePlay:
         be opened; None if the run has to stop."""
         player = self._acting()
         accuracy = self._accuracy(player, should_stop_fn)
-        open_fn = opener_of_data(self.data.body, self.config) if self._has_returns else None
+        open_fn = (opener_of_data(self.data.body, self.codec, self.config) if self._has_returns
+                   else None)
         if accuracy is None or open_fn is None:
             return None if accuracy is None else [accuracy]
         episodes = evaluation(player, open_fn, self.seed, should_stop_fn, self.config.randomize)

@@ -68,18 +68,31 @@ def _opener(name: str, is_shown: bool) -> Callable[[], Any]:
                       f"gym:ID or file.py:Class")
 
 
-def opener_of_data(name: str,
+def opener_if_here(name: str, codec: Codec,
                    config: BodyConfig = BodyConfig()) -> Callable[[], Any] | None:
-    """As `opener`, for a name that data of anybody's may have: None for a file, and for what is not
-    installed."""
-    if is_class_name(name):
-        return None
+    """As `opener`, of a body that a brain has with this codec: None if it is not installed, or if
+    only its name is the same."""
     try:
         open_fn = opener(name, config)
-        open_fn()
+        is_here = _has_spaces_of(codec, open_fn()) or is_class_name(name)   # which the user names
     except ConfigError:
         return None
-    return open_fn
+    return open_fn if is_here else None
+
+
+def _has_spaces_of(codec: Codec, body: Any) -> bool:
+    """Whether a body has as many numbers and the same choices. Raises ConfigError."""
+    ranges = observation_ranges(codec.name, body.observation_space)
+    actions, form, _ = action_values(codec.name, body.action_space, BINS)
+    return (len(ranges), len(actions), form) == (
+        len(codec.channels), len(codec.actions), codec.form) and (
+        form == "numbers" or tuple(map(tuple, actions)) == codec.actions)
+
+
+def opener_of_data(name: str, codec: Codec,
+                   config: BodyConfig = BodyConfig()) -> Callable[[], Any] | None:
+    """As `opener_if_here`, for a name that data of anybody's may have: None for a file."""
+    return None if is_class_name(name) else opener_if_here(name, codec, config)
 
 
 def _open_gym(name: str, is_shown: bool) -> Any:

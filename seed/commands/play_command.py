@@ -3,9 +3,9 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from seed.commands import options, outcome
-from seed.config import BodyConfig
 from seed.errors import ConfigError
 from seed.terminal_text import escaped
 
@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
     brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
     if not brain.bodies:
         raise ConfigError(f"{args.run_dir} has a brain without a body: train it with --body")
-    names = args.bodies or _that_open(list(named_bodies(brain.bodies, (), options.log)),
-                                      brain.profile.body)
+    names = args.bodies or _that_open(brain, list(named_bodies(brain.bodies, (), options.log)))
     if not names:
         raise ConfigError(f"{args.run_dir} has a brain whose bodies are files: name one, as in "
                           f"--body {next(iter(brain.bodies))}")
@@ -44,11 +43,12 @@ def run(args: argparse.Namespace) -> int:
     return outcome.show(args, [row.to_dict() for row in returns], returns_table(returns))
 
 
-def _that_open(names: list[str], config: BodyConfig) -> list[str]:
+def _that_open(brain: Any, names: list[str]) -> list[str]:
     """Those of a brain's bodies that are here: not what was only recorded. All if there is none,
     as that has a reason which is to be told."""
     from seed.body.open_body import opener_of_data
-    names_here = [name for name in names if opener_of_data(name, config)]
+    names_here = [name for name in names if opener_of_data(name, brain.bodies[name].codec,
+                                                           brain.profile.body)]
     if names_here and len(names_here) < len(names):
         options.log(f"left out: {', '.join(name for name in names if name not in names_here)}, "
                     f"which cannot be opened here")

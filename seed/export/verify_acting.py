@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from seed.body.open_body import opener
+from seed.body.open_body import opener_if_here
 from seed.body.world import World
 from seed.curriculum.consent import named_bodies
-from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.export.verify import Agreement
 from seed.rng import Stream
@@ -47,13 +46,9 @@ def verify_acting(brain: Brain, trained: TrainedBrain, named: Collection[str] = 
     """Of every body; a class only if it is `named`. Raises BodyError if one fails."""
     reports, names = [], named_bodies(trained.bodies, named, log)
     for name in trained.bodies:
-        try:
-            if name in names:
-                open_fn = opener(names[name], trained.profile.body)
-                open_fn()
-        except ConfigError:   # of a library that is not installed here
-            del names[name]
-        if name not in names:
+        open_fn = name in names and opener_if_here(names[name], trained.bodies[name].codec,
+                                                   trained.profile.body)
+        if not open_fn:
             reports.append(ActingReport(name))
             continue
         report = _beside(brain, trained, name, open_fn)

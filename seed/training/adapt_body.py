@@ -7,7 +7,7 @@ weights learn, with the old body, the brain's other bodies and the curriculum as
 
 It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py).
 """
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -18,6 +18,7 @@ import numpy as np
 
 from seed.body.codec import Codec
 from seed.body.episodes import METADATA, EpisodeFolder
+from seed.body.facts import Facts
 from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
 from seed.config import (DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict,
@@ -71,8 +72,7 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
             raise ConfigError(f"--as {new_name}: only recorded rewards give a changed body tables "
                               f"of its own; leave out --as")
         old = _body_before(source.name, same_as, trained.bodies)
-        profile = profile_for_body(parent, source, old, list(trained.bodies), minutes, steps, lr,
-                                   light)
+        profile = profile_for_body(parent, source, old, trained.bodies, minutes, steps, lr, light)
         recipe = recipe_with(profile, source.contents + same_as)
         if is_in_place(run_dir, brain, recipe):
             return BodyAdaptResult()
@@ -138,15 +138,15 @@ class Source(NamedTuple):
     goal: DataGoal | None    # of episodes: without rewards their choices are learnt; None: it plays
 
 
-def profile_for_body(parent: Profile, source: Source, old: str, bodies: Collection[str],
+def profile_for_body(parent: Profile, source: Source, old: str, bodies: Mapping[str, Facts],
                      minutes: float, steps: int, lr: float, light: bool = False) -> Profile:
     """The profile of the adaptation of the brain's body `old`. Where all weights learn, all of its
     `bodies` that can be opened without a file are replayed, and the curriculum if the brain has
     learnt it."""
     changed, body = {source.key: CHANGED_ROUNDS}, source.name
     in_model = source.goal == "model"
-    replay = {} if in_model else {name: 1 for name in bodies
-                                  if name != body and opener_of_data(name)}
+    replay = {} if in_model else {name: 1 for name, facts in bodies.items()
+                                  if name != body and opener_of_data(name, facts.codec)}
     tables = body if in_model else old
     return replace(
         parent, curriculum=replace(parent.curriculum, eval_every_steps=0),

@@ -10,6 +10,7 @@ import pytest
 from seed.__main__ import main
 from seed.body import open_body, play
 from seed.body.facts import Facts
+from seed.body.pendulum import Pendulum
 from seed.body.value_range import ValueRange
 from seed.config import BodyConfig, ModelConfig, TrainConfig
 from seed.errors import ConfigError, StopReason
@@ -140,10 +141,13 @@ def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
 
 
 def test_the_mixture_has_the_old_bodies_and_the_curriculum_if_it_was_learnt():
+    facts = {name: Facts(open_body.make_codec(name, open_fn, 0)[0], ValueRange(0.0, 1.0))
+             for name, open_fn in (("target", Target), ("pendulum", Pendulum), ("rover", Target),
+                                   ("gone.py:Body", Target))}   # rover: no built-in one
     for curriculum_steps in (0, 3):
         parent = load_profile("control", [f"body.curriculum_steps={curriculum_steps}"])
         profile = profile_for_body(parent, Source("reversed", "reversed", "reversed", "", None),
-                                   "target", ["target", "pendulum", "gone.py:Body"], 1.0, 0, 1e-3)
+                                   "target", facts, 1.0, 0, 1e-3)
         body = profile.body
         assert body.rounds == {"reversed": 2, "target": 1, "pendulum": 1} and not body.data
         assert body.same_as == {"reversed": "target"}

@@ -15,6 +15,7 @@ from seed.body.stored import load
 from seed.config import BodyConfig, ModelConfig
 from seed.errors import ConfigError, StopReason
 from seed.evaluation import TrainedBrain
+from seed.export.verify_acting import ActingReport, verify_acting
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training import pipeline, train
@@ -173,6 +174,15 @@ def test_the_state_is_carried_from_round_to_round_but_into_a_new_segment(tmp_pat
     begins = play.ticks(number)[2]
     for array in play.play(number, bool).state:
         assert not array[begins].any() and (array[~begins] == 1).all()
+
+
+def test_a_robot_may_have_the_name_of_another_body(tmp_path):
+    """It is not measured in that, when it is trained, exported or played."""
+    data = write(tmp_path / "data", steps_of(np.random.default_rng(0), 90), body="pendulum")
+    result = run(tmp_path / "run", data, 1)
+    assert result.finished and not result.returns and result.choices[0].body == "pendulum"
+    trained = TrainedBrain.load(RunDir(tmp_path / "run"), 1)
+    assert verify_acting(None, trained) == [ActingReport("pendulum")]
 
 
 def test_one_episode_alone_has_a_holdout(tmp_path):

@@ -108,4 +108,4 @@ def test_without_it_nothing_is_counted_and_a_run_keeps_to_what_it_began_with(tmp
 def test_an_adaptation_does_not_look_for_what_is_new():
     parent = replace(profile(1), body=BodyConfig(novelty=1.0))
     source = Source("reversed", "reversed", "reversed", "", None)
-    assert not profile_for_body(parent, source, "target", ["target"], 1.0, 0, 1e-3).body.novelty
+    assert not profile_for_body(parent, source, "target", {}, 1.0, 0, 1e-3).body.novelty
