@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="name of the changed body of --data, beside the old one; default: the "
                              "one that the episodes have")
     parser.add_argument("--same-as", default="", metavar="NAME",
-                        help="the body of the brain that it was; default: the one of its name, or "
-                             "the only one")
+                        help="the body of the brain that it was; default: the one of its name, of "
+                             "the name that its episodes have, or the only one")
     options.add_budget(parser, 2.0, "the adaptation")
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
     parser.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")

@@ -71,7 +71,7 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         if new_name and source.goal != "model":
             raise ConfigError(f"--as {new_name}: only recorded rewards give a changed body tables "
                               f"of its own; leave out --as")
-        old = _body_before(source.name, same_as, trained.bodies)
+        old = _body_before(source, same_as, trained.bodies)
         profile = profile_for_body(parent, source, old, trained.bodies, minutes, steps, lr, light)
         recipe = recipe_with(profile, source.contents + same_as)
         if is_in_place(run_dir, brain, recipe):
@@ -177,9 +177,11 @@ def _source(body: str, data: str, new_name: str) -> Source:
     return Source(body, body, body, "", None)
 
 
-def _body_before(name: str, same_as: str, bodies: Collection[str]) -> str:
-    """The body of the brain that the body `name` was. Raises ConfigError."""
-    old = same_as or (name if name in bodies or len(bodies) != 1 else next(iter(bodies)))
+def _body_before(source: Source, same_as: str, bodies: Collection[str]) -> str:
+    """The body of the brain that the changed one was. Raises ConfigError."""
+    only = list(bodies) if len(bodies) == 1 else []
+    known = [name for name in (source.name, source.recorded_name, *only) if name in bodies]
+    old = same_as or (known or [source.name])[0]
     if old not in bodies:
         if not bodies:
             raise ConfigError("the brain has no body: train it with --body or --data")

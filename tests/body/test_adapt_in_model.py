@@ -12,7 +12,7 @@ from seed.errors import ConfigError, StopReason
 from seed.evaluation import TrainedBrain
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
-from seed.training import adapt_to_body, train, undo_adaptation
+from seed.training import adapt_body, adapt_to_body, train, undo_adaptation
 from seed.training.stop_signals import StopSignals
 
 SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
@@ -142,6 +142,19 @@ def test_stops_and_threads_change_no_bit(tmp_path):
         assert run_dir.checkpoint.read_bytes() == before
     assert adapt(run_dir, data, 8).train.finished
     assert run_dir.checkpoint.read_bytes() == whole
+
+
+@pytest.mark.parametrize("same_as, bodies, old", [
+    ("b", "ab", "b"), ("", ["worn", "point"], "worn"), ("", ["a", "point"], "point"),
+    ("", "a", "a"), ("", "ab", "worn, which it lacks"), ("c", "ab", "c, which it lacks")])
+def test_the_body_that_has_changed_is_that_of_its_new_or_recorded_name_or_the_only_one(
+        same_as, bodies, old):
+    source = adapt_body.Source("data", "worn", "point", "", "model")
+    if old in bodies:
+        assert adapt_body._body_before(source, same_as, bodies) == old
+        return
+    with pytest.raises(ConfigError, match=f"has no body {old[0]}"):
+        adapt_body._body_before(source, same_as, bodies)
 
 
 def test_another_name_without_rewards_is_refused(tmp_path):
