@@ -37,6 +37,7 @@ from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
 CHANGED_ROUNDS = 2   # of the changed body, for each one of any other and step of the curriculum
+FACTS = {"codec", "returns", "rate_hz"}   # of a body; what it has beside them is of its training
 VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, the policy stays
 
 
@@ -106,11 +107,14 @@ def _evaluate(profile: Profile, folder: RunDir, trained: TrainedBrain, source: "
 
 
 def with_body(brain: Checkpoint, old: str, name: str) -> Checkpoint:
-    """The brain with a body `name` that is for now as the body `old`, with tables of its own."""
+    """The brain with a body `name` that is for now as the body `old`, with tables of its own.
+    Raises ConfigError if the training of the brain has a body of that name."""
     if name == old:
         return brain
-    fields = {key: value for key, value in brain.meta["bodies"][old].items()
-              if key in ("codec", "returns", "rate_hz")}
+    if set(brain.meta["bodies"].get(name, {})) - FACTS:
+        raise ConfigError(f"the brain is trained on a body {name}, which was no {old}: give the "
+                          f"changed one another name with --as")
+    fields = {key: value for key, value in brain.meta["bodies"][old].items() if key in FACTS}
     fields["codec"] = {**fields["codec"], "name": name}
     config, tensors = from_dict(brain.meta["profile"]).model, dict(brain.tensors)
     shapes = [Codec.from_dict({**fields["codec"], "name": each}).body for each in (old, name)]
@@ -126,7 +130,7 @@ def _with_measured(bodies: dict[str, Any], adapted: dict[str, Any]) -> dict[str,
     """The records of a brain's bodies, with what the adaptation has measured: the ranges of values
     that the weights have now, and the rates of episodes."""
     return {name: fields | {key: value for key, value in adapted.get(name, {}).items()
-                            if key in ("returns", "rate_hz")} for name, fields in bodies.items()}
+                            if key in FACTS - {"codec"}} for name, fields in bodies.items()}
 
 
 class Source(NamedTuple):

@@ -157,6 +157,14 @@ def test_the_body_that_has_changed_is_that_of_its_new_or_recorded_name_or_the_on
         adapt_body._body_before(source, same_as, bodies)
 
 
+def test_a_body_in_training_is_not_replaced_by_a_changed_one(tmp_path):
+    run_dir = brain(tmp_path / "run", 1, "body.rounds={point = 1, worn = 1}")
+    bits = run_dir.checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match="trained on a body worn, which was no point: give the"):
+        adapt(run_dir, recorded(run_dir, tmp_path / "data"), same_as="point")
+    assert run_dir.checkpoint.read_bytes() == bits
+
+
 def test_another_name_without_rewards_is_refused(tmp_path):
     run_dir = brain(tmp_path / "run", 1)
     with pytest.raises(ConfigError, match="--as crawler: only recorded rewards"):
