@@ -186,6 +186,11 @@ class BodyConfig:
     change_weight: float = setting(0.1, 0.0, 100.0)      # of the action's change in stability
     novelty: float = setting(0.0, 0.0, 100.0)            # weight of what was seldom seen; 0: none
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are no steps of the curriculum."""
+        return bool(self.rounds or self.data) and not self.curriculum_steps
+
 
 @dataclass(frozen=True)
 class LoopConfig:

@@ -78,11 +78,11 @@ def with_absolute_tasks(data: dict, folder: Path | None = None) -> dict:
 
 def with_named_bodies(rounds: dict[str, int], names: Iterable[str]) -> dict[str, int]:
     """The rounds of bodies that a brain has, the classes among `names` where their files are now;
-    a round of each of `names` if one of them is new."""
+    and a round of each of `names` that is new."""
     files = {short(name): absolute(name) for name in names if is_class_name(name)}
     rounds = {files.get(short(name), name): n for name, n in rounds.items()}
     named = [files.get(short(name), name) for name in names]
-    return rounds if set(named) <= set(rounds) else dict.fromkeys(named, 1)
+    return {**rounds, **{name: 1 for name in named if name not in rounds}}
 
 
 def without_moved(tasks: dict[str, float], name: str, keep_weight: bool) -> dict[str, float]:

@@ -24,6 +24,7 @@ from seed.body.player import Player
 from seed.body.results import ChoiceAccuracy, Returns
 from seed.body.round import Examples, Played, Targets
 from seed.body.stored import Stored, segments_of
+from seed.body.tensor_names import row_name
 from seed.body.tick_step import TickStep
 from seed.config import BodyConfig
 from seed.rng import Stream, name_index, stream
@@ -217,7 +218,7 @@ class ClonePlay:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """float32: the carried state."""
-        return {f"play.{self.name}.{i}": array.astype(np.float32)
+        return {row_name(self.name, i): array.astype(np.float32)
                 for i, array in enumerate(self._state)}
 
     def to_meta(self) -> dict[str, Any]:
@@ -225,4 +226,4 @@ class ClonePlay:
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         for i, array in enumerate(self._state):
-            array[...] = tensors[f"play.{self.name}.{i}"]
+            array[...] = tensors[row_name(self.name, i)]

@@ -1,5 +1,5 @@
 """A body in training: it plays rounds with the brain as it is, and the brain learns from each."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from seed.body.open_body import body_name
 from seed.body.player import Player
 from seed.body.results import Acting, ChoiceAccuracy, Returns
 from seed.body.round import Examples, Played, Round, Targets
+from seed.body.tensor_names import play_of, row_name
 from seed.body.tick_step import TickStep, rows_of
 from seed.body.value_range import moved_rows
 from seed.body.world import Episode, World
@@ -145,8 +146,8 @@ class BodyPlay:
         """float32: the carried state and the observations, as the present round began, and what it
         has seen before."""
         world, state = self._before
-        counts = {f"play.{self.name}.novelty": self.novelty.counts} if self.novelty else {}
-        return {**{f"play.{self.name}.{i}": np.asarray(array, np.float32)
+        counts = {row_name(self.name, "novelty"): self.novelty.counts} if self.novelty else {}
+        return {**{row_name(self.name, i): np.asarray(array, np.float32)
                    for i, array in enumerate([*state, world.observations])}, **counts}
 
     def to_meta(self) -> dict[str, Any]:
@@ -164,10 +165,10 @@ class BodyPlay:
             meta = meta["changed"][self.name]
         state = self.player.state_arrays()
         for i, array in enumerate(state):
-            array[...] = tensors[f"play.{self.name}.{i}"]
-        self.world.restore(meta["episodes"], tensors[f"play.{self.name}.{len(state)}"])
+            array[...] = tensors[row_name(self.name, i)]
+        self.world.restore(meta["episodes"], tensors[row_name(self.name, len(state))])
         if self.novelty:
-            self.novelty.counts[...] = tensors[f"play.{self.name}.novelty"]
+            self.novelty.counts[...] = tensors[row_name(self.name, "novelty")]
         self.recent = [Episode(0, float(total), 0, None)
                        for total in meta["recent"][-SHOWN_EPISODES:]]
         self._before = self.world.snapshot(), self._state()
@@ -207,8 +208,9 @@ class Bodies:
 
     def turn(self, step: int) -> tuple[str, int] | None:
         """The body whose turn it is, and the number of its round; None: the curriculum's."""
-        length = len(self._cycle) + self.config.curriculum_steps
-        cycle, i = divmod(step, length)
+        if not self._cycle:
+            return None
+        cycle, i = divmod(step, len(self._cycle) + self.config.curriculum_steps)
         if i >= len(self._cycle):
             return None
         name = self._cycle[i]
@@ -252,10 +254,17 @@ class Bodies:
             body |= fields
         return {**{name: fact.to_dict() for name, fact in self._facts.items()}, **meta}
 
+    def new_plays(self, tensors: Iterable[str]) -> set[str]:
+        """Those of which a checkpoint with these tensors has no rows: they begin anew."""
+        return self.plays.keys() - {play_of(key) for key in tensors}
+
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Raises CheckpointError if a record is damaged, or a body does not do the same again;
         BodyError."""
+        new = self.new_plays(tensors)
         for name, play in self.plays.items():
+            if name in new:
+                continue
             try:
                 play.load(tensors, meta[play.facts.codec.name])
             except SeedError:

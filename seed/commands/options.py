@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE = "toy"
 BODY_PROFILE = "control"   # if --body or --data is given
+CURRICULUM_STEPS = 10      # for each body that a brain which knows only the curriculum gets
 MIN_ADDRESS_SPACE_MB = 256
 MAX_THREADS = 64
 DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
@@ -123,7 +124,10 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
     if newest:
         from seed.curriculum.consent import check_named, leave_out_unnamed
         stored = newest.meta["profile"]
-        profile = overridden(stored, overrides_from(args, stored.get("body", {}).get("rounds")),
+        body = stored.get("body", {})
+        defaults = [] if body.get("rounds") or body.get("data") else [
+            f"body.curriculum_steps={CURRICULUM_STEPS * len(getattr(args, 'bodies', []))}"]
+        profile = overridden(stored, [*defaults, *overrides_from(args, body.get("rounds"))],
                              args.tasks)
         named = applied({}, overrides, args.tasks)
         return (check_named(profile, named) if must_resume

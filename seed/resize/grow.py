@@ -9,12 +9,14 @@ New heads and units combine halves of trained ones. Muon scales the columns of o
 size of their inputs, so randomly initialised ones, whose inputs are far smaller, learnt nothing.
 """
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from seed import system_health
+from seed.body.facts import facts_of
 from seed.config import ModelConfig, Profile, TrainConfig, from_dict
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.trained_brain import stored_params
@@ -27,9 +29,11 @@ from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.training.memory_estimate import check_fits
 from seed.wavecore import layout, submodel
+from seed.wavecore.layout import BodyShape
 from seed.wavecore.model import init_params
 from seed.wavecore.submodel import Selection
 
+RECORDS = "episodes", "recent", "changed"   # of a body's rows, in a checkpoint
 NEW_STATE_SCALE = 1e-3   # of the initial weights of new rows of a state
 Named = dict[str, np.ndarray]
 
@@ -50,16 +54,16 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
     """
     with run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
-        submodel.check_without_bodies(brain.meta.get("bodies", {}))
         small = from_dict(brain.meta["profile"])
         large = (replace(small, name=to.name, loop=to.loop, model=replace(
                      to.model, dt_bias_min=small.model.dt_bias_min,
                      dt_bias_max=small.model.dt_bias_max))
                  if to else _next_up_to_limit(run_dir, small, brain.meta["step"], log))
         submodel.check(small.model, large.model)
-        log(check_fits(large, threads, system_health.read(run_dir.path)))
+        bodies = body_shapes(brain)
+        log(check_fits(large, threads, system_health.read(run_dir.path), bodies))
         if large == small:   # an earlier call grew it and was killed at its very end
-            return _param_counts(small, large)
+            return _param_counts(small, large, bodies)
         return grow_in_place(run_dir, brain, large)
 
 
@@ -88,21 +92,30 @@ def _growths(run_dir: RunDir) -> list[tuple[int, list[int] | None]]:
     return [(row["step"], row.get("size")) for row in metrics_reader.read(run_dir.metrics, "grow")]
 
 
-def _param_counts(small: Profile, large: Profile) -> ParamCounts:
-    return ParamCounts(layout.count_params(small.model), layout.count_params(large.model))
+def _param_counts(small: Profile, large: Profile, bodies: Sequence[BodyShape]) -> ParamCounts:
+    return ParamCounts(*(layout.count_params(profile.model, bodies) for profile in (small, large)))
+
+
+def body_shapes(brain: Checkpoint) -> list[BodyShape]:
+    """Raises ConfigError if its bodies are damaged."""
+    return [facts.codec.body for facts in facts_of(brain.meta).values()]
 
 
 def grow_in_place(run_dir: RunDir, brain: Checkpoint, large: Profile) -> ParamCounts:
     """Replaces the brain of a directory that the caller has locked. Raises ConfigError."""
-    small = from_dict(brain.meta["profile"])
-    params = stored_params(small.model, brain.tensors)
-    _check_moments(small, brain)
-    tensors = {**grow(small.model, params, large.model, small.train.seed),
-               **grow_moments(small.model, brain.tensors, large.model, small.train),
+    small, bodies = from_dict(brain.meta["profile"]), body_shapes(brain)
+    params = stored_params(small.model, brain.tensors, bodies)
+    _check_moments(small, brain, bodies)
+    tensors = {**grow(small.model, params, large.model, small.train.seed, bodies=bodies),
+               **grow_moments(small.model, brain.tensors, large.model, small.train, bodies),
                "optim.state": brain.tensors["optim.state"]}
     meta = {**brain.meta, "profile": large.to_dict()}
+    if bodies:   # their rows begin anew: the states were those of the smaller brain
+        meta["bodies"] = {name: {key: value for key, value in fields.items() if key not in RECORDS}
+                          for name, fields in meta["bodies"].items()}
     meta.pop("adapted", None)   # undoing an adaptation would bring back another size
-    counts, step, size = _param_counts(small, large), brain.meta["step"], [*Size.of(large)]
+    counts, step, size = (_param_counts(small, large, bodies), brain.meta["step"],
+                          [*Size.of(large)])
     if (step, size) not in _growths(run_dir):   # else it was killed before it was saved
         rows = metrics.Metrics(run_dir.metrics, step, held=run_dir.held)
         rows.write("grow", step, parameters=counts, size=size)
@@ -111,10 +124,11 @@ def grow_in_place(run_dir: RunDir, brain: Checkpoint, large: Profile) -> ParamCo
     return counts
 
 
-def _check_moments(small: Profile, brain: Checkpoint) -> None:
+def _check_moments(small: Profile, brain: Checkpoint, bodies: Sequence[BodyShape]) -> None:
     """Raises CheckpointError unless the checkpoint has the optimizer's state of its weights."""
     shapes = {"optim.state": brain.tensors.get("optim.state", np.zeros(0)).shape}
-    for letter, blocks in zip("mv", layout.moments(layout.blocks(small.model), small.train)):
+    blocks_of_small = layout.blocks(small.model, bodies)
+    for letter, blocks in zip("mv", layout.moments(blocks_of_small, small.train)):
         shapes |= {f"{letter}.{block.key(a)}": a.shape for block in blocks for a in block.arrays}
     for key, shape in shapes.items():
         if key not in brain.tensors or brain.tensors[key].shape != shape:
@@ -123,7 +137,7 @@ def _check_moments(small: Profile, brain: Checkpoint) -> None:
 
 
 def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
-         chosen: Selection | None = None) -> Named:
+         chosen: Selection | None = None, bodies: Sequence[BodyShape] = ()) -> Named:
     """The named arrays of the large brain. Raises ConfigError if the small one does not fit.
 
     `chosen`: the place of the small brain in the large one; by default all that comes first.
@@ -131,27 +145,29 @@ def grow(small: ModelConfig, params: Named, large: ModelConfig, seed: int,
     submodel.check(small, large)
     chosen = chosen or submodel.first(small, large)
     grown = init_params(large, seed)
+    for table in (block for body in bodies for block in body.blocks(large)):
+        grown[table.name] = np.zeros(table.arrays[0].shape, np.float32)
     for key, array in grown.items():
         if key == "embedding" or key.endswith("out_proj"):
             array[...] = 0
     _shrink_new_states(small, large, grown, chosen)
-    for entry in submodel.index_maps(small, large, chosen):
+    for entry in submodel.index_maps(small, large, chosen, bodies):
         grown[entry.large][entry.at] = params[entry.small] * _norm_scale(small, large, entry.large)
     _recombine(large, grown, chosen, stream(seed, Stream.INIT, 1))
     return grown
 
 
 def grow_moments(small: ModelConfig, tensors: Named, large: ModelConfig,
-                 recipe: TrainConfig) -> Named:
+                 recipe: TrainConfig, bodies: Sequence[BodyShape] = ()) -> Named:
     """The large brain's moments, from those in the small one's `tensors`; new ones are 0.
 
     The gradient of a weight that was scaled is scaled by the inverse.
     """
     grown: Named = {}
-    for letter, blocks in zip("mv", layout.moments(layout.blocks(large), recipe)):
+    for letter, blocks in zip("mv", layout.moments(layout.blocks(large, bodies), recipe)):
         grown |= {f"{letter}.{block.key(a)}": np.zeros(a.shape, np.float32)
                   for block in blocks for a in block.arrays}
-    for entry in submodel.index_maps(small, large, submodel.first(small, large)):
+    for entry in submodel.index_maps(small, large, submodel.first(small, large), bodies):
         scale = _norm_scale(small, large, entry.large)
         for letter, power in (("m", 1), ("v", 2)):
             key = f"{letter}.{entry.large}"

@@ -43,17 +43,18 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
     When finished, the brain's profile is in run_dir.grown_profile. Raises as SizeSearch.run and
     `train` do.
     """
-    submodel.check_without_bodies(profile.body.rounds)
     budget = profile.train
     min_speed = 0.0 if budget.steps else tokens_per_param / (60 * budget.minutes)
     with watched(signals) as signals:
         while True:
-            with run_dir.locked():
-                search = open_search(profile, run_dir, threads, options, min_speed)
-                search_s = _run_timed(search, log, signals)
             newest = run_dir.load_newest(log)
             meta = newest.meta if newest else None
             del newest   # frees its arrays before the learner allocates its own
+            submodel.check_without_bodies(
+                {**profile.body.rounds, **(meta.get("bodies", {}) if meta else {})})
+            with run_dir.locked():
+                search = open_search(profile, run_dir, threads, options, min_speed)
+                search_s = _run_timed(search, log, signals)
             sized = reopen_fn(meta["profile"]) if meta else profile
             minutes = (sized.train.minutes if budget.steps
                        else max(MIN_MINUTES, budget.minutes - search_s / 60))

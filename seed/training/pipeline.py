@@ -88,7 +88,7 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
                                else StopReason.OUT_OF_MEMORY)
     return loop.run(profile, run_dir, learner, signals, Hooks(
         soft_targets_fn=soft_targets.batch if soft_targets else None,
-        bodies=plays if plays.plays else None,
+        bodies=plays if facts else None,
         teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
 
 

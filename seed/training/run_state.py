@@ -5,13 +5,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from seed.body.tensor_names import body_of, play_of
 from seed.config import Profile, from_dict
 from seed.curriculum.state import CurriculumState
 from seed.errors import ConfigError, printable
 from seed.storage import checkpoint
+from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.task_names import moved
 from seed.training.schedule import Plan
+from seed.wavecore import layout
 
 if TYPE_CHECKING:
     from seed.body.play import Bodies
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 CHECKED_TABLES = ("selfplay", "teacher", "model", "curriculum", "train", "identity", "distill",
                   "body")
 CHANGEABLE_TABLES = CHECKED_TABLES[:2]   # changes are logged; they hold for the steps to come
+CHANGEABLE_KEYS = {"body": ("rounds", "curriculum_steps")}   # the same of single keys
 KEYS_THAT_MAY_CHANGE = {   # of the others: they do not change what a step computes
     "train": ("steps", "minutes", "eval_every_minutes", "save_every_minutes",
               "save_grace_minutes", "write_gb_per_day"), "distill": ("parent",)}
@@ -36,6 +42,7 @@ class RunState:
     rollbacks: int = 0
     previous_elapsed_s: float = 0.0  # training time before this process
     mean_loss: float = 0.0           # exponential; 0 before the first step; not in the checkpoint
+    has_new_bodies: bool = False     # which the checkpoint that it is from has not
 
     @property
     def lr_scale(self) -> float:
@@ -77,21 +84,41 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, bodies: Bodies |
     for old, new in names.items():
         log(f"{printable(old)} is now read from {printable(new)}")
     _check_changes(profile.to_dict(), _renamed(then, names).to_dict(), newest.meta["step"], log)
-    expected = learner.state_dict()
+    expected = learner.state_dict() | (bodies.state_dict() if bodies else {})
+    tensors = _with_bodies_of_now(newest, expected, bodies)
+    checkpoint.check_tensors(tensors, expected, "checkpoint")
+    learner.load_state_dict(tensors)
     if bodies:
-        expected |= bodies.state_dict()
-    checkpoint.check_tensors(newest.tensors, expected, "checkpoint")
-    learner.load_state_dict(newest.tensors)
-    if bodies:
-        bodies.load(newest.tensors, newest.meta["bodies"])
+        bodies.load(newest.tensors, newest.meta.get("bodies", {}))
     state = RunState.from_meta(newest.meta)
     state.curriculum = state.curriculum.renamed(names)
+    state.has_new_bodies = bool(tensors.keys() - newest.tensors.keys())
     has_new_end = (state.plan.total_steps != config.steps if config.steps
                    else config.minutes > then.train.minutes)
     if has_new_end:
         state.plan = Plan()
     log(f"resuming from step {state.step} of {run_dir}")
     return state
+
+
+def _with_bodies_of_now(newest: Checkpoint, fresh: Mapping[str, np.ndarray],
+                        bodies: Bodies | None) -> dict[str, np.ndarray]:
+    """The checkpoint's tensors. What it lacks of a body that is new since, tables, moments and
+    rows, is as in `fresh`. Of one that plays no more the moments are, so that its tables keep every
+    bit, and the rows are left out."""
+    known, tensors = {"", *newest.meta.get("bodies", {})}, dict(newest.tensors)
+    plays, learning, new_plays = {""}, {""}, set[str]()
+    if bodies:
+        plays, new_plays = plays | bodies.plays.keys(), bodies.new_plays(tensors)
+        learning |= {play.facts.codec.name for play in bodies.plays.values()}
+    for key in newest.tensors:
+        if play_of(key) not in plays:
+            del tensors[key]
+    for key, array in fresh.items():
+        is_new = body_of(key) not in known or play_of(key) in new_plays
+        if is_new or body_of(key) not in learning and not key.startswith(layout.BODIES):
+            tensors[key] = array
+    return tensors
 
 
 def _renamed(profile: Profile, names: Mapping[str, str]) -> Profile:
@@ -110,7 +137,7 @@ def _check_changes(now: dict[str, Any], then: dict[str, Any], step: int, log: Lo
             value, old = now[table].get(key), then[table].get(key)
             if value == old or key in KEYS_THAT_MAY_CHANGE.get(table, ()):
                 continue
-            if table not in CHANGEABLE_TABLES:
+            if table not in CHANGEABLE_TABLES and key not in CHANGEABLE_KEYS.get(table, ()):
                 raise ConfigError(f"{table}.{key} is {value!r}, but this run began with {old!r}: "
                                   f"use that, or another --run-dir")
             log(f"{table}.{key} is {value!r} from step {step} on; it was {old!r}")

@@ -81,13 +81,13 @@ class Session:
         self._work_clock = WorkClock() if self.clock is time.monotonic else self.clock
         self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
         self._logged_decision, self._is_stepping = Decision(), False
-        self.has_curriculum = not hooks.bodies or profile.body.curriculum_steps > 0
+        self.has_curriculum = not profile.body.is_alone
         self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
                         if self.has_curriculum else [])
         self._returns: dict[str, float] = {}   # of each body, as shown
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
-        if not resumed:
+        if not resumed or resumed.has_new_bodies:
             self.save()
         self.checkpointer.log_write_rate(sum(a.nbytes for a in learner.state_dict().values()))
         notify("READY=1")

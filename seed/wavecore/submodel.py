@@ -1,6 +1,6 @@
 """Where the numbers of a small model lie in a large one: it is a selection of layers, channels of
 the residual stream, heads of each mixer, units of each MLP and the first rows of each state."""
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -45,10 +45,11 @@ def check(small: ModelConfig, large: ModelConfig) -> None:
 
 
 def check_without_bodies(bodies: Collection[str]) -> None:
-    """Raises ConfigError for a brain that acts: only the layers of a brain change their size."""
+    """Raises ConfigError for a brain that acts: the curriculum alone tells how well it does in
+    another size."""
     if bodies:
-        raise ConfigError(f"this brain acts in {', '.join(bodies)}: only a brain without a body "
-                          f"can change its size; do that before it learns to act")
+        raise ConfigError(f"this brain acts in {', '.join(bodies)}: train --grow and shrink take a "
+                          f"brain without a body; seed grow --to a profile takes it")
 
 
 def first_layers(small: ModelConfig, large: ModelConfig) -> tuple[int, ...] | None:
@@ -75,11 +76,15 @@ def first(small: ModelConfig, large: ModelConfig) -> Selection:
                      (np.arange(small.d_ff),) * small.n_layers)
 
 
-def index_maps(small: ModelConfig, large: ModelConfig, selection: Selection) -> Iterator[IndexMap]:
+def index_maps(small: ModelConfig, large: ModelConfig, selection: Selection,
+               bodies: Sequence[layout.BodyShape] = ()) -> Iterator[IndexMap]:
     """Where every array of the small model lies."""
     channels, state_rows = selection.channels, np.arange(small.d_state)
     yield IndexMap("embedding", "embedding", np.ix_(np.arange(small.vocab_size), channels))
     yield IndexMap("norm_f", "norm_f", (channels,))
+    for table in (block for body in bodies for block in body.blocks(small)):
+        (n_rows, _), = (array.shape for array in table.arrays)
+        yield IndexMap(table.name, table.name, np.ix_(np.arange(n_rows), channels))
     for new, (old, heads, units) in enumerate(zip(
             selection.layers, selection.heads, selection.units, strict=True)):
         for half, kind in layout.halves(small, new):

@@ -1,9 +1,11 @@
 """A brain learns to act, and its bits depend on neither threads nor interruptions."""
+import numpy as np
 import pytest
 
 from seed.body import facts, open_body
+from seed.body.player import Player
+from seed.evaluation import TrainedBrain
 from seed.errors import ConfigError, SeedError, StopReason
-from seed.profile_file import load_profile
 from seed.resize import grow_brain, shrink_brain, train_growing
 from seed.storage import RunDir, checkpoint
 from seed.training.stop_signals import StopSignals
@@ -97,14 +99,56 @@ def test_a_damaged_record_of_a_body_is_one_line(tmp_path, damage):
         run(tmp_path / "run", 2)
 
 
-def test_only_a_brain_without_a_body_changes_its_size(tmp_path):
+def test_only_a_brain_without_a_body_is_shrunk_or_trained_while_it_grows(tmp_path):
     run(tmp_path / "run", 1)
-    calls = (lambda: grow_brain(RunDir(tmp_path / "run"), load_profile("seed")),
-             lambda: shrink_brain(RunDir(tmp_path / "run"), RunDir(tmp_path / "child"), profile(1)),
-             lambda: train_growing(profile(1), RunDir(tmp_path / "new")))
+    calls = (lambda: shrink_brain(RunDir(tmp_path / "run"), RunDir(tmp_path / "child"), profile(1)),
+             lambda: train_growing(profile(1), RunDir(tmp_path / "new")),
+             lambda: train_growing(profile(1, "body.rounds={}"), RunDir(tmp_path / "run")))
     for call in calls:
         with pytest.raises(ConfigError, match="acts in target"):
             call()
+
+
+def acting_of(folder) -> np.ndarray:
+    """Logits of a few ticks, one after the other."""
+    brain = TrainedBrain.load(RunDir(folder), 1)
+    player = Player(brain.model, brain.bodies["target"].codec, 1)
+    levels = np.arange(0, 256, 50)[:, None, None]
+    return np.array([player.tick(*player.codec.encode(row, np.zeros((1, 1), int)))
+                     for row in levels])
+
+
+def test_a_brain_that_acts_grows_and_acts_as_before(tmp_path):
+    run(tmp_path / "run", 4)
+    before = acting_of(tmp_path / "run")
+    wide = ["model.d_model=64", "model.d_ff=64", "model.n_layers=3"]
+    counts = grow_brain(RunDir(tmp_path / "run"), profile(6, *wide))
+    assert counts.after > 2 * counts.before
+    assert np.abs(acting_of(tmp_path / "run") - before).max() < 1e-4 < np.ptp(before)
+    assert run(tmp_path / "run", 8, *wide).finished
+    assert np.abs(acting_of(tmp_path / "run") - before).max() > 1e-2
+    tables = checkpoint.read(RunDir(tmp_path / "run").checkpoint).tensors
+    assert all(tables[f"bodies.target.{name}"][:, 32:].any() for name in ("input", "control"))
+
+
+def test_a_body_is_added_to_a_brain_and_left_out_again(tmp_path, monkeypatch):
+    monkeypatch.setitem(open_body.BODIES, "other", Target)
+    saved = []
+    for n, bodies in ((2, {}), (8, {"target": 1, "other": 1}), (10, {}), (13, {"other": 1})):
+        rounds = ", ".join(f"{name} = 1" for name in bodies)
+        run(tmp_path / "run", n, f"body.rounds={{{rounds}}}", "body.curriculum_steps=1")
+        saved.append(checkpoint.read(RunDir(tmp_path / "run").checkpoint))
+    first, both, curriculum_again, other = saved
+    assert not first.meta.get("bodies") and "bodies.target.input" not in first.tensors
+    assert all({*brain.meta["bodies"]} == {"target", "other"} for brain in saved[1:])
+    assert not any(key.startswith("play.") for key in curriculum_again.tensors)
+    assert any(key.startswith("play.other.") for key in other.tensors)
+    for key in (key for key in both.tensors if key.startswith("bodies.")):
+        table, then, later = (brain.tensors[key] for brain in (both, curriculum_again, other))
+        assert np.array_equal(table, then), key
+        assert np.array_equal(table, later) != (".other." in key), key
+    layer = "layers.0.mixer.in_proj"
+    assert (both.tensors[layer] != curriculum_again.tensors[layer]).any()
 
 
 def test_each_graph_of_training_and_acting_is_replayed_launch_by_launch(tmp_path, monkeypatch):

@@ -85,5 +85,5 @@ def test_naming_a_brain_s_bodies_again_keeps_their_rounds():
     assert with_named_bodies(stored, ["robot.py:R"]) == stored
     moved = with_named_bodies(stored, ["elsewhere/robot.py:R", "cartpole"])
     assert moved == {abspath("elsewhere/robot.py:R"): 3, "cartpole": 2}
-    assert with_named_bodies(stored, ["pendulum"]) == {"pendulum": 1}
+    assert with_named_bodies(stored, ["pendulum"]) == {**stored, "pendulum": 1}
     assert with_named_bodies({}, ["robot.py:R"]) == {abspath("robot.py:R"): 1}
