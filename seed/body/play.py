@@ -20,6 +20,7 @@ from seed.body.world import Episode, World
 from seed.config import BodyConfig
 from seed.errors import CheckpointError, SeedError
 from seed.rng import Stream, name_index, stream
+from seed.wavecore.carried import Hearing
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import WaveCore
 from seed.wavecore.optim import Optimizer
@@ -27,6 +28,7 @@ from seed.wavecore.tinygrad_seam import buffer_view
 
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
 NEW_BODY_FRACTION = 0.2      # the same, where a row that begins anew draws another body
+HEARING_FRACTION = 0.25      # of the rows of a batch of the curriculum
 SHOWN_EPISODES = 50          # whose mean return is shown
 
 
@@ -126,6 +128,15 @@ class BodyPlay:
         return RoundResult(loss, self.optim.grad_norm(), skipped,
                            float(entropy) / len(self.codec.actions), mean, len(ended))
 
+    def hearing(self, rows: np.ndarray, remembers: bool) -> Hearing:
+        """Of these rows, which then go on with what they have heard, or without."""
+        def take(after: Sequence[np.ndarray]) -> None:
+            if remembers and all(np.isfinite(array).all() for array in after):
+                for array, heard in zip(self.player.state_arrays(), after):
+                    array[rows] = heard
+                self._before = self._before[0], self._state()
+        return Hearing([array[rows] for array in self.player.state_arrays()], take)
+
     def evaluate(self, should_stop_fn: Callable[[], bool]) -> list[Returns | ChoiceAccuracy] | None:
         """Greedily, in unseen episodes; the carried state stays. None if the run has to stop."""
         state = self._state()
@@ -215,6 +226,18 @@ class Bodies:
             return None
         name = self._cycle[i]
         return name, cycle * self._cycle.count(name) + self._cycle[:i].count(name)
+
+    def hearing(self, step: int, batch_size: int) -> Hearing | None:
+        """Rows of a body that hear the text of a step of the curriculum: what the brain answers
+        must not depend on whether it acts meanwhile. In the last steps of a cycle each body also
+        remembers it: what it does must not depend on what it has heard."""
+        playing = [play for play in self.plays.values() if isinstance(play, BodyPlay)]
+        n = min(int(HEARING_FRACTION * batch_size), self.config.rows)
+        if not playing or not n:
+            return None
+        left = -(step + 1) % (len(self._cycle) + self.config.curriculum_steps)
+        play = playing[left % len(playing)]
+        return play.hearing((step * n + np.arange(n)) % self.config.rows, left < len(playing))
 
     def play(self, name: str, number: int, should_stop_fn: Callable[[], bool]) -> Round | None:
         """None if the run has to stop; then nothing of the round counts."""

@@ -78,6 +78,8 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         if is_in_place(run_dir, brain, recipe):
             return BodyAdaptResult()
         if source.goal == "model":
+            if old == source.name:
+                log(f"{old} is replaced by the changed body; --as NAME keeps both")
             brain = with_body(brain, old, source.name)
             trained = TrainedBrain.of(brain, threads)
         weights, folder = trained.params, enter(run_dir, recipe)

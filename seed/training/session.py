@@ -132,7 +132,10 @@ class Session:
             assert self.bodies, "whose round it is"
             result = self.bodies.learn(batch, lr)
         else:
-            result = self.learner.step(batch, lr)
+            hearing = self.bodies.hearing(self.state.step, self.profile.train.batch_size) \
+                if self.bodies else None
+            result = (self.learner.step(batch, lr, hearing) if hearing else
+                      self.learner.step(batch, lr))
         self._is_stepping = False
         self.state.step += 1
         self.timer.count_step()

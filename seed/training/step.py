@@ -13,6 +13,7 @@ from seed.wavecore.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
 from seed.wavecore import layout
 from seed.wavecore.actor import init_body
+from seed.wavecore.carried import Hearing
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
@@ -28,11 +29,12 @@ class StepResult(NamedTuple):
 class TrainStep:
     """One optimizer step over `grad_accum_steps` micro-batches of (b, t), captured once.
 
-    With `distill` a batch may have soft targets as well.
+    With `distill` a batch may have soft targets as well. With `hears`, rows may begin with a state.
     """
 
     def __init__(self, model: WaveCore, optim: Optimizer, batch_size: int, seq_len: int,
-                 grad_accum_steps: int = 1, distill: DistillConfig | None = None):
+                 grad_accum_steps: int = 1, distill: DistillConfig | None = None,
+                 hears: bool = False):
         self.optim, shape, dtypes = optim, (batch_size, seq_len), (np.int32, np.float32)
         self.inputs = [[zeros(shape, np.int32), zeros(shape, np.int32)]   # tokens, targets
                        for _ in range(grad_accum_steps)]
@@ -40,14 +42,16 @@ class TrainStep:
             for buffers in self.inputs:   # topk_ids, topk_probs
                 buffers += [zeros((*shape, distill.top_k), dtype) for dtype in dtypes]
         self.inv_count = zeros((1,), np.float32)
+        state = model.init_state(batch_size)
+        self._state = [array for layer in state for array in layer]
 
-        def step() -> Tensor:
+        def step() -> list[Tensor]:
             losses: list[Tensor] = []
             grads: list[Tensor] = []
             for tokens, targets, *topk in self.inputs:
                 soft = SoftTargets(topk[0], topk[1], distill.temperature,
                                    distill.alpha) if distill else None
-                loss, _ = model.loss(tokens, targets, self.inv_count, soft=soft)
+                loss, after = model.loss(tokens, targets, self.inv_count, state, soft)
                 micro_grads = model.gradients(
                     loss, lambda name: not name.startswith(layout.BODIES))
                 grads = [a + b for a, b in zip(grads, micro_grads)] if grads else micro_grads
@@ -55,11 +59,15 @@ class TrainStep:
                 if grad_accum_steps > 1:  # so that one micro-batch's activations live at a time
                     Tensor.realize(loss, *grads)
             total = sum(losses[1:], start=losses[0]).reshape(1).contiguous()
-            return total.realize(*optim.step(grads, total))
+            outputs = [total, *(array for layer in after for array in layer if hears)]
+            Tensor.realize(*outputs, *optim.step(grads, total))
+            return outputs
         self._step = CapturedGraph(step)
 
-    def run(self, batch: Batch | SoftTargetBatch, lr: float) -> StepResult:
-        """A batch of grad_accum_steps * b rows; targets < 0 count only if they have soft ones."""
+    def run(self, batch: Batch | SoftTargetBatch, lr: float,
+            hearing: Hearing | None = None) -> StepResult:
+        """A batch of grad_accum_steps * b rows; targets < 0 count only if they have soft ones.
+        `hearing`: of the first rows of each micro-batch; it takes the state after the last one."""
         b = len(batch.tokens) // len(self.inputs)
         counts = batch.targets >= 0   # (rows, t)
         if isinstance(batch, SoftTargetBatch):
@@ -71,8 +79,15 @@ class TrainStep:
                 copy_into(buffer, values[i * b:(i + 1) * b])
         copy_into(self.inv_count, np.array([1 / max(1, int(counts.sum()))], np.float32))
         copy_into(self.optim.lr, np.array([lr], np.float32))
-        loss = float(buffer_view(self._step())[0])
-        return StepResult(loss, self.optim.grad_norm(), self.optim.skipped())
+        for array, before in zip(self._state, hearing.state if hearing else ()):
+            buffer_view(array)[:len(before)] = before
+        total, *after = (buffer_view(output) for output in self._step())
+        if hearing:
+            n = len(hearing.state[0])
+            hearing.take_fn([array[:n] for array in after])
+            for array in self._state:
+                buffer_view(array)[:n] = 0
+        return StepResult(float(total[0]), self.optim.grad_norm(), self.optim.skipped())
 
 
 class Learner:
@@ -86,7 +101,8 @@ class Learner:
         self.optim = Optimizer(self.model, config)
         self.step = TrainStep(self.model, self.optim, config.batch_size, config.seq_len,
                               config.grad_accum_steps,
-                              profile.distill if profile.distill.parent else None).run
+                              profile.distill if profile.distill.parent else None,
+                              hears=bool(profile.body.rounds)).run
         self.forward = forward_by_length(self.model)
         self._rollouts: Rollouts | None = None
 

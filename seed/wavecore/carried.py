@@ -1,9 +1,16 @@
 """A captured graph that carries a state on from call to call, and the memory of its inputs."""
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view
+
+
+class Hearing(NamedTuple):
+    """The first rows of a batch, if they do not begin with an empty state."""
+    state: Sequence[np.ndarray]   # (rows, ...) float32 of each layer's arrays, before the batch
+    take_fn: Callable[[Sequence[np.ndarray]], object]   # of the same, after it
 
 
 class CarriedGraph:

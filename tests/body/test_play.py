@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from seed.body import facts, open_body
+from seed.body.play import BodyPlay
 from seed.body.player import Player
 from seed.evaluation import TrainedBrain
 from seed.errors import ConfigError, SeedError, StopReason
@@ -33,9 +34,33 @@ def test_a_brain_learns_what_is_rewarded(tmp_path):
     assert rounds[-1]["mean_return"] > 8 > 7 > rounds[3]["mean_return"]
 
 
-@pytest.mark.parametrize("curriculum_steps", [0, 1])
-def test_threads_and_stops_change_no_bit(tmp_path, curriculum_steps):
-    assert_threads_and_stops_change_no_bit(tmp_path, f"body.curriculum_steps={curriculum_steps}")
+@pytest.mark.parametrize("overrides", [[], ["body.curriculum_steps=1", "train.batch_size=4"]])
+def test_threads_and_stops_change_no_bit(tmp_path, overrides):
+    assert_threads_and_stops_change_no_bit(tmp_path, *overrides)
+
+
+def test_a_body_hears_the_text_of_the_curriculum(tmp_path, monkeypatch):
+    """A row of each body, in the last steps of a cycle; all others go on as they were."""
+    calls, hearing = [], BodyPlay.hearing
+
+    def recorded(play: BodyPlay, rows, remembers):
+        before, heard = play._state(), hearing(play, rows, remembers)
+
+        def take(after) -> None:
+            heard.take_fn(after)
+            changed = {row for a, b in zip(before, play._state()) for row in range(len(a))
+                       if not np.array_equal(a[row], b[row])}
+            calls.append((play.name, [*rows], remembers, changed))
+        return heard._replace(take_fn=take)
+    monkeypatch.setattr(BodyPlay, "hearing", recorded)
+    monkeypatch.setitem(open_body.BODIES, "other", Target)
+    run(tmp_path / "run", 10, "body.rounds={other = 1, target = 1}", "body.curriculum_steps=3",
+        "train.batch_size=8")
+    assert calls == [(name, [step * 2 % 4, step * 2 % 4 + 1], remembers,
+                      {step * 2 % 4, step * 2 % 4 + 1} if remembers else set())
+                     for step, name, remembers in [
+                         (2, "other", False), (3, "target", True), (4, "other", True),
+                         (7, "other", False), (8, "target", True), (9, "other", True)]]
 
 
 def test_a_value_that_widens_is_resumed_with_its_range(tmp_path, monkeypatch):

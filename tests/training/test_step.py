@@ -1,12 +1,15 @@
 """A training step: captured equals eager, and accumulated micro-batches equal the whole batch."""
 import numpy as np
+import pytest
 
 from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
 from seed.training import step as step_module
 from seed.wavecore.optim import Optimizer
 from seed.training.step import TrainStep
+from seed.wavecore.carried import Hearing
 from seed.wavecore.model import WaveCore, init_params
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view
 
 SMALL = ModelConfig(d_model=32, d_ff=48, n_layers=2, pattern="SA", sliding_window=4)
 ROWS, T = 4, 5
@@ -49,3 +52,25 @@ def test_two_accumulated_half_batches_step_like_the_whole_batch():
         assert abs(result.grad_norm - accumulated.grad_norm) < 1e-4 * result.grad_norm
     for key in init_params(SMALL, 8):
         assert np.abs(after[key] - after_halves[key]).max() < 1e-4, key
+
+
+def test_rows_that_hear_begin_with_a_state_and_the_others_empty():
+    model = WaveCore(SMALL, init_params(SMALL, 8), threads=2)
+    step, (first, second, _) = TrainStep(model, Optimizer(model, TrainConfig()), ROWS, T,
+                                         hears=True), random_batches(3)
+    heard = list[list[np.ndarray]]()
+    n, empty = ROWS // 2, [buffer_view(array)[:ROWS // 2].copy()
+                           for layer in model.init_state(ROWS) for array in layer]
+    for batch, before in ((first, empty), (second, heard)):
+        state = heard[-1] if before is heard else before
+        result = step.run(batch, 0.0, Hearing(state, lambda after: heard.append(
+            [array.copy() for array in after])))
+    state_of_all = model.init_state(ROWS)
+    for array, before in zip((a for layer in state_of_all for a in layer), heard[0], strict=True):
+        buffer_view(array)[:n] = before
+    count = Tensor(np.array([1 / (second.targets >= 0).sum()], np.float32))
+    loss, _ = model.loss(Tensor(second.tokens), Tensor(second.targets), count, state_of_all)
+    assert result.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert step.run(second, 0.0).loss == pytest.approx(
+        model.loss(Tensor(second.tokens), Tensor(second.targets), count)[0].item(), rel=1e-6)
+    assert abs(step.run(second, 0.0).loss - result.loss) > 1e-4
