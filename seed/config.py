@@ -174,6 +174,7 @@ class BodyConfig:
     ticks: int = setting(64, 1, 4096, "ticks")           # of each row in a round
     chunk: int = setting(32, 1, 4096, "ticks")           # of one optimizer step
     passes: int = setting(4, 1, 100)                     # over a round
+    max_lr: float = setting(2e-3, 0.0, 1.0)              # of a round, where train.lr is higher
     discount: float = setting(0.99, 0.0, 0.9999)
     world_weight: float = setting(1.0, 0.0, 100.0)       # of the next observation in the loss
     value_rounds: int = setting(0, 0, 10_000)            # at first, in which the policy stays
@@ -224,6 +225,11 @@ class Profile:
     teacher: TeacherConfig = TeacherConfig()
     body: BodyConfig = BodyConfig()
     loop: LoopConfig = LoopConfig()
+
+    @property
+    def round_lr_scale(self) -> float:
+        """Of the rate, in a round of a body."""
+        return min(1.0, self.body.max_lr / self.train.lr) if self.train.lr else 1.0
 
     def check(self) -> "Profile":
         """An equal profile, checked as if it had been read from a file. Raises ConfigError."""

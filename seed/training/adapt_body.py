@@ -159,7 +159,7 @@ def profile_for_body(parent: Profile, source: Source, old: str, bodies: Mapping[
         selfplay=SelfplayConfig(), teacher=TeacherConfig(), distill=DistillConfig(),
         body=replace(parent.body, rounds=replay if source.goal else {**changed, **replay},
                      data=changed if source.goal else {}, data_goal=source.goal or "choices",
-                     value_rounds=VALUE_ROUNDS, novelty=0.0,
+                     value_rounds=VALUE_ROUNDS, novelty=0.0, max_lr=lr,
                      same_as={source.key: tables} if source.recorded_name != tables else {},
                      curriculum_steps=0 if in_model else min(1, parent.body.curriculum_steps)),
         train=replace(parent.train, minutes=minutes, steps=steps,

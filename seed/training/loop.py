@@ -111,6 +111,7 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
 
         # Step; roll back after several that were not finite.
         lr = lr_at(config, state.plan, state.step, state.lr_scale)
+        lr *= session.profile.round_lr_scale if isinstance(batch, Round) else 1.0
         step_began_s = clock()
         result = session.take_step(batch, lr)
         step_s = clock() - step_began_s

@@ -39,6 +39,13 @@ def test_threads_and_stops_change_no_bit(tmp_path, overrides):
     assert_threads_and_stops_change_no_bit(tmp_path, *overrides)
 
 
+def test_a_round_has_a_limit_of_its_own_to_the_rate(tmp_path):
+    run(tmp_path / "run", 4, "body.curriculum_steps=1", "train.lr=0.008", "body.max_lr=0.001",
+        "train.warmup_steps=0", "train.decay_fraction=0.0")
+    rates = [row["lr"] for row in metric_rows(tmp_path / "run", "step")]
+    assert rates == [0.001, 0.008, 0.001, 0.008]
+
+
 def test_a_body_hears_the_text_of_the_curriculum(tmp_path, monkeypatch):
     """A row of each body, in the last steps of a cycle; all others go on as they were."""
     calls, hearing = [], BodyPlay.hearing
