@@ -70,7 +70,7 @@ def _rate(value: Any) -> float | None:
         raise InvalidClass(str(error)) from None
 
 
-def _parts(call: str, result: Any, names: str) -> Any:
+def checked_parts(call: str, result: Any, names: str) -> Any:
     """What a method has returned, if it has as many parts as it should."""
     if not isinstance(result, (tuple, list)) or len(result) != names.count(",") + 1:
         count = f" of {len(result)}" if isinstance(result, (tuple, list)) else ""
@@ -109,8 +109,8 @@ class Calls:
                 body.randomize(random.Random(randomize))
             except BaseException as error:
                 raise InvalidClass(describe("randomize", error)) from None
-        observation, _ = _parts("reset", body.reset(seed=seed), "observation, info")
-        return base64.b64encode(self._numbers(observation).tobytes()).decode()
+        observation, _ = checked_parts("reset", body.reset(seed=seed), "observation, info")
+        return base64.b64encode(self.numbers(observation).tobytes()).decode()
 
     def step(self, rows: Sequence[int], actions: Sequence[Any],
              dtype: str | None) -> dict[str, Any]:
@@ -118,9 +118,9 @@ class Calls:
         observations, rewards, ends, successes = [], [], [], []
         for row, action in zip(rows, actions):
             result = self.bodies[row].step(np.array(action, dtype) if dtype else action)
-            observation, reward, terminated, truncated, info = _parts(
+            observation, reward, terminated, truncated, info = checked_parts(
                 "step", result, "observation, reward, terminated, truncated, info")
-            observations.append(self._numbers(observation))
+            observations.append(self.numbers(observation))
             rewards.append(float(reward))
             ends.append([bool(terminated), bool(truncated)])
             success = info.get("is_success") if isinstance(info, dict) else None
@@ -139,7 +139,7 @@ class Calls:
         for body in self.bodies:
             body.close()
 
-    def _numbers(self, observation: Any) -> np.ndarray:
+    def numbers(self, observation: Any) -> np.ndarray:
         try:
             numbers = np.asarray(observation, "<f8").reshape(-1)
         except (TypeError, ValueError):

@@ -87,6 +87,11 @@ class ClassProcess:
         return self.kind.error(f"{self.name}: the reply to {call} is damaged: do not write to "
                                f"files that the class did not open")
 
+    @property
+    def link(self) -> socket.socket:
+        """For a worker that understands more than `ask`; it is closed with this object."""
+        return self._link
+
     def watch(self, pid: object) -> None:
         """Tells which process is the worker, as it says itself."""
         self._worker_pid = pid if isinstance(pid, int) else 0

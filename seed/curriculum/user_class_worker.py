@@ -89,7 +89,8 @@ def reply(methods: dict[str, Callable[..., Any]], call: str, do: str,
 
 def main(fd: str, module: str, path: str, class_name: str) -> None:
     os.set_inheritable(int(fd), False)   # no process of the class is heard
-    methods = importlib.import_module(module).Calls(path, class_name).methods()
+    calls = importlib.import_module(module).Calls(path, class_name)
+    methods = calls.methods()
     del sys.path[0]
     with suppress(OSError), socket.socket(fileno=int(fd)) as link:   # the run may end first
         frames = link.makefile("rb")
@@ -97,6 +98,8 @@ def main(fd: str, module: str, path: str, class_name: str) -> None:
             request = json.loads(frames.read(int.from_bytes(header, "big")))
             number = request.pop("id")
             link.sendall(to_frame({"id": number, **reply(methods, **request)}))
+            if request["do"] == "serve":   # only of a kind that has a protocol of its own
+                calls.serve(link)
 
 
 if __name__ == "__main__":

@@ -150,6 +150,12 @@ class BodyCodec:
         return np.array(numbers, np.int64 if self.form == "indices" else np.float32
                         ).reshape(self.shape)
 
+    def take(self, action: Any) -> None:
+        """The body did this in place of what `choose` said: the nearest choices are the last."""
+        numbers = np.asarray(action, np.float64).ravel().tolist()
+        self.choices = np.array([min(range(len(part)), key=lambda i: abs(part[i] - number))
+                                 for part, number in zip(self.actions, numbers, strict=True)])
+
     def chosen(self) -> np.ndarray:
         """What the last tick has chosen, as the graphs read it: 1 for each choice, float32."""
         assert self.choices is not None

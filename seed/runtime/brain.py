@@ -235,7 +235,7 @@ class Brain:
         recorder = self.recorders.get(self._body)
         reward = checked_reward(reward) if recorder else 0.0
         rng = None if explore is None else self._draws.of(explore)
-        logits = self._predicted(codec) if surprise else None
+        logits = self.predicted(codec) if surprise else None
         try:
             codec.read(observation)
         except (TypeError, ValueError) as error:
@@ -262,8 +262,8 @@ class Brain:
         if self.recorders and (recorder := self.recorders.get(self._body)):
             recorder.end(observation, reward, is_terminal)
 
-    def _predicted(self, codec: BodyCodec) -> np.ndarray | None:
-        """Logits of the next observation; None where no tick was before it."""
+    def predicted(self, codec: BodyCodec) -> np.ndarray | None:
+        """Logits of the observation after the last act's; None where none was before it."""
         if self._hidden is None:
             return None
         self._all_choices.fill(0)

@@ -130,6 +130,12 @@ class Recorder:
         self._write_pending(reward)
         self._pending = self._present(numbers), action, self._pending is None
 
+    def take(self, action: Any) -> None:
+        """The body did this in place of the last action: an integer or a list, known to be right.
+        """
+        if self._pending:
+            self._pending = self._pending[0], action, self._pending[2]
+
     def end(self, observation: Any, reward: Any = 0.0, is_terminal: bool = False) -> None:
         """What is seen at an episode's end, and the reward of its last action; `is_terminal`: the
         body ended it, not the clock."""

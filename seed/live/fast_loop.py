@@ -1,0 +1,398 @@
+"""A fast loop as its parent has it: starts its three processes, watches them, swaps brains.
+
+    loop = FastLoop(Options(live_dir, brain, body))
+    loop.start()                    # raises SeedError
+    while ...: events = loop.poll() # at least twice a second; starts again what has ended
+    loop.promote(newer_file)        # raises SeedError if it is refused; the brain of before acts on
+    loop.roll_back()                # the brain before acts from the next tick on
+    loop.confirm()                  # the brain before is not needed any more
+    loop.block                      # words of shared_block.py: what the loop does, what it is told
+    loop.stop()                     # the safe action; the state is saved; all have ended
+
+The parent, and whatever it starts after `start`, stays off the core of the fast loop.
+
+    python -m seed.live.fast_loop --live-dir DIR --brain FILE --body NAME
+"""
+import argparse
+import fcntl
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seed.errors import ConfigError, InUse, SeedError
+from seed.live import real_time, shared_block
+from seed.live.live_processes import BodyProcess, BrainProcess, Opening, end, start
+from seed.live.safety import MIN_STALL_S, STALL_TICKS, Fault
+from seed.live.shared_block import Block
+from seed.systemd import notify
+from seed.task_names import absolute
+from seed.training.stop_signals import watched
+
+STATE_FILE, EPISODES, LOCK = "state", "episodes", "fast_loop.lock"
+POLL_S = 0.1
+MAX_RETRY_S = 30.0      # between two starts of what ends again and again
+HEALTHY_S = 60.0        # after which the next restart is at once again
+MAX_SWAP_S, MAX_STOP_S, MAX_LOAD_S = 5.0, 15.0, 120.0
+MAX_MESSAGE_BYTES = 2 ** 16
+MAX_SILENT_S = 2.0      # of the tick loop, before systemd hears nothing any more
+
+
+@dataclass(frozen=True)
+class Options:
+    live_dir: Path
+    brain: Path                   # an exported file
+    body: str                     # built-in, or robot.py:MyRobot
+    brain_body: str | None = None     # what the brain calls it, if it has several
+    rate_hz: float | None = None  # None: the body's in the brain, or that of its loop
+    keep_state: bool = True       # from episode to episode
+    episodes: bool = True         # record what is lived
+    heartbeat: str = ""           # a file, FIFO or watchdog device that gets a byte 10 times a s
+    seed: int = 0                 # of the body's first reset
+    safety: dict[str, Any] = field(default_factory=dict)   # action_limits, max_change, safe_action
+
+
+class Restarts:
+    """How long to wait before something that has ended starts again."""
+
+    def __init__(self) -> None:
+        self.delay_s, self.at_s = 0.0, 0.0
+
+    def next(self, now_s: float) -> None:
+        is_often = now_s - self.at_s < HEALTHY_S
+        self.delay_s = min(MAX_RETRY_S, max(1.0, 2 * self.delay_s)) if is_often else 0.0
+        self.at_s = now_s + self.delay_s
+
+
+class FastLoop:
+    """Of one live directory."""
+
+    def __init__(self, options: Options):
+        self.options, self.live_dir = options, options.live_dir
+        self.events: list[dict[str, Any]] = []   # since the last poll
+        self.brain: BrainProcess | None = None
+        self.previous: BrainProcess | None = None
+        self.body: BodyProcess | None = None
+        self.brain_path = options.brain           # of the brain that acts, or is to act again
+        self._tick: subprocess.Popen | None = None
+        self._newer: BrainProcess | None = None   # is loading, after the one before has ended
+        self._opening: Opening | None = None
+        self._restarts = {name: Restarts() for name in ("brain", "body", "tick loop")}
+        self._ending: list[BrainProcess] = []     # that are not needed any more
+        self._generation = 0
+        self._cores, self._all_cores = real_time.split_cores(), os.sched_getaffinity(0)
+
+    def start(self) -> None:
+        """All processes run when it returns. Raises SeedError; then none is left."""
+        self._lock()
+        try:
+            self.block = Block.create(self.live_dir)
+            self._memory = shared_block.folder_of(self.live_dir)
+            os.sched_setaffinity(0, self._cores[1])
+            self.brain = self._start_brain(self.brain_path, should_restore=True)
+            self.body = BodyProcess(self.options.body, self._cores[0])
+            deadline_s = time.monotonic() + MAX_LOAD_S
+            while not self.brain.is_ready(POLL_S):
+                if time.monotonic() > deadline_s:
+                    raise ConfigError(f"{self.brain_path} takes longer than {MAX_LOAD_S:.0f} s to "
+                                      f"load")
+            self._prepare()
+            self._start_tick_loop(is_restarted=False)
+        except BaseException:
+            self._close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            self.live_dir.mkdir(parents=True, exist_ok=True)
+            self._lock_file = os.open(self.live_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                                      | os.O_NOFOLLOW, 0o644)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock_file)
+            raise InUse(f"{self.live_dir} has a fast loop already: end it first, or use another "
+                        f"directory") from None
+        except OSError as error:
+            raise ConfigError(f"{self.live_dir}: {error.strerror}: use another directory"
+                              ) from None
+
+    def _start_brain(self, path: Path, should_restore: bool) -> BrainProcess:
+        self._generation += 1
+        return BrainProcess(self._generation, {
+            "brain": str(path), "body": self.options.brain_body or self._body_name(),
+            "state": str(self.live_dir / STATE_FILE), "handover": str(self._memory / "handover"),
+            "scratch": str(self._memory / f"scratch-{self._generation}"),
+            "episodes": str(self.live_dir / EPISODES) if self.options.episodes else "",
+            "cores": list(self._cores[0]), "should_restore": should_restore})
+
+    def _body_name(self) -> str:
+        return os.path.basename(self.options.body)
+
+    def _prepare(self) -> None:
+        """What the tick loop has to know, and the body of its actions. Raises SeedError."""
+        assert self.brain and self.body
+        facts = self.brain.facts
+        rate_hz = self.options.rate_hz or facts["rate_hz"] or facts["loop"].get("rate_hz")
+        if not rate_hz:
+            raise ConfigError(f"{self.brain_path} says no rate: give rate_hz to the body's class, "
+                              f"or rate_hz in the [loop] of the profile, and export it again")
+        self.rate_hz = float(rate_hz)
+        self.bounds = self.body.bounds(facts, self.options.safety)
+        self.stall_s = max(MIN_STALL_S, STALL_TICKS / self.rate_hz)
+        self.body.serve(facts, self.stall_s)
+        for note in (*facts["notes"], *self.body.notes):
+            self._say(note)
+        if not self.bounds.is_safe_given:
+            safe = ", ".join(f"{x:g}" for x in self.bounds.safe)
+            self._say(f"{self.body.name} has no safe_action: on a fault it gets {safe}")
+
+    def _start_tick_loop(self, is_restarted: bool) -> None:
+        assert self.brain and self.body
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        with control:
+            self._tick = start("seed.live.tick_loop", connection=control)
+        fields = {"live_dir": str(self.live_dir), "rate_hz": self.rate_hz, "stall_s": self.stall_s,
+                  "bounds": asdict(self.bounds), "has_sense": self.body.facts["has_sense"],
+                  "keep_state": self.options.keep_state, "seed": self.options.seed,
+                  "cores": list(self._cores[0]), "heartbeat": self.options.heartbeat,
+                  "is_restarted": is_restarted}
+        self._control.send(json.dumps(fields).encode())
+        self._send_body(is_new=not is_restarted)
+        self._send_brain(self.brain)
+
+    def _send_body(self, is_new: bool) -> None:
+        if self.body:
+            self._send({"kind": "body", "is_new": is_new}, self.body.link)
+
+    def _send_brain(self, brain: BrainProcess) -> None:
+        self._send({"kind": "brain", "generation": brain.generation,
+                    "structure": brain.facts["structure"]}, brain.link)
+        self.block["next_generation"] = brain.generation
+
+    def _send(self, message: dict[str, Any], link: socket.socket | None = None) -> None:
+        with suppress(OSError):   # it has ended, which poll sees
+            socket.send_fds(self._control, [json.dumps(message).encode()],
+                            [link.fileno()] if link else [])
+
+    def _say(self, text: str) -> None:
+        if text:
+            self.events.append({"text": text})
+
+    def poll(self) -> list[dict[str, Any]]:
+        """What has happened, each with a `text` of one line for a person; starts again what has
+        ended."""
+        self._read_messages()
+        now_s = time.monotonic()
+        if self._tick and self._tick.poll() is not None:
+            self._restart_tick_loop(now_s)
+        if self.brain is None:
+            self._replace_brain(now_s)
+        if self.body is None:
+            self._replace_body(now_s)
+        self._ending = [brain for brain in self._ending if brain.process.poll() is None]
+        events, self.events = self.events, []
+        return events
+
+    def _read_messages(self) -> None:
+        while True:
+            try:
+                data = self._control.recv(MAX_MESSAGE_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            message = json.loads(data)
+            if "notes" in message:
+                for note in message["notes"]:
+                    self._say(note)
+            elif message.get("lost") == "body" and self.body:
+                self.body.close()
+                self.body = None
+                self._restarts["body"].next(time.monotonic())
+            elif message.get("lost") == "brain":
+                self._lose_brain(message["generation"])
+            elif "fault" in message:
+                name = Fault(message["fault"]).name.lower().replace("_", " ")
+                text = f"{name}: {message['text']}: the body gets the safe action"
+                if message["is_latched"]:
+                    text += " until a person clears it"
+                self.events.append({**message, "text": text})
+            elif "acts" in message:
+                self.events.append({**message, "text": f"brain {message['acts']} acts"})
+
+    def _lose_brain(self, generation: int) -> None:
+        if self.brain and self.brain.generation == generation:
+            self.brain.link.close()
+            self.brain.process.kill()   # it may hang
+            self.brain.process.wait()
+            self.brain = None
+            self._restarts["brain"].next(time.monotonic())
+
+    def _restart_tick_loop(self, now_s: float) -> None:
+        restarts = self._restarts["tick loop"]
+        assert self._tick
+        if restarts.at_s <= now_s and self.brain and self.body:
+            self._say(f"the tick loop ended ({self._tick.returncode}): it starts again")
+            self._control.close()
+            self.confirm()
+            self._start_tick_loop(is_restarted=True)
+            restarts.next(now_s)
+
+    def _replace_brain(self, now_s: float) -> None:
+        if self._newer is None:
+            if now_s < self._restarts["brain"].at_s:
+                return
+            self._newer = self._start_brain(self.brain_path, should_restore=True)
+        try:
+            if self._newer.is_ready(0):
+                self.brain, self._newer = self._newer, None
+                self._send_brain(self.brain)
+        except SeedError as error:
+            self._say(str(error))
+            self._newer = None
+            self._restarts["brain"].next(now_s)
+
+    def _replace_body(self, now_s: float) -> None:
+        if self._opening is None:
+            if now_s >= self._restarts["body"].at_s:
+                self._opening = Opening(self.options.body, self._cores[0])
+        elif self._opening.is_done():
+            opening, self._opening = self._opening, None
+            try:
+                if opening.body is None:
+                    raise ConfigError(opening.error)
+                assert self.brain
+                opening.body.serve(self.brain.facts, self.stall_s)
+                self.body = opening.body
+                self._send_body(is_new=True)
+            except SeedError as error:
+                self._say(str(error))
+                self._restarts["body"].next(now_s)
+
+    def promote(self, path: Path) -> int:
+        """Another brain acts from the next tick on: its generation. Raises SeedError if it is
+        refused or does not take over; then the brain of before acts on."""
+        newer = self._start_brain(path, should_restore=False)
+        try:
+            self._wait(lambda: newer.is_ready(0), MAX_LOAD_S, f"{path} takes too long to load")
+            self._check_same_body(newer, path)
+            if self.brain is None:
+                raise SeedError("no brain acts now: try again when one does")
+        except SeedError:
+            newer.close(1.0)
+            raise
+        older, self.brain = self.brain, newer
+        self.confirm()
+        self.previous = older
+        self._send_brain(newer)
+        self._wait(lambda: self.block["generation"] == newer.generation, MAX_SWAP_S,
+                   f"{path} did not take over")
+        self.brain_path = path
+        return newer.generation
+
+    def _check_same_body(self, newer: BrainProcess, path: Path) -> None:
+        assert self.body
+        bounds = self.body.bounds(newer.facts, self.options.safety)
+        if (bounds.form, len(bounds.safe)) != (self.bounds.form, len(self.bounds.safe)):
+            raise ConfigError(f"{path} is for other actions than the brain that acts: train it "
+                              f"with the same body")
+
+    def _wait(self, is_done_fn: Any, max_s: float, otherwise: str) -> None:
+        """Raises SeedError. What happens meanwhile stays in `events`."""
+        deadline_s = time.monotonic() + max_s
+        while not is_done_fn():
+            if time.monotonic() > deadline_s:
+                raise SeedError(otherwise)
+            self.events = [*self.poll(), *self.events]
+            time.sleep(0.01)
+
+    def roll_back(self) -> bool:
+        """The brain before acts from the next tick on; False if there is none."""
+        if self.previous is None or self.brain is None:
+            return False
+        self.brain, self.previous = self.previous, self.brain
+        self.brain_path = Path(self.brain.path)
+        self.block["next_generation"] = self.brain.generation
+        return True
+
+    def confirm(self) -> None:
+        """The brain before is not needed any more; it ends when its recording is on the disk."""
+        if self.previous:
+            self._send({"kind": "drop"})
+            self.previous.link.close()
+            self._ending.append(self.previous)
+            self.previous = None
+
+    def stop(self) -> None:
+        """Ends all processes: the body gets the safe action, the brain saves its state."""
+        self.block["stop"] = 1
+        if self._tick:
+            end(self._tick, MAX_STOP_S)
+        self._read_messages()
+        self._close()
+
+    def _close(self) -> None:
+        for brain in (self.brain, self.previous, self._newer, *self._ending):
+            if brain:
+                brain.close(MAX_STOP_S)
+        if self._tick and self._tick.poll() is None:
+            end(self._tick, 0)
+        if self.body:
+            self.body.close()
+        with suppress(AttributeError):
+            self._control.close()
+        self.brain = self.previous = self._newer = self.body = self._tick = None
+        shared_block.remove(self.live_dir)
+        os.close(self._lock_file)
+        with suppress(OSError):
+            os.sched_setaffinity(0, self._all_cores)
+
+
+def run(options: Options, seconds: float) -> int:
+    """Until a signal, or so long; prints a line for what happens. The exit code."""
+    with watched(None) as signals:
+        loop = FastLoop(options)
+        loop.start()
+        notify("READY=1")
+        ends_s = time.monotonic() + seconds
+        print(f"{options.body} at {loop.rate_hz:g} Hz", flush=True)
+        while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
+            for event in loop.poll():
+                print(event["text"], flush=True)
+            silent_s = (time.monotonic_ns() - loop.block["heartbeat_ns"]) / 1e9
+            if silent_s < MAX_SILENT_S:   # else systemd ends it, and starts it anew
+                notify("WATCHDOG=1")
+        notify("STOPPING=1")
+        words = loop.block.words()
+        loop.stop()
+    print(json.dumps(words))
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--live-dir", type=Path, required=True)
+    parser.add_argument("--brain", type=Path, required=True, help="an exported file")
+    parser.add_argument("--body", required=True, help="built-in, or robot.py:MyRobot")
+    parser.add_argument("--rate-hz", type=float, help="the body's own, or that of the brain's loop")
+    parser.add_argument("--heartbeat", default="", help="gets a byte 10 times a second")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="to run")
+    args = parser.parse_args()
+    try:
+        return run(Options(args.live_dir, args.brain, absolute(args.body), rate_hz=args.rate_hz,
+                           heartbeat=args.heartbeat), args.seconds)
+    except SeedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

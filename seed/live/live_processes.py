@@ -1,0 +1,163 @@
+"""The processes of a brain and a body, as the parent of a fast loop has them.
+
+Each has a socket whose one end is the tick loop's. The parent keeps a copy of it: if the tick loop
+is killed, the next one takes over the brain and the body as they are.
+"""
+import inspect
+import json
+import select
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from seed.body.open_body import BODIES
+from seed.body.user_body import BODY
+from seed.config import nearest
+from seed.curriculum.user_class_process import ClassProcess
+from seed.errors import ConfigError, SeedError
+from seed.interpreter import keyless_environment, seed_command
+from seed.live import real_time
+from seed.live.frames import pair
+from seed.live.safety import Bounds
+from seed.task_names import file_of, is_class_name, short
+
+LIVE_BODY = BODY._replace(module="seed.live.body_worker")
+MAX_LOAD_S, MAX_BRAIN_LOAD_S, END_S = 30.0, 120.0, 5.0
+MAX_MESSAGE_BYTES = 2 ** 20
+
+
+def start(module: str, *arguments: str, connection: socket.socket) -> subprocess.Popen:
+    """A process of seed with one end of a socket, in a session of its own."""
+    return subprocess.Popen(
+        seed_command(str(connection.fileno()), *arguments, module=module),
+        pass_fds=[connection.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
+        env=keyless_environment())
+
+
+def end(process: subprocess.Popen, wait_s: float) -> None:
+    """Waits for its end, and kills it where that takes too long."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(wait_s)
+        return
+    process.kill()
+    process.wait()
+
+
+class BrainProcess:
+    """Of one exported file. `fields` as for brain_worker.py."""
+
+    def __init__(self, generation: int, fields: dict[str, Any]):
+        self.generation, self.path = generation, str(fields["brain"])
+        self.facts: dict[str, Any] = {}
+        self.link, worker_link = pair()
+        with worker_link:
+            self.process = start("seed.live.brain_worker", json.dumps(fields),
+                                 connection=worker_link)
+
+    def is_ready(self, wait_s: float) -> bool:
+        """Whether it is loaded and warmed up. Raises ConfigError if the file is refused."""
+        if self.facts:
+            return True
+        if not select.select([self.link], [], [], wait_s)[0]:
+            return False
+        data = b""
+        with suppress(OSError):
+            data = self.link.recv(MAX_MESSAGE_BYTES)
+        try:
+            facts = json.loads(data)
+        except ValueError:
+            facts = {"error": f"{self.path}: its process ended while it was loaded; export it "
+                              f"again"}
+        if "error" in facts:
+            self.close(END_S)
+            raise ConfigError(facts["error"])
+        self.facts = facts
+        return True
+
+    def close(self, wait_s: float) -> None:
+        """The process ends where the tick loop does not have it any more."""
+        self.link.close()
+        end(self.process, wait_s)
+
+
+class BodyProcess:
+    """A body's, contained as any user's class. Raises SeedError."""
+
+    def __init__(self, name: str, cores: set[int]):
+        if name in BODIES:
+            made_by = BODIES[name]
+            path, class_name = inspect.getfile(made_by), made_by.__name__
+        elif is_class_name(name):
+            path = file_of(name)
+            class_name = name[len(path) + 1:]
+        else:
+            raise ConfigError(f"body {name} cannot live{nearest(name, BODIES)}: give a built-in "
+                              f"one, or a class as robot.py:MyRobot")
+        self.name = short(name) if is_class_name(name) else name
+        self._process = ClassProcess(LIVE_BODY, self.name, path, class_name)
+        self.facts, _ = self._process.ask("loading", MAX_LOAD_S, do="load", rows=1)
+        self._cores = cores
+        self.notes: list[str] = []
+
+    @property
+    def link(self) -> socket.socket:
+        return self._process.link
+
+    def serve(self, codec: dict[str, Any], stall_s: float) -> None:
+        """From now on it answers the tick loop alone. Raises SeedError."""
+        self._process.ask("serving", MAX_LOAD_S, do="serve", form=codec["form"],
+                          shape=codec["shape"], stall_s=stall_s)
+        pid = self.facts.get("pid")
+        if isinstance(pid, int) and pid > 0:
+            real_time.pin(self._cores, pid)
+            note = real_time.prioritize(real_time.BODY_PRIORITY, pid)
+            self.notes = [note] if note else []
+
+    def bounds(self, brain: dict[str, Any], safety: dict[str, Any]) -> Bounds:
+        """Of its actions: the brain's, narrowed by its class and by `safety`. Raises ConfigError
+        if the brain is for another body."""
+        if self.n_numbers() != brain["n_numbers"]:
+            raise ConfigError(f"the brain is for a body of {brain['n_numbers']} numbers, "
+                              f"{self.name} has {self.n_numbers()}: give the body that it was "
+                              f"trained with")
+        bounds = Bounds.of(brain["actions"], brain["form"])
+        if brain["form"] == "index" and self.facts["action_space"].get("n") not in (
+                None, len(brain["actions"][0])):
+            raise ConfigError(f"the brain has {len(brain['actions'][0])} actions, {self.name} "
+                              f"{self.facts['action_space']['n']}: give the body that it was "
+                              f"trained with")
+        return bounds.narrowed(self.facts, self.name).narrowed(safety, "the options")
+
+    def n_numbers(self) -> int:
+        return len(self.facts["observation_space"].get("low", [0]))
+
+    def close(self) -> None:
+        self._process.close()
+
+
+class Opening:
+    """Opens a body while its parent goes on: a class may take its time."""
+
+    def __init__(self, name: str, cores: set[int]):
+        self.body: BodyProcess | None = None
+        self.error = ""
+        self._thread = threading.Thread(target=self._open, args=(name, cores), daemon=True)
+        self._thread.start()
+
+    def _open(self, name: str, cores: set[int]) -> None:
+        try:
+            self.body = BodyProcess(name, cores)
+        except SeedError as error:
+            self.error = str(error)
+
+    def is_done(self) -> bool:
+        return not self._thread.is_alive()
+
+
+def is_file(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_file()
+    return False

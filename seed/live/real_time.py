@@ -1,0 +1,85 @@
+"""Real-time priority, locked memory and a core of its own for the processes of the fast loop.
+
+Each is used where the system permits it; what it does not is said in one line. The loop, the brain
+and the body take turns, so they share one core; `other_cores` are for everything that learns.
+"""
+import ctypes
+import gc
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+CAP_IPC_LOCK = 14
+TICK_PRIORITY, BRAIN_PRIORITY, BODY_PRIORITY = 50, 49, 48   # of SCHED_FIFO
+ISOLATED = Path("/sys/devices/system/cpu/isolated")
+PR_SET_TIMERSLACK, TIMER_SLACK_NS = 29, 1
+
+
+def split_cores(isolated: Path = ISOLATED) -> tuple[set[int], set[int]]:
+    """The core of the fast loop, and those of everything else; both are the same if there is just
+    one. A core that the kernel was told to isolate (isolcpus) comes first, else the last one."""
+    cores = os.sched_getaffinity(0)
+    text = ""
+    with suppress(OSError):
+        text = isolated.read_text().strip()
+    kept_free = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        kept_free |= set(range(int(first), int(last or first) + 1))
+    if kept_free and not kept_free & cores:   # no ordinary process is on them
+        return {max(kept_free)}, cores
+    fast = max(kept_free & cores or cores)
+    return {fast}, cores - {fast} or cores
+
+
+def prioritize(priority: int, pid: int = 0) -> str:
+    """Gives a process real-time priority; its children and later threads do not inherit it. Why
+    not, if it is not permitted."""
+    try:
+        os.sched_setscheduler(pid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK,
+                              os.sched_param(priority))
+    except OSError as error:
+        return (f"no real-time priority: {error.strerror}; ticks may be late under load: give "
+                f"LimitRTPRIO=50, or CAP_SYS_NICE")
+    return ""
+
+
+def lock_memory() -> str:
+    """So that no page of this process is swapped out. Why not, if it is not permitted: a limit
+    that is reached later would end the process."""
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0)
+    if (unlimited or _has_capability(CAP_IPC_LOCK)) and \
+            libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0:
+        return ""
+    return ("memory is not locked: it is not permitted; ticks may be late when memory is short: "
+            "give LimitMEMLOCK=infinity")
+
+
+def _has_capability(number: int) -> bool:
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        text = next(line for line in lines if line.startswith("CapEff:"))
+        return bool(int(text.split()[1], 16) >> number & 1)
+    return False
+
+
+def freeze_garbage() -> None:
+    """No collection from here on, and none of what is there already."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def pin(cores: set[int], pid: int = 0) -> None:
+    with suppress(OSError):   # a core that was taken away
+        os.sched_setaffinity(pid, cores)
+
+
+def yield_core() -> None:
+    """Without priority from here on."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
