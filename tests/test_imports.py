@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "seed"
 # From top to bottom: a room imports only rooms below it. `root` is the files beside the rooms.
-ROOMS = ("commands", "experiments", "bench", "export", "resize", "training", "practice",
+ROOMS = ("commands", "experiments", "bench", "live", "export", "resize", "training", "practice",
          "evaluation", "body", "wavecore", "storage", "curriculum", "root",
          "runtime")
 RUNTIME_FILES = {path.stem for path in (SEED / "runtime").glob("*.py")}
@@ -16,7 +16,8 @@ ENTRY = ("__main__.py", "__init__.py")   # the command line above all rooms; the
 WITHOUT_TINYGRAD = ("seed.config", "seed.rng", "seed.runtime", "seed.system_health",
                     "seed.governor", "seed.curriculum.dataset", "seed.storage", "seed.export",
                     "seed.export.brain_file", "seed.export.verify", "seed.evaluation.exact_match",
-                    "seed.training.loop", "seed.__main__")
+                    "seed.training.loop", "seed.live.fast_loop", "seed.live.brain_worker",
+                    "seed.__main__")
 
 
 def room_of(path: Path) -> str:
@@ -81,4 +82,10 @@ for name in {WITHOUT_TINYGRAD}:
 def test_the_exporter_imports_without_a_tflite_runtime():
     code = ("import sys, seed.export.brain_file; sys.exit(bool({name.split('.')[0] for name in "
             "sys.modules} & {'ai_edge_litert', 'tflite_runtime', 'torch'}))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_tick_loop_needs_the_standard_library_alone():
+    code = ("import sys, seed.live.tick_loop; sys.exit(bool({'numpy', 'tinygrad', 'ctypes.util', "
+            "'ai_edge_litert'} & {*sys.modules}))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -153,7 +153,8 @@ def test_profiles_are_those_of_the_package_or_else_of_the_checkout(tmp_path, mon
 @pytest.mark.attack
 def test_the_default_number_of_threads_is_one_that_is_accepted(tmp_path):
     """Report 32: 96 cores."""
-    (tmp_path / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 96\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nos.sched_getaffinity = lambda pid: range(96)\n")
     code = ("from seed.__main__ import make_parser\n"
             "print(*[make_parser().parse_args([name]).threads for name in ('train', 'bench')])")
     done = run_in(tmp_path, sys.executable, "-c", code, PYTHONPATH=f"{tmp_path}:{ROOT}")

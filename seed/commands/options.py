@@ -22,7 +22,7 @@ BODY_PROFILE = "control"   # if --body or --data is given
 CURRICULUM_STEPS = 10      # for each body that a brain which knows only the curriculum gets
 MIN_ADDRESS_SPACE_MB = 256
 MAX_THREADS = 64
-DEFAULT_THREADS = min(os.cpu_count() or 1, MAX_THREADS)
+DEFAULT_THREADS = min(len(os.sched_getaffinity(0)), MAX_THREADS)   # a fast loop has its own core
 RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "threads": (1, MAX_THREADS), "seed": (0, 2 ** 63 - 1), "steps": (1, 1e18),
     "memory": (1e-3, 1e6),

@@ -14,7 +14,7 @@ from typing import Any
 from seed.runtime import Brain, BrainError
 from seed.runtime.sealed_file import read_regular
 from seed.runtime.state_file import MAGIC as STATE_MAGIC
-from seed.runtime.state_file import MAX_FIELDS_BYTES, write_whole
+from seed.runtime.state_file import write_whole
 
 MAGIC = b"seed live state 1\n"
 DIGITS = 32

@@ -62,7 +62,7 @@ class Deadlines:
         before = self.number
         lateness = self._sleep_to(before + 1, should_end_fn)
         while lateness > self.period_ns // 2 and not should_end_fn():
-            lateness = self._sleep_to(self._first_after(self._clock_fn()), should_end_fn)
+            lateness = self._sleep_to(self._first_from(self._clock_fn()), should_end_fn)
         self.missed_in_a_row = self.number - before - 1
         self.missed += self.missed_in_a_row
         if lateness > self.late_ns:
@@ -81,8 +81,8 @@ class Deadlines:
             self._sleep_until_fn(at_ns)
         return max(0, now_ns - at_ns)
 
-    def _first_after(self, now_ns: int) -> int:
+    def _first_from(self, now_ns: int) -> int:
         number = (now_ns - self.start_ns) * self._rate_mhz // (1000 * NS)
-        while self.at(number) <= now_ns:
+        while self.at(number) < now_ns:
             number += 1
         return max(number, self.number + 1)

@@ -29,7 +29,7 @@ from typing import Any
 
 from seed.errors import ConfigError, InUse, SeedError
 from seed.live import real_time, shared_block
-from seed.live.live_processes import BodyProcess, BrainProcess, Opening, end, start
+from seed.live.live_processes import BodyProcess, BrainProcess, Opening, Restarts, end, start
 from seed.live.safety import MIN_STALL_S, STALL_TICKS, Fault
 from seed.live.shared_block import Block
 from seed.systemd import notify
@@ -38,8 +38,6 @@ from seed.training.stop_signals import watched
 
 STATE_FILE, EPISODES, LOCK = "state", "episodes", "fast_loop.lock"
 POLL_S = 0.1
-MAX_RETRY_S = 30.0      # between two starts of what ends again and again
-HEALTHY_S = 60.0        # after which the next restart is at once again
 MAX_SWAP_S, MAX_STOP_S, MAX_LOAD_S = 5.0, 15.0, 120.0
 MAX_MESSAGE_BYTES = 2 ** 16
 MAX_SILENT_S = 2.0      # of the tick loop, before systemd hears nothing any more
@@ -57,18 +55,6 @@ class Options:
     heartbeat: str = ""           # a file, FIFO or watchdog device that gets a byte 10 times a s
     seed: int = 0                 # of the body's first reset
     safety: dict[str, Any] = field(default_factory=dict)   # action_limits, max_change, safe_action
-
-
-class Restarts:
-    """How long to wait before something that has ended starts again."""
-
-    def __init__(self) -> None:
-        self.delay_s, self.at_s = 0.0, 0.0
-
-    def next(self, now_s: float) -> None:
-        is_often = now_s - self.at_s < HEALTHY_S
-        self.delay_s = min(MAX_RETRY_S, max(1.0, 2 * self.delay_s)) if is_often else 0.0
-        self.at_s = now_s + self.delay_s
 
 
 class FastLoop:
@@ -98,11 +84,9 @@ class FastLoop:
             os.sched_setaffinity(0, self._cores[1])
             self.brain = self._start_brain(self.brain_path, should_restore=True)
             self.body = BodyProcess(self.options.body, self._cores[0])
-            deadline_s = time.monotonic() + MAX_LOAD_S
-            while not self.brain.is_ready(POLL_S):
-                if time.monotonic() > deadline_s:
-                    raise ConfigError(f"{self.brain_path} takes longer than {MAX_LOAD_S:.0f} s to "
-                                      f"load")
+            if not self.brain.is_ready(MAX_LOAD_S):
+                raise ConfigError(f"{self.brain_path} takes longer than {MAX_LOAD_S:.0f} s to "
+                                  f"load")
             self._prepare()
             self._start_tick_loop(is_restarted=False)
         except BaseException:
@@ -293,8 +277,14 @@ class FastLoop:
         self.confirm()
         self.previous = older
         self._send_brain(newer)
-        self._wait(lambda: self.block["generation"] == newer.generation, MAX_SWAP_S,
-                   f"{path} did not take over")
+        try:
+            self._wait(lambda: self.block["generation"] == newer.generation, MAX_SWAP_S,
+                       f"{path} did not take over: it does not answer")
+        except SeedError:
+            self.brain, self.previous = older, None
+            self.block["next_generation"] = older.generation
+            newer.close(0)
+            raise
         self.brain_path = path
         return newer.generation
 

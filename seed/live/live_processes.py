@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from seed.body.open_body import BODIES
@@ -27,6 +26,8 @@ from seed.task_names import file_of, is_class_name, short
 LIVE_BODY = BODY._replace(module="seed.live.body_worker")
 MAX_LOAD_S, MAX_BRAIN_LOAD_S, END_S = 30.0, 120.0, 5.0
 MAX_MESSAGE_BYTES = 2 ** 20
+MAX_RETRY_S = 30.0      # between two starts of what ends again and again
+HEALTHY_S = 60.0        # after which the next restart is at once again
 
 
 def start(module: str, *arguments: str, connection: socket.socket) -> subprocess.Popen:
@@ -139,7 +140,7 @@ class BodyProcess:
 
 
 class Opening:
-    """Opens a body while its parent goes on: a class may take its time."""
+    """Opens a body while its parent continues: a class may take its time."""
 
     def __init__(self, name: str, cores: set[int]):
         self.body: BodyProcess | None = None
@@ -157,7 +158,13 @@ class Opening:
         return not self._thread.is_alive()
 
 
-def is_file(path: Path) -> bool:
-    with suppress(OSError):
-        return path.is_file()
-    return False
+class Restarts:
+    """How long to wait before something that has ended starts again."""
+
+    def __init__(self) -> None:
+        self.delay_s, self.at_s = 0.0, 0.0
+
+    def next(self, now_s: float) -> None:
+        is_often = now_s - self.at_s < HEALTHY_S
+        self.delay_s = min(MAX_RETRY_S, max(1.0, 2 * self.delay_s)) if is_often else 0.0
+        self.at_s = now_s + self.delay_s

@@ -28,7 +28,7 @@ from seed.errors import ConfigError, SeedError
 
 NAME, PREFIX, MEMORY = "block", "seed-live-", Path("/dev/shm")
 MAGIC, VERSION = int.from_bytes(b"seedlive", "little"), 1
-BINS = 88
+BINS, NS = 88, 1e9
 LOOP = ("pid", "state", "fault", "started_ns", "heartbeat_ns", "ticks", "missed", "late",
         "worst_late_ns", "worst_tick_ns", "late_brain", "late_body", "faults", "episodes",
         "last_return", "surprise", "value", "clipped", "absent", "clamped", "slewed", "generation",
@@ -150,8 +150,8 @@ class Block:
         changes = [a - b for a, b in zip(now, self._looked_at)]
         self._looked_at = now
         heartbeat_ns = self.integers[AT["heartbeat_ns"]]
-        return Slip(*changes[:3], quantile_us(changes[3:], 0.999),
-                    max(0, now_ns - heartbeat_ns) / 1e9 if heartbeat_ns else 0.0)
+        return Slip(changes[0], changes[1], changes[2], quantile_us(changes[3:], 0.999), max(
+            0, now_ns - heartbeat_ns) / NS if heartbeat_ns else 0.0)
 
     def words(self) -> dict[str, float]:
         """All by name."""

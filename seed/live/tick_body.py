@@ -27,7 +27,7 @@ class TickBody:
                  clock_fn: Callable[[], int] = time.monotonic_ns):
         self.link: Link | None = None
         self.needs_reset = True
-        self.asked: Call | None = None   # the call that runs
+        self.pending: Call | None = None   # the call that runs
         self.observation = b""
         self.is_seen = False             # the observation is one of this tick
         self.reward = 0.0                # of the last step
@@ -46,7 +46,7 @@ class TickBody:
     def lose(self) -> None:
         if self.link:
             self.link.close()
-        self.link, self.asked, self.is_seen, self.needs_reset = None, None, False, True
+        self.link, self.pending, self.is_seen, self.needs_reset = None, None, False, True
         self._errors = 0
 
     def collect(self) -> bool:
@@ -55,7 +55,7 @@ class TickBody:
         self.heard, self.ended = None, 0
         if self.link is None:
             return False
-        if self.asked is not None:
+        if self.pending is not None:
             frame = self.link.receive(0)
             if frame is None:
                 self._wait()
@@ -81,26 +81,26 @@ class TickBody:
     def is_answering(self) -> bool:
         """Whether no call hangs."""
         return self.link is not None and (
-            self.asked is None or self.asked == Call.RESET or self._waited_s() < self._stall_s)
+            self.pending is None or self.pending == Call.RESET or self._waited_s() < self._stall_s)
 
     def _ask(self, call: Call, payload: bytes = b"", scalar: float = 0.0) -> None:
         assert self.link
-        self.asked, self._asked_s = call, self._clock_fn() / 1e9
+        self.pending, self._asked_s = call, self._clock_fn() / 1e9
         self.link.ask(call, payload, scalar)
 
     def _waited_s(self) -> float:
         return self._clock_fn() / 1e9 - self._asked_s
 
     def _wait(self) -> None:
-        assert self.asked is not None
-        self.late += self.asked != Call.RESET
-        limit_s = MAX_RESET_S if self.asked == Call.RESET else self._stall_s
+        assert self.pending is not None
+        self.late += self.pending != Call.RESET
+        limit_s = MAX_RESET_S if self.pending == Call.RESET else self._stall_s
         if self._waited_s() > limit_s:
-            raise BodyFault(Fault.BODY_STALLED, f"{self.asked.name.lower()} has not returned for "
+            raise BodyFault(Fault.BODY_STALLED, f"{self.pending.name.lower()} has not returned for "
                                                 f"{self._waited_s():.2f} s", is_lost=True)
 
     def _hear(self, frame: Frame) -> None:
-        call, self.asked = self.asked, None
+        call, self.pending = self.pending, None
         if frame.is_error:
             self._errors += 1
             raise BodyFault(Fault.BODY_ERROR, frame.text, self._errors >= MAX_BODY_ERRORS)

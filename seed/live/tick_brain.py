@@ -120,13 +120,13 @@ class TickBrain:
         does. `left_s_fn`: the time until the next tick."""
         newer = next((brain for brain in (self.candidate, self.previous)
                       if brain and brain.generation == generation), None)
-        if newer is None:
+        if newer is None or not self._has_answered(newer.link):
             return False
         older, is_carried = self.acting, False
-        if older and older.structure == newer.structure:
-            is_carried = self._carry(older.link, newer.link, left_s_fn)
+        if older and older.structure == newer.structure and self._swap_tries < MAX_SWAP_TRIES:
             self._swap_tries += 1
-            if not is_carried and self._swap_tries < MAX_SWAP_TRIES:
+            is_carried = self._carry(older.link, newer.link, left_s_fn)
+            if not is_carried:
                 return False
         self._swap_tries = self._late_in_a_row = 0
         self.candidate = None if newer is self.candidate else self.candidate
@@ -138,6 +138,12 @@ class TickBrain:
                 self.begin_again(Flag.NONE)
         self.acting = newer
         return True
+
+    def _has_answered(self, link: Link) -> bool:
+        try:
+            return link.awaited is None or link.receive(0) is not None
+        except LinkLost:
+            return False
 
     def _retire(self, older: Connected, newer: Connected) -> None:
         if newer is not self.previous:

@@ -93,17 +93,19 @@ class TickLoop:
                 self._act(now_s)
         except LinkLost as error:
             self._lose_body(Fault.BODY_ENDED, str(error))
-        except BodyFault as fault:
-            self._fail_body(fault)
         self._show()
         took_ns = self._clock_fn() - began_ns
         block["worst_tick_ns"] = max(block["worst_tick_ns"], took_ns)
         block.count(FIRST_TICK_TIME, took_ns // 1000)
 
     def _hear_body(self) -> bool:
-        """Whether it waits for an action. Raises BodyFault, LinkLost."""
+        """Whether it waits for an action. Raises LinkLost."""
         body, block, late = self.body, self.block, self.body.late
-        is_ready = body.collect()
+        try:
+            is_ready = body.collect()
+        except BodyFault as fault:
+            self._fail_body(fault)
+            is_ready = body.link is not None and not body.needs_reset
         block["late_body"] += body.late - late
         if body.heard == Call.RESET:
             block["episode_return"], block["episode_ticks"] = 0.0, 0
@@ -254,7 +256,7 @@ class TickLoop:
         """The safe action, then the brain saves its state and the body is closed."""
         body = self.body
         with suppress(LinkLost):
-            if body.link and (body.asked is None or body.link.receive(FINISH_S)):
+            if body.link and (body.pending is None or body.link.receive(FINISH_S)):
                 if not body.needs_reset:
                     body.step(pack(self.limits.apply(self.limits.bounds.safe)))
                     body.link.receive(FINISH_S)

@@ -1,0 +1,27 @@
+"""Files of untrained brains for the tests of the fast loop."""
+from types import SimpleNamespace
+
+import pytest
+
+from seed.export import Options
+from seed.export.brain_file import BrainFile
+from tests.support.acting_brains import untrained
+
+
+@pytest.fixture(scope="session")
+def brains(tmp_path_factory) -> SimpleNamespace:
+    """Exported files for cartpole and rover: two of one structure, one of another, a broken one."""
+    folder = tmp_path_factory.mktemp("brains")
+    files = SimpleNamespace(**{name: folder / f"{name}.tflite" for name in (
+        "first", "second", "grown", "broken")})
+    trained = untrained()
+    files.first.write_bytes(BrainFile(trained, Options()).tobytes())
+    for array in trained.params.values():
+        array *= 1.1
+    files.second.write_bytes(BrainFile(trained, Options()).tobytes())
+    files.grown.write_bytes(BrainFile(untrained("model.d_ff=64", "model.sliding_window=8"),
+                                      Options()).tobytes())
+    data = bytearray(files.second.read_bytes())
+    data[len(data) // 2] ^= 1
+    files.broken.write_bytes(data)
+    return files

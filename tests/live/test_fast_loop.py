@@ -1,0 +1,202 @@
+"""The fast loop with real processes, real signals and a body that misbehaves on demand. No test
+depends on how fast the machine is: each waits for what must come, for as long as it takes."""
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from seed.body.episodes import EpisodeFolder
+from seed.errors import ConfigError, InUse
+from seed.interpreter import seed_command
+from seed.live.fast_loop import FastLoop, Options
+from seed.live.safety import Fault, State
+from seed.live.shared_block import Block
+from tests.support.processes import descendants
+
+MAX_S = 120
+ROBOT = '''
+import os, time
+from pathlib import Path
+FOLDER = Path(__file__).parent
+class Robot:
+    """Four numbers, two choices; misbehaves while a file of that name is there."""
+    rate_hz = 50
+    observation_space = [(-1.0, 1.0)] * 4
+    action_space = 2
+    safe_action = 1
+    def reset(self, seed=None):
+        self.ticks = 0
+        return [0.0] * 4, {}
+    def step(self, action):
+        with open(FOLDER / "actions", "a") as file:
+            file.write(f"{action}")
+        if (FOLDER / "hangs").exists():
+            time.sleep(3600)
+        if (FOLDER / "raises").exists():
+            raise OSError("the bus is silent")
+        self.ticks += 1
+        return [0.1] * 4, 1.0, False, self.ticks >= 20, {}
+    def stop(self):
+        (FOLDER / "stopped").touch()
+    def close(self):
+        (FOLDER / "closed").touch()
+'''
+
+
+@contextmanager
+def living(folder, brain, body="cartpole", **options):
+    loop = FastLoop(Options(folder / "live", brain, body, **options))
+    loop.start()
+    try:
+        yield loop
+    finally:
+        loop.stop()
+
+
+def until(loop, is_true_fn):
+    """What happened until then."""
+    events, ends_s = [], time.monotonic() + MAX_S
+    while not is_true_fn():
+        assert time.monotonic() < ends_s, (events, loop.block.words())
+        events += loop.poll()
+        if loop.block["state"] == State.LATCHED:   # on a machine that is too busy
+            loop.block["clear"] += 1
+        time.sleep(0.02)
+    return [event["text"] for event in events + loop.poll()]
+
+
+def act(loop, n=20):
+    """Waits until the brain has acted for so many ticks more."""
+    texts = until(loop, lambda: loop.block["state"] == State.ACTING)
+    start = loop.block["ticks"]
+    return texts + until(loop, lambda: loop.block["ticks"] >= start + n
+                         and loop.block["state"] == State.ACTING)
+
+
+def test_it_lives_records_and_continues_after_it_was_switched_off(brains, tmp_path):
+    with living(tmp_path, brains.first) as loop:
+        assert "cartpole has no safe_action: on a fault it gets 0" in act(loop, 60)
+        assert loop.block["episodes"] > 0 and loop.block["last_return"] > 5
+        assert loop.block["pid"] != os.getpid() and loop.block["period_ns"] == 20_000_000
+        with pytest.raises(InUse, match="has a fast loop already"):
+            FastLoop(Options(tmp_path / "live", brains.first, "cartpole")).start()
+    folder = EpisodeFolder(tmp_path / "live" / "episodes")
+    steps = list(folder.steps())
+    assert len(steps) > 60 and any(step.is_terminal for step in steps)
+    assert {step.reward for step in steps if step.choices} == {1.0}
+
+    with living(tmp_path, brains.first) as loop:
+        assert not [text for text in act(loop) if "begins anew" in text]
+    state = tmp_path / "live" / "state"
+    data = bytearray(state.read_bytes())
+    data[-5] ^= 1
+    state.write_bytes(data)
+    with living(tmp_path, brains.second) as loop:
+        texts = act(loop)
+        assert [text for text in texts if "checksum is wrong" in text and "begins anew" in text]
+
+
+def test_brains_are_promoted_refused_and_rolled_back(brains, tmp_path):
+    with living(tmp_path, brains.first, safety={"safe_action": [1]}) as loop:
+        act(loop)
+        for path, why in ((brains.broken, "checksum"), (tmp_path / "none", "No such file"),
+                          (Path(__file__), "not a TFLite file")):
+            with pytest.raises(ConfigError, match=why):
+                loop.promote(path)
+            assert loop.block["generation"] == 1
+        assert loop.promote(brains.second) == loop.block["generation"] > 1
+        assert not loop.block["swaps_anew"]
+        act(loop)
+        assert loop.roll_back()
+        until(loop, lambda: loop.block["generation"] == 1)
+        loop.confirm()
+        assert not loop.roll_back()
+        loop.promote(brains.grown)
+        assert loop.block["swaps"] == 3 and loop.block["swaps_anew"] == 1
+        act(loop)
+
+
+def test_each_process_may_be_killed(brains, tmp_path):
+    (tmp_path / "robot.py").write_text(ROBOT)
+    with living(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot",
+                brain_body="cartpole") as loop:
+        act(loop)
+        brain, body, tick = (loop.brain.process.pid, loop.body.facts["pid"],
+                             int(loop.block["pid"]))
+        os.kill(tick, signal.SIGKILL)
+        texts = until(loop, lambda: loop.block["pid"] != tick)
+        assert "restarted: the tick loop was ended from outside" in " ".join(texts + act(loop))
+        assert loop.brain.process.pid == brain and loop.body.facts["pid"] == body
+        os.kill(brain, signal.SIGKILL)
+        until(loop, lambda: loop.brain and loop.brain.process.pid != brain)
+        act(loop)
+        os.kill(body, signal.SIGKILL)
+        until(loop, lambda: loop.body and loop.body.facts["pid"] != body)
+        act(loop)
+        assert loop.block["pid"] not in (tick, 0)
+    assert (tmp_path / "closed").exists()
+
+
+def test_a_body_that_raises_or_hangs_is_a_fault_and_its_motors_stop(brains, tmp_path):
+    (tmp_path / "robot.py").write_text(ROBOT)
+    actions = tmp_path / "actions"
+    with living(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot", brain_body="cartpole",
+                episodes=False) as loop:
+        act(loop)
+        (tmp_path / "raises").touch()
+        texts = until(loop, lambda: loop.block["fault"] == Fault.BODY_ERROR)
+        assert [text for text in texts if "step raises OSError: the bus is silent: the body gets "
+                "the safe action" in text]
+        until(loop, lambda: actions.read_text().endswith("1111"))
+        (tmp_path / "raises").unlink()
+        act(loop)
+        (tmp_path / "hangs").touch()
+        until(loop, lambda: loop.block["fault"] == Fault.BODY_STALLED)
+        until(loop, lambda: (tmp_path / "stopped").exists())
+        (tmp_path / "hangs").unlink()
+        act(loop)
+
+
+def started(folder, brain):
+    process = subprocess.Popen(
+        seed_command("--live-dir", str(folder / "live"), "--brain", str(brain), "--body",
+                     "cartpole", "--heartbeat", str(folder / "heartbeat"),
+                     module="seed.live.fast_loop"), stdout=subprocess.PIPE, text=True)
+    ends_s, state = time.monotonic() + MAX_S, None
+    while state != State.ACTING:
+        assert process.poll() is None and time.monotonic() < ends_s
+        time.sleep(0.05)
+        try:
+            state = Block.open(folder / "live")["state"]
+        except ConfigError:
+            pass
+    return process
+
+
+def test_sigterm_ends_it_whole_with_the_state_on_the_disk(brains, tmp_path):
+    with started(tmp_path, brains.first) as process:
+        below = descendants(process.pid)
+        assert len(below) >= 3
+        os.kill(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=MAX_S)
+    assert process.returncode == 0 and json.loads(output.splitlines()[-1])["ticks"] > 0
+    assert not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
+    assert (tmp_path / "live" / "state").read_bytes().startswith(b"seed live state 1\n")
+    assert (tmp_path / "heartbeat").read_bytes().startswith(b"\n")
+    assert not os.path.lexists(tmp_path / "live" / "block")
+
+
+def test_nothing_outlives_a_parent_that_was_killed(brains, tmp_path):
+    with started(tmp_path, brains.first) as process:
+        below = descendants(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.stdout.close()
+    ends_s = time.monotonic() + MAX_S
+    while [pid for pid in below if os.path.exists(f"/proc/{pid}/exe")]:
+        assert time.monotonic() < ends_s
+        time.sleep(0.05)

@@ -1,0 +1,89 @@
+"""The block's layout is a contract; what it tells about deadlines is right."""
+import os
+import stat
+
+import pytest
+
+from seed.errors import ConfigError
+from seed.live import shared_block
+from seed.live.shared_block import BINS, FIRST_LATENESS, Block, bin_end_us, bin_of, quantile_us
+
+
+@pytest.fixture
+def block(tmp_path):
+    yield Block.create(tmp_path)
+    shared_block.remove(tmp_path)
+
+
+def test_version_1_has_these_words_in_these_places():
+    assert shared_block.VERSION == 1 and shared_block.WORDS == 512 and BINS == 88
+    assert shared_block.AT == {
+        "pid": 8, "state": 9, "fault": 10, "started_ns": 11, "heartbeat_ns": 12, "ticks": 13,
+        "missed": 14, "late": 15, "worst_late_ns": 16, "worst_tick_ns": 17, "late_brain": 18,
+        "late_body": 19, "faults": 20, "episodes": 21, "last_return": 22, "surprise": 23,
+        "value": 24, "clipped": 25, "absent": 26, "clamped": 27, "slewed": 28, "generation": 29,
+        "swaps": 30, "swaps_anew": 31, "period_ns": 32, "episode_return": 33, "episode_ticks": 34,
+        "stop": 64, "next_generation": 65, "hold": 66, "clear": 67, "learning_duty": 68}
+    assert (shared_block.FIRST_LATENESS, shared_block.FIRST_TICK_TIME) == (96, 184)
+
+
+def test_two_processes_see_each_others_words(block, tmp_path):
+    reader = Block.open(tmp_path)
+    block["surprise"], block["ticks"] = 1.5, 7
+    reader["stop"] = 1
+    assert reader["surprise"] == 1.5 and reader["ticks"] == 7 and block["stop"] == 1
+    status = (shared_block.folder_of(tmp_path) / "block").stat()
+    assert status.st_size == 8 * shared_block.WORDS
+    assert stat.S_IMODE(shared_block.folder_of(tmp_path).stat().st_mode) == 0o700
+
+
+def test_bins_are_in_order_and_a_quarter_wide():
+    ends = [bin_end_us(i) for i in range(BINS)]
+    assert ends == sorted(set(ends)) and ends[-1] > 2_000_000
+    for us in (*range(5000), 10 ** 6, 2 ** 21 - 1):
+        index = bin_of(us)
+        assert us < ends[index] <= max(us + 1, 1.25 * us + 1) and (not index
+                                                                   or us >= ends[index - 1])
+    assert bin_of(10 ** 9) == BINS - 1
+
+
+def test_quantiles_bound_what_was_counted(block):
+    for us in [10] * 990 + [500] * 9 + [9000]:
+        block.count(FIRST_LATENESS, us)
+    assert [quantile_us(block.lateness(), q) for q in (0.5, 0.99, 0.999, 1)] == [12, 12, 512, 10240]
+    assert quantile_us([0] * BINS, 0.5) == 0
+
+
+def test_slip_is_what_has_happened_since_the_last_look(block):
+    block["ticks"], block["missed"], block["late"], block["heartbeat_ns"] = 100, 3, 2, 10 ** 9
+    first = block.slip(3 * 10 ** 9)
+    assert first[:3] == (100, 3, 2) and first.silent_s == 2 and first.fraction == 5 / 103
+    block["ticks"] = 150
+    block.count(FIRST_LATENESS, 700)
+    second = block.slip(10 ** 9)
+    assert second == (50, 0, 0, 768, 0.0) and second.fraction == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"short", bytes(4096), b"seedlive" + bytes(4088)])
+def test_what_is_no_block_of_this_version_is_refused(tmp_path, data):
+    (tmp_path / "block").write_bytes(data)
+    with pytest.raises(ConfigError, match="start seed live"):
+        Block.open(tmp_path)
+
+
+def test_a_new_block_takes_the_place_of_what_was_left_behind(tmp_path):
+    Block.create(tmp_path)["ticks"] = 9
+    left = shared_block.folder_of(tmp_path)
+    assert Block.create(tmp_path)["ticks"] == 0 and not left.exists()
+    shared_block.remove(tmp_path)
+    assert not os.path.lexists(tmp_path / "block")
+
+
+def test_a_link_that_leads_elsewhere_is_replaced_and_its_target_stays(tmp_path):
+    other_file = tmp_path / "photos" / "block"
+    other_file.parent.mkdir()
+    other_file.write_text("mine")
+    (tmp_path / "block").symlink_to(other_file)
+    Block.create(tmp_path)
+    shared_block.remove(tmp_path)
+    assert other_file.read_text() == "mine"

@@ -1,0 +1,411 @@
+"""The logic of a tick, with a clock, a body and a brain that do as the test says."""
+import math
+import os
+import socket
+import tracemalloc
+from contextlib import contextmanager
+
+import pytest
+
+from seed.live import shared_block, tick_brain
+from seed.live.deadlines import NS, Deadlines
+from seed.live.frames import Call, Flag, Frame, LinkLost, pack
+from seed.live.safety import Fault, State
+from seed.live.shared_block import Block
+from seed.live.tick_brain import Connected
+from seed.live.tick_loop import TickLoop
+
+FIELDS = {"bounds": {"form": "numbers", "low": [-1.0], "high": [1.0], "safe": [0.0],
+                     "max_change": [], "is_safe_given": True},
+          "stall_s": 0.1, "has_sense": False, "keep_state": True, "seed": 5, "is_restarted": False}
+
+
+class Peer:
+    """The other end of a link: answers a call by its function, which may return numbers, a tuple of
+    numbers, scalar and flags, a text (an error), None (no answer yet), or raise LinkLost."""
+
+    def __init__(self, **answers):
+        self.answers, self.calls, self.awaited, self.is_closed = answers, [], None, False
+        self._frame = None
+
+    def send(self, call, payload=b"", scalar=0.0, flags=0, *_):
+        self.calls.append((Call(call).name, self._numbers(payload), scalar, int(flags)))
+
+    def ask(self, call, payload=b"", scalar=0.0, flags=0):
+        self.send(call, payload, scalar, flags)
+        self.awaited, self._frame = len(self.calls), None
+        result = self.answers[Call(call).name.lower()](*self._numbers(payload))
+        if result is not None:
+            self.answer(result)
+
+    def answer(self, result):
+        self._frame = Frame()
+        if isinstance(result, str):
+            self._frame.flags, self._frame.payload = Flag.ERROR, memoryview(result.encode())
+            return
+        numbers, self._frame.scalar, self._frame.flags = (
+            result if isinstance(result, tuple) else (result, 0.0, 0))
+        self._frame.payload, self._frame.count = memoryview(pack(numbers)), len(numbers)
+
+    def receive(self, timeout_s):
+        frame, self._frame = self._frame, None
+        if frame:
+            self.awaited = None
+        return frame
+
+    def close(self):
+        self.is_closed = True
+
+    def names(self):
+        return [call[0] for call in self.calls]
+
+    @staticmethod
+    def _numbers(payload):
+        return Frame.numbers(type("F", (), {"count": len(payload) // 8, "payload": payload}))
+
+
+def gone(*_):
+    raise LinkLost("its process has ended")
+
+
+class Robot:
+    """A loop at 100 Hz and what surrounds it."""
+
+    def __init__(self, folder, **fields):
+        self.now = NS
+        self.block = Block.create(folder)
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)
+        deadlines = Deadlines(100, lambda: self.now, self.sleep)
+        self.loop = TickLoop({**FIELDS, **fields}, self.block, deadlines, theirs,
+                             lambda: self.now)
+        self.body = Peer(reset=lambda *_: [0.25], step=lambda *_: ([0.5], 1.0, 0),
+                         sense=lambda: [9.0], finish=lambda: [])
+        self.brain = Peer(act=self.act, save=lambda: [], load=lambda: ([], 0.0, Flag.KEEP),
+                          finish=lambda: [])
+        self.action = 0.5
+        self.loop.body.connect(self.body, True)
+        self.loop.brain.offer(Connected(self.brain, 1, "shape"))
+        self.block["next_generation"] = 1
+
+    def sleep(self, at_ns):
+        self.now = max(self.now, at_ns)
+
+    def act(self, *observation):
+        return [self.action, 0.5, 3.0, 0.0, 0.0]
+
+    def ticks(self, n):
+        for _ in range(n):
+            self.loop.tick(self.loop.deadlines.wait())
+            self.loop.between_ticks()
+
+    def actions(self):
+        return [call[1][0] for call in self.body.calls if call[0] == "STEP"]
+
+    def events(self):
+        lines = []
+        self.control.setblocking(False)
+        try:
+            while True:
+                lines.append(self.control.recv(2 ** 16).decode())
+        except BlockingIOError:
+            return lines
+
+    @property
+    def state(self):
+        return State(self.block["state"])
+
+
+@pytest.fixture
+def robot(tmp_path):
+    with made(tmp_path) as made_robot:
+        yield made_robot
+
+
+@contextmanager
+def made(folder, **fields):
+    made_robot = Robot(folder, **fields)
+    yield made_robot
+    for end in (made_robot.control, made_robot.loop.control):
+        end.close()
+    shared_block.remove(folder)
+
+
+def test_the_brain_acts_on_what_the_body_has_answered(robot):
+    robot.ticks(5)
+    assert robot.body.calls[0] == ("RESET", (), 5.0, 0)
+    assert robot.brain.calls[:3] == [("BEGIN", (), 0.0, Flag.KEEP), ("ACT", (0.25,), 0.0, 0),
+                                     ("ACT", (0.5,), 1.0, 0)]
+    assert robot.actions() == [0.5] * 4 and robot.state == State.ACTING
+    assert robot.block["ticks"] == 5 and robot.block["value"] == 3.0
+    assert robot.block["surprise"] > 0 and robot.block["generation"] == 1
+
+
+def test_an_episode_ends_where_the_body_says(robot):
+    robot.ticks(4)
+    robot.body.answers["step"] = lambda *_: ([0.9], -2.0, Flag.TERMINATED)
+    robot.ticks(1)
+    robot.body.answers["step"] = lambda *_: ([0.5], 1.0, 0)
+    robot.ticks(3)
+    assert ("END", (0.9,), -2.0, Flag.TERMINATED) in robot.brain.calls
+    assert robot.brain.names().count("BEGIN") == 2 and robot.body.calls[-3][:3:2] == ("RESET", 6.0)
+    assert robot.block["last_return"] == 1 and robot.block["episodes"] == 1
+
+
+def test_a_late_brain_holds_the_last_action_then_is_a_fault(robot):
+    robot.ticks(3)
+    robot.brain.answers["act"] = lambda *_: None
+    robot.ticks(4)
+    assert robot.actions()[-4:] == [0.5] * 4 and robot.block["late_brain"] == 4
+    assert robot.brain.names().count("ACT") == 3   # it is not asked again before it has answered
+    robot.ticks(1)
+    assert robot.block["fault"] == Fault.BRAIN_LATE and robot.actions()[-1] == 0.0
+    robot.brain.answers["act"] = robot.act
+    robot.brain.answer([0.5] * 5)
+    robot.ticks(101)
+    assert robot.state == State.ACTING and robot.actions()[-1] == 0.5
+
+
+def test_a_brain_that_never_answers_is_replaced(robot):
+    robot.ticks(3)
+    robot.brain.answers["act"] = lambda *_: None
+    robot.ticks(1000)
+    assert robot.brain.is_closed and any('"lost": "brain"' in line for line in robot.events())
+    assert set(robot.actions()[-700:]) == {0.0}
+
+
+@pytest.mark.parametrize("action", [math.nan, math.inf, -math.inf])
+def test_an_action_that_is_not_finite_never_reaches_the_body(robot, action):
+    robot.ticks(3)
+    robot.action = action
+    robot.ticks(1)
+    assert robot.actions()[-1] == 0.0 and robot.block["fault"] == Fault.BRAIN_ERROR
+    robot.action = -0.5
+    robot.ticks(101)
+    assert robot.actions()[-1] == -0.5
+    begins = [call for call in robot.brain.calls if call[0] == "BEGIN"]
+    assert begins[-1][3] == Flag.NONE   # it forgets what may have been wrong
+
+
+def test_a_brain_that_fails_again_and_again_is_latched_until_a_person_clears_it(robot):
+    robot.brain.answers["act"] = lambda *_: "ValueError: no"
+    robot.ticks(500)
+    assert robot.state == State.LATCHED and set(robot.actions()) == {0.0}
+    robot.brain.answers["act"] = robot.act
+    robot.ticks(500)
+    assert robot.state == State.LATCHED
+    robot.block["clear"] += 1
+    robot.ticks(2)
+    assert robot.state == State.ACTING
+
+
+def test_a_brain_that_has_ended_leaves_the_body_with_the_safe_action(robot):
+    robot.ticks(3)
+    robot.brain.answers["act"] = gone
+    robot.ticks(200)
+    assert robot.state == State.STARTING and robot.actions()[-1] == 0.0
+    newer = Peer(act=lambda *_: [0.75, 0, 0, 0, 0])
+    robot.loop.brain.offer(Connected(newer, 2, "other"))
+    robot.block["next_generation"] = 2
+    robot.ticks(2)
+    assert robot.actions()[-1] == 0.75 and newer.calls[0] == ("BEGIN", (), 0.0, Flag.KEEP)
+
+
+def test_limits_hold_and_the_brain_hears_what_was_done(tmp_path):
+    bounds = {**FIELDS["bounds"], "high": [0.4], "max_change": [10.0]}
+    with made(tmp_path, bounds=bounds) as robot:
+        robot.ticks(3)
+        assert robot.actions() == [0.4, 0.4] and robot.block["clamped"] == 2
+        assert robot.brain.calls[-1] == ("TOOK", (0.4,), 0.0, 0)
+        robot.action = -1.0
+        robot.ticks(3)
+        assert robot.actions()[-3:] == pytest.approx([0.3, 0.2, 0.1])
+        assert robot.block["slewed"] == 3
+
+
+def test_a_body_that_raises_gets_the_safe_action_and_after_ten_times_a_new_process(robot):
+    robot.ticks(3)
+    robot.body.answers["step"] = lambda *_: "step raises OSError: bus"
+    robot.ticks(9)
+    assert robot.block["fault"] == Fault.BODY_ERROR and set(robot.actions()[-7:]) == {0.0}
+    assert not robot.body.is_closed and "bus" in "".join(robot.events())
+    robot.ticks(3)
+    assert robot.body.is_closed and '"lost": "body"' in "".join(robot.events())
+    assert robot.loop.body.needs_reset
+
+
+def test_a_body_that_recovers_acts_on_a_second_later_in_a_new_episode(robot):
+    robot.ticks(3)
+    robot.body.answers["step"] = lambda *_: "step raises OSError: bus"
+    robot.ticks(2)
+    robot.body.answers["step"] = lambda *_: ([0.5], 1.0, 0)
+    robot.ticks(99)
+    assert robot.state == State.SAFE
+    robot.ticks(5)
+    assert robot.state == State.ACTING and robot.brain.names().count("BEGIN") == 2
+    assert robot.body.names().count("RESET") == 1   # the robot stays where it is
+
+
+def test_a_body_that_hangs_is_given_up_after_its_time(robot):
+    robot.ticks(3)
+    robot.body.answers["step"] = lambda *_: None
+    robot.ticks(10)
+    assert robot.block["late_body"] == 9 and robot.state == State.ACTING
+    robot.ticks(3)
+    assert robot.block["fault"] == Fault.BODY_STALLED and robot.body.is_closed
+    assert "step has not returned for 0.11 s" in "".join(robot.events())
+    newer = Peer(reset=lambda *_: [0.0], step=lambda *_: ([0.0], 0.0, 0))
+    robot.loop.body.connect(newer, True)
+    robot.ticks(50)
+    assert newer.names()[:2] == ["RESET", "STEP"] and newer.calls[1][1] == (0.0,)
+    robot.ticks(60)
+    assert newer.calls[-1][1] == (0.5,)
+
+
+def test_a_reset_may_take_longer_than_a_step(robot):
+    robot.body.answers["reset"] = lambda *_: None
+    robot.ticks(2000)
+    assert robot.state == State.RESETTING and not robot.block["fault"]
+    robot.body.answer([0.25])
+    robot.ticks(2)
+    assert robot.actions() == [0.5, 0.5]
+
+
+def test_many_missed_deadlines_in_a_row_are_a_fault(robot):
+    robot.ticks(3)
+    robot.now += 95 * NS // 1000
+    robot.ticks(1)
+    assert robot.block["missed"] == 9 and not robot.block["fault"]
+    robot.now += 105 * NS // 1000
+    robot.ticks(1)
+    assert robot.block["fault"] == Fault.MISSED_DEADLINES and robot.actions()[-1] == 0.0
+
+
+def test_ticks_leave_nothing_in_memory(robot):
+    for peer in (robot.body, robot.brain):
+        peer.send = lambda call, *_, **named: None
+    tracemalloc.start()
+    try:
+        robot.ticks(200)
+        before = allocated()
+        robot.ticks(2000)
+        assert allocated() - before < 2000   # bytes; 1 for each tick
+    finally:
+        tracemalloc.stop()
+
+
+def allocated():
+    """Bytes that the loop's own lines hold."""
+    snapshot = tracemalloc.take_snapshot().filter_traces(
+        [tracemalloc.Filter(True, "*/seed/live/*")])
+    return sum(row.size for row in snapshot.statistics("filename"))
+
+
+def test_on_hold_the_body_gets_the_safe_action(robot):
+    robot.ticks(3)
+    robot.block["hold"] = 1
+    robot.ticks(2)
+    assert robot.actions()[-2:] == [0.0, 0.0] and robot.state == State.HELD
+    robot.block["hold"] = 0
+    robot.ticks(1)
+    assert robot.actions()[-1] == 0.5 and robot.brain.names()[-2:] == ["BEGIN", "ACT"]
+
+
+def test_sensors_are_read_at_the_deadline_where_the_body_can(tmp_path):
+    with made(tmp_path, has_sense=True) as robot:
+        robot.ticks(3)
+        assert robot.body.names() == ["RESET", "SENSE", "STEP", "SENSE", "STEP"]
+        assert [call[1:3] for call in robot.brain.calls[1:]] == [((9.0,), 0.0), ((9.0,), 1.0)]
+
+
+def test_a_loop_that_was_killed_goes_on_without_a_reset_from_the_safe_action(tmp_path):
+    with made(tmp_path, is_restarted=True) as robot:
+        robot.loop.body.needs_reset = False
+        robot.ticks(50)
+        assert set(robot.actions()) == {0.0} and "RESET" not in robot.body.names()
+        assert robot.block["fault"] == Fault.RESTARTED
+        robot.ticks(60)
+        assert robot.actions()[-1] == 0.5
+
+
+def swapped(robot, structure, **answers):
+    newer = Peer(**{"act": lambda *_: [-0.25, 0, 0, 0, 0], "save": lambda: [],
+                    "load": lambda: ([], 0.0, Flag.KEEP), **answers})
+    robot.ticks(3)
+    robot.loop.brain.offer(Connected(newer, 2, structure))
+    robot.block["next_generation"] = 2
+    robot.ticks(1)
+    return newer
+
+
+def test_a_brain_of_the_same_structure_takes_over_the_state_between_two_ticks(robot):
+    newer = swapped(robot, "shape")
+    assert robot.brain.names()[-3:] == ["ACT", "SAVE", "RETIRE"] and newer.names() == ["LOAD"]
+    robot.ticks(1)
+    assert newer.names() == ["LOAD", "ACT"] and robot.actions() == [0.5, 0.5, 0.5, -0.25]
+    assert (robot.block["swaps"], robot.block["swaps_anew"]) == (1, 0)
+
+
+def test_a_brain_of_another_structure_begins_anew(robot):
+    newer = swapped(robot, "grown")
+    robot.ticks(1)
+    assert newer.calls[0] == ("BEGIN", (), 0.0, Flag.NONE) and "SAVE" not in robot.brain.names()
+    assert (robot.block["swaps"], robot.block["swaps_anew"]) == (1, 1)
+
+
+def test_a_state_that_cannot_be_carried_over_in_time_is_given_up_after_three_ticks(robot):
+    newer = swapped(robot, "shape", load=lambda: None)
+    for count in range(1, tick_brain.MAX_SWAP_TRIES + 1):
+        assert robot.block["generation"] == 1 and newer.names() == ["LOAD"] * count
+        newer.answer(([], 0.0, Flag.KEEP))   # too late
+        robot.ticks(1)
+    assert robot.block["generation"] == 2
+    robot.ticks(1)
+    assert newer.names()[-2:] == ["BEGIN", "ACT"] and robot.block["swaps_anew"] == 1
+
+
+def test_a_brain_that_does_not_answer_does_not_take_over(robot):
+    newer = swapped(robot, "shape", load=lambda: None)
+    robot.ticks(200)
+    assert robot.block["generation"] == 1 and newer.names() == ["LOAD"]
+    assert robot.actions()[-1] == 0.5 and not robot.block["fault"]
+
+
+def test_the_brain_before_comes_back_at_once_with_the_state(robot):
+    newer = swapped(robot, "shape")
+    robot.ticks(2)
+    robot.block["next_generation"] = 1
+    robot.ticks(2)
+    assert newer.names()[-2:] == ["SAVE", "RETIRE"] and robot.brain.names()[-2:] == ["LOAD", "ACT"]
+    assert robot.actions()[-1] == 0.5 and robot.block["swaps"] == 2
+    robot.loop.brain.drop_previous()
+    assert newer.is_closed
+
+
+def test_the_end_is_the_safe_action_and_the_brain_saves(robot):
+    robot.ticks(3)
+    robot.block["stop"] = 1
+    robot.loop.run()
+    assert robot.actions()[-1] == 0.0 and robot.body.names()[-1] == "FINISH"
+    assert robot.brain.names()[-1] == "FINISH" and robot.state == State.STOPPED
+
+
+def test_a_loop_whose_parent_has_ended_ends(robot):
+    robot.control.close()
+    robot.ticks(30)
+    assert robot.loop.must_end
+
+
+def test_a_supervisor_hears_ten_beats_a_second_while_the_body_answers(robot):
+    reader, robot.loop.heartbeat_fd = os.pipe()
+    robot.ticks(100)
+    assert os.read(reader, 100) == b"\n" * 10
+    robot.body.answers["step"] = lambda *_: None
+    robot.ticks(11)
+    os.read(reader, 100)
+    robot.ticks(100)
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 100)
+    os.close(reader)
+    os.close(robot.loop.heartbeat_fd)
