@@ -13,6 +13,7 @@ import pytest
 from seed.body.episodes import EpisodeFolder
 from seed.errors import ConfigError, InUse
 from seed.interpreter import seed_command
+from seed.live import shared_block
 from seed.live.fast_loop import FastLoop, Options
 from seed.live.safety import Fault, State
 from seed.live.shared_block import Block
@@ -200,3 +201,4 @@ def test_nothing_outlives_a_parent_that_was_killed(brains, tmp_path):
     while [pid for pid in below if os.path.exists(f"/proc/{pid}/exe")]:
         assert time.monotonic() < ends_s
         time.sleep(0.05)
+    shared_block.remove(tmp_path / "live")   # what the next start there would do
