@@ -6,9 +6,10 @@ the key, its value, what is valid and the nearest valid choice.
 """
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from seed.errors import ConfigError
@@ -18,6 +19,8 @@ LANES = 16                # floats of one kernel vector; every width is a multip
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
 MAX_BITS = 63             # of an integer beside its sign, as in TOML
+REPORT_KEYS = ("report_file", "report_command", "report_max_age_s", "min_battery_percent",
+               "only_idle")   # of the governor
 NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
 
 
@@ -209,6 +212,19 @@ class GovernorConfig:
     resume_c: float = setting(70.0, 0.0, 120.0, "C")     # full speed again below it
     memory_mb: float = setting(6144.0, 1.0, 1e6, "MB")   # ceiling on the process tree
     min_available_mb: float = setting(200.0, 0.0, 1e6, "MB")
+    report_file: str = ""             # the robot's own health report (docs/board.md); empty: none
+    report_command: str = ""                             # that prints it; empty: none
+    report_max_age_s: float = setting(30.0, 1.0, 86400.0, "s")   # an older one is not used
+    min_battery_percent: float = setting(0.0, 0.0, 100.0, "%")   # or charging; 0: no matter
+    only_idle: bool = False                              # learn only while the robot is idle
+
+    @property
+    def has_report(self) -> bool:
+        return bool(self.report_file or self.report_command)
+
+    def without_report(self) -> "GovernorConfig":
+        default = GovernorConfig()
+        return replace(self, **{key: getattr(default, key) for key in REPORT_KEYS})
 
 
 @dataclass(frozen=True)
@@ -236,9 +252,12 @@ class Profile:
         return from_dict(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """A nested dict, the inverse of `from_dict`; what a checkpoint stores. Without a loop it is
-        as before there were loops, and so are checkpoints and exported files."""
+        """A nested dict, the inverse of `from_dict`; what a checkpoint stores. Without a loop and a
+        report it is as before there were any, and so are checkpoints and exported files."""
         tables = asdict(self)
+        if self.governor == self.governor.without_report():
+            for key in REPORT_KEYS:
+                del tables["governor"][key]
         if self.loop == LoopConfig():
             del tables["loop"]
         return tables
@@ -350,3 +369,19 @@ def _check_relations(profile: Profile) -> None:
             loop.max_tick_ms, f"more than 0 and at most the period at {loop.rate_hz} Hz")
     require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
             f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")
+    _check_report(g)
+
+
+def _check_report(g: GovernorConfig) -> None:
+    """That a gate has a report, and which one it is."""
+    require(not (g.report_file and g.report_command), "governor.report_command", g.report_command,
+            "it, or governor.report_file, not both")
+    for key in ("min_battery_percent", "only_idle"):
+        require(g.has_report or not getattr(g, key), f"governor.{key}", getattr(g, key),
+                "a governor.report_file or governor.report_command too, which has to say it")
+    try:
+        is_command = not g.report_command or bool(shlex.split(g.report_command))
+    except ValueError:
+        is_command = False
+    require(is_command, "governor.report_command", g.report_command,
+            "a program and its arguments, quoted as for a shell")

@@ -1,7 +1,8 @@
 """Decides from sensor readings whether training may continue: a pure function, history in and out.
 
 It can slow a run down, pause it, ask for a checkpoint or stop it; it never changes what the run
-computes. If a sensor stops responding, training runs at reduced duty; an active pause stays.
+computes. If a sensor stops responding, training runs at reduced duty; an active pause stays. The
+same holds for the health report of the robot around it, if there is one.
 """
 import math
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from seed.config import GovernorConfig
+from seed.robot_report import Level, Report
 from seed.system_health import Health, Reading
 
 MIN_PLAUSIBLE_C, MAX_PLAUSIBLE_C = -30.0, 130.0
@@ -21,11 +23,13 @@ SLOW_DUTY = 0.5              # the lowest of a board that is warm, or that its f
 UNKNOWN_DUTY = 0.7           # with no trusted temperature
 COOLING_S = 300.0            # a pause whose sensor is lost ends then: any board has cooled by then
 FIRMWARE_S = 60.0            # a throttling report of the firmware counts for so long
+REPORT_S = 60.0              # what the robot's report asks for counts for so long
 SAVE_INTERVAL_S = 300.0      # between two checkpoints while one under-voltage lasts
 SAVE_INTERVAL_NEW_S = 60.0   # if it ended and began again: it may come and go within seconds
 
 FIRMWARE_TEXTS = {"throttled": "throttled", "soft_limit": "soft temperature limit"}   # slow a run
 RUN, SLOW, PAUSE, STOP = "run", "slow", "pause", "stop"
+BY_SEVERITY = (RUN, SLOW, PAUSE, STOP)
 
 
 class Cause(StrEnum):
@@ -34,6 +38,8 @@ class Cause(StrEnum):
     HEAT = "heat"
     FIRMWARE = "firmware"
     UNKNOWN_TEMPERATURE = "unknown temperature"
+    REPORT = "report"   # the robot's health, or that it is not known
+    GATE = "gate"       # the robot is well, and is not to learn now
 
 
 class Decision(NamedTuple):
@@ -42,6 +48,12 @@ class Decision(NamedTuple):
     save: bool = False   # write a checkpoint now
     reason: str = ""     # for a person; empty when nothing is wrong
     cause: Cause = Cause.NONE   # of an action other than RUN
+
+
+def level(decision: Decision) -> str:
+    """As a check says it: ok, warn or critical. A closed gate is no fault."""
+    is_well = decision.action == RUN or decision.cause is Cause.GATE
+    return "ok" if is_well else "warn" if decision.action == SLOW else "critical"
 
 
 @dataclass(frozen=True)
@@ -59,18 +71,21 @@ class Zone:
 @dataclass(frozen=True)
 class History:
     """What earlier polls showed of the board."""
-    mode: str = RUN                 # RUN, SLOW or PAUSE
+    mode: str = RUN                 # RUN, SLOW or PAUSE, by the board's own sensors
     paused_s: float = math.inf      # when the pause began
     zones: Mapping[str, Zone] = field(default_factory=dict)
     firmware: str = ""              # what the firmware last reported about throttling
     firmware_s: float | None = None  # and when
     under_voltage: bool = False
     saved_s: float | None = None    # when under-voltage last asked for a checkpoint
+    report: Decision = Decision()   # what the robot's report last asked for
+    report_s: float = -math.inf     # and when
 
 
-def decide(config: GovernorConfig, history: History, health: Health,
-           now_s: float) -> tuple[Decision, History]:
-    """One decision from one poll of the sensors; `now_s` is of a monotonic clock."""
+def decide(config: GovernorConfig, history: History, health: Health, now_s: float,
+           report: Report | None = None) -> tuple[Decision, History]:
+    """One decision from one poll of the sensors, and of the robot's report if it has one; `now_s`
+    is of a monotonic clock."""
     pressure = memory_pressure(config, health)
     if pressure:
         return Decision(STOP, 0.0, True, pressure, Cause.MEMORY), history
@@ -78,11 +93,15 @@ def decide(config: GovernorConfig, history: History, health: Health,
     history = _update_zones(config, history, health, now_s)
     history = _update_firmware(history, health, now_s)
     decision = _by_heat(config, history, health, now_s)
+    paused_s = math.inf if decision.action != PAUSE else min(history.paused_s, now_s)
+    history = replace(history, mode=decision.action, paused_s=paused_s)
+    if report:
+        by_report, history = _by_report(config, history, report, now_s)
+        decision = _stricter(decision, by_report)
     if save:
         reason = f"under-voltage: checkpoint now; {decision.reason}".removesuffix("; ")
         decision = decision._replace(save=True, reason=reason)
-    paused_s = math.inf if decision.action != PAUSE else min(history.paused_s, now_s)
-    return decision, replace(history, mode=decision.action, paused_s=paused_s)
+    return decision, history
 
 
 def memory_pressure(config: GovernorConfig, health: Health) -> str:
@@ -206,3 +225,58 @@ def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: fl
     if not temps or lost_s is not None:
         return Decision(SLOW, UNKNOWN_DUTY, False, unknown, Cause.UNKNOWN_TEMPERATURE)
     return Decision()
+
+
+def _stricter(first: Decision, second: Decision) -> Decision:
+    """The one that leaves less to the training, with both reasons."""
+    chosen = min(first, second, key=lambda d: (-BY_SEVERITY.index(d.action), d.duty))
+    return chosen._replace(reason="; ".join(filter(None, (first.reason, second.reason))))
+
+
+def _by_report(config: GovernorConfig, history: History, report: Report,
+               now_s: float) -> tuple[Decision, History]:
+    """What a report asks for counts for REPORT_S: it may come and go within seconds. While none
+    can be used, a pause that the last one asked for stays."""
+    before = history.report
+    if report.failure:
+        is_paused = bool(config.min_battery_percent or config.only_idle or before.action == PAUSE)
+        action, duty = (PAUSE, 0.0) if is_paused else (SLOW, UNKNOWN_DUTY)
+        return Decision(action, duty, False, report.failure, Cause.REPORT), history
+    decision = _asked_by(config, report)
+    if decision.duty > before.duty and now_s - history.report_s < REPORT_S:
+        return before, history
+    return decision, replace(history, report=decision, report_s=now_s)
+
+
+def decide_by_report(config: GovernorConfig, report: Report) -> Decision:
+    """What one report asks for, without those before it."""
+    return _by_report(config, History(), report, 0.0)[0]
+
+
+def _asked_by(config: GovernorConfig, report: Report) -> Decision:
+    text = f"the robot reports: {report.reason or report.level.name.lower()}"
+    gate = _closed_gate(config, report)
+    if report.level is Level.STOP:
+        return Decision(STOP, 0.0, True, text, Cause.REPORT)
+    if report.level is Level.CRITICAL:
+        return Decision(PAUSE, 0.0, False, text, Cause.REPORT)
+    if gate:
+        return Decision(PAUSE, 0.0, False, gate, Cause.GATE)
+    if report.level is Level.OK:
+        return Decision()
+    duty = SLOW_DUTY if report.level is Level.WARN else UNKNOWN_DUTY
+    return Decision(SLOW, duty, False, text, Cause.REPORT)
+
+
+def _closed_gate(config: GovernorConfig, report: Report) -> str:
+    """Why the robot is not to learn now, whatever its health; empty if it may."""
+    if report.teleoperated:
+        return "the robot is teleoperated"
+    if config.only_idle and not report.idle:
+        return "the robot is not idle" if report.idle is False else "the report has no idle"
+    battery, lowest = report.battery_percent, config.min_battery_percent
+    if not lowest or report.charging or battery is not None and battery >= lowest:
+        return ""
+    if battery is None:
+        return "the report has no battery_percent"
+    return f"the battery has {battery:.0f} %; learns from {lowest:.0f} % on, or while it charges"

@@ -48,7 +48,7 @@ def absolute(name: str, folder: Path | None = None) -> str:
 
 
 def absolute_directory(name: str, folder: Path | None = None) -> str:
-    """The name of a directory of episodes with an absolute path, as `absolute`."""
+    """The name of a directory of episodes, or of a report, with an absolute path, as `absolute`."""
     path = os.path.expanduser(name)
     if folder is not None and os.path.exists(folder / path):
         path = str(folder / path)
@@ -56,9 +56,12 @@ def absolute_directory(name: str, folder: Path | None = None) -> str:
 
 
 def with_absolute_tasks(data: dict, folder: Path | None = None) -> dict:
-    """A profile's tables, in which the names of user tasks, bodies and episodes mean the same files
-    from anywhere."""
+    """A profile's tables, in which the names of user tasks, bodies, episodes and of a report mean
+    the same files from anywhere."""
     data = dict(data)
+    table = data.get("governor")
+    if isinstance(table, dict) and isinstance(path := table.get("report_file"), str) and path:
+        data["governor"] = {**table, "report_file": absolute_directory(path, folder)}
     for key in ("curriculum", "selfplay", "teacher"):
         table = data.get(key)
         if isinstance(table, dict) and isinstance(tasks := table.get("tasks"), dict):

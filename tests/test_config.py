@@ -143,6 +143,10 @@ def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
     ("loop.max_tick_ms=5", "loop.max_tick_ms is 5.0", "use 0, or a loop.rate_hz above 0 too"),
     ("loop={rate_hz=50, max_tick_ms=20.1}", "loop.max_tick_ms is 20.1", "at most the period"),
     ("loop.rate=50", "loop.rate is unknown", "nearest is rate_hz"),
+    ("governor.only_idle=true", "governor.only_idle", "report_file or governor.report_command too"),
+    ("governor.report_command='echo", "governor.report_command", "quoted as for a shell"),
+    ("governor={report_file='a', report_command='b'}", "governor.report_command", "not both"),
+    ("governor.min_battery=1", "governor.min_battery is", "nearest is min_battery_percent"),
 ])
 def test_a_mistake_is_one_line_that_names_the_key_and_the_fix(override, names, fix):
     with pytest.raises(ConfigError) as error:
@@ -167,3 +171,12 @@ def test_a_task_that_no_table_can_take_is_refused_with_the_reason(tmp_path):
     path.write_text("curriculum = 3\n")
     with pytest.raises(ConfigError, match="^curriculum is 3: use a table$"):
         load_profile(str(path), tasks=["copy"])
+
+
+def test_a_report_is_the_same_file_from_anywhere_and_a_profile_without_one_stores_nothing(tmp_path):
+    (tmp_path / "robot.toml").write_text('[governor]\nreport_file = "health.json"\n')
+    (tmp_path / "health.json").touch()
+    profile = load_profile(str(tmp_path / "robot.toml"))
+    assert profile.governor.report_file == str(tmp_path / "health.json")
+    assert from_dict(profile.to_dict()) == profile
+    assert not [key for key in load_profile("toy").to_dict()["governor"] if "report" in key]

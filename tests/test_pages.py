@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
-    "training", "curriculum", "practice", "body", "episodes", "live", "resize", "export", "model",
-    "kernels", "guarantees", "results", "LOG", "contributing", "glossary")]
+    "training", "curriculum", "practice", "body", "episodes", "live", "board", "resize", "export",
+    "model", "kernels", "guarantees", "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
@@ -172,7 +173,7 @@ def test_paths_and_tests_that_a_page_or_script_names_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_settings_that_a_page_names_exist(page):
-    tables = load_profile("toy").to_dict()
+    tables = asdict(load_profile("toy"))
     for table, key in re.findall(r"(?<![\w/.])(\w+)\.([a-z]\w*)\b(?!\.)", text_of(page)):
         assert table not in tables or key in tables[table] or key in SUFFIXES, f"{table}.{key}"
 

@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seed.errors import ConfigError, NotEnoughMemory
 from seed.storage import RunDir
+from seed.storage.atomic_file import make_directory
 from seed.system_health import address_space_mb
 from seed.task_names import absolute_directory, with_named_bodies
 from seed.terminal_text import one_line
@@ -78,6 +80,22 @@ def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str
 def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=float, metavar="GB",
                         help="ceiling on the memory of the run and its children (default 6)")
+
+
+def add_board(parser: argparse.ArgumentParser) -> None:
+    add_memory(parser)
+    parser.add_argument("--no-thermal", action="store_true", help="ignore temperatures")
+    parser.add_argument("--status-dir", type=run_dir, metavar="DIR",
+                        help="where status.json and heartbeat are kept: each second if it is in "
+                             "memory, as /run is (default: the run directory, each 10 s)")
+
+
+def run_dir_from(args: argparse.Namespace) -> RunDir:
+    """The run directory, with the place of its status. Raises OSError if that cannot be made."""
+    if not args.status_dir:
+        return args.run_dir
+    make_directory(args.status_dir.path)
+    return replace(args.run_dir, status_dir=args.status_dir.path)
 
 
 def add_search(parser: argparse._ActionsContainer, trial_s: float) -> None:

@@ -13,12 +13,11 @@ GROW_MINUTES = 60.0   # by default
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser)
     options.add_budget(parser, None, "the whole run")
-    options.add_memory(parser)
+    options.add_board(parser)
     options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "
                                "file.py:Class; may be repeated")
     parser.add_argument("--data", action="append", default=[], metavar="DIR", dest="data_dirs",
                         help="learn the choices of recorded episodes; may be repeated")
-    parser.add_argument("--no-thermal", action="store_true", help="ignore temperatures")
     options.add_brain(parser)
     growth = parser.add_argument_group("growth")
     growth.add_argument("--grow", action="store_true",
@@ -32,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
     signals = StopSignals().watch()   # before tinygrad is imported, which takes seconds
+    args.run_dir = options.run_dir_from(args)
     if args.grow:
         return _run_growing(args, signals)
     from seed.training.pipeline import train

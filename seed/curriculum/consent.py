@@ -1,8 +1,10 @@
 """What a brain's own profile may not start by itself: a brain may come from anybody.
 
-User tasks and bodies run code or open files, and a teacher's address is called. Those that only a
-checkpoint names are used when the command line, or a profile that the user named, names them again.
+User tasks, bodies and a health report run code or open files, and a teacher's address is called.
+Those that only a checkpoint names are used when the command line, or a profile that the user named,
+names them again.
 """
+import shlex
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +31,11 @@ def check_named(profile: Profile, named: dict[str, Any]) -> Profile:
     if url:
         raise ConfigError(f"only the brain itself names the teacher at {url}: to let it ask there, "
                           f"say --set teacher.url={url}; not to, say --set 'teacher.kind=\"\"'")
+    key, report = _unnamed_report(profile, named)
+    if report:
+        raise ConfigError(f"only the brain itself names the health report {report}: to use it, say "
+                          f"--set governor.{key}={shlex.quote(report)}; not to, say "
+                          f"--set 'governor.{key}=\"\"'; or name the brain's --profile")
     bodies = _unnamed_bodies(profile.body.rounds, named.get("body", {}).get("rounds", {}))
     if bodies:
         raise ConfigError(f"only the brain itself names the body {bodies[0]}: to let that file "
@@ -44,6 +51,8 @@ def leave_out_unnamed(profile: Profile, named: dict[str, Any],
     if url:
         log(f"left out: the teacher at {url}, which only the brain itself names")
         profile = replace(profile, teacher=TeacherConfig())
+    if _unnamed_report(profile, named)[1]:
+        profile = without_report(profile, log)
     directories = named.get("body", {}).get("data", {})
     profile = replace(profile, body=replace(profile.body, data={
         name: n for name, n in profile.body.data.items() if name in directories}))
@@ -69,6 +78,16 @@ def without_unnamed_tasks(profile: Profile, named: Collection[str], log: Callabl
             raise ConfigError(f"--task {name}: the brain was not trained on it; use one of its own "
                               f"tasks, or leave --task out")
     return without_tasks(profile, _unnamed(profile, {*named, *data}, "")[0], log)
+
+
+def without_report(profile: Profile, log: Callable[[str], object]) -> Profile:
+    """The profile without the robot's health report and what waits for it; logs that."""
+    governor = profile.governor
+    if not governor.has_report:
+        return profile
+    log(f"left out: the health report {governor.report_command or governor.report_file}, which "
+        f"only the brain itself names")
+    return replace(profile, governor=governor.without_report())
 
 
 def without_tasks(profile: Profile, names: Collection[str],
@@ -109,6 +128,15 @@ def _unnamed_bodies(rounds: Iterable[str], named: Iterable[str]) -> list[str]:
     """Classes that are not among those named."""
     files = set(map(absolute, filter(is_class_name, named)))
     return [name for name in rounds if is_class_name(name) and absolute(name) not in files]
+
+
+def _unnamed_report(profile: Profile, named: dict[str, Any]) -> tuple[str, str]:
+    """The key and the value of a health report that is not among those named."""
+    for key in ("report_file", "report_command"):
+        value = getattr(profile.governor, key)
+        if value and value != named.get("governor", {}).get(key):
+            return key, value
+    return "", ""
 
 
 def _tasks_and_url(named: dict[str, Any]) -> tuple[Collection[str], str]:

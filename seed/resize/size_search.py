@@ -16,7 +16,7 @@ from seed.governor import ceiling_mb
 from seed.profile_file import to_toml
 from seed.resize.cost_model import Cost, checkpoint_bytes, tokens_per_step, written_gb_per_day
 from seed.resize.trial import (HEAT_MARGIN_C, MIN_SIZE, Size, Trial, cool_down, profile_hash,
-                               run_trial)
+                               run_trial, wait_for_robot)
 from seed.resize.trial_watch import MIN_TREND_STEPS, Outcome
 from seed.storage import atomic_file
 from seed.storage.jsonl_log import JsonlLog
@@ -250,6 +250,8 @@ class SizeSearch:
             atomic_file.remove(run_dir.limit_profile)   # of other limits
             if governor.thermal:
                 cool_down(governor.resume_c, should_stop_fn)
+            if governor.has_report:
+                wait_for_robot(governor, should_stop_fn)
             log(f"trying {self.ladder[i]}")
             try:
                 trial = self.begin(i, system_health.boot_id()) or run_trial(

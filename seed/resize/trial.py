@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed import system_health
@@ -28,6 +29,7 @@ from seed.storage import metrics_reader
 from seed.storage.run_dir import RunDir
 from seed.resize.trial_watch import Ending, Outcome, last_action, measurements, watch
 from seed.training.memory_estimate import check_fits
+from seed.training.throttle import POLL_EVERY_S, Throttle
 
 HANG_TIMEOUT_S = 300.0    # without a line of metrics
 MAX_COOL_DOWN_S = 900.0   # between two trials
@@ -127,6 +129,23 @@ def cool_down(resume_c: float, should_stop_fn: Callable[[], bool],
         time.sleep(min(1.0, max_s))
 
 
+def wait_for_robot(config: GovernorConfig, should_stop_fn: Callable[[], bool]) -> None:
+    """Waits until the robot's report lets a trial run: a trial itself is not interrupted by it.
+
+    Raises KeyboardInterrupt once `should_stop_fn` returns true.
+    """
+    patient = replace(config, thermal=False, memory_mb=1e6, min_available_mb=0.0)
+    throttle = Throttle(patient, lambda: system_health.read(Path(".")),
+                        time.monotonic, time.sleep, should_stop_fn)
+    try:
+        while throttle.wait_while_paused():
+            if should_stop_fn():
+                raise KeyboardInterrupt
+            throttle.sleep(POLL_EVERY_S)
+    finally:
+        throttle.close()
+
+
 def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory_limit_mb: float,
               run_dir: RunDir, hang_timeout_s: float = HANG_TIMEOUT_S,
               should_stop_fn: Callable[[], bool] = lambda: False) -> Trial:
@@ -186,7 +205,7 @@ def _child_profile(profile: Profile, size: Size, seconds: float) -> Profile:
                     eval_every_minutes=seconds / 120)
     return replace(child, train=train, curriculum=replace(child.curriculum, holdout_items=1),
                    distill=DistillConfig(),   # reading a parent takes minutes before the first step
-                   governor=replace(child.governor, memory_mb=1e6)).check()
+                   governor=replace(child.governor.without_report(), memory_mb=1e6)).check()
 
 
 def train_command(run_dir: RunDir, threads: int) -> list[str]:

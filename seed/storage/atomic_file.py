@@ -108,8 +108,9 @@ def _replace(path: Path, fill_fn: Callable[[BinaryIO], object]) -> None:
 
 
 def replace_in(directory: int, name: str, fill_fn: Callable[[BinaryIO], object],
-               previous: str = "") -> None:
+               previous: str = "", sync: bool = True) -> None:
     """As `write`, in an open directory; the old file, if there is one, is then named `previous`.
+    Without `sync` it is whole for every reader, but not on the disk at once.
 
     The temporary file has a random name that no other writer and no link can have.
     """
@@ -120,11 +121,13 @@ def replace_in(directory: int, name: str, fill_fn: Callable[[BinaryIO], object],
         with os.fdopen(descriptor, "wb") as file:
             fill_fn(file)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
             if previous and os.access(name, os.F_OK, dir_fd=directory):
                 os.replace(name, previous, src_dir_fd=directory, dst_dir_fd=directory)
             os.replace(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.fsync(directory)
+        if sync:
+            os.fsync(directory)
     except OSError:
         with suppress(OSError):
             os.unlink(partial, dir_fd=directory)

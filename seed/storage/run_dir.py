@@ -39,12 +39,15 @@ class RunDir:
     """The directory of one brain: its checkpoints, metrics and all else that a run writes."""
     path: Path
     held: Lock | None = field(default=None, compare=False, repr=False)
+    status_dir: Path | None = field(default=None, compare=False, repr=False)   # None: `path`
 
     lock = _File("lock")
     checkpoint = _File("checkpoint.safetensors")
     previous_checkpoint = _File("checkpoint.previous.safetensors")
     damaged_checkpoint = _File("checkpoint.damaged.safetensors")  # unreadable, out of the way
     metrics = _File("metrics.jsonl")
+    status = _File("status.json")
+    heartbeat = _File("heartbeat")
     selfplay_log = _File("selfplay.jsonl")
     teacher_log = _File("teacher.jsonl")
     soft_targets = _File("soft_targets.safetensors")   # a parent brain's, for distillation

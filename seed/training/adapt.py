@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.config import BodyConfig, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
-from seed.curriculum.consent import without_unnamed_tasks
+from seed.curriculum.consent import without_report, without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
@@ -56,7 +56,8 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         settle(run_dir)
-        parent = without_unnamed_tasks(from_dict(brain.meta["profile"]), tasks, log, (data,))
+        parent = without_report(from_dict(brain.meta["profile"]), log)
+        parent = without_unnamed_tasks(parent, tasks, log, (data,))
         profile = profile_for(parent, data, share, minutes, steps, lr, light)
         recipe = recipe_of(profile, data)
         if is_in_place(run_dir, brain, recipe):

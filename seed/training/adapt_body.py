@@ -23,7 +23,7 @@ from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
 from seed.config import (DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict,
                          nearest)
-from seed.curriculum.consent import without_unnamed_tasks
+from seed.curriculum.consent import without_report, without_unnamed_tasks
 from seed.errors import ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
 from seed.regular_file import blocks
@@ -67,7 +67,8 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         brain = run_dir.load_brain(log, recover=True)
         settle(run_dir)
         trained = TrainedBrain.of(brain, threads)
-        parent = without_unnamed_tasks(from_dict(brain.meta["profile"]), tasks, log)
+        parent = without_report(from_dict(brain.meta["profile"]), log)
+        parent = without_unnamed_tasks(parent, tasks, log)
         source = _source(body, data, new_name)
         if new_name and source.goal != "model":
             raise ConfigError(f"--as {new_name}: only recorded rewards give a changed body tables "

@@ -52,11 +52,14 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
         raise ConfigError("train.steps and train.minutes are both 0: give --steps or --minutes")
     session = Session(profile, run_dir, learner, signals, hooks)
     session.dataset.stop_when(signals.stop.is_set)
+    result = None
     try:
         with before_compiling(session.save_before_compiling):
-            return _loop(session, hooks)
+            result = _loop(session, hooks)
+            return result
     except StopRequested:   # by a signal, in a call of a user's class; nothing of the step is done
-        return TrainResult(session.state.step, session.stop())
+        result = TrainResult(session.state.step, session.stop())
+        return result
     except (SaveFailed, Diverged):
         raise
     except (SeedError, MemoryError):   # of a user's class, a compiler
@@ -64,7 +67,7 @@ def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignal
             session.save()
         raise
     finally:
-        session.status.close()
+        session.close("failed" if result is None else "finished" if result.finished else "stopped")
 
 
 def _loop(session: Session, hooks: Hooks) -> TrainResult:

@@ -81,8 +81,11 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
     if profile.distill.parent:
         throttle = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
                             time.monotonic, signals.stop.wait, signals.stop.is_set)
-        soft_targets = distill.prepare(profile, run_dir, threads, log,
-                                       throttle.wait_while_paused)
+        try:
+            soft_targets = distill.prepare(profile, run_dir, threads, log,
+                                           throttle.wait_while_paused)
+        finally:
+            throttle.close()
         if not soft_targets:
             return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
                                else StopReason.OUT_OF_MEMORY)

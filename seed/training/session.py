@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from seed import system_health
+from seed import governor, system_health
 from seed.body.results import Acting
 from seed.body.round import Round
 from seed.config import Profile
@@ -21,6 +21,7 @@ from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import Checkpointer
 from seed.storage.metrics import Metrics, StatusLine, duration
 from seed.storage.run_dir import RunDir
+from seed.storage.status_file import StatusFiles
 from seed.system_health import Health
 from seed.systemd import notify
 from seed.task_names import short
@@ -85,10 +86,13 @@ class Session:
         self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
                         if self.has_curriculum else [])
         self._returns: dict[str, float] = {}   # of each body, as shown
+        self._step_facts: dict[str, float] = {}   # of the last step, for the status file
+        self._ticks = 0   # of bodies, in this process
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
         if not resumed or resumed.has_new_bodies:
             self.save()
+        self._status_files = StatusFiles(run_dir, self.clock, self.status.log)
         self.checkpointer.log_write_rate(sum(a.nbytes for a in learner.state_dict().values()))
         notify("READY=1")
 
@@ -131,6 +135,7 @@ class Session:
         if isinstance(batch, Round):
             assert self.bodies, "whose round it is"
             result = self.bodies.learn(batch, lr)
+            self._ticks += batch.n_ticks
         else:
             hearing = self.bodies.hearing(self.state.step, self.profile.train.batch_size) \
                 if self.bodies else None
@@ -184,7 +189,9 @@ class Session:
         """What is due when the sensors were polled; `decision` if that gave a new one."""
         notify("WATCHDOG=1")
         if decision:
-            self._log_decision(decision)
+            is_new = self._log_decision(decision)
+            if is_new or self._status_files.is_due:
+                self._write_status("paused" if self.throttle.is_paused else "training")
         if self.throttle.must_stop:
             return   # the loop saves
         is_urgent = decision is not None and decision.save
@@ -196,11 +203,14 @@ class Session:
             self.status.show(f"step {self.state.step}  paused, {self.throttle.decision.reason}  "
                              f"waited {duration(self.throttle.waited_s)}")
 
-    def _log_decision(self, decision: Decision) -> None:
+    def _log_decision(self, decision: Decision) -> bool:
+        """Whether it was another than before."""
         logged, self._logged_decision = self._logged_decision, decision
-        if (decision.action, decision.save) != (logged.action, logged.save):
+        is_new = (decision.action, decision.save) != (logged.action, logged.save)
+        if is_new:
             self.metrics.write("governor", self.state.step, **decision._asdict())
             self.status.log(f"{decision.action}: {decision.reason or 'all is well'}")
+        return is_new
 
     def stop(self) -> StopReason:
         """Saves for the last time. Raises SaveFailed if that fails."""
@@ -208,6 +218,30 @@ class Session:
         if self.is_unsaved:
             self.save(must_succeed=True)
         return StopReason.STOPPED if self.signals.stop.is_set() else StopReason.OUT_OF_MEMORY
+
+    def close(self, ending: str) -> None:
+        """Says in the status file how the run ended: finished, stopped or failed."""
+        self._write_status(ending)
+        self.throttle.close()
+        self.status.close()
+
+    def _write_status(self, activity: str) -> None:
+        state, throttle, left_s = self.state, self.throttle, self._left_s()
+        decision, health = throttle.decision, throttle.health
+        self._status_files.write({
+            "state": activity, "run_dir": str(self.run_dir.path.absolute()),
+            "profile": self.profile.name, "step": state.step,
+            "total_steps": state.plan.total_steps, "left_s": left_s and max(0.0, round(left_s)),
+            "saved_step": self.checkpointer.saved_step, "loss": state.mean_loss or None,
+            **{name: self._step_facts.get(name) for name in ("grad_norm", "lr", "tokens_per_s")},
+            "grade": min(state.curriculum.grade, LAST) if self.has_curriculum else None,
+            "ticks": self._ticks, "returns": self._returns,
+            "skipped": state.skipped, "rollbacks": state.rollbacks,
+            "level": governor.level(decision), "reason": decision.reason,
+            "action": decision.action, "duty": decision.duty, "waited_s": round(throttle.waited_s),
+            "temp_c": throttle.temp_c, "memory_mb": throttle.memory_mb,
+            "mem_available_mb": health.mem_available_mb.value if health else None,
+            "disk_free_mb": health.disk_free_mb.value if health else None})
 
     def skip(self, loss: float) -> None:
         """Counts a step that was not finite; rolls back after several in a row. Raises Diverged if
@@ -247,6 +281,7 @@ class Session:
         state.mean_loss = (LOSS_DECAY * state.mean_loss + (1 - LOSS_DECAY) * loss
                            if state.mean_loss else loss)
         self.metrics.write("step", state.step, loss=loss, grad_norm=result.grad_norm, lr=lr)
+        self._step_facts = {"grad_norm": result.grad_norm, "lr": lr, "tokens_per_s": tokens_s}
         text = self._describe(tokens_s)
         if self.status.show(text):
             notify(f"STATUS={text}")

@@ -1,4 +1,5 @@
-"""What pauses a hot run: polls the sensors, sleeps for the duty cycle, waits while it is too hot.
+"""What pauses a hot run: polls the sensors and the robot's report, sleeps for the duty cycle, and
+waits while it is too hot or the robot wants it to.
 
 seed/governor.py decides; Session (session.py) has this wait between training steps, and saves then.
 """
@@ -6,6 +7,7 @@ from collections.abc import Callable
 
 from seed.config import GovernorConfig
 from seed.governor import PAUSE, STOP, Decision, History, decide
+from seed.robot_report import open_source
 from seed.system_health import Health
 
 POLL_EVERY_S = 1.0
@@ -20,8 +22,8 @@ class Throttle:
         self.config, self._read_health_fn = config, read_health_fn
         self._clock, self._sleep_fn, self._should_stop_fn = clock, sleep_fn, should_stop_fn
         self.history, self.decision = History(), Decision()
-        self.memory_mb: float | None = None   # of the process tree, as the governor sees it
-        self.temp_c: float | None = None      # of the hottest zone
+        self.health: Health | None = None   # as the governor sees it
+        self._report_source = open_source(config)
         self.waited_s = 0.0
         self._next_poll_s = self._work_began_s = clock()
 
@@ -57,10 +59,23 @@ class Throttle:
         if now_s < self._next_poll_s:
             return None
         self._next_poll_s = now_s + POLL_EVERY_S
-        health = self._read_health_fn()
-        self.memory_mb, self.temp_c = health.rss_mb.value, health.temp_c.value
-        self.decision, self.history = decide(self.config, self.history, health, now_s)
+        self.health, report = self._read_health_fn(), self._report_source.poll()
+        self.decision, self.history = decide(self.config, self.history, self.health, now_s, report)
         return self.decision
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Of the process tree."""
+        return self.health.rss_mb.value if self.health else None
+
+    @property
+    def temp_c(self) -> float | None:
+        """Of the hottest zone."""
+        return self.health.temp_c.value if self.health else None
+
+    def close(self) -> None:
+        """Ends a command that prints the report, if one is running."""
+        self._report_source.close()
 
     def sleep(self, seconds: float) -> None:
         began_s = self._clock()

@@ -230,6 +230,6 @@ def test_failed_allocations_may_pass(seed, monkeypatch, error, limit_mb, text):
     def fail(*arguments):
         raise error
     monkeypatch.setattr("seed.__main__.address_space_mb", lambda: limit_mb)
-    monkeypatch.setattr("seed.commands.health_command.run", fail)
-    code, _, lines = seed("health")
+    monkeypatch.setattr("seed.commands.info_command.run", fail)
+    code, _, lines = seed("info")
     assert code == errors.RETRY_LATER and text in lines[0] and len(lines) == 1

@@ -4,6 +4,7 @@ from os.path import abspath
 
 import pytest
 
+from seed.config import GovernorConfig
 from seed.curriculum.consent import (check_named, leave_out_unnamed, named_bodies,
                                      without_unnamed_tasks)
 from seed.errors import ConfigError
@@ -87,3 +88,20 @@ def test_naming_a_brain_s_bodies_again_keeps_their_rounds():
     assert moved == {abspath("elsewhere/robot.py:R"): 3, "cartpole": 2}
     assert with_named_bodies(stored, ["pendulum"]) == {**stored, "pendulum": 1}
     assert with_named_bodies({}, ["robot.py:R"]) == {abspath("robot.py:R"): 1}
+
+
+@pytest.mark.parametrize("key, value", [
+    ("report_command", "python3 health.py --json"), ("report_file", "/run/robot/health.json")])
+def test_a_health_report_that_only_the_brain_names_is_neither_run_nor_read(key, value):
+    overrides, messages = [f"governor.{key}={value}", "governor.only_idle=true"], []
+    profile = load_profile("toy", ["curriculum.tasks={copy=1.0}", *overrides])
+    with pytest.raises(ConfigError, match=f"the health report {value}: .* --set governor.{key}="):
+        check_named(profile, {})
+    rest = leave_out_unnamed(profile, {}, messages.append)
+    assert rest.governor == GovernorConfig() and messages == [
+        f"left out: the health report {value}, which only the brain itself names"]
+    named = applied({}, overrides, [])
+    assert check_named(profile, named) is profile
+    assert leave_out_unnamed(profile, named, messages.append).governor == profile.governor
+    with pytest.raises(ConfigError, match="only the brain itself names"):
+        check_named(profile, applied({}, [f"governor.{key}={value}x"], []))

@@ -106,6 +106,22 @@ def test_a_url_of_a_brain_is_not_called(base, tmp_path):
     assert server.count > 0
 
 
+def test_a_health_command_of_a_brain_does_not_run_until_it_is_named(base, tmp_path):
+    """Own: the checkpoint's governor.report_command leaves a mark when it runs."""
+    mark, check = tmp_path / "mark", tmp_path / "check.sh"
+    check.write_text(f"#!/bin/sh\ntouch {mark}\necho '{{\"level\": 0}}'\n")
+    check.chmod(0o755)
+    run_dir = forge(base, tmp_path / "evil", lambda meta: meta["profile"]["governor"].update(
+        report_command=str(check), only_idle=True))
+    assert is_refused(seed("train", f"--run-dir={run_dir}", "--steps=22"), str(check), "--set")
+    for command in (["eval", "--items=1"], ["health"], ["info"], ["scale", "--dry-run"]):
+        assert works(seed(*command, f"--run-dir={run_dir}")), command
+    assert not mark.exists()
+    assert works(seed("train", f"--run-dir={run_dir}", "--steps=22",
+                      f"--set=governor.report_command={check}", "--set=governor.only_idle=false"))
+    assert mark.exists()
+
+
 def bomb(meta: dict) -> None:
     meta["profile"]["model"].update(d_model=512, n_layers=24, d_ff=2048)
 
