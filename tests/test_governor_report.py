@@ -86,6 +86,7 @@ def test_the_stricter_of_board_and_robot_decides_and_both_are_told():
     assert both.action == SLOW and both.duty == SLOW_DUTY and both.cause is Cause.REPORT
     assert both.reason == "cpu-thermal 79.0 C; the robot reports: CPU 72 C"
     assert decisions(WARN, temps=[82.0])[0][:2] == (PAUSE, 0.0)
+    assert decisions(Report(Level.STOP), temps=[82.0])[0].action == STOP
     assert decisions(CRITICAL, temps=[60.0])[0].cause is Cause.REPORT
     stop = decide(PLAIN, History(), health(rss=9000.0), 0.0, OK)[0]
     assert stop.action == STOP and stop.cause is Cause.MEMORY

@@ -94,16 +94,16 @@ def test_a_run_that_fails_says_so_and_one_whose_status_cannot_be_written_ends_we
     assert run(tmp_path / "other", "train.steps=4").finished
 
 
-def test_a_hot_board_is_critical_in_the_status(tmp_path):
+def test_a_pause_is_in_the_status_at_once(tmp_path):
     board = FakeBoard(FakeClock(), hot=60.0)
-    readings = iter([health(85)] * 5 + [health(60)] * 99)
+    readings = iter([health(60)] * 3 + [health(85)] * 5 + [health(60)] * 99)
     board.read_health = lambda: next(readings)
     seen = []
 
     def sleep(seconds: float) -> None:
         board.sleep(seconds)
         seen.append(status(tmp_path))
-    run(tmp_path, "train.steps=4", board=board, sleep_fn=sleep)
+    run(tmp_path, "train.steps=20", board=board, sleep_fn=sleep)
     assert (seen[0]["level"], seen[0]["temp_c"], seen[0]["state"]) == ("critical", 85.0, "paused")
 
 
