@@ -7,6 +7,7 @@ import sys
 import time
 from math import exp
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from seed.resize.trial import run_trial
 from seed.resize.trial_watch import Outcome, Sample, may_reach, settling_temp_c, speed
 from seed.storage import RunDir
 from tests.support import fake_training
+from tests.support.fake_clock import FakeClock
 from tests.support.small_run import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +172,7 @@ from seed.profile_file import load_profile
 from seed.resize.trial import Size, run_trial
 from seed.storage import RunDir
 from tests.support import fake_training
+from tests.support.fake_clock import FakeClock
 folder = Path(sys.argv[1]) / "trial"
 
 def fill():
@@ -251,3 +254,24 @@ def test_a_search_killed_while_a_trial_begins_leaves_nothing_running(tmp_path):
     process.wait()
     child = Path("/proc", pid.read_text())
     wait_until(lambda: not child.exists() or ") Z " in (child / "stat").read_text())
+
+
+def test_a_search_waits_for_the_robot_before_a_trial_which_has_no_report_of_its_own(
+        tmp_path, monkeypatch):
+    clock, report, slept = FakeClock(), tmp_path / "health.json", []
+    report.write_text('{"level": "stop"}')
+    profile = load_profile("toy", [f"governor.report_file={report}", "governor.only_idle=true"])
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        slept.append(clock.now)
+        levels = {5: '{"level": "critical"}', 20: '{"level": 0, "idle": false}',
+                  100: '{"level": 0, "idle": true}'}
+        report.write_text(levels.get(round(clock.now), report.read_text()))
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=clock, sleep=sleep))
+    trial.wait_for_robot(profile.governor, lambda: False)
+    assert 150 < slept[-1] < 170   # a minute after it was last busy
+    report.write_text('{"level": "critical"}')
+    with pytest.raises(KeyboardInterrupt):
+        trial.wait_for_robot(profile.governor, lambda: len(slept) > 200)
+    assert not trial._child_profile(profile, SMALL, 1.0).governor.has_report
