@@ -179,7 +179,8 @@ def test_settings_that_a_page_names_exist(page):
 
 
 def test_flags_that_pages_name_exist(capsys):
-    known = "".join(text_of(path) for path in (ROOT / "seed" / "experiments").glob("*.py"))
+    known = "".join(text_of(path) for room in ("experiments", "live")
+                    for path in (ROOT / "seed" / room).glob("*.py"))
     for command in COMMANDS:
         with pytest.raises(SystemExit):
             make_parser().parse_args([command, "--help"])
