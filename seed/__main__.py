@@ -14,7 +14,7 @@ from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "generate", "play", "export",
-            "run", "samples", "info", "health", "bench")
+            "live", "lineage", "run", "samples", "info", "health", "bench")
 
 
 class CommandParser(argparse.ArgumentParser):

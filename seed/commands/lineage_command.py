@@ -1,0 +1,24 @@
+"""Show which brains have acted on the robot, and why."""
+import argparse
+
+from seed.commands import options, outcome
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_brain(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed.errors import ConfigError
+    from seed.live.brains import Brains
+    live_dir = args.run_dir.path / "live"
+    if not live_dir.is_dir():
+        raise ConfigError(f"{args.run_dir} has no brain that lives: start one with seed live")
+    rows = Brains(live_dir).lineage.rows
+    lines = []
+    for row in rows:
+        figures = ", ".join(f"{f['name']} {f['before']:.4g} -> {f['after']:.4g}"
+                            for f in row.figures)
+        lines.append("  ".join(filter(None, [row.time, row.decision, row.brain, figures,
+                                             row.reason])))
+    return outcome.show(args, [row._asdict() for row in rows], "\n".join(lines))

@@ -1,0 +1,168 @@
+"""The gate between a candidate brain and the robot: what was learnt must be better on what was
+lived, and what was known must not be lost.
+
+Nobody can let a candidate act on the robot to find that out. So a model of the body, of another
+seed than the one that it practised in, is fitted to the newest episodes, and both brains act in it
+from the same recorded ticks. The gain has to be larger than what the model is wrong by on the
+parent, whose own rewards are recorded. A model that cannot predict the rewards that were held out
+proves nothing: then the candidate is refused.
+"""
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seed.body.closed_loop import act
+from seed.body.dynamics import Dynamics, Transitions
+from seed.body.episodes import EpisodeFolder
+from seed.body.model_play import EPISODE_TICKS, FIRST_TICK_FRACTION, ModelOpener
+from seed.body.open_body import opener_of_data
+from seed.body.player import Player
+from seed.body.stored import Stored, load
+from seed.errors import StopRequested
+from seed.evaluation import TrainedBrain
+
+MAX_LOSS = 0.03           # of what was known: a fraction of the return, or points of accuracy / 100
+MIN_EXPLAINED = 0.02      # of the variance of held-out rewards and ends, by a model that counts
+PAIRS, ROWS = 1024, 64    # short episodes in the model, of each brain; side by side
+Z = 1.96                  # of a 95 % interval
+GATE_SEED = 1_000_003     # added to the seed of the training: another model
+
+
+class Figure(NamedTuple):
+    """What a brain was before and is now in one thing; `unit`: "return", "accuracy" or "reward in
+    the model", of short episodes. `margin`: half of the 95 % interval of the mean difference, and
+    what the model is wrong by."""
+    name: str
+    unit: str
+    before: float
+    after: float
+    margin: float = 0.0
+
+
+class Verdict(NamedTuple):
+    """`reason` is empty if the candidate passes. `data`: digest of the episodes, if they were
+    looked at."""
+    figures: Sequence[Figure]
+    reason: str
+    data: str = ""
+
+
+def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
+          should_stop_fn: Callable[[], bool] = bool) -> Verdict:
+    """`body`: that has changed, of which `data` has the newest episodes. Raises ConfigError,
+    BodyError; StopRequested if the process has to stop."""
+    figures = [*curriculum(parent, candidate), *other_bodies(parent, candidate, body)]
+    lost = next((row for row in figures if has_lost(row)), None)
+    if lost:
+        return Verdict(figures, f"{lost.name}: {lost.unit} falls from {lost.before:.4g} to "
+                                f"{lost.after:.4g}, more than {100 * MAX_LOSS:g} %")
+    explained, digest, figure = in_model(parent, candidate, body, data, should_stop_fn)
+    figures.append(figure)
+    if explained < MIN_EXPLAINED:
+        return Verdict(figures, f"{data.name} does not tell what is rewarded: a model of it "
+                                f"explains {100 * max(0.0, explained):.1f} % of the rewards that "
+                                f"it has not seen", digest)
+    if figure.after - figure.before <= figure.margin:
+        return Verdict(figures, f"{body}: it is not better: {figure.before:.4g} and "
+                                f"{figure.after:.4g} {figure.unit}, +- {figure.margin:.2g}",
+                       digest)
+    return Verdict(figures, "", digest)
+
+
+def has_lost(row: Figure) -> bool:
+    if row.unit == "accuracy":
+        return row.before - row.after > MAX_LOSS
+    return row.before - row.after > MAX_LOSS * abs(row.before) + row.margin
+
+
+def is_same(parent: TrainedBrain, candidate: TrainedBrain, body: str = "") -> bool:
+    """Whether the layers, and the tables of `body`, have the same bits in both."""
+    def counts(key: str) -> bool:
+        return not key.startswith("bodies.") or key.startswith(f"bodies.{body}.")
+    return all(key in candidate.params and np.array_equal(array, candidate.params[key])
+               for key, array in parent.params.items() if counts(key))
+
+
+def curriculum(parent: TrainedBrain, candidate: TrainedBrain) -> list[Figure]:
+    """Of the curriculum's holdout, if the brain has learnt it and something of that has changed."""
+    if parent.profile.body.is_alone or is_same(parent, candidate):
+        return []
+    items = parent.holdout()
+    before, after = (float(np.mean([score.accuracy for score in brain.scores(items)]))
+                     for brain in (parent, candidate))
+    return [Figure("curriculum", "accuracy", before, after)]
+
+
+def other_bodies(parent: TrainedBrain, candidate: TrainedBrain, body: str) -> list[Figure]:
+    """Of those that can be opened without a file, unless all their bits are the same."""
+    rows = []
+    for name in parent.bodies:
+        if name == body or is_same(parent, candidate, name):
+            continue
+        if not opener_of_data(name, parent.bodies[name].codec, parent.profile.body):
+            continue
+        before, after = (brain.returns(name, 100, GATE_SEED) for brain in (parent, candidate))
+        rows.append(Figure(name, "return", before.mean, after.mean,
+                           max(before.half_interval, after.half_interval)))
+    return rows
+
+
+def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
+             should_stop_fn: Callable[[], bool]) -> tuple[float, str, Figure]:
+    """How much of the held-out rewards a model explains, the digest of its data, and the mean
+    rewards of both brains in it, in short episodes that begin at the same ticks."""
+    facts = parent.bodies[body]
+    stored = load(EpisodeFolder(data), facts.codec, parent.profile.body.discount)
+    ticks = Transitions.of(EpisodeFolder(data), facts.codec)
+    learnt, held_out = stored.split()
+    dynamics = Dynamics(ticks.at(learnt), facts.codec, parent.profile.train.seed + GATE_SEED,
+                        stored.digest)
+    if not dynamics.fit(should_stop_fn):
+        raise StopRequested("the gate has to stop")
+    explained = explained_variance(dynamics, ticks.at(held_out))
+    means = [_rewards(brain, body, dynamics, stored) for brain in (parent, candidate)]
+    difference = means[1] - means[0]
+    # How wrong the model is about the parent, which has acted in what was recorded.
+    bias = abs(float(means[0].mean()) - recorded_reward(stored))
+    margin = bias + float(Z * difference.std() / np.sqrt(len(difference)))
+    return explained, stored.digest, Figure(body, "reward in the model", float(means[0].mean()),
+                                            float(means[1].mean()), margin)
+
+
+def _rewards(brain: TrainedBrain, body: str, dynamics: Dynamics, stored: Stored) -> np.ndarray:
+    """(PAIRS,) sum of rewards of a short episode, acted greedily, for each tick that it could have:
+    an end that saves nothing costs what would have followed."""
+    player = Player(brain.model, brain.bodies[body].codec, ROWS)
+    opener = ModelOpener(dynamics, min(0.0, float(stored.returns.min())))
+    episodes: Any = act(player, opener, GATE_SEED, PAIRS)
+    return np.array([episode.total for episode in episodes])
+
+
+def recorded_reward(stored: Stored) -> float:
+    """The mean sum of rewards in recorded pieces that are as long as an episode in the model, and
+    begin where those do."""
+    last = np.flatnonzero(stored.ends)[np.cumsum(stored.begins) - 1]   # of each tick's episode
+    ticks = np.arange(len(last))
+    stop = np.minimum(ticks + EPISODE_TICKS - 1, last)
+    totals = np.cumsum(stored.rewards, dtype=np.float64)
+    sums = totals[stop] - totals + stored.rewards
+    is_whole = (stop < last) | stored.terminated[last] | (stop == ticks + EPISODE_TICKS - 1)
+    if not is_whole.any():
+        is_whole[:] = True   # all were cut sooner
+    first = is_whole & stored.begins
+    return float(sums[is_whole].mean() if not first.any() else
+                 FIRST_TICK_FRACTION * sums[first].mean()
+                 + (1 - FIRST_TICK_FRACTION) * sums[is_whole].mean())
+
+
+def explained_variance(dynamics: Dynamics, ticks: Transitions) -> float:
+    """Of rewards and ends that were not fitted: the larger of both fractions, at most 1; 1 if
+    neither varies, as nothing can be told apart."""
+    rewards, ends = dynamics.outcome(ticks.observations, ticks.actions, ticks.following)
+    fractions = [1 - np.square(seen - predicted).mean() / seen.var()
+                 for seen, predicted in ((ticks.rewards, rewards),
+                                         (ticks.terminated.astype(float), ends.astype(float)))
+                 if seen.var() > 0]
+    return float(max(fractions, default=1.0))

@@ -1,0 +1,218 @@
+"""A brain that lives on a robot: the fast loop acts; beside it a learner makes candidates of what
+was just lived, which act once they have passed the gate, and are watched.
+
+Deadlines come before learning: while the fast loop is late the learner stands still.
+"""
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seed.errors import ConfigError, SeedError
+from seed.interpreter import seed_command
+from seed.live import brains as lineage
+from seed.live.brains import Brains, Decision
+from seed.live.fast_loop import EPISODES, FastLoop, Options
+from seed.live.learn import Candidate, prepare, work_of
+from seed.live.lived import remove_oldest
+from seed.live.watch import Lived, Watch
+from seed.storage.run_dir import Log, RunDir
+
+POLL_S = 0.1
+MAX_LATE = 0.002          # of the deadlines since the last look: then the learner stands still
+STILL_S = 2.0             # at least, after the last late tick
+MAX_EPISODE_BYTES = 512 * 2 ** 20
+RETRY_S = 60.0            # after a learner that failed
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    run_dir: RunDir
+    body: str
+    learn_every_ticks: int = 6000    # that are new since the last candidate; 0: never
+    learn_minutes: float = 2.0
+    learn_rounds: int = 0            # instead of minutes
+    loop: dict[str, Any] = field(default_factory=dict)   # other fields of fast_loop.Options
+
+    @property
+    def live_dir(self) -> Path:
+        return self.run_dir.path / "live"
+
+
+def learner_command(options: LiveOptions) -> list[str]:
+    return seed_command(str(options.live_dir), f"--minutes={options.learn_minutes}",
+                        f"--rounds={options.learn_rounds}", module="seed.live.learn")
+
+
+class Learner:
+    """The process that makes a candidate; at most one."""
+
+    def __init__(self, options: LiveOptions, log: Log):
+        self._options, self._log = options, log
+        self._process: subprocess.Popen | None = None
+        self._is_still, self._still_until_s, self._retry_at_s = False, 0.0, 0.0
+        self.next_ticks = float(options.learn_every_ticks or math.inf)
+
+    def is_due(self, ticks: int, now_s: float) -> bool:
+        return self._process is None and now_s >= self._retry_at_s and ticks >= self.next_ticks
+
+    def start(self, parent: str, ticks: int) -> None:
+        """Raises OSError, ConfigError: there is nothing to learn from yet."""
+        options = self._options
+        self.next_ticks = ticks + options.learn_every_ticks
+        prepare(options.live_dir, parent, options.live_dir / EPISODES)
+        self._output = open(work_of(options.live_dir).path / "learner.log", "ab")
+        self._process = subprocess.Popen(
+            learner_command(options), stdout=subprocess.PIPE, stderr=self._output,
+            stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def yield_to(self, late_fraction: float, now_s: float) -> None:
+        """Stands still while the fast loop is late."""
+        if late_fraction > MAX_LATE:
+            self._still_until_s = now_s + STILL_S
+        is_still = now_s < self._still_until_s
+        if self._process and is_still != self._is_still:
+            self._signal(signal.SIGSTOP if is_still else signal.SIGCONT)
+            self._is_still = is_still
+
+    def result(self, now_s: float) -> Candidate | None:
+        """Once, when it has ended."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        code, (output, _) = self._process.returncode, self._process.communicate()
+        self._end()
+        try:
+            fields = json.loads(output.decode().splitlines()[-1])
+            candidate = Candidate(**{**fields, "figures": tuple(fields["figures"])})
+        except (IndexError, KeyError, TypeError, ValueError):
+            self._retry_at_s = now_s + RETRY_S
+            self._log(f"the learner ended ({code}) without a candidate: see "
+                      f"{work_of(self._options.live_dir).path / 'learner.log'}")
+            return None
+        return candidate if candidate.is_finished else None
+
+    def _signal(self, number: int) -> None:
+        assert self._process
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _end(self) -> None:
+        self._process, self._is_still = None, False
+        self._output.close()
+
+    def stop(self) -> None:
+        """It saves what it has learnt, and continues when it is started again."""
+        if self._process is None:
+            return
+        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.communicate()
+        self._end()
+
+
+class Live:
+    """One life: from start to stop. `log` gets a line for each event."""
+
+    def __init__(self, options: LiveOptions, log: Log = print,
+                 clock: Callable[[], float] = time.monotonic):
+        self.options, self._log, self._clock = options, log, clock
+        self.brains = Brains(options.live_dir)
+        self.watch, self.learner = Watch(), Learner(options, log)
+
+    def start(self) -> None:
+        """Raises SeedError, OSError."""
+        if self.brains.promoted is None:
+            self._export_first()
+        promoted = self.brains.promoted
+        assert promoted
+        self.loop = FastLoop(Options(self.options.live_dir, self.brains.file(promoted.brain),
+                                     self.options.body, **self.options.loop))
+        self.loop.start()
+
+    def _export_first(self) -> None:
+        from seed.export import build
+        run_dir = self.options.run_dir
+        build(run_dir, log=self._log)
+        self.brains.promote(self.brains.add(run_dir), lineage.FIRST)
+
+    def poll(self) -> None:
+        """What is due; some times a second. Raises SeedError, OSError."""
+        for event in self.loop.poll():
+            self._log(event["text"])
+        now_s, block = self._clock(), self.loop.block
+        ticks = int(block["ticks"])
+        self.learner.yield_to(block.slip(time.monotonic_ns()).fraction, now_s)
+        reason = self.watch.look(Lived(ticks, int(block["episodes"]), block["last_return"],
+                                       block["episode_return"]))
+        if self.watch.is_watching:
+            self._decide(reason, ticks)
+        candidate = self.learner.result(now_s)
+        if candidate:
+            self._take(candidate, ticks)
+        elif not self.watch.is_watching and self.learner.is_due(ticks, now_s):
+            self._learn(ticks)
+
+    def _learn(self, ticks: int) -> None:
+        assert self.brains.promoted
+        try:
+            remove_oldest(self.options.live_dir / EPISODES, MAX_EPISODE_BYTES)
+            self.learner.start(self.brains.promoted.brain, ticks)
+        except (OSError, ConfigError) as error:
+            self._log(f"nothing is learnt now: {error}")
+
+    def _take(self, candidate: Candidate, ticks: int) -> None:
+        """Promotes it, or tells why not."""
+        promoted = self.brains.promoted
+        assert promoted
+        reason = candidate.reason
+        if not reason and candidate.parent != promoted.brain:
+            reason = "another brain acts meanwhile"
+        if not reason:
+            try:
+                self.loop.promote(self.brains.file(candidate.brain))
+            except SeedError as error:
+                reason = str(error)
+        if reason:
+            self.brains.tell(Decision(lineage.REFUSED, candidate.brain, candidate.parent,
+                                      promoted.generation, candidate.data, reason,
+                                      candidate.figures))
+            self._log(f"a candidate is refused: {reason}")
+        else:
+            self.brains.promote(candidate.brain, data=candidate.data, figures=candidate.figures)
+            self.watch.begin(ticks)
+            self._log(f"brain {candidate.brain} acts now; it is watched")
+        work_of(self.options.live_dir).path.joinpath("plan.json").unlink(missing_ok=True)
+
+    def _decide(self, reason: str, ticks: int) -> None:
+        """What becomes of a brain that is watched."""
+        if reason:
+            self.loop.roll_back()
+            self.brains.roll_back(reason)
+            self.watch.end()
+            self._log(f"rolled back: {reason}")
+        elif self.watch.is_over(ticks):
+            assert self.brains.promoted
+            self.loop.confirm()
+            self.brains.tell(Decision(lineage.CONFIRMED, self.brains.promoted.brain,
+                                      self.brains.promoted.parent,
+                                      self.brains.promoted.generation))
+            self.watch.end()
+            self._log(f"brain {self.brains.promoted.brain} is confirmed")
+
+    def stop(self) -> dict[str, float]:
+        """The last words of the fast loop."""
+        self.learner.stop()
+        words = self.loop.block.words()
+        self.loop.stop()
+        return words

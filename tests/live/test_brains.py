@@ -1,0 +1,99 @@
+"""Which brain acts is one file; every decision is a line; a cut leaves neither half."""
+import json
+
+import pytest
+
+from seed.errors import ConfigError
+from seed.export import Options
+from seed.export.brain_file import BrainFile
+from seed.live import brains as module
+from seed.live.brains import Brains, Decision
+from seed.storage import RunDir
+from tests.support.acting_brains import untrained
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> list[RunDir]:
+    """Run directories with an exported file, each of another brain."""
+    folder, trained, run_dirs = tmp_path_factory.mktemp("made"), untrained(), []
+    for number in range(6):
+        run_dirs.append(RunDir(folder / f"{number}"))
+        run_dirs[-1].path.mkdir()
+        trained.params["norm_f"][0] = 1 + number
+        run_dirs[-1].checkpoint.write_bytes(b"%d" % number)
+        run_dirs[-1].exported_brain.write_bytes(BrainFile(trained, Options()).tobytes())
+    return run_dirs
+
+
+def decisions(path) -> list[tuple[str, str, int]]:
+    return [(row.decision, row.brain, row.generation) for row in Brains(path).lineage.rows]
+
+
+def test_brains_are_promoted_rolled_back_and_removed_when_they_are_old(tmp_path, made):
+    brains = Brains(tmp_path, clock=lambda: 0.0)
+    names = [brains.add(run_dir) for run_dir in made]
+    assert len(set(names)) == 6 and brains.promoted is None
+    brains.promote(names[0], module.FIRST)
+    brains.promote(names[1], data="d", figures=({"name": "point"},))
+    assert brains.roll_back("it falls").brain == names[0]
+    again = Brains(tmp_path)
+    assert again.promoted == brains.promoted == (names[0], 3, names[1])
+    assert decisions(tmp_path) == [("first", names[0], 1), ("promoted", names[1], 2),
+                                   ("rolled back", names[0], 3)]
+    row = again.lineage.rows[1]
+    assert row.parent == names[0] and row.figures == ({"name": "point"},)
+    assert row.time == "1970-01-01T00:00:00Z"
+    assert again.file(names[0]).read_bytes() == made[0].exported_brain.read_bytes()
+    assert {folder.name for folder in (tmp_path / "brains").iterdir()} == {names[0], *names[3:]}
+
+
+def test_a_promotion_that_was_cut_off_is_told_and_not_done(tmp_path, made, monkeypatch):
+    brains = Brains(tmp_path)
+    first, second = (brains.add(run_dir) for run_dir in made[:2])
+    brains.promote(first, module.FIRST)
+
+    def cut(path, data):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(module.atomic_file, "write", cut)
+    with pytest.raises(KeyboardInterrupt):
+        brains.promote(second)
+    monkeypatch.undo()
+    again = Brains(tmp_path)
+    assert again.promoted.brain == first
+    assert decisions(tmp_path)[1:] == [("promoted", second, 2), ("not done", second, 1)]
+    again.promote(second)
+    assert Brains(tmp_path).promoted == (second, 2, first)
+
+
+def test_a_line_that_cannot_be_written_decides_nothing(tmp_path, made, monkeypatch):
+    brains = Brains(tmp_path)
+    name = brains.add(made[0])
+    monkeypatch.setattr(brains.lineage, "append", lambda rows, objects: False)
+    with pytest.raises(OSError, match="lineage.jsonl cannot be written"):
+        brains.promote(name, module.FIRST)
+    assert brains.promoted is None and not (tmp_path / "promoted.json").exists()
+    with pytest.raises(ConfigError, match="nothing to roll back to"):
+        brains.roll_back("it falls")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"brain": "a"}', '{"brain": "..", "generation": "1"}',
+                                  '{"brain": "none", "generation": 1}'])
+def test_a_damaged_pointer_is_one_line(tmp_path, text):
+    Brains(tmp_path)
+    (tmp_path / "promoted.json").write_text(text)
+    with pytest.raises(ConfigError, match="promoted.json is damaged"):
+        Brains(tmp_path)
+
+
+def test_a_damaged_lineage_ends_before_its_damage(tmp_path, made):
+    brains = Brains(tmp_path)
+    brains.promote(brains.add(made[0]), module.FIRST)
+    for line in ('{"decision": 1, "brain": "x"}', '{"decision": "promoted"}', "?"):
+        with open(tmp_path / "lineage.jsonl", "a") as file:
+            file.write(line + "\n")
+        again = Brains(tmp_path)
+        assert len(again.lineage.rows) == 1
+        again.tell(Decision(module.CONFIRMED, "x"))
+        rows = [json.loads(line) for line in (tmp_path / "lineage.jsonl").read_text().splitlines()]
+        assert [row["decision"] for row in rows] == ["first", "confirmed"]
+        (tmp_path / "lineage.jsonl").write_text(json.dumps(rows[0]) + "\n")

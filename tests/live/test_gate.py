@@ -1,0 +1,68 @@
+"""A candidate passes if it is better in what was lived and as good in what was known."""
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seed.body import dynamics, open_body
+from seed.evaluation import TrainedBrain
+from seed.live.gate import judge
+from seed.storage import RunDir
+from tests.support.changed_point import Point, Reversed, adapt, brain, recorded
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory):
+    """A brain, one that has adapted to the reversed body, and the episodes of that."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(open_body.BODIES, "point", Point)
+        monkeypatch.setattr(dynamics, "FIT_TICKS", 64 * 300)
+        folder = tmp_path_factory.mktemp("lived")
+        parent = brain(folder / "parent", 60)
+        data = recorded(parent, folder / "data", "point")
+        shutil.copytree(parent.path, folder / "child")
+        adapt(RunDir(folder / "child"), data, 60)
+        yield *(TrainedBrain.load(RunDir(folder / name), 1, lambda line: None)
+                for name in ("parent", "child")), data
+
+
+def test_what_is_better_passes_and_what_is_worse_is_refused(lived):
+    parent, child, data = lived
+    verdict = judge(parent, child, "point", data)
+    figure, = verdict.figures
+    assert not verdict.reason and figure.after > figure.before + figure.margin
+    assert "it is not better" in judge(child, parent, "point", data).reason
+    assert "it is not better" in judge(parent, parent, "point", data).reason
+
+
+def test_episodes_with_shuffled_rewards_prove_nothing(lived, tmp_path):
+    parent, child, data = lived
+    shutil.copytree(data, tmp_path / "data")
+    path, = (tmp_path / "data").glob("*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    acted = [row for row in rows if "reward" in row]
+    rewards = np.random.default_rng(0).permutation([row["reward"] for row in acted]).tolist()
+    for row, reward in zip(acted, rewards, strict=True):
+        row["reward"] = reward
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "does not tell what is rewarded" in judge(parent, child, "point",
+                                                     tmp_path / "data").reason
+
+
+def test_who_has_lost_another_body_or_the_curriculum_is_refused(lived, monkeypatch):
+    parent, child, data = lived
+    monkeypatch.setitem(open_body.BODIES, "worn", Reversed)
+    params = {key: array for key, array in child.params.items()}
+    tables = {key.replace("point", "worn"): array for key, array in params.items()
+              if key.startswith("bodies.")}
+    codec = replace(child.bodies["point"].codec, name="worn")
+    bodies = {**child.bodies, "worn": child.bodies["point"]._replace(codec=codec)}
+    before = replace(parent, params={**parent.params, **tables}, bodies=bodies)
+    old = {key.replace("point", "worn"): array for key, array in parent.params.items()
+           if key.startswith("bodies.")}
+    after = replace(child, params={**params, **old}, bodies=bodies)
+    verdict = judge(before, after, "point", data)
+    assert verdict.reason.startswith("worn: return falls from ")
+    assert verdict.figures[0].before > verdict.figures[0].after + 3

@@ -1,0 +1,58 @@
+"""A body that changes: a point whose pushes are reversed, and a small brain that acts in it."""
+import numpy as np
+
+from seed.body.closed_loop import act
+from seed.body.episodes import EpisodeWriter, Recorder
+from seed.body.player import Player
+from seed.body.spaces import Box, Discrete
+from seed.evaluation import TrainedBrain
+from seed.profile_file import load_profile
+from seed.storage import RunDir
+from seed.training import adapt_to_body, train
+from seed.training.stop_signals import StopSignals
+
+SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", "model.pattern=\"SA\"",
+         "model.sliding_window=4", "train.minutes=0", "body.rows=4", "body.ticks=16",
+         "body.chunk=8", "body.passes=2", "train.batch_size=2", "train.seq_len=32",
+         "curriculum.holdout_items=1", "curriculum.eval_every_steps=0",
+         "curriculum.tasks={copy = 1.0}"]
+
+
+class Point:
+    """Is pushed left or right, and has to stay in the middle; an episode has 10 ticks."""
+    observation_space, action_space, push = Box.of((-2, 2)), Discrete(2), 0.2
+
+    def reset(self, seed=None):
+        self._x, self._ticks = np.random.default_rng(seed).uniform(-1, 1), 0
+        return np.array([self._x]), {}
+
+    def step(self, action):
+        self._x += self.push * (2 * action - 1)
+        self._ticks += 1
+        return np.array([self._x]), 1 - abs(self._x), False, self._ticks >= 10, {}
+
+
+class Reversed(Point):
+    push = -0.2
+
+
+def brain(folder, steps: int, *overrides: str) -> RunDir:
+    train(load_profile("control", [*SMALL, "body.rounds={point = 1}", f"train.steps={steps}",
+                                   *overrides]), RunDir(folder), 1, lambda line: None)
+    return RunDir(folder)
+
+
+def recorded(run_dir: RunDir, folder, name: str = "worn"):
+    """The brain draws its actions in the reversed body."""
+    trained = TrainedBrain.load(run_dir, 1, lambda line: None)
+    codec = trained.bodies["point"].codec
+    recorder = Recorder(EpisodeWriter(folder, codec.__class__.from_dict(
+        {**codec.to_dict(), "name": name}), 50.0, "a test"), 4)
+    act(Player(trained.model, codec, 4), Reversed, 0, 60, greedy=False, recorder=recorder)
+    recorder.writer.close()
+    return folder
+
+
+def adapt(run_dir: RunDir, data, steps: int = 4, **options):
+    return adapt_to_body(run_dir, data=str(data), log=lambda line: None, steps=steps, lr=4e-3,
+                         **{"signals": StopSignals(), **options})
