@@ -32,6 +32,7 @@ PROFILE = "fast"
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
 STEPS_AT_ONCE, STEPS_ALONE = 5, 40   # of the training
 PAUSE_S = 0.5                        # before a phase counts
+EARLY_FRACTION = 0.25
 
 
 class Lateness(NamedTuple):
@@ -42,15 +43,16 @@ class Lateness(NamedTuple):
 
     @classmethod
     def of(cls, times_ns: np.ndarray, period_ns: float) -> "Lateness":
-        steps = np.maximum(1, np.rint(np.diff(times_ns) / period_ns)).astype(np.int64)
-        number = np.concatenate([[0], np.cumsum(steps)])
         since = (times_ns - times_ns[0]).astype(np.float64)
+        phase = np.median(since - np.rint(since / period_ns) * period_ns)
+        # The deadline that an action is of: one comes a quarter of a period early at most.
+        number = np.floor((since - phase) / period_ns + EARLY_FRACTION).astype(np.int64)
         is_typical = np.ones(len(number), bool)
         for _ in range(3):   # the clocks differ by some parts in a million
             line = np.polyfit(number[is_typical], since[is_typical], 1)
             off = since - np.polyval(line, number)
             is_typical = off <= np.quantile(off, 0.9)
-        return cls(len(number), int((steps - 1).sum()),
+        return cls(len(number), int(np.maximum(0, np.diff(number) - 1).sum()),
                    np.maximum(0, off - np.quantile(off, 0.01)) / 1000)
 
     def row(self, name: str) -> str:
@@ -84,6 +86,7 @@ class Trainer:
     def close(self) -> None:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
+        self.process.stdout.read()   # its last line
         self.process.stdout.close()
         self.process.wait()
 

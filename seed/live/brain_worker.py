@@ -53,6 +53,7 @@ class Worker:
         self._saving: threading.Thread | None = None
         self._next_save_s = math.inf
         self._episodes = fields["episodes"]
+        self._other_cores = os.sched_getaffinity(0)   # until it takes that of the loop
 
     def _named(self, body: str | None) -> str:
         try:
@@ -204,6 +205,8 @@ class Worker:
 
     def _keep(self) -> None:
         assert self.state_path
+        if threading.current_thread() is not threading.main_thread():
+            real_time.pin(self._other_cores)
         with suppress(OSError):   # a full disk: the state before it stays
             carried_state.keep(self.scratch.read_bytes(), self.structure, self.state_path)
 
@@ -231,12 +234,14 @@ def main() -> None:
         connection.send(json.dumps({"error": " ".join(str(error).split())}).encode())
         Path(fields["scratch"]).unlink(missing_ok=True)
         return
-    worker.check_recording()
     real_time.lock_memory()
     real_time.freeze_garbage()
     link = Link(connection)
-    real_time.pin(set(fields["cores"]))   # from here on it holds up the body, if it works
-    worker.note(real_time.prioritize(real_time.BRAIN_PRIORITY))
+    # Threads that write have it too, on the other cores: one that waits for a core, with the lock
+    # of the interpreter, would hold up a tick.
+    worker.note(real_time.prioritize(real_time.BRAIN_PRIORITY, is_inherited=True))
+    worker.check_recording()
+    real_time.pin(set(fields["cores"]))
     connection.send(json.dumps(worker.facts()).encode())
     worker.serve(link)
 

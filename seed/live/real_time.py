@@ -12,7 +12,8 @@ from pathlib import Path
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 CAP_IPC_LOCK = 14
-TICK_PRIORITY, BRAIN_PRIORITY, BODY_PRIORITY = 50, 49, 48   # of SCHED_FIFO
+# Of SCHED_FIFO. An action reaches the body before the brain does what can wait.
+TICK_PRIORITY, BODY_PRIORITY, BRAIN_PRIORITY = 50, 49, 48
 ISOLATED = Path("/sys/devices/system/cpu/isolated")
 PR_SET_TIMERSLACK, TIMER_SLACK_NS = 29, 1
 
@@ -34,12 +35,12 @@ def split_cores(isolated: Path = ISOLATED) -> tuple[set[int], set[int]]:
     return {fast}, cores - {fast} or cores
 
 
-def prioritize(priority: int, pid: int = 0) -> str:
-    """Gives a process real-time priority; its children and later threads do not inherit it. Why
-    not, if it is not permitted."""
+def prioritize(priority: int, pid: int = 0, is_inherited: bool = False) -> str:
+    """Gives a process real-time priority; its children and later threads inherit it only if that is
+    said. Why not, if it is not permitted."""
+    policy = os.SCHED_FIFO | (0 if is_inherited else os.SCHED_RESET_ON_FORK)
     try:
-        os.sched_setscheduler(pid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK,
-                              os.sched_param(priority))
+        os.sched_setscheduler(pid, policy, os.sched_param(priority))
     except OSError as error:
         return (f"no real-time priority: {error.strerror}; ticks may be late under load: give "
                 f"LimitRTPRIO=50, or CAP_SYS_NICE")

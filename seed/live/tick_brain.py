@@ -8,12 +8,13 @@ is another, it begins anew. The brain before stays as it is: it can come back at
 """
 from collections.abc import Callable, Sequence
 
-from seed.live.frames import Call, Flag, Link, LinkLost
+from seed.live.frames import Call, Flag, Frame, Link, LinkLost
 from seed.live.safety import MAX_LATE_BRAIN, Fault
 
 MAX_SILENT_S = 2.0      # then its process has to begin anew
 MAX_SWAP_TRIES = 3
 FINISH_S = 3.0
+N_STATS = 4             # numbers behind an action: surprise, value, clipped, absent
 
 
 class BrainFault(Exception):
@@ -60,15 +61,8 @@ class TickBrain:
     def act(self, observation: bytes, reward: float, now_s: float) -> list[float] | None:
         """Its action; None if it is late. Raises BrainFault."""
         assert self.acting
-        link = self.acting.link
         try:
-            if link.awaited is None or link.receive(0):   # an answer that came too late
-                if self._begin is not None:
-                    link.send(Call.BEGIN, flags=self._begin)
-                    self._begin = None
-                link.ask(Call.ACT, observation, reward)
-                self._asked_s = now_s
-            frame = link.receive(self._answer_s)
+            frame = self._answer(self.acting.link, observation, reward, now_s)
         except LinkLost as error:
             raise BrainFault(Fault.BRAIN_ENDED, str(error), is_lost=True) from None
         if frame is None:
@@ -77,10 +71,27 @@ class TickBrain:
         self._late_in_a_row = 0
         if frame.is_error:
             raise BrainFault(Fault.BRAIN_ERROR, frame.text)
+        if frame.call != Call.ACT or frame.count != self._n_parts + N_STATS:
+            raise BrainFault(Fault.BRAIN_ERROR, "its answer has another shape")
         self.is_inside = True
         numbers = frame.numbers()
         self.stats = numbers[self._n_parts:]
         return list(numbers[:self._n_parts])
+
+    def _answer(self, link: Link, observation: bytes, reward: float, now_s: float) -> Frame | None:
+        """To this observation alone: where it still works on an earlier request, that one's answer
+        is waited for, and dropped. Raises LinkLost."""
+        answer_s = self._answer_s
+        if link.awaited is not None:
+            answer_s /= 2
+            if link.receive(answer_s) is None:
+                return None
+        if self._begin is not None:
+            link.send(Call.BEGIN, flags=self._begin)
+            self._begin = None
+        link.ask(Call.ACT, observation, reward)
+        self._asked_s = now_s
+        return link.receive(answer_s)
 
     def _miss(self, waited_s: float) -> None:
         self.late += 1

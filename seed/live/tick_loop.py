@@ -5,7 +5,7 @@
 The brain and the body are processes of their own. So no thread, no garbage and no lock of theirs
 can hold up a tick, and a crash or a hang on either side is a fault that this loop answers with the
 safe action. It needs the standard library alone. At a deadline the body's last reply is there, or
-it is late and nothing is done; the brain has half a period to act on it; then the body gets the
+it is late and nothing is done; the brain has 0.7 of a period to act on it; then the body gets the
 action, and works on it while the loop sleeps. Only between ticks another brain takes over.
 """
 import json
@@ -25,7 +25,7 @@ from seed.live.shared_block import FIRST_LATENESS, FIRST_TICK_TIME, Block
 from seed.live.tick_body import BodyFault, TickBody
 from seed.live.tick_brain import BrainFault, Connected, TickBrain
 
-BRAIN_FRACTION, SENSE_FRACTION = 0.5, 0.25   # of a period, for one answer
+BRAIN_FRACTION, SENSE_FRACTION = 0.7, 0.25   # of a period, for one answer
 SWAP_MARGIN = 0.15       # of a period, that a swap leaves before the next deadline
 HEARTBEAT_S, SERVICE_S = 0.1, 0.2
 SURPRISE_TICKS = 100     # over which its mean is taken

@@ -8,11 +8,11 @@ from seed.bench.live_ticks import Lateness
 def test_lateness_is_told_apart_from_a_clock_that_runs_otherwise():
     number = np.arange(2000)
     late_us = np.zeros(2000)
-    late_us[100], late_us[700], late_us[1500] = 2500, 900, 50
+    late_us[100], late_us[700], late_us[1500] = 7000, 900, 50
     times = 7e9 + number * 1e7 * (1 + 300e-6) + 1000 * late_us
     lateness = Lateness.of(times.astype(np.int64), 1e7)
     assert (lateness.ticks, lateness.missed) == (2000, 0)
-    assert lateness.us[[100, 700, 1500]] == pytest.approx([2500, 900, 50], abs=5)
+    assert lateness.us[[100, 700, 1500]] == pytest.approx([7000, 900, 50], abs=5)
     assert np.quantile(lateness.us, 0.99) < 5
 
 

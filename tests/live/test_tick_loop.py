@@ -59,6 +59,23 @@ def test_a_late_brain_holds_the_last_action_then_is_a_fault(robot):
     assert robot.state == State.ACTING and robot.actions()[-1] == 0.5
 
 
+def test_the_answer_to_another_request_is_no_action(robot):
+    """Found by 500 Hz with swaps: a state that was saved late was taken for an action."""
+    robot.ticks(3)
+    robot.brain.answers["save"] = lambda: None
+    robot.loop.brain.offer(Connected(Peer(), 2, "shape"))
+    robot.block["next_generation"] = 2
+    robot.ticks(1)
+    assert robot.brain.names()[-1] == "SAVE"
+    robot.block["next_generation"] = 1
+    robot.ticks(1)
+    assert robot.block["late_brain"] == 1 and robot.actions()[-1] == 0.5
+    robot.brain.answer([])
+    robot.ticks(1)
+    assert robot.block["late_brain"] == 1 and not robot.block["fault"]
+    assert robot.brain.names()[-1] == "ACT" and robot.actions()[-1] == 0.5
+
+
 def test_a_brain_that_never_answers_is_replaced(robot):
     robot.ticks(3)
     robot.brain.answers["act"] = lambda *_: None

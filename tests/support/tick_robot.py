@@ -21,6 +21,7 @@ class Peer:
 
     def __init__(self, **answers):
         self.answers, self.calls, self.awaited, self.is_closed = answers, [], None, False
+        self._call = Call.FINISH
         self._frame = None
 
     def send(self, call, payload=b"", scalar=0.0, flags=0, *_):
@@ -29,12 +30,14 @@ class Peer:
     def ask(self, call, payload=b"", scalar=0.0, flags=0):
         self.send(call, payload, scalar, flags)
         self.awaited, self._frame = len(self.calls), None
+        self._call = Call(call)
         result = self.answers[Call(call).name.lower()](*self._numbers(payload))
         if result is not None:
             self.answer(result)
 
     def answer(self, result):
         self._frame = Frame()
+        self._frame.call = self._call
         if isinstance(result, str):
             self._frame.flags, self._frame.payload = Flag.ERROR, memoryview(result.encode())
             return
