@@ -1,8 +1,11 @@
 """How this program starts itself again, and what its children inherit."""
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 
+PR_SET_PDEATHSIG = 1
 KEY_VARIABLE = "SEED_TEACHER_KEY"   # the key of the teacher's server
 
 
@@ -19,3 +22,11 @@ def seed_command(*arguments: str, module: str = "seed") -> list[str]:
         folders.add(os.getcwd())
     safe_path = [] if folders & set(sys.path) else ["-P"]
     return [sys.executable, *safe_path, "-m", module, *arguments]
+
+
+def die_with_parent(parent: int) -> None:
+    """Runs in a child, as preexec_fn: a parent that is killed, even before this call, leaves no
+    child behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -38,9 +38,9 @@ def work_of(live_dir: Path) -> RunDir:
     return RunDir(live_dir / WORK)
 
 
-def prepare(live_dir: Path, parent: str, episodes: Path) -> None:
-    """A copy of the parent and of the newest episodes as they are now, unless one has been begun.
-    Raises OSError, ConfigError."""
+def prepare(live_dir: Path, parent: str, episodes: Path, newest: int = MAX_TICKS) -> None:
+    """A copy of the parent and of the episodes of the `newest` ticks as they are now, unless one
+    has been begun. Raises OSError, ConfigError."""
     work, brains = work_of(live_dir), Brains(live_dir)
     try:
         if read_json(work.path / PLAN)["parent"] == parent:
@@ -50,7 +50,7 @@ def prepare(live_dir: Path, parent: str, episodes: Path) -> None:
     shutil.rmtree(work.path, ignore_errors=True)
     atomic_file.make_directory(work.path / EPISODES)
     atomic_file.copy(brains.run_dir(parent).checkpoint, work.checkpoint)
-    if not copy_newest(episodes, work.path / EPISODES, MAX_TICKS):
+    if not copy_newest(episodes, work.path / EPISODES, min(newest, MAX_TICKS)):
         raise ConfigError(f"{episodes} has no episode yet")
     atomic_file.write(work.path / PLAN, json.dumps({"parent": parent}).encode())
 

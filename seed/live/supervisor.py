@@ -9,18 +9,21 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seed.errors import ConfigError, SeedError
-from seed.interpreter import seed_command
+from seed.interpreter import die_with_parent, seed_command
 from seed.live import brains as lineage
 from seed.live.brains import Brains, Decision
+from seed.live.change_point import latest_change
 from seed.live.fast_loop import EPISODES, FastLoop, Options
-from seed.live.learn import Candidate, prepare, work_of
+from seed.live.learn import MAX_TICKS, Candidate, prepare, work_of
 from seed.live.lived import remove_oldest
 from seed.live.watch import Lived, Watch
 from seed.storage.run_dir import Log, RunDir
@@ -28,6 +31,8 @@ from seed.storage.run_dir import Log, RunDir
 POLL_S = 0.1
 MAX_LATE = 0.002          # of the deadlines since the last look: then the learner stands still
 STILL_S = 2.0             # at least, after the last late tick
+SAMPLE_TICKS, MAX_SAMPLES = 20, 5000   # of surprise
+MIN_TICKS = 1000          # since a change, of which a candidate learns
 MAX_EPISODE_BYTES = 512 * 2 ** 20
 RETRY_S = 60.0            # after a learner that failed
 
@@ -63,15 +68,16 @@ class Learner:
     def is_due(self, ticks: int, now_s: float) -> bool:
         return self._process is None and now_s >= self._retry_at_s and ticks >= self.next_ticks
 
-    def start(self, parent: str, ticks: int) -> None:
-        """Raises OSError, ConfigError: there is nothing to learn from yet."""
+    def start(self, parent: str, ticks: int, newest: int) -> None:
+        """Learns of the `newest` ticks. Raises OSError, ConfigError: there is nothing yet."""
         options = self._options
         self.next_ticks = ticks + options.learn_every_ticks
-        prepare(options.live_dir, parent, options.live_dir / EPISODES)
+        prepare(options.live_dir, parent, options.live_dir / EPISODES, newest)
         self._output = open(work_of(options.live_dir).path / "learner.log", "ab")
         self._process = subprocess.Popen(
             learner_command(options), stdout=subprocess.PIPE, stderr=self._output,
-            stdin=subprocess.DEVNULL, start_new_session=True)
+            stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=partial(die_with_parent, os.getpid()))
 
     def yield_to(self, late_fraction: float, now_s: float) -> None:
         """Stands still while the fast loop is late."""
@@ -129,6 +135,8 @@ class Live:
         self.options, self._log, self._clock = options, log, clock
         self.brains = Brains(options.live_dir)
         self.watch, self.learner = Watch(), Learner(options, log)
+        self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
+        self._changed_at = -MAX_TICKS   # tick of the body's last change
 
     def start(self) -> None:
         """Raises SeedError, OSError."""
@@ -152,6 +160,7 @@ class Live:
             self._log(event["text"])
         now_s, block = self._clock(), self.loop.block
         ticks = int(block["ticks"])
+        self._look(ticks, block["surprise"])
         self.learner.yield_to(block.slip(time.monotonic_ns()).fraction, now_s)
         reason = self.watch.look(Lived(ticks, int(block["episodes"]), block["last_return"],
                                        block["episode_return"]))
@@ -163,11 +172,29 @@ class Live:
         elif not self.watch.is_watching and self.learner.is_due(ticks, now_s):
             self._learn(ticks)
 
+    def _look(self, ticks: int, surprise: float) -> None:
+        """A sample of every SAMPLE_TICKS at most. A tick loop that starts again counts anew."""
+        if self._seen and ticks < self._seen[-1][0]:
+            self._seen.clear()
+            self._changed_at = -MAX_TICKS
+        if not self._seen or ticks >= self._seen[-1][0] + SAMPLE_TICKS:
+            self._seen.append((ticks, surprise if math.isfinite(surprise) else 0.0))
+
+    def _newest(self, ticks: int) -> int:
+        """Ticks since the body is as it is now."""
+        at = latest_change([surprise for _, surprise in self._seen])
+        if at:
+            self._changed_at = self._seen[at][0]
+        return ticks - self._changed_at
+
     def _learn(self, ticks: int) -> None:
         assert self.brains.promoted
+        newest = self._newest(ticks)
+        if newest < MIN_TICKS:
+            return
         try:
             remove_oldest(self.options.live_dir / EPISODES, MAX_EPISODE_BYTES)
-            self.learner.start(self.brains.promoted.brain, ticks)
+            self.learner.start(self.brains.promoted.brain, ticks, newest)
         except (OSError, ConfigError) as error:
             self._log(f"nothing is learnt now: {error}")
 
@@ -191,6 +218,7 @@ class Live:
         else:
             self.brains.promote(candidate.brain, data=candidate.data, figures=candidate.figures)
             self.watch.begin(ticks)
+            self._seen.clear()   # another brain is surprised by other things
             self._log(f"brain {candidate.brain} acts now; it is watched")
         work_of(self.options.live_dir).path.joinpath("plan.json").unlink(missing_ok=True)
 
@@ -199,6 +227,7 @@ class Live:
         if reason:
             self.loop.roll_back()
             self.brains.roll_back(reason)
+            self._seen.clear()
             self.watch.end()
             self._log(f"rolled back: {reason}")
         elif self.watch.is_over(ticks):

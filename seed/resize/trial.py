@@ -4,7 +4,6 @@ The child is `seed train` in a directory of its own. It is asked to stop after i
 if it exceeds the memory limit or makes no progress. However it ends, that is the outcome of the
 trial; only refused input and a full disk end the search.
 """
-import ctypes
 import errno
 import hashlib
 import math
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from seed import system_health
 from seed.config import DistillConfig, GovernorConfig, Profile
 from seed.errors import FAILED, RETRY_LATER, ConfigError, NotEnoughMemory
-from seed.interpreter import seed_command
+from seed.interpreter import die_with_parent, seed_command
 from seed.profile_file import to_toml
 from seed.storage import metrics_reader
 from seed.storage.run_dir import RunDir
@@ -35,7 +34,6 @@ HANG_TIMEOUT_S = 300.0    # without a line of metrics
 MAX_COOL_DOWN_S = 900.0   # between two trials
 MIN_FREE_DISK_MB = 1.0    # below it a disk counts as full
 HEAT_MARGIN_C = 2.0       # below the temperature at which the governor slows a run
-PR_SET_PDEATHSIG = 1
 # In the last line of Python, numpy, libc or a killed compiler that ran out of memory.
 OUT_OF_MEMORY_TEXTS = ("MemoryError", "Unable to allocate", "Cannot allocate memory",
                        "died with <Signals.SIGKILL")
@@ -169,7 +167,7 @@ def run_trial(profile: Profile, size: Size, threads: int, seconds: float, memory
     with open(run_dir.trial_errors, "w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
             train_command(run_dir, threads), stderr=errors, stdout=subprocess.DEVNULL,
-            start_new_session=True, preexec_fn=partial(_die_with_parent, os.getpid()),
+            start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()),
             env={**os.environ, **_cold_cache(run_dir)})
         max_temp_c = child.governor.slow_c - HEAT_MARGIN_C if child.governor.thermal else math.inf
         try:
@@ -212,13 +210,6 @@ def train_command(run_dir: RunDir, threads: int) -> list[str]:
     """Starts the child; tests replace it by a cheaper one."""
     return seed_command("train", "--profile", str(run_dir.trial_profile), "--run-dir", str(run_dir),
                         "--threads", str(threads), "--json")
-
-
-def _die_with_parent(parent: int) -> None:
-    """Runs in the child: a search that is killed, even before this call, leaves no child behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen) -> None:

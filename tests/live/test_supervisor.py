@@ -50,13 +50,14 @@ def life(tmp_path, brains, monkeypatch):
         names.append(stored.add(source))
     stored.promote(names[0], FIRST)
     monkeypatch.setattr(supervisor, "prepare",
-                        lambda live_dir, parent, episodes: work_of(live_dir).path.mkdir(
+                        lambda live_dir, parent, episodes, newest: work_of(live_dir).path.mkdir(
                             exist_ok=True))
     monkeypatch.setattr(supervisor, "learner_command", lambda options: [
         sys.executable, "-c", f"print({json.dumps(results.pop(0))!r})" if results else
         "raise SystemExit(3)"])
     monkeypatch.setattr(watch_module, "WATCH_TICKS", 20)
     monkeypatch.setattr(supervisor, "RETRY_S", 0.0)
+    monkeypatch.setattr(supervisor, "MIN_TICKS", 0)
 
     @contextmanager
     def living():
@@ -117,11 +118,11 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
 
 
 def test_the_learner_stands_still_while_the_fast_loop_is_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "prepare", lambda live_dir, parent, episodes: work_of(
+    monkeypatch.setattr(supervisor, "prepare", lambda live_dir, parent, episodes, newest: work_of(
         live_dir).path.mkdir(parents=True))
     monkeypatch.setattr(supervisor, "learner_command", lambda options: ["sleep", "1000"])
     learner = Learner(LiveOptions(RunDir(tmp_path), "cartpole"), print)
-    learner.start("parent", 0)
+    learner.start("parent", 0, 1000)
     assert not learner.is_due(10 ** 9, 0.0)   # one at a time
 
     def wait_for(states: str) -> None:
