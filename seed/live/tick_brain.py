@@ -12,7 +12,7 @@ from seed.live.frames import Call, Flag, Frame, Link, LinkLost
 from seed.live.safety import MAX_LATE_BRAIN, Fault
 
 MAX_SILENT_S = 2.0      # then its process has to begin anew
-MAX_SWAP_TRIES = 3
+MAX_SWAP_TRIES = 10
 FINISH_S = 3.0
 N_STATS = 4             # numbers behind an action: surprise, value, clipped, absent
 

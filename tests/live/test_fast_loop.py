@@ -143,6 +143,38 @@ def test_each_process_may_be_killed(brains, tmp_path):
     assert (tmp_path / "closed").exists()
 
 
+def test_processes_that_stand_still_are_faults(brains, tmp_path):
+    """As SIGSTOP leaves them: alive, and silent."""
+    with living(tmp_path, brains.first, episodes=False) as loop:
+        act(loop)
+        brain, tick = loop.brain.process.pid, int(loop.block["pid"])
+        os.kill(brain, signal.SIGSTOP)
+        texts = until(loop, lambda: loop.brain and loop.brain.process.pid != brain)
+        assert [text for text in texts if text.startswith("brain late: 5 ticks in a row")]
+        act(loop)
+        missed = loop.block["missed"]
+        os.kill(tick, signal.SIGSTOP)
+        until(loop, lambda: loop.block.slip(time.monotonic_ns()).silent_s > 0.5)
+        os.kill(tick, signal.SIGCONT)
+        assert [text for text in act(loop) if text.startswith("missed deadlines: ")]
+        assert loop.block["missed"] >= missed + 20 and loop.block["pid"] == tick
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_ticks(brains, tmp_path):
+    with living(tmp_path, brains.first, rate_hz=500) as loop:
+        act(loop, 5000)
+        before = [rss_kb(pid) for pid in (loop.block["pid"], loop.brain.process.pid)]
+        act(loop, 30_000)
+        after = [rss_kb(pid) for pid in (loop.block["pid"], loop.brain.process.pid)]
+    assert after[0] - before[0] < 100 and after[1] - before[1] < 1000
+
+
+def rss_kb(pid):
+    lines = Path(f"/proc/{int(pid)}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+
+
 def test_a_body_that_raises_or_hangs_is_a_fault_and_its_motors_stop(brains, tmp_path):
     (tmp_path / "robot.py").write_text(ROBOT)
     actions = tmp_path / "actions"

@@ -264,7 +264,7 @@ def test_a_brain_of_another_structure_begins_anew(robot):
     assert (robot.block["swaps"], robot.block["swaps_anew"]) == (1, 1)
 
 
-def test_a_state_that_cannot_be_carried_over_in_time_is_given_up_after_three_ticks(robot):
+def test_a_state_that_cannot_be_carried_over_in_time_is_given_up_after_some_ticks(robot):
     newer = swapped(robot, "shape", load=lambda: None)
     for count in range(1, tick_brain.MAX_SWAP_TRIES + 1):
         assert robot.block["generation"] == 1 and newer.names() == ["LOAD"] * count
