@@ -45,7 +45,8 @@ class Worker:
         self.has_surprise = self._warm_up()
         if fields["should_restore"] and self.state_path:
             self.note(carried_state.restore(self.brain, self.state_path, self.scratch))
-        self.is_active = False
+        self.is_active = self._explores = False
+        self._rng = np.random.default_rng()   # of what is tried
         self._counts = [0, 0]      # clipped and absent, of earlier episodes
         # Of the tick before, as there is time for them only when the action is on its way.
         self._nats = self._value = math.nan
@@ -130,6 +131,7 @@ class Worker:
         elif call == Call.BEGIN:
             self._add_counts()
             brain.begin(self.body, keep_state=bool(frame.flags & Flag.KEEP))
+            self._explores = bool(frame.flags & Flag.EXPLORE)
             self._predicted = None
             gc.collect()   # of what is new since the start: little
         elif call == Call.END:
@@ -152,7 +154,8 @@ class Worker:
     def _act(self, frame: Frame, link: Link) -> None:
         if not self.is_active:
             self._activate()
-        action = self.brain.act(np.frombuffer(frame.payload, "<f8"), frame.scalar)
+        action = self.brain.act(np.frombuffer(frame.payload, "<f8"), frame.scalar,
+                                explore=self._rng if self._explores else None)
         if not np.isfinite(self.brain.control_logits).all():
             raise BrainError("its logits are not finite")
         clipped, absent = self.codec.clipped, self.codec.absent

@@ -3,7 +3,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LEAST = 10         # samples on both sides of a change
+LEAST = 5          # samples on both sides of a change
+LEAST_CHANGE = 0.5   # of the smaller mean: a body surprises more here than there
 THRESHOLD = 12.0   # standard errors between both sides; samples are not independent
 
 
@@ -22,7 +23,8 @@ def latest_change(samples: Sequence[float]) -> int:
         difference = totals[left - 1] / left - (totals[-1] - totals[left - 1]) / (n - left)
         errors = np.abs(difference) * np.sqrt(left * (n - left) / n) / max(spread, 1e-9)
         at = int(errors.argmax())
-        if errors[at] < THRESHOLD:
+        smaller = min(abs(x[:left[at]].mean()), abs(x[left[at]:].mean()))
+        if errors[at] < THRESHOLD or abs(difference[at]) < LEAST_CHANGE * smaller:
             break
         start += int(left[at])
     return start

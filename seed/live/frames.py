@@ -38,6 +38,7 @@ class Flag(IntFlag):
     TERMINATED = 2   # of a step; of END: the body ended the episode
     TRUNCATED = 4
     KEEP = 8         # of BEGIN and LOAD: what is remembered stays
+    EXPLORE = 16     # of BEGIN: its actions are drawn by their probabilities
 
 
 class LinkLost(Exception):

@@ -31,7 +31,8 @@ from seed.storage.run_dir import Log, RunDir
 POLL_S = 0.1
 MAX_LATE = 0.002          # of the deadlines since the last look: then the learner stands still
 STILL_S = 2.0             # at least, after the last late tick
-SAMPLE_TICKS, MAX_SAMPLES = 20, 5000   # of surprise
+SAMPLE_TICKS, MAX_SAMPLES = 200, 1000   # of surprise, which is a mean of the 100 ticks before
+SETTLING_TICKS = 500      # before the first
 MIN_TICKS = 1000          # since a change, of which a candidate learns
 MAX_EPISODE_BYTES = 512 * 2 ** 20
 RETRY_S = 60.0            # after a learner that failed
@@ -137,6 +138,7 @@ class Live:
         self.watch, self.learner = Watch(), Learner(options, log)
         self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
         self._changed_at = -MAX_TICKS   # tick of the body's last change
+        self._begins_at = 0             # tick in which the brain that acts began
 
     def start(self) -> None:
         """Raises SeedError, OSError."""
@@ -176,20 +178,26 @@ class Live:
         """A sample of every SAMPLE_TICKS at most. A tick loop that starts again counts anew."""
         if self._seen and ticks < self._seen[-1][0]:
             self._seen.clear()
-            self._changed_at = -MAX_TICKS
-        if not self._seen or ticks >= self._seen[-1][0] + SAMPLE_TICKS:
-            self._seen.append((ticks, surprise if math.isfinite(surprise) else 0.0))
-
-    def _newest(self, ticks: int) -> int:
-        """Ticks since the body is as it is now."""
+            self._begins_at, self._changed_at = ticks, -MAX_TICKS
+        last = self._seen[-1][0] if self._seen else self._begins_at + SETTLING_TICKS
+        if ticks < last + SAMPLE_TICKS or not math.isfinite(surprise):
+            return
+        self._seen.append((ticks, surprise))
         at = latest_change([surprise for _, surprise in self._seen])
-        if at:
+        if at and self._seen[at][0] != self._changed_at:
+            if self._changed_at < self._begins_at and self.options.learn_every_ticks:
+                self._log("the body has changed: what it does is tried, and learnt")
+                self.loop.block["explore"] = 1
             self._changed_at = self._seen[at][0]
-        return ticks - self._changed_at
+
+    def _forget_surprise(self, ticks: int) -> None:
+        """Another brain is surprised by other things."""
+        self._seen.clear()
+        self._begins_at = ticks
 
     def _learn(self, ticks: int) -> None:
         assert self.brains.promoted
-        newest = self._newest(ticks)
+        newest = ticks - self._changed_at   # since the body is as it is now
         if newest < MIN_TICKS:
             return
         try:
@@ -218,7 +226,7 @@ class Live:
         else:
             self.brains.promote(candidate.brain, data=candidate.data, figures=candidate.figures)
             self.watch.begin(ticks)
-            self._seen.clear()   # another brain is surprised by other things
+            self._forget_surprise(ticks)
             self._log(f"brain {candidate.brain} acts now; it is watched")
         work_of(self.options.live_dir).path.joinpath("plan.json").unlink(missing_ok=True)
 
@@ -227,12 +235,13 @@ class Live:
         if reason:
             self.loop.roll_back()
             self.brains.roll_back(reason)
-            self._seen.clear()
+            self._forget_surprise(ticks)
             self.watch.end()
             self._log(f"rolled back: {reason}")
         elif self.watch.is_over(ticks):
             assert self.brains.promoted
             self.loop.confirm()
+            self.loop.block["explore"] = 0
             self.brains.tell(Decision(lineage.CONFIRMED, self.brains.promoted.brain,
                                       self.brains.promoted.parent,
                                       self.brains.promoted.generation))

@@ -42,6 +42,7 @@ class TickBrain:
         self.stats: Sequence[float] = ()          # surprise, value, clipped and absent numbers
         self.is_inside = False                    # it acts in an episode of the body
         self.late, self.swaps, self.swaps_anew = 0, 0, 0
+        self.explores = False                     # in the episodes that begin from now on
         self._n_parts, self._keep, self._answer_s = n_parts, keep, answer_s
         self._begin: int | None = keep            # flags of a BEGIN before the next ACT
         self._late_in_a_row = self._swap_tries = 0
@@ -87,7 +88,7 @@ class TickBrain:
             if link.receive(answer_s) is None:
                 return None
         if self._begin is not None:
-            link.send(Call.BEGIN, flags=self._begin)
+            link.send(Call.BEGIN, flags=self._begin | Flag.EXPLORE * self.explores)
             self._begin = None
         link.ask(Call.ACT, observation, reward)
         self._asked_s = now_s

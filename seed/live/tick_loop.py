@@ -146,6 +146,7 @@ class TickLoop:
     def _brain_action(self, now_s: float) -> list[float] | None:
         """None if it is late, has failed or has ended."""
         brain, block, late = self.brain, self.block, self.brain.late
+        brain.explores = bool(block["explore"])
         try:
             action = brain.act(self.body.observation, self.body.reward, now_s)
         except BrainFault as fault:
