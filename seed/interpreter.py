@@ -14,6 +14,12 @@ def keyless_environment(**changes: str) -> dict[str, str]:
     return {**{name: text for name, text in os.environ.items() if name != KEY_VARIABLE}, **changes}
 
 
+def foreign_environment() -> dict[str, str]:
+    """Of a command of somebody else's: without the key, and a Python of its own reads modules
+    beside its script, which bin/checkout.sh forbids that of seed."""
+    return {name: text for name, text in keyless_environment().items() if name != "PYTHONSAFEPATH"}
+
+
 def seed_command(*arguments: str, module: str = "seed") -> list[str]:
     """A command that runs a module of seed with this Python. The child looks for modules in the
     current folder only if this process does: a user's folder may have a numpy.py of its own."""

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from seed.interpreter import keyless_environment
+from seed.interpreter import foreign_environment
 
 MAX_REPORT_BYTES = 65_536
 LEVEL_CODES = range(4)   # exit codes of a check: ok, warning, critical, unknown
@@ -86,7 +86,7 @@ class ReportCommand:
         self._data, self._started_s = b"", time.time()
         try:
             self._pid = os.posix_spawnp(
-                self._arguments[0], self._arguments, keyless_environment(), setsid=True,
+                self._arguments[0], self._arguments, foreign_environment(), setsid=True,
                 setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ), file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, writer, 1),

@@ -179,7 +179,7 @@ def test_settings_that_a_page_names_exist(page):
 
 
 def test_flags_that_pages_name_exist(capsys):
-    known = "".join(text_of(path) for room in ("experiments", "live")
+    known = "".join(text_of(path) for room in ("experiments", "live", "bench")
                     for path in (ROOT / "seed" / room).glob("*.py"))
     for command in COMMANDS:
         with pytest.raises(SystemExit):

@@ -172,6 +172,14 @@ def test_a_command_inherits_neither_blocked_signals_nor_the_teachers_key(monkeyp
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def test_a_command_in_python_reads_modules_beside_its_script(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")   # as bin/checkout.sh does for seed itself
+    (tmp_path / "sensors.py").write_text("LEVEL = 'ok'\n")
+    (tmp_path / "adapter.py").write_text("import json, sensors\n"
+                                         "print(json.dumps({'level': sensors.LEVEL}))\n")
+    assert run(f"{PYTHON} {tmp_path}/adapter.py").level == 0
+
+
 def test_where_children_are_reaped_by_the_kernel_a_report_is_read(tmp_path):
     code = ("import signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
             "from seed.config import GovernorConfig as G\n"

@@ -23,7 +23,7 @@ from seed.live import brains as lineage
 from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
 from seed.live.fast_loop import EPISODES, FastLoop, Options
-from seed.live.learn import MAX_TICKS, Candidate, prepare, work_of
+from seed.live.learn import MAX_TICKS, PLAN, Candidate, prepare, work_of
 from seed.live.lived import remove_oldest
 from seed.live.watch import Lived, Watch
 from seed.storage.run_dir import Log, RunDir
@@ -114,6 +114,12 @@ class Learner:
         self._process, self._is_still = None, False
         self._output.close()
 
+    def abandon(self, ticks: int) -> None:
+        """What it learns of is of before tick `ticks`: it begins anew with what comes after it."""
+        self.stop()
+        work_of(self._options.live_dir).path.joinpath(PLAN).unlink(missing_ok=True)
+        self.next_ticks = ticks + float(self._options.learn_every_ticks or math.inf)
+
     def stop(self) -> None:
         """It saves what it has learnt, and continues when it is started again."""
         if self._process is None:
@@ -189,6 +195,7 @@ class Live:
                 self._log("the body has changed: what it does is tried, and learnt")
                 self.loop.block["explore"] = 1
             self._changed_at = self._seen[at][0]
+            self.learner.abandon(self._changed_at)
 
     def _forget_surprise(self, ticks: int) -> None:
         """Another brain is surprised by other things."""
@@ -228,7 +235,7 @@ class Live:
             self.watch.begin(ticks)
             self._forget_surprise(ticks)
             self._log(f"brain {candidate.brain} acts now; it is watched")
-        work_of(self.options.live_dir).path.joinpath("plan.json").unlink(missing_ok=True)
+        work_of(self.options.live_dir).path.joinpath(PLAN).unlink(missing_ok=True)
 
     def _decide(self, reason: str, ticks: int) -> None:
         """What becomes of a brain that is watched."""

@@ -135,6 +135,11 @@ def test_the_learner_stands_still_while_the_fast_loop_is_late(tmp_path, monkeypa
                                 (0.0, 3.1, "SR"), (0.5, 4.0, "T")):
         learner.yield_to(late, now_s)
         wait_for(states)
-    process = learner._process
+    process, plan = learner._process, work_of(LiveOptions(RunDir(tmp_path), "").live_dir)
+    (plan.path / "plan.json").touch()
     learner.stop()
     assert process.returncode == -signal.SIGTERM and learner.is_due(10 ** 9, 0.0)
+    assert (plan.path / "plan.json").exists()   # it would continue
+    learner.abandon(10 ** 9)   # the body has changed
+    assert not (plan.path / "plan.json").exists()
+    assert not learner.is_due(10 ** 9 + 5999, 0.0) and learner.is_due(10 ** 9 + 6000, 0.0)
