@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_brain(parser)
     parser.add_argument("--body", required=True, metavar="NAME",
                         help="cartpole, pendulum, rover or file.py:Class, which the brain knows")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="then end; default: never")
+    parser.add_argument("--minutes", type=float, help="then end; default: never")
     parser.add_argument("--learn-every", type=int, default=6000, metavar="TICKS",
                         help="that are new, of which a candidate learns; 0: nothing is learnt")
     parser.add_argument("--learn-minutes", type=float, default=2.0, help="of computing, each time")
@@ -23,17 +23,21 @@ def run(args: argparse.Namespace) -> int:
     signals = StopSignals().watch()
     import time
     from seed.live.supervisor import Live, LiveOptions
+    from seed.storage.metrics import StatusLine
     from seed.systemd import notify
     from seed.task_names import absolute
+    status = StatusLine(time.monotonic)
     live = Live(LiveOptions(args.run_dir, absolute(args.body), args.learn_every,
-                            args.learn_minutes), options.log)
+                            args.learn_minutes), status.log)
     live.start()
     notify("READY=1")
-    ends_s = time.monotonic() + 60 * args.minutes
+    ends_s = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
     try:
         while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
             live.poll()
+            status.show(live.describe())
     finally:
+        status.close()
         notify("STOPPING=1")
         words = live.stop()
     return outcome.show(args, words, f"{words['ticks']:.0f} ticks, {words['missed']:.0f} missed, "

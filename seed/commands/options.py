@@ -31,7 +31,8 @@ RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "items": (1, 1e5), "episodes": (1, 1e5),
     "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
     "turns": (1, 1e6), "count": (1, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
-    "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9)}
+    "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9),
+    "learn_every": (0, 1e12), "learn_minutes": (1e-3, 1e6)}
 
 
 def run_dir(text: str) -> RunDir:
@@ -143,8 +144,8 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
         from seed.curriculum.consent import check_named, leave_out_unnamed
         stored = newest.meta["profile"]
         body = stored.get("body", {})
-        defaults = [] if body.get("rounds") or body.get("data") else [
-            f"body.curriculum_steps={CURRICULUM_STEPS * len(getattr(args, 'bodies', []))}"]
+        new = [] if body.get("rounds") or body.get("data") else getattr(args, "bodies", [])
+        defaults = [f"body.curriculum_steps={CURRICULUM_STEPS * len(new)}"] if new else []
         profile = overridden(stored, [*defaults, *overrides_from(args, body.get("rounds"))],
                              args.tasks)
         named = applied({}, overrides, args.tasks)

@@ -1,1 +1,1 @@
-"""A brain that lives on a robot: the fast loop, between a body and an exported file."""
+"""A brain that lives on a robot: the fast loop acts, the learner beside it learns of that."""

@@ -172,7 +172,10 @@ class FastLoop:
 
     def poll(self) -> list[dict[str, Any]]:
         """What has happened, each with a `text` of one line for a person; starts again what has
-        ended."""
+        ended, and tells systemd while ticks run."""
+        silent_s = (time.monotonic_ns() - self.block["heartbeat_ns"]) / 1e9
+        if silent_s < MAX_SILENT_S:   # else systemd ends it, and starts it anew
+            notify("WATCHDOG=1")
         self._read_messages()
         now_s = time.monotonic()
         if self._tick and self._tick.poll() is not None:
@@ -357,9 +360,6 @@ def run(options: Options, seconds: float) -> int:
         while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
             for event in loop.poll():
                 print(event["text"], flush=True)
-            silent_s = (time.monotonic_ns() - loop.block["heartbeat_ns"]) / 1e9
-            if silent_s < MAX_SILENT_S:   # else systemd ends it, and starts it anew
-                notify("WATCHDOG=1")
         notify("STOPPING=1")
         words = loop.block.words()
         loop.stop()

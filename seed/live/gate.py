@@ -7,7 +7,7 @@ from the same recorded ticks. The gain has to be larger than what the model is w
 parent, whose own rewards are recorded. A model that cannot predict the rewards that were held out
 proves nothing: then the candidate is refused.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,6 @@ from seed.body.model_play import EPISODE_TICKS, FIRST_TICK_FRACTION, ModelOpener
 from seed.body.open_body import opener_of_data
 from seed.body.player import Player
 from seed.body.stored import Stored, load
-from seed.errors import StopRequested
 from seed.evaluation import TrainedBrain
 
 MAX_LOSS = 0.03           # of what was known: a fraction of the return, or points of accuracy / 100
@@ -49,16 +48,15 @@ class Verdict(NamedTuple):
     data: str = ""
 
 
-def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
-          should_stop_fn: Callable[[], bool] = bool) -> Verdict:
+def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path) -> Verdict:
     """`body`: that has changed, of which `data` has the newest episodes. Raises ConfigError,
-    BodyError; StopRequested if the process has to stop."""
+    BodyError."""
     figures = [*curriculum(parent, candidate), *other_bodies(parent, candidate, body)]
     lost = next((row for row in figures if has_lost(row)), None)
     if lost:
         return Verdict(figures, f"{lost.name}: {lost.unit} falls from {lost.before:.4g} to "
                                 f"{lost.after:.4g}, more than {100 * MAX_LOSS:g} %")
-    explained, digest, figure = in_model(parent, candidate, body, data, should_stop_fn)
+    explained, digest, figure = in_model(parent, candidate, body, data)
     figures.append(figure)
     if explained < MIN_EXPLAINED:
         return Verdict(figures, f"{data.name} does not tell what is rewarded: a model of it "
@@ -109,8 +107,8 @@ def other_bodies(parent: TrainedBrain, candidate: TrainedBrain, body: str) -> li
     return rows
 
 
-def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
-             should_stop_fn: Callable[[], bool]) -> tuple[float, str, Figure]:
+def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str,
+             data: Path) -> tuple[float, str, Figure]:
     """How much of the held-out rewards a model explains, the digest of its data, and the mean
     rewards of both brains in it, in short episodes that begin at the same ticks."""
     facts = parent.bodies[body]
@@ -119,8 +117,7 @@ def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Pat
     learnt, held_out = stored.split()
     dynamics = Dynamics(ticks.at(learnt), facts.codec, parent.profile.train.seed + GATE_SEED,
                         stored.digest)
-    if not dynamics.fit(should_stop_fn):
-        raise StopRequested("the gate has to stop")
+    dynamics.fit(bool)
     explained = explained_variance(dynamics, ticks.at(held_out))
     means = [_rewards(brain, body, dynamics, stored) for brain in (parent, candidate)]
     difference = means[1] - means[0]
@@ -132,8 +129,8 @@ def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Pat
 
 
 def _rewards(brain: TrainedBrain, body: str, dynamics: Dynamics, stored: Stored) -> np.ndarray:
-    """(PAIRS,) sum of rewards of a short episode, acted greedily, for each tick that it could have:
-    an end that saves nothing costs what would have followed."""
+    """(PAIRS,) sums of the rewards of short episodes, acted greedily; each begins as that of any
+    other brain."""
     player = Player(brain.model, brain.bodies[body].codec, ROWS)
     opener = ModelOpener(dynamics, min(0.0, float(stored.returns.min())))
     episodes: Any = act(player, opener, GATE_SEED, PAIRS)

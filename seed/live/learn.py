@@ -55,9 +55,9 @@ def prepare(live_dir: Path, parent: str, episodes: Path, newest: int = MAX_TICKS
     atomic_file.write(work.path / PLAN, json.dumps({"parent": parent}).encode())
 
 
-def learn(live_dir: Path, minutes: float, rounds: int = 0, threads: int = 1) -> Candidate:
-    """Adapts the copy, exports it, and judges it beside its parent. Raises OSError, and ConfigError
-    if the episodes cannot be used."""
+def learn(live_dir: Path, minutes: float) -> Candidate:
+    """Adapts the copy, exports it, and judges it beside its parent, in one thread. Raises OSError.
+    """
     from seed.body.episodes import EpisodeFolder
     from seed.evaluation import TrainedBrain
     from seed.export import build
@@ -68,14 +68,13 @@ def learn(live_dir: Path, minutes: float, rounds: int = 0, threads: int = 1) -> 
 
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
-    result = adapt_to_body(work, data=str(data), threads=threads, log=log, minutes=minutes,
-                           steps=rounds)
-    if result.train and result.train.reason is not StopReason.FINISHED:
-        return Candidate("", parent, is_finished=False)
-    before = TrainedBrain.load(brains.run_dir(parent), threads, log)
-    after = TrainedBrain.load(work, threads, log)
     try:
-        build(work, threads=threads, log=log, check_rate=bool(after.profile.loop.rate_hz))
+        result = adapt_to_body(work, data=str(data), log=log, minutes=minutes)
+        if result.train and result.train.reason is not StopReason.FINISHED:
+            return Candidate("", parent, is_finished=False)
+        before = TrainedBrain.load(brains.run_dir(parent), log=log)
+        after = TrainedBrain.load(work, log=log)
+        build(work, log=log, check_rate=bool(after.profile.loop.rate_hz))
         verdict = judge(before, after, EpisodeFolder(data).body, data)
     except (BrainError, BodyError, CheckpointError, ConfigError, ExportError) as error:
         return Candidate("", parent, reason=str(error))
@@ -88,9 +87,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("live_dir", type=Path)
     parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=0)
     args = parser.parse_args()
-    candidate = learn(args.live_dir, args.minutes, args.rounds)
+    candidate = learn(args.live_dir, args.minutes)
     print(json.dumps(candidate._asdict()), flush=True)
 
 

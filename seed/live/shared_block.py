@@ -11,8 +11,7 @@ on a disk, the kernel's writing would hold up whoever writes a word. Version 1:
 `stop`: the loop ends cleanly; `hold`: the safe action while it is not 0, as for teleoperation;
 `clear`: how often a person has cleared latched faults; `next_generation`: of the brain that is to
 act; `explore`: in episodes that begin while it is not 0 actions are drawn by their probabilities,
-so that something can be learnt of them; `learning_duty`: of the loops that learn. `state` and
-`fault` are of safety.py.
+so that something can be learnt of them. `state` and `fault` are of safety.py.
 
 Integers are int64, those in FLOATS float64, in the machine's byte order. A word is written by one
 side, whole; words are not consistent with each other. Reading and writing need no system call.
@@ -35,8 +34,8 @@ LOOP = ("pid", "state", "fault", "started_ns", "heartbeat_ns", "ticks", "missed"
         "worst_late_ns", "worst_tick_ns", "late_brain", "late_body", "faults", "episodes",
         "last_return", "surprise", "value", "clipped", "absent", "clamped", "slewed", "generation",
         "swaps", "swaps_anew", "period_ns", "episode_return", "episode_ticks")
-PARENT = ("stop", "next_generation", "hold", "clear", "learning_duty", "explore")
-FLOATS = {"last_return", "surprise", "value", "episode_return", "learning_duty"}
+PARENT = ("stop", "next_generation", "hold", "clear", "explore")
+FLOATS = {"last_return", "surprise", "value", "episode_return"}
 FIRST_LOOP, FIRST_PARENT, FIRST_LATENESS = 8, 64, 96
 FIRST_TICK_TIME = FIRST_LATENESS + BINS
 WORDS = 512                          # a page

@@ -28,7 +28,6 @@ from seed.live.lived import remove_oldest
 from seed.live.watch import Lived, Watch
 from seed.storage.run_dir import Log, RunDir
 
-POLL_S = 0.1
 MAX_LATE = 0.002          # of the deadlines since the last look: then the learner stands still
 STILL_S = 2.0             # at least, after the last late tick
 SAMPLE_TICKS, MAX_SAMPLES = 200, 1000   # of surprise, which is a mean of the 100 ticks before
@@ -44,7 +43,6 @@ class LiveOptions:
     body: str
     learn_every_ticks: int = 6000    # that are new since the last candidate; 0: never
     learn_minutes: float = 2.0
-    learn_rounds: int = 0            # instead of minutes
     loop: dict[str, Any] = field(default_factory=dict)   # other fields of fast_loop.Options
 
     @property
@@ -54,7 +52,7 @@ class LiveOptions:
 
 def learner_command(options: LiveOptions) -> list[str]:
     return seed_command(str(options.live_dir), f"--minutes={options.learn_minutes}",
-                        f"--rounds={options.learn_rounds}", module="seed.live.learn")
+                        module="seed.live.learn")
 
 
 class Learner:
@@ -66,8 +64,12 @@ class Learner:
         self._is_still, self._still_until_s, self._retry_at_s = False, 0.0, 0.0
         self.next_ticks = float(options.learn_every_ticks or math.inf)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def is_due(self, ticks: int, now_s: float) -> bool:
-        return self._process is None and now_s >= self._retry_at_s and ticks >= self.next_ticks
+        return not self.is_running and now_s >= self._retry_at_s and ticks >= self.next_ticks
 
     def start(self, parent: str, ticks: int, newest: int) -> None:
         """Learns of the `newest` ticks. Raises OSError, ConfigError: there is nothing yet."""
@@ -159,11 +161,12 @@ class Live:
     def _export_first(self) -> None:
         from seed.export import build
         run_dir = self.options.run_dir
+        self._log(f"the brain in {run_dir} is exported and verified")
         build(run_dir, log=self._log)
         self.brains.promote(self.brains.add(run_dir), lineage.FIRST)
 
     def poll(self) -> None:
-        """What is due; some times a second. Raises SeedError, OSError."""
+        """What is due; some times a second. Raises SeedError."""
         for event in self.loop.poll():
             self._log(event["text"])
         now_s, block = self._clock(), self.loop.block
@@ -172,19 +175,22 @@ class Live:
         self.learner.yield_to(block.slip(time.monotonic_ns()).fraction, now_s)
         reason = self.watch.look(Lived(ticks, int(block["episodes"]), block["last_return"],
                                        block["episode_return"]))
-        if self.watch.is_watching:
-            self._decide(reason, ticks)
         candidate = self.learner.result(now_s)
-        if candidate:
-            self._take(candidate, ticks)
-        elif not self.watch.is_watching and self.learner.is_due(ticks, now_s):
-            self._learn(ticks)
+        try:
+            if self.watch.is_watching:
+                self._decide(reason, ticks)
+            if candidate:
+                self._take(candidate, ticks)
+            elif not self.watch.is_watching and self.learner.is_due(ticks, now_s):
+                self._learn(ticks)
+        except OSError as error:   # a full disk is no reason to stop acting
+            self._log(f"{error.strerror or error}: what was decided is not on the disk; free some")
 
     def _look(self, ticks: int, surprise: float) -> None:
-        """A sample of every SAMPLE_TICKS at most. A tick loop that starts again counts anew."""
-        if self._seen and ticks < self._seen[-1][0]:
-            self._seen.clear()
-            self._begins_at, self._changed_at = ticks, -MAX_TICKS
+        """A sample of every SAMPLE_TICKS at most. Actions are drawn from a change on, until there
+        are as many ticks as a candidate learns of at most, or a brain is confirmed."""
+        if ticks > self._changed_at + MAX_TICKS:
+            self.loop.block["explore"] = 0
         last = self._seen[-1][0] if self._seen else self._begins_at + SETTLING_TICKS
         if ticks < last + SAMPLE_TICKS or not math.isfinite(surprise):
             return
@@ -231,7 +237,12 @@ class Live:
                                       candidate.figures))
             self._log(f"a candidate is refused: {reason}")
         else:
-            self.brains.promote(candidate.brain, data=candidate.data, figures=candidate.figures)
+            try:
+                self.brains.promote(candidate.brain, data=candidate.data,
+                                    figures=candidate.figures)
+            except OSError:
+                self.loop.roll_back()   # after a power cut the one before would act
+                raise
             self.watch.begin(ticks)
             self._forget_surprise(ticks)
             self._log(f"brain {candidate.brain} acts now; it is watched")
@@ -241,19 +252,28 @@ class Live:
         """What becomes of a brain that is watched."""
         if reason:
             self.loop.roll_back()
-            self.brains.roll_back(reason)
             self._forget_surprise(ticks)
             self.watch.end()
             self._log(f"rolled back: {reason}")
+            self.brains.roll_back(reason)
         elif self.watch.is_over(ticks):
             assert self.brains.promoted
             self.loop.confirm()
             self.loop.block["explore"] = 0
+            self.watch.end()
+            self._log(f"brain {self.brains.promoted.brain} is confirmed")
             self.brains.tell(Decision(lineage.CONFIRMED, self.brains.promoted.brain,
                                       self.brains.promoted.parent,
                                       self.brains.promoted.generation))
-            self.watch.end()
-            self._log(f"brain {self.brains.promoted.brain} is confirmed")
+
+    def describe(self) -> str:
+        """The fast loop in a line."""
+        words, doing = self.loop.block.words(), "learns" if self.learner.is_running else ""
+        doing = "watched" if self.watch.is_watching else doing
+        return "  ".join(filter(None, [
+            f"tick {words['ticks']:,.0f}", f"{words['missed']:.0f} missed",
+            f"return {words['last_return']:.4g}", f"surprise {words['surprise']:.2f}",
+            f"brain {words['generation']:.0f}", doing, "explores" if words["explore"] else ""]))
 
     def stop(self) -> dict[str, float]:
         """The last words of the fast loop."""

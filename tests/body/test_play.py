@@ -108,7 +108,7 @@ def test_a_brain_with_a_body_and_the_curriculum_is_evaluated_in_both(tmp_path):
     assert [score.task for score in result.scores][:1] == ["copy"] and len(result.returns) == 1
 
 
-def test_bodies_of_a_run_stay_as_they_began(tmp_path):
+def test_what_a_round_is_stays_as_it_began(tmp_path):
     run(tmp_path / "run", 1)
     meta = checkpoint.read_meta(RunDir(tmp_path / "run").checkpoint)
     assert meta["bodies"]["target"]["codec"]["name"] == "target"

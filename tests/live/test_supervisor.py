@@ -100,6 +100,12 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
         results.append(candidate(second, first))
         assert "No such file" in until(live, lines, "a candidate is refused")
         (folder / "hidden").rename(live.brains.file(second))
+        append, live.brains.lineage.append = live.brains.lineage.append, lambda rows, objects: False
+        results.append(candidate(second, first))
+        until(live, lines, "is not on the disk")   # as where that is full: the loop acts on
+        live.brains.lineage.append = append
+        assert live.brains.promoted.brain == first and live.loop.brain.path == str(
+            live.brains.file(first))
         results.append(candidate(second, first))
         until(live, lines, f"brain {second} acts now")
         until(live, lines, f"brain {second} is confirmed")
