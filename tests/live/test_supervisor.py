@@ -87,7 +87,7 @@ def candidate(brain: str, parent: str, **fields) -> dict:
             "is_finished": True, **fields}
 
 
-def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
+def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeypatch):
     living, (first, second), lines, results, folder = life
     with living() as live:
         until(live, lines, "ended (3) without a candidate")
@@ -109,6 +109,7 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
         results.append(candidate(second, first))
         until(live, lines, f"brain {second} acts now")
         until(live, lines, f"brain {second} is confirmed")
+        monkeypatch.setattr(watch_module, "WATCH_TICKS", 10 ** 9)   # until it falls
         results.append(candidate(first, second))
         until(live, lines, f"brain {first} acts now")
         (folder / "falls").touch()

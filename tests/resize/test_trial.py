@@ -207,15 +207,16 @@ def test_a_signal_that_stops_child_and_search_ends_the_search(tmp_path, fake):
     fake()
     metrics = tmp_path / "trial/metrics.jsonl"
 
-    def children() -> list[int]:
+    def children() -> set[int]:
         pid = os.getpid()
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return {int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    others = children()   # which earlier tests in this process have not waited for
 
     def stop_children() -> bool:
         if metrics.exists() and '"step"' in metrics.read_text():
-            for pid in children():
+            for pid in children() - others:
                 os.kill(pid, signal.SIGTERM)
-        return not children()
+        return not children() - others
     with pytest.raises(KeyboardInterrupt):
         try_small(tmp_path / "trial", 60.0, should_stop_fn=stop_children)
 
