@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
     signals = StopSignals().watch()
     import time
-    from seed.live.supervisor import Live, LiveOptions
+    from seed.live.learner import LiveOptions
+    from seed.live.supervisor import Live
     from seed.storage.metrics import StatusLine
     from seed.systemd import notify
     from seed.task_names import absolute

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from seed.live import learner as learner_module
 from seed.live import supervisor
 from seed.live import watch as watch_module
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import work_of
+from seed.live.learner import Learner, LiveOptions
 from seed.live.safety import State
-from seed.live.supervisor import Learner, Live, LiveOptions
+from seed.live.supervisor import Live
 from seed.storage import RunDir
 
 MAX_S = 120
@@ -49,14 +51,14 @@ def life(tmp_path, brains, monkeypatch):
         source.exported_brain.write_bytes(file.read_bytes())
         names.append(stored.add(source))
     stored.promote(names[0], FIRST)
-    monkeypatch.setattr(supervisor, "prepare",
+    monkeypatch.setattr(learner_module, "prepare",
                         lambda live_dir, parent, episodes, newest: work_of(live_dir).path.mkdir(
                             exist_ok=True))
-    monkeypatch.setattr(supervisor, "learner_command", lambda options: [
+    monkeypatch.setattr(learner_module, "learner_command", lambda options: [
         sys.executable, "-c", f"print({json.dumps(results.pop(0))!r})" if results else
         "raise SystemExit(3)"])
     monkeypatch.setattr(watch_module, "WATCH_TICKS", 20)
-    monkeypatch.setattr(supervisor, "RETRY_S", 0.0)
+    monkeypatch.setattr(learner_module, "RETRY_S", 0.0)
     monkeypatch.setattr(supervisor, "MIN_TICKS", 0)
 
     @contextmanager
@@ -125,9 +127,10 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeyp
 
 
 def test_the_learner_stands_still_while_the_fast_loop_is_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "prepare", lambda live_dir, parent, episodes, newest: work_of(
-        live_dir).path.mkdir(parents=True))
-    monkeypatch.setattr(supervisor, "learner_command", lambda options: ["sleep", "1000"])
+    monkeypatch.setattr(learner_module, "prepare",
+                        lambda live_dir, parent, episodes, newest: work_of(live_dir).path.mkdir(
+                            parents=True))
+    monkeypatch.setattr(learner_module, "learner_command", lambda options: ["sleep", "1000"])
     learner = Learner(LiveOptions(RunDir(tmp_path), "cartpole"), print)
     learner.start("parent", 0, 1000)
     assert not learner.is_due(10 ** 9, 0.0)   # one at a time
