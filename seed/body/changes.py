@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from seed.body.spaces import Box
+from seed.body.spaces import Box, choices_of
 from seed.body.wrapper import Step, WrappedOpener, Wrapper
 
 MAX_DELAY_TICKS = 2   # that are drawn
@@ -44,11 +44,10 @@ class Reversed(Wrapper):
 
     def before(self, action: Any) -> Any:
         space = self.action_space
-        if hasattr(space, "nvec"):
-            return space.nvec - 1 - action
-        if hasattr(space, "low"):
-            return (space.low + space.high - action).astype(action.dtype)
-        return 2 * getattr(space, "start", 0) + space.n - 1 - action
+        choices = choices_of(space)
+        if choices:
+            return 2 * choices[1] + choices[0] - 1 - action
+        return (space.low + space.high - action).astype(action.dtype)
 
 
 class Masked(Wrapper):
@@ -76,8 +75,8 @@ def changed(open_fn: Callable[[], Any], *changes: Callable[[Any], Wrapper]) -> C
 
 
 def _middle(space: Any) -> Any:
-    if hasattr(space, "nvec"):
-        return np.asarray(space.nvec) // 2
-    if hasattr(space, "low"):
-        return ((np.asarray(space.low) + np.asarray(space.high)) / 2).astype(np.float32)
-    return int(getattr(space, "start", 0) + space.n // 2)
+    choices = choices_of(space)
+    if choices:
+        middle = choices[1] + choices[0] // 2
+        return middle if middle.shape else int(middle)
+    return ((np.asarray(space.low) + np.asarray(space.high)) / 2).astype(np.float32)

@@ -107,6 +107,8 @@ def _open_gym(name: str, is_shown: bool) -> Any:
             os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")   # it would print a greeting
             body = gymnasium.make(name_there, disable_env_checker=True,
                                   render_mode="human" if is_shown else None)
+            if isinstance(body.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
+                body = gymnasium.wrappers.FlattenObservation(body)   # all its numbers in a row
     except Exception as error:   # of its registry, of the libraries that a body needs
         raise ConfigError(f"{name}: {' '.join(str(error).split())[:300]}") from None
     if is_shown and body.render_mode != "human":
@@ -141,7 +143,7 @@ def make_codec(name: str, open_fn: Callable[[], Any], seed: int, bins: int = BIN
     try:
         ranges = observation_ranges(name, body.observation_space)
         actions, form, shape = action_values(name, body.action_space, bins)
-    except AttributeError as error:
+    except (AttributeError, TypeError) as error:
         raise BodyError(f"{name}: {error}: a body has observation_space, action_space, reset and "
                         f"step") from None
     channels = [Channel(low, high, False, knots) if math.isfinite(low) else Channel(-1.0, 1.0)
@@ -152,9 +154,6 @@ def make_codec(name: str, open_fn: Callable[[], Any], seed: int, bins: int = BIN
     for i, (low, _) in enumerate(ranges):
         if not math.isfinite(low):
             bound = RANGE_FACTOR * float(largest[i]) or 1.0
-            if not math.isfinite(bound):
-                raise BodyError(f"{name}: number {i} of an observation reaches {largest[i]:g} in "
-                                f"random play: give its observation_space a low and a high")
             channels[i] = Channel(-bound, bound, True, knots)
     return Codec(name, tuple(channels), codec.actions, form, codec.shape), rewards
 

@@ -8,6 +8,7 @@ from seed.body.codec import MAX_ACTIONS, MAX_CHOICES, MAX_OBSERVATIONS
 from seed.errors import ConfigError
 
 MAX_BOUND = 1e6   # of a range that is declared; a wider one is measured
+KINDS = "Box, Discrete, MultiDiscrete or MultiBinary"
 
 
 class Box(NamedTuple):
@@ -31,12 +32,26 @@ class Discrete(NamedTuple):
 
 
 class MultiDiscrete(NamedTuple):
-    """Arrays of integers, each from 0 to below that of the array nvec."""
+    """Arrays of integers, nvec of them from `start` on in each place."""
     nvec: np.ndarray
+    start: np.ndarray | int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.nvec.shape
+
+
+def choices_of(space: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of each part of a Discrete, MultiDiscrete or MultiBinary space the number of its choices, and
+    the first of them; None of another space."""
+    if hasattr(space, "nvec"):
+        sizes = np.asarray(space.nvec)
+    elif hasattr(space, "n") and not hasattr(space, "low"):
+        shape = getattr(space, "shape", None)
+        sizes = np.full(shape, 2) if shape else np.asarray(space.n)   # bits, or one choice
+    else:
+        return None
+    return sizes, np.broadcast_to(getattr(space, "start", 0), sizes.shape)
 
 
 def action_values(name: str, space: Any, bins: int,
@@ -44,16 +59,12 @@ def action_values(name: str, space: Any, bins: int,
     """What the choices of each part of an action stand for, the form and the shape of a Codec.
     A number has `bins` choices; if `is_fine` those in the middle are the nearest to each other.
     Raises ConfigError for a space that it does not know."""
-    if hasattr(space, "n") and np.ndim(space.n) == 0 and not hasattr(space, "nvec") \
-            and getattr(space, "shape", ()) in ((), None):
-        start = int(getattr(space, "start", 0))
-        _check_choices(name, [int(space.n)])
-        return [[float(start + i) for i in range(int(space.n))]], "index", []
-    if hasattr(space, "nvec"):
-        sizes = np.asarray(space.nvec)
-        _check_choices(name, list(map(int, sizes.flat)))
-        return [[float(i) for i in range(int(n))] for n in sizes.ravel()], "indices", \
-            list(sizes.shape)
+    choices = choices_of(space)
+    if choices:
+        sizes = list(map(int, choices[0].flat))
+        _check_choices(name, sizes)
+        return ([[float(start + i) for i in range(n)] for n, start in zip(sizes, choices[1].flat)],
+                "indices" if choices[0].shape else "index", list(choices[0].shape))
     if hasattr(space, "low") and hasattr(space, "high"):
         low, high = np.asarray(space.low, float), np.asarray(space.high, float)
         if not np.all(np.abs([low, high]) < MAX_BOUND):
@@ -68,8 +79,7 @@ def action_values(name: str, space: Any, bins: int,
             u, middle = np.linspace(-1, 1, bins), (low + high).reshape(-1, 1) / 2
             values = middle + u * np.abs(u) * (high.reshape(-1, 1) - middle)
         return values.tolist(), "numbers", list(low.shape)
-    raise ConfigError(f"{name}: its action_space is {type(space).__name__}: use Box, Discrete or "
-                      f"MultiDiscrete")
+    raise ConfigError(f"{name}: its action_space is {type(space).__name__}: use {KINDS}")
 
 
 def _check_choices(name: str, sizes: list[int]) -> None:
@@ -80,18 +90,27 @@ def _check_choices(name: str, sizes: list[int]) -> None:
 
 
 def observation_ranges(name: str, space: Any) -> list[tuple[float, float]]:
-    """The declared range of each number of an observation; infinite where there is none."""
-    if hasattr(space, "n") and not hasattr(space, "low"):
-        if not 2 <= space.n <= MAX_BOUND:
-            raise ConfigError(f"{name}: its observation_space has {space.n} values: give 2 to "
-                              f"{MAX_BOUND:.0f}")
-        return [(0.0, float(space.n) - 1)]
-    if not hasattr(space, "low") or not hasattr(space, "high"):
-        raise ConfigError(f"{name}: its observation_space is {type(space).__name__}: use Box or "
-                          f"Discrete")
-    low, high = np.ravel(space.low), np.ravel(space.high)
-    if not 0 < low.size <= MAX_OBSERVATIONS or low.shape != high.shape:
-        raise ConfigError(f"{name}: its observation_space has {low.size} numbers: give 1 to "
+    """The declared range of each number of an observation; infinite where there is none. Raises
+    ConfigError."""
+    choices = choices_of(space)
+    if choices:
+        sizes, starts = (list(map(float, part.flat)) for part in choices)
+        for n in sizes:
+            if not 2 <= n <= MAX_BOUND:
+                raise ConfigError(f"{name}: its observation_space has {n:g} values: give 2 to "
+                                  f"{MAX_BOUND:.0f}")
+        ranges = [(start, start + n - 1) for n, start in zip(sizes, starts)]
+    elif hasattr(space, "low") and np.shape(space.low) == np.shape(space.high):
+        low, high = np.ravel(space.low), np.ravel(space.high)
+        ranges = list(zip(map(float, low), map(float, high)))
+    else:
+        raise ConfigError(f"{name}: its observation_space is {type(space).__name__}: use {KINDS}")
+    if not 0 < len(ranges) <= MAX_OBSERVATIONS:
+        raise ConfigError(f"{name}: its observation_space has {len(ranges)} numbers: give 1 to "
                           f"{MAX_OBSERVATIONS}")
-    return [(float(a), float(b)) if max(abs(a), abs(b)) < MAX_BOUND and a < b
-            else (-math.inf, math.inf) for a, b in zip(low, high)]
+    for i, (least, most) in enumerate(ranges):
+        if not least <= most:
+            raise ConfigError(f"{name}: number {i} of its observation_space has a low of "
+                              f"{least:g} and a high of {most:g}: let low be below high")
+    return [(a, b) if max(abs(a), abs(b)) < MAX_BOUND and a < b else (-math.inf, math.inf)
+            for a, b in ranges]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.body.spaces import Box, Discrete, MultiDiscrete
+from seed.body.spaces import Box, Discrete, MultiDiscrete, observation_ranges
 from seed.body.tick_rate import checked_rate
 from seed.curriculum.user_class_process import ClassProcess, Kind
 from seed.errors import BodyError, BodyKilled, SeedError, StopRequested
@@ -49,8 +49,7 @@ class UserBodies:
         except (ValueError, TypeError, KeyError, OverflowError):
             raise self._process.damaged("loading") from None
         self.close = weakref.finalize(self, _close, self._process, reply.get("has_close") is True)
-        self._n_numbers = (self.observation_space.low.size
-                           if isinstance(self.observation_space, Box) else 1)
+        self._n_numbers = len(observation_ranges(self.name, self.observation_space))
 
     def __len__(self) -> int:
         return self.rows
@@ -168,7 +167,8 @@ def _space(fields: Mapping[str, Any]) -> Box | Discrete | MultiDiscrete:
         return Discrete(int(fields["n"]), int(fields["start"]))
     shape = tuple(map(int, fields["shape"]))
     if "nvec" in fields:
-        return MultiDiscrete(np.array(list(map(int, fields["nvec"]))).reshape(shape))
+        return MultiDiscrete(*(np.array(list(map(int, fields[key]))).reshape(shape)
+                               for key in ("nvec", "starts")))
     return Box(*(np.array(list(map(float, fields[key]))).reshape(shape)
                  for key in ("low", "high")))
 

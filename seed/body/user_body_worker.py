@@ -1,6 +1,7 @@
 """Answers requests about a user's body class, in its process (curriculum/user_class_worker.py): one
 object of the class for each row. Observations are float64, written in base64. Needs numpy."""
 import base64
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,27 +15,30 @@ MAX_NUMBERS = 4096   # of a space
 MAX_CHOICE = 2 ** 53
 MAX_TEXT = 4000      # characters that are shown of a tick
 REQUIRED = ("observation_space", "action_space", "reset", "step")
-SPACES = "Box, Discrete or MultiDiscrete, a list of (low, high), or a number of choices"
+SPACES = ("Box, Discrete, MultiDiscrete or MultiBinary, a list of (low, high), or a number of "
+          "choices")
 
 
 def space_fields(what: str, space: Any) -> dict[str, Any]:
-    """A space as lists: `low`, `high` and `shape`, `nvec` and `shape`, or `n` and `start`.
+    """A space as lists: `low`, `high`, `shape`; `nvec`, `starts`, `shape`; or `n`, `start`.
 
     Any object with these attributes is a space; so is a list of (low, high), one for each number, a
     number of choices, and a list of such numbers. Raises InvalidClass.
     """
     if hasattr(space, "nvec"):
-        return {"nvec": _listed(what, space.nvec, int), "shape": list(np.shape(space.nvec))}
+        return _choices(what, space.nvec, getattr(space, "start", 0))
     if hasattr(space, "low") and hasattr(space, "high"):
         return _box(what, space.low, space.high)
     is_scalar = getattr(space, "shape", ()) in ((), None)
     if hasattr(space, "n") and is_scalar:
         return _discrete(what, int(space.n), int(getattr(space, "start", 0)))
+    if hasattr(space, "n"):
+        return _choices(what, np.full(space.shape, 2), 0)   # bits
     if type(space) is int:
         return _discrete(what, space, 0)
     if isinstance(space, (list, tuple)) and space:
         if all(type(item) is int for item in space):
-            return {"nvec": _listed(what, space, int), "shape": [len(space)]}
+            return _choices(what, space, 0)
         if all(isinstance(item, (list, tuple)) and len(item) == 2 for item in space):
             return _box(what, *zip(*space))
     raise InvalidClass(f"{what} is {shown(space)}: give {SPACES}")
@@ -44,6 +48,12 @@ def _discrete(what: str, n: int, start: int) -> dict[str, Any]:
     if max(abs(n), abs(start)) > MAX_CHOICE:
         raise InvalidClass(f"{what} has choices beyond {MAX_CHOICE}: give fewer")
     return {"n": n, "start": start}
+
+
+def _choices(what: str, sizes: Any, starts: Any) -> dict[str, Any]:
+    shape = np.shape(sizes)
+    return {"nvec": _listed(what, sizes, int), "shape": list(shape),
+            "starts": _listed(what, np.broadcast_to(starts, shape), int)}
 
 
 def _box(what: str, low: Any, high: Any) -> dict[str, Any]:
@@ -78,6 +88,13 @@ def checked_parts(call: str, result: Any, names: str) -> Any:
     return result
 
 
+def _reward(reward: Any) -> float:
+    try:
+        return float(reward)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidClass(f"step returns the reward {shown(reward)}: give a number") from None
+
+
 class Calls:
     """Of one class."""
 
@@ -96,7 +113,7 @@ class Calls:
         self.bodies = [make() for _ in range(rows)]
         spaces = {name: space_fields(name, getattr(self.bodies[0], name))
                   for name in ("observation_space", "action_space")}
-        self.n_numbers = len(spaces["observation_space"].get("low", [0]))
+        self.n_numbers = math.prod(spaces["observation_space"].get("shape", ()))
         return {**spaces, "rate_hz": _rate(getattr(self.bodies[0], "rate_hz", None)),
                 "has_close": hasattr(self.bodies[0], "close"),
                 "has_render": hasattr(self.bodies[0], "render"), "pid": outer_pid()}
@@ -121,7 +138,7 @@ class Calls:
             observation, reward, terminated, truncated, info = checked_parts(
                 "step", result, "observation, reward, terminated, truncated, info")
             observations.append(self.numbers(observation))
-            rewards.append(float(reward))
+            rewards.append(_reward(reward))
             ends.append([bool(terminated), bool(truncated)])
             success = info.get("is_success") if isinstance(info, dict) else None
             successes.append(None if success is None else bool(success))

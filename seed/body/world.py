@@ -15,6 +15,7 @@ from seed.rng import Stream, name_index
 
 MAX_TICKS = 1000   # of an episode that its body does not end
 MAX_REWARD = 1e6   # unless the bodies have a max_reward
+MAX_NUMBER = 1e30  # of an observation, which a checkpoint has in float32
 MAX_EPISODES = 10 ** 12   # of a row
 
 Step = tuple[Any, float, bool, bool, Any]   # observation, reward, terminated, truncated, info
@@ -153,10 +154,11 @@ class World:
             raise BodyError(f"{self.codec.name}: an observation has shape "
                             f"{np.shape(observation)}, its observation_space "
                             f"{self.observations.shape[1:]}: make them equal")
-        if not np.isfinite(numbers).all():
-            raise BodyError(f"{self.codec.name}: number {int(np.argmin(np.isfinite(numbers)))} of "
-                            f"an observation is {numbers[~np.isfinite(numbers)][0]}: give a finite "
-                            f"one")
+        is_right = np.abs(numbers) <= MAX_NUMBER
+        if not is_right.all():
+            raise BodyError(f"{self.codec.name}: number {int(np.argmin(is_right))} of an "
+                            f"observation is {numbers[~is_right][0]}: keep it within "
+                            f"{MAX_NUMBER:g}")
         return numbers
 
     def snapshot(self) -> Snapshot:

@@ -1,11 +1,13 @@
 """Numbers of a body become levels, knots and choices, the same in trainer and file."""
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from seed.body.codec import LEVELS, Channel, Codec
 from seed.body.open_body import make_codec, opener
+from seed.body.spaces import action_values, observation_ranges
 from seed.errors import ConfigError
 from seed.runtime.acting import BodyCodec, borders
 from seed.wavecore.layout import VALUE_LEVELS
@@ -120,6 +122,16 @@ def test_a_body_gets_what_its_space_asks_for():
     assert codec.decode(np.array([1])) == 1 and codec.form == "index"
     codec, _ = make_codec("pendulum", opener("pendulum"), 0)
     assert codec.decode(np.array([0])).tolist() == [-2] and codec.shape == (1,)
+
+
+@pytest.mark.parametrize("space, ranges, choices", [
+    (SimpleNamespace(n=4, start=10), [(10, 13)], ([[10.0, 11.0, 12.0, 13.0]], "index", [])),
+    (SimpleNamespace(n=2, shape=(2, 1)), [(0, 1)] * 2, ([[0.0, 1.0]] * 2, "indices", [2, 1])),
+    (SimpleNamespace(nvec=[2, 3], start=[1, 0]), [(1, 2), (0, 2)],
+     ([[1.0, 2.0], [0.0, 1.0, 2.0]], "indices", [2]))])
+def test_discrete_spaces_of_gymnasium_have_their_own_numbers(space, ranges, choices):
+    assert observation_ranges("robot", space) == ranges
+    assert action_values("robot", space, 9) == choices
 
 
 def test_ranges_are_declared_or_measured_and_the_same_each_time():

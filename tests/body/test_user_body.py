@@ -80,18 +80,21 @@ def test_a_world_of_a_class_is_restored_in_the_middle_of_its_episodes(tmp_path):
 
 
 @pytest.mark.parametrize("space, fields", [
-    (3, {"n": 3, "start": 0}), ([2, 3], {"nvec": [2, 3], "shape": [2]}),
+    (3, {"n": 3, "start": 0}), ([2, 3], {"nvec": [2, 3], "shape": [2],
+                                                         "starts": [0, 0]}),
     ([(-1, 1), (0, float("inf"))], {"low": [-1, 0], "high": [1, float("inf")], "shape": [2]}),
     (((-1, 1),), {"low": [-1], "high": [1], "shape": [1]}),
     (SimpleNamespace(low=[[1]], high=[[2]]), {"low": [1], "high": [2], "shape": [1, 1]}),
     (SimpleNamespace(n=np.int64(4), start=1), {"n": 4, "start": 1}),
-    (SimpleNamespace(nvec=np.array([4, 5])), {"nvec": [4, 5], "shape": [2]})])
+    (SimpleNamespace(nvec=np.array([4, 5]), start=np.array([0, 1])),
+     {"nvec": [4, 5], "shape": [2], "starts": [0, 1]}),
+    (SimpleNamespace(n=3, shape=(3,)), {"nvec": [2] * 3, "shape": [3], "starts": [0] * 3})])
 def test_a_space_needs_no_library(space, fields):
     assert space_fields("action_space", space) == fields
 
 
 @pytest.mark.parametrize("space", [
-    None, "text", [], [(1, 2, 3)], 1.5, True, {}, SimpleNamespace(n=3, shape=(3,)),
+    None, "text", [], [(1, 2, 3)], 1.5, True, {},
     10 ** 1000, SimpleNamespace(low=[1], high=[1, 2]), SimpleNamespace(low=[], high=[]),
     SimpleNamespace(low=np.zeros(10 ** 4), high=np.ones(10 ** 4))])
 def test_what_is_no_space_is_named(space):
@@ -119,7 +122,11 @@ def test_what_a_method_returns_is_checked_where_it_is(result, words):
     (dict(actions="[(1, 1)]"), "a low that is not below its high"),
     (dict(observations="[(0, 1)] * 600"), "its observation_space has 600 numbers: give 1 to 512"),
     (dict(observations="1"), "its observation_space has 1 values"),
-    (dict(step="observation = [1e308]", observations="[(-9e9, 9e9)]"), r"reaches 1e\+308 in"),
+    (dict(step="observation = [1e308]"), r"number 0 of an observation is 1e\+308: keep it within"),
+    (dict(observations="[(1, -1)]"), "number 0 of its observation_space has a low of 1 and a high"),
+    (dict(observations="[(float('nan'), 1)]"), "has a low of nan and a high of 1: let low be"),
+    (dict(step="reward = 'much'"), "step returns the reward 'much': give a number"),
+    (dict(step="reward = None"), "step returns the reward None: give a number"),
     (dict(step="observation = [float('nan')]"), "number 0 of an observation is nan"),
     (dict(step="reward = float('inf')"), "the reward inf"),
     (dict(step="os._exit(3)"), "its process exited during step"),

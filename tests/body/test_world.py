@@ -109,6 +109,7 @@ GOOD = np.zeros(1), 0.0, False, False, {}
     ("step", ("text", *GOOD[1:]), "has shape"), ("reset", (np.zeros(0), {}), "has shape"),
     ("step", (np.array([np.nan]), *GOOD[1:]), "number 0 of an observation is nan"),
     ("reset", (np.array([-np.inf]), {}), "number 0 of an observation is -inf"),
+    ("step", (np.array([-1e39]), *GOOD[1:]), "number 0 of an observation is -1e\\+39: keep it"),
     ("step", (GOOD[0], np.inf, *GOOD[2:]), "the reward inf"),
     ("step", (GOOD[0], np.nan, *GOOD[2:]), "the reward nan"),
     ("step", (GOOD[0], "much", *GOOD[2:]), "step raises ValueError"),
