@@ -121,8 +121,11 @@ class BodyCodec:
         self._bytes[:] = b"".join(rows)
 
     def checked(self, observation: Any) -> list[float]:
-        """Its numbers. Raises ValueError or TypeError unless it has one for each channel."""
-        array = np.asarray(observation, np.float64)
+        """Its numbers. Raises ValueError unless it has one for each channel."""
+        try:
+            array = np.asarray(observation, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"is {observation!r:.60}: give {len(self._borders)} numbers") from None
         numbers: list[float] = array.ravel().tolist()
         if len(numbers) != len(self._borders):
             raise ValueError(f"has shape {array.shape}: give {len(self._borders)} numbers")

@@ -193,7 +193,7 @@ class Brain:
     def _named(self, body: str | None) -> str:
         if body is None and len(self.bodies) == 1:
             return self._body
-        if body not in self.bodies:
+        if not isinstance(body, str) or body not in self.bodies:
             raise BrainError(f"{self.name} has no body {body!r:.60}: name one of "
                              f"{', '.join(self.bodies) or 'a brain that was trained with --body'}")
         return body
@@ -238,7 +238,7 @@ class Brain:
         logits = self.predicted(codec) if surprise else None
         try:
             codec.read(observation)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise BrainError(f"the observation of {self._body} {error}") from None
         interpreter.set_tensor(self._present, self._no)
         interpreter.set_tensor(self._weights, self._all_weights)

@@ -158,7 +158,7 @@ class Recorder:
     def _numbers(self, observation: Any) -> list[float]:
         try:
             numbers: list[float] = np.asarray(observation, np.float64).ravel().tolist()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             numbers = []
         if len(numbers) != len(self._last):
             raise BrainError(f"the observation {observation!r:.60} is wrong: give "

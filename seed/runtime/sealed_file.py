@@ -126,6 +126,6 @@ def name_of(path: Any) -> str:
         name = os.fsdecode(path)
     except TypeError:
         raise BrainError(f"the path is {path!r:.60}: use text or a Path") from None
-    if "\0" in name:
-        raise BrainError(f"the path is {path!r:.60}: a path has no null character")
+    if not name or "\0" in name:
+        raise BrainError(f"the path is {path!r:.60}: a path has characters, and none is null")
     return name

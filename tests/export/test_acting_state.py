@@ -131,7 +131,7 @@ def test_what_is_no_state_is_named(saved, tmp_path):
     for name, message in (("none", "No such file"), ("brain.tflite", "no state of a brain"),
                           (".", "is not a file|Is a directory"), ("pipe", "not a file")):
         refused(brain, tmp_path / name, message)
-    for wrong in (None, 5, "a\0b"):
+    for wrong in (None, 5, "a\0b", ""):
         with pytest.raises(BrainError, match="the path"):
             brain.load_state(wrong)
         with pytest.raises(BrainError, match="the path"):
