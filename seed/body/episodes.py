@@ -23,6 +23,7 @@ from seed.body.codec import MAX_OBSERVATIONS, Channel, Codec
 from seed.body.open_body import KNOTS
 from seed.body.spaces import Discrete, action_values, observation_ranges
 from seed.body.tick_rate import checked_rate, is_same_rate
+from seed.body.world import MAX_NUMBER
 from seed.errors import ConfigError, printable
 from seed.regular_file import open_regular, parse_json
 from seed.runtime.recording import step_line
@@ -85,14 +86,22 @@ class EpisodeFolder:
         low, high = np.full((2, len(self.codec.channels)), [[np.inf], [-np.inf]])
         for step in self.steps():
             low, high = np.minimum(low, step.observation), np.maximum(high, step.observation)
-        margin = RANGE_MARGIN * np.where(high > low, high - low, np.maximum(1, np.abs(low)))
-        self.codec = replace(self.codec, channels=tuple(
-            channel if known else Channel(least, most)
-            for channel, known, least, most in zip(
-                self.codec.channels, self._is_measured, (low - margin).tolist(),
-                (high + margin).tolist())))
+        if low[0] > high[0]:
+            raise self.no_episode()
+        channels = list(self.codec.channels)
+        for i in np.flatnonzero(~np.array(self._is_measured)):
+            least, most = float(low[i]), float(high[i])
+            if max(-least, most) > MAX_NUMBER:
+                raise ConfigError(f"{self.path}: number {i} of an observation is beyond "
+                                  f"{MAX_NUMBER:g}: give it a low and a high in {METADATA}")
+            margin = RANGE_MARGIN * ((most - least) or max(1.0, abs(least)))
+            channels[i] = Channel(least - margin, most + margin)
+        self.codec = replace(self.codec, channels=tuple(channels))
         self._is_measured = [True] * len(low)
         return self.codec
+
+    def no_episode(self) -> ConfigError:
+        return ConfigError(f"{self.path} has no episode with an action: record some")
 
     def steps(self) -> Iterator[Step]:
         """All steps in order, in bounded memory. An episode whose file ends in its middle has its
@@ -234,11 +243,14 @@ def _described(fields: Any) -> tuple[str, Codec, list[bool]]:
 
 def _space(name: str, fields: Any) -> Any:
     """{"low": [...], "high": [...]}, where null is no bound; {"n": 2}; or {"nvec": [3, 3]}."""
+    if type(fields) is not dict or any(type(fields.get(key, [])) is not list
+                                       for key in ("low", "high", "nvec")):
+        raise ValueError(f"{name} is {fields!r:.60}: give lists low and high, n, or a list nvec")
     if "n" in fields or "nvec" in fields:
         sizes = _numbers(f"{name}.n", fields.get("n", fields.get("nvec")),
                          1 if "n" in fields else len(fields["nvec"]))
-        if any(type(size) is not int or not 2 <= size <= 256 for size in sizes):
-            raise ValueError(f"{name} has {sizes} choices: use 2 to 256")
+        if any(type(size) is not int for size in sizes):
+            raise ValueError(f"{name} has {sizes} choices: use whole numbers")
         return (Discrete(int(sizes[0]), int(fields.get("start", 0))) if "n" in fields
                 else SimpleNamespace(nvec=np.array(sizes)))
     low, high = (np.array([sign * math.inf if x is None else x for x in fields[key]], float)

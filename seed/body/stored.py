@@ -87,7 +87,7 @@ def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
         scalars.append(_scalars(np.array([step.reward for step in steps], float),
                                 last.is_terminal, discount))
     if not scalars:
-        raise ConfigError(f"{folder.path} has no episode with an action: record some")
+        raise folder.no_episode()
     ticks = np.concatenate(scalars, 1)
     return Stored(codec, folder.body, folder.digest,
                   np.frombuffer(levels, np.uint8).reshape(-1, len(codec.channels)),

@@ -156,12 +156,16 @@ def test_a_line_that_is_no_step_is_refused(tmp_path, line, message):
     ({"format": 2}, "format is not 1"), ({"rate_hz": 0}, "rate_hz is 0: give ticks per second"),
     ({"rate_hz": "10"}, "rate_hz is '10': give"), ({"rate_hz": [10]}, "rate_hz is .10.: give"),
     ({"body": ""}, "body is not a name"),
-    ({"body": "a\nb"}, "body is not a name"), ({"action": {"n": 1}}, "use 2 to 256"),
+    ({"body": "a\nb"}, "body is not a name"),
+    ({"action": {"n": 1}}, "give 1 to 64 parts of 2 to 64"),
     ({"action": {"n": 100}}, "give 1 to 64 parts of 2 to 64"), ({"action": {}}, "it has no 'low'"),
+    ({"action": {"nvec": 3}}, "action is .* give lists low and high, n, or a list nvec"),
     ({"action": {"low": [0], "high": [None]}}, "its actions have no bounds"),
     ({"observation": {"low": [1], "high": [0]}}, "low below high"),
     ({"observation": {"low": [0] * 600, "high": [1] * 600}}, "more than 512 numbers"),
-    ({"observation": []}, ""), ({"codec": {}}, "damaged"),
+    ({"observation": []}, "observation is .*: give lists"),
+    ({"observation": {"low": 0, "high": 1}}, "observation is .*: give lists"),
+    ({"codec": {}}, "damaged"),
     ({"codec": ARM.to_dict()}, "its codec is of arm, not of target")])
 def test_wrong_metadata_is_refused(tmp_path, metadata, message):
     folder = write(tmp_path / "data", [], **metadata)
@@ -190,6 +194,15 @@ def test_ranges_that_are_not_declared_come_from_the_data(tmp_path):
                    observation={"low": [None, -1, None], "high": [None, 1, None]})
     codec = EpisodeFolder(folder).measure()
     assert codec.channels == (Channel(1.25, 5.75), Channel(-1.0, 1.0), Channel(5.25, 8.75))
+
+
+@pytest.mark.parametrize("numbers, message", [
+    ([], "has no episode with an action: record some"), ([1e39, -1e308], "number 0 .* beyond 1e")])
+def test_ranges_cannot_come_from_nothing_or_from_a_broken_sensor(tmp_path, numbers, message):
+    rows = [step([x], 0, is_first=i == 0) for i, x in enumerate(numbers)]
+    folder = write(tmp_path / "data", rows, observation={"low": [None], "high": [None]})
+    with pytest.raises(ConfigError, match=message):
+        EpisodeFolder(folder).measure()
 
 
 def test_the_return_after_a_cut_continues_and_a_terminal_one_does_not(tmp_path):
