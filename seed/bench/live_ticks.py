@@ -26,7 +26,7 @@ from seed.bench.control_steps import codecs, untrained
 from seed.export.operations import LITERT
 from seed.interpreter import seed_command
 from seed.live.fast_loop import FastLoop, Options
-from seed.live.real_time import split_cores
+from seed.live.real_time import fast_cores, other_cores
 
 PROFILE = "fast"
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
@@ -142,7 +142,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     files.append(files[0].rename(folder / "second"))
     files[0] = untrained(codec, folder, PROFILE, LITERT)
     alone_s: list[float] = []
-    with beside(split_cores()[1]):
+    with beside(other_cores(fast_cores()[0])):
         trainer = None if args.no_training else Trainer()
         if trainer:
             alone_s += trainer.step(STEPS_ALONE)

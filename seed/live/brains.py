@@ -2,8 +2,13 @@
 
     brains/<name>/         checkpoint.safetensors and brain.tflite; <name>: of the file's checksum
     promoted.json          the brain that acts, replaced as a whole: no promotion is half done
+    roll_back.json         what takes its place when that brain fails: a rename, for which a full
+                           disk has room
     lineage.jsonl          a line for each decision: what was decided, of which brain, from which
                            parent and data, by which figures, and why
+
+A promotion's line comes before its pointer, a roll back's after it: whatever is cut off, the brain
+that acts is one that may.
 """
 import json
 import shutil
@@ -14,7 +19,7 @@ from typing import Any, NamedTuple
 
 from seed.errors import ConfigError
 from seed.regular_file import read_json
-from seed.runtime.sealed_file import describe, read
+from seed.runtime.sealed_file import BrainError, describe, read
 from seed.storage import RunDir, atomic_file
 from seed.storage.jsonl_log import JsonlLog
 
@@ -23,10 +28,12 @@ KEPT = 3                  # newest brains, beside the one that acts and its pare
 FIRST, PROMOTED, CONFIRMED, REFUSED, ROLLED_BACK, CUT = (
     "first", "promoted", "confirmed", "refused", "rolled back", "not done")
 ACTS = FIRST, PROMOTED, ROLLED_BACK   # after which another brain acts
+POINTER, BEFORE = "promoted.json", "roll_back.json"
 
 
 class Decision(NamedTuple):
-    """A line of the lineage. `figures`: rows of gate.Figure, as dicts."""
+    """A line of the lineage. `figures`: rows of gate.Figure, as dicts; `bounds`: those of a
+    promoted brain (watch.Bounds), as a dict."""
     decision: str
     brain: str
     parent: str = ""
@@ -34,6 +41,7 @@ class Decision(NamedTuple):
     data: str = ""            # digest of the episodes
     reason: str = ""
     figures: tuple[dict[str, Any], ...] = ()
+    bounds: dict[str, Any] = {}
     time: str = ""            # UTC
 
     @classmethod
@@ -52,7 +60,7 @@ class Promoted(NamedTuple):
 
 
 class Brains:
-    """Of one live directory, for one writer."""
+    """Of one live directory. One process writes, which calls `settle` first; others may read."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time):
         """Raises OSError, ConfigError if its files cannot be used."""
@@ -60,7 +68,8 @@ class Brains:
         self.path, self._clock = path, clock
         self.lineage = JsonlLog(path / "lineage.jsonl", Decision.from_dict)
         self.promoted = self._read_promoted()
-        self._settle()
+        self._unwritten = list[Decision]()   # lines that are to be written, in order
+        self._is_pointed = True              # the pointer on the disk says what `promoted` does
 
     def run_dir(self, name: str) -> RunDir:
         return RunDir(self.path / "brains" / name)
@@ -69,7 +78,7 @@ class Brains:
         return self.run_dir(name).exported_brain
 
     def _read_promoted(self) -> Promoted | None:
-        path = self.path / "promoted.json"
+        path = self.path / POINTER
         if not path.exists():
             return None
         try:
@@ -81,21 +90,81 @@ class Brains:
                               f"directory's brain") from None
         return promoted
 
-    def _settle(self) -> None:
-        """A decision that was written and then not carried out, as power was cut, is told."""
+    def settle(self) -> None:
+        """Tells a decision of an earlier process that was cut off: a promotion whose pointer was
+        not written is not done, a roll back without its line is. A brain whose file is damaged is
+        rolled back. Raises OSError; then `flush` is due."""
         rows = [row for row in self.lineage.rows if row.decision in (*ACTS, CUT)]
-        generation = self.promoted.generation if self.promoted else 0
-        if rows and rows[-1].generation > generation:
+        now = self.promoted or Promoted("", 0)
+        if rows and rows[-1].generation < now.generation:
+            is_back = (rows[-1].parent, rows[-1].brain) == (now.brain, now.parent)
+            self._queue(Decision(
+                ROLLED_BACK if is_back else PROMOTED, now.brain, now.parent, now.generation,
+                reason="the line that told why is lost"))
+        elif rows and rows[-1].generation > now.generation:
             last = rows[-1]
-            self.tell(Decision(CUT, last.brain, last.parent, generation,
-                               reason=f"stopped before it was {last.decision}"))
+            self._queue(Decision(CUT, last.brain, last.parent, now.generation,
+                                            reason=f"stopped before it was {last.decision}"))
+        try:
+            if self.promoted and self.promoted.parent:
+                describe(read(self.file(self.promoted.brain)), self.promoted.brain)
+        except BrainError as error:
+            self.roll_back(str(error))
+        self.flush()
+
+    @property
+    def unconfirmed(self) -> Decision | None:
+        """The promotion of the brain that acts, if it was still watched."""
+        rows = [row for row in self.lineage.rows if row.decision in (*ACTS, CONFIRMED)]
+        last = rows[-1] if rows else None
+        is_watched = last and self.promoted and (
+            last.decision, last.generation) == (PROMOTED, self.promoted.generation)
+        return last if is_watched else None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that was decided is on the disk; else `flush` is due."""
+        return self._is_pointed and not self._unwritten
 
     def tell(self, decision: Decision) -> None:
-        """Adds a line. Raises OSError if it cannot be written: then nothing has been decided."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
-        row = decision._replace(time=stamp)
-        if not self.lineage.append([row], [row._asdict()]):
+        """Adds a line. Raises OSError if it cannot be written yet; `flush` tries again."""
+        self._queue(decision)
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what a full disk had no room for. Raises OSError."""
+        if not self._is_pointed:
+            self._point_back()
+        while self._unwritten:
+            self._write(self._unwritten[0])
+            del self._unwritten[0]
+
+    def _stamped(self, decision: Decision) -> Decision:
+        return decision._replace(time=time.strftime("%Y-%m-%dT%H:%M:%SZ",
+                                                    time.gmtime(self._clock())))
+
+    def _queue(self, decision: Decision) -> None:
+        self._unwritten.append(self._stamped(decision))
+
+    def _write(self, decision: Decision) -> None:
+        """Raises OSError; then there is no such line."""
+        if not self.lineage.append([decision], [decision._asdict()]):
             raise OSError(f"{self.lineage.path} cannot be written")
+
+    def _point(self, name: str, promoted: Promoted) -> None:
+        """Raises OSError."""
+        atomic_file.write(self.path / name, json.dumps(promoted._asdict()).encode())
+
+    def _point_back(self) -> None:
+        """Raises OSError."""
+        assert self.promoted
+        try:
+            if Promoted(**read_json(self.path / BEFORE)) != self.promoted:
+                raise ValueError
+            atomic_file.move(self.path / BEFORE, self.path / POINTER)
+        except (OSError, TypeError, ValueError):
+            self._point(POINTER, self.promoted)
+        self._is_pointed = True
 
     def add(self, source: RunDir) -> str:
         """Copies the checkpoint and the exported file of a run directory; the name that they have
@@ -109,21 +178,35 @@ class Brains:
         return name
 
     def promote(self, name: str, decision: str = PROMOTED, **fields: Any) -> Promoted:
-        """From now on this brain acts; a first one, one that was learnt, or again the one before.
-        Raises OSError; then the one before acts on."""
-        before = self.promoted
-        now = Promoted(name, before.generation + 1 if before else 1, before.brain if before else "")
-        self.tell(Decision(decision, name, now.parent, now.generation, **fields))
-        atomic_file.write(self.path / "promoted.json", json.dumps(now._asdict()).encode())
+        """From now on this brain acts: a first one, or one that was learnt. Raises OSError; then
+        the one before acts on."""
+        self.flush()
+        before, generation = self.promoted, self.promoted.generation if self.promoted else 0
+        now = Promoted(name, generation + 1, before.brain if before else "")
+        if before:
+            self._point(BEFORE, Promoted(before.brain, generation + 2, name))
+        self._write(self._stamped(Decision(decision, name, now.parent, now.generation, **fields)))
+        try:
+            self._point(POINTER, now)
+        except OSError as error:
+            self._is_pointed = not before   # a rename may be there, which is not known to last
+            self._queue(Decision(CUT, name, now.parent, generation,
+                                            reason=str(error.strerror)))
+            raise
         self.promoted = now
         self._remove_old()
         return now
 
     def roll_back(self, reason: str) -> Promoted:
-        """The parent acts again. Raises ConfigError if there is none, OSError."""
-        if not self.promoted or not self.promoted.parent:
+        """The parent acts again. Raises ConfigError if there is none. OSError if that is not on the
+        disk yet: it is decided nevertheless, and `flush` tries again."""
+        now = self.promoted
+        if not now or not now.parent:
             raise ConfigError("no brain has acted before this one: nothing to roll back to")
-        return self.promote(self.promoted.parent, ROLLED_BACK, reason=reason)
+        self.promoted = Promoted(now.parent, now.generation + 1, now.brain)
+        self._is_pointed = False
+        self.tell(Decision(ROLLED_BACK, now.parent, now.brain, now.generation + 1, reason=reason))
+        return self.promoted
 
     def _remove_old(self) -> None:
         """All but the newest few, the one that acts and its parent."""

@@ -4,7 +4,7 @@
     loop.start()                    # raises SeedError
     while ...: events = loop.poll() # at least twice a second; starts again what has ended
     loop.promote(newer_file)        # raises SeedError if it is refused; the brain of before acts on
-    loop.roll_back()                # the brain before acts from the next tick on
+    loop.roll_back(older_file)      # the brain before acts from the next tick on
     loop.confirm()                  # the brain before is not needed any more
     loop.block                      # words of shared_block.py: what the loop does, what it is told
     loop.stop()                     # the safe action; the state is saved; all have ended
@@ -14,7 +14,6 @@ The parent, and whatever it starts after `start`, stays off the core of the fast
     python -m seed.live.fast_loop --live-dir DIR --brain FILE --body NAME
 """
 import argparse
-import fcntl
 import json
 import math
 import os
@@ -27,8 +26,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seed.errors import ConfigError, InUse, SeedError
-from seed.live import real_time, shared_block
+from seed.errors import ConfigError, SeedError
+from seed.live import claims, real_time, shared_block
 from seed.live.live_processes import BodyProcess, BrainProcess, Opening, Restarts, end, start
 from seed.live.safety import MIN_STALL_S, STALL_TICKS, Fault
 from seed.live.shared_block import Block
@@ -36,7 +35,7 @@ from seed.systemd import notify
 from seed.task_names import absolute
 from seed.training.stop_signals import watched
 
-STATE_FILE, EPISODES, LOCK = "state", "episodes", "fast_loop.lock"
+STATE_FILE, EPISODES = "state", "episodes"
 POLL_S = 0.1
 MAX_SWAP_S, MAX_STOP_S, MAX_LOAD_S = 5.0, 15.0, 120.0
 MAX_MESSAGE_BYTES = 2 ** 16
@@ -73,17 +72,22 @@ class FastLoop:
         self._restarts = {name: Restarts() for name in ("brain", "body", "tick loop")}
         self._ending: list[BrainProcess] = []     # that are not needed any more
         self._generation = 0
-        self._cores, self._all_cores = real_time.split_cores(), os.sched_getaffinity(0)
+        self._claims: list[int] = []   # descriptors: the live directory, and then a core
+        self._all_cores = os.sched_getaffinity(0)
 
     def start(self) -> None:
         """All processes run when it returns. Raises SeedError; then none is left."""
-        self._lock()
+        self.lock()
         try:
             self.block = Block.create(self.live_dir)
             self._memory = shared_block.folder_of(self.live_dir)
-            os.sched_setaffinity(0, self._cores[1])
+            claim, core, note = claims.take_core()
+            self._claims += [] if claim is None else [claim]
+            self._say(note)
+            self._core = {core}
+            os.sched_setaffinity(0, real_time.other_cores(core))
             self.brain = self._start_brain(self.brain_path, should_restore=True)
-            self.body = BodyProcess(self.options.body, self._cores[0])
+            self.body = BodyProcess(self.options.body, self._core)
             if not self.brain.is_ready(MAX_LOAD_S):
                 raise ConfigError(f"{self.brain_path} takes longer than {MAX_LOAD_S:.0f} s to "
                                   f"load")
@@ -93,19 +97,10 @@ class FastLoop:
             self._close()
             raise
 
-    def _lock(self) -> None:
-        try:
-            self.live_dir.mkdir(parents=True, exist_ok=True)
-            self._lock_file = os.open(self.live_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                                      | os.O_NOFOLLOW, 0o644)
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock_file)
-            raise InUse(f"{self.live_dir} has a fast loop already: end it first, or use another "
-                        f"directory") from None
-        except OSError as error:
-            raise ConfigError(f"{self.live_dir}: {error.strerror}: use another directory"
-                              ) from None
+    def lock(self) -> None:
+        """This process alone has the live directory from here on. Raises InUse, ConfigError."""
+        if not self._claims:
+            self._claims = [claims.take_directory(self.live_dir)]
 
     def _start_brain(self, path: Path, should_restore: bool) -> BrainProcess:
         self._generation += 1
@@ -114,7 +109,7 @@ class FastLoop:
             "state": str(self.live_dir / STATE_FILE), "handover": str(self._memory / "handover"),
             "scratch": str(self._memory / f"scratch-{self._generation}"),
             "episodes": str(self.live_dir / EPISODES) if self.options.episodes else "",
-            "cores": list(self._cores[0]), "should_restore": should_restore})
+            "cores": list(self._core), "should_restore": should_restore})
 
     def _body_name(self) -> str:
         return os.path.basename(self.options.body)
@@ -142,11 +137,12 @@ class FastLoop:
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with control:
-            self._tick = start("seed.live.tick_loop", connection=control)
+            # It has the directory too: nobody starts another loop beside one that still ends.
+            self._tick = start("seed.live.tick_loop", connection=control, inherited=self._claims)
         fields = {"live_dir": str(self.live_dir), "rate_hz": self.rate_hz, "stall_s": self.stall_s,
                   "bounds": asdict(self.bounds), "has_sense": self.body.facts["has_sense"],
                   "keep_state": self.options.keep_state, "seed": self.options.seed,
-                  "cores": list(self._cores[0]), "heartbeat": self.options.heartbeat,
+                  "cores": list(self._core), "heartbeat": self.options.heartbeat,
                   "is_restarted": is_restarted}
         self._control.send(json.dumps(fields).encode())
         self._send_body(is_new=not is_restarted)
@@ -156,10 +152,11 @@ class FastLoop:
         if self.body:
             self._send({"kind": "body", "is_new": is_new}, self.body.link)
 
-    def _send_brain(self, brain: BrainProcess) -> None:
-        self._send({"kind": "brain", "generation": brain.generation,
+    def _send_brain(self, brain: BrainProcess, kind: str = "brain") -> None:
+        self._send({"kind": kind, "generation": brain.generation,
                     "structure": brain.facts["structure"]}, brain.link)
-        self.block["next_generation"] = brain.generation
+        if kind == "brain":
+            self.block["next_generation"] = brain.generation
 
     def _send(self, message: dict[str, Any], link: socket.socket | None = None) -> None:
         with suppress(OSError):   # it has ended, which poll sees
@@ -229,8 +226,9 @@ class FastLoop:
         if restarts.at_s <= now_s and self.brain and self.body:
             self._say(f"the tick loop ended ({self._tick.returncode}): it starts again")
             self._control.close()
-            self.confirm()
             self._start_tick_loop(is_restarted=True)
+            if self.previous:
+                self._send_brain(self.previous, "previous")
             restarts.next(now_s)
 
     def _replace_brain(self, now_s: float) -> None:
@@ -250,7 +248,7 @@ class FastLoop:
     def _replace_body(self, now_s: float) -> None:
         if self._opening is None:
             if now_s >= self._restarts["body"].at_s:
-                self._opening = Opening(self.options.body, self._cores[0])
+                self._opening = Opening(self.options.body, self._core)
         elif self._opening.is_done():
             opening, self._opening = self._opening, None
             try:
@@ -307,14 +305,19 @@ class FastLoop:
             self.events = [*self.poll(), *self.events]
             time.sleep(0.01)
 
-    def roll_back(self) -> bool:
-        """The brain before acts from the next tick on; False if there is none."""
-        if self.previous is None or self.brain is None:
-            return False
-        self.brain, self.previous = self.previous, self.brain
-        self.brain_path = Path(self.brain.path)
-        self.block["next_generation"] = self.brain.generation
-        return True
+    def roll_back(self, path: Path) -> None:
+        """The brain before, of that file, acts from the next tick on. Where its process has ended,
+        it starts again; until it acts the body gets the safe action."""
+        failed, self.brain_path = self.brain, path
+        if self._newer:   # the failed one's process had ended, and was to start again
+            self._newer.close(0)
+            self._newer = None
+        if self.previous and Path(self.previous.path) == path \
+                and self.previous.process.poll() is None:
+            self.brain, self.previous = self.previous, failed
+            self.block["next_generation"] = self.brain.generation
+        elif failed:
+            self._lose_brain(failed.generation)
 
     def confirm(self) -> None:
         """The brain before is not needed any more; it ends when its recording is on the disk."""
@@ -344,7 +347,9 @@ class FastLoop:
             self._control.close()
         self.brain = self.previous = self._newer = self.body = self._tick = None
         shared_block.remove(self.live_dir)
-        os.close(self._lock_file)
+        for claim in self._claims:
+            os.close(claim)
+        self._claims = []
         with suppress(OSError):
             os.sched_setaffinity(0, self._all_cores)
 

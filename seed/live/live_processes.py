@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,12 +31,13 @@ MAX_RETRY_S = 30.0      # between two starts of what ends again and again
 HEALTHY_S = 60.0        # after which the next restart is at once again
 
 
-def start(module: str, *arguments: str, connection: socket.socket) -> subprocess.Popen:
+def start(module: str, *arguments: str, connection: socket.socket,
+          inherited: Sequence[int] = ()) -> subprocess.Popen:
     """A process of seed with one end of a socket, in a session of its own."""
     return subprocess.Popen(
         seed_command(str(connection.fileno()), *arguments, module=module),
-        pass_fds=[connection.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
-        env=keyless_environment())
+        pass_fds=[connection.fileno(), *inherited], stdin=subprocess.DEVNULL,
+        start_new_session=True, env=keyless_environment())
 
 
 def end(process: subprocess.Popen, wait_s: float) -> None:

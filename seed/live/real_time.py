@@ -1,7 +1,7 @@
 """Real-time priority, locked memory and a core of its own for the processes of the fast loop.
 
 Each is used where the system permits it; what it does not is said in one line. The loop, the brain
-and the body take turns, so they share one core; `other_cores` are for everything that learns.
+and the body take turns, so they share one core; the others are for everything that learns.
 """
 import ctypes
 import gc
@@ -18,9 +18,9 @@ ISOLATED = Path("/sys/devices/system/cpu/isolated")
 PR_SET_TIMERSLACK, TIMER_SLACK_NS = 29, 1
 
 
-def split_cores(isolated: Path = ISOLATED) -> tuple[set[int], set[int]]:
-    """The core of the fast loop, and those of everything else; both are the same if there is just
-    one. A core that the kernel was told to isolate (isolcpus) comes first, else the last one."""
+def fast_cores(isolated: Path = ISOLATED) -> list[int]:
+    """Cores that a fast loop may have, the best first: those that the kernel was told to isolate
+    (isolcpus), else all but the first, from the last on; the only one if there is no other."""
     cores = os.sched_getaffinity(0)
     text = ""
     with suppress(OSError):
@@ -29,10 +29,14 @@ def split_cores(isolated: Path = ISOLATED) -> tuple[set[int], set[int]]:
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         kept_free |= set(range(int(first), int(last or first) + 1))
-    if kept_free and not kept_free & cores:   # no ordinary process is on them
-        return {max(kept_free)}, cores
-    fast = max(kept_free & cores or cores)
-    return {fast}, cores - {fast} or cores
+    # No ordinary process is on isolated cores: they need not be in its set.
+    return sorted(kept_free & cores or kept_free or cores - {min(cores)} or cores, reverse=True)
+
+
+def other_cores(fast: int) -> set[int]:
+    """For everything else; the same core if there is just one."""
+    cores = os.sched_getaffinity(0)
+    return cores - {fast} or cores
 
 
 def prioritize(priority: int, pid: int = 0, is_inherited: bool = False) -> str:

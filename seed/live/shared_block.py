@@ -16,11 +16,13 @@ so that something can be learnt of them. `state` and `fault` are of safety.py.
 Integers are int64, those in FLOATS float64, in the machine's byte order. A word is written by one
 side, whole; words are not consistent with each other. Reading and writing need no system call.
 """
+import fcntl
 import mmap
 import os
 import secrets
 import shutil
 import sys
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -33,9 +35,10 @@ BINS, NS = 88, 1e9
 LOOP = ("pid", "state", "fault", "started_ns", "heartbeat_ns", "ticks", "missed", "late",
         "worst_late_ns", "worst_tick_ns", "late_brain", "late_body", "faults", "episodes",
         "last_return", "surprise", "value", "clipped", "absent", "clamped", "slewed", "generation",
-        "swaps", "swaps_anew", "period_ns", "episode_return", "episode_ticks")
+        "swaps", "swaps_anew", "period_ns", "episode_return", "episode_ticks", "steps",
+        "total_reward")
 PARENT = ("stop", "next_generation", "hold", "clear", "explore")
-FLOATS = {"last_return", "surprise", "value", "episode_return"}
+FLOATS = {"last_return", "surprise", "value", "episode_return", "total_reward"}
 FIRST_LOOP, FIRST_PARENT, FIRST_LATENESS = 8, 64, 96
 FIRST_TICK_TIME = FIRST_LATENESS + BINS
 WORDS = 512                          # a page
@@ -89,10 +92,9 @@ class Block:
         """Raises ConfigError unless a block of this version is there."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                self._map = mmap.mmap(descriptor, 8 * WORDS)
-            finally:
-                os.close(descriptor)
+            weakref.finalize(self, os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)   # it is not abandoned
+            self._map = mmap.mmap(descriptor, 8 * WORDS)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} is no block of a fast loop: {error}; start seed live"
                               ) from None
@@ -116,13 +118,17 @@ class Block:
         data = b"".join(n.to_bytes(8, sys.byteorder) for n in (MAGIC, VERSION, WORDS))
         try:
             remove(live_dir)
+            remove_abandoned(memory)
             folder.mkdir(0o700)
-            (folder / NAME).write_bytes(data.ljust(8 * WORDS, b"\0"))
-            os.symlink(folder / NAME, link)
+            with open(folder / NAME, "xb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)   # before it has a size
+                file.write(data.ljust(8 * WORDS, b"\0"))
+                file.flush()
+                os.symlink(folder / NAME, link)
+                return cls(link)
         except OSError as error:
             raise SeedError(f"{live_dir}: {error.strerror}: the fast loop needs a block of shared "
                             f"memory; use another directory") from None
-        return cls(link)
 
     def __getitem__(self, name: str) -> float:
         return (self.floats if name in FLOATS else self.integers)[AT[name]]
@@ -165,10 +171,23 @@ def folder_of(live_dir: Path) -> Path:
     return Path(os.readlink(live_dir / NAME)).parent
 
 
+def remove_abandoned(memory: Path) -> None:
+    """What loops whose processes were all killed have left there."""
+    for folder in memory.glob(f"{PREFIX}*/"):
+        with suppress(OSError), open(folder / NAME, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_size:   # else it is being made
+                shutil.rmtree(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """That of one loop. Raises OSError."""
+    if folder.name.startswith(PREFIX):
+        shutil.rmtree(folder)
+
+
 def remove(live_dir: Path) -> None:
     """What a loop that has ended has left in memory."""
     with suppress(OSError):
-        folder = folder_of(live_dir)
-        if folder.name.startswith(PREFIX):
-            shutil.rmtree(folder)
+        remove_folder(folder_of(live_dir))
     (live_dir / NAME).unlink(missing_ok=True)

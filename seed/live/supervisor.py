@@ -6,7 +6,9 @@ Deadlines come before learning: while the fast loop is late the learner stands s
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from seed.errors import ConfigError, SeedError
 from seed.live import brains as lineage
@@ -16,13 +18,15 @@ from seed.live.fast_loop import EPISODES, FastLoop, Options
 from seed.live.learn import MAX_TICKS, PLAN, Candidate, work_of
 from seed.live.learner import Learner, LiveOptions
 from seed.live.lived import remove_oldest
-from seed.live.watch import Lived, Watch
+from seed.live.safety import Fault
+from seed.live.watch import Bounds, Lived, Watch
 from seed.storage.run_dir import Log
 
 SAMPLE_TICKS, MAX_SAMPLES = 200, 1000   # of surprise, which is a mean of the 100 ticks before
 SETTLING_TICKS = 500      # before the first
 MIN_TICKS = 1000          # since a change, of which a candidate learns
 MAX_EPISODE_BYTES = 512 * 2 ** 20
+FLUSH_S = 5.0             # between two tries to write a decision to a full disk
 
 
 class Live:
@@ -36,16 +40,33 @@ class Live:
         self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
         self._changed_at = -MAX_TICKS   # tick of the body's last change
         self._begins_at = 0             # tick in which the brain that acts began
+        self._flush_at_s = 0.0
 
     def start(self) -> None:
         """Raises SeedError, OSError."""
         if self.brains.promoted is None:
             self._export_first()
+        assert self.brains.promoted
+        self.loop = FastLoop(Options(
+            self.options.live_dir, self.brains.file(self.brains.promoted.brain),
+            self.options.body, **self.options.loop))
+        self.loop.lock()
+        with self._on_disk():
+            self.brains.settle()
         promoted = self.brains.promoted
-        assert promoted
-        self.loop = FastLoop(Options(self.options.live_dir, self.brains.file(promoted.brain),
-                                     self.options.body, **self.options.loop))
+        self.loop.brain_path = self.brains.file(promoted.brain)
         self.loop.start()
+        if decision := self.brains.unconfirmed:
+            self.watch.begin(0, Bounds.from_dict(decision.bounds))
+            self._log(f"brain {promoted.brain} is still watched")
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """A full disk is no reason to stop acting."""
+        try:
+            yield
+        except OSError as error:
+            self._log(f"{error.strerror or error}: what was decided is not on the disk; free some")
 
     def _export_first(self) -> None:
         from seed.export import build
@@ -56,24 +77,36 @@ class Live:
 
     def poll(self) -> None:
         """What is due; some times a second. Raises SeedError."""
+        reason = ""
         for event in self.loop.poll():
             self._log(event["text"])
+            reason = self._look_at_fault(event) or reason
         now_s, block = self._clock(), self.loop.block
         ticks = int(block["ticks"])
         self._look(ticks, block["surprise"])
         self.learner.yield_to(block.slip(time.monotonic_ns()).fraction, now_s)
-        reason = self.watch.look(Lived(ticks, int(block["episodes"]), block["last_return"],
-                                       block["episode_return"]))
+        reason = self.watch.look(Lived.of(block.words())) or reason
         candidate = self.learner.result(now_s)
-        try:
+        with self._on_disk():
+            if not self.brains.is_written and now_s >= self._flush_at_s:
+                self._flush_at_s = now_s + FLUSH_S
+                self.brains.flush()
             if self.watch.is_watching:
                 self._decide(reason, ticks)
             if candidate:
                 self._take(candidate, ticks)
             elif not self.watch.is_watching and self.learner.is_due(ticks, now_s):
                 self._learn(ticks)
-        except OSError as error:   # a full disk is no reason to stop acting
-            self._log(f"{error.strerror or error}: what was decided is not on the disk; free some")
+
+    def _look_at_fault(self, event: dict[str, Any]) -> str:
+        """Why a watched brain fails, by what the fast loop tells of it."""
+        brain = self.loop.brain
+        if not self.watch.is_watching or brain and event.get("generation") != brain.generation:
+            return ""
+        reason = self.watch.look_at_fault(Fault(event.get("fault", 0)), event["text"])
+        if reason and event["is_latched"]:   # the brain that failed goes
+            self.loop.block["clear"] += 1
+        return reason
 
     def _look(self, ticks: int, surprise: float) -> None:
         """A sample of every SAMPLE_TICKS at most. Actions are drawn from a change on, until there
@@ -112,6 +145,7 @@ class Live:
         """Promotes it, or tells why not."""
         promoted = self.brains.promoted
         assert promoted
+        self.brains.flush()
         reason = candidate.reason
         if not reason and candidate.parent != promoted.brain:
             reason = "another brain acts meanwhile"
@@ -126,13 +160,15 @@ class Live:
                                       candidate.figures))
             self._log(f"a candidate is refused: {reason}")
         else:
+            self.watch.begin(int(self.loop.block["ticks"]))
             try:
                 self.brains.promote(candidate.brain, data=candidate.data,
-                                    figures=candidate.figures)
+                                    figures=candidate.figures,
+                                    bounds=self.watch.bounds._asdict())
             except OSError:
-                self.loop.roll_back()   # after a power cut the one before would act
+                self.watch.end()
+                self.loop.roll_back(self.brains.file(promoted.brain))   # as after a power cut
                 raise
-            self.watch.begin(ticks)
             self._forget_surprise(ticks)
             self._log(f"brain {candidate.brain} acts now; it is watched")
         work_of(self.options.live_dir).path.joinpath(PLAN).unlink(missing_ok=True)
@@ -140,7 +176,8 @@ class Live:
     def _decide(self, reason: str, ticks: int) -> None:
         """What becomes of a brain that is watched."""
         if reason:
-            self.loop.roll_back()
+            assert self.brains.promoted
+            self.loop.roll_back(self.brains.file(self.brains.promoted.parent))
             self._forget_surprise(ticks)
             self.watch.end()
             self._log(f"rolled back: {reason}")

@@ -142,8 +142,9 @@ class TickBrain:
                 return False
         self._swap_tries = self._late_in_a_row = 0
         self.candidate = None if newer is self.candidate else self.candidate
+        self.previous = None if newer is self.previous else self.previous
         if older:
-            self._retire(older, newer)
+            self._retire(older)
             self.swaps += 1
             self.swaps_anew += not is_carried
             if not is_carried:
@@ -157,9 +158,8 @@ class TickBrain:
         except LinkLost:
             return False
 
-    def _retire(self, older: Connected, newer: Connected) -> None:
-        if newer is not self.previous:
-            self.drop_previous()
+    def _retire(self, older: Connected) -> None:
+        self.drop_previous()
         self.previous = older
         try:
             older.link.send(Call.RETIRE)

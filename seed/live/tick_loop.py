@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from seed.live.deadlines import NS, Deadlines
 from seed.live.frames import Call, Flag, Link, LinkLost, pack
 from seed.live.safety import MAX_MISSED, Bounds, Fault, Faults, Limits, State
-from seed.live.shared_block import FIRST_LATENESS, FIRST_TICK_TIME, Block
+from seed.live.shared_block import FIRST_LATENESS, FIRST_TICK_TIME, Block, folder_of, remove_folder
 from seed.live.tick_body import BodyFault, TickBody
 from seed.live.tick_brain import BrainFault, Connected, TickBrain
 
@@ -52,7 +53,7 @@ class TickLoop:
         self._service_ticks = max(1, round(SERVICE_S * rate_hz))
         self._heartbeat_ticks = max(1, round(HEARTBEAT_S * rate_hz))
         self.heartbeat_fd: int | None = None
-        self.must_end = False
+        self.must_end = self.is_orphan = False
         self._clears = int(block["clear"])
         if fields["is_restarted"]:
             self.body.needs_reset = False   # it has one behind it
@@ -113,6 +114,8 @@ class TickLoop:
         elif body.heard == Call.STEP:
             block["episode_return"] += body.reward
             block["episode_ticks"] += 1
+            block["steps"] += 1
+            block["total_reward"] += body.reward
             if body.ended:
                 block["last_return"] = block["episode_return"]
                 block["episodes"] += 1
@@ -187,7 +190,8 @@ class TickLoop:
     def _fault(self, fault: Fault, text: str) -> None:
         if self.faults.report(fault, self._clock_fn() / NS):
             self.block["faults"] += 1
-            self.report(fault=int(fault), text=text, is_latched=self.faults.is_latched)
+            self.report(fault=int(fault), text=text, is_latched=self.faults.is_latched,
+                        generation=self.brain.generation)
         self.brain.begin_again()
 
     def _fail_brain(self, failure: BrainFault) -> None:
@@ -242,12 +246,14 @@ class TickLoop:
             except OSError:
                 data, fds = b"", []
             if not data:   # the parent has ended
-                self.must_end = True
+                self.must_end = self.is_orphan = True
                 return
             message = json.loads(data)
             link = Link(socket.socket(fileno=fds[0])) if fds else None
             if link is None:
                 self.brain.drop_previous()
+            elif message["kind"] == "previous":   # that this loop has not seen act
+                self.brain.previous = Connected(link, message["generation"], message["structure"])
             elif message["kind"] == "body":
                 self.body.connect(link, message["is_new"])
             else:
@@ -274,6 +280,7 @@ def main() -> None:
     real_time.pin(set(fields["cores"]))
     notes = [real_time.prioritize(real_time.TICK_PRIORITY), real_time.lock_memory()]
     control.setblocking(False)
+    folder = folder_of(Path(fields["live_dir"]))
     loop = TickLoop(fields, Block.open(fields["live_dir"]), Deadlines(fields["rate_hz"]), control)
     signal.signal(signal.SIGTERM, lambda *_: setattr(loop, "must_end", True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})   # which a parent may block
@@ -287,6 +294,9 @@ def main() -> None:
     loop.report(notes=[note for note in notes if note])
     real_time.freeze_garbage()
     loop.run()
+    if loop.is_orphan:   # nobody else is left to remove it
+        with suppress(OSError):
+            remove_folder(folder)
 
 
 if __name__ == "__main__":

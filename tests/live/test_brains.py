@@ -1,4 +1,5 @@
 """Which brain acts is one file; every decision is a line; a cut leaves neither half."""
+import errno
 import json
 
 import pytest
@@ -47,22 +48,108 @@ def test_brains_are_promoted_rolled_back_and_removed_when_they_are_old(tmp_path,
     assert {folder.name for folder in (tmp_path / "brains").iterdir()} == {names[0], *names[3:]}
 
 
-def test_a_promotion_that_was_cut_off_is_told_and_not_done(tmp_path, made, monkeypatch):
-    brains = Brains(tmp_path)
+def full(monkeypatch, n_writes: int):
+    """From now on the disk is full, but for so many files."""
+    write, left = module.atomic_file.write, [n_writes]
+
+    def limited(path, data):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+    monkeypatch.setattr(module.atomic_file, "write", limited)
+
+
+def begun(path, made) -> tuple[Brains, str, str]:
+    """A first brain acts, another one is there."""
+    brains = Brains(path)
     first, second = (brains.add(run_dir) for run_dir in made[:2])
     brains.promote(first, module.FIRST)
+    return brains, first, second
 
-    def cut(path, data):
-        raise KeyboardInterrupt
-    monkeypatch.setattr(module.atomic_file, "write", cut)
-    with pytest.raises(KeyboardInterrupt):
+
+@pytest.mark.parametrize("n_writes, lines", [(0, []), (1, ["promoted", "not done"])])
+def test_a_promotion_that_was_cut_off_is_told_and_not_done(tmp_path, made, monkeypatch, n_writes,
+                                                           lines):
+    brains, first, second = begun(tmp_path, made)
+    full(monkeypatch, n_writes)
+    with pytest.raises(OSError, match="No space"):
         brains.promote(second)
     monkeypatch.undo()
     again = Brains(tmp_path)
-    assert again.promoted.brain == first
-    assert decisions(tmp_path)[1:] == [("promoted", second, 2), ("not done", second, 1)]
+    again.settle()   # the process that had not promoted it has ended
+    assert again.promoted == brains.promoted == (first, 1, "")
+    assert [row.decision for row in again.lineage.rows[1:]] == lines
     again.promote(second)
     assert Brains(tmp_path).promoted == (second, 2, first)
+    assert again.unconfirmed == again.lineage.rows[-1]
+    again.tell(Decision(module.CONFIRMED, second, first, 2))
+    assert Brains(tmp_path).unconfirmed is None
+
+
+def test_the_same_process_tells_that_nothing_was_promoted(tmp_path, made, monkeypatch):
+    brains, first, second = begun(tmp_path, made)
+    full(monkeypatch, 1)
+    with pytest.raises(OSError, match="No space"):
+        brains.promote(second)
+    assert not brains.is_written
+    monkeypatch.undo()
+    brains.flush()
+    assert brains.is_written and Brains(tmp_path).promoted == (first, 1, "")
+    assert decisions(tmp_path)[1:] == [("promoted", second, 2), ("not done", second, 1)]
+
+
+def test_a_roll_back_on_a_full_disk_holds_after_a_power_cut(tmp_path, made, monkeypatch):
+    brains, first, second = begun(tmp_path, made)
+    brains.promote(second)
+    full(monkeypatch, 0)
+    monkeypatch.setattr(brains.lineage, "append", lambda rows, objects: False)
+    with pytest.raises(OSError, match="lineage.jsonl cannot be written"):
+        brains.roll_back("it falls")
+    assert brains.promoted == Brains(tmp_path).promoted == (first, 3, second)
+    assert not brains.is_written
+    with pytest.raises(OSError, match="lineage.jsonl cannot be written"):
+        brains.promote(second)   # what was decided before comes first
+    monkeypatch.undo()
+    again = Brains(tmp_path)
+    again.settle()   # by a process that knows the reason no more
+    assert again.lineage.rows[-1][:4] == ("rolled back", first, second, 3)
+    assert "is lost" in again.lineage.rows[-1].reason
+
+
+def test_lines_that_a_full_disk_had_no_room_for_are_written_later_in_order(tmp_path, made,
+                                                                           monkeypatch):
+    brains, first, second = begun(tmp_path, made)
+    brains.promote(second)
+    append = brains.lineage.append
+    monkeypatch.setattr(brains.lineage, "append", lambda rows, objects: False)
+    for decision in (Decision(module.REFUSED, "bad", second, 2), None):
+        with pytest.raises(OSError, match="lineage.jsonl cannot be written"):
+            brains.tell(decision) if decision else brains.roll_back("it falls")
+    monkeypatch.setattr(brains.lineage, "append", append)
+    brains.flush()
+    assert decisions(tmp_path)[2:] == [("refused", "bad", 2), ("rolled back", first, 3)]
+    assert Brains(tmp_path).lineage.rows[-1].reason == "it falls"
+
+
+def test_a_brain_whose_file_was_damaged_is_rolled_back_at_the_start(tmp_path, made):
+    brains, first, second = begun(tmp_path, made)
+    brains.promote(second)
+    data = bytearray(brains.file(second).read_bytes())
+    data[len(data) // 2] ^= 1
+    brains.file(second).write_bytes(data)
+    again = Brains(tmp_path)
+    again.settle()
+    assert again.promoted.brain == first
+    assert "checksum is wrong" in again.lineage.rows[-1].reason
+
+
+def test_who_only_reads_changes_nothing(tmp_path, made):
+    brains, first, second = begun(tmp_path, made)
+    brains._write(Decision(module.PROMOTED, second, first, 2))
+    data = (tmp_path / "lineage.jsonl").read_bytes()
+    assert Brains(tmp_path).promoted.brain == first
+    assert (tmp_path / "lineage.jsonl").read_bytes() == data
 
 
 def test_a_line_that_cannot_be_written_decides_nothing(tmp_path, made, monkeypatch):

@@ -23,6 +23,7 @@ def test_version_1_has_these_words_in_these_places():
         "late_body": 19, "faults": 20, "episodes": 21, "last_return": 22, "surprise": 23,
         "value": 24, "clipped": 25, "absent": 26, "clamped": 27, "slewed": 28, "generation": 29,
         "swaps": 30, "swaps_anew": 31, "period_ns": 32, "episode_return": 33, "episode_ticks": 34,
+        "steps": 35, "total_reward": 36,
         "stop": 64, "next_generation": 65, "hold": 66, "clear": 67, "explore": 68}
     assert (shared_block.FIRST_LATENESS, shared_block.FIRST_TICK_TIME) == (96, 184)
 

@@ -119,7 +119,7 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeyp
         assert live.brains.promoted.brain == second
         (folder / "falls").unlink()
     with living() as live:   # what acted last acts again
-        assert live.loop.options.brain == live.brains.file(second)
+        assert live.loop.brain_path == live.brains.file(second)
         rows = [(row.decision, row.brain) for row in live.brains.lineage.rows]
     assert rows == [("first", first), ("refused", ""), ("refused", second), ("refused", second),
                     ("promoted", second), ("confirmed", second), ("promoted", first),

@@ -1,5 +1,9 @@
 """A promoted brain stays, or is rolled back as soon as it does worse than its parent ever did."""
-from seed.live.watch import WATCH_TICKS, Lived, Watch
+import numpy as np
+import pytest
+
+from seed.live.safety import Fault
+from seed.live.watch import MAX_WINDOWS, WATCH_TICKS, WINDOW_TICKS, Bounds, Lived, Watch
 
 
 def lived_through(watch: Watch, returns: list[float], length: int, episodes: int = 0,
@@ -53,3 +57,73 @@ def test_the_watch_goes_on_until_episodes_have_ended_well():
     first = Watch()
     first.begin(0)   # nothing is known of the parent: the ticks alone count
     assert not first.is_over(WATCH_TICKS - 1) and first.is_over(WATCH_TICKS)
+
+
+def ticks_until_it_falls(watch: Watch, first: int, n_ticks: int, reward: float = -1.0,
+                         surprise: float = 2.0, limited: float = 0.0, is_acting: bool = True,
+                         seed: int = 0, total: float = 0.0) -> tuple[str, int]:
+    """Of one long episode that never ends: means with noise, a look every ten ticks. The reason,
+    and the ticks from `first` on."""
+    rng, n_limited = np.random.default_rng(seed), 0.0
+    for tick in range(first, first + n_ticks, 10):
+        total += float(rng.normal(reward, 0.3, 10).sum())
+        n_limited += 10 * limited
+        reason = watch.look(Lived(tick, 0, 0.0, total, tick, total, float(
+            rng.normal(surprise, 0.1)), int(n_limited), is_acting))
+        if reason:
+            return reason, tick - first
+    return "", n_ticks
+
+
+def long_lived() -> tuple[Watch, int]:
+    """One whose parent has lived so for a while."""
+    watch, n = Watch(), WINDOW_TICKS * MAX_WINDOWS
+    assert ticks_until_it_falls(watch, 0, n)[0] == ""
+    watch.begin(n)
+    return watch, n
+
+
+@pytest.mark.parametrize("lives, reason", [
+    ({"reward": -2.0}, "mean reward of 50 ticks"), ({"surprise": 5.0}, "surprises it by"),
+    ({"limited": 0.9}, "% of its actions are beyond the limits")])
+def test_what_is_worse_than_ever_in_a_long_episode_is_rolled_back_within_200_ticks(lives, reason):
+    for seed in range(20):
+        for good_ticks in (0, 420):   # then it begins to fail
+            watch, n = long_lived()
+            assert ticks_until_it_falls(watch, n, good_ticks, seed=seed) == ("", good_ticks)
+            told, ticks = ticks_until_it_falls(watch, n + good_ticks, 1000, seed=seed, **lives)
+            assert reason in told and ticks <= 190
+
+
+def test_as_good_as_the_parent_is_not_rolled_back():
+    for seed in range(100):
+        watch, n = long_lived()
+        assert ticks_until_it_falls(watch, n, WATCH_TICKS, seed=seed + 100)[0] == ""
+        assert watch.is_over(n + WATCH_TICKS)
+
+
+def test_while_the_brain_is_held_back_nothing_is_its_fault():
+    watch, n = long_lived()
+    assert ticks_until_it_falls(watch, n, 2000, reward=-9.0, is_acting=False)[0] == ""
+
+
+def test_a_brain_that_raises_or_ends_fails_at_once_and_one_that_is_late_the_second_time():
+    watch, n = long_lived()
+    assert watch.look_at_fault(Fault.BODY_STALLED, "hangs") == ""
+    assert watch.look_at_fault(Fault.BRAIN_ERROR, "NaN") == "NaN"
+    assert watch.look_at_fault(Fault.BRAIN_ENDED, "ended") == "ended"
+    assert watch.look_at_fault(Fault.BRAIN_LATE, "late") == ""
+    assert watch.look_at_fault(Fault.BRAIN_LATE, "late") == "late"
+
+
+def test_an_episode_of_the_parent_is_none_of_its_child():
+    watch = watching([500.0, 480.0], 500)
+    watch.look(Lived(1010, 3, 1.0, 0.0))   # it ended before the child acted
+    assert lived_through(watch, [1.0, 490.0], 200, 3, 1200)[0] == ""
+
+
+def test_bounds_outlive_the_process():
+    watch, _ = long_lived()
+    fields = watch.bounds._asdict()
+    assert Bounds.from_dict(fields) == watch.bounds and None not in list(fields.values())[1:]
+    assert Bounds.from_dict({"least_reward": "x"}) == Bounds()
