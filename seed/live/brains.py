@@ -104,7 +104,7 @@ class Brains:
         elif rows and rows[-1].generation > now.generation:
             last = rows[-1]
             self._queue(Decision(CUT, last.brain, last.parent, now.generation,
-                                            reason=f"stopped before it was {last.decision}"))
+                                 reason=f"stopped before it was {last.decision}"))
         try:
             if self.promoted and self.promoted.parent:
                 describe(read(self.file(self.promoted.brain)), self.promoted.brain)
@@ -190,8 +190,7 @@ class Brains:
             self._point(POINTER, now)
         except OSError as error:
             self._is_pointed = not before   # a rename may be there, which is not known to last
-            self._queue(Decision(CUT, name, now.parent, generation,
-                                            reason=str(error.strerror)))
+            self._queue(Decision(CUT, name, now.parent, generation, reason=str(error.strerror)))
             raise
         self.promoted = now
         self._remove_old()

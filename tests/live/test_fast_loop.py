@@ -142,6 +142,37 @@ def test_each_process_may_be_killed(brains, tmp_path):
     assert (tmp_path / "closed").exists()
 
 
+def test_a_brain_comes_back_whichever_process_was_killed_meanwhile(brains, tmp_path):
+    with living(tmp_path, brains.first, episodes=False) as loop:
+        act(loop)
+
+        def kill(pid):
+            os.kill(int(pid), signal.SIGKILL)
+
+        def rolls_back():
+            loop.roll_back(brains.first)
+            assert loop.brain_path == brains.first
+            until(loop, lambda: loop.brain and loop.brain.path == str(brains.first)
+                  and loop.block["generation"] == loop.brain.generation)
+            act(loop)
+        loop.promote(brains.second)
+        tick = loop.block["pid"]
+        kill(tick)
+        until(loop, lambda: loop.block["pid"] != tick)
+        act(loop)
+        older = loop.previous.process.pid
+        rolls_back()
+        assert loop.brain.process.pid == older   # it stayed warm
+        loop.promote(brains.second)
+        kill(loop.brain.process.pid)
+        until(loop, lambda: loop.brain is None)
+        rolls_back()
+        loop.promote(brains.second)
+        kill(loop.previous.process.pid)
+        loop.previous.process.wait()
+        rolls_back()
+
+
 def test_processes_that_stand_still_are_faults(brains, tmp_path):
     """As SIGSTOP leaves them: alive, and silent."""
     with living(tmp_path, brains.first, episodes=False) as loop:

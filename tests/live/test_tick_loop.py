@@ -293,6 +293,32 @@ def test_the_brain_before_comes_back_at_once_with_the_state(robot):
     assert newer.is_closed
 
 
+def test_the_brain_before_comes_back_after_its_child_has_ended_and_stays(robot):
+    swapped(robot, "shape", act=gone)
+    robot.ticks(2)
+    assert robot.block["fault"] == Fault.BRAIN_ENDED
+    assert any('"generation": 2' in line for line in robot.events() if "fault" in line)
+    robot.block["next_generation"] = 1
+    robot.ticks(2)
+    robot.loop.brain.drop_previous()   # its child is not needed any more
+    robot.ticks(101)
+    assert robot.actions()[-1] == 0.5 and not robot.brain.is_closed
+
+
+def test_a_loop_that_was_killed_hears_of_the_brain_before(tmp_path):
+    with made(tmp_path, is_restarted=True) as robot:
+        robot.loop.body.needs_reset = False
+        older = Peer(act=lambda *_: [-0.25, 0, 0, 0, 0], save=lambda: [],
+                     load=lambda: ([], 0.0, Flag.KEEP))
+        robot.ticks(1)
+        robot.loop.brain.previous = Connected(older, 0, "shape")
+        robot.ticks(150)
+        assert robot.actions()[-1] == 0.5
+        robot.loop.brain.previous.generation = robot.block["next_generation"] = 7
+        robot.ticks(2)
+        assert robot.actions()[-1] == -0.25
+
+
 def test_the_end_is_the_safe_action_and_the_brain_saves(robot):
     robot.ticks(3)
     robot.block["stop"] = 1
