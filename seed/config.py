@@ -195,6 +195,11 @@ class BodyConfig:
         """Whether there are no steps of the curriculum."""
         return bool(self.rounds or self.data) and not self.curriculum_steps
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the brain learns from several things in turn."""
+        return len(self.rounds) + len(self.data) + (not self.is_alone) > 1
+
 
 @dataclass(frozen=True)
 class LoopConfig:

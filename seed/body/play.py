@@ -189,6 +189,7 @@ class Play(Protocol):
     """What takes turns in Bodies: a body in training, or recorded episodes of one."""
     name: str
     facts: Facts
+    optim: Optimizer | None
 
     def play(self, number: int, should_stop_fn: Callable[[], bool]) -> Any: ...
 
@@ -209,10 +210,11 @@ class Bodies:
     rounds, one a step, before the curriculum has its own."""
 
     def __init__(self, plays: Sequence[Play], config: BodyConfig,
-                 facts: Mapping[str, Facts] | None = None):
-        """`facts`: of all bodies that the brain has, also of those that have no rounds."""
+                 facts: Mapping[str, Facts] | None = None, own_moments: bool = False):
+        """`facts`: of all bodies that the brain has, also of those that have no rounds.
+        `own_moments`: each play has an optimizer of its own, whose state is among the tensors."""
         self.config, self.plays = config, {play.name: play for play in plays}
-        self._facts = facts or {}
+        self._facts, self.own_moments = facts or {}, own_moments
         rounds = {body_name(name): n for name, n in config.rounds.items()}
         self._cycle: list[str] = [name for table in (rounds, config.data)
                                   for name, n in table.items() for _ in range(n)]
@@ -229,7 +231,8 @@ class Bodies:
 
     def hearing(self, step: int, batch_size: int) -> Hearing | None:
         """Rows of a body that hear the text of a step of the curriculum: what the brain answers
-        must not depend on whether it acts meanwhile. In the last steps of a cycle each body also
+        must not depend on whether it acts meanwhile. That is for a brain which can do both: for the
+        steps in which the rate decays. In the last steps of a cycle each body also
         remembers it: what it does must not depend on what it has heard."""
         playing = [play for play in self.plays.values() if isinstance(play, BodyPlay)]
         n = min(int(HEARING_FRACTION * batch_size), self.config.rows)
@@ -263,8 +266,15 @@ class Bodies:
         return play.evaluate_in_context(should_stop_fn) if isinstance(play, BodyPlay) else None
 
     def state_dict(self) -> dict[str, np.ndarray]:
+        """Of a play its rows, and the state of its optimizer if that is its own."""
         return {key: array for play in self.plays.values()
-                for key, array in play.state_dict().items()}
+                for rows in (play.state_dict(), self._moments(play)) for key, array in rows.items()}
+
+    def _moments(self, play: Play) -> dict[str, np.ndarray]:
+        """Views of them, by the name of the tensor."""
+        if not self.own_moments or not play.optim:
+            return {}
+        return {row_name(play.name, part): array for part, array in play.optim.flat().items()}
 
     def to_meta(self) -> dict[str, Any]:
         """By the name of a body, which may have several plays, or none."""
@@ -288,6 +298,8 @@ class Bodies:
         for name, play in self.plays.items():
             if name in new:
                 continue
+            for key, array in self._moments(play).items():
+                array[...] = tensors.get(key, array)   # it began without any of its own
             try:
                 play.load(tensors, meta[play.facts.codec.name])
             except SeedError:

@@ -9,6 +9,11 @@ def row_name(play: str, part: object) -> str:
     return f"play.{play}.{part}"
 
 
+def is_moment(key: str) -> bool:
+    """Whether a tensor is of a play's own optimizer."""
+    return bool(play_of(key)) and key.rpartition(".")[2] in ("m", "v", "state")
+
+
 def body_of(key: str) -> str:
     """The body whose table, or moment of one, a tensor is; empty if it is none."""
     match = TABLE.fullmatch(key)

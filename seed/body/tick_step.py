@@ -6,6 +6,7 @@ import numpy as np
 
 from seed.body.codec import Codec
 from seed.body.round import Targets
+from seed.wavecore import layout
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.layout import HeadTable
@@ -36,11 +37,9 @@ class TickStep:
         tables = f"bodies.{body.name}."
 
         def is_used(name: str) -> bool:
-            if not optim.trains(name):
+            if name in (f"{tables}action", f"{tables}world") and not world:
                 return False
-            if name in (f"{tables}action", f"{tables}world"):
-                return world
-            return name != "embedding" and not name.startswith("bodies.") or name.startswith(tables)
+            return optim.trains(name) and layout.acts(name, body.name)
 
         def run() -> list[Tensor]:
             x, after = actor.hidden(self._ticks, state, rows, t)

@@ -43,7 +43,7 @@ def estimate_mb(profile: Profile, threads: int,
         play = profile.body
         acting = footprint.training(model, play.rows, play.chunk, threads)
         floats["bodies"] = floats.get("bodies", 0) + acting.activations + acting.scratch \
-            + footprint.ticks(model, body, play.rows, play.chunk) \
+            + footprint.ticks(model, body, play.rows, play.chunk) + play.takes_turns * moments \
             + play.passes * footprint.ticks(model, body, play.rows, play.ticks)
     if profile.distill.parent:  # the arrays, and the file while it is read
         rows = profile.distill.batches * train.batch_size * train.grad_accum_steps * train.seq_len

@@ -150,21 +150,28 @@ def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts]
 def plays_of(profile: Profile, model: WaveCore, optim: Optimizer | None,
              facts: Mapping[str, Facts], openers: Mapping[str, Callable[[], Any]],
              data: Mapping[str, Stored]) -> Bodies:
-    """What takes turns in the training; without `optim` it can only be evaluated."""
+    """What takes turns in the training; without `optim` it can only be evaluated. Where several
+    learn, each has an optimizer of its own: Muon's steps are as long whatever the gradient, so with
+    shared moments a round would go on where the curriculum went, and the curriculum where the round
+    did."""
     config, seed = profile.body, profile.train.seed
     changed = {body_name(name): body for name, body in config.same_as.items()}
+    own_moments = bool(optim) and config.takes_turns
+
+    def optim_of(body: str) -> Optimizer | None:
+        return Optimizer(model, profile.train, body) if own_moments else optim
     plays: list[Play] = []
     for name, open_fn in openers.items():   # a changed body is one, not drawn
         how = replace(config, randomize=False) if name in changed else config
-        plays.append(BodyPlay(model, optim, facts[changed.get(name, name)], open_fn, how, seed,
-                              name))
+        fact = facts[changed.get(name, name)]
+        plays.append(BodyPlay(model, optim_of(fact.codec.name), fact, open_fn, how, seed, name))
     names = set(openers)   # of bodies whose returns are known
     play_class = ModelPlay if config.data_goal == "model" else ClonePlay
     for directory, stored in data.items():
-        plays.append(play_class(model, optim, directory, stored, facts[stored.codec.name], config,
-                                seed, stored.body not in names))
+        plays.append(play_class(model, optim_of(stored.codec.name), directory, stored,
+                                facts[stored.codec.name], config, seed, stored.body not in names))
         names.add(stored.body)
-    return Bodies(plays, config, facts)
+    return Bodies(plays, config, facts, own_moments)
 
 
 def _check_claim(run_dir: RunDir) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seed.body.tensor_names import body_of, play_of
+from seed.body.tensor_names import body_of, is_moment, play_of
 from seed.config import Profile, from_dict
 from seed.curriculum.state import CurriculumState
 from seed.errors import ConfigError, printable
@@ -110,12 +110,16 @@ def _with_bodies_of_now(newest: Checkpoint, fresh: Mapping[str, np.ndarray],
     plays, learning, new_plays = {""}, {""}, set[str]()
     if bodies:
         plays, new_plays = plays | bodies.plays.keys(), bodies.new_plays(tensors)
-        learning |= {play.facts.codec.name for play in bodies.plays.values()}
+        if not bodies.own_moments:
+            learning |= {play.facts.codec.name for play in bodies.plays.values()}
     for key in newest.tensors:
         if play_of(key) not in plays:
             del tensors[key]
+    for key in {k for k in tensors if is_moment(k)} - fresh.keys():   # it learns alone now
+        del tensors[key]
     for key, array in fresh.items():
-        is_new = body_of(key) not in known or play_of(key) in new_plays
+        is_new = body_of(key) not in known or play_of(key) in new_plays or is_moment(
+            key) and key not in tensors   # it learned alone, or before there were any
         if is_new or body_of(key) not in learning and not key.startswith(layout.BODIES):
             tensors[key] = array
     return tensors

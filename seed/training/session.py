@@ -138,7 +138,7 @@ class Session:
             self._ticks += batch.n_ticks
         else:
             hearing = self.bodies.hearing(self.state.step, self.profile.train.batch_size) \
-                if self.bodies else None
+                if self.bodies and self.state.is_decaying else None
             result = (self.learner.step(batch, lr, hearing) if hearing else
                       self.learner.step(batch, lr))
         self._is_stepping = False

@@ -1,7 +1,8 @@
 """The optimizer's kernels: Muon for matrices and AdamW for all else, over packed tensors."""
+from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from typing import NamedTuple
-
 
 from seed.config import TrainConfig
 from seed.wavecore.kernel_source import kernel_source, with_prefix
@@ -73,18 +74,20 @@ def _padded_sides(rows: int, columns: int) -> list[int]:
     return sorted((round_up(rows), columns))
 
 
-def _muon_units(group: list[Block], m: int, lr_scale: float) -> list[MuonUnit]:
-    """Units of all matrices, those that take longest first."""
+def _muon_units(group: list[Block], first: list[Block], m: int, lr_scale: float) -> list[MuonUnit]:
+    """Units of the matrices in `first`, some of the arrays of `group` whose moments start at m;
+    those that take longest first."""
     units = []
-    for i, block in enumerate(group):
-        for array, at in zip(block.arrays, block.offsets().values()):
-            columns = array.shape[-1]
+    for i, (block, m_block) in enumerate(zip(group, first)):
+        offsets, m_offsets = block.offsets(), m_block.offsets()
+        for array in m_block.arrays:
+            at, m_at, columns = offsets[array.name], m + m_offsets[array.name], array.shape[-1]
             for rows in array.matrices:
                 longer = _padded_sides(rows, columns)[1]
-                units.append(MuonUnit(i, at, rows, columns, m + at,
+                units.append(MuonUnit(i, at, rows, columns, m_at,
                                       lr_scale * MUON_RMS * longer ** 0.5))
-                at += rows * columns
-        m += block.size
+                at, m_at = at + rows * columns, m_at + rows * columns
+        m += m_block.size
 
     def operations(unit: MuonUnit) -> int:
         shorter, longer = _padded_sides(unit.rows, unit.columns)
@@ -96,7 +99,7 @@ def thread_scratch(blocks: list[Block], config: TrainConfig) -> int:
     """Floats of scratch that a thread takes for an update: X and its panels, A and AA of muon.c."""
     if (config.optimizer, config.trainable) != ("muon", "all"):
         return 0
-    sides = (_padded_sides(unit.rows, unit.columns) for unit in _muon_units(blocks, 0, 1.0))
+    sides = (_padded_sides(unit.rows, unit.columns) for unit in _muon_units(blocks, blocks, 0, 1.0))
     return max(2 * shorter * (shorter + longer) for shorter, longer in sides)
 
 
@@ -104,12 +107,14 @@ class OptimizerKernels:
     """One step over packed tensors, in place, as train.optimizer and train.trainable say.
 
     `first` and `second` are the blocks with the arrays that have such moments; AdamW updates those
-    of `second`.
+    of `second`. Blocks that `trains_fn` refuses stay as they are.
     """
 
     def __init__(self, blocks: list[Block], config: TrainConfig, matrix_lr_scale: float,
-                 threads: int):
-        self.first, self.second = moments(blocks, config)
+                 threads: int, trains_fn: Callable[[str], bool] = lambda name: True):
+        self.first, self.second = (
+            [block if trains_fn(block.name) else replace(block, arrays=()) for block in part]
+            for part in moments(blocks, config))
         self.groups = [slice(i, i + MAX_GROUP_TENSORS)
                        for i in range(0, len(blocks), MAX_GROUP_TENSORS)]
         self.norms: list[LaunchFn] = []
@@ -136,7 +141,7 @@ class OptimizerKernels:
             self.applies.append(launcher(*kernel_source(
                 "adamw.c", "APPLY", adamw, "params m v", "state lr grads", counts=counts,
                 units=units)) if units else None)
-            matrices = _muon_units(group, m, matrix_lr_scale ** 0.5) if self.scratch else []
+            matrices = _muon_units(group, first, m, matrix_lr_scale ** 0.5) if self.scratch else []
             self.muons.append(launcher(*kernel_source(
                 "muon.c", "ORTHOGONALIZE", muon, "params m scratch", "state lr grads",
                 counts=counts, units=matrices)) if matrices else None)

@@ -298,6 +298,14 @@ def check_params(config: ModelConfig, named: dict[str, np.ndarray],
             raise ParameterError(f"{key} is {named[key].dtype}, this model needs float32")
 
 
+def acts(name: str, body: str) -> bool:
+    """Whether a packed tensor has a part in the ticks of a body: all but the bytes' embedding and
+    the tables of other bodies."""
+    if name.startswith(BODIES):
+        return name.startswith(f"{BODIES}{body}.")
+    return name != "embedding"
+
+
 def moments(all_blocks: list[Block], config: TrainConfig) -> tuple[list[Block], list[Block]]:
     """The blocks with the arrays that have a first moment, and with those that have a second: Muon
     updates matrices by the first alone; frozen matrices have neither."""

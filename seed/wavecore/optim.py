@@ -3,6 +3,7 @@ import numpy as np
 
 from seed.config import TrainConfig
 from seed.wavecore.fast_optim import OptimizerKernels, OptimizerState
+from seed.wavecore import layout
 from seed.wavecore.model import WaveCore
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, from_array, zeros
 
@@ -22,10 +23,12 @@ class Optimizer:
     A step whose loss or gradient norm is not finite changes nothing but `skipped`.
     """
 
-    def __init__(self, model: WaveCore, config: TrainConfig):
+    def __init__(self, model: WaveCore, config: TrainConfig, body: str = ""):
+        """`body`: it changes nothing but what ticks of this body use."""
         self.model = model
-        self.kernels = OptimizerKernels(model.blocks, config, LR_WIDTH / model.config.d_model,
-                                        model.threads)
+        self.kernels = OptimizerKernels(
+            model.blocks, config, LR_WIDTH / model.config.d_model, model.threads,
+            lambda name: not body or layout.acts(name, body))
         self.moments = {}
         for letter, blocks in (("m", self.kernels.first), ("v", self.kernels.second)):
             size = sum(block.size for block in blocks)
@@ -64,6 +67,11 @@ class Optimizer:
                           for key, array in block.unpack(flat[at:at + block.size]).items()}
                 at += block.size
         return named
+
+    def flat(self) -> dict[str, np.ndarray]:
+        """Views of the moments and the state, in the optimizer's own order."""
+        return {"state": buffer_view(self.state), **{
+            letter: buffer_view(tensor) for letter, (_, tensor) in self.moments.items()}}
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Copies named moments in; the caller has checked names and shapes."""

@@ -47,7 +47,8 @@ def test_a_round_has_a_limit_of_its_own_to_the_rate(tmp_path):
 
 
 def test_a_body_hears_the_text_of_the_curriculum(tmp_path, monkeypatch):
-    """A row of each body, in the last steps of a cycle; all others go on as they were."""
+    """While the rate decays; a row of each body, in the last steps of a cycle. All others go on as
+    they were."""
     calls, hearing = [], BodyPlay.hearing
 
     def recorded(play: BodyPlay, rows, remembers):
@@ -62,7 +63,7 @@ def test_a_body_hears_the_text_of_the_curriculum(tmp_path, monkeypatch):
     monkeypatch.setattr(BodyPlay, "hearing", recorded)
     monkeypatch.setitem(open_body.BODIES, "other", Target)
     run(tmp_path / "run", 10, "body.rounds={other = 1, target = 1}", "body.curriculum_steps=3",
-        "train.batch_size=8")
+        "train.batch_size=8", "train.decay_fraction=0.8")
     assert calls == [(name, [step * 2 % 4, step * 2 % 4 + 1], remembers,
                       {step * 2 % 4, step * 2 % 4 + 1} if remembers else set())
                      for step, name, remembers in [

@@ -1,4 +1,5 @@
 """The optimizer's kernels equal their reference, and that equals tinygrad's own optimizers."""
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from seed.config import ModelConfig, TrainConfig
 from seed.wavecore.optim import Optimizer
 from seed.wavecore import fast_optim, optim_ref
 from seed.wavecore.fast_optim import MUON_RMS, NS_COEFFICIENTS, NS_STEPS
-from seed.wavecore.layout import Array, BodyShape, blocks
+from seed.wavecore.layout import acts, Array, BodyShape, blocks
 from seed.wavecore.model import WaveCore, init_params
 from tests.support.tensors import realized
 
@@ -75,15 +76,19 @@ def test_the_optimizer_equals_its_reference_with_clipping(name, trainable, d_mod
 BODY = BodyShape("a", 19, 10, 4, (2,))
 
 
-def after_two_steps(config: TrainConfig) -> dict[str, np.ndarray]:
+def after_two_steps(config: TrainConfig, bodies: Sequence[BodyShape] = (BODY,), body: str = "",
+                    ticks_of: str = "") -> dict[str, np.ndarray]:
+    """By the optimizer of `body`, if given; with the gradients of ticks of a body, or of all."""
     rng = np.random.default_rng(1)
     params = {block.key(array): rng.standard_normal(array.shape).astype(np.float32) / 10
-              for block in blocks(SMALL, [BODY]) for array in block.arrays}
-    model = WaveCore(SMALL, params, threads=2, bodies=[BODY])
-    optim = Optimizer(model, config)
+              for block in blocks(SMALL, bodies) for array in block.arrays}
+    model = WaveCore(SMALL, params, threads=2, bodies=bodies)
+    optim = Optimizer(model, config, body)
     optim.lr.assign(Tensor([config.lr])).realize()
     for _ in range(2):
-        grads = {key: rng.standard_normal(p.shape).astype(np.float32) for key, p in params.items()}
+        grads = {block.key(array): rng.standard_normal(array.shape).astype(np.float32)
+                 * (not ticks_of or acts(block.name, ticks_of))
+                 for block in model.blocks for array in block.arrays}
         run_optimizer(model, optim, grads, 1.0)
     return {key: a.copy() for key, a in (model.state_dict() | optim.state_dict()).items()}
 
@@ -98,6 +103,21 @@ def test_a_group_may_have_nothing_that_an_optimizer_updates(name, trainable, mon
     assert together.keys() == apart.keys()
     for key, array in together.items():   # the norm is summed by groups
         assert np.allclose(apart[key], array, rtol=1e-5, atol=1e-6), key
+
+
+@pytest.mark.parametrize("name, trainable", [
+    ("muon", "all"), ("adamw", "all"), ("muon", "no-matrices"), ("muon", "tables")])
+def test_an_optimizer_of_a_body_does_as_one_of_all_to_what_its_ticks_use(name, trainable):
+    config = TrainConfig(lr=0.01, weight_decay=0.1, optimizer=name, trainable=trainable)
+    bodies = [replace(BODY, name=body) for body in ("a", "ab", "b")]
+    of_all, of_body = (after_two_steps(config, bodies, only, "ab") for only in ("", "ab"))
+    of_others = {"embedding", *(block.name for body in (bodies[0], bodies[2])
+                                for block in body.blocks(SMALL))}
+    assert {key for key in of_all if key not in of_body} == {
+        key for key in of_all if key[:2] in ("m.", "v.") and key[2:] in of_others}
+    for key, array in of_body.items():
+        assert np.array_equal(array, of_all[key]), key
+    assert of_body["m.bodies.ab.input"].any()
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16)])
