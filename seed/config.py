@@ -4,30 +4,19 @@ Each table of a profile ([model], [curriculum], [train], ...) is a frozen datacl
 fields is a key with its default, range and unit. A mistake raises ConfigError, whose one line names
 the key, its value, what is valid and the nearest valid choice.
 """
-import difflib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
-from copy import copy
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from seed.errors import ConfigError
-from seed.terminal_text import is_text
+from seed.settings import build, check_multiple, require, setting
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
-MAX_BITS = 63             # of an integer beside its sign, as in TOML
 REPORT_KEYS = ("report_file", "report_command", "report_max_age_s", "min_battery_percent",
                "only_idle")   # of the governor
-NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
-
-
-def setting(default: Any, low: float, high: float, unit: str = "", multiple_of: int = 1) -> Any:
-    """A key that is a number from `low` to `high`, or a table of such numbers."""
-    return field(default_factory=lambda: copy(default), metadata={
-        "low": low, "high": high, "unit": unit, "multiple_of": multiple_of})
 
 
 @dataclass(frozen=True)
@@ -209,6 +198,23 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
+class LiveConfig:
+    """How a brain that lives on its robot learns (docs/live.md). Training ignores it."""
+    learn_every_ticks: int = setting(6000, 0, 10**9, "ticks")   # new ones; 0: nothing is learnt
+    learn_minutes: float = setting(2.0, 1e-3, 1e6, "minutes")   # of training, for each candidate
+    learn_ticks: int = setting(30_000, 1000, 10**7, "ticks")    # the newest, of which one learns
+    rest_minutes: float = setting(30.0, 0.0, 1e6, "minutes")    # of training on all, if idle; 0: no
+    rest_every_ticks: int = setting(100_000, 0, 10**9, "ticks")   # between two of those
+    grow_to: str = ""                                    # a profile, whose size it may grow to
+    max_loss: float = setting(0.03, 0.0, 1.0)            # of what was known, by a candidate
+    watch_ticks: int = setting(3000, 1, 10**9, "ticks")  # of a new brain, before it is confirmed
+    slow_late: float = setting(0.002, 0.0, 1.0)          # of deadlines; from here on learning slows
+    pause_late: float = setting(0.01, 0.0, 1.0)          # and stops
+    episodes_mb: float = setting(512.0, 1.0, 1e6, "MB")  # on the disk
+    record_gb_per_day: float = setting(2.0, 1e-3, 1e6, "GB per day")   # that recording may write
+
+
+@dataclass(frozen=True)
 class GovernorConfig:
     """When the board's state slows, pauses or stops a run. A Pi throttles itself from 80 C."""
     thermal: bool = True                                 # false: ignore heat and missing sensors
@@ -246,6 +252,7 @@ class Profile:
     teacher: TeacherConfig = TeacherConfig()
     body: BodyConfig = BodyConfig()
     loop: LoopConfig = LoopConfig()
+    live: LiveConfig = LiveConfig()
 
     @property
     def round_lr_scale(self) -> float:
@@ -257,14 +264,15 @@ class Profile:
         return from_dict(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """A nested dict, the inverse of `from_dict`; what a checkpoint stores. Without a loop and a
-        report it is as before there were any, and so are checkpoints and exported files."""
+        """A nested dict, the inverse of `from_dict`; what a checkpoint stores. Without a loop, a
+        report and [live] it is as before there were any, and so are checkpoints and files."""
         tables = asdict(self)
         if self.governor == self.governor.without_report():
             for key in REPORT_KEYS:
                 del tables["governor"][key]
-        if self.loop == LoopConfig():
-            del tables["loop"]
+        for name, default in (("loop", LoopConfig()), ("live", LiveConfig())):
+            if getattr(self, name) == default:
+                del tables[name]
         return tables
 
 
@@ -272,70 +280,9 @@ def from_dict(data: object) -> Profile:
     """Builds and checks a Profile. Raises ConfigError for unknown keys, types and ranges."""
     if not isinstance(data, dict):
         raise ConfigError(f"a profile is {type(data).__name__}: use a table of tables")
-    profile = _build(Profile, data)
+    profile = build(Profile, data)
     _check_relations(profile)
     return profile
-
-
-def _build(cls: Any, table: dict, prefix: str = "") -> Any:
-    keys, kinds = {key.name: key for key in fields(cls)}, get_type_hints(cls)
-    for name in table:
-        if name not in keys:
-            raise ConfigError(f"{prefix}{name} is unknown{nearest(name, keys)}")
-    return cls(**{name: _checked(f"{prefix}{name}", value, kinds[name], keys[name].metadata)
-                  for name, value in table.items()})
-
-
-def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
-    """`value` as the key's type and within its limits. An int serves as a float."""
-    if type(value) is int and value.bit_length() > MAX_BITS:
-        raise ConfigError(f"{name} is out of range: use {MAX_BITS + 1} bits at most")
-    if is_dataclass(kind) or get_origin(kind) is dict:
-        require(isinstance(value, dict), name, value, "a table")
-        return _build(kind, value, f"{name}.") if is_dataclass(kind) else {
-            _text(name, key): _checked(f"{name}.{key}", item, get_args(kind)[1], limits)
-            for key, item in value.items()}
-    words, kind = get_args(kind), str if get_origin(kind) is Literal else kind
-    if kind is float and type(value) is int:
-        value = float(value)
-    require(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)),
-            name, value, NOUNS[kind])
-    if kind is str:
-        _text(name, value)
-    if words:
-        require(value in words, name, value,
-                f"{' or '.join(map(repr, words))}{nearest(value, words)}")
-    if limits:
-        valid = "{low} to {high} {unit}".format(**limits).rstrip()
-        closest = min(max(limits["low"], value), limits["high"])   # low if the value is nan
-        require(value == closest, name, value, f"{valid}; nearest is {closest}")
-        _check_multiple(name, value, limits["multiple_of"])
-    return value
-
-
-def _text(name: str, text: str) -> str:
-    """The text; only the name of a file may have bytes that are no UTF-8."""
-    require(is_text(text, name == "name" or name.startswith("identity")), name, text, "text")
-    return text
-
-
-def _check_multiple(name: str, value: float, unit: int) -> None:
-    """Raises ConfigError unless `value` is a multiple of `unit`; 1 allows every number."""
-    below = value // unit * unit
-    closest = below if below and 2 * (value - below) < unit else below + unit
-    require(unit == 1 or value == below, name, value,
-            f"a multiple of {unit}; nearest is {closest}")
-
-
-def require(holds: object, name: str, value: object, use: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {repr(value):.200}: use {use}")
-
-
-def nearest(key: str, valid: Iterable[str]) -> str:
-    """The end of a message that names the valid key most like `key`."""
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
-    return f"; nearest is {close[0]}" if close else ""
 
 
 def _check_relations(profile: Profile) -> None:
@@ -346,11 +293,11 @@ def _check_relations(profile: Profile) -> None:
     require(m.pattern and not set(m.pattern) - set("SA"), "model.pattern", m.pattern,
             "only S (SSM) and A (attention), as in 'SSA'")
     # RoPE rotates halves of a head
-    _check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
-    _check_multiple("model.d_model", m.d_model, m.head_dim)
+    check_multiple("model.head_dim", m.head_dim, 2 * LANES if "A" in m.pattern else LANES)
+    check_multiple("model.d_model", m.d_model, m.head_dim)
     require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
             f"at most dt_bias_max ({m.dt_bias_max})")
-    _check_multiple("body.ticks", profile.body.ticks, profile.body.chunk)
+    check_multiple("body.ticks", profile.body.ticks, profile.body.chunk)
     require(profile.body.reward != "goal" or profile.body.goal, "body.goal", profile.body.goal,
             "a number of the observation and its value there, such as {0 = 1.0}")
     require(any(c.tasks.values()), "curriculum.tasks", c.tasks,
@@ -374,6 +321,8 @@ def _check_relations(profile: Profile) -> None:
             loop.max_tick_ms, f"more than 0 and at most the period at {loop.rate_hz} Hz")
     require(g.resume_c < g.slow_c < g.pause_c, "governor.slow_c", g.slow_c,
             f"more than resume_c ({g.resume_c}) and less than pause_c ({g.pause_c})")
+    require(profile.live.slow_late <= profile.live.pause_late, "live.slow_late",
+            profile.live.slow_late, f"at most pause_late ({profile.live.pause_late})")
     _check_report(g)
 
 

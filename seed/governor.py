@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from seed.config import GovernorConfig
+from seed.config import GovernorConfig, LiveConfig
 from seed.robot_report import Level, Report
 from seed.system_health import Health, Reading
 
@@ -40,6 +40,7 @@ class Cause(StrEnum):
     UNKNOWN_TEMPERATURE = "unknown temperature"
     REPORT = "report"   # the robot's health, or that it is not known
     GATE = "gate"       # the robot is well, and is not to learn now
+    DEADLINES = "deadlines"   # those of the fast loop beside the learning
 
 
 class Decision(NamedTuple):
@@ -54,6 +55,13 @@ def level(decision: Decision) -> str:
     """As a check says it: ok, warn or critical. A closed gate is no fault."""
     is_well = decision.action == RUN or decision.cause is Cause.GATE
     return "ok" if is_well else "warn" if decision.action == SLOW else "critical"
+
+
+class DeadlineCounts(NamedTuple):
+    """Of a fast loop, lately."""
+    n: int = 0
+    late: int = 0
+    missed: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def decide(config: GovernorConfig, history: History, health: Health, now_s: floa
     history = replace(history, mode=decision.action, paused_s=paused_s)
     if report:
         by_report, history = _by_report(config, history, report, now_s)
-        decision = _stricter(decision, by_report)
+        decision = stricter(decision, by_report)
     if save:
         reason = f"under-voltage: checkpoint now; {decision.reason}".removesuffix("; ")
         decision = decision._replace(save=True, reason=reason)
@@ -227,7 +235,22 @@ def _by_heat(config: GovernorConfig, history: History, health: Health, now_s: fl
     return Decision()
 
 
-def _stricter(first: Decision, second: Decision) -> Decision:
+def decide_by_deadlines(config: LiveConfig, deadlines: DeadlineCounts) -> Decision:
+    """How much time a fast loop leaves to the learning beside it: less than all from `slow_late` of
+    its deadlines on, none from `pause_late` on or while one was missed."""
+    late, n = deadlines.late + deadlines.missed, max(1, deadlines.n)
+    fraction = late / n
+    reason = f"{late} of {n} deadlines late or missed"
+    if deadlines.missed or late and fraction >= config.pause_late:
+        return Decision(PAUSE, 0.0, False, reason, Cause.DEADLINES)
+    if late and fraction >= config.slow_late:
+        headroom = (config.pause_late - fraction) / (config.pause_late - config.slow_late)
+        return Decision(SLOW, SLOW_DUTY + (1 - SLOW_DUTY) * headroom, False, reason,
+                        Cause.DEADLINES)
+    return Decision()
+
+
+def stricter(first: Decision, second: Decision) -> Decision:
     """The one that leaves less to the training, with both reasons."""
     chosen = min(first, second, key=lambda d: (-BY_SEVERITY.index(d.action), d.duty))
     return chosen._replace(reason="; ".join(filter(None, (first.reason, second.reason))))

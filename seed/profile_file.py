@@ -7,9 +7,10 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from seed.config import Profile, from_dict, nearest, require
+from seed.config import Profile, from_dict
 from seed.errors import ConfigError
 from seed.regular_file import read_bytes
+from seed.settings import nearest, require
 from seed.task_names import absolute, split_weight, with_absolute_tasks, without_moved
 
 BASE = "base.toml"   # the tasks and the identity that every profile inherits

@@ -20,10 +20,11 @@ from seed.body.render import Rendered, Screen
 from seed.body.rewards import rewarded
 from seed.body.rover import Rover
 from seed.body.spaces import action_values, observation_ranges
-from seed.config import BodyConfig, nearest
+from seed.config import BodyConfig
 from seed.body.user_body import Opener
 from seed.body.wrapper import WrappedOpener
 from seed.errors import BodyError, ConfigError
+from seed.settings import nearest
 from seed.task_names import is_class_name, short
 
 BODIES: dict[str, Callable[[], Any]] = {"cartpole": CartPole, "pendulum": Pendulum, "rover": Rover}

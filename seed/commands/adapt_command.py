@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--undo", action="store_true",
                         help="restore the brain from before the last adaptation")
     options.add_tasks(parser)
+    options.add_overrides(parser, "governor")
     options.add_brain(parser)
 
 
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
                           "episodes or a --body")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                          share=args.share, minutes=args.minutes, steps=args.steps or 0,
-                         lr=args.lr, light=args.light, tasks=options.named_tasks(args))
+                         lr=args.lr, light=args.light, tasks=options.named_tasks(args),
+                         overrides=args.overrides)
     return outcome.report_adaptation(
         args, result.train, {"before": result.before, "after": result.after},
         lambda: comparison(("before %", "after %"), (result.before, result.after)))
@@ -60,7 +62,8 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
     result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as,
                            args.threads, options.log, signals, new_name=args.new_name,
                            minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
-                           light=args.light, tasks=options.named_tasks(args))
+                           light=args.light, tasks=options.named_tasks(args),
+                           overrides=args.overrides)
     facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
              "in_context": result.in_context, "scores": result.train.scores if result.train else []}
     return outcome.report_adaptation(args, result.train, facts, lambda: acting_comparison(

@@ -13,33 +13,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--body", required=True, metavar="NAME",
                         help="cartpole, pendulum, rover or file.py:Class, which the brain knows")
     parser.add_argument("--minutes", type=float, help="then end; default: never")
-    parser.add_argument("--learn-every", type=int, default=6000, metavar="TICKS",
-                        help="that are new, of which a candidate learns; 0: nothing is learnt")
-    parser.add_argument("--learn-minutes", type=float, default=2.0, help="of computing, each time")
+    parser.add_argument("--learn-every", type=int, metavar="TICKS",
+                        help="that are new, of which a candidate learns (default 6000); 0: nothing "
+                             "is learnt")
+    parser.add_argument("--learn-minutes", type=float,
+                        help="of computing, each time (default 2)")
+    parser.add_argument("--profile", help="whose [live] and [governor] count (default: those of "
+                                          "the run directory's brain)")
+    options.add_overrides(parser, "live", "governor")
+    options.add_board(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
     signals = StopSignals().watch()
     import time
-    from seed.live.learner import LiveOptions
-    from seed.live.supervisor import Live
+    from seed.live.status import LiveStatus
+    from seed.live.supervisor import Live, LiveOptions
+    from seed.profile_file import load_profile
     from seed.storage.metrics import StatusLine
     from seed.systemd import notify
     from seed.task_names import absolute
-    status = StatusLine(time.monotonic)
-    live = Live(LiveOptions(args.run_dir, absolute(args.body), args.learn_every,
-                            args.learn_minutes), status.log)
-    live.start()
-    notify("READY=1")
-    ends_s = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
-    try:
-        while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
-            live.poll()
-            status.show(live.describe())
-    finally:
-        status.close()
-        notify("STOPPING=1")
-        words = live.stop()
+    from seed.training.adapt import governed
+    args.run_dir = options.run_dir_from(args)
+    args.overrides += [f"live.{key}={value}" for key, value in (
+        ("learn_every_ticks", args.learn_every), ("learn_minutes", args.learn_minutes))
+        if value is not None]
+    overrides = options.overrides_from(args)
+    profile = (load_profile(args.profile, overrides) if args.profile else
+               governed(args.run_dir.load_brain(options.log), overrides, options.log))
+    line = StatusLine(time.monotonic)
+    with args.run_dir.locked() as run_dir:
+        live = Live(LiveOptions(run_dir, absolute(args.body), profile, args.threads), line.log)
+        status = LiveStatus(live, line.log)
+        live.start()
+        notify("READY=1")
+        ends_s = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
+        ending = "failed"
+        try:
+            while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
+                live.poll()
+                status.update()
+                line.show(live.describe())
+            ending = "stopped"
+        finally:
+            line.close()
+            notify("STOPPING=1")
+            words = live.stop()
+            status.write(ending, words)
     return outcome.show(args, words, f"{words['ticks']:.0f} ticks, {words['missed']:.0f} missed, "
                         f"{words['episodes']:.0f} episodes, the last with {words['last_return']:g}")

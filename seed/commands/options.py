@@ -41,18 +41,29 @@ def run_dir(text: str) -> RunDir:
     return RunDir(Path(text))
 
 
-def add_brain(parser: argparse.ArgumentParser) -> None:
+def add_run_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=run_dir, default="runs/default",
                         help="directory of the brain and its metrics")
+
+
+def add_brain(parser: argparse.ArgumentParser) -> None:
+    add_run_dir(parser)
     parser.add_argument("--threads", type=int, default=DEFAULT_THREADS)
+
+
+def add_overrides(parser: argparse.ArgumentParser, *tables: str) -> None:
+    """`tables`: whose keys the command takes; without, those of all."""
+    which = f" in {' or '.join(f'[{table}]' for table in tables)}" if tables else ""
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=value",
+                        dest="overrides", help=f"override one key of the profile{which}")
+    parser.set_defaults(tables=tables)
 
 
 def add_profile(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     parser.add_argument("--profile", default=default,
                         help="shipped profile or a .toml file (default: "
                         + (default or "that of the run directory's brain, or toy") + ")")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=value",
-                        dest="overrides", help="override one key of the profile")
+    add_overrides(parser)
     add_tasks(parser, "NAME[=WEIGHT]",
               "add a task: path.py:ClassName, items.jsonl or notes.txt; or let one that the brain "
               "names be used again")
@@ -125,6 +136,11 @@ def check(args: argparse.Namespace) -> None:
         if value is not None and not low <= value <= high:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}: use {low:g} to {high:g}")
     prompt = getattr(args, "prompt", "-")
+    tables = getattr(args, "tables", ())
+    for text in args.overrides if tables else []:
+        if text.partition(".")[0] not in tables:
+            raise ConfigError(f"--set {text}: this command takes keys of "
+                              f"{' and '.join(f'[{table}]' for table in tables)} alone")
     if not prompt:
         raise ConfigError("--prompt is empty: give at least one character")
     if any("\ud800" <= character <= "\udfff" for character in prompt):

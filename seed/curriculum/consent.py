@@ -51,8 +51,7 @@ def leave_out_unnamed(profile: Profile, named: dict[str, Any],
     if url:
         log(f"left out: the teacher at {url}, which only the brain itself names")
         profile = replace(profile, teacher=TeacherConfig())
-    if _unnamed_report(profile, named)[1]:
-        profile = without_report(profile, log)
+    profile = without_unnamed_report(profile, named, log)
     directories = named.get("body", {}).get("data", {})
     profile = replace(profile, body=replace(profile.body, data={
         name: n for name, n in profile.body.data.items() if name in directories}))
@@ -80,10 +79,12 @@ def without_unnamed_tasks(profile: Profile, named: Collection[str], log: Callabl
     return without_tasks(profile, _unnamed(profile, {*named, *data}, "")[0], log)
 
 
-def without_report(profile: Profile, log: Callable[[str], object]) -> Profile:
-    """The profile without the robot's health report and what waits for it; logs that."""
+def without_unnamed_report(profile: Profile, named: dict[str, Any],
+                           log: Callable[[str], object]) -> Profile:
+    """The profile without a health report that is not among those named, and without what waits for
+    it; logs that."""
     governor = profile.governor
-    if not governor.has_report:
+    if not _unnamed_report(profile, named)[1]:
         return profile
     log(f"left out: the health report {governor.report_command or governor.report_file}, which "
         f"only the brain itself names")

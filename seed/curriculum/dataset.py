@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import CurriculumConfig, nearest
+from seed.config import CurriculumConfig
 from seed.errors import ConfigError, printable
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item, Task, is_holdout, pick
@@ -24,6 +24,7 @@ from seed.curriculum.user_tasks import UserTask, load
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
 from seed.rng import Stream, dice, name_index
+from seed.settings import nearest
 from seed.task_names import is_user_task, short, wrong_kind
 
 IGNORE = -1             # a target outside the loss mask

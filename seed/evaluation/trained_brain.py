@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seed.body.facts import Facts, facts_of
-from seed.config import ModelConfig, Profile, from_dict, nearest
+from seed.config import ModelConfig, Profile, from_dict
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
@@ -16,6 +16,7 @@ from seed.curriculum.vocab import END, decode, encode
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.exact_match import ForwardFn, Score, evaluate
 from seed.rng import Stream, stream
+from seed.settings import nearest
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log

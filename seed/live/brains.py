@@ -33,7 +33,8 @@ POINTER, BEFORE = "promoted.json", "roll_back.json"
 
 class Decision(NamedTuple):
     """A line of the lineage. `figures`: rows of gate.Figure, as dicts; `bounds`: those of a
-    promoted brain (watch.Bounds), as a dict."""
+    promoted brain (watch.Bounds), as a dict; `loop`: which has made the brain, mid or slow;
+    `plane`: what became of what the mid loop had learnt before (plane.py)."""
     decision: str
     brain: str
     parent: str = ""
@@ -43,6 +44,8 @@ class Decision(NamedTuple):
     figures: tuple[dict[str, Any], ...] = ()
     bounds: dict[str, Any] = {}
     time: str = ""            # UTC
+    loop: str = ""
+    plane: str = ""
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Decision":

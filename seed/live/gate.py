@@ -24,6 +24,7 @@ from seed.evaluation import TrainedBrain
 
 MAX_LOSS = 0.03           # of what was known: a fraction of the return, or points of accuracy / 100
 MIN_EXPLAINED = 0.02      # of the variance of held-out rewards and ends, by a model that counts
+MIN_GAIN = 0.01           # of accuracy, by which a curriculum is better
 PAIRS, ROWS = 1024, 64    # short episodes in the model, of each brain; side by side
 Z = 1.96                  # of a 95 % interval
 GATE_SEED = 1_000_003     # added to the seed of the training: another model
@@ -48,31 +49,54 @@ class Verdict(NamedTuple):
     data: str = ""
 
 
-def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path) -> Verdict:
-    """`body`: that has changed, of which `data` has the newest episodes. Raises ConfigError,
-    BodyError."""
+def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
+          max_loss: float = MAX_LOSS, is_whole: bool = False) -> Verdict:
+    """`body`: that was lived in, of which `data` has the newest episodes. A candidate that was
+    trained on the `whole` has to be better in something, any other in what was lived. Raises
+    ConfigError, BodyError."""
     figures = [*curriculum(parent, candidate), *other_bodies(parent, candidate, body)]
-    lost = next((row for row in figures if has_lost(row)), None)
-    if lost:
-        return Verdict(figures, f"{lost.name}: {lost.unit} falls from {lost.before:.4g} to "
-                                f"{lost.after:.4g}, more than {100 * MAX_LOSS:g} %")
+    reason = loss_in(figures, max_loss)
+    if reason:
+        return Verdict(figures, reason)
     explained, digest, figure = in_model(parent, candidate, body, data)
     figures.append(figure)
     if explained < MIN_EXPLAINED:
         return Verdict(figures, f"{data.name} does not tell what is rewarded: a model of it "
                                 f"explains {100 * max(0.0, explained):.1f} % of the rewards that "
                                 f"it has not seen", digest)
-    if figure.after - figure.before <= figure.margin:
+    if is_whole:
+        reason = loss_in(figures, max_loss) or (
+            "" if any(map(has_gained, figures)) else "nothing is better than before")
+        return Verdict(figures, reason, digest)
+    if not has_gained(figure):
         return Verdict(figures, f"{body}: it is not better: {figure.before:.4g} and "
                                 f"{figure.after:.4g} {figure.unit}, +- {figure.margin:.2g}",
                        digest)
     return Verdict(figures, "", digest)
 
 
-def has_lost(row: Figure) -> bool:
+def loss_in(figures: Sequence[Figure], max_loss: float) -> str:
+    """What was lost, in one line; empty if nothing was."""
+    for row in figures:
+        if has_lost(row, max_loss):
+            return (f"{row.name}: {row.unit} falls from {row.before:.4g} to {row.after:.4g}, more "
+                    f"than {100 * max_loss:g} %")
+    return ""
+
+
+def has_lost(row: Figure, max_loss: float = MAX_LOSS) -> bool:
     if row.unit == "accuracy":
-        return row.before - row.after > MAX_LOSS
-    return row.before - row.after > MAX_LOSS * abs(row.before) + row.margin
+        return row.before - row.after > max_loss
+    return row.before - row.after > max_loss * abs(row.before) + row.margin
+
+
+def has_gained(row: Figure) -> bool:
+    return row.after - row.before > max(row.margin, MIN_GAIN if row.unit == "accuracy" else 0.0)
+
+
+def is_level(figures: Sequence[Figure]) -> bool:
+    """Whether a training on the whole has neither gained nor lost: then a larger brain may."""
+    return bool(figures) and not loss_in(figures, MAX_LOSS) and not any(map(has_gained, figures))
 
 
 def is_same(parent: TrainedBrain, candidate: TrainedBrain, body: str = "") -> bool:

@@ -1,95 +1,151 @@
-"""From the newest episodes to a candidate, and through the gate.
+"""From what was lived to a candidate, and through the gate.
 
-    python -m seed.live.learn DIR
+    python -m seed.live.learn DIR mid|slow
 
 A process of its own, which is stopped and continued as the fast loop's deadlines allow, killed at
-any moment, and started again: the adaptation resumes from its last checkpoint. It works on copies;
+any moment, and started again: the training resumes from its last checkpoint. It works on copies;
 what acts is not touched. The last line of its output is a Candidate as JSON.
+
+The mid loop adapts the tables of the body to the newest ticks (seed/training/adapt_body.py), the
+slow loop trains all weights on everything (consolidate.py).
 """
 import argparse
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seed.errors import BodyError, CheckpointError, ConfigError, ExportError, StopReason
+from seed.errors import (BodyError, CheckpointError, ConfigError, Diverged, ExportError,
+                         NotEnoughMemory, StopReason)
 from seed.live.brains import Brains
 from seed.live.lived import copy_newest
 from seed.regular_file import read_json
 from seed.runtime import BrainError
 from seed.storage import RunDir, atomic_file
+from seed.storage.run_dir import Log
 
-WORK, EPISODES, PLAN = "learning", "episodes", "plan.json"
-MAX_TICKS = 30_000   # the newest ones, of which a candidate learns
+MID, SLOW = "mid", "slow"
+WORK = {MID: "learning", SLOW: "consolidation"}   # within the live directory
+EPISODES, PLAN, BASE = "episodes", "plan.json", "base.safetensors"
+QUIET = ["governor.thermal=false"]   # the parent looks at the board, and stops this process
+
+
+class Plan(NamedTuple):
+    """What a learner is to do."""
+    parent: str           # the brain that acts when it begins
+    minutes: float        # of training
+    max_ticks: int        # of which it learns
+    max_loss: float       # of what was known
+    grow_to: str = ""     # a profile, towards whose size the brain grows by one step
 
 
 class Candidate(NamedTuple):
-    """`brain` is empty if nothing came of it; `reason` then says why, and is empty if it passed."""
+    """`brain` is empty if nothing came of it; `reason` then says why, and is empty if it passed.
+    `parent`: the brain that it was judged beside; `plane`: what became of what was learnt before.
+    """
     brain: str
     parent: str
     data: str = ""                              # digest of the episodes
     reason: str = ""
     figures: tuple[dict[str, Any], ...] = ()
     is_finished: bool = True                    # False: it was stopped, and continues when started
+    loop: str = MID
+    plane: str = ""
 
 
-def work_of(live_dir: Path) -> RunDir:
-    return RunDir(live_dir / WORK)
+def work_of(live_dir: Path, kind: str = MID) -> RunDir:
+    return RunDir(live_dir / WORK[kind])
 
 
-def prepare(live_dir: Path, parent: str, episodes: Path, newest: int = MAX_TICKS) -> None:
-    """A copy of the parent and of the episodes of the `newest` ticks as they are now, unless one
-    has been begun. Raises OSError, ConfigError."""
-    work, brains = work_of(live_dir), Brains(live_dir)
+def has_begun(live_dir: Path, kind: str) -> bool:
+    return (work_of(live_dir, kind).path / PLAN).exists()
+
+
+def forget(live_dir: Path, kind: str) -> None:
+    """The next learner of this kind begins anew."""
+    (work_of(live_dir, kind).path / PLAN).unlink(missing_ok=True)
+
+
+def read_plan(work: RunDir) -> Plan:
+    """Raises OSError, ValueError, TypeError."""
+    return Plan(**read_json(work.path / PLAN))
+
+
+def prepare(live_dir: Path, kind: str, plan: Plan, episodes: Path, newest: int) -> None:
+    """A copy of the parent and of the episodes of the `newest` ticks as they are now, unless that
+    has been done: by the mid loop for the same parent, by the slow one for any. Raises OSError,
+    ConfigError."""
+    work, brains = work_of(live_dir, kind), Brains(live_dir)
     try:
-        if read_json(work.path / PLAN)["parent"] == parent:
+        if read_plan(work).parent == plan.parent or kind == SLOW:
             return
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, TypeError):
         pass   # there is none, or its copy was cut off
     shutil.rmtree(work.path, ignore_errors=True)
     atomic_file.make_directory(work.path / EPISODES)
-    atomic_file.copy(brains.run_dir(parent).checkpoint, work.checkpoint)
-    if not copy_newest(episodes, work.path / EPISODES, min(newest, MAX_TICKS)):
+    for path in (work.checkpoint, *([work.path / BASE] if kind == SLOW else [])):
+        atomic_file.copy(brains.run_dir(plan.parent).checkpoint, path)
+    if not copy_newest(episodes, work.path / EPISODES, min(newest, plan.max_ticks)):
         raise ConfigError(f"{episodes} has no episode yet")
-    atomic_file.write(work.path / PLAN, json.dumps({"parent": parent}).encode())
+    atomic_file.write(work.path / PLAN, json.dumps(plan._asdict()).encode())
 
 
-def learn(live_dir: Path, minutes: float) -> Candidate:
-    """Adapts the copy, exports it, and judges it beside its parent, in one thread. Raises OSError.
-    """
-    from seed.body.episodes import EpisodeFolder
-    from seed.evaluation import TrainedBrain
-    from seed.export import build
-    from seed.live.gate import judge
-    from seed.training import adapt_to_body
-    work, brains = work_of(live_dir), Brains(live_dir)
-    parent, data = str(read_json(work.path / PLAN)["parent"]), work.path / EPISODES
+def learn(live_dir: Path, kind: str = MID, threads: int = 1) -> Candidate:
+    """Trains the copy, exports it, and judges it beside the brain that acts. Raises OSError."""
+    work, brains = work_of(live_dir, kind), Brains(live_dir)
+    plan = read_plan(work)
 
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
     try:
-        result = adapt_to_body(work, data=str(data), log=log, minutes=minutes)
-        if result.train and result.train.reason is not StopReason.FINISHED:
-            return Candidate("", parent, is_finished=False)
-        before = TrainedBrain.load(brains.run_dir(parent), log=log)
-        after = TrainedBrain.load(work, log=log)
-        build(work, log=log, check_rate=bool(after.profile.loop.rate_hz))
-        verdict = judge(before, after, EpisodeFolder(data).body, data)
-    except (BrainError, BodyError, CheckpointError, ConfigError, ExportError) as error:
-        return Candidate("", parent, reason=str(error))
-    figures = tuple(row._asdict() for row in verdict.figures)
-    name = brains.add(work) if not verdict.reason else ""
-    return Candidate(name, parent, verdict.data, verdict.reason, figures)
+        if kind == SLOW:
+            from seed.live.consolidate import consolidate
+            candidate, new = consolidate(work, brains, plan, threads, log)
+        else:
+            candidate, new = Candidate("", plan.parent), work
+            candidate = candidate._replace(is_finished=_adapt(work, plan, threads, log))
+        return (_judged(new, brains, work.path / EPISODES, plan, candidate, threads, log)
+                if candidate.is_finished else candidate)
+    except (BrainError, BodyError, CheckpointError, ConfigError, Diverged, ExportError,
+            NotEnoughMemory) as error:
+        return Candidate("", plan.parent, reason=str(error), loop=kind)
+
+
+def _adapt(work: RunDir, plan: Plan, threads: int, log: Log) -> bool:
+    """Whether it has finished; otherwise it was stopped."""
+    from seed.training import adapt_to_body
+    train = adapt_to_body(work, data=str(work.path / EPISODES), threads=threads, log=log,
+                          minutes=plan.minutes, overrides=QUIET).train
+    return train is None or train.reason is StopReason.FINISHED
+
+
+def _judged(new: RunDir, brains: Brains, data: Path, plan: Plan, candidate: Candidate,
+            threads: int, log: Log) -> Candidate:
+    """With its figures, and the name that it has among the brains if it passes."""
+    from seed.body.episodes import EpisodeFolder
+    from seed.evaluation import TrainedBrain
+    from seed.export import build
+    from seed.live.gate import judge
+    before = TrainedBrain.load(brains.run_dir(candidate.parent), threads, log)
+    after = TrainedBrain.load(new, threads, log)
+    build(new, log=log, check_rate=bool(after.profile.loop.rate_hz))
+    verdict = judge(before, after, EpisodeFolder(data).body, data, plan.max_loss,
+                    candidate.loop == SLOW)
+    return candidate._replace(
+        brain=brains.add(new) if not verdict.reason else "", data=verdict.data,
+        reason=verdict.reason, figures=tuple(row._asdict() for row in verdict.figures))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("live_dir", type=Path)
-    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("kind", choices=WORK)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    candidate = learn(args.live_dir, args.minutes)
-    print(json.dumps(candidate._asdict()), flush=True)
+    threads = min(args.threads, len(os.sched_getaffinity(0)))   # the fast loop's core is not there
+    print(json.dumps(learn(args.live_dir, args.kind, threads)._asdict()), flush=True)
 
 
 if __name__ == "__main__":

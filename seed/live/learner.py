@@ -1,94 +1,103 @@
-"""The process that makes a candidate beside the fast loop, as its parent has it."""
+"""A process that makes a candidate beside the fast loop, as its parent has it."""
 import json
 import math
 import os
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from seed.interpreter import die_with_parent, seed_command
-from seed.live.fast_loop import EPISODES
-from seed.live.learn import PLAN, Candidate, prepare, work_of
-from seed.storage.run_dir import Log, RunDir
+from seed.live.learn import SLOW, Candidate, Plan, forget, has_begun, prepare, work_of
+from seed.live.pace import Pace
+from seed.storage.run_dir import Log
 
-MAX_LATE = 0.002          # of the deadlines since the last look: then the learner stands still
-STILL_S = 2.0             # at least, after the last late tick
 RETRY_S = 60.0            # after a learner that failed
+STOP_S = 15.0             # that it has to save what it has learnt
 
 
-@dataclass(frozen=True)
-class LiveOptions:
-    run_dir: RunDir
-    body: str
-    learn_every_ticks: int = 6000    # that are new since the last candidate; 0: never
-    learn_minutes: float = 2.0
-    loop: dict[str, Any] = field(default_factory=dict)   # other fields of fast_loop.Options
-
-    @property
-    def live_dir(self) -> Path:
-        return self.run_dir.path / "live"
-
-
-def learner_command(options: LiveOptions) -> list[str]:
-    return seed_command(str(options.live_dir), f"--minutes={options.learn_minutes}",
-                        module="seed.live.learn")
+def learner_command(live_dir: Path, kind: str, threads: int) -> list[str]:
+    return seed_command(str(live_dir), kind, f"--threads={threads}", module="seed.live.learn")
 
 
 class Learner:
-    """The process that makes a candidate; at most one."""
+    """Of one kind (learn.py); at most one process. It is due every so many ticks; 0: never."""
 
-    def __init__(self, options: LiveOptions, log: Log):
-        self._options, self._log = options, log
+    def __init__(self, live_dir: Path, kind: str, every_ticks: int, threads: int, log: Log,
+                 clock: Callable[[], float] = time.monotonic):
+        self.live_dir, self.kind, self._every_ticks, self._threads = (
+            live_dir, kind, every_ticks or math.inf, threads)
+        self._log, self._clock = log, clock
         self._process: subprocess.Popen | None = None
-        self._is_still, self._still_until_s, self._retry_at_s = False, 0.0, 0.0
-        self.next_ticks = float(options.learn_every_ticks or math.inf)
+        self._is_still, self._retry_at_s = False, 0.0
+        self._killed_at_s = math.inf    # if it does not end by itself until then
+        self._next_if_finished = math.inf
+        self.next_ticks = 0 if kind == SLOW and has_begun(live_dir, kind) else self._every_ticks
 
     @property
     def is_running(self) -> bool:
         return self._process is not None
 
-    def is_due(self, ticks: int, now_s: float) -> bool:
-        return not self.is_running and now_s >= self._retry_at_s and ticks >= self.next_ticks
+    @property
+    def is_ending(self) -> bool:
+        return self._killed_at_s < math.inf
 
-    def start(self, parent: str, ticks: int, newest: int) -> None:
+    def is_due(self, ticks: int) -> bool:
+        return (not self.is_running and self._clock() >= self._retry_at_s
+                and ticks >= self.next_ticks)
+
+    def start(self, plan: Plan, episodes: Path, ticks: int, newest: int) -> None:
         """Learns of the `newest` ticks. Raises OSError, ConfigError: there is nothing yet."""
-        options = self._options
-        self.next_ticks = ticks + options.learn_every_ticks
-        prepare(options.live_dir, parent, options.live_dir / EPISODES, newest)
-        self._output = open(work_of(options.live_dir).path / "learner.log", "ab")
+        self.next_ticks = self._next_if_finished = ticks + self._every_ticks
+        prepare(self.live_dir, self.kind, plan, episodes, newest)
+        self._output = open(self._work / "learner.log", "ab")
         self._process = subprocess.Popen(
-            learner_command(options), stdout=subprocess.PIPE, stderr=self._output,
-            stdin=subprocess.DEVNULL, start_new_session=True,
+            learner_command(self.live_dir, self.kind, self._threads), stdout=subprocess.PIPE,
+            stderr=self._output, stdin=subprocess.DEVNULL, start_new_session=True,
             preexec_fn=partial(die_with_parent, os.getpid()))
 
-    def yield_to(self, late_fraction: float, now_s: float) -> None:
-        """Stands still while the fast loop is late."""
-        if late_fraction > MAX_LATE:
-            self._still_until_s = now_s + STILL_S
-        is_still = now_s < self._still_until_s
-        if self._process and is_still != self._is_still:
-            self._signal(signal.SIGSTOP if is_still else signal.SIGCONT)
-            self._is_still = is_still
+    @property
+    def _work(self) -> Path:
+        return work_of(self.live_dir, self.kind).path
 
-    def result(self, now_s: float) -> Candidate | None:
+    def follow(self, pace: Pace) -> None:
+        """Runs, stands still or ends as there is time for it."""
+        if self._process is None:
+            return
+        if pace.must_stop:
+            self.ask_to_stop()
+        if self.is_ending:
+            if self._clock() > self._killed_at_s:
+                self._signal(signal.SIGKILL)
+        elif pace.may_run == self._is_still:
+            self._is_still = not self._is_still
+            self._signal(signal.SIGSTOP if self._is_still else signal.SIGCONT)
+
+    def result(self) -> Candidate | None:
         """Once, when it has ended."""
         if self._process is None or self._process.poll() is None:
             return None
-        code, (output, _) = self._process.returncode, self._process.communicate()
+        code, was_asked = self._process.returncode, self.is_ending
+        output, _ = self._process.communicate()
         self._end()
+        if was_asked:
+            self.next_ticks = 0   # unless it has finished, it continues when it may
         try:
             fields = json.loads(output.decode().splitlines()[-1])
             candidate = Candidate(**{**fields, "figures": tuple(fields["figures"])})
         except (IndexError, KeyError, TypeError, ValueError):
-            self._retry_at_s = now_s + RETRY_S
-            self._log(f"the learner ended ({code}) without a candidate: see "
-                      f"{work_of(self._options.live_dir).path / 'learner.log'}")
+            if not was_asked:
+                self._retry_at_s = self._clock() + RETRY_S
+                self._log(f"the learner ended ({code}) without a candidate: see "
+                          f"{self._work / 'learner.log'}")
             return None
-        return candidate if candidate.is_finished else None
+        if not candidate.is_finished:
+            return None
+        self.next_ticks = self._next_if_finished
+        return candidate
 
     def _signal(self, number: int) -> None:
         assert self._process
@@ -96,23 +105,29 @@ class Learner:
             os.killpg(self._process.pid, number)
 
     def _end(self) -> None:
-        self._process, self._is_still = None, False
+        self._process, self._is_still, self._killed_at_s = None, False, math.inf
         self._output.close()
 
-    def abandon(self, ticks: int) -> None:
-        """What it learns of is of before tick `ticks`: it begins anew with what comes after it."""
-        self.stop()
-        work_of(self._options.live_dir).path.joinpath(PLAN).unlink(missing_ok=True)
-        self.next_ticks = ticks + float(self._options.learn_every_ticks or math.inf)
-
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         """It saves what it has learnt, and continues when it is started again."""
+        if self._process and not self.is_ending:
+            self._killed_at_s = self._clock() + STOP_S
+            self._signal(signal.SIGCONT)
+            self._signal(signal.SIGTERM)
+
+    def abandon(self, ticks: int) -> None:
+        """What it learns of is of before tick `ticks`: it begins anew with what follows that."""
+        self.stop(0.0)
+        forget(self.live_dir, self.kind)
+        self.next_ticks = ticks + self._every_ticks
+
+    def stop(self, wait_s: float = STOP_S) -> None:
+        """It has ended when this returns."""
         if self._process is None:
             return
-        self._signal(signal.SIGCONT)
-        self._signal(signal.SIGTERM)
+        self.ask_to_stop()
         try:
-            self._process.communicate(timeout=15)
+            self._process.communicate(timeout=wait_s)
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.communicate()

@@ -15,13 +15,13 @@ from typing import Any
 
 from seed.body.open_body import BODIES
 from seed.body.user_body import BODY
-from seed.config import nearest
 from seed.curriculum.user_class_process import ClassProcess
 from seed.errors import ConfigError, SeedError
 from seed.interpreter import keyless_environment, seed_command
 from seed.live import real_time
 from seed.live.frames import pair
 from seed.live.safety import Bounds
+from seed.settings import nearest
 from seed.task_names import file_of, is_class_name, short
 
 LIVE_BODY = BODY._replace(module="seed.live.body_worker")

@@ -1,32 +1,52 @@
-"""A brain that lives on a robot: the fast loop acts; beside it a learner makes candidates of what
-was just lived, which act once they have passed the gate, and are watched.
+"""A brain that lives on a robot: the fast loop acts; beside it learners make candidates of what was
+lived, which act once they have passed the gate, and are watched.
 
-Deadlines come before learning: while the fast loop is late the learner stands still.
+The mid loop learns of what is new, the slow loop of everything while the robot rests. Deadlines
+come before learning (pace.py).
 """
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from seed import system_health
+from seed.config import Profile
 from seed.errors import ConfigError, SeedError
 from seed.live import brains as lineage
 from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
 from seed.live.fast_loop import EPISODES, FastLoop, Options
-from seed.live.learn import MAX_TICKS, PLAN, Candidate, work_of
-from seed.live.learner import Learner, LiveOptions
+from seed.live.gate import Figure, is_level
+from seed.live.learn import MID, SLOW, Candidate, Plan, forget
+from seed.live.learner import Learner
 from seed.live.lived import remove_oldest
+from seed.live.pace import Pace
 from seed.live.safety import Fault
 from seed.live.watch import Bounds, Lived, Watch
-from seed.storage.run_dir import Log
+from seed.storage.run_dir import Log, RunDir
 
 SAMPLE_TICKS, MAX_SAMPLES = 200, 1000   # of surprise, which is a mean of the 100 ticks before
 SETTLING_TICKS = 500      # before the first
 MIN_TICKS = 1000          # since a change, of which a candidate learns
-MAX_EPISODE_BYTES = 512 * 2 ** 20
 FLUSH_S = 5.0             # between two tries to write a decision to a full disk
+SLOW_FACTOR = 10          # of live.learn_ticks, of which the slow loop learns
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    run_dir: RunDir
+    body: str
+    profile: Profile = Profile()     # its [live] and [governor]
+    threads: int = 1                 # of a learner, on the cores that the fast loop leaves
+    loop: dict[str, Any] = field(default_factory=dict)   # other fields of fast_loop.Options
+
+    @property
+    def live_dir(self) -> Path:
+        return self.run_dir.path / "live"
 
 
 class Live:
@@ -35,10 +55,16 @@ class Live:
     def __init__(self, options: LiveOptions, log: Log = print,
                  clock: Callable[[], float] = time.monotonic):
         self.options, self._log, self._clock = options, log, clock
+        self.config = live = options.profile.live
         self.brains = Brains(options.live_dir)
-        self.watch, self.learner = Watch(), Learner(options, log)
+        self.watch = Watch(live.watch_ticks)
+        self.pace = Pace(options.profile.governor, live,
+                         lambda: system_health.read(options.run_dir.path), clock)
+        self.learners = {kind: Learner(options.live_dir, kind, every, options.threads, log, clock)
+                         for kind, every in ((MID, live.learn_every_ticks),
+                                             (SLOW, live.rest_every_ticks))}
         self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
-        self._changed_at = -MAX_TICKS   # tick of the body's last change
+        self._changed_at = -SLOW_FACTOR * live.learn_ticks   # tick of the body's last change
         self._begins_at = 0             # tick in which the brain that acts began
         self._flush_at_s = 0.0
 
@@ -84,9 +110,9 @@ class Live:
         now_s, block = self._clock(), self.loop.block
         ticks = int(block["ticks"])
         self._look(ticks, block["surprise"])
-        self.learner.yield_to(block.slip(time.monotonic_ns()).fraction, now_s)
+        self.pace.poll(block.slip(time.monotonic_ns()))
         reason = self.watch.look(Lived.of(block.words())) or reason
-        candidate = self.learner.result(now_s)
+        candidate = self._lead_learners()
         with self._on_disk():
             if not self.brains.is_written and now_s >= self._flush_at_s:
                 self._flush_at_s = now_s + FLUSH_S
@@ -95,8 +121,8 @@ class Live:
                 self._decide(reason, ticks)
             if candidate:
                 self._take(candidate, ticks)
-            elif not self.watch.is_watching and self.learner.is_due(ticks, now_s):
-                self._learn(ticks)
+            elif not self.watch.is_watching and self.pace.may_begin:
+                self._begin_learning(ticks)
 
     def _look_at_fault(self, event: dict[str, Any]) -> str:
         """Why a watched brain fails, by what the fast loop tells of it."""
@@ -108,10 +134,21 @@ class Live:
             self.loop.block["clear"] += 1
         return reason
 
+    def _lead_learners(self) -> Candidate | None:
+        """The result of one that has ended."""
+        if not self.pace.is_idle:
+            self.learners[SLOW].ask_to_stop()
+        for learner in self.learners.values():
+            learner.follow(self.pace)
+            candidate = learner.result()
+            if candidate:
+                return candidate
+        return None
+
     def _look(self, ticks: int, surprise: float) -> None:
         """A sample of every SAMPLE_TICKS at most. Actions are drawn from a change on, until there
         are as many ticks as a candidate learns of at most, or a brain is confirmed."""
-        if ticks > self._changed_at + MAX_TICKS:
+        if ticks > self._changed_at + self.config.learn_ticks:
             self.loop.block["explore"] = 0
         last = self._seen[-1][0] if self._seen else self._begins_at + SETTLING_TICKS
         if ticks < last + SAMPLE_TICKS or not math.isfinite(surprise):
@@ -119,27 +156,46 @@ class Live:
         self._seen.append((ticks, surprise))
         at = latest_change([surprise for _, surprise in self._seen])
         if at and self._seen[at][0] != self._changed_at:
-            if self._changed_at < self._begins_at and self.options.learn_every_ticks:
+            if self._changed_at < self._begins_at and self.config.learn_every_ticks:
                 self._log("the body has changed: what it does is tried, and learnt")
                 self.loop.block["explore"] = 1
             self._changed_at = self._seen[at][0]
-            self.learner.abandon(self._changed_at)
+            for learner in self.learners.values():
+                learner.abandon(self._changed_at)
 
     def _forget_surprise(self, ticks: int) -> None:
         """Another brain is surprised by other things."""
         self._seen.clear()
         self._begins_at = ticks
 
-    def _learn(self, ticks: int) -> None:
-        assert self.brains.promoted
+    def _begin_learning(self, ticks: int) -> None:
+        """One learner at a time: the mid loop comes before the slow one, which only rests."""
+        mid, slow = self.learners[MID], self.learners[SLOW]
         newest = ticks - self._changed_at   # since the body is as it is now
-        if newest < MIN_TICKS:
+        if mid.is_running or newest < MIN_TICKS:
             return
+        may_rest = self.pace.is_idle and self.config.rest_minutes > 0
+        learner = mid if mid.is_due(ticks) else slow if may_rest and slow.is_due(ticks) else None
+        if learner is None:
+            return
+        if slow.is_running:
+            return slow.ask_to_stop()   # it continues afterwards
         try:
-            remove_oldest(self.options.live_dir / EPISODES, MAX_EPISODE_BYTES)
-            self.learner.start(self.brains.promoted.brain, ticks, newest)
+            remove_oldest(self.options.live_dir / EPISODES, int(self.config.episodes_mb * 2 ** 20))
+            learner.start(self._plan(learner.kind), self.options.live_dir / EPISODES, ticks, newest)
         except (OSError, ConfigError) as error:
             self._log(f"nothing is learnt now: {error}")
+
+    def _plan(self, kind: str) -> Plan:
+        live, promoted = self.config, self.brains.promoted
+        assert promoted
+        if kind == MID:
+            return Plan(promoted.brain, live.learn_minutes, live.learn_ticks, live.max_loss)
+        rows = [row for row in self.brains.lineage.rows if row.loop == SLOW]
+        is_full = bool(rows and rows[-1].decision == lineage.REFUSED and is_level(
+            [Figure(**figure) for figure in rows[-1].figures]))
+        return Plan(promoted.brain, live.rest_minutes, SLOW_FACTOR * live.learn_ticks,
+                    live.max_loss, live.grow_to if is_full else "")
 
     def _take(self, candidate: Candidate, ticks: int) -> None:
         """Promotes it, or tells why not."""
@@ -154,24 +210,24 @@ class Live:
                 self.loop.promote(self.brains.file(candidate.brain))
             except SeedError as error:
                 reason = str(error)
+        facts: dict[str, Any] = {"data": candidate.data, "figures": candidate.figures,
+                                 "loop": candidate.loop, "plane": candidate.plane}
         if reason:
             self.brains.tell(Decision(lineage.REFUSED, candidate.brain, candidate.parent,
-                                      promoted.generation, candidate.data, reason,
-                                      candidate.figures))
-            self._log(f"a candidate is refused: {reason}")
+                                      promoted.generation, reason=reason, **facts))
+            self._log(f"a candidate of the {candidate.loop} loop is refused: {reason}")
         else:
             self.watch.begin(int(self.loop.block["ticks"]))
             try:
-                self.brains.promote(candidate.brain, data=candidate.data,
-                                    figures=candidate.figures,
-                                    bounds=self.watch.bounds._asdict())
+                self.brains.promote(candidate.brain, bounds=self.watch.bounds._asdict(), **facts)
             except OSError:
                 self.watch.end()
                 self.loop.roll_back(self.brains.file(promoted.brain))   # as after a power cut
                 raise
             self._forget_surprise(ticks)
-            self._log(f"brain {candidate.brain} acts now; it is watched")
-        work_of(self.options.live_dir).path.joinpath(PLAN).unlink(missing_ok=True)
+            self._log(f"brain {candidate.brain} of the {candidate.loop} loop acts now; it is "
+                      f"watched{candidate.plane and f'; {candidate.plane}'}")
+        forget(self.options.live_dir, candidate.loop)
 
     def _decide(self, reason: str, ticks: int) -> None:
         """What becomes of a brain that is watched."""
@@ -192,18 +248,29 @@ class Live:
                                       self.brains.promoted.parent,
                                       self.brains.promoted.generation))
 
+    @property
+    def doing(self) -> str:
+        """What happens beside acting, in a word."""
+        kind = next((kind for kind, learner in self.learners.items() if learner.is_running), "")
+        if self.watch.is_watching:
+            return "watched"
+        word = {MID: "learns", SLOW: "consolidates", "": ""}[kind]
+        return f"{word} {100 * self.pace.decision.duty:.0f} %" if word else ""
+
     def describe(self) -> str:
         """The fast loop in a line."""
-        words, doing = self.loop.block.words(), "learns" if self.learner.is_running else ""
-        doing = "watched" if self.watch.is_watching else doing
+        words = self.loop.block.words()
         return "  ".join(filter(None, [
             f"tick {words['ticks']:,.0f}", f"{words['missed']:.0f} missed",
             f"return {words['last_return']:.4g}", f"surprise {words['surprise']:.2f}",
-            f"brain {words['generation']:.0f}", doing, "explores" if words["explore"] else ""]))
+            f"brain {words['generation']:.0f}", self.doing,
+            "explores" if words["explore"] else ""]))
 
     def stop(self) -> dict[str, float]:
         """The last words of the fast loop."""
-        self.learner.stop()
+        for learner in self.learners.values():
+            learner.stop()
+        self.pace.close()
         words = self.loop.block.words()
         self.loop.stop()
         return words

@@ -102,7 +102,8 @@ class Bounds(NamedTuple):
 class Watch:
     """Looks some times a second; it may miss episodes that are shorter than that."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch_ticks: int = WATCH_TICKS) -> None:
+        self._watch_ticks = watch_ticks
         self.returns: deque[float] = deque(maxlen=REMEMBERED)   # of the brain that acts
         self.windows: deque[Window] = deque(maxlen=MAX_WINDOWS)
         self.bounds = Bounds()             # while a brain is watched, of its parent
@@ -174,6 +175,6 @@ class Watch:
 
     def is_over(self, ticks: int) -> bool:
         """Whether what was watched may stay."""
-        if self._began_ticks is None or ticks - self._began_ticks < WATCH_TICKS:
+        if self._began_ticks is None or ticks - self._began_ticks < self._watch_ticks:
             return False
         return self.bounds.least_return is None or self._good >= MIN_EPISODES

@@ -47,7 +47,7 @@ class StatusFiles:
         except OSError as error:
             if not self._is_failing:
                 self._log(f"WARNING: the status is not written: {error.strerror} in "
-                          f"{self.directory}; training continues")
+                          f"{self.directory}; all else continues")
             self._is_failing = True
 
     def _replace(self, texts: dict[str, str]) -> None:

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seed.config import BodyConfig, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
-from seed.curriculum.consent import without_report, without_unnamed_tasks
+from seed.config import (BodyConfig, DistillConfig, GovernorConfig, LiveConfig, Profile,
+                         SelfplayConfig, TeacherConfig, from_dict)
+from seed.curriculum.consent import without_unnamed_report, without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score
+from seed.profile_file import applied, overridden
 from seed.regular_file import blocks, read_bytes, reader
 from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
@@ -44,19 +46,19 @@ class AdaptResult(NamedTuple):
 def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
                 signals: StopSignals | None = None, *, share: float = 0.3, minutes: float = 2.0,
                 steps: int = 0, lr: float = 1e-3, light: bool = False,
-                tasks: Collection[str] = ()) -> AdaptResult:
+                tasks: Collection[str] = (), overrides: Sequence[str] = ()) -> AdaptResult:
     """Trains the brain on the examples of the user task `data`, and replaces it if that finishes.
 
     `share` of the items is of `data`; `light` trains no matrices. Of the brain's own user tasks
-    only those in `tasks` are replayed. Raises ConfigError if there is no
-    brain or no such data, and as `train`.
+    only those in `tasks` are replayed. `overrides`: of its governor. Raises ConfigError if there is
+    no brain or no such data, and as `train`.
     """
     from seed.training.pipeline import train   # here, because it imports tinygrad
     data = absolute(data)
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         settle(run_dir)
-        parent = without_report(from_dict(brain.meta["profile"]), log)
+        parent = governed(brain, overrides, log)
         parent = without_unnamed_tasks(parent, tasks, log, (data,))
         profile = profile_for(parent, data, share, minutes, steps, lr, light)
         recipe = recipe_of(profile, data)
@@ -72,6 +74,13 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
             adapted = checkpoint.read(folder.checkpoint).tensors
             publish(run_dir, brain, {key: adapted[key] for key in weights}, recipe)
     return AdaptResult(result, before)
+
+
+def governed(brain: Checkpoint, overrides: Sequence[str], log: Log) -> Profile:
+    """The brain's profile, with `governor.key=value` overrides, which may name the robot's report.
+    Raises ConfigError."""
+    stored = from_dict(brain.meta["profile"]).to_dict()
+    return without_unnamed_report(overridden(stored, overrides), applied({}, overrides), log)
 
 
 def profile_for(parent: Profile, data: str, share: float, minutes: float, steps: int,
@@ -123,8 +132,10 @@ def recipe_of(profile: Profile, data: str) -> bytes:
 
 
 def recipe_with(profile: Profile, contents: str) -> bytes:
-    """As recipe_of, with a digest of the contents."""
-    return json.dumps({"data": contents, **profile.to_dict()}, sort_keys=True).encode()
+    """As recipe_of, with a digest of the contents. What only says when to learn is no part of it.
+    """
+    tables = replace(profile, governor=GovernorConfig(), live=LiveConfig()).to_dict()
+    return json.dumps({"data": contents, **tables}, sort_keys=True).encode()
 
 
 def enter(run_dir: RunDir, recipe: bytes) -> RunDir:

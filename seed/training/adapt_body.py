@@ -7,7 +7,7 @@ weights learn, with the old body, the brain's other bodies and the curriculum as
 
 It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py).
 """
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -21,18 +21,18 @@ from seed.body.episodes import METADATA, EpisodeFolder
 from seed.body.facts import Facts
 from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
-from seed.config import (DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict,
-                         nearest)
-from seed.curriculum.consent import without_report, without_unnamed_tasks
+from seed.config import DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
+from seed.curriculum.consent import without_unnamed_tasks
 from seed.errors import ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
 from seed.regular_file import blocks
+from seed.settings import nearest
 from seed.storage import checkpoint
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log, RunDir
 from seed.task_names import absolute, absolute_directory, file_of, is_class_name
-from seed.training.adapt import (WARMUP_STEPS, digest_of, enter, is_in_place, publish, recipe_with,
-                                 settle)
+from seed.training.adapt import (WARMUP_STEPS, digest_of, enter, governed, is_in_place, publish,
+                                 recipe_with, settle)
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
@@ -55,10 +55,12 @@ class BodyAdaptResult(NamedTuple):
 def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str = "",
                   threads: int = 1, log: Log = print, signals: StopSignals | None = None, *,
                   new_name: str = "", minutes: float = 2.0, steps: int = 0, lr: float = 1e-3,
-                  light: bool = False, tasks: Collection[str] = ()) -> BodyAdaptResult:
+                  light: bool = False, tasks: Collection[str] = (), is_whole: bool = False,
+                  overrides: Sequence[str] = ()) -> BodyAdaptResult:
     """Trains the brain on the changed `body`, or on the directory of its episodes `data`, and
     replaces the brain if that finishes. `same_as`: the body that it was, if the brain has several.
-    `new_name`: of the changed body, if not the one in its episodes.
+    `new_name`: of the changed body, if not the one in its episodes. If it `is_whole`, all weights
+    learn in the model too, beside other bodies and the curriculum. `overrides`: of its governor.
 
     Raises ConfigError if there is no such body or data, and as `train`.
     """
@@ -67,14 +69,15 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         brain = run_dir.load_brain(log, recover=True)
         settle(run_dir)
         trained = TrainedBrain.of(brain, threads)
-        parent = without_report(from_dict(brain.meta["profile"]), log)
+        parent = governed(brain, overrides, log)
         parent = without_unnamed_tasks(parent, tasks, log)
         source = _source(body, data, new_name)
         if new_name and source.goal != "model":
             raise ConfigError(f"--as {new_name}: only recorded rewards give a changed body tables "
                               f"of its own; leave out --as")
         old = _body_before(source, same_as, trained.bodies)
-        profile = profile_for_body(parent, source, old, trained.bodies, minutes, steps, lr, light)
+        profile = profile_for_body(parent, source, old, trained.bodies, minutes, steps, lr, light,
+                                   is_whole)
         recipe = recipe_with(profile, source.contents + same_as)
         if is_in_place(run_dir, brain, recipe):
             return BodyAdaptResult()
@@ -146,14 +149,17 @@ class Source(NamedTuple):
 
 
 def profile_for_body(parent: Profile, source: Source, old: str, bodies: Mapping[str, Facts],
-                     minutes: float, steps: int, lr: float, light: bool = False) -> Profile:
+                     minutes: float, steps: int, lr: float, light: bool = False,
+                     is_whole: bool = False) -> Profile:
     """The profile of the adaptation of the brain's body `old`. Where all weights learn, all of its
     `bodies` that can be opened without a file are replayed, and the curriculum if the brain has
     learnt it."""
     changed, body = {source.key: CHANGED_ROUNDS}, source.name
     in_model = source.goal == "model"
-    replay = {} if in_model else {name: 1 for name, facts in bodies.items()
-                                  if name != body and opener_of_data(name, facts.codec)}
+    only_tables = in_model and not is_whole
+    replay = {} if only_tables else {name: 1 for name, facts in bodies.items()
+                                     if name != body and opener_of_data(name, facts.codec)}
+    n_steps = parent.body.curriculum_steps
     tables = body if in_model else old
     return replace(
         parent, curriculum=replace(parent.curriculum, eval_every_steps=0),
@@ -162,11 +168,12 @@ def profile_for_body(parent: Profile, source: Source, old: str, bodies: Mapping[
                      data=changed if source.goal else {}, data_goal=source.goal or "choices",
                      value_rounds=VALUE_ROUNDS, novelty=0.0, max_lr=lr,
                      same_as={source.key: tables} if source.recorded_name != tables else {},
-                     curriculum_steps=0 if in_model else min(1, parent.body.curriculum_steps)),
+                     curriculum_steps=0 if only_tables else n_steps if is_whole else
+                     min(1, n_steps)),
         train=replace(parent.train, minutes=minutes, steps=steps,
                       lr=lr, seed=parent.train.seed + 1, warmup_steps=WARMUP_STEPS,
                       eval_every_minutes=0.0,
-                      trainable="tables" if in_model else
+                      trainable="tables" if only_tables else
                       "no-matrices" if light else parent.train.trainable)).check()
 
 

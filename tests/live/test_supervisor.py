@@ -6,18 +6,21 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from seed.live import learner as learner_module
-from seed.live import supervisor
-from seed.live import watch as watch_module
+from seed.live import pace, supervisor
+from seed.governor import Decision
 from seed.live.brains import FIRST, Brains
-from seed.live.learn import work_of
-from seed.live.learner import Learner, LiveOptions
+from seed.live.learn import MID, PLAN, SLOW, Plan, work_of
+from seed.live.learner import Learner
 from seed.live.safety import State
-from seed.live.supervisor import Live
+from seed.live.supervisor import Live, LiveOptions
+from seed.profile_file import load_profile
 from seed.storage import RunDir
+from tests.support.fake_clock import FakeClock
 
 MAX_S = 120
 ROBOT = '''
@@ -40,7 +43,10 @@ def life(tmp_path, brains, monkeypatch):
     """A life with a first brain, its lines, and the result of the next learner as it prints it."""
     (tmp_path / "robot.py").write_text(ROBOT)
     run_dir, lines, results = RunDir(tmp_path / "run"), list[str](), list[dict]()
-    options = LiveOptions(run_dir, f"{tmp_path}/robot.py:Robot", learn_every_ticks=10,
+    profile = load_profile("control", ["live.learn_every_ticks=10", "live.watch_ticks=20",
+                                       f"governor.report_file={tmp_path}/report.json",
+                                       "live.rest_every_ticks=10", "governor.thermal=false"])
+    options = LiveOptions(run_dir, f"{tmp_path}/robot.py:Robot", profile,
                           loop={"brain_body": "cartpole"})
     stored = Brains(options.live_dir)
     names = []
@@ -51,13 +57,11 @@ def life(tmp_path, brains, monkeypatch):
         source.exported_brain.write_bytes(file.read_bytes())
         names.append(stored.add(source))
     stored.promote(names[0], FIRST)
-    monkeypatch.setattr(learner_module, "prepare",
-                        lambda live_dir, parent, episodes, newest: work_of(live_dir).path.mkdir(
-                            exist_ok=True))
-    monkeypatch.setattr(learner_module, "learner_command", lambda options: [
+    monkeypatch.setattr(learner_module, "prepare", begin)
+    monkeypatch.setattr(learner_module, "learner_command", lambda live_dir, kind, threads: [
         sys.executable, "-c", f"print({json.dumps(results.pop(0))!r})" if results else
         "raise SystemExit(3)"])
-    monkeypatch.setattr(watch_module, "WATCH_TICKS", 20)
+    monkeypatch.setattr(pace, "decide_by_deadlines", lambda config, deadlines: Decision())
     monkeypatch.setattr(learner_module, "RETRY_S", 0.0)
     monkeypatch.setattr(supervisor, "MIN_TICKS", 0)
 
@@ -70,6 +74,11 @@ def life(tmp_path, brains, monkeypatch):
         finally:
             live.stop()
     return living, names, lines, results, tmp_path
+
+
+def begin(live_dir, kind, plan, episodes, newest) -> None:
+    work_of(live_dir, kind).path.mkdir(parents=True, exist_ok=True)
+    (work_of(live_dir, kind).path / PLAN).write_text(json.dumps(plan._asdict()))
 
 
 def until(live, lines, text: str) -> str:
@@ -89,7 +98,7 @@ def candidate(brain: str, parent: str, **fields) -> dict:
             "is_finished": True, **fields}
 
 
-def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeypatch):
+def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
     living, (first, second), lines, results, folder = life
     with living() as live:
         until(live, lines, "ended (3) without a candidate")
@@ -100,7 +109,7 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeyp
         until(live, lines, "refused: another brain acts meanwhile")
         live.brains.file(second).rename(folder / "hidden")
         results.append(candidate(second, first))
-        assert "No such file" in until(live, lines, "a candidate is refused")
+        assert "No such file" in until(live, lines, "of the mid loop is refused")
         (folder / "hidden").rename(live.brains.file(second))
         append, live.brains.lineage.append = live.brains.lineage.append, lambda rows, objects: False
         results.append(candidate(second, first))
@@ -109,11 +118,11 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeyp
         assert live.brains.promoted.brain == first and live.loop.brain.path == str(
             live.brains.file(first))
         results.append(candidate(second, first))
-        until(live, lines, f"brain {second} acts now")
+        until(live, lines, f"{second} of the mid loop acts now")
         until(live, lines, f"brain {second} is confirmed")
-        monkeypatch.setattr(watch_module, "WATCH_TICKS", 10 ** 9)   # until it falls
+        live.watch._watch_ticks = 10 ** 9   # until it falls
         results.append(candidate(first, second))
-        until(live, lines, f"brain {first} acts now")
+        until(live, lines, f"{first} of the mid loop acts now")
         (folder / "falls").touch()
         assert "has fallen" in until(live, lines, "rolled back") or "ended below" in lines[-1]
         assert live.brains.promoted.brain == second
@@ -126,30 +135,79 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life, monkeyp
                     ("rolled back", second)]
 
 
-def test_the_learner_stands_still_while_the_fast_loop_is_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(learner_module, "prepare",
-                        lambda live_dir, parent, episodes, newest: work_of(live_dir).path.mkdir(
-                            parents=True))
-    monkeypatch.setattr(learner_module, "learner_command", lambda options: ["sleep", "1000"])
-    learner = Learner(LiveOptions(RunDir(tmp_path), "cartpole"), print)
-    learner.start("parent", 0, 1000)
-    assert not learner.is_due(10 ** 9, 0.0)   # one at a time
+def test_the_slow_loop_learns_while_the_robot_rests_and_is_told_apart(life):
+    living, (first, second), lines, results, folder = life
+    report = folder / "report.json"
 
-    def wait_for(states: str) -> None:
-        ends_s = time.monotonic() + MAX_S
-        path = Path(f"/proc/{learner._process.pid}/stat")
-        while path.read_text().rpartition(")")[2].split()[0] not in states:
-            assert time.monotonic() < ends_s
-            time.sleep(0.01)
-    for late, now_s, states in ((0.0, 0.0, "SR"), (0.01, 1.0, "T"), (0.0, 2.9, "T"),
-                                (0.0, 3.1, "SR"), (0.5, 4.0, "T")):
-        learner.yield_to(late, now_s)
-        wait_for(states)
-    process, plan = learner._process, work_of(LiveOptions(RunDir(tmp_path), "").live_dir)
-    (plan.path / "plan.json").touch()
-    learner.stop()
-    assert process.returncode == -signal.SIGTERM and learner.is_due(10 ** 9, 0.0)
-    assert (plan.path / "plan.json").exists()   # it would continue
+    def says(**fields) -> None:
+        (folder / "new").write_text(json.dumps({"level": "ok", **fields}))
+        (folder / "new").rename(report)
+    says(idle=False)
+    figure = {"name": "cartpole", "unit": "return", "before": 2.0, "after": 2.0, "margin": 0.1}
+    with living() as live:
+        live.learners[MID].next_ticks = 10 ** 9
+        results.append(candidate("", first, loop=SLOW, reason="nothing", figures=[figure]))
+        for _ in range(50):
+            live.poll()
+            time.sleep(0.02)
+        assert len(results) == 1 and not live.pace.is_idle
+        says(idle=True)
+        until(live, lines, "a candidate of the slow loop is refused: nothing")
+        assert live._plan(SLOW).grow_to == live.config.grow_to == ""
+        object.__setattr__(live.config, "grow_to", "seed")
+        assert live._plan(SLOW).grow_to == "seed" and live._plan(MID).grow_to == ""
+        results.append(candidate(second, first, loop=SLOW, plane="carried", figures=[
+            {**figure, "after": 3.0}]))
+        assert "of the slow loop acts now; it is watched; carried" in until(live, lines, "acts now")
+        assert live._plan(SLOW).grow_to == ""   # as this one was better
+        row = live.brains.lineage.rows[-1]
+        assert (row.loop, row.plane, row.decision) == (SLOW, "carried", "promoted")
+
+
+def wait_for(process, states: str) -> None:
+    ends_s = time.monotonic() + MAX_S
+    path = Path(f"/proc/{process.pid}/stat")
+    while path.read_text().rpartition(")")[2].split()[0] not in states:
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+
+
+def test_a_learner_follows_the_pace_and_continues_when_it_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(learner_module, "prepare", begin)
+    monkeypatch.setattr(learner_module, "learner_command", lambda *what: ["sleep", "1000"])
+    clock, follows = FakeClock(), SimpleNamespace(must_stop=False, may_run=True)
+    learner = Learner(tmp_path, MID, 6000, 1, print, clock)
+    learner.start(Plan("parent", 1.0, 1000, 0.03), tmp_path, 0, 1000)
+    process, plan = learner._process, work_of(tmp_path).path / PLAN
+    assert not learner.is_due(10 ** 9)   # one at a time
+    for follows.may_run, states in ((True, "SR"), (False, "T"), (False, "T"), (True, "SR"),
+                                    (False, "T")):
+        learner.follow(follows)
+        wait_for(process, states)
+    follows.must_stop = True
+    learner.follow(follows)
+    assert process.wait(MAX_S) == -signal.SIGTERM and learner.result() is None
+    assert plan.exists() and learner.is_due(1)   # it continues as soon as it may
+    learner.start(Plan("parent", 1.0, 1000, 0.03), tmp_path, 1, 1000)
     learner.abandon(10 ** 9)   # the body has changed
-    assert not (plan.path / "plan.json").exists()
-    assert not learner.is_due(10 ** 9 + 5999, 0.0) and learner.is_due(10 ** 9 + 6000, 0.0)
+    assert not plan.exists() and not learner.is_running
+    assert not learner.is_due(10 ** 9 + 5999) and learner.is_due(10 ** 9 + 6000)
+
+
+def test_a_learner_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(learner_module, "prepare", begin)
+    monkeypatch.setattr(learner_module, "learner_command", lambda *what: [
+        sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print(flush=True); time.sleep(1000)"])
+    clock = FakeClock()
+    learner = Learner(tmp_path, SLOW, 10, 1, print, clock)
+    learner.start(Plan("parent", 1.0, 1000, 0.03), tmp_path, 0, 1000)
+    process = learner._process
+    process.stdout.readline()   # it ignores the signal now
+    learner.ask_to_stop()
+    learner.follow(SimpleNamespace(must_stop=False, may_run=True))
+    assert process.poll() is None
+    clock.now += 16
+    learner.follow(SimpleNamespace(must_stop=False, may_run=True))
+    assert process.wait(MAX_S) == -signal.SIGKILL and learner.result() is None
+    assert Learner(tmp_path, SLOW, 10, 1, print).is_due(0)   # as it has begun

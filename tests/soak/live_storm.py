@@ -64,19 +64,24 @@ SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=2", 'model.pattern
 
 def live(run_dir: Path, seed: int) -> int:
     """A life, in the process that is to be killed. Until then."""
-    from seed.live import learner, supervisor, watch
+    from seed.governor import Decision
+    from seed.live import learner, pace, supervisor, watch
+    from seed.profile_file import load_profile
     dice, look = random.Random(seed), watch.Watch.look
-    learner.learner_command = lambda options: [   # type: ignore
-        sys.executable, "-m", "tests.soak.live_storm", "--learner", str(options.live_dir)]
-    learner.RETRY_S, supervisor.MIN_TICKS, watch.WATCH_TICKS = 1.0, 100, 150
+    learner.learner_command = lambda live_dir, kind, threads: [   # type: ignore
+        sys.executable, "-m", "tests.soak.live_storm", "--learner", str(live_dir)]
+    learner.RETRY_S, supervisor.MIN_TICKS = 1.0, 100
+    pace.decide_by_deadlines = lambda config, counts: Decision()   # type: ignore
+    profile = load_profile("control", ["live.learn_every_ticks=150", "live.learn_minutes=0.02",
+                                       "live.watch_ticks=150"])
 
     def failing(self: watch.Watch, now: watch.Lived) -> str:
         reason = look(self, now)
         return "the storm" if self.is_watching and dice.random() < 0.05 else reason
     watch.Watch.look = failing   # type: ignore
     life = supervisor.Live(supervisor.LiveOptions(
-        RunDir(run_dir), f"{run_dir.parent}/robot.py:Robot", learn_every_ticks=150,
-        learn_minutes=0.02, loop={"brain_body": "cartpole"}),
+        RunDir(run_dir), f"{run_dir.parent}/robot.py:Robot", profile,
+        loop={"brain_body": "cartpole"}),
         lambda line: print(line, flush=True))
     life.start()
     while True:
@@ -93,7 +98,7 @@ def learn(live_dir: Path) -> int:
     dynamics.FIT_TICKS, gate.PAIRS, judge = 64 * 50, 64, gate.judge
     gate.judge = lambda *args: judge(*args)._replace(   # type: ignore
         reason=random.choice(["", "the storm"]))
-    print(json.dumps(module.learn(live_dir, 0.02)._asdict()), flush=True)
+    print(json.dumps(module.learn(live_dir)._asdict()), flush=True)
     return 0
 
 

@@ -69,7 +69,7 @@ def test_a_directory_that_is_full_read_only_or_gone_is_told_once_and_used_again(
     for _ in range(3):
         written.write({})
     assert messages == [f"WARNING: the status is not written: No such file or directory in {place};"
-                        f" training continues"]
+                        f" all else continues"]
     place.mkdir()
     (place / "status.json").mkdir()   # what cannot be replaced
     written.write({})
