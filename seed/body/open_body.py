@@ -19,7 +19,7 @@ from seed.body.pendulum import Pendulum
 from seed.body.render import Rendered, Screen
 from seed.body.rewards import rewarded
 from seed.body.rover import Rover
-from seed.body.spaces import action_values, observation_ranges
+from seed.body.spaces import BINS, action_values, has_spaces_of, observation_ranges
 from seed.config import BodyConfig
 from seed.body.user_body import Opener
 from seed.body.wrapper import WrappedOpener
@@ -31,7 +31,6 @@ BODIES: dict[str, Callable[[], Any]] = {"cartpole": CartPole, "pendulum": Pendul
 GYM = "gym:"
 MEASURED_TICKS = 2000   # of random play, for channels without a range
 RANGE_FACTOR = 3.0      # of the largest number that was measured
-BINS = 9                # choices of a number in an action
 KNOTS = 4
 
 
@@ -75,19 +74,10 @@ def opener_if_here(name: str, codec: Codec,
     only its name is the same."""
     try:
         open_fn = opener(name, config)
-        is_here = _has_spaces_of(codec, open_fn()) or is_class_name(name)   # which the user names
+        is_here = has_spaces_of(codec, open_fn()) or is_class_name(name)   # which the user names
     except ConfigError:
         return None
     return open_fn if is_here else None
-
-
-def _has_spaces_of(codec: Codec, body: Any) -> bool:
-    """Whether a body has as many numbers and the same choices. Raises ConfigError."""
-    ranges = observation_ranges(codec.name, body.observation_space)
-    actions, form, _ = action_values(codec.name, body.action_space, BINS)
-    return (len(ranges), len(actions), form) == (
-        len(codec.channels), len(codec.actions), codec.form) and (
-        form == "numbers" or tuple(map(tuple, actions)) == codec.actions)
 
 
 def opener_of_data(name: str, codec: Codec,

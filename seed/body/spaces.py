@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seed.body.codec import MAX_ACTIONS, MAX_CHOICES, MAX_OBSERVATIONS
+from seed.body.codec import MAX_ACTIONS, MAX_CHOICES, MAX_OBSERVATIONS, Codec
 from seed.errors import ConfigError
 
 MAX_BOUND = 1e6   # of a range that is declared; a wider one is measured
+BINS = 9          # choices of a number in an action
 KINDS = "Box, Discrete, MultiDiscrete or MultiBinary"
 
 
@@ -114,3 +115,12 @@ def observation_ranges(name: str, space: Any) -> list[tuple[float, float]]:
                               f"{least:g} and a high of {most:g}: let low be below high")
     return [(a, b) if max(abs(a), abs(b)) < MAX_BOUND and a < b else (-math.inf, math.inf)
             for a, b in ranges]
+
+
+def has_spaces_of(codec: Codec, body: Any) -> bool:
+    """Whether a body has as many numbers and the same choices. Raises ConfigError."""
+    ranges = observation_ranges(codec.name, body.observation_space)
+    actions, form, _ = action_values(codec.name, body.action_space, BINS)
+    return (len(ranges), len(actions), form) == (
+        len(codec.channels), len(codec.actions), codec.form) and (
+        form == "numbers" or tuple(map(tuple, actions)) == codec.actions)

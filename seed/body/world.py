@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.body.codec import Codec
+from seed.body.spaces import has_spaces_of
 from seed.errors import BodyError, CheckpointError, SeedError
 from seed.rng import Stream, name_index
 
@@ -70,6 +71,10 @@ class World:
         self.randomize, self.keeps_body = randomize, keeps_body
         open_all = getattr(open_fn, "open_all", None)
         self.bodies = open_all(rows) if open_all else [open_fn() for _ in range(rows)]
+        if hasattr(self.bodies[0], "action_space") and not has_spaces_of(codec, self.bodies[0]):
+            raise BodyError(f"{codec.name} has other observations or actions than the "
+                            f"{len(codec.channels)} numbers and {len(codec.actions)} parts that "
+                            f"the brain has learnt: restore it, or use another --run-dir")
         self._max_reward = getattr(self.bodies, "max_reward", MAX_REWARD)
         self.observations = np.zeros((rows, len(codec.channels)))
         self.last_observations = self.observations.copy()   # of each row's episode before this one

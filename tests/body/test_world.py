@@ -6,6 +6,7 @@ from seed.body import closed_loop
 from seed.body.codec import Channel, Codec
 from seed.body.open_body import make_codec, opener
 from seed.body.player import Player
+from seed.body.spaces import Box, Discrete
 from seed.body.world import MAX_TICKS, World
 from seed.errors import BodyError, CheckpointError, ConfigError
 from tests.support.acting_brains import untrained
@@ -138,3 +139,12 @@ def test_the_built_in_bodies_keep_to_their_spaces(name):
 def test_an_unknown_body_is_named(name, words):
     with pytest.raises(ConfigError, match=words):
         opener(name)()
+
+
+@pytest.mark.parametrize("change", [
+    {"observation_space": Box.of((-1, 1), (-1, 1))}, {"action_space": Discrete(3)},
+    {"action_space": Box.of((-1, 1))}])
+def test_a_body_whose_spaces_are_no_longer_those_of_the_brain_is_named(change):
+    changed = type("Changed", (Target,), change)
+    with pytest.raises(BodyError, match="target has other .* than the 1 numbers and 1 parts that"):
+        World(changed, CODEC, 2, 0)
