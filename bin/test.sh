@@ -15,6 +15,6 @@ if [ -n "$old" ] && ! .venv-tflite/bin/python -c 'import numpy, tflite_runtime' 
         pip_install .venv/bin/python 'numpy<2' tflite-runtime==2.14.0
 fi
 bash bin/find-clang.sh .venv/bin/python --sanitizers
-.venv/bin/python -m flake8 seed tests bin
+.venv/bin/python -m flake8 seed tests bin examples
 .venv/bin/python -m mypy
 exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

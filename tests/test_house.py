@@ -11,6 +11,7 @@ SEED = ROOT / "seed"
 PYTHON = sorted(SEED.rglob("*.py"))
 C = [*sorted(SEED.rglob("*.c")), *sorted(SEED.rglob("*.h"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bin").iterdir()])
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 400, 60, 100
 MAX_TRAINING_FILES = 12
@@ -44,7 +45,7 @@ def in_seed(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [*PYTHON, *C, *TESTS], ids=in_seed)
+@pytest.mark.parametrize("path", [*PYTHON, *C, *TESTS, *EXAMPLES], ids=in_seed)
 def test_a_file_can_be_held_in_the_head(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= MAX_FILE_LINES
@@ -60,7 +61,7 @@ def test_functions_are_short_and_names_say_what_things_are(path):
     assert not names_of(tree) & BANNED_NAMES
 
 
-@pytest.mark.parametrize("path", [*PYTHON, *C, *TESTS, *PAGES], ids=in_seed)
+@pytest.mark.parametrize("path", [*PYTHON, *C, *TESTS, *EXAMPLES, *PAGES], ids=in_seed)
 def test_the_text_uses_the_words_of_the_field(path):
     text = ALLOWED.sub("", path.read_text(encoding="utf-8"))
     if path.name != "test_house.py":

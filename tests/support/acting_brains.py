@@ -1,5 +1,7 @@
 """An untrained brain with two bodies, and files of it."""
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from seed.body.facts import Facts, measure
 from seed.body.open_body import opener
@@ -20,8 +22,14 @@ KINDS = {"portable": Options(), "litert": Options("litert"), "explicit": Options
 
 
 def untrained(*overrides: str) -> TrainedBrain:
+    return untrained_for({name: opener(name) for name in NAMES}, *overrides)
+
+
+def untrained_for(openers: dict[str, Callable[[], Any]], *overrides: str) -> TrainedBrain:
+    """Of bodies by name, each with what makes one of them."""
     profile = load_profile("control", [*SHAPE, *overrides])
-    facts: dict[str, Facts] = {name: measure(name, opener(name), BodyConfig(), 0) for name in NAMES}
+    facts: dict[str, Facts] = {name: measure(name, open_fn, BodyConfig(), 0)
+                               for name, open_fn in openers.items()}
     params = init_params(profile.model, 0)
     for fact in facts.values():
         params |= init_body(profile.model, fact.codec.body, 0)
