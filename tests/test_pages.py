@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
-    "training", "curriculum", "practice", "body", "episodes", "live", "board", "resize", "export",
-    "model", "kernels", "guarantees", "results", "LOG", "contributing", "glossary")]
+    "training", "curriculum", "practice", "body", "episodes", "live", "board", "robot", "resize",
+    "export", "model", "kernels", "guarantees", "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
 MAX_COMMAND_S = 600
-SUFFIXES = {"md", "jsonl", "toml"}   # what stands behind the dot of a file's name
+SUFFIXES = {"md", "jsonl", "toml", "service"}   # what stands behind the dot of a file's name
 
 
 class Block(NamedTuple):
@@ -164,8 +164,8 @@ def test_links_lead_to_pages_and_headings(page):
 
 @pytest.mark.parametrize("page", [*PAGES, CHANGELOG, *SCRIPTS], ids=name_of)
 def test_paths_and_tests_that_a_page_or_script_names_exist(page):
-    named = re.findall(r"(?<![\w./-])((?:seed|tests|bin|profiles|docs)/[\w./-]*[\w/])(?:::(\w+))?",
-                       text_of(page))
+    named = re.findall(r"(?<![\w./-])((?:seed|tests|bin|profiles|docs|examples)/[\w./-]*[\w/])"
+                       r"(?:::(\w+))?", text_of(page))
     for path, test in named:
         assert (ROOT / path).exists(), path
         assert not test or f"def {test}(" in text_of(ROOT / path), f"{path}::{test}"

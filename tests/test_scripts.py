@@ -4,6 +4,7 @@ import configparser
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -12,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from seed import profile_file
+from seed.__main__ import make_parser
 from seed.commands import options
 from seed.interpreter import seed_command
+from seed.live import fast_loop, real_time
 from tests.support.checkout import ROOT, environment, linked_checkout, run_in
 
 USAGE = "usage: seed train"
+UNITS = [ROOT / "bin" / f"{name}.service" for name in ("seed-brain", "seed-live")]
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +180,46 @@ def test_a_command_of_seed_names_this_python():
     assert "PYTHONPATH" not in environment()
 
 
-def test_the_service_keeps_kernels_and_brain_to_its_own_user():
-    unit = (ROOT / "bin/seed-brain.service").read_text()
-    settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
-    assert settings["Environment"] == "XDG_CACHE_HOME=/var/cache"
-    assert settings["CacheDirectory"] == "seed-brain" and settings["UMask"] == "0077"
-    assert settings["CacheDirectoryMode"] == settings["StateDirectoryMode"] == "0700"
-    assert settings["Restart"] == "on-failure" and settings["RestartPreventExitStatus"] == "2"
-    assert settings["ProtectProc"] == "invisible" and settings["MemoryMax"]
+def settings_of(unit: Path) -> dict[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", unit.read_text(), re.MULTILINE):
+        settings.setdefault(name, []).append(value)
+    return settings
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_service_keeps_kernels_and_brain_to_its_own_user(unit):
+    settings = settings_of(unit)
+    assert settings["Environment"] == ["XDG_CACHE_HOME=/var/cache"]
+    assert settings["CacheDirectory"] == ["seed-brain"] and settings["UMask"] == ["0077"]
+    assert settings["CacheDirectoryMode"] == settings["StateDirectoryMode"] == ["0700"]
+    assert settings["Restart"] == ["on-failure"] and settings["RestartPreventExitStatus"] == ["2"]
+    assert settings["ProtectProc"] == ["invisible"] and settings["MemoryMax"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_service_runs_a_command_of_seed(unit):
+    program, *arguments = settings_of(unit)["ExecStart"][0].split()
+    args = make_parser().parse_args(arguments)
+    assert program.endswith("/seed-brain") and args.command in ("train", "live")
+    assert str(args.run_dir.path).startswith("/var/lib/seed-brain/")
+
+
+def test_the_life_of_a_service_may_be_real_time_reach_devices_and_outlive_a_full_memory():
+    settings = settings_of(ROOT / "bin/seed-live.service")
+    assert int(settings["LimitRTPRIO"][0]) >= real_time.TICK_PRIORITY
+    assert settings["LimitMEMLOCK"] == ["infinity"] and settings["OOMPolicy"] == ["continue"]
+    assert not {"PrivateDevices", "RestrictRealtime", "CPUSchedulingPolicy"} & {*settings}
+    assert "char-ttyUSB rw" in settings["DeviceAllow"] and settings["RestartSec"] == ["1"]
+    learner_s, loop_s = 15, fast_loop.MAX_SILENT_S
+    assert int(settings["WatchdogSec"][0]) > learner_s + loop_s
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_systemd_understands_a_service(unit, tmp_path):
+    text = unit.read_text().replace("/opt/seed-brain/bin/seed-brain", sys.executable)
+    (tmp_path / unit.name).write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", tmp_path / unit.name],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "is learnt")
     parser.add_argument("--learn-minutes", type=float,
                         help="of computing, each time (default 2)")
+    parser.add_argument("--heartbeat", default="", metavar="PATH",
+                        help="a FIFO or /dev/watchdog, which gets a byte 10 times a second while "
+                             "ticks run and the body answers")
     parser.add_argument("--profile", help="whose [live] and [governor] count (default: those of "
                                           "the run directory's brain)")
     options.add_overrides(parser, "live", "governor")
@@ -44,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
                governed(args.run_dir.load_brain(options.log), overrides, options.log))
     line = StatusLine(time.monotonic)
     with args.run_dir.locked() as run_dir:
-        live = Live(LiveOptions(run_dir, absolute(args.body), profile, args.threads), line.log)
+        live = Live(LiveOptions(run_dir, absolute(args.body), profile, args.threads,
+                                {"heartbeat": args.heartbeat}), line.log)
         status = LiveStatus(live, line.log)
         live.start()
         notify("READY=1")
