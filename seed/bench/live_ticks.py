@@ -4,8 +4,9 @@ same loop alone; and what the loop costs the training.
     python -m seed.bench.live_ticks [--seconds 10] [--rounds 2] [--rate-hz 100] [--swaps 0]
 
 A tick counts when its action reaches the body, in another process, by a clock that the loop does
-not use. The phases take turns; training alone is timed before and after. Quote the load (`uptime`)
-with the figures: a machine that does something else is late for that.
+not use. The phases take turns; training alone is timed before and after. An hour of each:
+--seconds 1800. Quote the load (`uptime`) with the figures: a machine that does something else is
+late for that.
 """
 import argparse
 import json
@@ -33,32 +34,48 @@ QUANTILES = (0.5, 0.99, 0.999, 1.0)
 STEPS_AT_ONCE, STEPS_ALONE = 5, 40   # of the training
 PAUSE_S = 0.5                        # before a phase counts
 EARLY_FRACTION = 0.25
+STRETCH_TICKS = 1000                 # in which the clocks run evenly beside each other
+BIN_ENDS_US = (100, 200, 500, 1000, 2000, 5000, 10_000, np.inf)   # of the histogram
 
 
 class Lateness(NamedTuple):
-    """Of ticks at the body, beyond the earliest of a straight line through all."""
+    """Of ticks at the body, beyond the earliest of a straight line through a stretch of them: over
+    hours the clock that the loop uses is slewed by as much as a tick, now so and now so."""
     ticks: int
     missed: int
     us: np.ndarray
 
     @classmethod
     def of(cls, times_ns: np.ndarray, period_ns: float) -> "Lateness":
-        since = (times_ns - times_ns[0]).astype(np.float64)
-        phase = np.median(since - np.rint(since / period_ns) * period_ns)
-        # The deadline that an action is of: one comes a quarter of a period early at most.
-        number = np.floor((since - phase) / period_ns + EARLY_FRACTION).astype(np.int64)
-        is_typical = np.ones(len(number), bool)
-        for _ in range(3):   # the clocks differ by some parts in a million
-            line = np.polyfit(number[is_typical], since[is_typical], 1)
-            off = since - np.polyval(line, number)
-            is_typical = off <= np.quantile(off, 0.9)
-        return cls(len(number), int(np.maximum(0, np.diff(number) - 1).sum()),
-                   np.maximum(0, off - np.quantile(off, 0.01)) / 1000)
+        n_stretches = max(1, round(len(times_ns) / STRETCH_TICKS))
+        late_ns = np.concatenate([_late_ns(stretch, period_ns)
+                                  for stretch in np.array_split(times_ns, n_stretches)])
+        between = np.diff(times_ns - times_ns[0] - late_ns)   # deadlines
+        return cls(len(times_ns), int(np.maximum(0, np.rint(between / period_ns) - 1).sum()),
+                   np.maximum(0, late_ns) / 1000)
 
     def row(self, name: str) -> str:
         p50, p99, p999, worst = np.quantile(self.us, QUANTILES)
         return (f"{name:<22}{self.ticks:>9,}{self.missed:>8}{p50:>9.0f}{p99:>9.0f}{p999:>9.0f}"
                 f"{worst:>9.0f}")
+
+    def histogram(self, name: str) -> str:
+        counts = np.histogram(self.us, (0, *BIN_ENDS_US))[0]
+        return f"{name:<22}" + "".join(f"{count:>9,}" for count in counts)
+
+
+def _late_ns(times_ns: np.ndarray, period_ns: float) -> np.ndarray:
+    """Of each tick of a stretch."""
+    since = (times_ns - times_ns[0]).astype(np.float64)
+    phase = np.median(since - np.rint(since / period_ns) * period_ns)
+    # The deadline that an action is of: one comes a quarter of a period early at most.
+    number = np.floor((since - phase) / period_ns + EARLY_FRACTION).astype(np.int64)
+    is_typical = np.ones(len(number), bool)
+    for _ in range(3):   # the clocks differ by some parts in a million
+        line = np.polyfit(number[is_typical], since[is_typical], 1)
+        off = since - np.polyval(line, number)
+        is_typical = off <= np.quantile(off, 0.9)
+    return off - np.quantile(off, 0.01)
 
 
 class Trainer:
@@ -173,6 +190,10 @@ def report(phases: Phases, times_ns: np.ndarray, period_ns: float, alone_s: list
     rows = {name: phases.lateness(name, times_ns, period_ns) for name in phases.spans}
     for name, lateness in rows.items():
         print(lateness.row(name))
+    print(f"\n{'late by up to, us':<22}" + "".join(
+        f"{end:>9,.0f}" for end in BIN_ENDS_US))
+    for name, lateness in rows.items():
+        print(lateness.histogram(name))
     if phases.step_s:
         alone, busy = rows["the loop alone"], rows["with training"]
         beyond_us = np.quantile(busy.us, 0.999) - np.quantile(alone.us, 0.999)
