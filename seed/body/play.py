@@ -232,15 +232,15 @@ class Bodies:
     def hearing(self, step: int, batch_size: int) -> Hearing | None:
         """Rows of a body that hear the text of a step of the curriculum: what the brain answers
         must not depend on whether it acts meanwhile. That is for a brain which can do both: for the
-        steps in which the rate decays. In the last steps of a cycle each body also
-        remembers it: what it does must not depend on what it has heard."""
+        steps in which the rate decays. In the last steps of a cycle, as many as it has rounds, the
+        bodies also remember it: what they do must not depend on what they have heard."""
         playing = [play for play in self.plays.values() if isinstance(play, BodyPlay)]
         n = min(int(HEARING_FRACTION * batch_size), self.config.rows)
         if not playing or not n:
             return None
         left = -(step + 1) % (len(self._cycle) + self.config.curriculum_steps)
         play = playing[left % len(playing)]
-        return play.hearing((step * n + np.arange(n)) % self.config.rows, left < len(playing))
+        return play.hearing((step * n + np.arange(n)) % self.config.rows, left < len(self._cycle))
 
     def play(self, name: str, number: int, should_stop_fn: Callable[[], bool]) -> Round | None:
         """None if the run has to stop; then nothing of the round counts."""
