@@ -1,6 +1,7 @@
 """The house rules that a program can check: sizes of files and functions, names, words."""
 import ast
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bin").iterdir()])
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 400, 60, 100
 MAX_TRAINING_FILES = 12
+TOP = {".ci", ".gitignore", "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "bin", "docs",
+       "examples", "profiles", "pyproject.toml", "seed", "setup.cfg", "tests"}
 # A name says what a thing is, never how it was obtained.
 BANNED_NAMES = {"found", "own", "said", "told", "one", "other", "wanted", "kept", "asked",
                 "lesson", "lessons", "exam", "exams", "school", "desk", "rung", "rungs"}
@@ -66,6 +69,13 @@ def test_the_text_uses_the_words_of_the_field(path):
     text = ALLOWED.sub("", path.read_text(encoding="utf-8"))
     if path.name != "test_house.py":
         assert not sorted({match[0] for match in BANNED_WORDS.finditer(text)})
+
+
+def test_nothing_else_is_tracked_at_the_top():
+    """A copy without a history has only the second half."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    assert {path.partition("/")[0] for path in tracked.stdout.split("\0") if path} <= TOP
+    assert all((ROOT / name).exists() for name in ("seed", "profiles", "bin", "tests", "setup.cfg"))
 
 
 def test_no_module_or_folder_shares_a_name():
