@@ -1,11 +1,13 @@
 """How a command ends: what it prints, and its exit code."""
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
 from seed.errors import RETRY_LATER, StopReason
+from seed.task_names import is_class_name
 from seed.terminal_text import escaped
 
 if TYPE_CHECKING:
@@ -33,9 +35,18 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     if result.choices:
         from seed.body.results import choices_table
         tables.append(choices_table(result.choices))
+    if (result.returns or result.choices) and not args.json:
+        options.log(_next(args))
     facts = {name: [row.to_dict() for row in rows] for name, rows in (
         ("returns", result.returns), ("choices", result.choices))}
     return show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))
+
+
+def _next(args: argparse.Namespace) -> str:
+    """What to do with a brain that acts."""
+    brain = shlex.join([f"--run-dir={args.run_dir}", *(
+        f"--body={name}" for name in args.bodies if is_class_name(name))])
+    return f"see it act: python -m seed play {brain}; for the robot: python -m seed export {brain}"
 
 
 def report_adaptation(args: argparse.Namespace, result: "TrainResult | None",

@@ -175,9 +175,10 @@ def table(report: Report, size: int) -> str:
         lines.append(f"{name:<12}same likeliest byte in {agreement.agreed} of {agreement.steps} "
                      f"steps{ties}, logits within {agreement.max_delta:.1e} "
                      f"({agreement.relative_delta:.1e} of their range)")
-    lines += [f"{'holdout':<12}{100 * accuracy(report.holdout):.1f} % exact, the checkpoint "
-              f"{100 * accuracy(report.checkpoint):.1f} %",
-              f"{'delegate':<12}takes {coverage.delegated} of {coverage.operators} operators in "
+    if accuracy(report.holdout) or accuracy(report.checkpoint):   # a brain may only act
+        lines.append(f"{'holdout':<12}{100 * accuracy(report.holdout):.1f} % exact, the checkpoint "
+                     f"{100 * accuracy(report.checkpoint):.1f} %")
+    lines += [f"{'delegate':<12}takes {coverage.delegated} of {coverage.operators} operators in "
               f"{coverage.partitions} partition(s), outside: {outside}",
               f"{'size':<12}{size:,} bytes",
               f"{'step':<12}{report.p50_us:.0f} us median, {report.p99_us:.0f} us p99, 1 thread"]

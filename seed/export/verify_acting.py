@@ -34,7 +34,7 @@ class ActingReport:
 
     def describe(self) -> str:
         if self.agreement is None:
-            return f"{'acting':<12}{self.body}: not here, not tried"
+            return f"{'acting':<12}{self.body}: not opened here, not tried"
         return (f"{'acting':<12}{self.body}: same action in {self.same_actions} of "
                 f"{self.agreement.steps} ticks, logits within {self.agreement.relative_delta:.1e} "
                 f"of their range, return {self.mean_return:.1f}, the checkpoint "

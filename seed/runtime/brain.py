@@ -28,7 +28,7 @@ from . import state_file
 from .acting import (BodyCodec, choice_rows, hidden_width, input_rows, output_columns,
                      world_columns)
 from .arguments import Draws, checked_temperature, in_one_thread, integer
-from .rate import TickTimes, TooSlow, time_ticks
+from .rate import TickTimes, TooSlow, loop_of, time_ticks
 from .recording import Recorder, checked_reward
 from .sealed_file import BrainError, describe, name_of, read
 from .structure import check_structure
@@ -81,7 +81,7 @@ class Brain:
                              f"{self.runtime} {min_version} or newer") from None
         self._lock = threading.RLock()   # held in every call that reads or changes the state
         self.vocabulary = self.description["vocabulary"]
-        self.loop: dict[str, float] = self.description.get("loop") or {}   # rate_hz, max_tick_ms
+        self.loop = loop_of(self.description)   # rate_hz, max_tick_ms
         self.step_times_s: deque[float] = deque(maxlen=MAX_TIMED_STEPS)
         tensors = {tensor["name"]: tensor["index"] for tensor in (
             *self.interpreter.get_input_details(), *self.interpreter.get_output_details())}
@@ -364,7 +364,7 @@ class Brain:
         is a fresh one afterwards. Raises BrainError if the file is for no loop."""
         if not self.loop:
             raise BrainError(f"{self.name} is for no loop: export a brain whose profile has a "
-                             f"[loop] with rate_hz and max_tick_ms")
+                             f"[loop] with rate_hz and max_tick_ms, or a body with rate_hz")
         limits = self.loop["rate_hz"], self.loop["max_tick_ms"]
         if not self.bodies:
             self.reset()

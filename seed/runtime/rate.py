@@ -1,6 +1,7 @@
 """Whether a brain keeps the rate of its control loop on this board."""
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ TICKS, WARM_UP_TICKS = 500, 20
 MIN_TICKS, MAX_S = 100, 10.0    # of a slow brain: no more ticks than those of these seconds
 PAUSE_S = 0.01                  # between ticks, if the loop has as much
 QUANTILE = 0.99
+BRAIN_FRACTION = 0.7            # of a body's period, in which the fast loop waits for its brain
 
 
 class TooSlow(BrainError):
@@ -31,6 +33,16 @@ class TickTimes:
     def describe(self) -> str:
         return (f"a tick takes {self.p99_ms:.3g} ms (99th percentile of {self.ticks:,}), its "
                 f"loop of {self.rate_hz:g} Hz allows {self.max_tick_ms:g} ms")
+
+
+def loop_of(description: dict[str, Any]) -> dict[str, float]:
+    """rate_hz and max_tick_ms of the loop that a file is for; without one, those of its body with
+    the highest rate; empty if none says its rate."""
+    loop: dict[str, float] = description.get("loop") or {}
+    rate_hz = max((body.get("rate_hz", 0) for body in description["bodies"].values()), default=0)
+    if loop or not rate_hz:
+        return loop
+    return {"rate_hz": rate_hz, "max_tick_ms": 1000 * BRAIN_FRACTION / rate_hz}
 
 
 def time_ticks(tick_fn: Callable[[], object], rate_hz: float, max_tick_ms: float,

@@ -84,6 +84,8 @@ def test_text_is_answered_as_by_the_trainer(trained, tmp_path):
 def test_a_file_that_acts_checks_its_rate_in_its_widest_body_and_begins_anew(trained, tmp_path):
     profile = replace(trained.profile, loop=LoopConfig(100.0, 5.0))
     brain, fresh = file_of(replace(trained, profile=profile), tmp_path), file_of(trained, tmp_path)
+    assert brain.loop == {"rate_hz": 100.0, "max_tick_ms": 5.0}
+    assert fresh.loop == {"rate_hz": pytest.approx(50), "max_tick_ms": pytest.approx(14)}
     observed, codec = [], brain.bodies["rover"]
     codec.read = lambda seen: observed.append(seen) or type(codec).read(codec, seen)
     for file in (brain, fresh):
