@@ -31,11 +31,12 @@ MARGIN = 0.05               # of a number's recorded range, beyond which nothing
 
 
 class ModelBodies:
-    """Rows of episodes in a model, as World takes them. Each episode is of one of its members."""
+    """Rows of episodes in a model, as World takes them. Each episode is of one of its members, and
+    is cut after `max_ticks`, at most EPISODE_TICKS."""
     max_reward = 1e12   # what is unknown costs a whole return
 
-    def __init__(self, dynamics: Dynamics, unknown_reward: float, rows: int):
-        self._dynamics, self._unknown_reward = dynamics, unknown_reward
+    def __init__(self, dynamics: Dynamics, unknown_reward: float, rows: int, max_ticks: int):
+        self._dynamics, self._unknown_reward, self._max_ticks = dynamics, unknown_reward, max_ticks
         ticks = dynamics.ticks
         self._first_ticks = np.flatnonzero(ticks.is_first)
         low = np.minimum(ticks.observations.min(0), ticks.following.min(0))
@@ -88,7 +89,7 @@ class ModelBodies:
         previous[rows] = inputs[rows]
         self._n_ticks[rows] += 1
         return [(following[row], float(rewards[row]), bool(ends[row] or not is_known[row]),
-                 bool(self._n_ticks[row] >= EPISODE_TICKS), {}) for row in rows]
+                 bool(self._n_ticks[row] >= self._max_ticks), {}) for row in rows]
 
 
 class ModelBody(NamedTuple):
@@ -107,14 +108,14 @@ class ModelBody(NamedTuple):
 class ModelOpener:
     """Makes the rows of a world."""
 
-    def __init__(self, dynamics: Dynamics, unknown_reward: float):
-        self._dynamics, self._unknown_reward = dynamics, unknown_reward
+    def __init__(self, dynamics: Dynamics, unknown_reward: float, max_ticks: int = EPISODE_TICKS):
+        self._dynamics, self._unknown_reward, self._max_ticks = dynamics, unknown_reward, max_ticks
 
     def __call__(self) -> ModelBody:
         return self.open_all(1)[0]
 
     def open_all(self, rows: int) -> ModelBodies:
-        return ModelBodies(self._dynamics, self._unknown_reward, rows)
+        return ModelBodies(self._dynamics, self._unknown_reward, rows, self._max_ticks)
 
 
 class ModelPlay(BodyPlay):

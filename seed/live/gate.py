@@ -23,6 +23,7 @@ from seed.body.stored import Stored, load
 from seed.evaluation import TrainedBrain
 
 MAX_LOSS = 0.03           # of what was known: a fraction of the return, or points of accuracy / 100
+MIN_WHOLE = 0.5           # of the recorded ticks: that begin a whole piece of so many ticks
 MIN_EXPLAINED = 0.02      # of the variance of held-out rewards and ends, by a model that counts
 MIN_GAIN = 0.01           # of accuracy, by which a curriculum is better
 PAIRS, ROWS = 1024, 64    # short episodes in the model, of each brain; side by side
@@ -143,35 +144,48 @@ def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str,
                         stored.digest)
     dynamics.fit(bool)
     explained = explained_variance(dynamics, ticks.at(held_out))
-    means = [_rewards(brain, body, dynamics, stored) for brain in (parent, candidate)]
+    n_ticks = horizon(stored)
+    means = [_rewards(brain, body, dynamics, stored, n_ticks) for brain in (parent, candidate)]
     difference = means[1] - means[0]
     # How wrong the model is about the parent, which has acted in what was recorded.
-    bias = abs(float(means[0].mean()) - recorded_reward(stored))
+    bias = abs(float(means[0].mean()) - recorded_reward(stored, n_ticks))
     margin = bias + float(Z * difference.std() / np.sqrt(len(difference)))
     return explained, stored.digest, Figure(body, "reward in the model", float(means[0].mean()),
                                             float(means[1].mean()), margin)
 
 
-def _rewards(brain: TrainedBrain, body: str, dynamics: Dynamics, stored: Stored) -> np.ndarray:
-    """(PAIRS,) sums of the rewards of short episodes, acted greedily; each begins as that of any
-    other brain."""
+def _rewards(brain: TrainedBrain, body: str, dynamics: Dynamics, stored: Stored,
+             n_ticks: int) -> np.ndarray:
+    """(PAIRS,) sums of the rewards of episodes of at most `n_ticks`, acted greedily; each begins as
+    that of any other brain."""
     player = Player(brain.model, brain.bodies[body].codec, ROWS)
-    opener = ModelOpener(dynamics, min(0.0, float(stored.returns.min())))
+    opener = ModelOpener(dynamics, min(0.0, float(stored.returns.min())), n_ticks)
     episodes: Any = act(player, opener, GATE_SEED, PAIRS)
     return np.array([episode.total for episode in episodes])
 
 
-def recorded_reward(stored: Stored) -> float:
+def pieces(stored: Stored, n_ticks: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) Of the pieces of at most `n_ticks` that begin at each recorded tick: their last ticks,
+    and whether they are whole: nothing but the body's own end is nearer."""
+    last = np.flatnonzero(stored.ends)[np.cumsum(stored.begins) - 1]   # of each tick's episode
+    whole = np.arange(len(last)) + n_ticks - 1
+    stop = np.minimum(whole, last)
+    return stop, (stop == whole) | stored.terminated[last]
+
+
+def horizon(stored: Stored) -> int:
+    """Ticks of an episode in the model: so many that what is compared with it was recorded. A clock
+    that cuts the body's episodes is not in the model."""
+    return next((n for n in range(EPISODE_TICKS, 1, -1)
+                 if pieces(stored, n)[1].mean() >= MIN_WHOLE), 1)
+
+
+def recorded_reward(stored: Stored, n_ticks: int) -> float:
     """The mean sum of rewards in recorded pieces that are as long as an episode in the model, and
     begin where those do."""
-    last = np.flatnonzero(stored.ends)[np.cumsum(stored.begins) - 1]   # of each tick's episode
-    ticks = np.arange(len(last))
-    stop = np.minimum(ticks + EPISODE_TICKS - 1, last)
+    stop, is_whole = pieces(stored, n_ticks)
     totals = np.cumsum(stored.rewards, dtype=np.float64)
     sums = totals[stop] - totals + stored.rewards
-    is_whole = (stop < last) | stored.terminated[last] | (stop == ticks + EPISODE_TICKS - 1)
-    if not is_whole.any():
-        is_whole[:] = True   # all were cut sooner
     first = is_whole & stored.begins
     return float(sums[is_whole].mean() if not first.any() else
                  FIRST_TICK_FRACTION * sums[first].mean()

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from seed.body import dynamics, open_body
+from seed.body.episodes import EpisodeFolder
+from seed.body.model_play import EPISODE_TICKS
+from seed.body.stored import load
 from seed.evaluation import TrainedBrain
-from seed.live.gate import judge
+from seed.live.gate import horizon, judge, recorded_reward
 from seed.storage import RunDir
 from tests.support.changed_point import Point, Reversed, adapt, brain, recorded
 
@@ -66,3 +69,15 @@ def test_who_has_lost_another_body_or_the_curriculum_is_refused(lived, monkeypat
     verdict = judge(before, after, "point", data)
     assert verdict.reason.startswith("worn: return falls from ")
     assert verdict.figures[0].before > verdict.figures[0].after + 3
+
+
+def test_the_horizon_is_what_was_recorded_whole(lived):
+    """Episodes of ten ticks are cut by a clock, which a model does not know."""
+    parent, child, data = lived
+    stored = load(EpisodeFolder(data), parent.bodies["point"].codec, 0.99)
+    assert horizon(stored) == 6
+    assert recorded_reward(stored, 6) == pytest.approx(recorded_reward(stored, 1) * 6, rel=0.5)
+    fallen = stored._replace(terminated=stored.ends)   # by the body: nothing is unknown
+    assert horizon(fallen) == EPISODE_TICKS
+    figure, = judge(parent, child, "point", data).figures
+    assert figure.margin < 0.5 * (figure.after - figure.before)

@@ -37,7 +37,7 @@ from seed.storage import RunDir, checkpoint
 from tests.support.processes import descendants
 
 HANG_S = 600.0
-MAX_MOMENT_S = 120.0   # for a decision to strike at
+MAX_MOMENT_S = 60.0   # for a decision to strike at
 ROBOT = '''
 import time
 from pathlib import Path
@@ -161,7 +161,7 @@ class Storm:
 
     def moment(self) -> str:
         """Waits for one: random, or while the lineage or the pointer changes, if that comes."""
-        if self.dice.random() < 0.6:
+        if self.dice.random() < 0.7:
             time.sleep(self.dice.uniform(0.0, 4.0))
             return ""
         paths = [self.live_dir / name for name in ("lineage.jsonl", POINTER, "roll_back.json")]
