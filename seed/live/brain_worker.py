@@ -26,6 +26,7 @@ from seed.live.frames import Call, Flag, Frame, Link, LinkLost, reply_error
 from seed.runtime import Brain, BrainError
 
 WARM_UP_TICKS = 30
+MAX_FILE_BYTES, MIN_FREE_BYTES = 2 ** 24, 2 ** 26   # of episodes; to record again
 FIRST_SAVE_S = 3.0   # after a brain begins to act
 
 
@@ -79,6 +80,7 @@ class Worker:
             brain.load_state(self.scratch)
         self.state_bytes = self.scratch.stat().st_size
         brain.begin(self.body)
+        self.tick_s = float(np.median(brain.step_times_s))
         brain.step_times_s.clear()
         return has_surprise
 
@@ -95,7 +97,8 @@ class Worker:
                 "actions": body["codec"]["actions"], "form": body["codec"]["form"],
                 "shape": body["codec"]["shape"], "rate_hz": body.get("rate_hz"),
                 "loop": self.brain.loop, "blake2b": self.brain.description["blake2b"],
-                "structure": self.structure, "notes": self.notes, "pid": os.getpid()}
+                "structure": self.structure, "tick_s": self.tick_s, "notes": self.notes,
+                "pid": os.getpid()}
 
     def serve(self, link: Link) -> None:
         """Until its end is asked for, or nobody is left to ask."""
@@ -212,6 +215,19 @@ class Worker:
             real_time.pin(self._other_cores)
         with suppress(OSError):   # a full disk: the state before it stays
             carried_state.keep(self.scratch.read_bytes(), self.structure, self.state_path)
+            self._renew_recording()
+
+    def _renew_recording(self) -> None:
+        """In a new file, where the disk was full and has room again, or the file is large: old ones
+        are removed as a whole. Raises OSError."""
+        recorder = self.brain.recorders.get(self.body)
+        if not self.is_active or not recorder or not (
+                recorder.error or recorder.n_bytes > MAX_FILE_BYTES):
+            return
+        disk = os.statvfs(self._episodes)
+        if disk.f_bavail * disk.f_frsize > MIN_FREE_BYTES:
+            with suppress(BrainError):   # said at the start
+                self.brain.record(self._episodes, self.body)
 
     def _finish(self) -> None:
         real_time.yield_core()

@@ -29,7 +29,7 @@ from typing import Any
 from seed.errors import ConfigError, SeedError
 from seed.live import claims, real_time, shared_block
 from seed.live.live_processes import BodyProcess, BrainProcess, Opening, Restarts, end, start
-from seed.live.safety import MIN_STALL_S, STALL_TICKS, Fault
+from seed.live.safety import BRAIN_FRACTION, MIN_STALL_S, STALL_TICKS, Fault
 from seed.live.shared_block import Block
 from seed.systemd import notify
 from seed.task_names import absolute
@@ -268,7 +268,7 @@ class FastLoop:
         newer = self._start_brain(path, should_restore=False)
         try:
             self._wait(lambda: newer.is_ready(0), MAX_LOAD_S, f"{path} takes too long to load")
-            self._check_same_body(newer, path)
+            self._check(newer, path)
             if self.brain is None:
                 raise SeedError("no brain acts now: try again when one does")
         except SeedError:
@@ -289,12 +289,17 @@ class FastLoop:
         self.brain_path = path
         return newer.generation
 
-    def _check_same_body(self, newer: BrainProcess, path: Path) -> None:
+    def _check(self, newer: BrainProcess, path: Path) -> None:
+        """Raises ConfigError for another body, and for a brain that would be late at each tick."""
         assert self.body
         bounds = self.body.bounds(newer.facts, self.options.safety)
         if (bounds.form, len(bounds.safe)) != (self.bounds.form, len(self.bounds.safe)):
             raise ConfigError(f"{path} is for other actions than the brain that acts: train it "
                               f"with the same body")
+        if newer.facts["tick_s"] > BRAIN_FRACTION / self.rate_hz:
+            raise ConfigError(f"{path} takes {1000 * newer.facts['tick_s']:.2g} ms a tick, more "
+                              f"than {100 * BRAIN_FRACTION:.0f} % of a period at "
+                              f"{self.rate_hz:g} Hz: use a smaller one")
 
     def _wait(self, is_done_fn: Any, max_s: float, otherwise: str) -> None:
         """Raises SeedError. What happens meanwhile stays in `events`."""

@@ -17,6 +17,7 @@ from typing import Any
 from seed.errors import ConfigError
 
 HOLD_S, WINDOW_S, MAX_FAULTS = 1.0, 60.0, 3
+BRAIN_FRACTION = 0.7     # of a period, for the brain's answer
 MAX_LATE_BRAIN = 5       # ticks in a row without an action of the brain in time
 MAX_MISSED = 10          # deadlines in a row
 MIN_STALL_S, STALL_TICKS = 0.1, 10   # of a body, whichever is longer

@@ -21,12 +21,12 @@ from typing import Any
 
 from seed.live.deadlines import NS, Deadlines
 from seed.live.frames import Call, Flag, Link, LinkLost, pack
-from seed.live.safety import MAX_MISSED, Bounds, Fault, Faults, Limits, State
+from seed.live.safety import BRAIN_FRACTION, MAX_MISSED, Bounds, Fault, Faults, Limits, State
 from seed.live.shared_block import FIRST_LATENESS, FIRST_TICK_TIME, Block, folder_of, remove_folder
 from seed.live.tick_body import BodyFault, TickBody
 from seed.live.tick_brain import BrainFault, Connected, TickBrain
 
-BRAIN_FRACTION, SENSE_FRACTION = 0.7, 0.25   # of a period, for one answer
+SENSE_FRACTION = 0.25    # of a period, for one answer
 SWAP_MARGIN = 0.15       # of a period, that a swap leaves before the next deadline
 HEARTBEAT_S, SERVICE_S = 0.1, 0.2
 SURPRISE_TICKS = 100     # over which its mean is taken

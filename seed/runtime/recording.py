@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import os
+import re
 import threading
 import weakref
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from .sealed_file import BrainError, name_of, read_regular
 from .state_file import sync_directory, write_whole
 
 FORMAT, METADATA, MAX_FILES = 1, "metadata.json", 10_000
+NAME = re.compile(r"episodes-(\d{5})\.jsonl")
 MAX_METADATA_BYTES = 2 ** 20
 MAX_REWARD = 1e6
 RATE_TOLERANCE = 0.01           # as in seed/body/tick_rate.py
@@ -92,7 +94,9 @@ class Recorder:
         if not os.path.lexists(path / METADATA):
             write_whole(path / METADATA, text.encode() + b"\n")
         _check_same(path, json.loads(text))
-        for number in range(MAX_FILES):
+        numbers = [int(match[1]) for name in os.listdir(path) if (match := NAME.fullmatch(name))]
+        # After all others: the order of names is that of time, also where old files were removed.
+        for number in range(max(numbers, default=-1) + 1, 100_000 * (len(numbers) < MAX_FILES)):
             with contextlib.suppress(FileExistsError):
                 self._log.start(FileIO(path / f"episodes-{number:05}.jsonl", "x"))
                 return sync_directory(path)
@@ -102,6 +106,11 @@ class Recorder:
     def error(self) -> str:
         """Why nothing more is recorded; empty while all is well."""
         return self._log.error
+
+    @property
+    def n_bytes(self) -> int:
+        """That are in its file."""
+        return self._log.n_bytes
 
     def begin(self) -> None:
         """An episode begins; one that has no end yet was cut before."""
@@ -177,7 +186,7 @@ class _Log:
     """A file to which a thread appends."""
 
     def __init__(self, name: str):
-        self.name, self.error = name, ""
+        self.name, self.error, self.n_bytes = name, "", 0
         self._lines: list[str] = []
         self._size = 0
         self._lock, self._wakes, self._ends = threading.Lock(), threading.Event(), False
@@ -223,6 +232,7 @@ class _Log:
 
     def _write(self, lines: Sequence[str]) -> None:
         data = memoryview("".join(lines).encode())
+        self.n_bytes += len(data)
         while data:
             data = data[self._file.write(data):]
         if lines:

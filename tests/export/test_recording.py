@@ -294,3 +294,15 @@ def test_a_disk_that_hangs_takes_bounded_memory_and_delays_no_tick(tmp_path, mon
     assert recorder._log._size == 0
     recorder.close()
     assert steps_of(tmp_path) == []
+
+
+def test_a_new_file_is_the_last_one_also_where_old_ones_were_removed(tmp_path):
+    for _ in range(3):
+        Recorder(tmp_path, METADATA).close()
+    (tmp_path / "episodes-00000.jsonl").unlink()
+    recorder = Recorder(tmp_path, METADATA)
+    recorder.tick([0.0], 1)
+    recorder.end([0.0])
+    recorder.close()
+    newest = tmp_path / "episodes-00003.jsonl"
+    assert newest.stat().st_size == recorder.n_bytes > 0
