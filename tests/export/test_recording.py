@@ -301,8 +301,8 @@ def test_a_new_file_is_the_last_one_also_where_old_ones_were_removed(tmp_path):
         Recorder(tmp_path, METADATA).close()
     (tmp_path / "episodes-00000.jsonl").unlink()
     recorder = Recorder(tmp_path, METADATA)
-    recorder.tick([0.0], 1)
-    recorder.end([0.0])
+    recorder.tick([0.0, 0.0], 1)
+    recorder.end([0.0, 0.0])
     recorder.close()
     newest = tmp_path / "episodes-00003.jsonl"
     assert newest.stat().st_size == recorder.n_bytes > 0

@@ -1,6 +1,7 @@
 """Files of untrained brains for the tests of the fast loop."""
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from seed.export import Options
@@ -10,10 +11,11 @@ from tests.support.acting_brains import untrained
 
 @pytest.fixture(scope="session")
 def brains(tmp_path_factory) -> SimpleNamespace:
-    """Exported files for cartpole and rover: two of one structure, one of another, a broken one."""
+    """Exported files for cartpole and rover: two of one structure, one of another; a broken one, a
+    large one, and one whose weights are not finite."""
     folder = tmp_path_factory.mktemp("brains")
     files = SimpleNamespace(**{name: folder / f"{name}.tflite" for name in (
-        "first", "second", "grown", "broken")})
+        "first", "second", "grown", "broken", "large", "nan")})
     trained = untrained()
     files.first.write_bytes(BrainFile(trained, Options()).tobytes())
     for array in trained.params.values():
@@ -24,4 +26,8 @@ def brains(tmp_path_factory) -> SimpleNamespace:
     data = bytearray(files.second.read_bytes())
     data[len(data) // 2] ^= 1
     files.broken.write_bytes(data)
+    files.large.write_bytes(BrainFile(untrained("model.d_model=512", "model.d_ff=2048"),
+                                      Options()).tobytes())
+    trained.params["norm_f"][0] = np.nan
+    files.nan.write_bytes(BrainFile(trained, Options()).tobytes())
     return files

@@ -106,10 +106,14 @@ def test_brains_are_promoted_refused_and_rolled_back(brains, tmp_path):
     with living(tmp_path, brains.first, safety={"safe_action": [1]}) as loop:
         act(loop)
         for path, why in ((brains.broken, "checksum"), (tmp_path / "none", "No such file"),
-                          (Path(__file__), "not a TFLite file")):
+                          (Path(__file__), "not a TFLite file"), (brains.nan, "not finite")):
             with pytest.raises(ConfigError, match=why):
                 loop.promote(path)
             assert loop.block["generation"] == 1
+        loop.rate_hz, rate_hz = 1e4, loop.rate_hz
+        with pytest.raises(ConfigError, match="ms a tick, more than 70 % of a period at 10000 Hz"):
+            loop.promote(brains.large)
+        loop.rate_hz = rate_hz
         assert loop.promote(brains.second) == loop.block["generation"] > 1
         assert not loop.block["swaps_anew"]
         act(loop)
