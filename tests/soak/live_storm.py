@@ -37,7 +37,7 @@ from seed.storage import checkpoint
 from tests.support.processes import descendants
 
 HANG_S = 600.0
-MAX_MOMENT_S = 60.0   # for a decision to strike at
+MAX_MOMENT_S = 40.0   # for a decision to strike at
 ROBOT = '''
 import time
 from pathlib import Path
@@ -136,7 +136,7 @@ class Storm:
             self.starts.append(((int(first_steps.read_text().split()[0]) - began_ns) / 1e9,
                                 cpu_s(self.process.pid)))
         self.check_brain()
-        for _ in range(self.dice.randint(0, 3)):
+        for _ in range(self.dice.randint(0, 6)):
             target = self.dice.choice(list(MODULES))
             self.strike(target)
         self.end(self.dice.choice([TREE, SUPERVISOR]))
