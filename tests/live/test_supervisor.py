@@ -1,6 +1,7 @@
 """A brain lives: real processes of the fast loop, and learners that end in what a test needs. No
 test depends on how fast the machine is."""
 import json
+import os
 import signal
 import sys
 import time
@@ -133,6 +134,51 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
     assert rows == [("first", first), ("refused", ""), ("refused", second), ("refused", second),
                     ("promoted", second), ("confirmed", second), ("promoted", first),
                     ("rolled back", second)]
+
+
+def promoted(life, live) -> None:
+    """The second brain acts, and is watched until it falls."""
+    _, (first, second), lines, results, _ = life
+    live.watch._watch_ticks = 10 ** 9
+    ends_s = time.monotonic() + MAX_S
+    while live.loop.block["episodes"] < 4:
+        assert time.monotonic() < ends_s
+        live.poll()
+        time.sleep(0.02)
+    results.append(candidate(second, first))
+    until(live, lines, f"{second} of the mid loop acts now")
+
+
+def test_a_watch_outlives_its_process_and_a_roll_back_a_full_disk(life, monkeypatch):
+    living, (first, second), lines, _, folder = life
+    with living() as live:
+        promoted(life, live)
+        bounds = live.watch.bounds
+        assert bounds.least_return == 5.0
+    with living() as live:
+        assert lines[-1] == f"brain {second} is still watched" and live.watch.bounds == bounds
+        live.watch._watch_ticks = 10 ** 9
+        append, live.brains.lineage.append = live.brains.lineage.append, lambda rows, objects: False
+        (folder / "falls").touch()
+        until(live, lines, "rolled back: ")
+        until(live, lines, "is not on the disk")
+        assert live.loop.brain_path == live.brains.file(first) and not live.brains.is_written
+        assert Brains(live.options.live_dir).promoted.brain == first   # what acts after a power cut
+        live.brains.lineage.append = append
+        monkeypatch.setattr(supervisor, "FLUSH_S", 0.0)
+        live._flush_at_s = 0.0
+        live.poll()
+        assert live.brains.is_written and live.brains.lineage.rows[-1].decision == "rolled back"
+
+
+def test_a_watched_brain_whose_process_ends_is_rolled_back(life):
+    living, (first, second), lines, _, _ = life
+    with living() as live:
+        promoted(life, live)
+        os.kill(live.loop.brain.process.pid, signal.SIGKILL)
+        assert "brain ended" in until(live, lines, "rolled back: ")
+        assert live.loop.brain.path == str(live.brains.file(first))   # it was still warm
+        assert live.brains.promoted.brain == first
 
 
 def test_the_slow_loop_learns_while_the_robot_rests_and_is_told_apart(life):
