@@ -2,8 +2,8 @@
 
 As in RLDS (Ramos et al. 2111.02767): a step has an observation, the action that was taken on it and
 the reward that followed; the last step of an episode has only an observation. A file that ends in
-the middle of an episode or a line was cut there, as by a loss of power. Whatever else is wrong is
-refused with the name of the file and the line.
+the middle of an episode or a line was cut there, as by a loss of power, and so was one at its first
+zero byte. Whatever else is wrong is refused with the name of the file and the line.
 """
 import hashlib
 import json
@@ -144,7 +144,7 @@ class EpisodeFolder:
         try:
             fields = parse_json(line)
         except ValueError as error:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or b"\0" in line:   # a block that was never written
                 return None
             raise ValueError(f"it is not JSON: {error}") from None
         if type(fields) is not dict:

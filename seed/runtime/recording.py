@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from .sealed_file import BrainError, name_of, read_regular
-from .state_file import sync_directory, write_whole
+from .state_file import make_directory, sync_directory, write_whole
 
 FORMAT, METADATA, MAX_FILES = 1, "metadata.json", 10_000
 NAME = re.compile(r"episodes-(\d{5})\.jsonl")
@@ -90,7 +90,7 @@ class Recorder:
     def _open(self, text: str) -> None:
         """Raises OSError, RuntimeError without a thread, and BrainError."""
         path = Path(self.name)
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         if not os.path.lexists(path / METADATA):
             write_whole(path / METADATA, text.encode() + b"\n")
         _check_same(path, json.loads(text))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,16 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
             os.unlink(temporary)
         raise
     sync_directory(os.path.dirname(temporary) or ".")
+
+
+def make_directory(path: Path) -> None:
+    """With its parents, if they are not there; on the disk when this returns. Raises OSError."""
+    if not path.is_dir():
+        if path.parent != path:
+            make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):   # a parent that cannot be read
+            sync_directory(path.parent)
 
 
 def sync_directory(path: str | os.PathLike) -> None:
