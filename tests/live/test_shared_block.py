@@ -88,3 +88,21 @@ def test_a_link_that_leads_elsewhere_is_replaced_and_its_target_stays(tmp_path):
     Block.create(tmp_path)
     shared_block.remove(tmp_path)
     assert other_file.read_text() == "mine"
+
+
+def test_what_loops_that_were_killed_have_left_in_memory_is_removed(tmp_path):
+    memory, live = tmp_path / "memory", tmp_path / "live"
+    for folder in (memory, live):
+        folder.mkdir()
+    used = Block.create(live)
+    folders = [memory / f"{shared_block.PREFIX}{name}" for name in ("left", "new")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "block").write_bytes(b"words" if folder.name[-3:] != "new" else b"")
+    (memory / "seed-live-core-1").touch()
+    shared_block.remove_abandoned(memory)
+    assert not folders[0].exists() and folders[1].exists()
+    assert (memory / "seed-live-core-1").exists()
+    shared_block.remove_abandoned(shared_block.folder_of(live).parent)
+    assert shared_block.folder_of(live).exists() and used["ticks"] == 0
+    shared_block.remove(live)

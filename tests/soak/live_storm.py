@@ -30,6 +30,7 @@ from seed.body.episodes import EpisodeFolder
 from seed.errors import ConfigError, SeedError
 from seed.live import shared_block
 from seed.live.brains import ACTS, CUT, POINTER, Brains
+from seed.live.learn import Candidate, read_plan, work_of
 from seed.live.safety import State
 from seed.live.shared_block import Block
 from seed.runtime.sealed_file import describe, read
@@ -66,11 +67,12 @@ def live(run_dir: Path, seed: int) -> int:
     """`seed live`, in the process that is to be killed."""
     from seed.__main__ import main as seed_main
     from seed.governor import Decision
-    from seed.live import learner, pace, supervisor, watch
+    from seed.live import learner, live_processes, pace, supervisor, watch
     dice, look = random.Random(seed), watch.Watch.look
     learner.learner_command = lambda live_dir, kind, threads: [   # type: ignore
         sys.executable, "-m", "tests.soak.live_storm", "--learner", str(live_dir)]
-    learner.RETRY_S, supervisor.MIN_TICKS = 1.0, 100
+    learner.RETRY_S = live_processes.MAX_RETRY_S = 1.0
+    supervisor.MIN_TICKS = 100
     pace.decide_by_deadlines = lambda config, deadlines: Decision()   # however busy the machine is
 
     def failing(self: watch.Watch, now: watch.Lived) -> str:
@@ -83,14 +85,30 @@ def live(run_dir: Path, seed: int) -> int:
 
 
 def learn(live_dir: Path) -> int:
+    """The learner's process: every fourth one learns, the others make a brain that differs from its
+    parent in a number, so that there are many decisions."""
     from seed.body import dynamics
     from seed.live import gate
     from seed.live import learn as module
     dynamics.FIT_TICKS, gate.PAIRS, judge = 64 * 50, 64, gate.judge
     gate.judge = lambda *args: judge(*args)._replace(   # type: ignore
         reason=random.choice(["", "the storm"]))
-    print(json.dumps(module.learn(live_dir)._asdict()), flush=True)
+    candidate = module.learn(live_dir) if random.random() < 0.25 else quick(live_dir)
+    print(json.dumps(candidate._asdict()), flush=True)
     return 0
+
+
+def quick(live_dir: Path) -> Candidate:
+    from seed.evaluation import TrainedBrain
+    from seed.export import Options
+    from seed.export.brain_file import BrainFile
+    work, brains = work_of(live_dir), Brains(live_dir)
+    parent = read_plan(work).parent
+    trained = TrainedBrain.load(brains.run_dir(parent), 1, lambda line: None)
+    trained.params["norm_f"][0] *= random.uniform(0.99, 1.01)
+    work.exported_brain.write_bytes(BrainFile(trained, Options()).tobytes())
+    name = brains.add(work) if random.random() < 0.8 else ""
+    return Candidate(name, parent, reason="" if name else "the storm")
 
 
 class Failed(Exception):
