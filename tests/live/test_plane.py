@@ -25,7 +25,7 @@ def changed(brain: Checkpoint, seed: int, *names: str, returns=None) -> Checkpoi
     bodies = dict(brain.meta["bodies"])
     if returns:
         bodies["cartpole"] = {**bodies["cartpole"], "returns": returns}
-    return Checkpoint({key: array + rng.normal(size=array.shape).astype(np.float32) * array.std()
+    return Checkpoint({key: rng.normal(size=array.shape).astype(np.float32) * array.std()
                        if key.startswith(names) else array for key, array in brain.tensors.items()},
                       {**brain.meta, "bodies": bodies})
 
