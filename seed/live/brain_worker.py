@@ -26,14 +26,15 @@ from seed.live.frames import Call, Flag, Frame, Link, LinkLost, reply_error
 from seed.runtime import Brain, BrainError
 
 WARM_UP_TICKS = 30
-MAX_FILE_BYTES, MIN_FREE_BYTES = 2 ** 24, 2 ** 26   # of episodes; to record again
+MIN_FREE_BYTES = 2 ** 26   # to record again
 FIRST_SAVE_S = 3.0   # after a brain begins to act
+EPISODE_FILE_BYTES = 2 ** 21   # of which each is kept or removed as a whole (lived.py)
 
 
 class Worker:
     """`fields`: brain, body, state (a file, or empty), scratch and handover (files in memory),
-    episodes (a directory, or empty), cores, should_restore, as fast_loop.py gives them. Raises
-    BrainError for a file that is refused."""
+    episodes (a directory, or empty), record_bytes_per_day, cores, should_restore, as fast_loop.py
+    gives them. Raises BrainError for a file that is refused."""
 
     def __init__(self, fields: dict[str, Any]):
         self.brain = Brain(fields["brain"])
@@ -54,7 +55,7 @@ class Worker:
         self._predicted: np.ndarray | None = None   # logits of the next observation
         self._saving: threading.Thread | None = None
         self._next_save_s = math.inf
-        self._episodes = fields["episodes"]
+        self._episodes, self._bytes_per_day = fields["episodes"], fields["record_bytes_per_day"]
         self._other_cores = os.sched_getaffinity(0)   # until it takes that of the loop
 
     def _named(self, body: str | None) -> str:
@@ -171,13 +172,17 @@ class Worker:
         self._next_save_s = time.monotonic() + FIRST_SAVE_S
         if self._episodes and not self.brain.recorders:
             with suppress(BrainError):   # said at the start
-                self.brain.record(self._episodes, self.body)
+                self._record()
+
+    def _record(self) -> None:
+        self.brain.record(self._episodes, self.body)
+        self.brain.recorders[self.body].limit(EPISODE_FILE_BYTES, self._bytes_per_day)
 
     def check_recording(self) -> None:
         """One line if nothing can be recorded there."""
         if self._episodes:
             try:
-                self.brain.record(self._episodes, self.body)
+                self._record()
             except BrainError as error:
                 self.note(str(error))
                 self._episodes = ""
@@ -218,16 +223,14 @@ class Worker:
             self._renew_recording()
 
     def _renew_recording(self) -> None:
-        """In a new file, where the disk was full and has room again, or the file is large: old ones
-        are removed as a whole. Raises OSError."""
+        """In a new file, where the disk was full and has room again. Raises OSError."""
         recorder = self.brain.recorders.get(self.body)
-        if not self.is_active or not recorder or not (
-                recorder.error or recorder.n_bytes > MAX_FILE_BYTES):
+        if not self.is_active or not recorder or not recorder.error:
             return
         disk = os.statvfs(self._episodes)
         if disk.f_bavail * disk.f_frsize > MIN_FREE_BYTES:
             with suppress(BrainError):   # said at the start
-                self.brain.record(self._episodes, self.body)
+                self._record()
 
     def _finish(self) -> None:
         real_time.yield_core()

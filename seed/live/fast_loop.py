@@ -51,6 +51,7 @@ class Options:
     rate_hz: float | None = None  # None: the body's in the brain, or that of its loop
     keep_state: bool = True       # from episode to episode
     episodes: bool = True         # record what is lived
+    record_gb_per_day: float = 2.0    # at most
     heartbeat: str = ""           # a file, FIFO or watchdog device that gets a byte 10 times a s
     seed: int = 0                 # of the body's first reset
     safety: dict[str, Any] = field(default_factory=dict)   # action_limits, max_change, safe_action
@@ -109,6 +110,7 @@ class FastLoop:
             "state": str(self.live_dir / STATE_FILE), "handover": str(self._memory / "handover"),
             "scratch": str(self._memory / f"scratch-{self._generation}"),
             "episodes": str(self.live_dir / EPISODES) if self.options.episodes else "",
+            "record_bytes_per_day": 1e9 * self.options.record_gb_per_day,
             "cores": list(self._core), "should_restore": should_restore})
 
     def _body_name(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from seed.errors import (BodyError, CheckpointError, ConfigError, Diverged, ExportError,
                          NotEnoughMemory, StopReason)
 from seed.live.brains import Brains
-from seed.live.lived import copy_newest
+from seed.live.lived import Memory, copy_newest, files_of
 from seed.regular_file import read_json
 from seed.runtime import BrainError
 from seed.storage import RunDir, atomic_file
@@ -73,10 +73,10 @@ def read_plan(work: RunDir) -> Plan:
     return Plan(**read_json(work.path / PLAN))
 
 
-def prepare(live_dir: Path, kind: str, plan: Plan, episodes: Path, newest: int) -> None:
-    """A copy of the parent and of the episodes of the `newest` ticks as they are now, unless that
-    has been done: by the mid loop for the same parent, by the slow one for any. Raises OSError,
-    ConfigError."""
+def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) -> None:
+    """A copy of the parent and of the episodes of the `newest` ticks as they are now, for the slow
+    loop also of the most surprising ones; unless that has been done: by the mid loop for the same
+    parent, by the slow one for any. Raises OSError, ConfigError."""
     work, brains = work_of(live_dir, kind), Brains(live_dir)
     try:
         if read_plan(work).parent == plan.parent or kind == SLOW:
@@ -87,8 +87,14 @@ def prepare(live_dir: Path, kind: str, plan: Plan, episodes: Path, newest: int) 
     atomic_file.make_directory(work.path / EPISODES)
     for path in (work.checkpoint, *([work.path / BASE] if kind == SLOW else [])):
         atomic_file.copy(brains.run_dir(plan.parent).checkpoint, path)
-    if not copy_newest(episodes, work.path / EPISODES, min(newest, plan.max_ticks)):
-        raise ConfigError(f"{episodes} has no episode yet")
+    folder = work.path / EPISODES
+    if not copy_newest(memory.folder, folder, min(newest, plan.max_ticks)):
+        raise ConfigError(f"{memory.folder} has no episode yet")
+    if kind == SLOW:
+        n_bytes = sum(path.stat().st_size for path in files_of(folder))
+        for path in memory.surprising(n_bytes):
+            if not (folder / path.name).exists():
+                atomic_file.copy(path, folder / path.name)
     atomic_file.write(work.path / PLAN, json.dumps(plan._asdict()).encode())
 
 

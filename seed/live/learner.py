@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seed.interpreter import die_with_parent, seed_command
 from seed.live.learn import SLOW, Candidate, Plan, forget, has_begun, prepare, work_of
+from seed.live.lived import Memory
 from seed.live.pace import Pace
 from seed.storage.run_dir import Log
 
@@ -49,10 +50,10 @@ class Learner:
         return (not self.is_running and self._clock() >= self._retry_at_s
                 and ticks >= self.next_ticks)
 
-    def start(self, plan: Plan, episodes: Path, ticks: int, newest: int) -> None:
+    def start(self, plan: Plan, memory: Memory, ticks: int, newest: int) -> None:
         """Learns of the `newest` ticks. Raises OSError, ConfigError: there is nothing yet."""
         self.next_ticks = self._next_if_finished = ticks + self._every_ticks
-        prepare(self.live_dir, self.kind, plan, episodes, newest)
+        prepare(self.live_dir, self.kind, plan, memory, newest)
         self._output = open(self._work / "learner.log", "ab")
         self._process = subprocess.Popen(
             learner_command(self.live_dir, self.kind, self._threads), stdout=subprocess.PIPE,

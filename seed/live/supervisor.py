@@ -23,7 +23,7 @@ from seed.live.fast_loop import EPISODES, FastLoop, Options
 from seed.live.gate import Figure, is_level
 from seed.live.learn import MID, SLOW, Candidate, Plan, forget
 from seed.live.learner import Learner
-from seed.live.lived import remove_oldest
+from seed.live.lived import Memory
 from seed.live.pace import Pace
 from seed.live.safety import Fault
 from seed.live.watch import Bounds, Lived, Watch
@@ -32,6 +32,7 @@ from seed.storage.run_dir import Log, RunDir
 SAMPLE_TICKS, MAX_SAMPLES = 200, 1000   # of surprise, which is a mean of the 100 ticks before
 SETTLING_TICKS = 500      # before the first
 MIN_TICKS = 1000          # since a change, of which a candidate learns
+TRIM_S = 60.0             # between two looks at what episodes take
 FLUSH_S = 5.0             # between two tries to write a decision to a full disk
 SLOW_FACTOR = 10          # of live.learn_ticks, of which the slow loop learns
 
@@ -63,10 +64,11 @@ class Live:
         self.learners = {kind: Learner(options.live_dir, kind, every, options.threads, log, clock)
                          for kind, every in ((MID, live.learn_every_ticks),
                                              (SLOW, live.rest_every_ticks))}
+        self.memory = Memory(options.live_dir / EPISODES, live.episodes_mb * 2 ** 20, clock)
         self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
         self._changed_at = -SLOW_FACTOR * live.learn_ticks   # tick of the body's last change
         self._begins_at = 0             # tick in which the brain that acts began
-        self._flush_at_s = 0.0
+        self._flush_at_s, self._trim_at_s = 0.0, clock() + TRIM_S
 
     def start(self) -> None:
         """Raises SeedError, OSError."""
@@ -75,7 +77,8 @@ class Live:
         assert self.brains.promoted
         self.loop = FastLoop(Options(
             self.options.live_dir, self.brains.file(self.brains.promoted.brain),
-            self.options.body, **self.options.loop))
+            self.options.body, record_gb_per_day=self.config.record_gb_per_day,
+            **self.options.loop))
         self.loop.lock()
         with self._on_disk():
             self.brains.settle()
@@ -110,10 +113,14 @@ class Live:
         now_s, block = self._clock(), self.loop.block
         ticks = int(block["ticks"])
         self._look(ticks, block["surprise"])
+        self.memory.look(block["surprise"])
         self.pace.poll(block.slip(time.monotonic_ns()))
         reason = self.watch.look(Lived.of(block.words())) or reason
         candidate = self._lead_learners()
         with self._on_disk():
+            if now_s >= self._trim_at_s:
+                self._trim_at_s = now_s + TRIM_S
+                self.memory.trim()
             if not self.brains.is_written and now_s >= self._flush_at_s:
                 self._flush_at_s = now_s + FLUSH_S
                 self.brains.flush()
@@ -160,6 +167,7 @@ class Live:
                 self._log("the body has changed: what it does is tried, and learnt")
                 self.loop.block["explore"] = 1
             self._changed_at = self._seen[at][0]
+            self.memory.forget_before()
             for learner in self.learners.values():
                 learner.abandon(self._changed_at)
 
@@ -181,8 +189,7 @@ class Live:
         if slow.is_running:
             return slow.ask_to_stop()   # it continues afterwards
         try:
-            remove_oldest(self.options.live_dir / EPISODES, int(self.config.episodes_mb * 2 ** 20))
-            learner.start(self._plan(learner.kind), self.options.live_dir / EPISODES, ticks, newest)
+            learner.start(self._plan(learner.kind), self.memory, ticks, newest)
         except (OSError, ConfigError) as error:
             self._log(f"nothing is learnt now: {error}")
 

@@ -18,8 +18,10 @@ import math
 import os
 import re
 import threading
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,15 @@ from .sealed_file import BrainError, name_of, read_regular
 from .state_file import make_directory, sync_directory, write_whole
 
 FORMAT, METADATA, MAX_FILES = 1, "metadata.json", 10_000
-NAME = re.compile(r"episodes-(\d{5})\.jsonl")
 MAX_METADATA_BYTES = 2 ** 20
 MAX_REWARD = 1e6
 RATE_TOLERANCE = 0.01           # as in seed/body/tick_rate.py
 PERIOD_S = 2.0
 EARLY_BYTES, MAX_WAITING_BYTES = 2 ** 18, 2 ** 22   # to write sooner; for a slow disk
 CLOSE_S = 30.0                  # that the end of a recording waits for it
+NAME = re.compile(r"episodes-(\d+)\.jsonl")
+MAX_LENGTH = 2                  # of an episode that does not end, in files: then it is cut
+DAY_S, BURSTS_PER_DAY = 86400.0, 24   # of a budget: so many bytes at once
 # Errors of the disk, which may come at any time; others are of the directory's name.
 DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS
 
@@ -77,7 +81,8 @@ class Recorder:
             raise BrainError(f"the metadata of {self.name} is wrong: {error!r:.100}; see "
                              f"docs/episodes.md") from None
         self._pending: tuple[list[float], Any, bool] | None = None   # a tick without its reward
-        self._log = _Log(self.name)
+        self._max_file_bytes, self._budget = math.inf, _Budget(math.inf)
+        self._log = _Log(self.name, partial(_new_file, Path(self.name)))
         try:
             self._open(text)
         except (OSError, RuntimeError) as error:
@@ -94,13 +99,12 @@ class Recorder:
         if not os.path.lexists(path / METADATA):
             write_whole(path / METADATA, text.encode() + b"\n")
         _check_same(path, json.loads(text))
-        numbers = [int(match[1]) for name in os.listdir(path) if (match := NAME.fullmatch(name))]
-        # After all others: the order of names is that of time, also where old files were removed.
-        for number in range(max(numbers, default=-1) + 1, 100_000 * (len(numbers) < MAX_FILES)):
-            with contextlib.suppress(FileExistsError):
-                self._log.start(FileIO(path / f"episodes-{number:05}.jsonl", "x"))
-                return sync_directory(path)
-        raise BrainError(f"{path} has {MAX_FILES:,} files: use another directory")
+        self._log.start()
+
+    def limit(self, max_file_bytes: float, bytes_per_day: float) -> None:
+        """From now on a file that is full is followed by another one, and what exceeds the budget
+        is not recorded: whole episodes, or the rest of one that does not end."""
+        self._max_file_bytes, self._budget = max_file_bytes, _Budget(bytes_per_day)
 
     @property
     def error(self) -> str:
@@ -110,7 +114,7 @@ class Recorder:
     @property
     def n_bytes(self) -> int:
         """That are in its file."""
-        return self._log.n_bytes
+        return self._log.file_bytes
 
     def begin(self) -> None:
         """An episode begins; one that has no end yet was cut before."""
@@ -136,8 +140,21 @@ class Recorder:
 
     def add(self, numbers: list[float], action: Any, reward: float) -> None:
         """As `tick`, of what is known to be right: an action that is an integer or a list."""
-        self._write_pending(reward)
-        self._pending = self._present(numbers), action, self._pending is None
+        if self._has_room():
+            self._write_pending(reward)
+            self._pending = self._present(numbers), action, self._pending is None
+
+    def _has_room(self) -> bool:
+        """Whether this tick may be recorded. Begins another file between two episodes."""
+        is_full = self._log.file_bytes > self._max_file_bytes
+        is_inside, has_budget = self._pending is not None, self._budget.allows(
+            self._pending is not None, self._log.n_bytes)
+        if not has_budget or self._log.file_bytes > MAX_LENGTH * self._max_file_bytes:
+            self.begin()
+            is_inside = False
+        if is_full and not is_inside:
+            self._log.next_file()
+        return has_budget
 
     def take(self, action: Any) -> None:
         """The body did this in place of the last action: an integer or a list, known to be right.
@@ -182,18 +199,38 @@ class Recorder:
         return numbers
 
 
-class _Log:
-    """A file to which a thread appends."""
+class _Budget:
+    """Of bytes, as they come: as many as in a day / BURSTS_PER_DAY at once."""
 
-    def __init__(self, name: str):
-        self.name, self.error, self.n_bytes = name, "", 0
-        self._lines: list[str] = []
+    def __init__(self, bytes_per_day: float):
+        self._per_s, self._most = bytes_per_day / DAY_S, bytes_per_day / BURSTS_PER_DAY
+        self._left, self._at_s, self._n_bytes = self._most, time.monotonic(), 0
+
+    def allows(self, is_inside: bool, n_bytes: int) -> bool:
+        """Whether there is anything left, or enough to begin; `n_bytes`: in all until now."""
+        if self._most == math.inf:
+            return True
+        now_s = time.monotonic()
+        self._left = min(self._most, self._left + self._per_s * (now_s - self._at_s)) - (
+            n_bytes - self._n_bytes)
+        self._at_s, self._n_bytes = now_s, n_bytes
+        return self._left > (0 if is_inside else self._most / 2)
+
+
+class _Log:
+    """Files to which a thread appends, one after the other."""
+
+    def __init__(self, name: str, new_file_fn: Callable[[], FileIO]):
+        self.name, self.error, self._new_file_fn = name, "", new_file_fn
+        self.n_bytes = self.file_bytes = 0     # of all lines until now, and of those of a file
+        self._lines: list[str] = []            # "": the next one is in another file
         self._size = 0
         self._lock, self._wakes, self._ends = threading.Lock(), threading.Event(), False
         self._thread: threading.Thread | None = None
 
-    def start(self, file: FileIO) -> None:
-        self._file = file
+    def start(self) -> None:
+        """Raises OSError, BrainError."""
+        self._file = self._new_file_fn()
         thread = threading.Thread(target=self._run, name="recording", daemon=True)
         thread.start()
         self._thread = thread
@@ -203,10 +240,18 @@ class _Log:
             if not self.error:
                 self._lines.append(line)
                 self._size += len(line)
+                self.n_bytes += len(line)
+                self.file_bytes += len(line)
         if self._size > EARLY_BYTES:
             self._wakes.set()
         if self._size > MAX_WAITING_BYTES:
             self.fail("the disk is too slow")
+
+    def next_file(self) -> None:
+        """For what is added from now on."""
+        with self._lock:
+            self._lines.append("")
+            self.file_bytes = 0
 
     def fail(self, why: str) -> None:
         with self._lock:
@@ -225,14 +270,18 @@ class _Log:
             with self._lock:
                 lines, self._lines, self._size = self._lines, [], 0
             try:
+                while "" in lines:
+                    at = lines.index("")
+                    self._write(lines[:at])
+                    self._file.close()
+                    self._file, lines = self._new_file_fn(), lines[at + 1:]
                 self._write(lines)
-            except OSError as error:
-                self.fail(error.strerror or "it fails")
+            except (OSError, BrainError) as error:
+                self.fail(getattr(error, "strerror", None) or str(error))
         self._file.close()
 
     def _write(self, lines: Sequence[str]) -> None:
         data = memoryview("".join(lines).encode())
-        self.n_bytes += len(data)
         while data:
             data = data[self._file.write(data):]
         if lines:
@@ -243,6 +292,21 @@ class _Log:
         self._wakes.set()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(CLOSE_S)
+
+
+def _new_file(path: Path) -> FileIO:
+    """With the next number: files are in the order in which they began. Raises OSError, BrainError.
+    """
+    numbers = [int(match[1]) for match in map(NAME.fullmatch, os.listdir(path)) if match]
+    if len(numbers) >= MAX_FILES:
+        raise BrainError(f"{path} has {MAX_FILES:,} files: use another directory")
+    number = max(numbers, default=-1)
+    while True:
+        number += 1
+        with contextlib.suppress(FileExistsError):
+            file = FileIO(path / f"episodes-{number:05}.jsonl", "x")
+            sync_directory(path)
+            return file
 
 
 def _middles(metadata: dict[str, Any]) -> list[float]:

@@ -1,11 +1,13 @@
 """A robot records what it does as the trainer would, whatever becomes of its disk and its power."""
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from seed.export.brain_file import BrainFile, Options
 from seed.runtime import Brain, BrainError, Recorder, recording
 from seed.storage import RunDir
 from tests.support.acting_brains import NAMES, file_of, untrained
+from tests.support.fake_clock import FakeClock
 from tests.support.tflite import ROOT, old_python
 
 METADATA = {"body": "lamp", "rate_hz": 10, "recorded_by": "a test",
@@ -306,3 +309,38 @@ def test_a_new_file_is_the_last_one_also_where_old_ones_were_removed(tmp_path):
     recorder.close()
     newest = tmp_path / "episodes-00003.jsonl"
     assert newest.stat().st_size == recorder.n_bytes > 0
+
+
+@pytest.mark.parametrize("ticks", [40, 10 ** 6])   # of an episode: with an end, and without
+def test_a_full_file_is_followed_by_another_and_nothing_is_lost_but_a_cut(tmp_path, ticks):
+    (tmp_path / "episodes-00007.jsonl").touch()   # numbers only rise, though older files go
+    recorder = Recorder(tmp_path, METADATA)
+    recorder.limit(20_000, math.inf)
+    for t in range(1000):
+        recorder.tick([0, t], 0)
+        if t % ticks == ticks - 1:
+            recorder.end([0, t + 0.5])
+    recorder.close()
+    names = sorted(path.name for path in tmp_path.glob("*.jsonl"))
+    sizes = [(tmp_path / name).stat().st_size for name in names[1:]]
+    assert names == [f"episodes-{7 + i:05}.jsonl" for i in range(len(names))] and len(names) > 3
+    assert max(sizes) < 45_000 and min(sizes[:-1]) > 20_000
+    steps = steps_of(tmp_path)
+    seen = [step.observation[1] for step in steps if ticks > 1000 or not step.is_last]
+    assert seen == list(range(1000))
+
+
+def test_what_exceeds_the_budget_is_not_recorded_and_recording_begins_again(tmp_path, monkeypatch):
+    clock = FakeClock()
+    monkeypatch.setattr(recording, "time", SimpleNamespace(monotonic=clock))
+    recorder = Recorder(tmp_path, METADATA)
+    recorder.limit(math.inf, 24 * 20_000)
+    counts = []
+    for _ in range(3):
+        for t in range(1000):
+            recorder.tick([0, t], 0)
+        counts.append(recorder._log.n_bytes)
+        clock.now += 0.3 * 3600   # of what may be written at once: half is enough to begin
+    assert 20_000 < counts[0] < 20_500 and counts[1] == counts[0] and counts[2] > counts[0] + 8_000
+    recorder.close()
+    assert [step.observation[1] for step in steps_of(tmp_path) if step.is_first] == [0, 0]

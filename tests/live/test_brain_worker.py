@@ -13,7 +13,8 @@ from seed.live.brain_worker import Worker
 def worker(brains, tmp_path):
     worker = Worker({"brain": str(brains.first), "body": "cartpole", "state": "",
                      "scratch": str(tmp_path / "scratch"), "handover": str(tmp_path / "handover"),
-                     "episodes": str(tmp_path / "episodes"), "cores": [], "should_restore": False})
+                     "episodes": str(tmp_path / "episodes"), "record_bytes_per_day": 1e12, "cores": [],
+                     "should_restore": False})
     worker.check_recording()
     worker._activate()
     yield worker
@@ -47,13 +48,9 @@ def test_after_a_full_disk_it_records_again_in_a_new_file(worker, tmp_path, monk
     assert n_recorded(tmp_path / "episodes") == 2   # and the end of the recording
 
 
-def test_a_large_file_is_followed_by_another(worker, tmp_path, monkeypatch):
-    monkeypatch.setattr(brain_worker, "MIN_FREE_BYTES", 0)
+def test_a_large_file_is_followed_by_another(worker, tmp_path):
     ticks(worker, 3)
-    worker._renew_recording()
-    assert len(list((tmp_path / "episodes").glob("*.jsonl"))) == 1
-    worker.brain.recorders["cartpole"]._log.n_bytes = brain_worker.MAX_FILE_BYTES + 1
-    worker._renew_recording()
+    worker.brain.recorders["cartpole"].limit(100, 1e12)
     ticks(worker, 3)
     worker._finish()
     assert len(list((tmp_path / "episodes").glob("*.jsonl"))) == 2

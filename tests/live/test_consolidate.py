@@ -11,6 +11,7 @@ from seed.errors import StopReason
 from seed.live import consolidate as module
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import BASE, SLOW, Plan, forget, has_begun, prepare, work_of
+from seed.live.lived import Memory
 from seed.storage import RunDir, checkpoint
 from seed.training import adapt_to_body
 from seed.training.adapt_body import BodyAdaptResult
@@ -53,7 +54,7 @@ def lived(trained, tmp_path, monkeypatch, brains):
 
 def begin(lived, **plan) -> tuple:
     stored, (first, _), data, live_dir = lived
-    prepare(live_dir, SLOW, Plan(first, 1.0, 10 ** 6, 0.03, **plan), data, 10 ** 6)
+    prepare(live_dir, SLOW, Plan(first, 1.0, 10 ** 6, 0.03, **plan), Memory(data, 1e9), 10 ** 6)
     return work_of(live_dir, SLOW), Plan(first, 1.0, 10 ** 6, 0.03, **plan)
 
 
@@ -93,8 +94,8 @@ def test_one_that_was_stopped_continues_with_what_it_began_with(lived, monkeypat
     candidate, _ = module.consolidate(work, stored, plan, 1, print)
     assert not candidate.is_finished and has_begun(live_dir, SLOW)
     (work.path / "adapting").mkdir()
-    prepare(live_dir, SLOW, plan._replace(parent=second), data, 10 ** 6)
+    prepare(live_dir, SLOW, plan._replace(parent=second), Memory(data, 1e9), 10 ** 6)
     assert (work.path / "adapting").exists()   # though another brain acts now
     forget(live_dir, SLOW)
-    prepare(live_dir, SLOW, plan._replace(parent=second), data, 10 ** 6)
+    prepare(live_dir, SLOW, plan._replace(parent=second), Memory(data, 1e9), 10 ** 6)
     assert not (work.path / "adapting").exists()

@@ -1,11 +1,14 @@
 """The newest episodes are copied whole, and the oldest files go."""
 import json
+import math
+import shutil
 
 import pytest
 
 from seed.body.episodes import EpisodeFolder
-from seed.live.lived import copy_newest, files_of, remove_oldest
+from seed.live.lived import LOOK_EVERY_S, Memory, copy_newest, files_of
 from seed.runtime.recording import step_line
+from tests.support.fake_clock import FakeClock
 
 METADATA = {"format": 1, "body": "point", "observation": {"low": [-1], "high": [1]},
             "action": {"n": 2}}
@@ -44,11 +47,63 @@ def test_a_line_that_is_being_written_is_torn_there_too(tmp_path):
     assert seen(tmp_path / "new") == [0.003, 0.004, 0.005, 0.006]
 
 
-def test_the_oldest_files_are_removed_but_never_the_newest(tmp_path):
-    write(tmp_path / "all", [9], [9], [9])
-    files = files_of(tmp_path / "all")
-    size = files[-1].stat().st_size
-    assert remove_oldest(tmp_path / "all", 3 * size) == 0
-    for max_bytes, left in ((2 * size, files[1:]), (0, files[2:])):
-        assert remove_oldest(tmp_path / "all", max_bytes) == 1
-        assert files_of(tmp_path / "all") == left
+@pytest.fixture
+def memory(tmp_path) -> Memory:
+    """Five files of one size, of which there is room for four; surprise by the file's number."""
+    write(tmp_path / "episodes", [9])
+    clock, memory = FakeClock(), Memory(tmp_path / "episodes", 4 * size_of(tmp_path), FakeClock())
+    memory._clock = clock
+    for number, surprise in enumerate((3.0, 1.0, 2.0, 5.0, 4.0)):
+        if number:
+            shutil.copy(files_of(memory.folder)[0], memory.folder / f"episodes-{number:05}.jsonl")
+        for nats in (surprise - 0.5, math.nan, surprise + 0.5):
+            memory.look(nats)
+            clock.now += 1 + LOOK_EVERY_S / 2
+    return memory
+
+
+def size_of(folder) -> int:
+    return files_of(folder / "episodes")[0].stat().st_size
+
+
+def numbers(memory: Memory) -> list[int]:
+    return [int(path.stem[-5:]) for path in files_of(memory.folder)]
+
+
+def test_the_newest_and_the_most_surprising_files_stay(memory):
+    size = size_of(memory.folder.parent)
+    for files, left in ((5, [0, 1, 2, 3, 4]), (4, [0, 2, 3, 4]), (3, [0, 3, 4]), (2, [3, 4]),
+                        (0.5, [4])):
+        memory._max_bytes = files * size
+        n = memory.trim()
+        assert numbers(memory) == left and n == (files != 5)
+    again = Memory(memory.folder, size)
+    assert again._means == {}   # of files that are there; the newest has no end yet
+
+
+def test_what_it_knows_of_files_outlives_its_process_and_a_damaged_note_of_it(memory):
+    memory.trim()
+    again = Memory(memory.folder, 1e9)
+    assert again._means == {f"episodes-0000{n}.jsonl": mean for n, mean in (
+        (0, 3.0), (2, 2.0), (3, 5.0))}
+    (memory.folder.parent / "surprise.json").write_text("{")
+    torn = Memory(memory.folder, 2 * size_of(memory.folder.parent))
+    assert torn.trim() == 2 and numbers(torn) == [3, 4]   # as without any: by age alone
+
+
+def test_only_what_is_of_the_body_as_it_is_now_is_remembered_again(memory):
+    size = size_of(memory.folder.parent)
+    assert [path.name[-7] for path in memory.surprising(2 * size)] == ["0", "3"]
+    memory._means["episodes-00004.jsonl"] = 0.1
+    memory._newest = "episodes-00001.jsonl"
+    memory.forget_before()
+    assert [path.name[-7] for path in memory.surprising(9 * size)] == ["4", "2", "3"]
+    assert [path.name[-7] for path in memory.surprising(size)] == ["3"]
+
+
+def test_numbers_with_more_digits_are_newer(tmp_path):
+    write(tmp_path / "all", [9])
+    for number in (99999, 100000):
+        shutil.copy(tmp_path / "all/episodes-00000.jsonl",
+                    tmp_path / f"all/episodes-{number}.jsonl")
+    assert [path.name for path in files_of(tmp_path / "all")][-1] == "episodes-100000.jsonl"

@@ -77,7 +77,7 @@ def life(tmp_path, brains, monkeypatch):
     return living, names, lines, results, tmp_path
 
 
-def begin(live_dir, kind, plan, episodes, newest) -> None:
+def begin(live_dir, kind, plan, memory, newest) -> None:
     work_of(live_dir, kind).path.mkdir(parents=True, exist_ok=True)
     (work_of(live_dir, kind).path / PLAN).write_text(json.dumps(plan._asdict()))
 
