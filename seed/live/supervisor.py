@@ -141,10 +141,16 @@ class Live:
             self.loop.block["clear"] += 1
         return reason
 
+    @property
+    def _may_rest(self) -> bool:
+        """Whether the slow loop may learn: not while the body has changed, which is urgent."""
+        return (self.pace.is_idle and self.config.rest_minutes > 0
+                and not self.loop.block["explore"])
+
     def _lead_learners(self) -> Candidate | None:
         """The result of one that has ended."""
-        if not self.pace.is_idle:
-            self.learners[SLOW].ask_to_stop()
+        if not self._may_rest:
+            self.learners[SLOW].ask_to_stop()   # it continues at the next rest
         for learner in self.learners.values():
             learner.follow(self.pace)
             candidate = learner.result()
@@ -177,17 +183,14 @@ class Live:
         self._begins_at = ticks
 
     def _begin_learning(self, ticks: int) -> None:
-        """One learner at a time: the mid loop comes before the slow one, which only rests."""
+        """One learner at a time: the slow one while the robot rests, else that of the mid loop."""
         mid, slow = self.learners[MID], self.learners[SLOW]
         newest = ticks - self._changed_at   # since the body is as it is now
-        if mid.is_running or newest < MIN_TICKS:
+        if mid.is_running or slow.is_running or newest < MIN_TICKS:
             return
-        may_rest = self.pace.is_idle and self.config.rest_minutes > 0
-        learner = mid if mid.is_due(ticks) else slow if may_rest and slow.is_due(ticks) else None
-        if learner is None:
+        learner = slow if self._may_rest and slow.is_due(ticks) else mid
+        if not learner.is_due(ticks):
             return
-        if slow.is_running:
-            return slow.ask_to_stop()   # it continues afterwards
         try:
             learner.start(self._plan(learner.kind), self.memory, ticks, newest)
         except (OSError, ConfigError) as error:
