@@ -13,8 +13,8 @@ from seed.live.brain_worker import Worker
 def worker(brains, tmp_path):
     worker = Worker({"brain": str(brains.first), "body": "cartpole", "state": "",
                      "scratch": str(tmp_path / "scratch"), "handover": str(tmp_path / "handover"),
-                     "episodes": str(tmp_path / "episodes"), "record_bytes_per_day": 1e12, "cores": [],
-                     "should_restore": False})
+                     "episodes": str(tmp_path / "episodes"), "record_bytes_per_day": 1e12,
+                     "cores": [], "should_restore": False})
     worker.check_recording()
     worker._activate()
     yield worker
