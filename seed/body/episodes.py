@@ -222,7 +222,7 @@ def _described(fields: Any) -> tuple[str, Codec, list[bool]]:
     if type(fields) is not dict or fields["format"] != FORMAT:
         raise ValueError(f"format is not {FORMAT}")
     name = fields["body"]
-    if type(name) is not str or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+    if not is_body_name(name):
         raise ValueError("body is not a name")
     if "codec" in fields:
         codec = Codec.from_dict(fields["codec"])
@@ -239,6 +239,10 @@ def _described(fields: Any) -> tuple[str, Codec, list[bool]]:
                 for low, high in ranges]
     codec = Codec(name, tuple(channels), tuple(map(tuple, actions)), form, tuple(shape))
     return (name, Codec.from_dict(codec.to_dict()), [math.isfinite(low) for low, _ in ranges])
+
+
+def is_body_name(name: Any) -> bool:
+    return type(name) is str and 0 < len(name) <= MAX_NAME and name.isprintable()
 
 
 def _space(name: str, fields: Any) -> Any:

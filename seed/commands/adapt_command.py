@@ -8,13 +8,14 @@ from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="FILE", help="items.jsonl, notes.txt or path.py:Class; "
-                        "or a directory of episodes of a body that has changed")
+    parser.add_argument("--data", type=options.named, metavar="FILE",
+                        help="items.jsonl, notes.txt or path.py:Class; or a directory of episodes "
+                        "of a body that has changed")
     parser.add_argument("--body", metavar="NAME", help="a body that has changed")
-    parser.add_argument("--as", dest="new_name", default="", metavar="NAME",
+    parser.add_argument("--as", dest="new_name", default="", metavar="NAME", type=options.named,
                         help="name of the changed body of --data, beside the old one; default: the "
                              "one that the episodes have")
-    parser.add_argument("--same-as", default="", metavar="NAME",
+    parser.add_argument("--same-as", default="", metavar="NAME", type=options.named,
                         help="the body of the brain that it was; default: the one of its name, of "
                              "the name that its episodes have, or the only one")
     options.add_budget(parser, 2.0, "the adaptation")

@@ -1,12 +1,12 @@
 """Evaluate a brain on items it was never trained on."""
 import argparse
-from pathlib import Path
 
 from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
+    parser.add_argument("--html", type=options.path, metavar="FILE",
+                        help="write a report with plots")
     parser.add_argument("--items", type=int, metavar="N",
                         help="items per task and level (default: the profile's holdout_items)")
     options.add_tasks(parser)

@@ -1,13 +1,13 @@
 """Write a brain as a TFLite file, verified against the trainer."""
 import argparse
 import dataclasses
-from pathlib import Path
 
 from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="default: brain.tflite in the run directory")
+    parser.add_argument("--out", type=options.path,
+                        help="default: brain.tflite in the run directory")
     weights = parser.add_mutually_exclusive_group()
     for name in ("int8", "float16"):
         weights.add_argument(f"--{name}", action="store_const", const=name, dest="weights",

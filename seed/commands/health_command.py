@@ -3,7 +3,6 @@ import argparse
 import dataclasses
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seed.commands import options, outcome
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser)
     parser.add_argument("--run-dir", type=options.run_dir, default=".",
                         help="whose disk is checked")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--out", type=options.path, metavar="FILE", help="write the JSON there too")
 
 
 def run(args: argparse.Namespace) -> int:

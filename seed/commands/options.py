@@ -35,10 +35,18 @@ RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "learn_every": (0, 1e12), "learn_minutes": (1e-3, 1e6)}
 
 
-def run_dir(text: str) -> RunDir:
+def named(text: str) -> str:
     if not text:   # as of a variable that is not set
-        raise argparse.ArgumentTypeError("it is empty: name a directory")
-    return RunDir(Path(text))
+        raise argparse.ArgumentTypeError("it is empty: give a name")
+    return text
+
+
+def path(text: str) -> Path:
+    return Path(named(text))
+
+
+def run_dir(text: str) -> RunDir:
+    return RunDir(path(text))
 
 
 def add_run_dir(parser: argparse.ArgumentParser) -> None:

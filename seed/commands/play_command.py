@@ -2,7 +2,6 @@
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from seed.commands import options, outcome
@@ -17,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--sample", action="store_true",
                         help="draw actions by their probabilities, not the likeliest")
-    parser.add_argument("--record", type=Path, metavar="DIR",
+    parser.add_argument("--record", type=options.path, metavar="DIR",
                         help="write the episodes to a directory, for seed train --data")
     parser.add_argument("--render", action="store_true",
                         help="show the bodies: in a window, or a line of text a tick")

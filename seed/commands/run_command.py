@@ -1,12 +1,11 @@
 """Let an exported brain answer a prompt."""
 import argparse
-from pathlib import Path
 
 from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="an exported .tflite file")
+    parser.add_argument("file", type=options.path, help="an exported .tflite file")
     options.add_prompt(parser)
 
 

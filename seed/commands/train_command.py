@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "
                                "file.py:Class; may be repeated")
     parser.add_argument("--data", action="append", default=[], metavar="DIR", dest="data_dirs",
+                        type=options.named,
                         help="learn the choices of recorded episodes; may be repeated")
     options.add_brain(parser)
     growth = parser.add_argument_group("growth")

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.body.episodes import METADATA, EpisodeFolder
+from seed.body.episodes import MAX_NAME, METADATA, EpisodeFolder, is_body_name
 from seed.body.facts import Facts
 from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
 from seed.config import DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
 from seed.curriculum.consent import without_unnamed_tasks
-from seed.errors import ConfigError, StopReason, StopRequested
+from seed.errors import ConfigError, StopReason, StopRequested, printable
 from seed.evaluation import TrainedBrain
 from seed.regular_file import blocks
 from seed.settings import nearest
@@ -72,6 +72,9 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
         parent = governed(brain, overrides, log)
         parent = without_unnamed_tasks(parent, tasks, log)
         source = _source(body, data, new_name)
+        if new_name and not is_body_name(new_name):
+            raise ConfigError(f"--as {printable(new_name)[:60]} is no name of a body: use up to "
+                              f"{MAX_NAME} characters that can be printed")
         if new_name and source.goal != "model":
             raise ConfigError(f"--as {new_name}: only recorded rewards give a changed body tables "
                               f"of its own; leave out --as")

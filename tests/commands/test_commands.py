@@ -96,6 +96,15 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, seed, arguments, messag
     assert not RunDir(tmp_path / "run").checkpoint.exists()
 
 
+@pytest.mark.parametrize("words", ["play --record", "train --data", "adapt --data", "adapt --as",
+                                   "export --out"])
+def test_a_name_that_is_empty_as_an_unset_variable_is_refused(capsys, words):
+    with pytest.raises(SystemExit) as exit:
+        main([*words.split(), ""])
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert exit.value.code == errors.BAD_INPUT and message.endswith("it is empty: give a name")
+
+
 @pytest.mark.parametrize("arguments", [["samples", "--count", "300"], ["info"]])
 def test_a_reader_that_closes_the_output_ends_it_quietly(arguments):
     reader, writer = os.pipe()
