@@ -34,7 +34,7 @@ from seed.live.learn import Candidate, read_plan, work_of
 from seed.live.safety import State
 from seed.live.shared_block import Block
 from seed.runtime.sealed_file import describe, read
-from seed.storage import checkpoint
+from seed.storage import RunDir, checkpoint
 from tests.support.processes import descendants
 
 HANG_S = 600.0
@@ -85,30 +85,40 @@ def live(run_dir: Path, seed: int) -> int:
 
 
 def learn(live_dir: Path) -> int:
-    """The learner's process: every fourth one learns, the others make a brain that differs from its
-    parent in a number, so that there are many decisions."""
-    from seed.body import dynamics
-    from seed.live import gate
-    from seed.live import learn as module
-    dynamics.FIT_TICKS, gate.PAIRS, judge = 64 * 50, 64, gate.judge
-    gate.judge = lambda *args: judge(*args)._replace(   # type: ignore
-        reason=random.choice(["", "the storm"]))
-    candidate = module.learn(live_dir) if random.random() < 0.25 else quick(live_dir)
+    """The learner's process: some learn, most take a brain that was made before, so that there are
+    many decisions."""
+    if random.random() < 0.85:
+        candidate = quick(live_dir)
+    else:
+        from seed.body import dynamics
+        from seed.live import gate
+        from seed.live import learn as module
+        dynamics.FIT_TICKS, gate.PAIRS, judge = 64 * 50, 64, gate.judge
+        gate.judge = lambda *args: judge(*args)._replace(   # type: ignore
+            reason=random.choice(["", "the storm"]))
+        candidate = module.learn(live_dir)
     print(json.dumps(candidate._asdict()), flush=True)
     return 0
 
 
 def quick(live_dir: Path) -> Candidate:
+    work, brains = work_of(live_dir), Brains(live_dir)
+    parent = read_plan(work).parent
+    work.exported_brain.write_bytes(random.choice(
+        list(live_dir.parents[1].glob("spare*.tflite"))).read_bytes())
+    name = brains.add(work) if random.random() < 0.8 else ""
+    return Candidate(name, parent, reason="" if name not in ("", parent) else "the storm")
+
+
+def make_spares(folder: Path) -> int:
     from seed.evaluation import TrainedBrain
     from seed.export import Options
     from seed.export.brain_file import BrainFile
-    work, brains = work_of(live_dir), Brains(live_dir)
-    parent = read_plan(work).parent
-    trained = TrainedBrain.load(brains.run_dir(parent), 1, lambda line: None)
-    trained.params["norm_f"][0] *= random.uniform(0.99, 1.01)
-    work.exported_brain.write_bytes(BrainFile(trained, Options()).tobytes())
-    name = brains.add(work) if random.random() < 0.8 else ""
-    return Candidate(name, parent, reason="" if name else "the storm")
+    trained = TrainedBrain.load(RunDir(folder / "run"), 1, lambda line: None)
+    for number in range(8):
+        trained.params["norm_f"][0] *= 1.01
+        (folder / f"spare{number}.tflite").write_bytes(BrainFile(trained, Options()).tobytes())
+    return 0
 
 
 class Failed(Exception):
@@ -127,6 +137,8 @@ class Storm:
         subprocess.run([sys.executable, "-m", "seed", "train", "--body", "cartpole", "--threads=1",
                         "--profile=control", *(f"--set={text}" for text in SMALL),
                         "--run-dir", str(self.run_dir)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "tests.soak.live_storm", "--spares", str(folder)],
+                       check=True, capture_output=True)
 
     def run(self, kills: int) -> None:
         began_s = time.monotonic()
@@ -170,7 +182,7 @@ class Storm:
                 if self.process.poll() is None and (
                         block := Block.open(self.live_dir))["state"] == State.LATCHED:
                     block["clear"] += 1   # what the storm has done
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def moment(self) -> str:
         """Waits for one: random, or while the lineage or the pointer changes, if that comes."""
@@ -183,7 +195,7 @@ class Storm:
             if list(map(stamp, paths)) != before:
                 time.sleep(self.dice.choice([0.0, self.dice.uniform(0.0, 0.02)]))
                 return "decision "
-            time.sleep(0.0005)
+            time.sleep(0.001)
         return ""
 
     def strike(self, target: str) -> None:
@@ -307,11 +319,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--learner", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--spares", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.life:
         return live(args.life, args.seed)
     if args.learner:
         return learn(args.learner)
+    if args.spares:
+        return make_spares(args.spares)
     storm = Storm(Path(tempfile.mkdtemp()), args.seed)
     try:
         storm.run(args.kills)
