@@ -53,7 +53,7 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 def make_directory(path: Path) -> None:
     """With its parents, if they are not there; on the disk when this returns. Raises OSError."""
     if not path.is_dir():
-        if path.parent != path:
+        if not path.parent.exists():
             make_directory(path.parent)
         path.mkdir(exist_ok=True)
         with contextlib.suppress(PermissionError):   # a parent that cannot be read
