@@ -4,10 +4,11 @@ import dataclasses
 import math
 import os
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from seed.config import from_dict
+from seed.config import LiveConfig, from_dict
 from seed.curriculum.tasks import GRADE_OF
 from seed.errors import ConfigError
 from seed.profile_file import BASE, load_profile, profiles_dir, shipped_profiles, to_toml
@@ -180,3 +181,12 @@ def test_a_report_is_the_same_file_from_anywhere_and_a_profile_without_one_store
     assert profile.governor.report_file == str(tmp_path / "health.json")
     assert from_dict(profile.to_dict()) == profile
     assert not [key for key in load_profile("toy").to_dict()["governor"] if "report" in key]
+
+
+def test_the_page_of_a_life_has_each_of_its_keys_with_its_default():
+    text = (Path(__file__).parents[1] / "docs" / "learning.md").read_text()
+    page = tomllib.loads(text.split("```toml\n")[1].split("```")[0])
+    assert page == {"live": dataclasses.asdict(LiveConfig())}
+    assert "live" not in load_profile("toy").to_dict()
+    with pytest.raises(ConfigError, match="live.slow_late is 0.02: use at most pause_late"):
+        load_profile("toy", ["live.slow_late=0.02"])

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
-    "training", "curriculum", "practice", "body", "episodes", "live", "board", "robot", "resize",
-    "export", "model", "kernels", "guarantees", "results", "LOG", "contributing", "glossary")]
+    "training", "curriculum", "practice", "body", "episodes", "learning", "live", "board", "robot",
+    "resize", "export", "model", "kernels", "guarantees", "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
@@ -179,7 +179,7 @@ def test_settings_that_a_page_names_exist(page):
 
 
 def test_flags_that_pages_name_exist(capsys):
-    known = "".join(text_of(path) for room in ("experiments", "live", "bench")
+    known = "".join(text_of(path) for room in ("experiments", "learning", "live", "bench")
                     for path in (ROOT / "seed" / room).glob("*.py"))
     for command in COMMANDS:
         with pytest.raises(SystemExit):
