@@ -215,7 +215,7 @@ def _training_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
                     f"{facts['evaluated_step']:,}")
     governor = "; ".join(f"{action}: {reason}" for action, reason in facts["governor"].items())
     return [("time of this run", f"{facts['seconds'] / 60:.1f} min, of which paused "
-                     f"{_text(facts['waited_s'], '{:,} s')}"),
+                                 f"{_text(facts['waited_s'], '{:,} s')}"),
             ("steps", f"{facts['curriculum_steps']:,} of the curriculum, "
                       f"{facts['body_rounds']:,} rounds of the body"),
             ("tokens/s, median", _text(facts["tokens_per_s"], "{:,}")),
