@@ -128,3 +128,22 @@ def test_a_brain_learns_from_nothing_in_a_model_of_recorded_episodes(tmp_path):
         *SMALL, f'body.data={{"{data}" = 1}}', 'body.data_goal="model"', "train.steps=60"]),
         RunDir(tmp_path / "run"), 1, lambda line: None)
     assert result.returns[0].mean > 5   # of 10; about 2 at random
+
+
+def test_an_adaptation_follows_the_report_that_is_named_and_no_other(tmp_path):
+    run_dir = brain(tmp_path / "run", 2)
+    data, report = recorded(run_dir, tmp_path / "data"), tmp_path / "report.json"
+    named = [f"governor.report_file={report}", "governor.report_max_age_s=86400"]
+    report.write_text('{"level": "stop", "reason": "shut down"}')
+    stopped = adapt(run_dir, data, overrides=named)
+    assert stopped.train.reason is StopReason.OUT_OF_MEMORY and stopped.train.step == 0
+    report.write_text('{"level": "ok"}')
+    resumed = adapt(run_dir, data, overrides=named)   # in the same directory: the same recipe
+    assert resumed.train.finished and adapt(run_dir, data).train is None
+    meta = checkpoint.read_meta(run_dir.checkpoint)
+    assert "report_file" not in meta["profile"]["governor"]   # and it is not the brain's now
+    report.write_text('{"level": "stop"}')
+    stored = checkpoint.read(run_dir.checkpoint)
+    stored.meta["profile"]["governor"] |= {"report_file": str(report)}
+    run_dir.save(stored.tensors, stored.meta)
+    assert adapt(run_dir, data, 2).train.finished   # only the brain names it
