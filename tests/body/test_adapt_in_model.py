@@ -117,9 +117,12 @@ def test_a_body_in_training_is_not_replaced_by_a_changed_one(tmp_path):
 
 def test_another_name_without_rewards_is_refused(tmp_path):
     run_dir = brain(tmp_path / "run", 1)
-    with pytest.raises(ConfigError, match="--as crawler: only recorded rewards"):
-        adapt_to_body(run_dir, body="worn", new_name="crawler", signals=StopSignals(),
-                      log=lambda line: None, steps=1)
+    for name, message in (("crawler", "--as crawler: only recorded rewards"),
+                          ("a\nb", r"--as a\\nb is no name of a body"),
+                          ("x" * 201, "is no name of a body")):
+        with pytest.raises(ConfigError, match=message):
+            adapt_to_body(run_dir, body="worn", new_name=name, signals=StopSignals(),
+                          log=lambda line: None, steps=1)
 
 
 def test_a_brain_learns_from_nothing_in_a_model_of_recorded_episodes(tmp_path):
