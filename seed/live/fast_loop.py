@@ -119,13 +119,14 @@ class FastLoop:
     def _prepare(self) -> None:
         """What the tick loop has to know, and the body of its actions. Raises SeedError."""
         assert self.brain and self.body
-        facts = self.brain.facts
+        facts = self._facts = self.brain.facts
         rate_hz = self.options.rate_hz or facts["rate_hz"] or facts["loop"].get("rate_hz")
         if not rate_hz:
             raise ConfigError(f"{self.brain_path} says no rate: give rate_hz to the body's class, "
                               f"or rate_hz in the [loop] of the profile, and export it again")
         self.rate_hz = float(rate_hz)
-        self.bounds = self.body.bounds(facts, self.options.safety)
+        self._bounds_fn = self.body.bounds   # also while its process begins anew
+        self.bounds = self._bounds_fn(facts, self.options.safety)
         self.stall_s = max(MIN_STALL_S, STALL_TICKS / self.rate_hz)
         self.body.serve(facts, self.stall_s)
         for note in (*facts["notes"], *self.body.notes):
@@ -166,8 +167,7 @@ class FastLoop:
                             [link.fileno()] if link else [])
 
     def _say(self, text: str) -> None:
-        if text:
-            self.events.append({"text": text})
+        self.events += [{"text": text}] if text else []
 
     def poll(self) -> list[dict[str, Any]]:
         """What has happened, each with a `text` of one line for a person; starts again what has
@@ -197,8 +197,7 @@ class FastLoop:
                 return
             message = json.loads(data)
             if "notes" in message:
-                for note in message["notes"]:
-                    self._say(note)
+                self.events += [{"text": note} for note in message["notes"]]
             elif message.get("lost") == "body" and self.body:
                 self.body.close()
                 self.body = None
@@ -256,8 +255,7 @@ class FastLoop:
             try:
                 if opening.body is None:
                     raise ConfigError(opening.error)
-                assert self.brain
-                opening.body.serve(self.brain.facts, self.stall_s)
+                opening.body.serve(self._facts, self.stall_s)
                 self.body = opening.body
                 self._send_body(is_new=True)
             except SeedError as error:
@@ -271,30 +269,28 @@ class FastLoop:
         try:
             self._wait(lambda: newer.is_ready(0), MAX_LOAD_S, f"{path} takes too long to load")
             self._check(newer, path)
-            if self.brain is None:
-                raise SeedError("no brain acts now: try again when one does")
         except SeedError:
             newer.close(1.0)
             raise
-        older, self.brain = self.brain, newer
         self.confirm()
-        self.previous = older
+        self.previous, self.brain = self.brain, newer   # the older one may have ended just now
         self._send_brain(newer)
         try:
             self._wait(lambda: self.block["generation"] == newer.generation, MAX_SWAP_S,
                        f"{path} did not take over: it does not answer")
         except SeedError:
-            self.brain, self.previous = older, None
-            self.block["next_generation"] = older.generation
-            newer.close(0)
+            self.roll_back(self.brain_path)
+            if self.previous:
+                self.previous.close(0)
+                self.previous = None
             raise
         self.brain_path = path
+        self._forget_newer()
         return newer.generation
 
     def _check(self, newer: BrainProcess, path: Path) -> None:
         """Raises ConfigError for another body, and for a brain that would be late at each tick."""
-        assert self.body
-        bounds = self.body.bounds(newer.facts, self.options.safety)
+        bounds = self._bounds_fn(newer.facts, self.options.safety)
         if (bounds.form, len(bounds.safe)) != (self.bounds.form, len(self.bounds.safe)):
             raise ConfigError(f"{path} is for other actions than the brain that acts: train it "
                               f"with the same body")
@@ -316,15 +312,19 @@ class FastLoop:
         """The brain before, of that file, acts from the next tick on. Where its process has ended,
         it starts again; until it acts the body gets the safe action."""
         failed, self.brain_path = self.brain, path
-        if self._newer:   # the failed one's process had ended, and was to start again
-            self._newer.close(0)
-            self._newer = None
+        self._forget_newer()
         if self.previous and Path(self.previous.path) == path \
                 and self.previous.process.poll() is None:
             self.brain, self.previous = self.previous, failed
             self.block["next_generation"] = self.brain.generation
         elif failed:
             self._lose_brain(failed.generation)
+
+    def _forget_newer(self) -> None:
+        """One that starts in place of one that has ended, as another brain acts now."""
+        if self._newer:
+            self._newer.close(0)
+            self._newer = None
 
     def confirm(self) -> None:
         """The brain before is not needed any more; it ends when its recording is on the disk."""

@@ -153,7 +153,7 @@ class Opening:
     def _open(self, name: str, cores: set[int]) -> None:
         try:
             self.body = BodyProcess(name, cores)
-        except SeedError as error:
+        except (SeedError, OSError) as error:   # OSError: it was closed meanwhile
             self.error = str(error)
 
     def is_done(self) -> bool:

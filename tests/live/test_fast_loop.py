@@ -175,6 +175,13 @@ def test_a_brain_comes_back_whichever_process_was_killed_meanwhile(brains, tmp_p
         kill(loop.previous.process.pid)
         loop.previous.process.wait()
         rolls_back()
+        for lost, path in (("body", brains.second), ("brain", brains.first)):   # as it is promoted
+            pid = loop.body.facts["pid"] if lost == "body" else loop.brain.process.pid
+            kill(pid)
+            until(loop, lambda: getattr(loop, lost) is None)
+            loop.promote(path)
+            act(loop)
+            assert loop.brain.path == str(path)
 
 
 def test_processes_that_stand_still_are_faults(brains, tmp_path):
