@@ -47,9 +47,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--data is missing: name a file of recorded examples, a directory of "
                           "episodes or a --body")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
-                         share=args.share, minutes=args.minutes, steps=args.steps or 0,
-                         lr=args.lr, light=args.light, tasks=options.named_tasks(args),
-                         overrides=args.overrides)
+                         share=args.share, **_recipe(args))
     return outcome.report_adaptation(
         args, result.train, {"before": result.before, "after": result.after},
         lambda: comparison(("before %", "after %"), (result.before, result.after)))
@@ -62,10 +60,13 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
         raise ConfigError("--body and --data are both given: use the one that has changed")
     result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as,
                            args.threads, options.log, signals, new_name=args.new_name,
-                           minutes=args.minutes, steps=args.steps or 0, lr=args.lr,
-                           light=args.light, tasks=options.named_tasks(args),
-                           overrides=args.overrides)
+                           **_recipe(args))
     facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
              "in_context": result.in_context, "scores": result.train.scores if result.train else []}
     return outcome.report_adaptation(args, result.train, facts, lambda: acting_comparison(
         result.before, result.after, result.in_context))
+
+
+def _recipe(args: argparse.Namespace) -> dict[str, Any]:
+    return {"minutes": args.minutes, "steps": args.steps or 0, "lr": args.lr, "light": args.light,
+            "tasks": options.named_tasks(args), "overrides": args.overrides}

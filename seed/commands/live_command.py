@@ -33,18 +33,11 @@ def run(args: argparse.Namespace) -> int:
     import time
     from seed.live.status import LiveStatus
     from seed.live.supervisor import Live, LiveOptions
-    from seed.profile_file import load_profile
     from seed.storage.metrics import StatusLine
     from seed.systemd import notify
     from seed.task_names import absolute
-    from seed.training.adapt import governed
     args.run_dir = options.run_dir_from(args)
-    args.overrides += [f"live.{key}={value}" for key, value in (
-        ("learn_every_ticks", args.learn_every), ("learn_minutes", args.learn_minutes))
-        if value is not None]
-    overrides = options.overrides_from(args)
-    profile = (load_profile(args.profile, overrides) if args.profile else
-               governed(args.run_dir.load_brain(options.log), overrides, options.log))
+    profile = options.life_profile(args)
     line = StatusLine(time.monotonic)
     with args.run_dir.locked() as run_dir:
         live = Live(LiveOptions(run_dir, absolute(args.body), profile, args.threads,

@@ -180,6 +180,19 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
     return load_profile(default if name is None else name, overrides, args.tasks)
 
 
+def life_profile(args: argparse.Namespace) -> "Profile":
+    """Whose [live] and [governor] count: the named one, or that of the run directory's brain,
+    without a report that only the brain names. Raises ConfigError."""
+    from seed.profile_file import load_profile
+    from seed.training.adapt import governed
+    overrides = [*overrides_from(args), *(
+        f"live.{key}={value}" for key, value in (
+            ("learn_every_ticks", args.learn_every), ("learn_minutes", args.learn_minutes))
+        if value is not None)]
+    return (load_profile(args.profile, overrides) if args.profile else
+            governed(args.run_dir.load_brain(log), overrides, log))
+
+
 def named_tasks(args: argparse.Namespace) -> list[str]:
     """The names in --task, without weights. Raises ConfigError."""
     from seed.profile_file import applied
