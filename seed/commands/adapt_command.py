@@ -9,22 +9,19 @@ from seed.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=options.named, metavar="FILE",
-                        help="items.jsonl, notes.txt or path.py:Class; or a directory of episodes "
-                        "of a body that has changed")
+                        help="items.jsonl, notes.txt, path.py:Class, or a directory of episodes")
     parser.add_argument("--body", metavar="NAME", help="a body that has changed")
-    parser.add_argument("--as", dest="new_name", default="", metavar="NAME", type=options.named,
-                        help="name of the changed body of --data, beside the old one; default: the "
-                             "one that the episodes have")
-    parser.add_argument("--same-as", default="", metavar="NAME", type=options.named,
-                        help="the body of the brain that it was; default: the one of its name, of "
-                             "the name that its episodes have, or the only one")
+    parser.add_argument("--as", dest="new_name", metavar="NAME", type=options.named,
+                        help="of the changed body of --data, beside the old one; default: the "
+                             "episodes' name")
+    parser.add_argument("--same-as", metavar="NAME", type=options.named,
+                        help="the body of the brain that it was; default: that of its name, of its "
+                             "episodes' name, or the only one")
     options.add_budget(parser, 2.0, "the adaptation")
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
     parser.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
-    parser.add_argument("--light", action="store_true",
-                        help="in less memory: trains norms, gates and the embedding, no matrices")
-    parser.add_argument("--undo", action="store_true",
-                        help="restore the brain from before the last adaptation")
+    parser.add_argument("--light", action="store_true", help="in less memory: trains no matrices")
+    parser.add_argument("--undo", action="store_true", help="restore the brain of before it")
     options.add_tasks(parser)
     options.add_overrides(parser, "governor")
     options.add_brain(parser)
@@ -58,8 +55,8 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
     from seed.training import adapt_to_body
     if args.body and args.data:
         raise ConfigError("--body and --data are both given: use the one that has changed")
-    result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as,
-                           args.threads, options.log, signals, new_name=args.new_name,
+    result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as or "",
+                           args.threads, options.log, signals, new_name=args.new_name or "",
                            **_recipe(args))
     facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
              "in_context": result.in_context, "scores": result.train.scores if result.train else []}
