@@ -39,6 +39,11 @@ def body_name(name: str) -> str:
     return short(name) if is_class_name(name) else name
 
 
+def can_be_opened(name: str) -> bool:
+    """Whether it is a name of that kind: a body that was only recorded has another."""
+    return name in BODIES or name.startswith(GYM) or is_class_name(name)
+
+
 def opener(name: str, config: BodyConfig = BodyConfig(),
            screen: Screen | None = None) -> Callable[[], Any]:
     """What makes one body of that name, with the reward of the profile; the body is shown on the

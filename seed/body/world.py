@@ -186,7 +186,8 @@ class World:
         if not np.array_equal(observations.astype(np.float32),
                               self.observations.astype(np.float32)):
             raise CheckpointError(f"{self.codec.name} does not do the same again from the same "
-                                  f"seed: it cannot be resumed; use another --run-dir")
+                                  f"seed: it cannot be resumed; if it was changed, use seed adapt "
+                                  f"--body, otherwise another --run-dir")
 
 
 def _described(error: BaseException) -> str:

@@ -36,17 +36,18 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
         from seed.body.results import choices_table
         tables.append(choices_table(result.choices))
     if (result.returns or result.choices) and not args.json:
-        options.log(_next(args))
+        options.log(_next(args, bool(result.returns)))
     facts = {name: [row.to_dict() for row in rows] for name, rows in (
         ("returns", result.returns), ("choices", result.choices))}
     return show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))
 
 
-def _next(args: argparse.Namespace) -> str:
+def _next(args: argparse.Namespace, opens: bool) -> str:
     """What to do with a brain that acts."""
     brain = shlex.join([f"--run-dir={args.run_dir}", *(
         f"--body={name}" for name in args.bodies if is_class_name(name))])
-    return f"see it act: python -m seed play {brain}; for the robot: python -m seed export {brain}"
+    play = f"see it act: python -m seed play {brain}; " if opens else ""
+    return f"{play}for the robot: python -m seed export {brain}"
 
 
 def report_adaptation(args: argparse.Namespace, result: "TrainResult | None",

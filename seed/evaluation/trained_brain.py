@@ -125,13 +125,16 @@ class TrainedBrain:
         its file is. Raises ConfigError, BodyError, OSError."""
         from seed.body.closed_loop import act
         from seed.body.episodes import EpisodeWriter, Recorder
-        from seed.body.open_body import body_name, opener
+        from seed.body.open_body import body_name, can_be_opened, opener
         from seed.body.player import Player
         from seed.body.render import Screen
         from seed.body.results import Returns
         name = body_name(body)
         if name not in self.bodies:
             raise ConfigError(f"this brain has no body {name}{nearest(name, self.bodies)}")
+        if not can_be_opened(body):
+            raise ConfigError(f"{name} was only recorded, so it cannot be opened here: export the "
+                              f"brain with seed export, and let it act on its robot")
         facts, codec = self.bodies[name], self.bodies[name].codec
         screen = Screen(show_fn, facts.rate_hz) if show_fn else None
         open_fn = opener(body, self.profile.body, screen)

@@ -1,5 +1,6 @@
 """Behaviour cloning from recorded episodes, with the same guarantees as every training."""
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,7 @@ from seed.training.stop_signals import StopSignals
 from seed.wavecore.actor import init_body
 from seed.wavecore.layout import VALUE_LEVELS, WORLD_LEVELS
 from seed.wavecore.model import WaveCore, init_params
+from tests.support.acting_brains import untrained
 from tests.support.hostile_bodies import hostile
 from tests.support.recorded import drawn, recorded, steps_of, write
 from tests.support.simple_bodies import Target
@@ -249,3 +251,10 @@ def test_play_records_the_rate_of_a_class(tmp_path):
     assert main(["play", "--run-dir", str(tmp_path / "run"), "--episodes", "1", "--body", name,
                  "--record", str(tmp_path / "played")]) == 0
     assert EpisodeFolder(tmp_path / "played").rate_hz == 20.0
+
+
+def test_a_body_that_was_only_recorded_cannot_be_played():
+    trained = untrained()
+    worn = replace(trained, bodies={"worn": trained.bodies["cartpole"]})
+    with pytest.raises(ConfigError, match="worn was only recorded, so it cannot be opened here: e"):
+        worn.returns("worn", 1, 0)
