@@ -18,11 +18,13 @@ from seed.live.brains import FIRST, Brains
 from seed.live.learn import MID, PLAN, SLOW, Plan, work_of
 from seed.live.learner import Learner
 from seed.live.safety import State
+from seed.live.status import LiveStatus
 from seed.live.supervisor import Live, LiveOptions
 from seed.profile_file import load_profile
 from seed.storage import RunDir
 from tests.support.fake_clock import FakeClock
 
+ROOT = Path(__file__).parents[2]
 MAX_S = 120
 ROBOT = '''
 from pathlib import Path
@@ -208,6 +210,15 @@ def test_the_slow_loop_learns_while_the_robot_rests_and_is_told_apart(life):
         assert live._plan(SLOW).grow_to == ""   # as this one was better
         row = live.brains.lineage.rows[-1]
         assert (row.loop, row.plane, row.decision) == (SLOW, "carried", "promoted")
+        LiveStatus(live, lines.append).update()
+        facts = json.loads(live.options.run_dir.status.read_text())
+        assert {key: facts[key] for key in (
+            "state", "brain", "generation", "promotions", "refusals", "idle", "learning")} == {
+                "state": "living", "brain": second, "generation": 2, "promotions": 1, "refusals": 1,
+                "idle": True, "learning": "watched"}
+        page = (ROOT / "docs" / "board.md").read_text()
+        assert [key for key in facts if f"`{key}`" not in page] == []
+        assert facts["ticks"] > 0 and facts["memory_mb"] > 0 and facts["level"] == "ok"
 
 
 def wait_for(process, states: str) -> None:
