@@ -69,7 +69,9 @@ for _ in range(2):
 """
 PREPARE = RECORD.replace("range(2)", "range(1)") + """
 from seed.live.learn import MID, Plan, prepare
-prepare(root / "live", MID, Plan(names[0], 1.0, 1000, 0.03), root / "live/episodes", 1000)
+from seed.live.lived import Memory
+prepare(root / "live", MID, Plan(names[0], 1.0, 1000, 0.03), Memory(root / "live/episodes", 1e9),
+        1000)
 say("begun")
 """
 
