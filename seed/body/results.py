@@ -56,19 +56,25 @@ class Acting(NamedTuple):
         return {name: [row.to_dict() for row in rows] for name, rows in self._asdict().items()}
 
 
+def shown(number: float) -> str:
+    """A return with a decimal, or three where it is small: some are between 0 and 1."""
+    return f"{number:.{1 if abs(number) >= 10 else 3}f}"
+
+
 def acting_comparison(before: Acting, after: Acting, in_context: float | None = None) -> str:
     """One body a line: its return, and how often it chooses as recorded, before and after; then
     what the brain before gets in the first body by its memory alone."""
     lines = [f"{'body':<24}{'what':<24}{'before':>10}{'after':>10}"]
     for old, new in zip(before.returns, after.returns, strict=True):
-        lines.append(f"{one_line(new.body):<24}{'return':<24}{old.mean:>10.1f}{new.mean:>10.1f}")
+        lines.append(f"{one_line(new.body):<24}{'return':<24}{shown(old.mean):>10}"
+                     f"{shown(new.mean):>10}")
     for then, now in zip(before.choices, after.choices, strict=True):
         lines.append(f"{one_line(now.body):<24}{'choices as recorded %':<24}"
                      f"{100 * then.accuracy:>10.1f}{100 * now.accuracy:>10.1f}")
     if in_context is not None:
         before_mean, after_mean = (acting.returns[0].mean for acting in (before, after))
-        lines.append(f"{one_line(before.returns[0].body)}: {before_mean:.1f} becomes "
-                     f"{in_context:.1f} in context, by memory alone, and {after_mean:.1f} in "
+        lines.append(f"{one_line(before.returns[0].body)}: {shown(before_mean)} becomes "
+                     f"{shown(in_context)} in context, by memory alone, and {shown(after_mean)} in "
                      f"weights")
     return "\n".join(lines)
 
@@ -89,6 +95,7 @@ def returns_table(rows: Sequence[Returns]) -> str:
     for row in rows:
         low, high = row.mean - row.half_interval, row.mean + row.half_interval
         success = "" if row.success is None else f"{100 * row.success:.0f}"
-        lines.append(f"{one_line(row.body):<20}{row.mean:>9.1f}{f'{low:.1f} to {high:.1f}':>20}"
-                     f"{row.least:>9.1f}{success:>11}{row.episodes:>10}")
+        lines.append(f"{one_line(row.body):<20}{shown(row.mean):>9}"
+                     f"{f'{shown(low)} to {shown(high)}':>20}{shown(row.least):>9}{success:>11}"
+                     f"{row.episodes:>10}")
     return "\n".join(lines)

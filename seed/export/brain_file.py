@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import seed
+from seed.body.results import shown
 from seed.curriculum.vocab import END, PAD, VOCAB_SIZE
 from seed.errors import ConfigError, ExportError
 from seed.evaluation import TrainedBrain
@@ -114,8 +115,8 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
         lost = next((row for row in acting if row.has_lost), None)
         if lost:
             raise ExportError(f"{path} was not written: in {lost.body} its return is "
-                              f"{lost.mean_return:.1f}, the checkpoint's "
-                              f"{lost.checkpoint_return:.1f}; export wider weights than "
+                              f"{shown(lost.mean_return)}, the checkpoint's "
+                              f"{shown(lost.checkpoint_return)}; export wider weights than "
                               f"{options.weights}")
         data = file.tobytes(report.holdout)
         if not same_logits(_open(data), brain):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from seed.body.open_body import opener_if_here
+from seed.body.results import shown
 from seed.body.world import World
 from seed.curriculum.consent import named_bodies
 from seed.evaluation import TrainedBrain
@@ -37,8 +38,8 @@ class ActingReport:
             return f"{'acting':<12}{self.body}: not opened here, not tried"
         return (f"{'acting':<12}{self.body}: same action in {self.same_actions} of "
                 f"{self.agreement.steps} ticks, logits within {self.agreement.relative_delta:.1e} "
-                f"of their range, return {self.mean_return:.1f}, the checkpoint "
-                f"{self.checkpoint_return:.1f}")
+                f"of their range, return {shown(self.mean_return)}, the checkpoint "
+                f"{shown(self.checkpoint_return)}")
 
 
 def verify_acting(brain: Brain, trained: TrainedBrain, named: Collection[str] = (),

@@ -134,8 +134,8 @@ def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
     assert main(command) == 0
     assert "in place already" in capsys.readouterr().out
     assert main([*command, "--steps=3"]) == 0
-    assert re.search(r"\nreversed: \d+\.\d becomes \d+\.\d in context, by memory alone, and "
-                     r"\d+\.\d in weights\n", capsys.readouterr().out)
+    assert re.search(r"\nreversed: \d+\.\d+ becomes \d+\.\d+ in context, by memory alone, and "
+                     r"\d+\.\d+ in weights\n", capsys.readouterr().out)
     assert main([*command, f"--data={tmp_path}"]) == 2
     assert "--body and --data are both given" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import pytest
 from seed.body import facts, open_body
 from seed.body.play import BodyPlay
 from seed.body.player import Player
+from seed.body.results import Returns, returns_table
 from seed.evaluation import TrainedBrain
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.resize import grow_brain, shrink_brain, train_growing
@@ -202,3 +203,11 @@ def test_each_graph_of_training_and_acting_is_replayed_launch_by_launch(tmp_path
     assert run(tmp_path / "run", 8, "body.curriculum_steps=1").finished
     repeated = [graph for graph in graphs if graph.calls > 2]
     assert len(repeated) >= 3 and all(graph.is_replayed for graph in repeated)
+
+
+def test_a_return_between_0_and_1_is_shown_with_three_decimals():
+    table = returns_table([Returns("lake", 100, 0.3137, 0.09, 0.0, 0.31),
+                           Returns("pole", 100, 499.96, 0.0, 12.0, None)])
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["lake", "0.314", "0.224", "to", "0.404", "0.000", "31", "100"],
+        ["pole", "500.0", "500.0", "to", "500.0", "12.0", "100"]]
