@@ -253,7 +253,8 @@ def main() -> None:
     try:
         worker = Worker(fields)
     except (BrainError, OSError) as error:
-        connection.send(json.dumps({"error": " ".join(str(error).split())}).encode())
+        with suppress(OSError):   # its parent was killed meanwhile
+            connection.send(json.dumps({"error": " ".join(str(error).split())}).encode())
         Path(fields["scratch"]).unlink(missing_ok=True)
         return
     real_time.lock_memory()
@@ -264,7 +265,8 @@ def main() -> None:
     worker.note(real_time.prioritize(real_time.BRAIN_PRIORITY, is_inherited=True))
     worker.check_recording()
     real_time.pin(set(fields["cores"]))
-    connection.send(json.dumps(worker.facts()).encode())
+    with suppress(OSError):
+        connection.send(json.dumps(worker.facts()).encode())
     worker.serve(link)
 
 
