@@ -202,7 +202,7 @@ def named_tasks(args: argparse.Namespace) -> list[str]:
 def overrides_from(args: argparse.Namespace,
                    rounds: dict[str, int] | None = None) -> list[str]:
     """What --set and flags change in the profile, as a.b=value. `rounds`: of the bodies of a brain
-    that is trained on."""
+    that is trained on. Raises ConfigError if they contradict each other."""
     flags = vars(args)
     overrides = list(args.overrides)
     overrides += [f"train.{key}={flags[key]}" for key in ("seed", "minutes", "steps")
@@ -212,6 +212,8 @@ def overrides_from(args: argparse.Namespace,
     if flags.get("memory") is not None:
         overrides.append(f"governor.memory_mb={1024 * args.memory}")
     if flags.get("bodies"):
+        if any(override.strip().startswith("body.rounds") for override in args.overrides):
+            raise ConfigError("--body and --set body.rounds both say which bodies play: give one")
         table = ", ".join(f"{json.dumps(name)} = {n}" for name, n in with_named_bodies(
             rounds or {}, flags["bodies"]).items())
         overrides.append(f"body.rounds={{{table}}}")

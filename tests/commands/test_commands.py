@@ -158,6 +158,13 @@ def test_flags_become_overrides_of_the_profile(tmp_path):
     assert (profile.governor.memory_mb, profile.governor.thermal) == (2048, False)
 
 
+@pytest.mark.parametrize("override", ["body.rounds={cartpole=4}", "body.rounds.cartpole=4"])
+def test_a_number_of_rounds_is_not_lost_beside_a_body(seed, tmp_path, override):
+    code, _, lines = seed("train", "--body", "cartpole", "--set", override, "--run-dir", tmp_path)
+    assert code == 2 and lines == [
+        "seed: --body and --set body.rounds both say which bodies play: give one"]
+
+
 def test_a_brain_is_described_and_generates_as_its_exported_file_does(run_dir, seed, tmp_path):
     where, out = ["--run-dir", run_dir, "--threads=1"], tmp_path / "out.tflite"
     facts = json.loads(seed("info", *where, "--json")[1])
