@@ -169,7 +169,7 @@ class BodyConfig:
     max_lr: float = setting(2e-3, 0.0, 1.0)              # of a round, where train.lr is higher
     discount: float = setting(0.99, 0.0, 0.9999)
     world_weight: float = setting(1.0, 0.0, 100.0)       # of the next observation in the loss
-    value_rounds: int = setting(0, 0, 10_000)            # at first, in which the policy stays
+    value_rounds: int = setting(0, 0, 10_000)   # at first, with the policy kept; 0: first of a turn
     same_as: dict[str, str] = field(default_factory=dict)   # a changed body or its data -> which
     randomize: bool = False                              # draw other bodies, and delays
     reward: Literal["own", "stability", "goal"] = "own"  # "own": the body's (seed/body/rewards.py)

@@ -44,10 +44,13 @@ class RoundResult(NamedTuple):
 
 class BodyPlay:
     """One body's rows, state and graphs. Nothing is compiled before its use. `name`: of the body,
-    if it has the tables of another one, whose facts these are."""
+    if it has the tables of another one, whose facts these are. `turn`: its rounds in a row, before
+    the layers learn other things."""
 
     def __init__(self, model: WaveCore, optim: Optimizer | None, facts: Facts,
-                 open_fn: Callable[[], Any], config: BodyConfig, seed: int, name: str = ""):
+                 open_fn: Callable[[], Any], config: BodyConfig, seed: int, name: str = "",
+                 turn: int = 1):
+        self._turn = turn
         self.model, self.optim, self.config, self.seed = model, optim, config, seed
         self.codec, self.values, self.name = facts.codec, facts.values, name or facts.codec.name
         self.facts, self.open_fn = facts, open_fn
@@ -105,11 +108,20 @@ class BodyPlay:
         examples = Examples(
             played.tokens, played.weights, played.choices,
             rounds.control_targets(self.codec, played, self.values, config.discount,
-                                   0.0 if self._number < config.value_rounds else rounds.ETA),
+                                   0.0 if self._keeps_policy else rounds.ETA),
             rounds.world_targets(self.codec, played, config.world_weight), played.state)
         loss, skipped = take_steps(self._step, examples, config.ticks, config.passes, lr)
         self._before = self.world.snapshot(), self._state()
         return self._result(played, loss, skipped)
+
+    @property
+    def _keeps_policy(self) -> bool:
+        """Whether only the value learns in the present round: body.value_rounds at first, else in
+        the first of several in a turn. As long as the value does not know what the layers have
+        become meanwhile, advantages are noise, in which the policy loses its entropy."""
+        if self.config.value_rounds:
+            return self._number < self.config.value_rounds
+        return self._turn > 1 and self._number % self._turn == 0
 
     def _widen(self, returns: np.ndarray) -> None:
         """So that the value can be these returns."""

@@ -156,6 +156,7 @@ def plays_of(profile: Profile, model: WaveCore, optim: Optimizer | None,
     did."""
     config, seed = profile.body, profile.train.seed
     changed = {body_name(name): body for name, body in config.same_as.items()}
+    turns = {body_name(name): n for name, n in config.rounds.items()}
     own_moments = bool(optim) and config.takes_turns
 
     def optim_of(body: str) -> Optimizer | None:
@@ -164,7 +165,8 @@ def plays_of(profile: Profile, model: WaveCore, optim: Optimizer | None,
     for name, open_fn in openers.items():   # a changed body is one, not drawn
         how = replace(config, randomize=False) if name in changed else config
         fact = facts[changed.get(name, name)]
-        plays.append(BodyPlay(model, optim_of(fact.codec.name), fact, open_fn, how, seed, name))
+        plays.append(BodyPlay(model, optim_of(fact.codec.name), fact, open_fn, how, seed, name,
+                              turns[name] if config.takes_turns else 1))
     names = set(openers)   # of bodies whose returns are known
     play_class = ModelPlay if config.data_goal == "model" else ClonePlay
     for directory, stored in data.items():

@@ -173,7 +173,7 @@ def test_the_policy_stays_while_the_value_is_learnt_first(monkeypatch):
 
 @pytest.mark.parametrize("options, message", [
     ({"body": "nobody", "same_as": "nothing"}, "has no body nothing; nearest is target; say with "),
-    ({"body": "nobody"}, "body nobody is unknown"), ({"body": "pendulum"}, "pendulum: "),
+    ({"body": "nobody"}, "body nobody is unknown"), ({"body": "pendulum"}, "pendulum has other "),
     ({"body": "", "data": "nowhere"}, "nowhere/metadata.json: No such file")])
 def test_what_cannot_be_adapted_to_is_refused_and_changes_nothing(tmp_path, options, message):
     run_dir = brain(tmp_path / "run", 1)

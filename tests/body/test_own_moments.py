@@ -1,8 +1,8 @@
-"""Bodies and the curriculum that learn in turn do not share moments."""
+"""Bodies and the curriculum that learn in turn: moments of their own, and the value comes first."""
 import numpy as np
 import pytest
 
-from seed.body import open_body
+from seed.body import open_body, round as rounds
 from seed.body.tensor_names import is_moment
 from seed.storage import RunDir, checkpoint
 from tests.support.simple_bodies import Target
@@ -40,3 +40,21 @@ def test_a_run_from_before_bodies_had_moments_of_their_own_resumes(tmp_path):
         run_dir.save({key: array for key, array in newest.tensors.items()
                       if not is_moment(key)}, newest.meta)
     assert run(tmp_path / "run", 4, *overrides).finished
+
+
+@pytest.mark.parametrize("overrides, etas", [
+    (["body.rounds={target = 2}", "body.curriculum_steps=1"], [0, 1, 0, 1]),
+    (["body.rounds={target = 2}"], [1, 1, 1, 1, 1, 1]),
+    (["body.rounds={target = 1}", "body.curriculum_steps=2"], [1, 1]),
+    (["body.rounds={target = 2}", "body.curriculum_steps=1", "body.value_rounds=1"], [0, 1, 1, 1]),
+])
+def test_in_the_first_of_several_rounds_in_a_turn_the_policy_stays(tmp_path, monkeypatch, overrides,
+                                                                   etas):
+    seen, targets = [], rounds.control_targets
+
+    def recorded(codec, played, values, discount, eta):
+        seen.append(eta)
+        return targets(codec, played, values, discount, eta)
+    monkeypatch.setattr(rounds, "control_targets", recorded)
+    run(tmp_path / "run", 6, *overrides)
+    assert seen == etas
