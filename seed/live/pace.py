@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from seed.config import GovernorConfig, LiveConfig
-from seed.governor import (PAUSE, STOP, DeadlineCounts, Decision, History, decide,
+from seed.governor import (PAUSE, STOP, Cause, DeadlineCounts, Decision, History, decide,
                            decide_by_deadlines, stricter)
 from seed.live.shared_block import Slip
 from seed.robot_report import Report, open_source
@@ -14,6 +14,8 @@ from seed.system_health import Health
 
 WINDOW_S = 5.0       # of deadlines, that a decision looks back
 BOARD_EVERY_S = 1.0  # between two looks at the board and at the report
+UNDER_VOLTAGE = Decision(PAUSE, 0.0, False, "under-voltage: the robot acts, and nothing is learnt",
+                         Cause.FIRMWARE)   # while it lasts: learning draws as much as a motor
 SLICE_S = 1.0        # of which the learner runs a part, its duty
 
 
@@ -74,8 +76,10 @@ class Pace:
         if now_s >= self._next_board_s:
             self._next_board_s = now_s + BOARD_EVERY_S
             self.health, self.report = self._read_health_fn(), self._source.poll(0.0)
-            self._by_board, self._history = decide(self._governor, self._history, self.health,
-                                                   now_s, self.report)
+            by_board, self._history = decide(self._governor, self._history, self.health, now_s,
+                                             self.report)
+            self._by_board = (stricter(by_board, UNDER_VOLTAGE)
+                              if self._history.under_voltage else by_board)
         self.decision = stricter(decide_by_deadlines(self._live, self.deadlines), self._by_board)
         return self.decision
 

@@ -49,6 +49,17 @@ def test_deadlines_come_before_heat_and_the_stricter_of_both_counts():
     assert pace.poll(slip()).action == PAUSE and pace.decision.cause is Cause.HEAT
 
 
+def test_nothing_is_learnt_while_the_voltage_is_too_low():
+    clock, bits = FakeClock(), iter([1, 1, 0])
+    pace = Pace(GovernorConfig(), LiveConfig(), lambda: health(bits=next(bits)), clock)
+    actions = []
+    for _ in range(3):
+        pace.poll(slip())
+        actions.append((pace.decision.action, pace.decision.reason.partition(":")[0]))
+        clock.now += 1
+    assert actions == [(PAUSE, "under-voltage"), (PAUSE, "under-voltage"), (RUN, "")]
+
+
 def test_a_learner_runs_its_duty_of_each_slice():
     clock = FakeClock()
     pace = pace_of(clock, [78.0])   # 70 %
