@@ -142,7 +142,7 @@ def test_a_wrong_step_is_refused_with_its_file_and_line(tmp_path, change, messag
 
 @pytest.mark.parametrize("line, message", [
     ('{"observation": [NaN]}', "NaN is not a finite number"), ("[1]", "not a JSON object"),
-    ("", "it is not JSON"), ("{}", "it has no is_first"), ("\x00", "it is not JSON"),
+    ("", "it is not JSON"), ("{}", "it has no is_first"), ("\x01", "it is not JSON"),
     ("[" * 100_000, "nested too deeply"), ("9" * 2 ** 21, "more than 1,048,576 bytes")])
 def test_a_line_that_is_no_step_is_refused(tmp_path, line, message):
     folder = write(tmp_path / "data", steps_of(np.random.default_rng(0), 2))

@@ -26,6 +26,9 @@ SMALL = ["model.d_model=32", "model.d_ff=32", "model.n_layers=1", "model.pattern
          "body.passes=1", "train.steps=1", "curriculum.eval_every_steps=0"]
 
 
+SPACES = SimpleNamespace(Dict=dict, Tuple=tuple)   # of a Gymnasium that is not here
+
+
 class Shown(Target):
     rate_hz = 1e6
 
@@ -132,11 +135,13 @@ def test_a_class_without_render_is_named(tmp_path):
 
 def test_gymnasium_opens_a_window_where_it_has_one(monkeypatch):
     def make(name, disable_env_checker, render_mode):
-        return SimpleNamespace(render_mode=render_mode if name == "CartPole-v1" else None)
+        return SimpleNamespace(render_mode=render_mode if name == "CartPole-v1" else None,
+                               observation_space=None)
 
     def spec(name):
         return SimpleNamespace(entry_point="envs:Body")
-    monkeypatch.setitem(sys.modules, "gymnasium", SimpleNamespace(make=make, spec=spec))
+    monkeypatch.setitem(sys.modules, "gymnasium", SimpleNamespace(
+        make=make, spec=spec, spaces=SPACES))
     assert opener("gym:CartPole-v1")().render_mode is None
     assert opener("gym:CartPole-v1", screen=Screen(print))().render_mode == "human"
     with pytest.raises(ConfigError, match="gym:Blind-v0 cannot be shown: it has no window"):
@@ -153,10 +158,11 @@ def test_mujoco_says_nothing_of_the_files_of_gymnasium_and_speaks_again_in_play(
         mujoco.handler("settotalmass is deprecated")
         if name == "Broken-v5":
             raise ValueError("no such file")
-        return SimpleNamespace(render_mode=None)
+        return SimpleNamespace(render_mode=None, observation_space=None)
     monkeypatch.setitem(sys.modules, "mujoco", mujoco)
     monkeypatch.setitem(sys.modules, "gymnasium", SimpleNamespace(
-        make=make, spec=lambda name: SimpleNamespace(entry_point="envs.mujoco:Body")))
+        make=make, spaces=SPACES,
+        spec=lambda name: SimpleNamespace(entry_point="envs.mujoco:Body")))
     opener("gym:Cheetah-v5")()
     with pytest.raises(ConfigError, match="gym:Broken-v5: no such file"):
         opener("gym:Broken-v5")()
