@@ -199,7 +199,7 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class LiveConfig:
-    """How a brain that lives on its robot learns (docs/live.md). Training ignores it."""
+    """How a brain that lives on its robot learns (docs/learning.md). Training ignores it."""
     learn_every_ticks: int = setting(6000, 0, 10**9, "ticks")   # new ones; 0: nothing is learnt
     learn_minutes: float = setting(2.0, 1e-3, 1e6, "minutes")   # of training, for each candidate
     learn_ticks: int = setting(30_000, 1000, 10**7, "ticks")    # the newest, of which one learns

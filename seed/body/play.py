@@ -50,10 +50,9 @@ class BodyPlay:
     def __init__(self, model: WaveCore, optim: Optimizer | None, facts: Facts,
                  open_fn: Callable[[], Any], config: BodyConfig, seed: int, name: str = "",
                  turn: int = 1):
-        self._turn = turn
         self.model, self.optim, self.config, self.seed = model, optim, config, seed
         self.codec, self.values, self.name = facts.codec, facts.values, name or facts.codec.name
-        self.facts, self.open_fn = facts, open_fn
+        self.facts, self.open_fn, self._turn = facts, open_fn, turn
         self.world = World(open_fn, replace(self.codec, name=self.name), config.rows, seed,
                            randomize=config.randomize, keeps_body=True)
         self.player = Player(model, self.codec, config.rows)

@@ -143,12 +143,12 @@ def check(args: argparse.Namespace) -> None:
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}: use {low:g} to {high:g}")
-    prompt = getattr(args, "prompt", "-")
     tables = getattr(args, "tables", ())
     for text in args.overrides if tables else []:
         if text.partition(".")[0] not in tables:
             raise ConfigError(f"--set {text}: this command takes keys of "
                               f"{' and '.join(f'[{table}]' for table in tables)} alone")
+    prompt = getattr(args, "prompt", "-")
     if not prompt:
         raise ConfigError("--prompt is empty: give at least one character")
     if any("\ud800" <= character <= "\udfff" for character in prompt):

@@ -2,6 +2,7 @@
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,19 +36,22 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
     if result.choices:
         from seed.body.results import choices_table
         tables.append(choices_table(result.choices))
-    if (result.returns or result.choices) and not args.json:
-        options.log(_next(args, bool(result.returns)))
     facts = {name: [row.to_dict() for row in rows] for name, rows in (
         ("returns", result.returns), ("choices", result.choices))}
-    return show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))
+    code = show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))
+    if (result.returns or result.choices) and not args.json:
+        _tell_next(args, bool(result.returns))
+    return code
 
 
-def _next(args: argparse.Namespace, opens: bool) -> str:
+def _tell_next(args: argparse.Namespace, opens: bool) -> None:
     """What to do with a brain that acts."""
+    sys.stdout.flush()   # it follows the tables
     brain = shlex.join([f"--run-dir={args.run_dir}", *(
         f"--body={name}" for name in args.bodies if is_class_name(name))])
-    play = f"see it act: python -m seed play {brain}; " if opens else ""
-    return f"{play}for the robot: python -m seed export {brain}"
+    if opens:
+        options.log(f"see it act: python -m seed play {brain}")
+    options.log(f"for the robot: python -m seed export {brain}")
 
 
 def report_adaptation(args: argparse.Namespace, result: "TrainResult | None",

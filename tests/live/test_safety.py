@@ -4,13 +4,21 @@ import math
 import pytest
 
 from seed.errors import ConfigError
+from seed.live import safety
 from seed.live.safety import HOLD_S, Bounds, Fault, Faults, Limits
+from seed.runtime import rate
 
 NINE = [i / 4 - 1 for i in range(9)]
 
 
 def bounds(n=2, **owner):
     return Bounds.of([NINE] * n, "numbers").narrowed(owner, "robot")
+
+
+def test_a_file_is_for_the_time_that_the_fast_loop_waits_for_it():
+    """Neither imports the other: the tick loop needs no numpy, and a robot has the runtime alone.
+    """
+    assert rate.BRAIN_FRACTION == safety.BRAIN_FRACTION
 
 
 def test_the_default_safe_action_is_zero_or_the_middle_and_the_first_choice():
