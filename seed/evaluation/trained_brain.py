@@ -82,6 +82,12 @@ class TrainedBrain:
                                [facts.codec.body for facts in bodies.values()])
         return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256, bodies)
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether it is for a loop, which its profile or a body gives the rate of."""
+        return bool(self.profile.loop.rate_hz) or any(
+            facts.rate_hz for facts in self.bodies.values())
+
     @cached_property
     def model(self) -> "WaveCore":
         from seed.wavecore.model import WaveCore

@@ -136,7 +136,7 @@ def _judged(new: RunDir, brains: Brains, data: Path, plan: Plan, candidate: Cand
     from seed.live.gate import judge
     before = TrainedBrain.load(brains.run_dir(candidate.parent), threads, log)
     after = TrainedBrain.load(new, threads, log)
-    build(new, log=log, check_rate=bool(after.profile.loop.rate_hz))
+    build(new, log=log, check_rate=after.has_rate)
     verdict = judge(before, after, EpisodeFolder(data).body, data, plan.max_loss,
                     candidate.loop == SLOW)
     return candidate._replace(

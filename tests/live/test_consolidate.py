@@ -13,7 +13,7 @@ from seed.live.brains import FIRST, Brains
 from seed.live.learn import BASE, SLOW, Plan, forget, has_begun, prepare, work_of
 from seed.live.lived import Memory
 from seed.storage import RunDir, checkpoint
-from seed.training import adapt_to_body
+from seed.training import adapt_to_body, pipeline
 from seed.training.adapt_body import BodyAdaptResult
 from seed.training.loop import TrainResult
 from tests.support.changed_point import Point, Reversed, adapt, brain, recorded
@@ -32,7 +32,8 @@ def trained(tmp_path_factory):
         patch.setitem(open_body.BODIES, "worn", Reversed)
         patch.setattr(dynamics, "FIT_TICKS", 64 * 20)
         folder = tmp_path_factory.mktemp("trained")
-        first = brain(folder / "first", 4, "body.curriculum_steps=1")
+        first = brain(folder / "first", 4, "body.curriculum_steps=1", 'teacher.kind="mock"',
+                      "teacher.tasks={copy = 1.0}")
         data = recorded(first, folder / "data", "point")
         shutil.copytree(first.path, folder / "second")
         adapt(RunDir(folder / "second"), data, 4)
@@ -74,6 +75,18 @@ def test_all_weights_learn_and_what_the_mid_loop_has_learnt_meanwhile_is_carried
     carried, key = checkpoint.read(new.checkpoint).tensors, "bodies.point.input"
     np.testing.assert_allclose(carried[key], trained[key] + acting[key] - base[key], atol=1e-6)
     assert np.array_equal(checkpoint.read(work.checkpoint).tensors[key], trained[key])
+
+
+def test_no_teacher_is_asked(lived, monkeypatch):
+    """One that does not answer holds up no life."""
+    asked = []
+    monkeypatch.setattr(pipeline, "open_teacher",
+                        lambda profile, *_: asked.append(profile.teacher.kind))
+    stored, *_ = lived
+    work, plan = begin(lived)
+    assert from_dict(checkpoint.read_meta(work.checkpoint)["profile"]).teacher.kind == "mock"
+    module.consolidate(work, stored, plan, 1, lambda line: None)
+    assert asked == [""]
 
 
 def test_it_grows_once_before_it_learns(lived):

@@ -42,13 +42,13 @@ def brain(folder, steps: int, *overrides: str) -> RunDir:
     return RunDir(folder)
 
 
-def recorded(run_dir: RunDir, folder, name: str = "worn"):
-    """The brain draws its actions in the reversed body."""
+def recorded(run_dir: RunDir, folder, name: str = "worn", body=Reversed):
+    """The brain draws its actions, by default in the reversed body."""
     trained = TrainedBrain.load(run_dir, 1, lambda line: None)
     codec = trained.bodies["point"].codec
     recorder = Recorder(EpisodeWriter(folder, codec.__class__.from_dict(
         {**codec.to_dict(), "name": name}), 50.0, "a test"), 4)
-    act(Player(trained.model, codec, 4), Reversed, 0, 60, greedy=False, recorder=recorder)
+    act(Player(trained.model, codec, 4), body, 0, 60, greedy=False, recorder=recorder)
     recorder.writer.close()
     return folder
 
