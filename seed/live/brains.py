@@ -4,12 +4,14 @@
     promoted.json          the brain that acts, replaced as a whole: no promotion is half done
     roll_back.json         what takes its place when that brain fails: a rename, for which a full
                            disk has room
+    base.safetensors       the checkpoint of the run directory that was judged or acted last
     lineage.jsonl          a line for each decision: what was decided, of which brain, from which
                            parent and data, by which figures, and why
 
 A promotion's line comes before its pointer, a roll back's after it: whatever is cut off, the brain
 that acts is one that may.
 """
+import filecmp
 import json
 import shutil
 import time
@@ -33,8 +35,9 @@ POINTER, BEFORE = "promoted.json", "roll_back.json"
 
 class Decision(NamedTuple):
     """A line of the lineage. `figures`: rows of gate.Figure, as dicts; `bounds`: those of a
-    promoted brain (watch.Bounds), as a dict; `loop`: which has made the brain, mid or slow;
-    `plane`: what became of what the mid loop had learnt before (plane.py)."""
+    promoted brain (watch.Bounds), as a dict; `loop`: which has made the brain, mid or slow, or
+    "base" if it was trained in the run directory; `plane`: what became of what the mid loop had
+    learnt before (plane.py)."""
     decision: str
     brain: str
     parent: str = ""
@@ -114,6 +117,19 @@ class Brains:
         except BrainError as error:
             self.roll_back(str(error))
         self.flush()
+
+    @property
+    def base(self) -> Path:
+        return self.path / "base.safetensors"
+
+    def is_renewed(self, run_dir: RunDir) -> bool:
+        """Whether its checkpoint is another than the base. Raises OSError."""
+        return (self.base.exists() and run_dir.checkpoint.exists()
+                and not filecmp.cmp(self.base, run_dir.checkpoint, shallow=False))
+
+    def rest_on(self, checkpoint: Path) -> None:
+        """That is the base from now on. Raises OSError."""
+        atomic_file.copy(checkpoint, self.base)
 
     @property
     def unconfirmed(self) -> Decision | None:

@@ -7,16 +7,15 @@ loop has learnt meanwhile is carried over (plane.py), so days may pass between s
 import math
 from dataclasses import replace
 
-from seed.body.episodes import EpisodeFolder
 from seed.config import from_dict
 from seed.errors import ConfigError, StopReason
 from seed.live.brains import Brains
 from seed.live.learn import BASE, EPISODES, QUIET, SLOW, Candidate, Plan
-from seed.live.plane import carry
+from seed.live.plane import carried
 from seed.profile_file import load_profile
 from seed.resize import grow_brain
 from seed.resize.growth_schedule import next_profile
-from seed.storage import RunDir, atomic_file, checkpoint
+from seed.storage import RunDir, checkpoint
 from seed.storage.run_dir import Log
 from seed.training import adapt_to_body
 
@@ -29,20 +28,13 @@ def consolidate(work: RunDir, brains: Brains, plan: Plan, threads: int,
     candidate = Candidate("", brains.promoted.brain, loop=SLOW)
     if plan.grow_to:
         _grow(work, plan.grow_to, threads, log)
-    data = work.path / EPISODES
-    train = adapt_to_body(work, data=str(data), threads=threads, log=log, minutes=plan.minutes,
-                          is_whole=True, overrides=QUIET).train
+    train = adapt_to_body(work, data=str(work.path / EPISODES), threads=threads, log=log,
+                          minutes=plan.minutes, is_whole=True, overrides=QUIET).train
     if train and train.reason is not StopReason.FINISHED:
         return candidate._replace(is_finished=False), work
     if candidate.parent == plan.parent:
         return candidate, work
-    newer, plane = carry(checkpoint.read(work.path / BASE),
-                         brains.run_dir(candidate.parent).load_brain(log), work.load_brain(log),
-                         EpisodeFolder(data).body)
-    carried = RunDir(work.path / "carried")   # always made anew, of whichever brain acts
-    atomic_file.make_directory(carried.path)
-    carried.save(newer.tensors, newer.meta)
-    return candidate._replace(plane=plane), carried
+    return carried(work, brains, SLOW, log)
 
 
 def _grow(work: RunDir, to: str, threads: int, log: Log) -> None:

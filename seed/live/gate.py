@@ -55,6 +55,8 @@ def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
     """`body`: that was lived in, of which `data` has the newest episodes. A candidate that was
     trained on the `whole` has to be better in something, any other in what was lived. Raises
     ConfigError, BodyError."""
+    if body not in candidate.bodies:
+        return Verdict([], f"it does not know {body}")
     figures = [*curriculum(parent, candidate), *other_bodies(parent, candidate, body)]
     reason = loss_in(figures, max_loss)
     if reason:

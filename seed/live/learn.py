@@ -1,13 +1,14 @@
 """From what was lived to a candidate, and through the gate.
 
-    python -m seed.live.learn DIR mid|slow
+    python -m seed.live.learn DIR mid|slow|base
 
 A process of its own, which is stopped and continued as the fast loop's deadlines allow, killed at
 any moment, and started again: the training resumes from its last checkpoint. It works on copies;
 what acts is not touched. The last line of its output is a Candidate as JSON.
 
 The mid loop adapts the tables of the body to the newest ticks (seed/training/adapt_body.py), the
-slow loop trains all weights on everything (consolidate.py).
+slow loop trains all weights on everything (consolidate.py). A base is a brain that was trained in
+the run directory since the last one: nothing is trained here, what was learnt is carried over.
 """
 import argparse
 import json
@@ -26,8 +27,8 @@ from seed.runtime import BrainError
 from seed.storage import RunDir, atomic_file
 from seed.storage.run_dir import Log
 
-MID, SLOW = "mid", "slow"
-WORK = {MID: "learning", SLOW: "consolidation"}   # within the live directory
+MID, SLOW, RENEWED = "mid", "slow", "base"
+WORK = {MID: "learning", SLOW: "consolidation", RENEWED: "renewal"}   # within the live directory
 EPISODES, PLAN, BASE = "episodes", "plan.json", "base.safetensors"
 QUIET = ["governor.thermal=false"]   # the parent looks at the board, and stops this process
 
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     max_ticks: int        # of which it learns
     max_loss: float       # of what was known
     grow_to: str = ""     # a profile, towards whose size the brain grows by one step
+    base: str = ""        # the checkpoint of the run directory, if that is the candidate
 
 
 class Candidate(NamedTuple):
@@ -76,17 +78,21 @@ def read_plan(work: RunDir) -> Plan:
 def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) -> None:
     """A copy of the parent and of the episodes of the `newest` ticks as they are now, for the slow
     loop also of the most surprising ones; unless that has been done: by the mid loop for the same
-    parent, by the slow one for any. Raises OSError, ConfigError."""
+    parent, by the slow one for any. Of a base, what it follows is copied. Raises OSError,
+    ConfigError."""
     work, brains = work_of(live_dir, kind), Brains(live_dir)
     try:
-        if read_plan(work).parent == plan.parent or kind == SLOW:
+        begun = read_plan(work)
+        if kind == SLOW or kind == MID and begun.parent == plan.parent:
             return
     except (OSError, ValueError, TypeError):
         pass   # there is none, or its copy was cut off
     shutil.rmtree(work.path, ignore_errors=True)
     atomic_file.make_directory(work.path / EPISODES)
-    for path in (work.checkpoint, *([work.path / BASE] if kind == SLOW else [])):
-        atomic_file.copy(brains.run_dir(plan.parent).checkpoint, path)
+    parent = brains.run_dir(plan.parent).checkpoint
+    atomic_file.copy(Path(plan.base or parent), work.checkpoint)
+    if kind != MID:
+        atomic_file.copy(brains.base if plan.base else parent, work.path / BASE)
     folder = work.path / EPISODES
     if not copy_newest(memory.folder, folder, min(newest, plan.max_ticks)):
         raise ConfigError(f"{memory.folder} has no episode yet")
@@ -109,6 +115,9 @@ def learn(live_dir: Path, kind: str = MID, threads: int = 1) -> Candidate:
         if kind == SLOW:
             from seed.live.consolidate import consolidate
             candidate, new = consolidate(work, brains, plan, threads, log)
+        elif kind == RENEWED:
+            from seed.live.plane import carried
+            candidate, new = carried(work, brains, RENEWED, log)
         else:
             candidate, new = Candidate("", plan.parent), work
             candidate = candidate._replace(is_finished=_adapt(work, plan, threads, log))
@@ -138,7 +147,7 @@ def _judged(new: RunDir, brains: Brains, data: Path, plan: Plan, candidate: Cand
     after = TrainedBrain.load(new, threads, log)
     build(new, log=log, check_rate=after.has_rate)
     verdict = judge(before, after, EpisodeFolder(data).body, data, plan.max_loss,
-                    candidate.loop == SLOW)
+                    candidate.loop != MID)
     return candidate._replace(
         brain=brains.add(new) if not verdict.reason else "", data=verdict.data,
         reason=verdict.reason, figures=tuple(row._asdict() for row in verdict.figures))

@@ -10,8 +10,13 @@ than the base, or the body has other numbers there. Then the mid loop learns it 
 """
 import numpy as np
 
+from seed.body.episodes import EpisodeFolder
 from seed.config import from_dict
+from seed.live.brains import Brains
+from seed.live.learn import BASE, EPISODES, Candidate
+from seed.storage import RunDir, atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
+from seed.storage.run_dir import Log
 from seed.wavecore.layout import BODIES, VALUE_LEVELS
 
 
@@ -39,6 +44,19 @@ def carry(base: Checkpoint, acting: Checkpoint, newer: Checkpoint,
         **parts[2], "returns": learnt if has_value else last}}}
     return newer._replace(tensors=tensors, meta=meta), (
         f"what was learnt of {body} is carried over" + ("" if has_value else ", but its value"))
+
+
+def carried(work: RunDir, brains: Brains, loop: str, log: Log) -> tuple[Candidate, RunDir]:
+    """The brain of `work` with what the one that acts has learnt since the base of it, and its
+    directory, which is made anew. Raises CheckpointError, OSError, ConfigError."""
+    assert brains.promoted
+    acting = brains.promoted.brain
+    newer, plane = carry(checkpoint.read(work.path / BASE), brains.run_dir(acting).load_brain(log),
+                         work.load_brain(log), EpisodeFolder(work.path / EPISODES).body)
+    new = RunDir(work.path / "carried")
+    atomic_file.make_directory(new.path)
+    new.save(newer.tensors, newer.meta)
+    return Candidate("", acting, loop=loop, plane=plane), new
 
 
 def _why_not(base: Checkpoint, acting: Checkpoint, newer: Checkpoint, body: str) -> str:

@@ -1,8 +1,9 @@
 """A brain that lives on a robot: the fast loop acts; beside it learners make candidates of what was
 lived, which act once they have passed the gate, and are watched.
 
-The mid loop learns of what is new, the slow loop of everything while the robot rests. Deadlines
-come before learning (pace.py).
+The mid loop learns of what is new, the slow loop of everything while the robot rests; and a brain
+that was trained in the run directory since is judged as they are. Deadlines come before learning
+(pace.py).
 """
 import math
 import time
@@ -21,9 +22,9 @@ from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
 from seed.live.fast_loop import EPISODES, FastLoop, Options
 from seed.live.gate import Figure, is_level
-from seed.live.learn import MID, SLOW, Candidate, Plan, forget
+from seed.live.learn import MID, RENEWED, SLOW, Candidate, Plan, forget
 from seed.live.learner import Learner
-from seed.live.lived import Memory
+from seed.live.lived import Memory, files_of
 from seed.live.pace import Pace
 from seed.live.safety import Fault
 from seed.live.watch import Bounds, Lived, Watch
@@ -35,6 +36,8 @@ MIN_TICKS = 1000          # since a change, of which a candidate learns
 TRIM_S = 60.0             # between two looks at what episodes take
 FLUSH_S = 5.0             # between two tries to write a decision to a full disk
 SLOW_FACTOR = 10          # of live.learn_ticks, of which the slow loop learns
+ORIGIN = {MID: "of the mid loop", SLOW: "of the slow loop", RENEWED: "of the run directory"}
+DOING = {MID: "learns", SLOW: "consolidates", RENEWED: "judges"}
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,18 @@ class Live:
                          lambda: system_health.read(options.run_dir.path), clock)
         self.learners = {kind: Learner(options.live_dir, kind, every, options.threads, log, clock)
                          for kind, every in ((MID, live.learn_every_ticks),
-                                             (SLOW, live.rest_every_ticks))}
+                                             (SLOW, live.rest_every_ticks),
+                                             (RENEWED, MIN_TICKS))}
         self.memory = Memory(options.live_dir / EPISODES, live.episodes_mb * 2 ** 20, clock)
         self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
         self._changed_at = -SLOW_FACTOR * live.learn_ticks   # tick of the body's last change
         self._begins_at = 0             # tick in which the brain that acts began
+        self._is_renewed = False        # the run directory has a newer brain, not judged yet
         self._flush_at_s, self._trim_at_s = 0.0, clock() + TRIM_S
 
     def start(self) -> None:
         """Raises SeedError, OSError."""
-        if self.brains.promoted is None:
-            self._export_first()
+        self._look_at_run_dir()
         assert self.brains.promoted
         self.loop = FastLoop(Options(
             self.options.live_dir, self.brains.file(self.brains.promoted.brain),
@@ -97,11 +101,20 @@ class Live:
         except OSError as error:
             self._log(f"{error.strerror or error}: what was decided is not on the disk; free some")
 
-    def _export_first(self) -> None:
+    def _look_at_run_dir(self) -> None:
+        """Its brain acts if no other does, or if nothing has been lived; a newer one is judged
+        beside the one that acts."""
         from seed.export import build
         run_dir = self.options.run_dir
+        if self.brains.promoted and not self.brains.is_renewed(run_dir):
+            return
+        if self.brains.promoted and self.memory.folder.is_dir() and files_of(self.memory.folder):
+            self._log(f"the brain in {run_dir} is newer: it is judged beside the one that acts")
+            self._is_renewed, self.learners[RENEWED].next_ticks = True, 0
+            return
         self._log(f"the brain in {run_dir} is exported and verified")
         build(run_dir, log=self._log)
+        self.brains.rest_on(run_dir.checkpoint)
         self.brains.promote(self.brains.add(run_dir), lineage.FIRST)
 
     def poll(self) -> None:
@@ -183,13 +196,15 @@ class Live:
         self._begins_at = ticks
 
     def _begin_learning(self, ticks: int) -> None:
-        """One learner at a time: the slow one while the robot rests, else that of the mid loop."""
-        mid, slow = self.learners[MID], self.learners[SLOW]
+        """One learner at a time: a newer brain of the run directory is judged first, then the slow
+        loop learns if the robot rests, else the mid loop."""
         newest = ticks - self._changed_at   # since the body is as it is now
-        if mid.is_running or slow.is_running or newest < MIN_TICKS:
+        if any(learner.is_running for learner in self.learners.values()) or newest < MIN_TICKS:
             return
-        learner = slow if self._may_rest and slow.is_due(ticks) else mid
-        if not learner.is_due(ticks):
+        may = {RENEWED: self._is_renewed, SLOW: self._may_rest, MID: True}
+        learner = next((learner for learner in map(self.learners.__getitem__, may)
+                        if may[learner.kind] and learner.is_due(ticks)), None)
+        if learner is None:
             return
         try:
             learner.start(self._plan(learner.kind), self.memory, ticks, newest)
@@ -199,8 +214,10 @@ class Live:
     def _plan(self, kind: str) -> Plan:
         live, promoted = self.config, self.brains.promoted
         assert promoted
-        if kind == MID:
-            return Plan(promoted.brain, live.learn_minutes, live.learn_ticks, live.max_loss)
+        if kind != SLOW:
+            base = str(self.options.run_dir.checkpoint) if kind == RENEWED else ""
+            return Plan(promoted.brain, live.learn_minutes, live.learn_ticks, live.max_loss,
+                        base=base)
         rows = [row for row in self.brains.lineage.rows if row.loop == SLOW]
         is_full = bool(rows and rows[-1].decision == lineage.REFUSED and is_level(
             [Figure(**figure) for figure in rows[-1].figures]))
@@ -213,7 +230,8 @@ class Live:
         assert promoted
         self.brains.flush()
         reason = candidate.reason
-        if not reason and candidate.parent != promoted.brain:
+        is_late = not reason and candidate.parent != promoted.brain
+        if is_late:
             reason = "another brain acts meanwhile"
         if not reason:
             try:
@@ -225,7 +243,7 @@ class Live:
         if reason:
             self.brains.tell(Decision(lineage.REFUSED, candidate.brain, candidate.parent,
                                       promoted.generation, reason=reason, **facts))
-            self._log(f"a candidate of the {candidate.loop} loop is refused: {reason}")
+            self._log(f"a candidate {ORIGIN[candidate.loop]} is refused: {reason}")
         else:
             self.watch.begin(int(self.loop.block["ticks"]))
             try:
@@ -235,8 +253,11 @@ class Live:
                 self.loop.roll_back(self.brains.file(promoted.brain))   # as after a power cut
                 raise
             self._forget_surprise(ticks)
-            self._log(f"brain {candidate.brain} of the {candidate.loop} loop acts now; it is "
-                      f"watched{candidate.plane and f'; {candidate.plane}'}")
+            self._log(f"brain {candidate.brain} {ORIGIN[candidate.loop]} acts now; it is watched"
+                      f"{candidate.plane and f'; {candidate.plane}'}")
+        if candidate.loop == RENEWED and not is_late:
+            self._is_renewed = False
+            self.brains.rest_on(self.options.run_dir.checkpoint)
         forget(self.options.live_dir, candidate.loop)
 
     def _decide(self, reason: str, ticks: int) -> None:
@@ -264,8 +285,7 @@ class Live:
         kind = next((kind for kind, learner in self.learners.items() if learner.is_running), "")
         if self.watch.is_watching:
             return "watched"
-        word = {MID: "learns", SLOW: "consolidates", "": ""}[kind]
-        return f"{word} {100 * self.pace.decision.duty:.0f} %" if word else ""
+        return f"{DOING[kind]} {100 * self.pace.decision.duty:.0f} %" if kind else ""
 
     def describe(self) -> str:
         """The fast loop in a line."""

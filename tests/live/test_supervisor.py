@@ -15,7 +15,7 @@ from seed.live import learner as learner_module
 from seed.live import pace, supervisor
 from seed.governor import Decision
 from seed.live.brains import FIRST, Brains
-from seed.live.learn import MID, PLAN, SLOW, Plan, work_of
+from seed.live.learn import MID, PLAN, RENEWED, SLOW, Plan, work_of
 from seed.live.learner import Learner
 from seed.live.safety import State
 from seed.live.status import LiveStatus
@@ -219,6 +219,33 @@ def test_the_slow_loop_learns_while_the_robot_rests_and_is_told_apart(life):
         page = (ROOT / "docs" / "board.md").read_text()
         assert [key for key in facts if f"`{key}`" not in page] == []
         assert facts["ticks"] > 0 and facts["memory_mb"] > 0 and facts["level"] == "ok"
+
+
+def test_a_newer_brain_of_the_run_directory_is_judged_once(life):
+    living, (first, second), lines, results, folder = life
+    checkpoint = folder / "run" / "checkpoint.safetensors"
+    checkpoint.write_bytes(b"old")
+    with living() as live:
+        live.brains.rest_on(checkpoint)
+        while not live.loop.block["episodes"]:
+            live.poll()
+    checkpoint.write_bytes(b"new")
+    with living() as live:
+        assert "is newer: it is judged" in lines[-1]
+        assert live._plan(RENEWED).base == str(checkpoint) and not live._plan(MID).base
+        live.learners[MID].next_ticks = 10 ** 9
+        results.append(candidate(second, "another", loop=RENEWED))
+        until(live, lines, "of the run directory is refused: another brain acts meanwhile")
+        assert live.brains.is_renewed(live.options.run_dir)
+        live.learners[RENEWED].next_ticks = 0
+        results.append(candidate(second, first, loop=RENEWED, plane="carried"))
+        until(live, lines, f"{second} of the run directory acts now; it is watched; carried")
+        assert live.brains.base.read_bytes() == b"new"
+        until(live, lines, f"{second} is confirmed")
+    n_lines = len(lines)
+    with living() as live:
+        live.learners[MID].next_ticks = 10 ** 9
+        assert not live._is_renewed and not any("newer" in line for line in lines[n_lines:])
 
 
 def wait_for(process, states: str) -> None:
