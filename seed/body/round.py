@@ -16,7 +16,7 @@ from seed.wavecore.layout import WORLD_LEVELS
 LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 1506.02438)
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
-MIN_PROBABILITY = 0.01   # that all choices of a target share: play continues trying them
+MIN_PROBABILITY = 0.002   # that all choices of a target share, so that play goes on trying them
 FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
 
 
