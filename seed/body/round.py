@@ -10,13 +10,14 @@ import numpy as np
 
 from seed.body.codec import LEVELS, Codec
 from seed.body.novelty import Novelty
+from seed.body.spaces import BINS
 from seed.body.value_range import ValueRange
 from seed.wavecore.layout import WORLD_LEVELS
 
 LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 1506.02438)
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
-MIN_PROBABILITY = 0.002   # that all choices of a target share, so that play goes on trying them
+MIN_PROBABILITY = 0.01 / BINS   # of each choice in a target, so that play goes on trying it
 FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
 
 
@@ -117,7 +118,8 @@ def control_targets(codec: Codec, played: Played, value_range: ValueRange, disco
         columns = slice(head.place, head.place + head.width)
         taken = np.eye(head.width)[played.choices[..., i]]
         moved = policy[..., columns] + eta * z[..., None] * (taken - policy[..., columns])
-        policy[..., columns] = (1 - MIN_PROBABILITY) * moved + MIN_PROBABILITY / head.width
+        shared = MIN_PROBABILITY * head.width
+        policy[..., columns] = (1 - shared) * moved + shared / head.width
     n_heads = len(codec.body.control.heads)
     weights = np.full((*z.shape, n_heads), 0.5 / z.size, np.float32)
     return Targets(weights, at[..., None], share[..., None], policy.astype(np.float32))

@@ -83,7 +83,7 @@ def test_the_policy_moves_to_choices_that_went_better_and_away_from_worse():
         assert np.allclose(q.sum(-1), 1, atol=1e-5)
         choices = played.choices[..., part, None]
         moved, mixed = (np.take_along_axis(x, choices, -1)[..., 0] for x in (q, p))
-        mixed = (1 - MIN_PROBABILITY) * mixed + MIN_PROBABILITY / p.shape[-1]
+        mixed = (1 - MIN_PROBABILITY * p.shape[-1]) * mixed + MIN_PROBABILITY
         better = advantage > advantage.mean() + 0.1
         worse = advantage < advantage.mean() - 0.1
         assert (moved > mixed)[better].all() and (moved < mixed)[worse].all()
@@ -93,7 +93,7 @@ def test_advantages_that_are_all_alike_teach_nothing():
     played = random_round()
     played.rewards[:] = played.values[:] = 0
     targets = control_targets(CODEC, played, ValueRange(0, 1), DISCOUNT)
-    mixed = (1 - MIN_PROBABILITY) * played.policy[..., :2] + MIN_PROBABILITY / 2
+    mixed = (1 - 2 * MIN_PROBABILITY) * played.policy[..., :2] + MIN_PROBABILITY
     assert np.allclose(targets.policy[..., :2], mixed, atol=1e-6)
 
 
