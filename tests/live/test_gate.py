@@ -1,9 +1,7 @@
 """A candidate passes if it is better in what was lived and as good in what was known."""
-import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from seed.body import dynamics, open_body
@@ -13,7 +11,8 @@ from seed.body.stored import load
 from seed.evaluation import TrainedBrain
 from seed.live.gate import horizon, judge, recorded_reward
 from seed.storage import RunDir
-from tests.support.changed_point import Point, Reversed, adapt, brain, recorded
+from tests.support.changed_point import (
+    Point, Reversed, adapt, brain, recorded, shuffle_rewards)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +42,7 @@ def test_what_is_better_passes_and_what_is_worse_is_refused(lived):
 def test_episodes_with_shuffled_rewards_prove_nothing(lived, tmp_path):
     parent, child, data = lived
     shutil.copytree(data, tmp_path / "data")
-    path, = (tmp_path / "data").glob("*.jsonl")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    acted = [row for row in rows if "reward" in row]
-    rewards = np.random.default_rng(0).permutation([row["reward"] for row in acted]).tolist()
-    for row, reward in zip(acted, rewards, strict=True):
-        row["reward"] = reward
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shuffle_rewards(tmp_path / "data")
     assert "does not tell what is rewarded" in judge(parent, child, "point",
                                                      tmp_path / "data").reason
 

@@ -1,21 +1,18 @@
 """What a learner makes of a candidate that must not act: the reason, and no brain that is added."""
-import json
 import shutil
 
 import numpy as np
 import pytest
 
 from seed.body import dynamics, open_body
-from seed.evaluation import TrainedBrain
-from seed.export import Options
-from seed.export.brain_file import BrainFile
 from seed.live import learn as module
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import EPISODES, MID, Plan, forget, learn, prepare
 from seed.live.lived import Memory
 from seed.runtime import rate
 from seed.storage import checkpoint
-from tests.support.changed_point import Point, Reversed, adapt, brain, recorded
+from tests.support.changed_point import (
+    Point, Reversed, adapt, brain, export, recorded, shuffle_rewards)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +22,7 @@ def trained(tmp_path_factory):
         patch.setitem(open_body.BODIES, "point", Point)
         patch.setattr(dynamics, "FIT_TICKS", 64 * 300)
         folder = tmp_path_factory.mktemp("trained")
-        first = brain(folder / "first", 60)
-        loaded = TrainedBrain.load(first, 1, lambda line: None)
-        first.exported_brain.write_bytes(BrainFile(loaded, Options()).tobytes())
+        first = export(brain(folder / "first", 60))
         yield first, *(recorded(first, folder / body.__name__, "point", body)
                        for body in (Reversed, Point))
 
@@ -49,14 +44,9 @@ def begin(brains: Brains, data) -> None:
             10 ** 6)
 
 
-def shuffled(path) -> None:
-    """The rewards of a file of episodes, among its ticks."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    acted = [row for row in rows if "reward" in row]
-    rewards = np.random.default_rng(0).permutation([row["reward"] for row in acted]).tolist()
-    for row, reward in zip(acted, rewards, strict=True):
-        row["reward"] = reward
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def is_refused(brains: Brains, reason: str) -> bool:
+    candidate = learn(brains.path)
+    return reason in candidate.reason and not candidate.brain and n_brains(brains) == 1
 
 
 def n_brains(brains: Brains) -> int:
@@ -77,16 +67,13 @@ def test_what_has_learnt_of_shuffled_rewards_is_refused(life, trained, monkeypat
     def poisoned(work, plan, threads, log) -> bool:
         data, path = work.path / EPISODES, work.path / "true"
         shutil.copytree(data, path)
-        for file in data.glob("*.jsonl"):
-            shuffled(file)
+        shuffle_rewards(data)
         adapt(work, data, 60)
         shutil.rmtree(data)
         path.rename(data)
         return True
     monkeypatch.setattr(module, "_adapt", poisoned)
-    candidate = learn(life.path)
-    assert "it is not better" in candidate.reason
-    assert not candidate.brain and n_brains(life) == 1
+    assert is_refused(life, "it is not better")
 
 
 def test_weights_that_are_not_finite_are_refused(life, monkeypatch):
@@ -96,13 +83,9 @@ def test_weights_that_are_not_finite_are_refused(life, monkeypatch):
         work.save(tensors, meta)
         return True
     monkeypatch.setattr(module, "_adapt", broken)
-    candidate = learn(life.path)
-    assert "norm_f is not finite" in candidate.reason
-    assert not candidate.brain and n_brains(life) == 1
+    assert is_refused(life, "norm_f is not finite")
 
 
 def test_what_cannot_keep_the_rate_of_the_body_is_refused(life, monkeypatch):
     monkeypatch.setattr(rate, "BRAIN_FRACTION", 1e-6)
-    candidate = learn(life.path)
-    assert "Hz allows" in candidate.reason
-    assert not candidate.brain and n_brains(life) == 1
+    assert is_refused(life, "Hz allows")

@@ -5,14 +5,11 @@ import numpy as np
 import pytest
 
 from seed.body import dynamics, open_body
-from seed.evaluation import TrainedBrain
-from seed.export import Options
-from seed.export.brain_file import BrainFile
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import RENEWED, Plan, learn, prepare
 from seed.live.lived import Memory
 from seed.storage import RunDir, checkpoint
-from tests.support.changed_point import Point, Reversed, adapt, brain, recorded
+from tests.support.changed_point import Point, Reversed, adapt, brain, export, recorded
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +32,7 @@ def trained(tmp_path_factory):
 def renewed(base: RunDir, acting: RunDir, newer: RunDir, data, live_dir):
     """What a learner makes of it."""
     brains = Brains(live_dir)
-    acting.exported_brain.write_bytes(BrainFile(TrainedBrain.load(acting, 1, lambda line: None),
-                                                Options()).tobytes())
-    brains.promote(brains.add(acting), FIRST)
+    brains.promote(brains.add(export(acting)), FIRST)
     brains.rest_on(base.checkpoint)
     assert brains.is_renewed(newer) and not brains.is_renewed(base)
     for _ in range(2):   # always with the newest episodes

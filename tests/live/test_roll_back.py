@@ -7,9 +7,6 @@ import time
 import pytest
 
 from seed.body import open_body
-from seed.evaluation import TrainedBrain
-from seed.export import Options
-from seed.export.brain_file import BrainFile
 from seed.governor import Decision
 from seed.live import learner, pace, supervisor
 from seed.live.brains import FIRST, Brains
@@ -17,7 +14,7 @@ from seed.live.learn import WORK
 from seed.live.supervisor import Live, LiveOptions
 from seed.profile_file import load_profile
 from seed.storage import RunDir
-from tests.support.changed_point import Point, Reversed, brain
+from tests.support.changed_point import Point, Reversed, brain, export
 
 MAX_S, MAX_TICKS, POLL_S = 300, 200, 0.1
 ROBOT = '''
@@ -46,9 +43,7 @@ def trained(tmp_path_factory):
     for name, body in (("good", Point), ("bad", Reversed)):
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setitem(open_body.BODIES, "point", body)
-            run_dirs.append(brain(folder / name, 60))
-            loaded = TrainedBrain.load(run_dirs[-1], 1, lambda line: None)
-            run_dirs[-1].exported_brain.write_bytes(BrainFile(loaded, Options()).tobytes())
+            run_dirs.append(export(brain(folder / name, 60)))
     return run_dirs
 
 

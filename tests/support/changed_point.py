@@ -1,4 +1,6 @@
 """A body that changes: a point whose pushes are reversed, and a small brain that acts in it."""
+import json
+
 import numpy as np
 
 from seed.body.closed_loop import act
@@ -6,6 +8,8 @@ from seed.body.episodes import EpisodeWriter, Recorder
 from seed.body.player import Player
 from seed.body.spaces import Box, Discrete
 from seed.evaluation import TrainedBrain
+from seed.export import Options
+from seed.export.brain_file import BrainFile
 from seed.profile_file import load_profile
 from seed.storage import RunDir
 from seed.training import adapt_to_body, train
@@ -51,6 +55,24 @@ def recorded(run_dir: RunDir, folder, name: str = "worn", body=Reversed):
     act(Player(trained.model, codec, 4), body, 0, 60, greedy=False, recorder=recorder)
     recorder.writer.close()
     return folder
+
+
+def shuffle_rewards(folder) -> None:
+    """Of a directory of episodes, among its ticks."""
+    for path in folder.glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        acted = [row for row in rows if "reward" in row]
+        rewards = np.random.default_rng(0).permutation([row["reward"] for row in acted]).tolist()
+        for row, reward in zip(acted, rewards, strict=True):
+            row["reward"] = reward
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def export(run_dir: RunDir) -> RunDir:
+    """Without verification."""
+    trained = TrainedBrain.load(run_dir, 1, lambda line: None)
+    run_dir.exported_brain.write_bytes(BrainFile(trained, Options()).tobytes())
+    return run_dir
 
 
 def adapt(run_dir: RunDir, data, steps: int = 4, **options):
