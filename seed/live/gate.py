@@ -29,6 +29,7 @@ MIN_GAIN = 0.01           # of accuracy, by which a curriculum is better
 PAIRS, ROWS = 1024, 64    # short episodes in the model, of each brain; side by side
 Z = 1.96                  # of a 95 % interval
 GATE_SEED = 1_000_003     # added to the seed of the training: another model
+LIVED, ANYTHING, NOTHING = "lived", "anything", "nothing"
 
 
 class Figure(NamedTuple):
@@ -51,10 +52,9 @@ class Verdict(NamedTuple):
 
 
 def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
-          max_loss: float = MAX_LOSS, is_whole: bool = False) -> Verdict:
-    """`body`: that was lived in, of which `data` has the newest episodes. A candidate that was
-    trained on the `whole` has to be better in something, any other in what was lived. Raises
-    ConfigError, BodyError."""
+          max_loss: float = MAX_LOSS, better_in: str = LIVED) -> Verdict:
+    """`body`: that was lived in, of which `data` has the newest episodes. `better_in`: LIVED,
+    ANYTHING or NOTHING, where the candidate has to be better. Raises ConfigError, BodyError."""
     if body not in candidate.bodies:
         return Verdict([], f"it does not know {body}")
     figures = [*curriculum(parent, candidate), *other_bodies(parent, candidate, body)]
@@ -67,9 +67,10 @@ def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
         return Verdict(figures, f"{data.name} does not tell what is rewarded: a model of it "
                                 f"explains {100 * max(0.0, explained):.1f} % of the rewards that "
                                 f"it has not seen", digest)
-    if is_whole:
+    if better_in != LIVED:
         reason = loss_in(figures, max_loss) or (
-            "" if any(map(has_gained, figures)) else "nothing is better than before")
+            "" if better_in == NOTHING or any(map(has_gained, figures)) else
+            "nothing is better than before")
         return Verdict(figures, reason, digest)
     if not has_gained(figure):
         return Verdict(figures, f"{body}: it is not better: {figure.before:.4g} and "

@@ -142,12 +142,12 @@ def _judged(new: RunDir, brains: Brains, data: Path, plan: Plan, candidate: Cand
     from seed.body.episodes import EpisodeFolder
     from seed.evaluation import TrainedBrain
     from seed.export import build
-    from seed.live.gate import judge
+    from seed.live import gate
+    better_in = {MID: gate.LIVED, SLOW: gate.ANYTHING, RENEWED: gate.NOTHING}[candidate.loop]
     before = TrainedBrain.load(brains.run_dir(candidate.parent), threads, log)
     after = TrainedBrain.load(new, threads, log)
     build(new, log=log, check_rate=after.has_rate)
-    verdict = judge(before, after, EpisodeFolder(data).body, data, plan.max_loss,
-                    candidate.loop != MID)
+    verdict = gate.judge(before, after, EpisodeFolder(data).body, data, plan.max_loss, better_in)
     return candidate._replace(
         brain=brains.add(new) if not verdict.reason else "", data=verdict.data,
         reason=verdict.reason, figures=tuple(row._asdict() for row in verdict.figures))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from seed.body import dynamics, open_body
+from seed.live import gate
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import RENEWED, Plan, learn, prepare
 from seed.live.lived import Memory
@@ -51,16 +52,24 @@ def test_one_that_is_better_passes(trained, tmp_path):
     assert np.array_equal(*tables)   # as nothing had been learnt
 
 
-def test_what_was_learnt_is_added_and_one_that_is_not_better_is_refused(trained, tmp_path):
+def test_what_was_learnt_is_added_and_one_that_is_worse_is_refused(trained, tmp_path):
     first, newer, adapted, data, _ = trained
-    candidate, brains = renewed(newer, newer, first, data, tmp_path / "worse")
-    assert candidate.reason and not candidate.brain
+    lived = recorded(newer, tmp_path / "data", "point", Point)
+    candidate, brains = renewed(newer, newer, first, lived, tmp_path / "worse")
+    assert "falls from" in candidate.reason and not candidate.brain
     _, brains = renewed(first, adapted, newer, data, tmp_path / "live")
     base, acting, last, made = (checkpoint.read(path).tensors["bodies.point.input"] for path in (
         first.checkpoint, adapted.checkpoint, newer.checkpoint,
         tmp_path / "live" / "renewal" / "carried" / "checkpoint.safetensors"))
     np.testing.assert_allclose(made, last + acting - base, atol=1e-6)
     assert not np.array_equal(acting, base)
+
+
+def test_one_that_is_as_good_passes(trained, tmp_path, monkeypatch):
+    first, newer, _, data, _ = trained
+    monkeypatch.setattr(gate, "has_gained", lambda row: False)
+    candidate, _ = renewed(first, first, newer, data, tmp_path / "live")
+    assert not candidate.reason and candidate.brain
 
 
 def test_one_that_does_not_know_the_body_is_refused(trained, tmp_path):
