@@ -17,7 +17,8 @@ from seed.wavecore.layout import WORLD_LEVELS
 LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 1506.02438)
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
-MIN_PROBABILITY = 0.01 / BINS   # of each choice in a target, so that play goes on trying it
+MIN_PROBABILITY = 0.01 / BINS   # of each choice in a target, so that play still tries it
+RECORDED_SHARE = 0.01    # of all choices of a part, where others chose: it is never tried there
 FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
 
 
@@ -118,7 +119,7 @@ def control_targets(codec: Codec, played: Played, value_range: ValueRange, disco
         columns = slice(head.place, head.place + head.width)
         taken = np.eye(head.width)[played.choices[..., i]]
         moved = policy[..., columns] + eta * z[..., None] * (taken - policy[..., columns])
-        shared = MIN_PROBABILITY * head.width
+        shared = RECORDED_SHARE if only_better else MIN_PROBABILITY * head.width
         policy[..., columns] = (1 - shared) * moved + shared / head.width
     n_heads = len(codec.body.control.heads)
     weights = np.full((*z.shape, n_heads), 0.5 / z.size, np.float32)
