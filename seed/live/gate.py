@@ -52,16 +52,17 @@ class Verdict(NamedTuple):
 
 
 def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
-          max_loss: float = MAX_LOSS, better_in: str = LIVED) -> Verdict:
-    """`body`: that was lived in, of which `data` has the newest episodes. `better_in`: LIVED,
-    ANYTHING or NOTHING, where the candidate has to be better. Raises ConfigError, BodyError."""
+          max_loss: float = MAX_LOSS, better_in: str = LIVED, own_ticks: int = 0) -> Verdict:
+    """`body`: that was lived in, of which `data` has the newest episodes; in the last `own_ticks`
+    the parent acted (0: in all). `better_in`: LIVED, ANYTHING or NOTHING, where the candidate has
+    to be better. Raises ConfigError, BodyError."""
     if body not in candidate.bodies:
         return Verdict([], f"it does not know {body}")
     figures = [*curriculum(parent, candidate), *other_bodies(parent, candidate, body)]
     reason = loss_in(figures, max_loss)
     if reason:
         return Verdict(figures, reason)
-    explained, digest, figure = in_model(parent, candidate, body, data)
+    explained, digest, figure = in_model(parent, candidate, body, data, own_ticks)
     figures.append(figure)
     if explained < MIN_EXPLAINED:
         return Verdict(figures, f"{data.name} does not tell what is rewarded: a model of it "
@@ -136,7 +137,7 @@ def other_bodies(parent: TrainedBrain, candidate: TrainedBrain, body: str) -> li
 
 
 def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str,
-             data: Path) -> tuple[float, str, Figure]:
+             data: Path, own_ticks: int = 0) -> tuple[float, str, Figure]:
     """How much of the held-out rewards a model explains, the digest of its data, and the mean
     rewards of both brains in it, in short episodes that begin at the same ticks."""
     facts = parent.bodies[body]
@@ -151,7 +152,7 @@ def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str,
     means = [_rewards(brain, body, dynamics, stored, n_ticks) for brain in (parent, candidate)]
     difference = means[1] - means[0]
     # How wrong the model is about the parent, which has acted in what was recorded.
-    bias = abs(float(means[0].mean()) - recorded_reward(stored, n_ticks))
+    bias = abs(float(means[0].mean()) - recorded_reward(stored, n_ticks, own_ticks))
     margin = bias + float(Z * difference.std() / np.sqrt(len(difference)))
     return explained, stored.digest, Figure(body, "reward in the model", float(means[0].mean()),
                                             float(means[1].mean()), margin)
@@ -183,10 +184,12 @@ def horizon(stored: Stored) -> int:
                  if pieces(stored, n)[1].mean() >= MIN_WHOLE), 1)
 
 
-def recorded_reward(stored: Stored, n_ticks: int) -> float:
+def recorded_reward(stored: Stored, n_ticks: int, own_ticks: int = 0) -> float:
     """The mean sum of rewards in recorded pieces that are as long as an episode in the model, and
-    begin where those do."""
+    begin where those do: among the last `own_ticks`, if some are, as another brain acted before."""
     stop, is_whole = pieces(stored, n_ticks)
+    is_own = is_whole & (np.arange(len(is_whole)) >= len(is_whole) - own_ticks)
+    is_whole = is_own if is_own.any() else is_whole
     totals = np.cumsum(stored.rewards, dtype=np.float64)
     sums = totals[stop] - totals + stored.rewards
     first = is_whole & stored.begins

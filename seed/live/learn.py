@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     max_ticks: int        # of which it learns
     max_loss: float       # of what was known
     grow_to: str = ""     # a profile, towards whose size the brain grows by one step
+    own_ticks: int = 0    # the newest of them, in which the parent acted
     base: str = ""        # the checkpoint of the run directory, if that is the candidate
 
 
@@ -147,7 +148,9 @@ def _judged(new: RunDir, brains: Brains, data: Path, plan: Plan, candidate: Cand
     before = TrainedBrain.load(brains.run_dir(candidate.parent), threads, log)
     after = TrainedBrain.load(new, threads, log)
     build(new, log=log, check_rate=after.has_rate)
-    verdict = gate.judge(before, after, EpisodeFolder(data).body, data, plan.max_loss, better_in)
+    own_ticks = plan.own_ticks if candidate.parent == plan.parent else 0
+    verdict = gate.judge(before, after, EpisodeFolder(data).body, data, plan.max_loss, better_in,
+                         own_ticks)
     return candidate._replace(
         brain=brains.add(new) if not verdict.reason else "", data=verdict.data,
         reason=verdict.reason, figures=tuple(row._asdict() for row in verdict.figures))

@@ -207,22 +207,23 @@ class Live:
         if learner is None:
             return
         try:
-            learner.start(self._plan(learner.kind), self.memory, ticks, newest)
+            learner.start(self._plan(learner.kind, ticks), self.memory, ticks, newest)
         except (OSError, ConfigError) as error:
             self._log(f"nothing is learnt now: {error}")
 
-    def _plan(self, kind: str) -> Plan:
+    def _plan(self, kind: str, ticks: int) -> Plan:
         live, promoted = self.config, self.brains.promoted
+        own_ticks = ticks - self._begins_at
         assert promoted
         if kind != SLOW:
             base = str(self.options.run_dir.checkpoint) if kind == RENEWED else ""
             return Plan(promoted.brain, live.learn_minutes, live.learn_ticks, live.max_loss,
-                        base=base)
+                        own_ticks=own_ticks, base=base)
         rows = [row for row in self.brains.lineage.rows if row.loop == SLOW]
         is_full = bool(rows and rows[-1].decision == lineage.REFUSED and is_level(
             [Figure(**figure) for figure in rows[-1].figures]))
         return Plan(promoted.brain, live.rest_minutes, SLOW_FACTOR * live.learn_ticks,
-                    live.max_loss, live.grow_to if is_full else "")
+                    live.max_loss, live.grow_to if is_full else "", own_ticks)
 
     def _take(self, candidate: Candidate, ticks: int) -> None:
         """Promotes it, or tells why not."""

@@ -2,6 +2,7 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from seed.body import dynamics, open_body
@@ -70,6 +71,11 @@ def test_the_horizon_is_what_was_recorded_whole(lived):
     stored = load(EpisodeFolder(data), parent.bodies["point"].codec, 0.99)
     assert horizon(stored) == 6
     assert recorded_reward(stored, 6) == pytest.approx(recorded_reward(stored, 1) * 6, rel=0.5)
+    n, half = len(stored.rewards), len(stored.rewards) // 2
+    two = stored._replace(rewards=np.where(np.arange(n) < half, -1.0, 2.0))   # another brain before
+    assert recorded_reward(two, 2) == pytest.approx(1.0, abs=0.2)
+    assert recorded_reward(two, 2, own_ticks=half) == 4.0
+    assert recorded_reward(two, 2, own_ticks=1) == recorded_reward(two, 2)   # none is whole
     fallen = stored._replace(terminated=stored.ends)   # by the body: nothing is unknown
     assert horizon(fallen) == EPISODE_TICKS
     figure, = judge(parent, child, "point", data).figures

@@ -201,13 +201,13 @@ def test_the_slow_loop_learns_while_the_robot_rests_and_is_told_apart(life):
         assert len(results) == 1 and not live.pace.is_idle
         says(idle=True)
         until(live, lines, "a candidate of the slow loop is refused: nothing")
-        assert live._plan(SLOW).grow_to == live.config.grow_to == ""
+        assert live._plan(SLOW, 0).grow_to == live.config.grow_to == ""
         object.__setattr__(live.config, "grow_to", "seed")
-        assert live._plan(SLOW).grow_to == "seed" and live._plan(MID).grow_to == ""
+        assert live._plan(SLOW, 0).grow_to == "seed" and live._plan(MID, 0).grow_to == ""
         results.append(candidate(second, first, loop=SLOW, plane="carried", figures=[
             {**figure, "after": 3.0}]))
         assert "of the slow loop acts now; it is watched; carried" in until(live, lines, "acts now")
-        assert live._plan(SLOW).grow_to == ""   # as this one was better
+        assert live._plan(SLOW, 0).grow_to == ""   # as this one was better
         row = live.brains.lineage.rows[-1]
         assert (row.loop, row.plane, row.decision) == (SLOW, "carried", "promoted")
         LiveStatus(live, lines.append).update()
@@ -232,7 +232,7 @@ def test_a_newer_brain_of_the_run_directory_is_judged_once(life):
     checkpoint.write_bytes(b"new")
     with living() as live:
         assert "is newer: it is judged" in lines[-1]
-        assert live._plan(RENEWED).base == str(checkpoint) and not live._plan(MID).base
+        assert live._plan(RENEWED, 0).base == str(checkpoint) and not live._plan(MID, 0).base
         live.learners[MID].next_ticks = 10 ** 9
         results.append(candidate(second, "another", loop=RENEWED))
         until(live, lines, "of the run directory is refused: another brain acts meanwhile")
