@@ -18,7 +18,7 @@ LAMBDA = 0.9          # of generalized advantage estimation (Schulman et al. 150
 ETA = 1.0
 MAX_DEVIATION = 3.0   # of an advantage, in standard deviations
 MIN_PROBABILITY = 0.01 / BINS   # of each choice in a target, so that play still tries it
-RECORDED_SHARE = 0.01    # of all choices of a part, where others chose: it is never tried there
+RECORDED_SHARE = 0.01    # of a part's choices together, if others made them: none is tried there
 FLOOR = 0.02          # least standard deviation of advantages, as a fraction of the value's range
 
 

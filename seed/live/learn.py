@@ -79,8 +79,8 @@ def read_plan(work: RunDir) -> Plan:
 def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) -> None:
     """A copy of the parent and of the episodes of the `newest` ticks as they are now, for the slow
     loop also of the most surprising ones; unless that has been done: by the mid loop for the same
-    parent, by the slow one for any. Of a base, what it follows is copied. Raises OSError,
-    ConfigError."""
+    parent, by the slow one for any. A new base is copied from the run directory, and beside it the
+    base before. Raises OSError, ConfigError."""
     work, brains = work_of(live_dir, kind), Brains(live_dir)
     try:
         begun = read_plan(work)
@@ -106,7 +106,8 @@ def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) 
 
 
 def learn(live_dir: Path, kind: str = MID, threads: int = 1) -> Candidate:
-    """Trains the copy, exports it, and judges it beside the brain that acts. Raises OSError."""
+    """Trains the copy, unless it is a new base, exports it, and judges it beside the brain that
+    acts. Raises OSError."""
     work, brains = work_of(live_dir, kind), Brains(live_dir)
     plan = read_plan(work)
 

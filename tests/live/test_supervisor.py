@@ -138,15 +138,19 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
                     ("rolled back", second)]
 
 
+def has_lived(live, episodes: int) -> None:
+    ends_s = time.monotonic() + MAX_S
+    while live.loop.block["episodes"] < episodes:
+        assert time.monotonic() < ends_s
+        live.poll()
+        time.sleep(0.02)
+
+
 def promoted(life, live) -> None:
     """The second brain acts, and is watched until it falls."""
     _, (first, second), lines, results, _ = life
     live.watch._watch_ticks = 10 ** 9
-    ends_s = time.monotonic() + MAX_S
-    while live.loop.block["episodes"] < 4:
-        assert time.monotonic() < ends_s
-        live.poll()
-        time.sleep(0.02)
+    has_lived(live, 4)
     results.append(candidate(second, first))
     until(live, lines, f"{second} of the mid loop acts now")
 
@@ -227,8 +231,7 @@ def test_a_newer_brain_of_the_run_directory_is_judged_once(life):
     checkpoint.write_bytes(b"old")
     with living() as live:
         live.brains.rest_on(checkpoint)
-        while not live.loop.block["episodes"]:
-            live.poll()
+        has_lived(live, 1)
     checkpoint.write_bytes(b"new")
     with living() as live:
         assert "is newer: it is judged" in lines[-1]
