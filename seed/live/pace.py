@@ -36,9 +36,9 @@ class Pace:
 
     @property
     def deadlines(self) -> DeadlineCounts:
-        """Of the last WINDOW_S."""
+        """Of the last WINDOW_S; those that pass now without a tick are missed too."""
         slips = [slip for _, slip in self._slips]
-        missed = sum(slip.missed for slip in slips)
+        missed = sum(slip.missed for slip in slips) + (slips[-1].overdue if slips else 0)
         return DeadlineCounts(sum(slip.ticks for slip in slips) + missed,
                               sum(slip.late for slip in slips), missed)
 

@@ -78,11 +78,13 @@ class Slip(NamedTuple):
     late: int
     p999_us: int            # of lateness
     silent_s: float         # since its last tick began
+    overdue: int = 0        # deadlines since then, which its next tick counts as missed
 
     @property
     def fraction(self) -> float:
         """Of the deadlines, missed or late."""
-        return (self.missed + self.late) / max(1, self.ticks + self.missed)
+        missed = self.missed + self.overdue
+        return (missed + self.late) / max(1, self.ticks + missed)
 
 
 class Block:
@@ -156,9 +158,12 @@ class Block:
             self._looked_at = [0] * len(now)
         changes = [a - b for a, b in zip(now, self._looked_at)]
         self._looked_at = now
-        heartbeat_ns = self.integers[AT["heartbeat_ns"]]
-        return Slip(changes[0], changes[1], changes[2], quantile_us(changes[3:], 0.999), max(
-            0, now_ns - heartbeat_ns) / NS if heartbeat_ns else 0.0)
+        heartbeat_ns, period_ns = int(self["heartbeat_ns"]), int(self["period_ns"])
+        silent_ns = max(0, now_ns - heartbeat_ns) if heartbeat_ns else 0
+        # The deadline after the last tick is missed for sure when a second period has passed.
+        overdue = max(0, silent_ns // period_ns - 1) if period_ns else 0
+        return Slip(changes[0], changes[1], changes[2], quantile_us(changes[3:], 0.999),
+                    silent_ns / NS, overdue)
 
     def words(self) -> dict[str, float]:
         """All by name."""

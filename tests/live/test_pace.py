@@ -40,6 +40,19 @@ def test_late_deadlines_slow_learning_and_more_of_them_or_a_missed_one_stop_it()
     assert pace.poll(slip()).action == RUN
 
 
+def test_nothing_is_learnt_while_no_tick_comes_at_all():
+    """Its deadlines are counted as missed when one comes, which is too late."""
+    clock = FakeClock()
+    pace = pace_of(clock)
+    assert pace.poll(slip()).action == RUN
+    clock.now += 3
+    decision = pace.poll(Slip(0, 0, 0, 0, 3.0, 149))
+    assert (decision.action, decision.duty, decision.cause) == (PAUSE, 0.0, Cause.DEADLINES)
+    assert decision.reason == "149 of 249 deadlines late or missed" and not pace.may_run
+    clock.now += 0.1
+    assert pace.poll(slip(1, missed=150)).reason == "150 of 251 deadlines late or missed"
+
+
 def test_deadlines_come_before_heat_and_the_stricter_of_both_counts():
     clock = FakeClock()
     pace = pace_of(clock, [78.0, 82.0])

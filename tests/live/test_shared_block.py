@@ -62,7 +62,16 @@ def test_slip_is_what_has_happened_since_the_last_look(block):
     block["ticks"] = 150
     block.count(FIRST_LATENESS, 700)
     second = block.slip(10 ** 9)
-    assert second == (50, 0, 0, 768, 0.0) and second.fraction == 0
+    assert second == (50, 0, 0, 768, 0.0, 0) and second.fraction == 0
+
+
+def test_deadlines_that_pass_without_a_tick_are_told_before_the_next_one(block):
+    assert block.slip(10 ** 9).overdue == 0   # no tick has begun yet
+    block["heartbeat_ns"], block["period_ns"], block["ticks"] = 10 ** 9, 20_000_000, 4
+    now_ns = [10 ** 9 + ms * 10 ** 6 for ms in (0, 39, 40, 61, 3000, 0)]
+    slips = [block.slip(ns) for ns in now_ns]
+    assert [slip.overdue for slip in slips] == [0, 0, 1, 2, 149, 0]
+    assert slips[4].fraction == 1 and slips[5].fraction == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"short", bytes(4096), b"seedlive" + bytes(4088)])
