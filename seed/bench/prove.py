@@ -60,7 +60,7 @@ class Phase:
         self.arguments = arguments
 
     def run(self) -> None:
-        began_s = time.monotonic()
+        self.began_ns = time.monotonic_ns()
         self.process = subprocess.Popen(
             seed_command(*self.arguments), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
@@ -68,7 +68,7 @@ class Phase:
         while self.process.poll() is None and not self.signals.stop.wait(SAMPLE_S):
             self.look()
         self.code = self._end()
-        self.seconds = time.monotonic() - began_s
+        self.seconds = (time.monotonic_ns() - self.began_ns) / 1e9
 
     def begin(self) -> None:
         """Once it has been started."""
@@ -126,9 +126,11 @@ class Living(Phase):
 
     def look(self) -> None:
         super().look()
-        if self._block is None or not self._block["ticks"]:
+        if self._block is None:
             with contextlib.suppress(ConfigError):   # it is exported first, which takes a while
-                self._block = Block.open(self.run_dir.path / "live")
+                block = Block.open(self.run_dir.path / "live")
+                if block["started_ns"] > self.began_ns:   # else that of a life that was killed
+                    self._block = block
         elif self._loop["is_real_time"] is None:
             self._loop = proof.real_time_facts(int(self._block["pid"]))
 

@@ -16,6 +16,7 @@ from seed import system_health
 from seed.bench import prove
 from seed.bench.board_samples import BoardSamples
 from seed.errors import ConfigError, NotEnoughMemory
+from seed.live.shared_block import Block
 from seed.system_health import Reading, Throttled
 from seed.training.stop_signals import StopSignals
 from tests.support.checkout import ROOT
@@ -51,7 +52,9 @@ if command == "train":
     status.update(beat=2, action="run", state="finished")
     (run_dir / "status.json").write_text(json.dumps(status))
 else:
-    (run_dir / "live").mkdir()
+    if (folder / "exports").exists():
+        wait_for("exported")
+    (run_dir / "live").mkdir(exist_ok=True)
     (run_dir / "live/lineage.jsonl").write_text(json.dumps({"decision": "first"}) + "\\n")
     block = Block.create(run_dir / "live")
     block["pid"], block["period_ns"], block["ticks"] = os.getpid(), 20_000_000, 1000
@@ -59,6 +62,7 @@ else:
     for us in [60] * 990 + [800] * 10:
         block.count(FIRST_LATENESS, us)
         block.count(FIRST_TICK_TIME, 500)
+    block["started_ns"] = time.monotonic_ns()
     wait_for("looked")
 '''
 
@@ -111,6 +115,27 @@ def test_a_proof_says_what_was_measured(proving, capsys):
         assert words in text, text
     assert text in capsys.readouterr().out
     assert str(folder) not in text and os.uname().nodename not in text.split()
+
+
+def test_a_proof_says_nothing_of_a_life_that_was_killed_before(proving):
+    """Whose block is there until the next life has exported its brain."""
+    run, _, folder = proving
+    (folder / "exports").touch()
+    (folder / "proof/live").mkdir(parents=True)
+    before = Block.create(folder / "proof/live")
+    for name in ("started_ns", "pid", "period_ns", "ticks", "missed"):
+        before[name] = 7
+    look, looks = prove.Living.look, []
+
+    def look_again(living):
+        look(living)
+        looks.append(living)
+        if len(looks) == 3:
+            (folder / "exported").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prove.Living, "look", look_again)
+        _, facts = run()
+    assert (facts["live"]["ticks"], facts["live"]["missed"]) == (1000, 3)
 
 
 def test_an_interrupted_proof_says_so_and_what_there_is(proving):
