@@ -3,13 +3,15 @@
     python3 plain_loop.py brain.tflite [SECONDS]
 
 The robot needs the file, the folder seed/runtime, numpy, and ai-edge-litert or tflite-runtime.
-`seed adapt --data recorded` learns from what it has done. For limits, faults and learning while it
-acts: docs/live.md.
+`seed adapt --data recorded` learns from what it has done. For limits and faults: docs/live.md.
 """
+import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from seed.runtime import Brain, BrainError   # on the robot: from runtime import Brain, BrainError
+from seed.runtime import Brain, BrainError, state_file   # on the robot: from runtime import ...
 
 
 class Robot:
@@ -27,25 +29,31 @@ class Robot:
         return -abs(self.target - self.angle)
 
 
-def run(file, seconds, state="brain.state", recorded="recorded"):
-    brain, robot, reward = Brain(file), Robot(), 0.0
+def run(file, seconds, state="brain.state", memory="/dev/shm/brain.state", save_s=60.0):
+    brain, robot, reward, signals = Brain(file), Robot(), 0.0, []
+    signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))   # of a service
     body, facts = next(iter(brain.description["bodies"].items()))
     brain.begin(body)
     try:
         brain.load_state(state)   # it continues where it was switched off
     except BrainError as error:
         print(f"it begins anew: {error}")
-    brain.record(recorded, body)
-    period_s, begin_s = 1 / facts["rate_hz"], time.monotonic()
+    brain.record("recorded", body)
+    tick, period_s, begin_s, disk = 0, 1 / facts["rate_hz"], time.monotonic(), ThreadPoolExecutor(1)
     try:
-        for tick in range(1, 1 + round(seconds / period_s)):
+        while tick < round(seconds / period_s) and not signals:
+            tick += 1
             time.sleep(max(0.0, begin_s + tick * period_s - time.monotonic()))
             reward = robot.move(brain.act(robot.sense(), reward)[0])
+            if tick % round(save_s / period_s) == 0:   # through memory: no tick waits for a disk
+                brain.save_state(memory)
+                disk.submit(state_file.write_whole, state, Path(memory).read_bytes())
     finally:
         robot.move(0.0)   # the safe action, whatever has ended the loop
+        disk.shutdown()
+        brain.save_state(state)
         brain.end(robot.sense(), reward)
         brain.record(None, body)
-        brain.save_state(state)
 
 
 if __name__ == "__main__":

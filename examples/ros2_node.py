@@ -5,18 +5,16 @@
 The robot needs the file, the folder seed/runtime, numpy, and ai-edge-litert or tflite-runtime. A
 timer of a node keeps no deadlines; for limits, faults and learning while it acts: ros2_body.py.
 """
+import signal
 import time
-
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from seed.runtime import Brain   # on the robot: from runtime import Brain
-
-MAX_AGE_S = 0.1   # of the joint states
 
 
 class BrainNode(Node):
@@ -27,6 +25,7 @@ class BrainNode(Node):
         self.body, facts = next(iter(self.brain.description["bodies"].items()))
         self.brain.begin(self.body)
         self.is_acting, self.heard_s, self.seen = False, float("-inf"), []
+        self.max_age_s = 0.1   # of the joint states
         self.publisher = self.create_publisher(Float64MultiArray, "effort_controller/commands", 1)
         self.create_subscription(JointState, "joint_states", self.hear, qos_profile_sensor_data)
         self.create_timer(1 / facts["rate_hz"], self.tick)
@@ -39,19 +38,23 @@ class BrainNode(Node):
         self.heard_s = time.monotonic()
 
     def tick(self):
-        if time.monotonic() - self.heard_s > MAX_AGE_S:
-            if self.is_acting:
-                self.get_logger().warning("no joint states: the motors get 0")
-                self.brain.begin(self.body, keep_state=True)
-            self.is_acting, efforts = False, [0.0] * len(self.joints)
-        else:
-            self.is_acting, efforts = True, self.brain.act(self.seen)
+        was_acting = self.is_acting
+        self.is_acting = time.monotonic() - self.heard_s <= self.max_age_s
+        if was_acting and not self.is_acting:
+            self.get_logger().warning("no joint states: the motors get 0")
+            self.brain.begin(self.body, keep_state=True)
+        efforts = self.brain.act(self.seen) if self.is_acting else [0.0] * len(self.joints)
         self.publisher.publish(Float64MultiArray(data=list(map(float, efforts))))
 
 
 if __name__ == "__main__":
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)   # which end all publishing
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # of a service: as Ctrl-C
+    node = BrainNode()
     try:
-        rclpy.spin(BrainNode())
-    except (KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
+    except KeyboardInterrupt:
+        pass
+    finally:   # an error in a tick, too
+        node.publisher.publish(Float64MultiArray(data=[0.0] * len(node.joints)))
         rclpy.try_shutdown()

@@ -25,6 +25,28 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MAX_LINES, MAX_S = 60, 120
 TICKS, SILENT_TICKS = 20, 5
+FAILING_BRAIN = '''
+import os, runpy, sys
+from seed.runtime import Brain
+act = Brain.act
+def failing(*arguments):
+    if os.path.exists("fails"):
+        raise OSError("the bus is silent")
+    return act(*arguments)
+Brain.act, sys.argv = failing, sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+'''
+TOLD_LOOP = '''
+import sys
+sys.path.insert(0, sys.argv[1])
+import plain_loop
+class Told(plain_loop.Robot):
+    def move(self, torque):
+        print(torque, flush=True)
+        return super().move(torque)
+plain_loop.Robot = Told
+plain_loop.run(sys.argv[2], 1000, memory="memory", save_s=0.1)
+'''
 
 
 @pytest.fixture
@@ -73,6 +95,31 @@ def test_a_node_acts_and_the_motors_get_0_when_no_sensor_speaks(ros2, tmp_path):
     assert node.returncode == 0 and "no joint states: the motors get 0" in errors
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, "an error"])
+def test_the_last_effort_of_a_node_is_0(ros2, tmp_path, ending):
+    file = joint_brains.export(joint_brains.Joint, "joint", tmp_path / "brain.tflite")
+    start = ["-c", FAILING_BRAIN] if ending == "an error" else []
+    node = subprocess.Popen(
+        [sys.executable, *start, ROOT / "examples/ros2_node.py", "--ros-args", "-p",
+         f"brain:={file}", "-p", "joints:=[joint1]"], stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path)
+    try:
+        with ros2() as lines:
+            assert [next(lines), next(lines)] == ["moved\n", "still\n"]
+            assert float(next(lines))   # it moves
+            (tmp_path / "fails").touch()
+            if ending != "an error":
+                node.send_signal(ending)
+            errors = node.communicate(timeout=MAX_S)[1]
+            ends_s = time.monotonic() + MAX_S
+            while float(next(lines)):   # what comes late
+                assert time.monotonic() < ends_s
+    finally:
+        node.kill()
+    assert ("the bus is silent" in errors, node.returncode) == (
+        (True, 1) if ending == "an error" else (False, 0)), errors
+
+
 def test_a_robot_behind_ros2_lives_in_the_fast_loop(ros2, tmp_path):
     file = joint_brains.export(joint_brains.AimedJoint, "ros2_body.py:RosJoint",
                                tmp_path / "brain.tflite")
@@ -108,6 +155,30 @@ def test_a_plain_loop_acts_records_and_continues(tmp_path):
     assert "it begins anew" in output[0] and "it begins anew" not in output[1]
     steps = list(EpisodeFolder(tmp_path / "recorded").steps())
     assert len([step for step in steps if step.choices]) == 2 * 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_plain_loop_ends_with_the_safe_action_and_its_state_outlives_the_power(tmp_path, number):
+    file = joint_brains.export(joint_brains.AimedJoint, "joint", tmp_path / "brain.tflite")
+    loop = subprocess.Popen(
+        [sys.executable, "-c", TOLD_LOOP, str(ROOT / "examples"), str(file)], cwd=tmp_path,
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        assert "it begins anew" in next(loop.stdout)
+        ends_s = time.monotonic() + MAX_S
+        while not (float(next(loop.stdout)) and (tmp_path / "brain.state").exists()):
+            assert time.monotonic() < ends_s
+        loop.send_signal(number)
+        output = loop.communicate(timeout=MAX_S)[0]
+    finally:
+        loop.kill()
+    assert number == signal.SIGKILL or float(output.splitlines()[-1]) == 0
+    assert loop.returncode == {signal.SIGTERM: 0, signal.SIGINT: -signal.SIGINT,
+                               signal.SIGKILL: -signal.SIGKILL}[number]
+    done = subprocess.run([sys.executable, str(ROOT / "examples/plain_loop.py"), str(file), "0.1"],
+                          cwd=tmp_path, capture_output=True, text=True, check=True, timeout=MAX_S,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert "it begins anew" not in done.stdout
 
 
 @pytest.mark.parametrize("temp_c, action", [
