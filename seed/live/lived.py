@@ -14,6 +14,7 @@ from seed.storage import atomic_file, lines
 SURPRISE = "surprise.json"
 LOOK_EVERY_S = 2.0        # for a newer file
 MAX_FILES = 5000          # half of what a directory of episodes may have
+MAX_TRIMMED = 20          # files at once, as the disk has to be waited for after each
 FIRST = b'"is_first": true'   # of a line, as step_line writes it
 
 
@@ -37,7 +38,11 @@ def copy_newest(folder: Path, target: Path, max_ticks: int) -> int:
     for path in reversed(files_of(folder)):
         if is_full:
             break
-        with reader(path) as file:
+        try:
+            file = reader(path)
+        except FileNotFoundError:   # it has just been trimmed
+            continue
+        with file:
             end = start = file.seek(0, os.SEEK_END)
             count = whole = 0
             for at, line in lines.backward(file):
@@ -94,14 +99,14 @@ class Memory:
         self.changed_after = self._newest
 
     def trim(self) -> int:
-        """Removes what is too much, and returns how many files. Raises OSError."""
+        """Removes some of what is too much, and returns how many files. Raises OSError."""
         files = files_of(self.folder)
         sizes = {path: path.stat().st_size for path in files}
         recent = _last(files, sizes, self._max_bytes / 2)
         older = sorted(files[:len(files) - len(recent)],   # of equal ones the oldest first
                        key=lambda path: self._means.get(path.name, -math.inf))
         n, total = 0, sum(sizes.values())
-        while older[n:] and (total > self._max_bytes or len(files) - n > MAX_FILES):
+        while older[n:MAX_TRIMMED] and (total > self._max_bytes or len(files) - n > MAX_FILES):
             atomic_file.remove(older[n])
             total, n = total - sizes[older[n]], n + 1
         names = {path.name for path in files} - {path.name for path in older[:n]}

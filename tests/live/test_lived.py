@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from seed.body.episodes import EpisodeFolder
+from seed.live import lived
 from seed.live.lived import LOOK_EVERY_S, Memory, copy_newest, files_of
 from seed.runtime.recording import step_line
 from tests.support.fake_clock import FakeClock
@@ -39,6 +40,14 @@ def test_the_newest_whole_episodes_are_copied(tmp_path, max_ticks, first):
     n = copy_newest(tmp_path / "all", tmp_path / "new", max_ticks)
     numbers = seen(tmp_path / "new")
     assert numbers[0] == first / 1000 and numbers[-1] == 0.014 and n == len(numbers)
+
+
+def test_a_file_that_is_trimmed_meanwhile_is_left_out(tmp_path, monkeypatch):
+    write(tmp_path / "all", [3, 4], [4, 3])
+    files = files_of(tmp_path / "all")
+    monkeypatch.setattr(lived, "files_of", lambda folder: files)
+    files[0].unlink()
+    assert copy_newest(tmp_path / "all", tmp_path / "new", 1000) == len(seen(tmp_path / "new")) == 9
 
 
 def test_a_line_that_is_being_written_is_torn_there_too(tmp_path):
@@ -79,6 +88,13 @@ def test_the_newest_and_the_most_surprising_files_stay(memory):
         assert numbers(memory) == left and n == (files != 5)
     again = Memory(memory.folder, size)
     assert again._means == {}   # of files that are there; the newest has no end yet
+
+
+def test_what_is_far_too_much_goes_in_several_turns(memory, monkeypatch):
+    """As after the bound was lowered: the caller has other things to do than to wait for a disk."""
+    monkeypatch.setattr(lived, "MAX_TRIMMED", 2)
+    memory._max_bytes = 0.5 * size_of(memory.folder.parent)
+    assert [memory.trim() for _ in range(3)] == [2, 2, 0] and numbers(memory) == [4]
 
 
 def test_what_it_knows_of_files_outlives_its_process_and_a_damaged_note_of_it(memory):
