@@ -183,7 +183,7 @@ class FastLoop:
             self._replace_brain(now_s)
         if self.body is None:
             self._replace_body(now_s)
-        self._ending = [brain for brain in self._ending if brain.process.poll() is None]
+        self._ending = [brain for brain in self._ending if not brain.has_ended()]
         events, self.events = self.events, []
         return events
 
@@ -215,9 +215,7 @@ class FastLoop:
 
     def _lose_brain(self, generation: int) -> None:
         if self.brain and self.brain.generation == generation:
-            self.brain.link.close()
-            self.brain.process.kill()   # it may hang
-            self.brain.process.wait()
+            self.brain.close(0)   # it may hang
             self.brain = None
             self._restarts["brain"].next(time.monotonic())
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from seed.body.open_body import BODIES
@@ -54,6 +55,7 @@ class BrainProcess:
 
     def __init__(self, generation: int, fields: dict[str, Any]):
         self.generation, self.path = generation, str(fields["brain"])
+        self._scratch = Path(fields["scratch"])
         self.facts: dict[str, Any] = {}
         self.link, worker_link = pair()
         with worker_link:
@@ -80,10 +82,19 @@ class BrainProcess:
         self.facts = facts
         return True
 
+    def has_ended(self) -> bool:
+        """Then nothing of it is left in memory, as of one that was killed."""
+        if self.process.poll() is None:
+            return False
+        for name in (self._scratch, f"{self._scratch}.partial"):
+            Path(name).unlink(missing_ok=True)
+        return True
+
     def close(self, wait_s: float) -> None:
         """The process ends where the tick loop does not have it any more."""
         self.link.close()
         end(self.process, wait_s)
+        self.has_ended()
 
 
 class BodyProcess:

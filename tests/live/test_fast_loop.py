@@ -132,6 +132,8 @@ def test_each_process_may_be_killed(brains, tmp_path):
         act(loop)
         brain, body, tick = (loop.brain.process.pid, loop.body.facts["pid"],
                              int(loop.block["pid"]))
+        memory = shared_block.folder_of(tmp_path / "live")
+        assert (memory / "scratch-1").exists()
         os.kill(tick, signal.SIGKILL)
         texts = until(loop, lambda: loop.block["pid"] != tick)
         assert "restarted: the tick loop was ended from outside" in " ".join(texts + act(loop))
@@ -139,6 +141,7 @@ def test_each_process_may_be_killed(brains, tmp_path):
         os.kill(brain, signal.SIGKILL)
         until(loop, lambda: loop.brain and loop.brain.process.pid != brain)
         act(loop)
+        assert not list(memory.glob("scratch-1*"))
         os.kill(body, signal.SIGKILL)
         until(loop, lambda: loop.body and loop.body.facts["pid"] != body)
         act(loop)
@@ -182,6 +185,21 @@ def test_a_brain_comes_back_whichever_process_was_killed_meanwhile(brains, tmp_p
             loop.promote(path)
             act(loop)
             assert loop.brain.path == str(path)
+
+
+def test_a_brain_that_is_killed_leaves_nothing_in_memory(brains, tmp_path):
+    """Whenever that is: a robot's memory is small, and brains may crash again and again."""
+    with living(tmp_path, brains.first, episodes=False) as loop:
+        act(loop)
+        memory = shared_block.folder_of(tmp_path / "live")
+        loop.promote(brains.second)
+        older = loop.previous
+        os.kill(older.process.pid, signal.SIGKILL)
+        older.process.wait()
+        (memory / f"scratch-{older.generation}.partial").touch()   # in the midst of a save
+        loop.confirm()
+        act(loop)
+        assert not list(memory.glob(f"scratch-{older.generation}*"))
 
 
 def test_processes_that_stand_still_are_faults(brains, tmp_path):
