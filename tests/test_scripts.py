@@ -214,6 +214,10 @@ def test_the_life_of_a_service_may_be_real_time_reach_devices_and_outlive_a_full
     assert settings["LimitMEMLOCK"] == ["infinity"] and settings["OOMPolicy"] == ["continue"]
     assert not {"PrivateDevices", "RestrictRealtime", "CPUSchedulingPolicy"} & {*settings}
     assert "char-ttyUSB rw" in settings["DeviceAllow"] and settings["RestartSec"] == ["1"]
+    rules = [re.findall(r'KERNEL=="watchdog".*MODE="0660"', path.read_text()) for path in (
+        ROOT / "bin/seed-live.service", ROOT / "docs/robot.md")]
+    assert rules[0] == rules[1] and f'GROUP="{settings["User"][0]}"' in rules[0][0]
+    assert "/dev/watchdog w" in settings["DeviceAllow"]   # for the user that the rule names
     learner_s, loop_s = 15, fast_loop.MAX_SILENT_S
     assert int(settings["WatchdogSec"][0]) > learner_s + loop_s
 
