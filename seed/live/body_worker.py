@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,8 +59,6 @@ class Calls(user_body_worker.Calls):
 
     def serve(self, connection: socket.socket) -> None:
         """Until the loop and its parent have ended."""
-        with suppress(OSError):   # a robot's body is not what the kernel ends first
-            Path("/proc/self/oom_score_adj").write_text("0")
         with suppress(LinkLost):
             self._serve(Link(connection))
 

@@ -1,10 +1,11 @@
 """From what was lived to a candidate, and through the gate.
 
-    python -m seed.live.learn DIR mid|slow|base
+    python -m seed.live.learn DIR mid|slow|base PLAN
 
 A process of its own, which is stopped and continued as the fast loop's deadlines allow, killed at
-any moment, and started again: the training resumes from its last checkpoint. It works on copies;
-what acts is not touched. The last line of its output is a Candidate as JSON.
+any moment, and started again: the training resumes from its last checkpoint. It works on copies,
+which it makes itself, as no disk may hold up the process that looks after the fast loop; what acts
+is not touched. PLAN is one as JSON; the last line of the output is a Candidate as JSON.
 
 The mid loop adapts the tables of the body to the newest ticks (seed/training/adapt_body.py), the
 slow loop trains all weights on everything (consolidate.py). A base is a brain that was trained in
@@ -12,9 +13,11 @@ the run directory since the last one: nothing is trained here, what was learnt i
 """
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,17 +40,18 @@ class Plan(NamedTuple):
     """What a learner is to do."""
     parent: str           # the brain that acts when it begins
     minutes: float        # of training
-    max_ticks: int        # of which it learns
+    max_ticks: int        # the newest, of which it learns: none of before the body's last change
     max_loss: float       # of what was known
     grow_to: str = ""     # a profile, towards whose size the brain grows by one step
     own_ticks: int = 0    # the newest of them, in which the parent acted
     base: str = ""        # the checkpoint of the run directory, if that is the candidate
+    changed_after: str = ""   # the last file of episodes before the body's last change
 
 
 class Candidate(NamedTuple):
     """`brain` is empty if nothing came of it; `reason` then says why, and is empty if it passed.
     `parent`: the brain that it was judged beside; `plane`: what became of what was learnt before.
-    """
+    One that is not finished and has a reason could not begin."""
     brain: str
     parent: str
     data: str = ""                              # digest of the episodes
@@ -76,11 +80,17 @@ def read_plan(work: RunDir) -> Plan:
     return Plan(**read_json(work.path / PLAN))
 
 
-def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) -> None:
-    """A copy of the parent and of the episodes of the `newest` ticks as they are now, for the slow
+def log_of(live_dir: Path, kind: str) -> Path:
+    """Of what it tells; beside its copies, which it makes anew."""
+    return live_dir / f"{WORK[kind]}.log"
+
+
+def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory) -> None:
+    """A copy of the parent and of the episodes of the newest ticks as they are now, for the slow
     loop also of the most surprising ones; unless that has been done: by the mid loop for the same
     parent, by the slow one for any. A new base is copied from the run directory, and beside it the
-    base before. Raises OSError, ConfigError."""
+    base before. The plan is the last that is written, and the first that is removed. Raises
+    OSError, ConfigError."""
     work, brains = work_of(live_dir, kind), Brains(live_dir)
     try:
         begun = read_plan(work)
@@ -88,6 +98,7 @@ def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) 
             return
     except (OSError, ValueError, TypeError):
         pass   # there is none, or its copy was cut off
+    atomic_file.remove(work.path / PLAN)
     shutil.rmtree(work.path, ignore_errors=True)
     atomic_file.make_directory(work.path / EPISODES)
     parent = brains.run_dir(plan.parent).checkpoint
@@ -95,14 +106,26 @@ def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory, newest: int) 
     if kind != MID:
         atomic_file.copy(brains.base if plan.base else parent, work.path / BASE)
     folder = work.path / EPISODES
-    if not copy_newest(memory.folder, folder, min(newest, plan.max_ticks)):
+    if not copy_newest(memory.folder, folder, plan.max_ticks):
         raise ConfigError(f"{memory.folder} has no episode yet")
     if kind == SLOW:
         n_bytes = sum(path.stat().st_size for path in files_of(folder))
         for path in memory.surprising(n_bytes):
             if not (folder / path.name).exists():
-                atomic_file.copy(path, folder / path.name)
+                with suppress(FileNotFoundError):   # it is no longer among those that stay
+                    atomic_file.copy(path, folder / path.name)
     atomic_file.write(work.path / PLAN, json.dumps(plan._asdict()).encode())
+
+
+def run(live_dir: Path, kind: str, plan: Plan, threads: int) -> Candidate:
+    """Prepares unless that has been done, then learns. Raises OSError."""
+    memory = Memory(live_dir / EPISODES, math.inf)
+    memory.changed_after = plan.changed_after   # the note on the disk may be older
+    try:
+        prepare(live_dir, kind, plan, memory)
+    except (OSError, ConfigError) as error:
+        return Candidate("", plan.parent, reason=str(error), is_finished=False, loop=kind)
+    return learn(live_dir, kind, threads)
 
 
 def learn(live_dir: Path, kind: str = MID, threads: int = 1) -> Candidate:
@@ -161,10 +184,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("live_dir", type=Path)
     parser.add_argument("kind", choices=WORK)
+    parser.add_argument("plan", type=lambda text: Plan(**json.loads(text)))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     threads = min(args.threads, len(os.sched_getaffinity(0)))   # the fast loop's core is not there
-    print(json.dumps(learn(args.live_dir, args.kind, threads)._asdict()), flush=True)
+    candidate = run(args.live_dir, args.kind, args.plan, threads)
+    print(json.dumps(candidate._asdict()), flush=True)
 
 
 if __name__ == "__main__":

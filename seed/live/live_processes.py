@@ -127,6 +127,7 @@ class BodyProcess:
         pid = self.facts.get("pid")
         if isinstance(pid, int) and pid > 0:
             real_time.pin(self._cores, pid)
+            real_time.spare(pid)   # a robot's body is no user's class that may go first
             note = real_time.prioritize(real_time.BODY_PRIORITY, pid)
             self.notes = [note] if note else []
 

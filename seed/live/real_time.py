@@ -1,4 +1,5 @@
-"""Real-time priority, locked memory and a core of its own for the processes of the fast loop.
+"""Real-time priority, locked memory and a core of its own for the processes of the fast loop; and
+which of all processes the kernel ends first when memory runs out.
 
 Each is used where the system permits it; what it does not is said in one line. The loop, the brain
 and the body take turns, so they share one core; the others are for everything that learns.
@@ -16,6 +17,7 @@ CAP_IPC_LOCK = 14
 TICK_PRIORITY, BODY_PRIORITY, BRAIN_PRIORITY = 50, 49, 48
 ISOLATED = Path("/sys/devices/system/cpu/isolated")
 PR_SET_TIMERSLACK, TIMER_SLACK_NS = 29, 1
+OOM_SCORE = "oom_score_adj"
 
 
 def fast_cores(isolated: Path = ISOLATED) -> list[int]:
@@ -88,3 +90,19 @@ def yield_core() -> None:
     """Without priority from here on."""
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def end_first(pid: int) -> None:
+    """When memory runs out, the kernel ends that process, and what it starts, before all others."""
+    _set_oom_score(pid, "1000")
+
+
+def spare(pid: int) -> None:
+    """When memory runs out, the kernel ends that process no sooner than this one."""
+    with suppress(OSError):
+        _set_oom_score(pid, Path("/proc/self", OOM_SCORE).read_text())
+
+
+def _set_oom_score(pid: int, text: str) -> None:
+    with suppress(OSError):   # it has ended
+        Path(f"/proc/{pid}", OOM_SCORE).write_text(text)

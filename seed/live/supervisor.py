@@ -16,7 +16,7 @@ from typing import Any
 
 from seed import system_health
 from seed.config import Profile
-from seed.errors import ConfigError, SeedError
+from seed.errors import SeedError
 from seed.live import brains as lineage
 from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
@@ -198,8 +198,8 @@ class Live:
     def _begin_learning(self, ticks: int) -> None:
         """One learner at a time: a newer brain of the run directory is judged first, then the slow
         loop learns if the robot rests, else the mid loop."""
-        newest = ticks - self._changed_at   # since the body is as it is now
-        if any(learner.is_running for learner in self.learners.values()) or newest < MIN_TICKS:
+        if any(learner.is_running for learner in self.learners.values()) or (
+                ticks - self._changed_at < MIN_TICKS):
             return
         may = {RENEWED: self._is_renewed, SLOW: self._may_rest, MID: True}
         learner = next((learner for learner in map(self.learners.__getitem__, may)
@@ -207,23 +207,25 @@ class Live:
         if learner is None:
             return
         try:
-            learner.start(self._plan(learner.kind, ticks), self.memory, ticks, newest)
-        except (OSError, ConfigError) as error:
+            learner.start(self._plan(learner.kind, ticks), ticks)
+        except OSError as error:
             self._log(f"nothing is learnt now: {error}")
 
     def _plan(self, kind: str, ticks: int) -> Plan:
         live, promoted = self.config, self.brains.promoted
-        own_ticks = ticks - self._begins_at
+        newest, own_ticks = ticks - self._changed_at, ticks - self._begins_at
         assert promoted
         if kind != SLOW:
             base = str(self.options.run_dir.checkpoint) if kind == RENEWED else ""
-            return Plan(promoted.brain, live.learn_minutes, live.learn_ticks, live.max_loss,
-                        own_ticks=own_ticks, base=base)
+            return Plan(promoted.brain, live.learn_minutes, min(newest, live.learn_ticks),
+                        live.max_loss, own_ticks=own_ticks, base=base)
         rows = [row for row in self.brains.lineage.rows if row.loop == SLOW]
         is_full = bool(rows and rows[-1].decision == lineage.REFUSED and is_level(
             [Figure(**figure) for figure in rows[-1].figures]))
-        return Plan(promoted.brain, live.rest_minutes, SLOW_FACTOR * live.learn_ticks,
-                    live.max_loss, live.grow_to if is_full else "", own_ticks)
+        return Plan(promoted.brain, live.rest_minutes,
+                    min(newest, SLOW_FACTOR * live.learn_ticks), live.max_loss,
+                    live.grow_to if is_full else "", own_ticks,
+                    changed_after=self.memory.changed_after)
 
     def _take(self, candidate: Candidate, ticks: int) -> None:
         """Promotes it, or tells why not."""

@@ -55,7 +55,7 @@ def lived(trained, tmp_path, monkeypatch, brains):
 
 def begin(lived, **plan) -> tuple:
     stored, (first, _), data, live_dir = lived
-    prepare(live_dir, SLOW, Plan(first, 1.0, 10 ** 6, 0.03, **plan), Memory(data, 1e9), 10 ** 6)
+    prepare(live_dir, SLOW, Plan(first, 1.0, 10 ** 6, 0.03, **plan), Memory(data, 1e9))
     return work_of(live_dir, SLOW), Plan(first, 1.0, 10 ** 6, 0.03, **plan)
 
 
@@ -107,8 +107,8 @@ def test_one_that_was_stopped_continues_with_what_it_began_with(lived, monkeypat
     candidate, _ = module.consolidate(work, stored, plan, 1, print)
     assert not candidate.is_finished and has_begun(live_dir, SLOW)
     (work.path / "adapting").mkdir()
-    prepare(live_dir, SLOW, plan._replace(parent=second), Memory(data, 1e9), 10 ** 6)
+    prepare(live_dir, SLOW, plan._replace(parent=second), Memory(data, 1e9))
     assert (work.path / "adapting").exists()   # though another brain acts now
     forget(live_dir, SLOW)
-    prepare(live_dir, SLOW, plan._replace(parent=second), Memory(data, 1e9), 10 ** 6)
+    prepare(live_dir, SLOW, plan._replace(parent=second), Memory(data, 1e9))
     assert not (work.path / "adapting").exists()

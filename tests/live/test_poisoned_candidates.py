@@ -40,8 +40,7 @@ def life(trained, tmp_path, monkeypatch):
 
 
 def begin(brains: Brains, data) -> None:
-    prepare(brains.path, MID, Plan(brains.promoted.brain, 1.0, 10 ** 6, 0.03), Memory(data, 1e9),
-            10 ** 6)
+    prepare(brains.path, MID, Plan(brains.promoted.brain, 1.0, 10 ** 6, 0.03), Memory(data, 1e9))
 
 
 def is_refused(brains: Brains, reason: str) -> bool:

@@ -38,7 +38,7 @@ def renewed(base: RunDir, acting: RunDir, newer: RunDir, data, live_dir):
     assert brains.is_renewed(newer) and not brains.is_renewed(base)
     for _ in range(2):   # always with the newest episodes
         prepare(live_dir, RENEWED, Plan(brains.promoted.brain, 1.0, 10 ** 6, 0.03, base=str(
-            newer.checkpoint)), Memory(data, 1e9), 10 ** 6)
+            newer.checkpoint)), Memory(data, 1e9))
     return learn(live_dir, RENEWED), brains
 
 

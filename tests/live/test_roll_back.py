@@ -10,7 +10,6 @@ from seed.body import open_body
 from seed.governor import Decision
 from seed.live import learner, pace, supervisor
 from seed.live.brains import FIRST, Brains
-from seed.live.learn import WORK
 from seed.live.supervisor import Live, LiveOptions
 from seed.profile_file import load_profile
 from seed.storage import RunDir
@@ -59,8 +58,6 @@ def test_what_fails_live_is_rolled_back_within_200_ticks(name, trained, tmp_path
     good, bad = map(brains.add, trained)
     brains.promote(good, FIRST)
     candidate = {"brain": bad, "parent": good, "figures": []}
-    monkeypatch.setattr(learner, "prepare",
-                        lambda live_dir, *what: (live_dir / WORK["mid"]).mkdir())
     monkeypatch.setattr(learner, "learner_command", lambda *what: [
         sys.executable, "-c", f"print({json.dumps(candidate)!r})"])
     monkeypatch.setattr(pace, "decide_by_deadlines", lambda config, deadlines: Decision())

@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,14 +14,12 @@ from seed.live import learner as learner_module
 from seed.live import pace, supervisor
 from seed.governor import Decision
 from seed.live.brains import FIRST, Brains
-from seed.live.learn import MID, PLAN, RENEWED, SLOW, Plan, work_of
-from seed.live.learner import Learner
+from seed.live.learn import MID, RENEWED, SLOW
 from seed.live.safety import State
 from seed.live.status import LiveStatus
 from seed.live.supervisor import Live, LiveOptions
 from seed.profile_file import load_profile
 from seed.storage import RunDir
-from tests.support.fake_clock import FakeClock
 
 ROOT = Path(__file__).parents[2]
 MAX_S = 120
@@ -60,8 +57,7 @@ def life(tmp_path, brains, monkeypatch):
         source.exported_brain.write_bytes(file.read_bytes())
         names.append(stored.add(source))
     stored.promote(names[0], FIRST)
-    monkeypatch.setattr(learner_module, "prepare", begin)
-    monkeypatch.setattr(learner_module, "learner_command", lambda live_dir, kind, threads: [
+    monkeypatch.setattr(learner_module, "learner_command", lambda *what: [
         sys.executable, "-c", f"print({json.dumps(results.pop(0))!r})" if results else
         "raise SystemExit(3)"])
     monkeypatch.setattr(pace, "decide_by_deadlines", lambda config, deadlines: Decision())
@@ -77,11 +73,6 @@ def life(tmp_path, brains, monkeypatch):
         finally:
             live.stop()
     return living, names, lines, results, tmp_path
-
-
-def begin(live_dir, kind, plan, memory, newest) -> None:
-    work_of(live_dir, kind).path.mkdir(parents=True, exist_ok=True)
-    (work_of(live_dir, kind).path / PLAN).write_text(json.dumps(plan._asdict()))
 
 
 def until(live, lines, text: str) -> str:
@@ -251,50 +242,25 @@ def test_a_newer_brain_of_the_run_directory_is_judged_once(life):
         assert not live._is_renewed and not any("newer" in line for line in lines[n_lines:])
 
 
-def wait_for(process, states: str) -> None:
-    ends_s = time.monotonic() + MAX_S
-    path = Path(f"/proc/{process.pid}/stat")
-    while path.read_text().rpartition(")")[2].split()[0] not in states:
-        assert time.monotonic() < ends_s
-        time.sleep(0.01)
-
-
-def test_a_learner_follows_the_pace_and_continues_when_it_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(learner_module, "prepare", begin)
+def test_what_learns_ends_first_when_memory_runs_out(life, monkeypatch):
+    living, *_ = life
     monkeypatch.setattr(learner_module, "learner_command", lambda *what: ["sleep", "1000"])
-    clock, follows = FakeClock(), SimpleNamespace(must_stop=False, may_run=True)
-    learner = Learner(tmp_path, MID, 6000, 1, print, clock)
-    learner.start(Plan("parent", 1.0, 1000, 0.03), tmp_path, 0, 1000)
-    process, plan = learner._process, work_of(tmp_path).path / PLAN
-    assert not learner.is_due(10 ** 9)   # one at a time
-    for follows.may_run, states in ((True, "SR"), (False, "T"), (False, "T"), (True, "SR"),
-                                    (False, "T")):
-        learner.follow(follows)
-        wait_for(process, states)
-    follows.must_stop = True
-    learner.follow(follows)
-    assert process.wait(MAX_S) == -signal.SIGTERM and learner.result() is None
-    assert plan.exists() and learner.is_due(1)   # it continues as soon as it may
-    learner.start(Plan("parent", 1.0, 1000, 0.03), tmp_path, 1, 1000)
-    learner.abandon(10 ** 9)   # the body has changed
-    assert not plan.exists() and not learner.is_running
-    assert not learner.is_due(10 ** 9 + 5999) and learner.is_due(10 ** 9 + 6000)
 
-
-def test_a_learner_that_does_not_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(learner_module, "prepare", begin)
-    monkeypatch.setattr(learner_module, "learner_command", lambda *what: [
-        sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "print(flush=True); time.sleep(1000)"])
-    clock = FakeClock()
-    learner = Learner(tmp_path, SLOW, 10, 1, print, clock)
-    learner.start(Plan("parent", 1.0, 1000, 0.03), tmp_path, 0, 1000)
-    process = learner._process
-    process.stdout.readline()   # it ignores the signal now
-    learner.ask_to_stop()
-    learner.follow(SimpleNamespace(must_stop=False, may_run=True))
-    assert process.poll() is None
-    clock.now += 16
-    learner.follow(SimpleNamespace(must_stop=False, may_run=True))
-    assert process.wait(MAX_S) == -signal.SIGKILL and learner.result() is None
-    assert Learner(tmp_path, SLOW, 10, 1, print).is_due(0)   # as it has begun
+    def score(pid) -> Path:
+        return Path(f"/proc/{int(pid)}/oom_score_adj")
+    before = score(os.getpid()).read_text()
+    of_all = max(300, int(before))
+    score(os.getpid()).write_text(str(of_all))   # as a unit's OOMScoreAdjust, in a test upwards
+    try:
+        with living() as live:
+            ends_s = time.monotonic() + MAX_S
+            while not live.learners[MID].is_running:
+                assert time.monotonic() < ends_s
+                live.poll()
+                time.sleep(0.02)
+            loop = live.loop
+            assert [int(score(pid).read_text()) for pid in (
+                loop.block["pid"], loop.brain.process.pid, loop.body.facts["pid"],
+                live.learners[MID]._process.pid)] == [of_all, of_all, of_all, 1000]
+    finally:
+        score(os.getpid()).write_text(before)

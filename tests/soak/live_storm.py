@@ -30,7 +30,7 @@ from seed.body.episodes import EpisodeFolder
 from seed.errors import ConfigError, SeedError
 from seed.live import shared_block
 from seed.live.brains import ACTS, CUT, POINTER, Brains
-from seed.live.learn import Candidate, read_plan, work_of
+from seed.live.learn import MID, Candidate, Plan, read_plan, work_of
 from seed.live.safety import State
 from seed.live.shared_block import Block
 from seed.runtime.sealed_file import describe, read
@@ -69,9 +69,10 @@ def live(run_dir: Path, seed: int) -> int:
     from seed.governor import Decision
     from seed.live import learner, live_processes, pace, supervisor, watch
     dice, look = random.Random(seed), watch.Watch.look
-    learner.learner_command = lambda live_dir, kind, threads: [   # type: ignore
-        sys.executable, "-m", "tests.soak.live_storm", "--learner", str(live_dir)]
-    learner.RETRY_S = live_processes.MAX_RETRY_S = 1.0
+    learner.learner_command = lambda live_dir, kind, threads, plan: [   # type: ignore
+        sys.executable, "-m", "tests.soak.live_storm", "--learner", str(live_dir), "--plan",
+        json.dumps(plan._asdict())]
+    learner.RETRY_S = learner.MAX_RETRY_S = live_processes.MAX_RETRY_S = 1.0
     supervisor.MIN_TICKS = 100
     pace.decide_by_deadlines = lambda config, deadlines: Decision()   # however busy the machine is
 
@@ -84,24 +85,24 @@ def live(run_dir: Path, seed: int) -> int:
                       "--learn-minutes=0.02", "--set=live.watch_ticks=100", "--no-thermal"])
 
 
-def learn(live_dir: Path) -> int:
+def learn(live_dir: Path, plan: Plan) -> int:
     """The learner's process: some learn, most take a brain that was made before, so that there are
     many decisions."""
+    from seed.live import learn as module
     if random.random() < 0.85:
-        candidate = quick(live_dir)
+        module.learn = quick   # type: ignore
     else:
         from seed.body import dynamics
         from seed.live import gate
-        from seed.live import learn as module
         dynamics.FIT_TICKS, gate.PAIRS, judge = 64 * 50, 64, gate.judge
         gate.judge = lambda *args: judge(*args)._replace(   # type: ignore
             reason=random.choice(["", "the storm"]))
-        candidate = module.learn(live_dir)
+    candidate = module.run(live_dir, MID, plan, 1)
     print(json.dumps(candidate._asdict()), flush=True)
     return 0
 
 
-def quick(live_dir: Path) -> Candidate:
+def quick(live_dir: Path, *_: object) -> Candidate:
     work, brains = work_of(live_dir), Brains(live_dir)
     parent = read_plan(work).parent
     work.exported_brain.write_bytes(random.choice(
@@ -321,12 +322,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--learner", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plan", help=argparse.SUPPRESS)
     parser.add_argument("--spares", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.life:
         return live(args.life, args.seed)
     if args.learner:
-        return learn(args.learner)
+        return learn(args.learner, Plan(**json.loads(args.plan)))
     if args.spares:
         return make_spares(args.spares)
     storm = Storm(Path(tempfile.mkdtemp()), args.seed)
