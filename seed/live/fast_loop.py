@@ -215,7 +215,9 @@ class FastLoop:
 
     def _lose_brain(self, generation: int) -> None:
         if self.brain and self.brain.generation == generation:
-            self.brain.close(0)   # it may hang
+            self.brain.link.close()
+            self.brain.process.kill()   # it may hang, and end no sooner than a disk lets it
+            self._ending.append(self.brain)
             self.brain = None
             self._restarts["brain"].next(time.monotonic())
 

@@ -200,6 +200,13 @@ def test_a_brain_that_is_killed_leaves_nothing_in_memory(brains, tmp_path):
         loop.confirm()
         act(loop)
         assert not list(memory.glob(f"scratch-{older.generation}*"))
+        lost = loop.brain
+        os.kill(lost.process.pid, signal.SIGSTOP)   # whose end is not waited for, as it may hang
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lost.process, "wait", None)
+            until(loop, lambda: loop.brain not in (None, lost))
+        act(loop)
+        assert not list(memory.glob(f"scratch-{lost.generation}*"))
 
 
 def test_processes_that_stand_still_are_faults(brains, tmp_path):
