@@ -1,7 +1,8 @@
 """How well a fast loop keeps its deadlines while a training runs on the other cores, beside the
 same loop alone; and what the loop costs the training.
 
-    python -m seed.bench.live_ticks [--seconds 10] [--rounds 2] [--rate-hz 100] [--swaps 0]
+    python -m seed.bench.live_ticks [--seconds 10] [--alone-seconds 10] [--rounds 2]
+        [--rate-hz 100] [--swaps 0]
 
 A tick counts when its action reaches the body, in another process, by a clock that the loop does
 not use. The phases take turns; training alone is timed before and after. An hour of each:
@@ -169,7 +170,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     phases = Phases(loop, trainer, files)
     try:
         for _ in range(args.rounds):
-            phases.run("the loop alone", args.seconds, is_training=False)
+            phases.run("the loop alone", args.alone_seconds or args.seconds, is_training=False)
             if trainer:
                 phases.run("with training", args.seconds, is_training=True)
         if args.swaps:
@@ -207,6 +208,8 @@ def report(phases: Phases, times_ns: np.ndarray, period_ns: float, alone_s: list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="of a phase")
+    parser.add_argument("--alone-seconds", type=float,
+                        help="of a phase of the loop alone (the same)")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--rate-hz", type=float, default=100.0)
     parser.add_argument("--swaps", type=int, default=0, help="of the brain, at the end")

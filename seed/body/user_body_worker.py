@@ -88,7 +88,8 @@ def checked_parts(call: str, result: Any, names: str) -> Any:
     return result
 
 
-def _reward(reward: Any) -> float:
+def as_reward(reward: Any) -> float:
+    """Raises InvalidClass if it is no number."""
     try:
         return float(reward)
     except (TypeError, ValueError, OverflowError):
@@ -138,7 +139,7 @@ class Calls:
             observation, reward, terminated, truncated, info = checked_parts(
                 "step", result, "observation, reward, terminated, truncated, info")
             observations.append(self.numbers(observation))
-            rewards.append(_reward(reward))
+            rewards.append(as_reward(reward))
             ends.append([bool(terminated), bool(truncated)])
             success = info.get("is_success") if isinstance(info, dict) else None
             successes.append(None if success is None else bool(success))

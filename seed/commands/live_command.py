@@ -1,17 +1,18 @@
 """Act on the robot at its rate, and learn from what is lived: candidates pass a gate and are
 watched."""
 import argparse
-import math
 
 from seed.commands import options, outcome
-
-POLL_S = 0.1
+from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_brain(parser)
-    parser.add_argument("--body", required=True, metavar="NAME",
+    parser.add_argument("--body", metavar="NAME",
                         help="cartpole, pendulum, rover or file.py:Class, which the brain knows")
+    parser.add_argument("--clear", action="store_true",
+                        help="let the brain act again after faults that only a person clears, and "
+                             "end")
     parser.add_argument("--minutes", type=float, help="then end; default: never")
     parser.add_argument("--learn-every", type=int, metavar="TICKS",
                         help="that are new, of which a candidate learns (default 6000); 0: nothing "
@@ -28,35 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.clear:
+        return _clear(args)
+    if not args.body:
+        raise ConfigError("--body is missing: name the body that the brain acts in")
     from seed.training.stop_signals import StopSignals
-    signals = StopSignals().watch()
-    import time
-    from seed.live.status import LiveStatus
-    from seed.live.supervisor import Live, LiveOptions
-    from seed.storage.metrics import StatusLine
-    from seed.systemd import notify
+    signals = StopSignals().watch()   # before tinygrad is imported, which takes seconds
+    from seed.live.life import live
+    from seed.live.supervisor import LiveOptions
     from seed.task_names import absolute
     args.run_dir = options.run_dir_from(args)
     profile = options.life_profile(args)
-    line = StatusLine(time.monotonic)
     with args.run_dir.locked() as run_dir:
-        live = Live(LiveOptions(run_dir, absolute(args.body), profile, args.threads,
-                                {"heartbeat": args.heartbeat}), line.log)
-        status = LiveStatus(live, line.log)
-        live.start()
-        notify("READY=1")
-        ends_s = math.inf if args.minutes is None else time.monotonic() + 60 * args.minutes
-        ending = "failed"
-        try:
-            while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
-                live.poll()
-                status.update()
-                line.show(live.describe())
-            ending = "stopped"
-        finally:
-            line.close()
-            notify("STOPPING=1")
-            words = live.stop()
-            status.write(ending, words)
+        words = live(LiveOptions(run_dir, absolute(args.body), profile, args.threads,
+                                 {"heartbeat": args.heartbeat}), args.minutes, signals)
     return outcome.show(args, words, f"{words['ticks']:.0f} ticks, {words['missed']:.0f} missed, "
                         f"{words['episodes']:.0f} episodes, the last with {words['last_return']:g}")
+
+
+def _clear(args: argparse.Namespace) -> int:
+    from seed.live import latch
+    was_latched = latch.clear(args.run_dir.path / "live")
+    return outcome.show(args, {"cleared": was_latched}, "cleared: the brain may act again"
+                        if was_latched else "nothing is latched")

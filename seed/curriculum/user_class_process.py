@@ -32,6 +32,7 @@ class Kind(NamedTuple):
     error: type[SeedError]
     killed: type[SeedError]    # memory may have run out
     max_frame_bytes: int       # of a reply
+    grace_s: float = 0.0       # to end by itself when the run has ended: motors are switched off
 
 
 class ClassProcess:
@@ -47,8 +48,9 @@ class ClassProcess:
             link, control = worker_link.fileno(), supervisor_control.fileno()
             supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", user_class_supervisor.__file__, str(control),
-                 str(int(USE_PID_NAMESPACE)), printable(name), sys.executable, "-P",
-                 user_class_worker.__file__, str(link), kind.module, path, class_name],
+                 str(int(USE_PID_NAMESPACE)), str(kind.grace_s), printable(name),
+                 sys.executable, "-P", user_class_worker.__file__, str(link), kind.module, path,
+                 class_name],
                 pass_fds=[link, control], stdin=subprocess.DEVNULL, start_new_session=True,
                 env=keyless_environment(PYTHONHASHSEED="0"))
         self.pid = supervisor.pid

@@ -1,10 +1,11 @@
 """Runs the worker of a user's class so that no process of it outlives the run.
 
-    python user_class_supervisor.py CONTROL ISOLATE LABEL COMMAND...
+    python user_class_supervisor.py CONTROL ISOLATE GRACE_S LABEL COMMAND...
 
 COMMAND is the worker's. CONTROL is a socket: when the run's end of it is closed, everything ends
-that the worker has started, whatever sessions it has opened and whoever its parent is now. When
-the worker ends first, CONTROL gets the number of the signal that ended it, or 0.
+that the worker has started, whatever sessions it has opened and whoever its parent is now; the
+worker has GRACE_S to end by itself first. When it ends before, CONTROL gets the number of the
+signal that ended it, or 0.
 
 If ISOLATE is 1 and the kernel permits it, the worker is in a PID namespace, which dies as a whole
 and from which no other process can be reached. Otherwise this process is the subreaper of all that
@@ -12,6 +13,7 @@ the worker starts. It passes MAX_OUTPUT_BYTES of the worker's output on to stder
 visible, and drops the rest. Needs the standard library alone.
 """
 import ctypes
+import math
 import os
 import select
 import signal
@@ -88,8 +90,9 @@ class Output:
                 data = data[os.write(2, data[:MAX_WRITE_BYTES]):]
 
 
-def supervise(control: socket.socket, label: str, command: list[str]) -> None:
-    """Returns when the worker has ended or the run has closed its end of `control`."""
+def supervise(control: socket.socket, grace_s: float, label: str, command: list[str]) -> None:
+    """Returns when the worker has ended, at the latest `grace_s` after the run has closed its end
+    of `control`."""
     wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -98,11 +101,15 @@ def supervise(control: socket.socket, label: str, command: list[str]) -> None:
     worker, output = start_worker(command, sink), Output(label)
     os.close(sink)
     sources = [control.fileno(), source, wakeup]
-    status = None
+    status, ends_s = None, math.inf
     while status is None:
-        ready = select.select(sources, [], [])[0]
-        if control.fileno() in ready:
+        left_s = ends_s - time.monotonic()
+        if left_s <= 0:
             return
+        ready = select.select(sources, [], [], None if left_s == math.inf else left_s)[0]
+        if control.fileno() in ready:
+            ends_s = time.monotonic() + grace_s
+            sources.remove(control.fileno())
         if wakeup in ready:
             os.read(wakeup, 4096)
             status = reap(worker)
@@ -172,7 +179,7 @@ def send(pids: set[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def main(control_fd: str, isolate: str, label: str, *command: str) -> None:
+def main(control_fd: str, isolate: str, grace_s: str, label: str, *command: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, RUN_ONLY)   # inherited by the worker
     os.set_inheritable(int(control_fd), False)
     is_isolated = isolate == "1" and enter_pid_namespace()
@@ -186,7 +193,7 @@ def main(control_fd: str, isolate: str, label: str, *command: str) -> None:
     else:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
     with socket.socket(fileno=int(control_fd)) as control:
-        supervise(control, label, list(command))
+        supervise(control, float(grace_s), label, list(command))
         if not is_isolated:
             end_descendants()
 

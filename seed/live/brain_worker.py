@@ -149,8 +149,7 @@ class Worker:
             return Flag.KEEP
         elif call == Call.RETIRE:
             self.is_active, self._next_save_s = False, math.inf
-            for recorder in brain.recorders.values():
-                recorder.begin()   # its episode is cut here
+            self._cut()
         else:   # FINISH
             self._finish()
         return 0
@@ -158,6 +157,8 @@ class Worker:
     def _act(self, frame: Frame, link: Link) -> None:
         if not self.is_active:
             self._activate()
+        if frame.flags & Flag.GAP:
+            self._cut()
         action = self.brain.act(np.frombuffer(frame.payload, "<f8"), frame.scalar,
                                 explore=self._rng if self._explores else None)
         if not np.isfinite(self.brain.control_logits).all():
@@ -186,6 +187,11 @@ class Worker:
             except BrainError as error:
                 self.note(str(error))
                 self._episodes = ""
+
+    def _cut(self) -> None:
+        """What is recorded of the episode ends here."""
+        for recorder in self.brain.recorders.values():
+            recorder.begin()
 
     def _took(self, numbers: tuple[float, ...]) -> None:
         self.codec.take(numbers)

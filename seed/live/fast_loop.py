@@ -10,33 +10,26 @@
     loop.stop()                     # the safe action; the state is saved; all have ended
 
 The parent, and whatever it starts after `start`, stays off the core of the fast loop.
-
-    python -m seed.live.fast_loop --live-dir DIR --brain FILE --body NAME
 """
-import argparse
 import json
-import math
 import os
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seed.errors import ConfigError, SeedError
-from seed.live import claims, real_time, shared_block
+from seed.errors import ConfigError, SeedError, StopRequested
+from seed.live import claims, latch, real_time, shared_block
 from seed.live.live_processes import BodyProcess, BrainProcess, Opening, Restarts, end, start
 from seed.live.safety import BRAIN_FRACTION, MIN_STALL_S, STALL_TICKS, Fault
 from seed.live.shared_block import Block
 from seed.systemd import notify
-from seed.task_names import absolute
-from seed.training.stop_signals import watched
 
 STATE_FILE, EPISODES = "state", "episodes"
-POLL_S = 0.1
 MAX_SWAP_S, MAX_STOP_S, MAX_LOAD_S = 5.0, 15.0, 120.0
 MAX_MESSAGE_BYTES = 2 ** 16
 MAX_SILENT_S = 2.0      # of the tick loop, before systemd hears nothing any more
@@ -52,16 +45,17 @@ class Options:
     keep_state: bool = True       # from episode to episode
     episodes: bool = True         # record what is lived
     record_gb_per_day: float = 2.0    # at most
-    heartbeat: str = ""           # a file, FIFO or watchdog device that gets a byte 10 times a s
+    heartbeat: str = ""           # a FIFO or watchdog device that gets a byte 10 times a s
     seed: int = 0                 # of the body's first reset
     safety: dict[str, Any] = field(default_factory=dict)   # action_limits, max_change, safe_action
 
 
 class FastLoop:
-    """Of one live directory."""
+    """Of one live directory. `should_stop_fn`: whether the life has to end, which ends a wait."""
 
-    def __init__(self, options: Options):
+    def __init__(self, options: Options, should_stop_fn: Callable[[], bool] = bool):
         self.options, self.live_dir = options, options.live_dir
+        self._should_stop_fn = should_stop_fn
         self.events: list[dict[str, Any]] = []   # since the last poll
         self.brain: BrainProcess | None = None
         self.previous: BrainProcess | None = None
@@ -69,6 +63,7 @@ class FastLoop:
         self.brain_path = options.brain           # of the brain that acts, or is to act again
         self._tick: subprocess.Popen | None = None
         self._newer: BrainProcess | None = None   # is loading, after the one before has ended
+        self._lost_body: BodyProcess | None = None
         self._opening: Opening | None = None
         self._restarts = {name: Restarts() for name in ("brain", "body", "tick loop")}
         self._ending: list[BrainProcess] = []     # that are not needed any more
@@ -126,6 +121,7 @@ class FastLoop:
                               f"or rate_hz in the [loop] of the profile, and export it again")
         self.rate_hz = float(rate_hz)
         self._bounds_fn = self.body.bounds   # also while its process begins anew
+        self._has_sense = self.body.facts["has_sense"]
         self.bounds = self._bounds_fn(facts, self.options.safety)
         self.stall_s = max(MIN_STALL_S, STALL_TICKS / self.rate_hz)
         self.body.serve(facts, self.stall_s)
@@ -136,20 +132,24 @@ class FastLoop:
             self._say(f"{self.body.name} has no safe_action: on a fault it gets {safe}")
 
     def _start_tick_loop(self, is_restarted: bool) -> None:
-        assert self.brain and self.body
+        """With the brain and the body that there are."""
+        latched = latch.read(self.live_dir)
+        if latched and not is_restarted:
+            self._say(f"{latched.text}: {latch.how_to_clear(self.live_dir)}")
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with control:
             # It has the directory too: nobody starts another loop beside one that still ends.
             self._tick = start("seed.live.tick_loop", connection=control, inherited=self._claims)
         fields = {"live_dir": str(self.live_dir), "rate_hz": self.rate_hz, "stall_s": self.stall_s,
-                  "bounds": asdict(self.bounds), "has_sense": self.body.facts["has_sense"],
+                  "bounds": asdict(self.bounds), "has_sense": self._has_sense,
                   "keep_state": self.options.keep_state, "seed": self.options.seed,
                   "cores": list(self._core), "heartbeat": self.options.heartbeat,
-                  "is_restarted": is_restarted}
+                  "is_restarted": is_restarted, "latched": latched.fault if latched else 0}
         self._control.send(json.dumps(fields).encode())
         self._send_body(is_new=not is_restarted)
-        self._send_brain(self.brain)
+        if self.brain:
+            self._send_brain(self.brain)
 
     def _send_body(self, is_new: bool) -> None:
         if self.body:
@@ -199,19 +199,32 @@ class FastLoop:
             if "notes" in message:
                 self.events += [{"text": note} for note in message["notes"]]
             elif message.get("lost") == "body" and self.body:
-                self.body.close()
-                self.body = None
+                self.body.link.close()   # which ends it
+                self._lost_body, self.body = self.body, None
                 self._restarts["body"].next(time.monotonic())
             elif message.get("lost") == "brain":
                 self._lose_brain(message["generation"])
             elif "fault" in message:
-                name = Fault(message["fault"]).name.lower().replace("_", " ")
-                text = f"{name}: {message['text']}: the body gets the safe action"
-                if message["is_latched"]:
-                    text += " until a person clears it"
-                self.events.append({**message, "text": text})
+                self._say_fault(message)
             elif "acts" in message:
                 self.events.append({**message, "text": f"brain {message['acts']} acts"})
+
+    def _say_fault(self, message: dict[str, Any]) -> None:
+        name = Fault(message["fault"]).name.lower().replace("_", " ")
+        text, then = f"{name}: {message['text']}", "the body gets the safe action"
+        if message["is_latched"]:
+            then = latch.how_to_clear(self.live_dir)
+            try:
+                latch.write(self.live_dir, message["fault"], text)
+            except OSError as error:
+                self._say(f"{self.live_dir / latch.NAME} is not written: {error.strerror}: the next "
+                          f"start of seed live will not know of this fault; free some space")
+        self.events.append({**message, "text": f"{text}: {then}"})
+
+    def clear(self) -> None:
+        """What latched a fault is mended."""
+        with suppress(OSError):
+            latch.clear(self.live_dir)
 
     def _lose_brain(self, generation: int) -> None:
         if self.brain and self.brain.generation == generation:
@@ -224,7 +237,7 @@ class FastLoop:
     def _restart_tick_loop(self, now_s: float) -> None:
         restarts = self._restarts["tick loop"]
         assert self._tick
-        if restarts.at_s <= now_s and self.brain and self.body:
+        if restarts.at_s <= now_s and not self._should_stop_fn():
             self._say(f"the tick loop ended ({self._tick.returncode}): it starts again")
             self._control.close()
             self._start_tick_loop(is_restarted=True)
@@ -241,6 +254,10 @@ class FastLoop:
             if self._newer.is_ready(0):
                 self.brain, self._newer = self._newer, None
                 self._send_brain(self.brain)
+            elif now_s - self._newer.began_s > MAX_LOAD_S:
+                self._newer.close(0)
+                raise SeedError(f"{self.brain_path} takes longer than {MAX_LOAD_S:.0f} s to load: "
+                                f"its process begins anew")
         except SeedError as error:
             self._say(str(error))
             self._newer = None
@@ -248,8 +265,8 @@ class FastLoop:
 
     def _replace_body(self, now_s: float) -> None:
         if self._opening is None:
-            if now_s >= self._restarts["body"].at_s:
-                self._opening = Opening(self.options.body, self._core)
+            if now_s >= self._restarts["body"].at_s and self._lost_body:
+                self._opening = Opening(self.options.body, self._core, self._lost_body)
         elif self._opening.is_done():
             opening, self._opening = self._opening, None
             try:
@@ -300,9 +317,11 @@ class FastLoop:
                               f"{self.rate_hz:g} Hz: use a smaller one")
 
     def _wait(self, is_done_fn: Any, max_s: float, otherwise: str) -> None:
-        """Raises SeedError. What happens meanwhile stays in `events`."""
+        """Raises SeedError, StopRequested. What happens meanwhile stays in `events`."""
         deadline_s = time.monotonic() + max_s
         while not is_done_fn():
+            if self._should_stop_fn():
+                raise StopRequested("stopped while another brain was to take over")
             if time.monotonic() > deadline_s:
                 raise SeedError(otherwise)
             self.events = [*self.poll(), *self.events]
@@ -348,8 +367,9 @@ class FastLoop:
                 brain.close(MAX_STOP_S)
         if self._tick and self._tick.poll() is None:
             end(self._tick, 0)
-        if self.body:
-            self.body.close()
+        for body in (self.body, self._lost_body):
+            if body:
+                body.close()
         with suppress(AttributeError):
             self._control.close()
         self.brain = self.previous = self._newer = self.body = self._tick = None
@@ -359,42 +379,3 @@ class FastLoop:
         self._claims = []
         with suppress(OSError):
             os.sched_setaffinity(0, self._all_cores)
-
-
-def run(options: Options, seconds: float) -> int:
-    """Until a signal, or so long; prints a line for what happens. The exit code."""
-    with watched(None) as signals:
-        loop = FastLoop(options)
-        loop.start()
-        notify("READY=1")
-        ends_s = time.monotonic() + seconds
-        print(f"{options.body} at {loop.rate_hz:g} Hz", flush=True)
-        while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
-            for event in loop.poll():
-                print(event["text"], flush=True)
-        notify("STOPPING=1")
-        words = loop.block.words()
-        loop.stop()
-    print(json.dumps(words))
-    return 0
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--live-dir", type=Path, required=True)
-    parser.add_argument("--brain", type=Path, required=True, help="an exported file")
-    parser.add_argument("--body", required=True, help="built-in, or robot.py:MyRobot")
-    parser.add_argument("--rate-hz", type=float, help="the body's own, or that of the brain's loop")
-    parser.add_argument("--heartbeat", default="", help="gets a byte 10 times a second")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="to run")
-    args = parser.parse_args()
-    try:
-        return run(Options(args.live_dir, args.brain, absolute(args.body), rate_hz=args.rate_hz,
-                           heartbeat=args.heartbeat), args.seconds)
-    except SeedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -39,6 +39,7 @@ class Flag(IntFlag):
     TRUNCATED = 4
     KEEP = 8         # of BEGIN and LOAD: what is remembered stays
     EXPLORE = 16     # of BEGIN: its actions are drawn by their probabilities
+    GAP = 32         # of ACT: ticks before it were not asked for; what is recorded is cut
 
 
 class LinkLost(Exception):

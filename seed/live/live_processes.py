@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +26,9 @@ from seed.live.safety import Bounds
 from seed.settings import nearest
 from seed.task_names import file_of, is_class_name, short
 
-LIVE_BODY = BODY._replace(module="seed.live.body_worker")
-MAX_LOAD_S, MAX_BRAIN_LOAD_S, END_S = 30.0, 120.0, 5.0
+# The tick loop ends first, with the safe action.
+LIVE_BODY = BODY._replace(module="seed.live.body_worker", grace_s=9.0)
+MAX_LOAD_S, END_S = 30.0, 5.0
 MAX_MESSAGE_BYTES = 2 ** 20
 MAX_RETRY_S = 30.0      # between two starts of what ends again and again
 HEALTHY_S = 60.0        # after which the next restart is at once again
@@ -57,6 +59,7 @@ class BrainProcess:
         self.generation, self.path = generation, str(fields["brain"])
         self._scratch = Path(fields["scratch"])
         self.facts: dict[str, Any] = {}
+        self.began_s = time.monotonic()
         self.link, worker_link = pair()
         with worker_link:
             self.process = start("seed.live.brain_worker", json.dumps(fields),
@@ -154,15 +157,17 @@ class BodyProcess:
 
 
 class Opening:
-    """Opens a body while its parent continues: a class may take its time."""
+    """Opens a body while its parent continues, when the one before has ended: a class may take its
+    time for both."""
 
-    def __init__(self, name: str, cores: set[int]):
+    def __init__(self, name: str, cores: set[int], before: BodyProcess):
         self.body: BodyProcess | None = None
         self.error = ""
-        self._thread = threading.Thread(target=self._open, args=(name, cores), daemon=True)
+        self._thread = threading.Thread(target=self._open, args=(name, cores, before), daemon=True)
         self._thread.start()
 
-    def _open(self, name: str, cores: set[int]) -> None:
+    def _open(self, name: str, cores: set[int], before: BodyProcess) -> None:
+        before.close()
         try:
             self.body = BodyProcess(name, cores)
         except (SeedError, OSError) as error:   # OSError: it was closed meanwhile

@@ -149,6 +149,19 @@ class Faults:
                                and now_s - self._times[0] <= WINDOW_S)
         return True
 
+    @property
+    def times_s(self) -> list[float]:
+        """Of the last MAX_FAULTS."""
+        return list(self._times)
+
+    def restore(self, times_s: Sequence[float]) -> None:
+        """Those of an earlier loop."""
+        self._times.extend(times_s)
+
+    def latch(self, fault: Fault) -> None:
+        """As an earlier loop has left it: no time mends it."""
+        self.fault, self.is_latched = fault, True
+
     def postpone(self, now_s: float) -> None:
         """Something is not healthy yet."""
         self._healthy_since_s = now_s

@@ -1,12 +1,13 @@
 """The block of memory that the fast loop and the processes around it share: 8-byte words.
 
 A file in memory (a directory in /dev/shm), to which the link `block` in the live directory leads:
-on a disk, the kernel's writing would hold up whoever writes a word. Version 1:
+on a disk, the kernel's writing would hold up whoever writes a word. Version 2:
 
     words 0 to 2         MAGIC, VERSION, number of words
     LOOP, from 8 on      what the tick loop writes, in the order of this table
     PARENT, from 64 on   what its parent writes
     LATENESS, TICK_TIME  from 96 on, histograms of BINS words each, written by the tick loop
+    ACTION, FAULT_TIMES  from 272 and 480 on: what a tick loop that was killed leaves to the next
 
 `stop`: the loop ends cleanly; `hold`: the safe action while it is not 0, as for teleoperation;
 `clear`: how often a person has cleared latched faults; `next_generation`: of the brain that is to
@@ -23,24 +24,28 @@ import secrets
 import shutil
 import sys
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from seed.errors import ConfigError, SeedError
+from seed.live.safety import MAX_FAULTS
 
 NAME, PREFIX, MEMORY = "block", "seed-live-", Path("/dev/shm")
-MAGIC, VERSION = int.from_bytes(b"seedlive", "little"), 1
+MAGIC, VERSION = int.from_bytes(b"seedlive", "little"), 2
 BINS, NS = 88, 1e9
 LOOP = ("pid", "state", "fault", "started_ns", "heartbeat_ns", "ticks", "missed", "late",
         "worst_late_ns", "worst_tick_ns", "late_brain", "late_body", "faults", "episodes",
         "last_return", "surprise", "value", "clipped", "absent", "clamped", "slewed", "generation",
         "swaps", "swaps_anew", "period_ns", "episode_return", "episode_ticks", "steps",
-        "total_reward")
+        "total_reward", "latched", "action_numbers")
 PARENT = ("stop", "next_generation", "hold", "clear", "explore")
 FLOATS = {"last_return", "surprise", "value", "episode_return", "total_reward"}
 FIRST_LOOP, FIRST_PARENT, FIRST_LATENESS = 8, 64, 96
 FIRST_TICK_TIME = FIRST_LATENESS + BINS
+FIRST_ACTION, FIRST_FAULT_TIME = FIRST_TICK_TIME + BINS, 480
+MAX_ACTION_NUMBERS = FIRST_FAULT_TIME - FIRST_ACTION
 WORDS = 512                          # a page
 AT = {name: first + i for names, first in ((LOOP, FIRST_LOOP), (PARENT, FIRST_PARENT))
       for i, name in enumerate(names)}
@@ -144,6 +149,30 @@ class Block:
     def count(self, first: int, us: int) -> None:
         """One more time in a histogram."""
         self.integers[first + bin_of(us)] += 1
+
+    @property
+    def action(self) -> list[float] | None:
+        """The last one that the body got; None where there is none, or it is too long."""
+        n = int(self["action_numbers"])
+        return self.floats[FIRST_ACTION:FIRST_ACTION + n].tolist() if n else None
+
+    @action.setter
+    def action(self, numbers: Sequence[float] | None) -> None:
+        n = len(numbers) if numbers and len(numbers) <= MAX_ACTION_NUMBERS else 0
+        for i in range(n):
+            self.floats[FIRST_ACTION + i] = numbers[i]   # type: ignore[index]
+        self["action_numbers"] = n
+
+    @property
+    def fault_times(self) -> list[float]:
+        """Of the last faults, in s of CLOCK_MONOTONIC."""
+        times = self.floats[FIRST_FAULT_TIME:FIRST_FAULT_TIME + MAX_FAULTS].tolist()
+        return [time_s for time_s in times if time_s]
+
+    @fault_times.setter
+    def fault_times(self, times_s: Sequence[float]) -> None:
+        for i in range(MAX_FAULTS):
+            self.floats[FIRST_FAULT_TIME + i] = times_s[i] if i < len(times_s) else 0.0
 
     def lateness(self) -> list[int]:
         return self.integers[FIRST_LATENESS:FIRST_LATENESS + BINS].tolist()

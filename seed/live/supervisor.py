@@ -16,7 +16,7 @@ from typing import Any
 
 from seed import system_health
 from seed.config import Profile
-from seed.errors import SeedError
+from seed.errors import SeedError, StopRequested
 from seed.live import brains as lineage
 from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
@@ -54,11 +54,14 @@ class LiveOptions:
 
 
 class Live:
-    """One life: from start to stop. `log` gets a line for each event."""
+    """One life: from start to stop. `log` gets a line for each event; `should_stop_fn`: whether it
+    has to end."""
 
     def __init__(self, options: LiveOptions, log: Log = print,
-                 clock: Callable[[], float] = time.monotonic):
-        self.options, self._log, self._clock = options, log, clock
+                 clock: Callable[[], float] = time.monotonic,
+                 should_stop_fn: Callable[[], bool] = bool):
+        self.options, self._log, self._clock, self._should_stop_fn = (
+            options, log, clock, should_stop_fn)
         self.config = live = options.profile.live
         self.brains = Brains(options.live_dir)
         self.watch = Watch(live.watch_ticks)
@@ -82,7 +85,7 @@ class Live:
         self.loop = FastLoop(Options(
             self.options.live_dir, self.brains.file(self.brains.promoted.brain),
             self.options.body, record_gb_per_day=self.config.record_gb_per_day,
-            **self.options.loop))
+            **self.options.loop), self._should_stop_fn)
         self.loop.lock()
         with self._on_disk():
             self.brains.settle()
@@ -151,7 +154,7 @@ class Live:
             return ""
         reason = self.watch.look_at_fault(Fault(event.get("fault", 0)), event["text"])
         if reason and event["is_latched"]:   # the brain that failed goes
-            self.loop.block["clear"] += 1
+            self.loop.clear()
         return reason
 
     @property
@@ -239,6 +242,8 @@ class Live:
         if not reason:
             try:
                 self.loop.promote(self.brains.file(candidate.brain))
+            except StopRequested:   # the next life takes it
+                raise
             except SeedError as error:
                 reason = str(error)
         facts: dict[str, Any] = {"data": candidate.data, "figures": candidate.figures,
@@ -300,10 +305,13 @@ class Live:
             "explores" if words["explore"] else ""]))
 
     def stop(self) -> dict[str, float]:
-        """The last words of the fast loop."""
+        """The body gets the safe action first, then what is learnt is saved. The last words of the
+        fast loop."""
+        for learner in self.learners.values():
+            learner.ask_to_stop()
+        words = self.loop.block.words()
+        self.loop.stop()
         for learner in self.learners.values():
             learner.stop()
         self.pace.close()
-        words = self.loop.block.words()
-        self.loop.stop()
         return words

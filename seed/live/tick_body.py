@@ -38,7 +38,7 @@ class TickBody:
         self._stall_s, self._sense_s, self._seed, self._clock_fn = (
             stall_s, sense_s, seed, clock_fn)
         self._asked_s = 0.0
-        self._errors = 0
+        self._errors = dict.fromkeys((Call.RESET, Call.SENSE, Call.STEP), 0)   # in a row
 
     def connect(self, link: Link, is_new: bool) -> None:
         self.link, self.needs_reset = link, self.needs_reset or is_new
@@ -47,7 +47,7 @@ class TickBody:
         if self.link:
             self.link.close()
         self.link, self.pending, self.is_seen, self.needs_reset = None, None, False, True
-        self._errors = 0
+        self._errors = dict.fromkeys(self._errors, 0)
 
     def collect(self) -> bool:
         """Whether it has answered and waits for an action; asks it for a reset where one is due.
@@ -101,10 +101,11 @@ class TickBody:
 
     def _hear(self, frame: Frame) -> None:
         call, self.pending = self.pending, None
+        assert call is not None
         if frame.is_error:
-            self._errors += 1
-            raise BodyFault(Fault.BODY_ERROR, frame.text, self._errors >= MAX_BODY_ERRORS)
-        self._errors = 0
+            self._errors[call] += 1
+            raise BodyFault(Fault.BODY_ERROR, frame.text, self._errors[call] >= MAX_BODY_ERRORS)
+        self._errors[call] = 0
         self.observation, self.is_seen = bytes(frame.payload), True
         self.heard = self.heard if call == Call.SENSE else call
         if call == Call.RESET:

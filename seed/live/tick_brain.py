@@ -41,12 +41,14 @@ class TickBrain:
         self.previous: Connected | None = None    # it can come back at once
         self.stats: Sequence[float] = ()          # surprise, value, clipped and absent numbers
         self.is_inside = False                    # it acts in an episode of the body
+        self.is_asked = False                     # for this tick's action
         self.late, self.swaps, self.swaps_anew = 0, 0, 0
         self.explores = False                     # in the episodes that begin from now on
         self._n_parts, self._keep, self._answer_s = n_parts, keep, answer_s
         self._begin: int | None = keep            # flags of a BEGIN before the next ACT
         self._late_in_a_row = self._swap_tries = 0
         self._asked_s = 0.0
+        self._has_gap = False                     # it has not seen the tick before
 
     @property
     def generation(self) -> int:
@@ -86,12 +88,13 @@ class TickBrain:
         if link.awaited is not None:
             answer_s /= 2
             if link.receive(answer_s) is None:
+                self._has_gap = True
                 return None
         if self._begin is not None:
             link.send(Call.BEGIN, flags=self._begin | Flag.EXPLORE * self.explores)
             self._begin = None
-        link.ask(Call.ACT, observation, reward)
-        self._asked_s = now_s
+        link.ask(Call.ACT, observation, reward, Flag.GAP * self._has_gap)
+        self._asked_s, self.is_asked, self._has_gap = now_s, True, False
         return link.receive(answer_s)
 
     def _miss(self, waited_s: float) -> None:

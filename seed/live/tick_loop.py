@@ -21,6 +21,7 @@ from typing import Any
 
 from seed.live.deadlines import NS, Deadlines
 from seed.live.frames import Call, Flag, Link, LinkLost, pack
+from seed.live.heartbeat import Heartbeat
 from seed.live.safety import BRAIN_FRACTION, MAX_MISSED, Bounds, Fault, Faults, Limits, State
 from seed.live.shared_block import FIRST_LATENESS, FIRST_TICK_TIME, Block, folder_of, remove_folder
 from seed.live.tick_body import BodyFault, TickBody
@@ -35,8 +36,8 @@ MAX_MESSAGE_BYTES = 2 ** 16
 
 
 class TickLoop:
-    """`fields`: bounds, stall_s, has_sense, keep_state, seed, is_restarted, as fast_loop.py gives
-    them; `control`: the parent's socket."""
+    """`fields`: bounds, stall_s, has_sense, keep_state, seed, is_restarted and latched, a fault or
+    0, as fast_loop.py gives them; `control`: the parent's socket."""
 
     def __init__(self, fields: dict[str, Any], block: Block, deadlines: Deadlines,
                  control: socket.socket, clock_fn: Callable[[], int] = time.monotonic_ns):
@@ -52,11 +53,15 @@ class TickLoop:
                                BRAIN_FRACTION * self._period_s)
         self._service_ticks = max(1, round(SERVICE_S * rate_hz))
         self._heartbeat_ticks = max(1, round(HEARTBEAT_S * rate_hz))
-        self.heartbeat_fd: int | None = None
+        self.heartbeat = Heartbeat("")
         self.must_end = self.is_orphan = False
         self._clears = int(block["clear"])
+        if fields["latched"]:
+            self.faults.latch(Fault(fields["latched"]))
         if fields["is_restarted"]:
             self.body.needs_reset = False   # it has one behind it
+            self.limits.last = block.action
+            self.faults.restore(block.fault_times)
             self._fault(Fault.RESTARTED, "the tick loop was ended from outside")
 
     def run(self) -> None:
@@ -89,6 +94,7 @@ class TickLoop:
         if block["clear"] != self._clears:
             self._clears = int(block["clear"])
             self.faults.clear()
+            block.fault_times = ()
         try:
             if self._hear_body():
                 self._act(now_s)
@@ -128,22 +134,23 @@ class TickLoop:
     def _act(self, now_s: float) -> None:
         """Gives the body an action: the brain's; the last one again where the brain is late; the
         safe one while a fault stands, where there is no brain, and on hold. Raises LinkLost."""
+        brain, safe = self.brain, self.limits.bounds.safe
         may_act = (self.faults.tick(now_s) and not self.block["hold"]
-                   and self.brain.acting is not None)
+                   and brain.acting is not None)
+        brain.is_asked = False
         action = self._brain_action(now_s) if may_act and self.body.is_seen else None
-        if not may_act and self.brain.is_inside:
-            self.brain.begin_again()
-        is_brains = action is not None
-        if action is None:
-            is_late = may_act and self.faults.fault == Fault.NONE
-            action = self.limits.last if is_late else None
+        if not may_act and brain.is_inside:
+            brain.begin_again()
+        is_late = action is None and may_act and self.faults.fault == Fault.NONE
+        held = self.limits.last if is_late else None
         try:
-            applied = self.limits.apply(action or self.limits.bounds.safe)
+            applied = self.limits.apply(action or held or safe)
         except ValueError as error:
             self._fail_brain(BrainFault(Fault.BRAIN_ERROR, str(error)))
-            is_brains, applied = False, self.limits.apply(self.limits.bounds.safe)
+            applied = self.limits.apply(safe)
         self.body.step(pack(applied))
-        if is_brains and applied != action:
+        self.block.action = applied
+        if brain.is_asked and applied != action and self.faults.fault == Fault.NONE:
             self._tell_brain(Call.TOOK, pack(applied))
 
     def _brain_action(self, now_s: float) -> list[float] | None:
@@ -171,7 +178,7 @@ class TickLoop:
 
     def _show(self) -> None:
         block, faults = self.block, self.faults
-        block["fault"] = faults.fault
+        block["fault"], block["latched"] = faults.fault, faults.is_latched
         block["clamped"], block["slewed"] = self.limits.clamped, self.limits.slewed
         if faults.fault != Fault.NONE:
             state = State.LATCHED if faults.is_latched else State.SAFE
@@ -182,14 +189,13 @@ class TickLoop:
         else:
             state = State.RESETTING if self.body.needs_reset else State.ACTING
         block["state"] = state
-        if self.heartbeat_fd is not None and self.body.is_answering() \
-                and block["ticks"] % self._heartbeat_ticks == 0:
-            with suppress(OSError):   # nobody reads it now
-                os.write(self.heartbeat_fd, b"\n")
+        if block["ticks"] % self._heartbeat_ticks == 0 and self.body.is_answering():
+            self.heartbeat.beat()
 
     def _fault(self, fault: Fault, text: str) -> None:
         if self.faults.report(fault, self._clock_fn() / NS):
             self.block["faults"] += 1
+            self.block.fault_times = self.faults.times_s
             self.report(fault=int(fault), text=text, is_latched=self.faults.is_latched,
                         generation=self.brain.generation)
         self.brain.begin_again()
@@ -211,7 +217,7 @@ class TickLoop:
         """Its process has to begin anew, which is the parent's to do."""
         self._fault(fault, text)
         self.body.lose()
-        self.limits.last = None
+        self.limits.last = self.block.action = None
         self.report(lost="body", text=text)
 
     def report(self, **fields: Any) -> None:
@@ -227,6 +233,8 @@ class TickLoop:
         if generation != self.brain.generation or self.body.link is None \
                 or self.block["ticks"] % self._service_ticks == 0:
             self.serve_parent()
+            with suppress(OSError):
+                self.heartbeat.open()
         if generation != self.brain.generation and self.brain.switch(generation, self._left_s):
             self.block["generation"] = generation
             self.block["swaps"] = self.brain.swaps
@@ -265,12 +273,23 @@ class TickLoop:
         with suppress(LinkLost):
             if body.link and (body.pending is None or body.link.receive(FINISH_S)):
                 if not body.needs_reset:
-                    body.step(pack(self.limits.apply(self.limits.bounds.safe)))
-                    body.link.receive(FINISH_S)
+                    self._come_to_rest(body.link)
                 body.link.ask(Call.FINISH)
                 body.link.receive(FINISH_S)
         self.brain.finish()
+        self.heartbeat.end()
         self.block["state"] = State.STOPPED
+
+    def _come_to_rest(self, link: Link) -> None:
+        """The safe action, as near as its change is limited to. Raises LinkLost."""
+        safe = list(self.limits.bounds.safe)
+        for _ in range(max(1, round(FINISH_S / self._period_s))):
+            began_ns, applied = self._clock_fn(), self.limits.apply(safe)
+            self.body.step(pack(applied))
+            frame = link.receive(FINISH_S)
+            if frame is None or frame.flags or applied == safe:   # it fails, or its episode ends
+                return
+            time.sleep(max(0.0, self._period_s - (self._clock_fn() - began_ns) / NS))
 
 
 def main() -> None:
@@ -285,12 +304,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: setattr(loop, "must_end", True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})   # which a parent may block
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # of a terminal: the parent's to decide
-    if fields["heartbeat"]:
-        try:
-            loop.heartbeat_fd = os.open(fields["heartbeat"], os.O_WRONLY | os.O_NONBLOCK
-                                        | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            notes.append(f"no heartbeat: {fields['heartbeat']}: {error.strerror}")
+    loop.heartbeat = Heartbeat(fields["heartbeat"])
+    notes.append(loop.heartbeat.note)
     loop.report(notes=[note for note in notes if note])
     real_time.freeze_garbage()
     loop.run()

@@ -13,7 +13,7 @@ import pytest
 from seed.body.episodes import EpisodeFolder
 from seed.errors import ConfigError, InUse
 from seed.interpreter import seed_command
-from seed.live import shared_block
+from seed.live import fast_loop, latch, shared_block
 from seed.live.fast_loop import FastLoop, Options
 from seed.live.safety import Fault, State
 from seed.live.shared_block import Block
@@ -32,6 +32,9 @@ class Robot:
     safe_action = 1
     def reset(self, seed=None):
         self.ticks = 0
+        if (FOLDER / "goes home").exists():
+            (FOLDER / "is on its way").touch()
+            time.sleep(3600)
         return [0.0] * 4, {}
     def step(self, action):
         with open(FOLDER / "actions", "a") as file:
@@ -41,7 +44,8 @@ class Robot:
         if (FOLDER / "raises").exists():
             raise OSError("the bus is silent")
         self.ticks += 1
-        return [0.1] * 4, 1.0, False, self.ticks >= 20, {}
+        reward = float("nan") if (FOLDER / "scores nothing").exists() else 1.0
+        return [0.1] * 4, reward, False, self.ticks >= 20, {}
     def stop(self):
         (FOLDER / "stopped").touch()
     def close(self):
@@ -66,7 +70,7 @@ def until(loop, is_true_fn):
         assert time.monotonic() < ends_s, (events, loop.block.words())
         events += loop.poll()
         if loop.block["state"] == State.LATCHED:   # on a machine that is too busy
-            loop.block["clear"] += 1
+            loop.clear()
         time.sleep(0.02)
     return [event["text"] for event in events + loop.poll()]
 
@@ -261,11 +265,84 @@ def test_a_body_that_raises_or_hangs_is_a_fault_and_its_motors_stop(brains, tmp_
         act(loop)
 
 
-def started(folder, brain):
+def test_a_reward_that_is_no_number_is_the_bodys_fault(brains, tmp_path):
+    (tmp_path / "robot.py").write_text(ROBOT)
+    with living(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot", brain_body="cartpole",
+                episodes=False) as loop:
+        act(loop)
+        (tmp_path / "scores nothing").touch()
+        texts = until(loop, lambda: loop.block["fault"] == Fault.BODY_ERROR)
+        assert "step returns the reward nan: keep it within 1e+06" in " ".join(texts)
+        assert loop.block["total_reward"] > 0
+
+
+def test_the_tick_loop_comes_back_before_a_brain_does(brains, tmp_path):
+    """Somebody has to command the body."""
+    (tmp_path / "robot.py").write_text(ROBOT)
+    actions = tmp_path / "actions"
+    with living(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot", brain_body="cartpole",
+                episodes=False) as loop:
+        act(loop)
+        loop.brain_path, tick = brains.broken, int(loop.block["pid"])
+        for pid in (loop.brain.process.pid, tick):
+            os.kill(pid, signal.SIGKILL)
+        until_said(loop, "checksum")
+        until(loop, lambda: loop.block["pid"] != tick)
+        actions.write_text("")
+        until(loop, lambda: actions.read_text().startswith("1111"))   # the safe one
+        assert loop.brain is None
+        loop.brain_path = brains.second
+        act(loop)
+
+
+def test_a_brain_that_does_not_load_is_given_up(brains, tmp_path, monkeypatch):
+    with living(tmp_path, brains.first, episodes=False) as loop:
+        act(loop)
+        monkeypatch.setattr(fast_loop, "MAX_LOAD_S", 0.0)
+        os.kill(loop.brain.process.pid, signal.SIGKILL)
+        until_said(loop, "takes longer than 0 s to load: its process begins anew")
+        monkeypatch.undo()
+        act(loop)
+
+
+def until_said(loop, text):
+    texts, ends_s = [], time.monotonic() + MAX_S
+    while text not in " ".join(texts):
+        assert time.monotonic() < ends_s, (texts, loop.block.words())
+        texts += [event["text"] for event in loop.poll()]
+        time.sleep(0.02)
+
+
+def test_a_latched_fault_outlives_the_loop_until_a_person_clears_it(brains, tmp_path):
+    (tmp_path / "robot.py").write_text(ROBOT)
+    body, options = f"{tmp_path}/robot.py:Robot", {"brain_body": "cartpole", "episodes": False}
+    how = f"seed live --run-dir {tmp_path} --clear"
+    with living(tmp_path, brains.first, body, **options) as loop:
+        for _ in range(3):
+            while loop.block["state"] not in (State.ACTING, State.LATCHED):
+                loop.poll()
+            (tmp_path / "raises").touch()
+            while loop.block["fault"] != Fault.BODY_ERROR:
+                loop.poll()
+            (tmp_path / "raises").unlink()
+        assert loop.block["latched"]
+        until_said(loop, how)
+    with living(tmp_path, brains.first, body, **options) as loop:
+        until_said(loop, how)
+        assert "the bus is silent" in latch.read(tmp_path / "live").text
+        while loop.block["state"] != State.LATCHED:
+            loop.poll()
+        assert latch.clear(tmp_path / "live")
+        act(loop)
+    assert latch.read(tmp_path / "live") is None
+
+
+def started(folder, brain, body="cartpole"):
+    os.mkfifo(folder / "heartbeat")
     process = subprocess.Popen(
         seed_command("--live-dir", str(folder / "live"), "--brain", str(brain), "--body",
-                     "cartpole", "--heartbeat", str(folder / "heartbeat"),
-                     module="seed.live.fast_loop"), stdout=subprocess.PIPE, text=True)
+                     body, "--heartbeat", str(folder / "heartbeat"),
+                     module="seed.live.fast_loop_alone"), stdout=subprocess.PIPE, text=True)
     ends_s, ticks = time.monotonic() + MAX_S, 0.0
     while ticks < 20:
         assert process.poll() is None and time.monotonic() < ends_s
@@ -293,7 +370,6 @@ def test_sigterm_ends_it_whole_with_the_state_on_the_disk(brains, tmp_path):
     assert process.returncode == 0 and json.loads(output.splitlines()[-1])["ticks"] > 0
     wait_for_the_end_of(below)
     assert (tmp_path / "live" / "state").read_bytes().startswith(b"seed live state 1\n")
-    assert (tmp_path / "heartbeat").read_bytes().startswith(b"\n")
     assert not os.path.lexists(tmp_path / "live" / "block")
 
 
@@ -304,3 +380,30 @@ def test_nothing_outlives_a_parent_that_was_killed(brains, tmp_path):
         process.stdout.close()
     wait_for_the_end_of(below)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("targets", [["parent"], ["parent", "tick loop"]])
+def test_the_motors_stop_whoever_was_killed(brains, tmp_path, targets):
+    (tmp_path / "robot.py").write_text(ROBOT.replace("class Robot:", "class cartpole:"))
+    with started(tmp_path, brains.first, f"{tmp_path}/robot.py:cartpole") as process:
+        below = descendants(process.pid)
+        tick = int(Block.open(tmp_path / "live")["pid"])
+        pids = {"parent": process.pid, "tick loop": tick}
+        for target in targets:
+            os.kill(pids[target], signal.SIGSTOP)
+        for target in targets:
+            os.kill(pids[target], signal.SIGKILL)
+        process.stdout.close()
+    wait_for_the_end_of(below)
+    assert (tmp_path / "stopped").exists() and (tmp_path / "closed").exists()
+    if targets == ["parent"]:
+        assert (tmp_path / "actions").read_text().endswith("1")   # the safe one
+
+
+def test_the_motors_stop_when_a_loop_ends_while_the_body_goes_home(brains, tmp_path):
+    (tmp_path / "robot.py").write_text(ROBOT)
+    (tmp_path / "goes home").touch()
+    with living(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot", brain_body="cartpole",
+                episodes=False) as loop:
+        until(loop, (tmp_path / "is on its way").exists)
+    assert (tmp_path / "stopped").exists() and not (tmp_path / "closed").exists()

@@ -80,6 +80,17 @@ def test_the_third_fault_within_a_minute_is_latched_until_a_person_clears_it():
     assert faults.tick(10_001) and not faults.is_latched
 
 
+def test_faults_of_an_earlier_loop_count():
+    faults = Faults()
+    faults.restore([0.0, 10.0])
+    faults.report(Fault.RESTARTED, 20.0)
+    assert faults.is_latched and faults.times_s == [0.0, 10.0, 20.0]
+    faults = Faults()
+    faults.latch(Fault.BODY_ERROR)
+    faults.report(Fault.RESTARTED, 20.0)
+    assert faults.is_latched and not faults.tick(10_000) and faults.fault == Fault.RESTARTED
+
+
 def test_rare_faults_are_not_latched():
     faults = Faults()
     for at_s in range(0, 400, 40):

@@ -15,17 +15,30 @@ def block(tmp_path):
     shared_block.remove(tmp_path)
 
 
-def test_version_1_has_these_words_in_these_places():
-    assert shared_block.VERSION == 1 and shared_block.WORDS == 512 and BINS == 88
+def test_version_2_has_these_words_in_these_places():
+    assert shared_block.VERSION == 2 and shared_block.WORDS == 512 and BINS == 88
     assert shared_block.AT == {
         "pid": 8, "state": 9, "fault": 10, "started_ns": 11, "heartbeat_ns": 12, "ticks": 13,
         "missed": 14, "late": 15, "worst_late_ns": 16, "worst_tick_ns": 17, "late_brain": 18,
         "late_body": 19, "faults": 20, "episodes": 21, "last_return": 22, "surprise": 23,
         "value": 24, "clipped": 25, "absent": 26, "clamped": 27, "slewed": 28, "generation": 29,
         "swaps": 30, "swaps_anew": 31, "period_ns": 32, "episode_return": 33, "episode_ticks": 34,
-        "steps": 35, "total_reward": 36,
+        "steps": 35, "total_reward": 36, "latched": 37, "action_numbers": 38,
         "stop": 64, "next_generation": 65, "hold": 66, "clear": 67, "explore": 68}
     assert (shared_block.FIRST_LATENESS, shared_block.FIRST_TICK_TIME) == (96, 184)
+    assert (shared_block.FIRST_ACTION, shared_block.FIRST_FAULT_TIME) == (272, 480)
+
+
+def test_the_next_loop_reads_the_last_action_and_the_faults(block, tmp_path):
+    reader = Block.open(tmp_path)
+    assert reader.action is None and reader.fault_times == []
+    block.action, block.fault_times = [0.25, -1.0], [10.5, 20.0]
+    assert reader.action == [0.25, -1.0] and reader.fault_times == [10.5, 20.0]
+    block.action, block.fault_times = [1.0] * 208, ()
+    assert reader.action == [1.0] * 208 and reader.fault_times == []
+    block.fault_times = [7.0]
+    block.action = [1.0] * 209   # more than there is room for
+    assert reader.action is None and reader.fault_times == [7.0]
 
 
 def test_two_processes_see_each_others_words(block, tmp_path):

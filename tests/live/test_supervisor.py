@@ -82,7 +82,7 @@ def until(live, lines, text: str) -> str:
         assert time.monotonic() < ends_s, (lines, live.loop.block.words())
         live.poll()
         if live.loop.block["state"] == State.LATCHED:   # on a machine that is too busy
-            live.loop.block["clear"] += 1
+            live.loop.clear()
         time.sleep(0.02)
     return next(line for line in lines[seen:] if text in line)
 

@@ -9,8 +9,10 @@ import pytest
 from seed.live import tick_brain
 from seed.live.deadlines import NS
 from seed.live.frames import Flag, LinkLost
+from seed.live.heartbeat import Heartbeat
 from seed.live.safety import Fault, State
 from seed.live.tick_brain import Connected
+from seed.live.tick_loop import TickLoop
 from tests.support.tick_robot import FIELDS, Peer, made
 
 
@@ -57,6 +59,22 @@ def test_a_late_brain_holds_the_last_action_then_is_a_fault(robot):
     robot.brain.answer([0.5] * 5)
     robot.ticks(101)
     assert robot.state == State.ACTING and robot.actions()[-1] == 0.5
+
+
+def test_a_brain_that_is_late_hears_what_was_done_and_where_ticks_are_missing(robot):
+    """Else the recording and its own memory would have the action that nobody did."""
+    robot.action = 0.25
+    robot.ticks(2)
+    robot.brain.answers["act"] = lambda *_: None
+    robot.ticks(1)
+    assert robot.actions()[-1] == 0.25 and robot.brain.calls[-1] == ("TOOK", (0.25,), 0.0, 0)
+    robot.ticks(1)   # it is not asked
+    assert robot.brain.names()[-1] == "TOOK"
+    robot.brain.answers["act"] = robot.act
+    robot.brain.answer([-1.0, 0.5, 3.0, 0.0, 0.0])   # of before
+    robot.ticks(2)
+    assert robot.actions()[-3:] == [0.25] * 3
+    assert [call[::3] for call in robot.brain.calls[-2:]] == [("ACT", Flag.GAP), ("ACT", 0)]
 
 
 def test_the_answer_to_another_request_is_no_action(robot):
@@ -142,6 +160,16 @@ def test_a_body_that_raises_gets_the_safe_action_and_after_ten_times_a_new_proce
     robot.ticks(3)
     assert robot.body.is_closed and '"lost": "body"' in "".join(robot.events())
     assert robot.loop.body.needs_reset
+
+
+def test_sensors_that_always_fail_begin_the_body_anew_though_its_steps_succeed(tmp_path):
+    with made(tmp_path, has_sense=True) as robot:
+        robot.ticks(3)
+        robot.body.answers["sense"] = lambda: "sense raises OSError: bus"
+        robot.ticks(9)
+        assert not robot.body.is_closed and robot.body.names()[-2:] == ["SENSE", "STEP"]
+        robot.ticks(3)
+        assert robot.body.is_closed
 
 
 def test_a_body_that_recovers_acts_on_a_second_later_in_a_new_episode(robot):
@@ -239,84 +267,33 @@ def test_a_loop_that_was_killed_goes_on_without_a_reset_from_the_safe_action(tmp
         assert robot.actions()[-1] == 0.5
 
 
-def swapped(robot, structure, **answers):
-    newer = Peer(**{"act": lambda *_: [-0.25, 0, 0, 0, 0], "save": lambda: [],
-                    "load": lambda: ([], 0.0, Flag.KEEP), **answers})
-    robot.ticks(3)
-    robot.loop.brain.offer(Connected(newer, 2, structure))
-    robot.block["next_generation"] = 2
-    robot.ticks(1)
-    return newer
-
-
-def test_a_brain_of_the_same_structure_takes_over_the_state_between_two_ticks(robot):
-    newer = swapped(robot, "shape")
-    assert robot.brain.names()[-3:] == ["ACT", "SAVE", "RETIRE"] and newer.names() == ["LOAD"]
-    robot.ticks(1)
-    assert newer.names() == ["LOAD", "ACT"] and robot.actions() == [0.5, 0.5, 0.5, -0.25]
-    assert (robot.block["swaps"], robot.block["swaps_anew"]) == (1, 0)
-
-
-def test_a_brain_of_another_structure_begins_anew(robot):
-    newer = swapped(robot, "grown")
-    robot.ticks(1)
-    assert newer.calls[0] == ("BEGIN", (), 0.0, Flag.NONE) and "SAVE" not in robot.brain.names()
-    assert (robot.block["swaps"], robot.block["swaps_anew"]) == (1, 1)
-
-
-def test_a_state_that_cannot_be_carried_over_in_time_is_given_up_after_some_ticks(robot):
-    newer = swapped(robot, "shape", load=lambda: None)
-    for count in range(1, tick_brain.MAX_SWAP_TRIES + 1):
-        assert robot.block["generation"] == 1 and newer.names() == ["LOAD"] * count
-        newer.answer(([], 0.0, Flag.KEEP))   # too late
-        robot.ticks(1)
-    assert robot.block["generation"] == 2
-    robot.ticks(1)
-    assert newer.names()[-2:] == ["BEGIN", "ACT"] and robot.block["swaps_anew"] == 1
-
-
-def test_a_brain_that_does_not_answer_does_not_take_over(robot):
-    newer = swapped(robot, "shape", load=lambda: None)
-    robot.ticks(200)
-    assert robot.block["generation"] == 1 and newer.names() == ["LOAD"]
-    assert robot.actions()[-1] == 0.5 and not robot.block["fault"]
-
-
-def test_the_brain_before_comes_back_at_once_with_the_state(robot):
-    newer = swapped(robot, "shape")
-    robot.ticks(2)
-    robot.block["next_generation"] = 1
-    robot.ticks(2)
-    assert newer.names()[-2:] == ["SAVE", "RETIRE"] and robot.brain.names()[-2:] == ["LOAD", "ACT"]
-    assert robot.actions()[-1] == 0.5 and robot.block["swaps"] == 2
-    robot.loop.brain.drop_previous()
-    assert newer.is_closed
-
-
-def test_the_brain_before_comes_back_after_its_child_has_ended_and_stays(robot):
-    swapped(robot, "shape", act=gone)
-    robot.ticks(2)
-    assert robot.block["fault"] == Fault.BRAIN_ENDED
-    assert any('"generation": 2' in line for line in robot.events() if "fault" in line)
-    robot.block["next_generation"] = 1
-    robot.ticks(2)
-    robot.loop.brain.drop_previous()   # its child is not needed any more
-    robot.ticks(101)
-    assert robot.actions()[-1] == 0.5 and not robot.brain.is_closed
-
-
-def test_a_loop_that_was_killed_hears_of_the_brain_before(tmp_path):
-    with made(tmp_path, is_restarted=True) as robot:
-        robot.loop.body.needs_reset = False
-        older = Peer(act=lambda *_: [-0.25, 0, 0, 0, 0], save=lambda: [],
-                     load=lambda: ([], 0.0, Flag.KEEP))
-        robot.ticks(1)
-        robot.loop.brain.previous = Connected(older, 0, "shape")
-        robot.ticks(150)
+def test_a_loop_that_was_killed_leaves_the_action_and_the_faults_to_the_next(tmp_path):
+    bounds = {**FIELDS["bounds"], "max_change": [10.0]}
+    with made(tmp_path, bounds=bounds) as robot:
+        robot.ticks(20)
         assert robot.actions()[-1] == 0.5
-        robot.loop.brain.previous.generation = robot.block["next_generation"] = 7
+        for count in (1, 2, 3):
+            fields = {**FIELDS, "bounds": bounds, "is_restarted": True}
+            robot.loop = TickLoop(fields, robot.block, robot.loop.deadlines, robot.loop.control,
+                                  lambda: robot.now)
+            robot.loop.body.connect(robot.body, False)
+            robot.loop.brain.offer(Connected(robot.brain, 1, "shape"))
+            robot.block["generation"] = 0
+            robot.ticks(2)
+            assert robot.actions()[-2:] == pytest.approx([0.4, 0.3])
+            assert robot.state == (State.LATCHED if count == 3 else State.SAFE)
+            robot.ticks(200)
+        assert robot.state == State.LATCHED and robot.actions()[-1] == 0.0
+
+
+def test_a_loop_that_starts_latched_waits_for_a_person(tmp_path):
+    with made(tmp_path, latched=int(Fault.BODY_STALLED)) as robot:
+        robot.ticks(500)
+        assert robot.state == State.LATCHED and set(robot.actions()) == {0.0}
+        assert robot.block["latched"] == 1 and robot.block["fault"] == Fault.BODY_STALLED
+        robot.block["clear"] += 1
         robot.ticks(2)
-        assert robot.actions()[-1] == -0.25
+        assert robot.state == State.ACTING and robot.block["latched"] == 0
 
 
 def test_the_end_is_the_safe_action_and_the_brain_saves(robot):
@@ -327,22 +304,39 @@ def test_the_end_is_the_safe_action_and_the_brain_saves(robot):
     assert robot.brain.names()[-1] == "FINISH" and robot.state == State.STOPPED
 
 
+def test_the_end_comes_no_faster_to_the_safe_action_than_changes_are_limited_to(tmp_path):
+    bounds = {**FIELDS["bounds"], "max_change": [20.0]}
+    with made(tmp_path, bounds=bounds) as robot:
+        robot.ticks(10)
+        robot.block["stop"] = 1
+        robot.loop.run()
+        assert robot.actions()[-4:] == pytest.approx([0.5, 0.3, 0.1, 0.0])
+        robot.body.answers["step"] = lambda *_: "step raises OSError: bus"
+        robot.loop.limits.last = [0.5]
+        robot.loop.finish()   # it does not insist
+        assert robot.actions()[-2:] == pytest.approx([0.0, 0.3])
+
+
 def test_a_loop_whose_parent_has_ended_ends(robot):
     robot.control.close()
     robot.ticks(30)
     assert robot.loop.must_end
 
 
-def test_a_supervisor_hears_ten_beats_a_second_while_the_body_answers(robot):
-    reader, robot.loop.heartbeat_fd = os.pipe()
+def test_a_supervisor_hears_ten_beats_a_second_while_the_body_answers(robot, tmp_path):
+    os.mkfifo(tmp_path / "beats")
+    robot.loop.heartbeat = Heartbeat(str(tmp_path / "beats"))
+    robot.ticks(30)   # nobody reads
+    reader = os.open(tmp_path / "beats", os.O_RDONLY | os.O_NONBLOCK)
+    robot.ticks(20)
+    os.read(reader, 100)
     robot.ticks(100)
     assert os.read(reader, 100) == b"\n" * 10
     robot.body.answers["step"] = lambda *_: None
     robot.ticks(11)
     os.read(reader, 100)
     robot.ticks(100)
-    os.set_blocking(reader, False)
     with pytest.raises(BlockingIOError):
         os.read(reader, 100)
     os.close(reader)
-    os.close(robot.loop.heartbeat_fd)
+    robot.loop.heartbeat.end()

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from seed.body.episodes import EpisodeFolder
 from seed.errors import ConfigError, SeedError
-from seed.live import shared_block
+from seed.live import latch, shared_block
 from seed.live.brains import ACTS, CUT, POINTER, Brains
 from seed.live.learn import MID, Candidate, Plan, read_plan, work_of
 from seed.live.safety import State
@@ -181,8 +181,8 @@ class Storm:
                 raise Failed(f"the life ended ({self.process.returncode}) before {what}")
             with suppress(ConfigError):
                 if self.process.poll() is None and (
-                        block := Block.open(self.live_dir))["state"] == State.LATCHED:
-                    block["clear"] += 1   # what the storm has done
+                        Block.open(self.live_dir))["state"] == State.LATCHED:
+                    latch.clear(self.live_dir)   # what the storm has done
             time.sleep(0.05)
 
     def moment(self) -> str:

@@ -156,11 +156,14 @@ class SimulatedLoop:
     def confirm(self) -> None:
         self.previous = None
 
+    def clear(self) -> None:
+        """Nothing is latched."""
+
     def stop(self) -> None:
         self._acting.record(None, self.options.body)
         remove(self.options.live_dir)
 
 
-def loops(pole: CartPole) -> Callable[[Options], SimulatedLoop]:
+def loops(pole: CartPole) -> Callable[..., SimulatedLoop]:
     """In place of FastLoop."""
-    return lambda options: SimulatedLoop(options, pole)
+    return lambda options, should_stop_fn: SimulatedLoop(options, pole)

@@ -12,7 +12,8 @@ from seed.live.tick_loop import TickLoop
 
 FIELDS = {"bounds": {"form": "numbers", "low": [-1.0], "high": [1.0], "safe": [0.0],
                      "max_change": [], "is_safe_given": True},
-          "stall_s": 0.1, "has_sense": False, "keep_state": True, "seed": 5, "is_restarted": False}
+          "stall_s": 0.1, "has_sense": False, "keep_state": True, "seed": 5, "is_restarted": False,
+          "latched": 0}
 
 
 class Peer:

@@ -1,0 +1,57 @@
+"""The latch of a live directory: after too many faults (safety.py) the body gets the safe action
+until a person clears it, whatever is killed, switched off or started again meanwhile."""
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from seed.errors import ConfigError
+from seed.live.safety import Fault
+from seed.live.shared_block import Block
+from seed.regular_file import read_json
+from seed.storage import atomic_file
+
+NAME = "latched"
+
+
+class Latched(NamedTuple):
+    fault: Fault
+    text: str
+
+
+def read(live_dir: Path) -> Latched | None:
+    """What has latched it. A file that cannot be read latches it too. Raises OSError."""
+    path = live_dir / NAME
+    if not path.exists():
+        return None
+    try:
+        fields = read_json(path)
+        return Latched(Fault(fields["fault"]), f"{fields['time']}: {fields['text']}")
+    except (ValueError, TypeError, KeyError):
+        return Latched(Fault.RESTARTED, f"{path} is damaged")
+
+
+def write(live_dir: Path, fault: int, text: str) -> None:
+    """Raises OSError."""
+    fields = {"fault": fault, "text": text, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ",
+                                                                  time.gmtime())}
+    atomic_file.write(live_dir / NAME, json.dumps(fields).encode())
+
+
+def clear(live_dir: Path) -> bool:
+    """As a person says that what was wrong is mended; whether it was latched. Where a life runs,
+    its brain acts again. Raises OSError."""
+    was_latched = (live_dir / NAME).exists()
+    (live_dir / NAME).unlink(missing_ok=True)
+    try:
+        block = Block.open(live_dir)
+    except ConfigError:   # no life runs
+        return was_latched
+    was_latched |= bool(block["latched"])
+    block["clear"] += 1
+    return was_latched
+
+
+def how_to_clear(live_dir: Path) -> str:
+    return (f"the body gets the safe action until a person clears it: python -m seed live "
+            f"--run-dir {live_dir.parent} --clear")
