@@ -217,8 +217,8 @@ class FastLoop:
             try:
                 latch.write(self.live_dir, message["fault"], text)
             except OSError as error:
-                self._say(f"{self.live_dir / latch.NAME} is not written: {error.strerror}: the next "
-                          f"start of seed live will not know of this fault; free some space")
+                self._say(f"{self.live_dir / latch.NAME} is not written: {error.strerror}: free "
+                          f"some space, or the next start of seed live will not know of this fault")
         self.events.append({**message, "text": f"{text}: {then}"})
 
     def clear(self) -> None:

@@ -41,13 +41,14 @@ def main() -> int:
     parser.add_argument("--live-dir", type=Path, required=True)
     parser.add_argument("--brain", type=Path, required=True, help="an exported file")
     parser.add_argument("--body", required=True, help="built-in, or robot.py:MyRobot")
+    parser.add_argument("--brain-body", help="what the brain calls the body, if another name")
     parser.add_argument("--rate-hz", type=float, help="the body's own, or that of the brain's loop")
     parser.add_argument("--heartbeat", default="", help="gets a byte 10 times a second")
     parser.add_argument("--seconds", type=float, default=math.inf, help="to run")
     args = parser.parse_args()
     try:
-        return run(Options(args.live_dir, args.brain, absolute(args.body), rate_hz=args.rate_hz,
-                           heartbeat=args.heartbeat), args.seconds)
+        return run(Options(args.live_dir, args.brain, absolute(args.body), args.brain_body,
+                           args.rate_hz, heartbeat=args.heartbeat), args.seconds)
     except SeedError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -154,7 +154,7 @@ class Block:
     def action(self) -> list[float] | None:
         """The last one that the body got; None where there is none, or it is too long."""
         n = int(self["action_numbers"])
-        return self.floats[FIRST_ACTION:FIRST_ACTION + n].tolist() if n else None
+        return [float(x) for x in self.floats[FIRST_ACTION:FIRST_ACTION + n]] if n else None
 
     @action.setter
     def action(self, numbers: Sequence[float] | None) -> None:

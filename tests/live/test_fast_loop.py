@@ -305,12 +305,14 @@ def test_a_brain_that_does_not_load_is_given_up(brains, tmp_path, monkeypatch):
         act(loop)
 
 
-def until_said(loop, text):
+def until_said(loop, text, is_true_fn=bool):
+    """Or until something else."""
     texts, ends_s = [], time.monotonic() + MAX_S
-    while text not in " ".join(texts):
+    while text not in " ".join(texts) and not is_true_fn():
         assert time.monotonic() < ends_s, (texts, loop.block.words())
         texts += [event["text"] for event in loop.poll()]
         time.sleep(0.02)
+    return text in " ".join(texts)
 
 
 def test_a_latched_fault_outlives_the_loop_until_a_person_clears_it(brains, tmp_path):
@@ -318,20 +320,17 @@ def test_a_latched_fault_outlives_the_loop_until_a_person_clears_it(brains, tmp_
     body, options = f"{tmp_path}/robot.py:Robot", {"brain_body": "cartpole", "episodes": False}
     how = f"seed live --run-dir {tmp_path} --clear"
     with living(tmp_path, brains.first, body, **options) as loop:
-        for _ in range(3):
-            while loop.block["state"] not in (State.ACTING, State.LATCHED):
-                loop.poll()
+        is_said = False
+        while not is_said:
+            is_said = until_said(loop, how, lambda: loop.block["state"] == State.ACTING)
             (tmp_path / "raises").touch()
-            while loop.block["fault"] != Fault.BODY_ERROR:
-                loop.poll()
+            is_said |= until_said(loop, how, lambda: loop.block["fault"] == Fault.BODY_ERROR)
             (tmp_path / "raises").unlink()
-        assert loop.block["latched"]
-        until_said(loop, how)
+        assert loop.block["latched"] and loop.block["faults"] >= 3
     with living(tmp_path, brains.first, body, **options) as loop:
-        until_said(loop, how)
+        assert until_said(loop, how)
         assert "the bus is silent" in latch.read(tmp_path / "live").text
-        while loop.block["state"] != State.LATCHED:
-            loop.poll()
+        until_said(loop, "never", lambda: loop.block["state"] == State.LATCHED)
         assert latch.clear(tmp_path / "live")
         act(loop)
     assert latch.read(tmp_path / "live") is None
@@ -341,7 +340,7 @@ def started(folder, brain, body="cartpole"):
     os.mkfifo(folder / "heartbeat")
     process = subprocess.Popen(
         seed_command("--live-dir", str(folder / "live"), "--brain", str(brain), "--body",
-                     body, "--heartbeat", str(folder / "heartbeat"),
+                     body, "--brain-body=cartpole", "--heartbeat", str(folder / "heartbeat"),
                      module="seed.live.fast_loop_alone"), stdout=subprocess.PIPE, text=True)
     ends_s, ticks = time.monotonic() + MAX_S, 0.0
     while ticks < 20:
@@ -384,8 +383,8 @@ def test_nothing_outlives_a_parent_that_was_killed(brains, tmp_path):
 
 @pytest.mark.parametrize("targets", [["parent"], ["parent", "tick loop"]])
 def test_the_motors_stop_whoever_was_killed(brains, tmp_path, targets):
-    (tmp_path / "robot.py").write_text(ROBOT.replace("class Robot:", "class cartpole:"))
-    with started(tmp_path, brains.first, f"{tmp_path}/robot.py:cartpole") as process:
+    (tmp_path / "robot.py").write_text(ROBOT)
+    with started(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot") as process:
         below = descendants(process.pid)
         tick = int(Block.open(tmp_path / "live")["pid"])
         pids = {"parent": process.pid, "tick loop": tick}

@@ -17,12 +17,13 @@ from seed.storage import RunDir
 ROOT = Path(__file__).parents[2]
 MAX_S = 120
 LIFE = '''
-import json, sys
-from pathlib import Path
+import sys
+from functools import partial
 from seed.__main__ import main
 from seed.live import learner, supervisor
 from seed.training import stop_signals
 stop_signals.DEADLINE_S, learner.STOP_S, supervisor.MIN_TICKS = 0.2, 3.0, 0
+supervisor.Options = partial(supervisor.Options, brain_body="cartpole")
 learner.prepare = lambda live_dir, kind, *_: learner.work_of(live_dir, kind).path.mkdir(
     parents=True, exist_ok=True)
 learner.learner_command = lambda *_: [sys.executable, "-c", """
@@ -47,7 +48,7 @@ def test_a_learner_that_hangs_holds_up_neither_the_safe_action_nor_the_status(br
     (tmp_path / "robot.py").write_text('''
 import time
 from pathlib import Path
-class cartpole:
+class Robot:
     rate_hz, observation_space, action_space, safe_action = 50, [(-1.0, 1.0)] * 4, 2, 1
     def reset(self, seed=None):
         return [0.0] * 4, {}
@@ -57,7 +58,7 @@ class cartpole:
         Path("stopped").write_text(str(time.monotonic()))
 ''')
     process = subprocess.Popen(
-        [sys.executable, "life.py", "live", "--run-dir=run", "--body=robot.py:cartpole", "--json",
+        [sys.executable, "life.py", "live", "--run-dir=run", "--body=robot.py:Robot", "--json",
          "--profile=control", "--learn-every=10", "--set=governor.thermal=false"], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
     ends_s = time.monotonic() + MAX_S

@@ -312,7 +312,7 @@ def test_the_end_comes_no_faster_to_the_safe_action_than_changes_are_limited_to(
         robot.loop.run()
         assert robot.actions()[-4:] == pytest.approx([0.5, 0.3, 0.1, 0.0])
         robot.body.answers["step"] = lambda *_: "step raises OSError: bus"
-        robot.loop.limits.last = [0.5]
+        robot.loop.body.pending, robot.loop.limits.last = None, [0.5]
         robot.loop.finish()   # it does not insist
         assert robot.actions()[-2:] == pytest.approx([0.0, 0.3])
 
