@@ -1,5 +1,5 @@
-"""A life from its start to its end: what is due some times a second, told in a line and in the status
-files."""
+"""A life from its start to its end: what is due some times a second, told in a line and in the
+status files."""
 import math
 import time
 

@@ -24,8 +24,6 @@ from seed.live import learner, supervisor
 from seed.training import stop_signals
 stop_signals.DEADLINE_S, learner.STOP_S, supervisor.MIN_TICKS = 0.2, 3.0, 0
 supervisor.Options = partial(supervisor.Options, brain_body="cartpole")
-learner.prepare = lambda live_dir, kind, *_: learner.work_of(live_dir, kind).path.mkdir(
-    parents=True, exist_ok=True)
 learner.learner_command = lambda *_: [sys.executable, "-c", """
 import pathlib, signal, time
 signal.signal(signal.SIGTERM, lambda *_: None)

@@ -1,5 +1,5 @@
-"""Another brain takes over between two ticks, with the state where it can; the one before comes back
-at once. With a clock, a body and brains that do as the test says."""
+"""Another brain takes over between two ticks, with the state where it can; the one before comes
+back at once. With a clock, a body and brains that do as the test says."""
 import pytest
 
 from seed.live import tick_brain

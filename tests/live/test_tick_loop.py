@@ -6,7 +6,6 @@ import tracemalloc
 
 import pytest
 
-from seed.live import tick_brain
 from seed.live.deadlines import NS
 from seed.live.frames import Flag, LinkLost
 from seed.live.heartbeat import Heartbeat
