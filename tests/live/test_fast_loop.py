@@ -1,86 +1,18 @@
 """The fast loop with real processes, real signals and a body that misbehaves on demand. No test
 depends on how fast the machine is: each waits for what must come, for as long as it takes."""
-import json
 import os
 import signal
-import subprocess
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from seed.body.episodes import EpisodeFolder
 from seed.errors import ConfigError, InUse
-from seed.interpreter import seed_command
-from seed.live import fast_loop, latch, shared_block
+from seed.live import fast_loop, shared_block
 from seed.live.fast_loop import FastLoop, Options
-from seed.live.safety import Fault, State
-from seed.live.shared_block import Block
-from tests.support.processes import descendants
-
-MAX_S = 120
-ROBOT = '''
-import os, time
-from pathlib import Path
-FOLDER = Path(__file__).parent
-class Robot:
-    """Four numbers, two choices; misbehaves while a file of that name is there."""
-    rate_hz = 50
-    observation_space = [(-1.0, 1.0)] * 4
-    action_space = 2
-    safe_action = 1
-    def reset(self, seed=None):
-        self.ticks = 0
-        if (FOLDER / "goes home").exists():
-            (FOLDER / "is on its way").touch()
-            time.sleep(3600)
-        return [0.0] * 4, {}
-    def step(self, action):
-        with open(FOLDER / "actions", "a") as file:
-            file.write(f"{action}")
-        if (FOLDER / "hangs").exists():
-            time.sleep(3600)
-        if (FOLDER / "raises").exists():
-            raise OSError("the bus is silent")
-        self.ticks += 1
-        reward = float("nan") if (FOLDER / "scores nothing").exists() else 1.0
-        return [0.1] * 4, reward, False, self.ticks >= 20, {}
-    def stop(self):
-        (FOLDER / "stopped").touch()
-    def close(self):
-        (FOLDER / "closed").touch()
-'''
-
-
-@contextmanager
-def living(folder, brain, body="cartpole", **options):
-    loop = FastLoop(Options(folder / "live", brain, body, **options))
-    loop.start()
-    try:
-        yield loop
-    finally:
-        loop.stop()
-
-
-def until(loop, is_true_fn):
-    """What happened until then."""
-    events, ends_s = [], time.monotonic() + MAX_S
-    while not is_true_fn():
-        assert time.monotonic() < ends_s, (events, loop.block.words())
-        events += loop.poll()
-        if loop.block["state"] == State.LATCHED:   # on a machine that is too busy
-            loop.clear()
-        time.sleep(0.02)
-    return [event["text"] for event in events + loop.poll()]
-
-
-def act(loop, n=20):
-    """Waits until the brain has acted for so many ticks more."""
-    texts = until(loop, lambda: loop.block["state"] == State.ACTING)
-    start = loop.block["ticks"]
-    return texts + until(loop, lambda: loop.block["ticks"] >= start + n
-                         and loop.block["state"] == State.ACTING)
+from seed.live.safety import Fault
+from tests.support.fast_loops import ROBOT, act, living, until, until_said
 
 
 def test_it_lives_records_and_continues_after_it_was_switched_off(brains, tmp_path):
@@ -303,106 +235,3 @@ def test_a_brain_that_does_not_load_is_given_up(brains, tmp_path, monkeypatch):
         until_said(loop, "takes longer than 0 s to load: its process begins anew")
         monkeypatch.undo()
         act(loop)
-
-
-def until_said(loop, text, is_true_fn=bool):
-    """Or until something else."""
-    texts, ends_s = [], time.monotonic() + MAX_S
-    while text not in " ".join(texts) and not is_true_fn():
-        assert time.monotonic() < ends_s, (texts, loop.block.words())
-        texts += [event["text"] for event in loop.poll()]
-        time.sleep(0.02)
-    return text in " ".join(texts)
-
-
-def test_a_latched_fault_outlives_the_loop_until_a_person_clears_it(brains, tmp_path):
-    (tmp_path / "robot.py").write_text(ROBOT)
-    body, options = f"{tmp_path}/robot.py:Robot", {"brain_body": "cartpole", "episodes": False}
-    how = f"seed live --run-dir {tmp_path} --clear"
-    with living(tmp_path, brains.first, body, **options) as loop:
-        is_said = False
-        while not is_said:
-            is_said = until_said(loop, how, lambda: loop.block["state"] == State.ACTING)
-            (tmp_path / "raises").touch()
-            is_said |= until_said(loop, how, lambda: loop.block["fault"] == Fault.BODY_ERROR)
-            (tmp_path / "raises").unlink()
-        assert loop.block["latched"] and loop.block["faults"] >= 3
-    with living(tmp_path, brains.first, body, **options) as loop:
-        assert until_said(loop, how)
-        assert "the bus is silent" in latch.read(tmp_path / "live").text
-        until_said(loop, "never", lambda: loop.block["state"] == State.LATCHED)
-        assert latch.clear(tmp_path / "live")
-        act(loop)
-    assert latch.read(tmp_path / "live") is None
-
-
-def started(folder, brain, body="cartpole"):
-    os.mkfifo(folder / "heartbeat")
-    process = subprocess.Popen(
-        seed_command("--live-dir", str(folder / "live"), "--brain", str(brain), "--body",
-                     body, "--brain-body=cartpole", "--heartbeat", str(folder / "heartbeat"),
-                     module="seed.live.fast_loop_alone"), stdout=subprocess.PIPE, text=True)
-    ends_s, ticks = time.monotonic() + MAX_S, 0.0
-    while ticks < 20:
-        assert process.poll() is None and time.monotonic() < ends_s
-        time.sleep(0.05)
-        try:
-            ticks = Block.open(folder / "live")["ticks"]
-        except ConfigError:
-            pass
-    return process
-
-
-def wait_for_the_end_of(pids):
-    ends_s = time.monotonic() + MAX_S
-    while [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]:
-        assert time.monotonic() < ends_s
-        time.sleep(0.05)
-
-
-def test_sigterm_ends_it_whole_with_the_state_on_the_disk(brains, tmp_path):
-    with started(tmp_path, brains.first) as process:
-        below = descendants(process.pid)
-        assert len(below) >= 3
-        os.kill(process.pid, signal.SIGTERM)
-        output, _ = process.communicate(timeout=MAX_S)
-    assert process.returncode == 0 and json.loads(output.splitlines()[-1])["ticks"] > 0
-    wait_for_the_end_of(below)
-    assert (tmp_path / "live" / "state").read_bytes().startswith(b"seed live state 1\n")
-    assert not os.path.lexists(tmp_path / "live" / "block")
-
-
-def test_nothing_outlives_a_parent_that_was_killed(brains, tmp_path):
-    with started(tmp_path, brains.first) as process:
-        below, folder = descendants(process.pid), shared_block.folder_of(tmp_path / "live")
-        os.kill(process.pid, signal.SIGKILL)
-        process.stdout.close()
-    wait_for_the_end_of(below)
-    assert not folder.exists()
-
-
-@pytest.mark.parametrize("targets", [["parent"], ["parent", "tick loop"]])
-def test_the_motors_stop_whoever_was_killed(brains, tmp_path, targets):
-    (tmp_path / "robot.py").write_text(ROBOT)
-    with started(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot") as process:
-        below = descendants(process.pid)
-        tick = int(Block.open(tmp_path / "live")["pid"])
-        pids = {"parent": process.pid, "tick loop": tick}
-        for target in targets:
-            os.kill(pids[target], signal.SIGSTOP)
-        for target in targets:
-            os.kill(pids[target], signal.SIGKILL)
-        process.stdout.close()
-    wait_for_the_end_of(below)
-    assert (tmp_path / "stopped").exists() and (tmp_path / "closed").exists()
-    if targets == ["parent"]:
-        assert (tmp_path / "actions").read_text().endswith("1")   # the safe one
-
-
-def test_the_motors_stop_when_a_loop_ends_while_the_body_goes_home(brains, tmp_path):
-    (tmp_path / "robot.py").write_text(ROBOT)
-    (tmp_path / "goes home").touch()
-    with living(tmp_path, brains.first, f"{tmp_path}/robot.py:Robot", brain_body="cartpole",
-                episodes=False) as loop:
-        until(loop, (tmp_path / "is on its way").exists)
-    assert (tmp_path / "stopped").exists() and not (tmp_path / "closed").exists()
