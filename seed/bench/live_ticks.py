@@ -5,9 +5,9 @@ same loop alone; and what the loop costs the training.
         [--rate-hz 100] [--swaps 0]
 
 A tick counts when its action reaches the body, in another process, by a clock that the loop does
-not use. The phases take turns; training alone is timed before and after. An hour of each:
---seconds 1800. Quote the load (`uptime`) with the figures: a machine that does something else is
-late for that.
+not use. In each round a loop is alone, then beside a training; training without a loop is timed
+before and after each. An hour of each: --seconds 1800. Quote the load (`uptime`) with the figures:
+a machine that does something else is late for that.
 """
 import argparse
 import json
@@ -15,7 +15,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -34,6 +34,10 @@ PROFILE = "fast"
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
 STEPS_AT_ONCE, STEPS_ALONE = 5, 40   # of the training
 PAUSE_S = 0.5                        # before a phase counts
+ALONE, BESIDE = "the loop alone", "with training"
+LOOP_WORDS: dict[str, Callable[[Iterable[float]], float]] = {
+    **dict.fromkeys(("missed", "late", "late_brain", "late_body", "faults", "swaps", "swaps_anew"),
+                    sum), "worst_late_ns": max, "worst_tick_ns": max}
 EARLY_FRACTION = 0.25
 STRETCH_TICKS = 1000                 # in which the clocks run evenly beside each other
 BIN_ENDS_US = (100, 200, 500, 1000, 2000, 5000, 10_000, np.inf)   # of the histogram
@@ -54,6 +58,11 @@ class Lateness(NamedTuple):
         between = np.diff(times_ns - times_ns[0] - late_ns)   # deadlines
         return cls(len(times_ns), int(np.maximum(0, np.rint(between / period_ns) - 1).sum()),
                    np.maximum(0, late_ns) / 1000)
+
+    @classmethod
+    def total(cls, parts: Sequence["Lateness"]) -> "Lateness":
+        return cls(sum(part.ticks for part in parts), sum(part.missed for part in parts),
+                   np.concatenate([part.us for part in parts]))
 
     def row(self, name: str) -> str:
         p50, p99, p999, worst = np.quantile(self.us, QUANTILES)
@@ -120,89 +129,101 @@ def beside(cores: set[int]) -> Iterator[None]:
 
 
 class Phases:
-    """Times of the phases by name: (from, to) in ns of the body's clock."""
+    """What was measured of each phase, by its name, round by round."""
 
-    def __init__(self, loop: FastLoop, trainer: Trainer | None, files: list[Path]):
-        self.loop, self.trainer, self.files = loop, trainer, files
-        self.spans: dict[str, list[tuple[int, int]]] = {}
-        self.step_s: list[float] = []
-        self.swaps = 0
+    def __init__(self, trainer: Trainer | None, files: list[Path]):
+        self.trainer, self.files = trainer, files
+        self.lateness: dict[str, list[Lateness]] = {}
+        self.alone_s: list[float] = []   # training steps without a loop, and beside one
+        self.beside_s: list[float] = []
+        self.words: list[dict[str, float]] = []   # the loops' own
+        self.period_ns = 0.0
+        self._spans: list[tuple[str, int, int]] = []   # in ns of the body's clock, of this round
+        self._swaps = 0
 
-    def run(self, name: str, seconds: float, is_training: bool, swaps: int = 0) -> None:
+    def train_alone(self) -> None:
+        if self.trainer:
+            self.alone_s += self.trainer.step(STEPS_ALONE)
+
+    @contextmanager
+    def living(self, folder: Path, rate_hz: float) -> Iterator[FastLoop]:
+        """The loop of a round."""
+        os.environ[timed_body.PATH_VARIABLE] = str(folder / "times.npy")
+        loop = FastLoop(Options(folder / "live", self.files[0],
+                                f"{timed_body.__file__}:TimedBody", rate_hz=rate_hz))
+        loop.start()
+        try:
+            yield loop
+            self.words.append(loop.block.words())
+        finally:
+            loop.stop()
+        self.period_ns = 1e9 / loop.rate_hz
+        times_ns = np.load(folder / "times.npy")
+        for name, begin_ns, end_ns in self._spans:
+            within = times_ns[(times_ns >= begin_ns) & (times_ns < end_ns)]
+            self.lateness.setdefault(name, []).append(Lateness.of(within, self.period_ns))
+        self._spans = []
+
+    def run(self, loop: FastLoop, name: str, seconds: float, is_training: bool,
+            swaps: int = 0) -> None:
         ends_s = time.monotonic() + PAUSE_S + seconds
         begins_s, began_ns = ends_s - seconds, 0
         while (now_s := time.monotonic()) < ends_s or swaps:
-            for event in self.loop.poll():
+            for event in loop.poll():
                 print(event["text"], flush=True)
             if not began_ns and now_s >= begins_s:
                 began_ns = time.clock_gettime_ns(timed_body.CLOCK)
             if swaps:
-                swaps, self.swaps = swaps - 1, self.swaps + 1
-                self.loop.promote(self.files[self.swaps % 2])
+                swaps, self._swaps = swaps - 1, self._swaps + 1
+                loop.promote(self.files[self._swaps % 2])
             elif is_training and self.trainer:
-                self.step_s += self.trainer.step(STEPS_AT_ONCE)
+                self.beside_s += self.trainer.step(STEPS_AT_ONCE)
             else:
                 time.sleep(0.1)
-        self.spans.setdefault(name, []).append(
-            (began_ns, time.clock_gettime_ns(timed_body.CLOCK)))
-
-    def lateness(self, name: str, times_ns: np.ndarray, period_ns: float) -> Lateness:
-        all_rounds = [Lateness.of(times_ns[(times_ns >= a) & (times_ns < b)], period_ns)
-                      for a, b in self.spans[name]]
-        return Lateness(sum(x.ticks for x in all_rounds), sum(x.missed for x in all_rounds),
-                        np.concatenate([x.us for x in all_rounds]))
+        self._spans.append((name, began_ns, time.clock_gettime_ns(timed_body.CLOCK)))
 
 
 def measure(args: argparse.Namespace, folder: Path) -> None:
-    os.environ[timed_body.PATH_VARIABLE] = str(folder / "times.npy")
     codec = codecs()[0]
     files = [untrained(codec, folder, PROFILE, LITERT)]
     files.append(files[0].rename(folder / "second"))
     files[0] = untrained(codec, folder, PROFILE, LITERT)
-    alone_s: list[float] = []
     with beside(other_cores(fast_cores()[0])):
-        trainer = None if args.no_training else Trainer()
-        if trainer:
-            alone_s += trainer.step(STEPS_ALONE)
-    loop = FastLoop(Options(folder / "live", files[0], f"{timed_body.__file__}:TimedBody",
-                            rate_hz=args.rate_hz))
-    loop.start()
-    phases = Phases(loop, trainer, files)
-    try:
-        for _ in range(args.rounds):
-            phases.run("the loop alone", args.alone_seconds or args.seconds, is_training=False)
-            if trainer:
-                phases.run("with training", args.seconds, is_training=True)
-        if args.swaps:
-            phases.run(f"{args.swaps} swaps", 0, is_training=False, swaps=args.swaps)
-    finally:
-        words = loop.block.words()
-        loop.stop()
-    if trainer:
-        alone_s += trainer.step(STEPS_ALONE)
-        trainer.close()
-    report(phases, np.load(folder / "times.npy"), 1e9 / loop.rate_hz, alone_s, words)
+        phases = Phases(None if args.no_training else Trainer(), files)
+    for number in range(args.rounds):
+        phases.train_alone()
+        (folder / str(number)).mkdir()
+        with phases.living(folder / str(number), args.rate_hz) as loop:
+            phases.run(loop, ALONE, args.alone_seconds or args.seconds, is_training=False)
+            if phases.trainer:
+                phases.run(loop, BESIDE, args.seconds, is_training=True)
+            if args.swaps and number == args.rounds - 1:
+                phases.run(loop, f"{args.swaps} swaps", 0, is_training=False, swaps=args.swaps)
+    phases.train_alone()
+    if phases.trainer:
+        phases.trainer.close()
+    report(phases)
 
 
-def report(phases: Phases, times_ns: np.ndarray, period_ns: float, alone_s: list[float],
-           words: dict[str, float]) -> None:
-    print(f"{period_ns / 1e6:g} ms a tick; lateness in us; load {os.getloadavg()[0]:.1f}\n"
+def report(phases: Phases) -> None:
+    print(f"{phases.period_ns / 1e6:g} ms a tick; lateness in us; load {os.getloadavg()[0]:.1f}\n"
           f"{'':<22}{'ticks':>9}{'missed':>8}{'p50':>9}{'p99':>9}{'p99.9':>9}{'worst':>9}")
-    rows = {name: phases.lateness(name, times_ns, period_ns) for name in phases.spans}
+    rows = {name: Lateness.total(parts) for name, parts in phases.lateness.items()}
     for name, lateness in rows.items():
         print(lateness.row(name))
     print(f"\n{'late by up to, us':<22}" + "".join(
         f"{end:>9,.0f}" for end in BIN_ENDS_US))
     for name, lateness in rows.items():
         print(lateness.histogram(name))
-    if phases.step_s:
-        alone, busy = rows["the loop alone"], rows["with training"]
-        beyond_us = np.quantile(busy.us, 0.999) - np.quantile(alone.us, 0.999)
+    if phases.beside_s:
+        beyond_us = np.quantile(rows[BESIDE].us, 0.999) - np.quantile(rows[ALONE].us, 0.999)
+        alone_s, beside_s = median(phases.alone_s), median(phases.beside_s)
         print(f"p99.9 with training is {beyond_us:.0f} us beyond that of the loop alone; training "
-              f"keeps {100 * median(alone_s) / median(phases.step_s):.0f} % of its speed")
-    print("the loop's own: " + ", ".join(f"{name} {words[name]:.0f}" for name in (
-        "missed", "late", "late_brain", "late_body", "faults", "swaps", "swaps_anew",
-        "worst_late_ns", "worst_tick_ns")))
+              f"keeps {100 * alone_s / beside_s:.0f} % of its speed ({1000 * alone_s:.1f} ms a "
+              f"step alone, {1000 * beside_s:.1f} beside the loop)")
+    print("the loop's own: " + ", ".join(
+        f"{name} {total_fn(words[name] for words in phases.words):.0f}"
+        for name, total_fn in LOOP_WORDS.items()))
 
 
 def main() -> None:
