@@ -4,9 +4,11 @@ lived, and what was known must not be lost.
 Nobody can let a candidate act on the robot to find that out. So a model of the body, of another
 seed than the one that it practised in, is fitted to the newest episodes, and both brains act in it
 from the same recorded ticks. The gain has to be larger than what the model is wrong by on the
-parent, whose own rewards are recorded. A model that cannot predict the rewards that were held out
-proves nothing: then the candidate is refused.
+parent, whose own rewards are recorded; where a candidate may be as good, that must not be much. A
+model that cannot predict the rewards that were held out proves nothing: then the candidate is
+refused.
 """
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +26,9 @@ from seed.evaluation import TrainedBrain
 
 MAX_LOSS = 0.03           # of what was known: a fraction of the return, or points of accuracy / 100
 MIN_WHOLE = 0.5           # of the recorded ticks: that begin a whole piece of so many ticks
-MIN_EXPLAINED = 0.02      # of the variance of held-out rewards and ends, by a model that counts
+MIN_OWN_PIECES = 10       # without a common tick, of the parent alone; or all count
+MIN_EXPLAINED = 0.02      # of the variance of held-out rewards, by a model that counts
+MAX_BIAS = 0.1            # of the parent's reward: that a model is wrong by that shows no loss
 MIN_GAIN = 0.01           # of accuracy, by which a curriculum is better
 PAIRS, ROWS = 1024, 64    # short episodes in the model, of each brain; side by side
 Z = 1.96                  # of a 95 % interval
@@ -34,13 +38,15 @@ LIVED, ANYTHING, NOTHING = "lived", "anything", "nothing"
 
 class Figure(NamedTuple):
     """What a brain was before and is now in one thing; `unit`: "return", "accuracy" or "reward in
-    the model", of short episodes. `margin`: half of the 95 % interval of the mean difference, and
-    what the model is wrong by."""
+    the model", of short episodes. `margin`: half of the 95 % interval of the mean difference.
+    `bias`: what the model is wrong by on the parent, of which so much may be `chance`."""
     name: str
     unit: str
     before: float
     after: float
     margin: float = 0.0
+    bias: float = 0.0
+    chance: float = 0.0
 
 
 class Verdict(NamedTuple):
@@ -69,14 +75,14 @@ def judge(parent: TrainedBrain, candidate: TrainedBrain, body: str, data: Path,
                                 f"explains {100 * max(0.0, explained):.1f} % of the rewards that "
                                 f"it has not seen", digest)
     if better_in != LIVED:
-        reason = loss_in(figures, max_loss) or (
-            "" if better_in == NOTHING or any(map(has_gained, figures)) else
-            "nothing is better than before")
+        reason = loss_in(figures, max_loss) or doubt(figure)
+        if not reason and better_in == ANYTHING and not any(map(has_gained, figures)):
+            reason = "nothing is better than before"
         return Verdict(figures, reason, digest)
     if not has_gained(figure):
         return Verdict(figures, f"{body}: it is not better: {figure.before:.4g} and "
-                                f"{figure.after:.4g} {figure.unit}, +- {figure.margin:.2g}",
-                       digest)
+                                f"{figure.after:.4g} {figure.unit}, +- "
+                                f"{figure.margin + figure.bias:.2g}", digest)
     return Verdict(figures, "", digest)
 
 
@@ -90,18 +96,30 @@ def loss_in(figures: Sequence[Figure], max_loss: float) -> str:
 
 
 def has_lost(row: Figure, max_loss: float = MAX_LOSS) -> bool:
-    if row.unit == "accuracy":
-        return row.before - row.after > max_loss
-    return row.before - row.after > max_loss * abs(row.before) + row.margin
+    """Also where a number is none. What the model is wrong by is no reason to allow more."""
+    allowed = max_loss if row.unit == "accuracy" else max_loss * abs(row.before) + row.margin
+    return not row.before - row.after <= allowed
+
+
+def doubt(row: Figure) -> str:
+    """Why the model cannot tell that nothing is lost; empty if it can: it is about right on the
+    parent, or what it is wrong by is no more than what the candidate gains."""
+    if row.bias - row.chance <= MAX_BIAS * abs(row.before) + row.margin + max(
+            0.0, row.after - row.before):
+        return ""
+    return (f"{row.name}: the model is wrong by {row.bias:.2g} about the brain before, which gets "
+            f"{row.before:.4g} in it: it cannot tell what is lost; let that brain live longer")
 
 
 def has_gained(row: Figure) -> bool:
-    return row.after - row.before > max(row.margin, MIN_GAIN if row.unit == "accuracy" else 0.0)
+    return row.after - row.before > max(row.margin + row.bias,
+                                        MIN_GAIN if row.unit == "accuracy" else 0.0)
 
 
 def is_level(figures: Sequence[Figure]) -> bool:
     """Whether a training on the whole has neither gained nor lost: then a larger brain may."""
-    return bool(figures) and not loss_in(figures, MAX_LOSS) and not any(map(has_gained, figures))
+    return bool(figures) and not loss_in(figures, MAX_LOSS) and not any(
+        has_gained(row) or doubt(row) for row in figures)
 
 
 def is_same(parent: TrainedBrain, candidate: TrainedBrain, body: str = "") -> bool:
@@ -152,10 +170,17 @@ def in_model(parent: TrainedBrain, candidate: TrainedBrain, body: str,
     means = [_rewards(brain, body, dynamics, stored, n_ticks) for brain in (parent, candidate)]
     difference = means[1] - means[0]
     # How wrong the model is about the parent, which has acted in what was recorded.
-    bias = abs(float(means[0].mean()) - recorded_reward(stored, n_ticks, own_ticks))
-    margin = bias + float(Z * difference.std() / np.sqrt(len(difference)))
-    return explained, stored.digest, Figure(body, "reward in the model", float(means[0].mean()),
-                                            float(means[1].mean()), margin)
+    recorded, chance = recorded_reward(stored, n_ticks, own_ticks)
+    bias, chance = abs(means[0].mean() - recorded), math.hypot(chance, half_interval(means[0]))
+    return explained, stored.digest, Figure(
+        body, "reward in the model", float(means[0].mean()), float(means[1].mean()),
+        half_interval(difference), float(bias), chance)
+
+
+def half_interval(numbers: np.ndarray, n: float = 0.0) -> float:
+    """Half of the 95 % interval of their mean; `n`: of how many independent ones, by default all.
+    """
+    return float(Z * numbers.std() / math.sqrt(n or len(numbers)))
 
 
 def _rewards(brain: TrainedBrain, body: str, dynamics: Dynamics, stored: Stored,
@@ -184,26 +209,28 @@ def horizon(stored: Stored) -> int:
                  if pieces(stored, n)[1].mean() >= MIN_WHOLE), 1)
 
 
-def recorded_reward(stored: Stored, n_ticks: int, own_ticks: int = 0) -> float:
+def recorded_reward(stored: Stored, n_ticks: int, own_ticks: int = 0) -> tuple[float, float]:
     """The mean sum of rewards in recorded pieces that are as long as an episode in the model, and
-    begin where those do: among the last `own_ticks`, if some are, as another brain acted before."""
+    begin where those do: among the last `own_ticks`, if enough are, as another brain acted before;
+    and half of its 95 % interval, for which pieces with a common tick count as one."""
     stop, is_whole = pieces(stored, n_ticks)
     is_own = is_whole & (np.arange(len(is_whole)) >= len(is_whole) - own_ticks)
-    is_whole = is_own if is_own.any() else is_whole
+    is_whole = is_own if is_own.sum() >= MIN_OWN_PIECES * n_ticks else is_whole
     totals = np.cumsum(stored.rewards, dtype=np.float64)
     sums = totals[stop] - totals + stored.rewards
     first = is_whole & stored.begins
-    return float(sums[is_whole].mean() if not first.any() else
-                 FIRST_TICK_FRACTION * sums[first].mean()
-                 + (1 - FIRST_TICK_FRACTION) * sums[is_whole].mean())
+    mean = (sums[is_whole].mean() if not first.any() else
+            FIRST_TICK_FRACTION * sums[first].mean()
+            + (1 - FIRST_TICK_FRACTION) * sums[is_whole].mean())
+    return float(mean), half_interval(sums[is_whole], max(1.0, is_whole.sum() / n_ticks))
 
 
 def explained_variance(dynamics: Dynamics, ticks: Transitions) -> float:
-    """Of rewards and ends that were not fitted: the larger of both fractions, at most 1; 1 if
-    neither varies, as nothing can be told apart."""
+    """Of rewards that were not fitted, at most 1; of ends where each reward is the same, as then
+    they alone tell brains apart; 1 if neither varies."""
     rewards, ends = dynamics.outcome(ticks.observations, ticks.actions, ticks.following)
-    fractions = [1 - np.square(seen - predicted).mean() / seen.var()
-                 for seen, predicted in ((ticks.rewards, rewards),
-                                         (ticks.terminated.astype(float), ends.astype(float)))
-                 if seen.var() > 0]
-    return float(max(fractions, default=1.0))
+    for seen, predicted in ((ticks.rewards, rewards), (ticks.terminated, ends)):
+        if seen.min() < seen.max():
+            seen = seen.astype(float)
+            return float(1 - np.square(seen - predicted).mean() / seen.var())
+    return 1.0
