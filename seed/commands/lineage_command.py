@@ -14,8 +14,8 @@ def run(args: argparse.Namespace) -> int:
     live_dir = args.run_dir.path / "live"
     if not live_dir.is_dir():
         raise ConfigError(f"{args.run_dir} has no brain that lives: start one with seed live")
-    rows = Brains(live_dir).lineage.rows
-    lines = []
+    log = Brains(live_dir).lineage
+    rows, lines = log.rows, [log.damage] if log.damage else []
     for row in rows:
         figures = ", ".join(f"{f['name']} {f['before']:.4g} -> {f['after']:.4g}"
                             for f in row.figures)

@@ -13,9 +13,11 @@ that acts is one that may.
 """
 import filecmp
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +57,9 @@ class Decision(NamedTuple):
         decision = cls(**fields)
         if not isinstance(decision.decision, str) or type(decision.generation) is not int:
             raise ValueError
-        return decision._replace(figures=tuple(decision.figures))
+        return decision._replace(figures=tuple(   # null: a number that was not finite
+            {name: math.nan if value is None else value for name, value in figure.items()}
+            for figure in decision.figures))
 
 
 class Promoted(NamedTuple):
@@ -72,7 +76,7 @@ class Brains:
         """Raises OSError, ConfigError if its files cannot be used."""
         atomic_file.make_directory(path / "brains")
         self.path, self._clock = path, clock
-        self.lineage = JsonlLog(path / "lineage.jsonl", Decision.from_dict)
+        self.lineage = JsonlLog(path / "lineage.jsonl", Decision.from_dict, is_independent=True)
         self.promoted = self._read_promoted()
         self._unwritten = list[Decision]()   # lines that are to be written, in order
         self._is_pointed = True              # the pointer on the disk says what `promoted` does
@@ -212,7 +216,7 @@ class Brains:
             self._queue(Decision(CUT, name, now.parent, generation, reason=str(error.strerror)))
             raise
         self.promoted = now
-        self._remove_old()
+        self.remove_old()
         return now
 
     def roll_back(self, reason: str) -> Promoted:
@@ -226,10 +230,12 @@ class Brains:
         self.tell(Decision(ROLLED_BACK, now.parent, now.brain, now.generation + 1, reason=reason))
         return self.promoted
 
-    def _remove_old(self) -> None:
-        """All but the newest few, the one that acts and its parent."""
-        assert self.promoted
-        folders = sorted((self.path / "brains").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        for folder in folders[:-KEPT]:
-            if folder.name not in (self.promoted.brain, self.promoted.parent):
-                shutil.rmtree(folder, ignore_errors=True)
+    def remove_old(self) -> None:
+        """All but the newest few, the one that acts and its parent; others if they can be."""
+        now = self.promoted or Promoted("", 0)
+        with suppress(OSError):
+            folders = sorted((self.path / "brains").iterdir(),
+                             key=lambda path: path.stat().st_mtime_ns)
+            for folder in folders[:-KEPT]:
+                if folder.name not in (now.brain, now.parent):
+                    shutil.rmtree(folder, ignore_errors=True)

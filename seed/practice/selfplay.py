@@ -100,6 +100,8 @@ class Selfplay:
             require_prompt_pattern(self._tasks, "selfplay.propose_fraction", "selfplay.tasks")
         self.file = JsonlLog(run_dir.selfplay_log, TaskRound.from_object,
                              lambda row: row.step < step, run_dir.held)
+        if self.file.damage:
+            log(self.file.damage)
         self.rounds = self.file.rows
         self.accepted: dict[tuple[str, int], list[Item]] = {}   # by task and level
         self._accept(item for row in self.rounds if row.task in config.tasks

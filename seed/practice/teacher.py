@@ -92,6 +92,8 @@ class Teacher:
         self.config, self.dataset = config, dataset
         self.max_item_bytes, self.backend, self.log = max_item_bytes, backend, log
         self.file = JsonlLog(run_dir.teacher_log, TaughtItem.from_object, held=run_dir.held)
+        if self.file.damage:
+            log(self.file.damage)
         self.items = self.file.rows
         valid = [row for row in self.items if self._still_valid(row.item)]
         self._pool, self._steps = [row.item for row in valid], [row.step for row in valid]

@@ -169,7 +169,8 @@ class SizeSearch:
         """`trial_seconds`: of training; shorter trials do not count."""
         self.profile, self.threads, self.limits, self.ladder = profile, threads, limits, ladder
         self.run_dir, self.trial_seconds, self.hash = run_dir, trial_seconds, profile_hash(profile)
-        self.trial_log = JsonlLog(run_dir.trial_log, Trial.from_dict, held=run_dir.held)
+        self.trial_log = JsonlLog(run_dir.trial_log, Trial.from_dict, held=run_dir.held,
+                                  is_independent=True)
         self.attempts = JsonlLog(run_dir.attempt_log, _attempt,
                                  held=run_dir.held)   # (size, boot ID)
         self.profiles = [size.apply_to(profile) for size in ladder]
@@ -245,6 +246,8 @@ class SizeSearch:
         KeyboardInterrupt once `should_stop_fn` returns true.
         """
         governor, run_dir = self.profile.governor, self.run_dir
+        if self.trial_log.damage:
+            log(self.trial_log.damage)
         shutil.rmtree(run_dir.trial.path, ignore_errors=True)   # of a search that was killed
         while (i := self.next_index()) is not None:
             atomic_file.remove(run_dir.limit_profile)   # of other limits

@@ -1,14 +1,18 @@
 """Which brain acts is one file; every decision is a line; a cut leaves neither half."""
 import errno
-import json
+import math
+import os
 
 import pytest
 
+from seed.__main__ import main
 from seed.errors import ConfigError
 from seed.export import Options
 from seed.export.brain_file import BrainFile
 from seed.live import brains as module
 from seed.live.brains import Brains, Decision
+from seed.live.gate import Figure, has_lost
+from seed.live.watch import Bounds
 from seed.storage import RunDir
 from tests.support.acting_brains import untrained
 
@@ -172,15 +176,44 @@ def test_a_damaged_pointer_is_one_line(tmp_path, text):
         Brains(tmp_path)
 
 
-def test_a_damaged_lineage_ends_before_its_damage(tmp_path, made):
-    brains = Brains(tmp_path)
+def test_a_damaged_line_of_the_lineage_costs_no_other(tmp_path, made, capsys):
+    """A flipped bit, a hand, or a key of a newer version: what is behind it was decided too."""
+    live_dir = tmp_path / "live"
+    brains, path = Brains(live_dir), live_dir / "lineage.jsonl"
     brains.promote(brains.add(made[0]), module.FIRST)
-    for line in ('{"decision": 1, "brain": "x"}', '{"decision": "promoted"}', "?"):
-        with open(tmp_path / "lineage.jsonl", "a") as file:
-            file.write(line + "\n")
-        again = Brains(tmp_path)
-        assert len(again.lineage.rows) == 1
+    brains.tell(Decision(module.REFUSED, "a", reason="no"))
+    first, second = path.read_bytes().splitlines(keepends=True)
+    for line in (b'{"decision": 1, "brain": "x"}\n', b'{"decision": "promoted"}\n', b"?\n",
+                 second.replace(b'"reason"', b'"whim"'), bytes([second[0] ^ 1]) + second[1:]):
+        path.write_bytes(first + line + second)
+        again = Brains(live_dir)
+        assert again.lineage.rows == brains.lineage.rows
+        assert main(["lineage", f"--run-dir={tmp_path}"]) == 0
+        assert "line 2 is no row of this version" in capsys.readouterr().out
+        again.settle()
         again.tell(Decision(module.CONFIRMED, "x"))
-        rows = [json.loads(line) for line in (tmp_path / "lineage.jsonl").read_text().splitlines()]
-        assert [row["decision"] for row in rows] == ["first", "confirmed"]
-        (tmp_path / "lineage.jsonl").write_text(json.dumps(rows[0]) + "\n")
+        assert [row.decision for row in Brains(live_dir).lineage.rows] == [
+            "first", "refused", "confirmed"]
+        assert path.read_bytes().startswith(first + line + second)
+
+
+def test_bounds_and_figures_that_are_no_numbers_cost_no_decision(tmp_path, made):
+    """As of a body whose reward was NaN once."""
+    brains, first, second = begun(tmp_path, made)
+    figure = {"name": "point", "unit": "reward in the model", "before": 1.0, "after": math.nan}
+    brains.promote(second, figures=(figure,), bounds={"least_reward": math.nan, "max_limited": 0.2})
+    brains.tell(Decision(module.CONFIRMED, second, first, 2))
+    again = Brains(tmp_path)
+    assert [row.decision for row in again.lineage.rows] == ["first", "promoted", "confirmed"]
+    promoted = again.lineage.rows[1]
+    assert Bounds.from_dict(promoted.bounds) == Bounds(max_limited=0.2)
+    assert not again.lineage.damage and has_lost(Figure(**promoted.figures[0]))
+
+
+def test_candidates_that_were_refused_do_not_stay_for_ever(tmp_path, made):
+    brains, first, _ = begun(tmp_path, made)
+    names = [first, *map(brains.add, made[1:])]
+    for number, name in enumerate(names):
+        os.utime(tmp_path / "brains" / name, (number, number))
+    brains.remove_old()
+    assert {folder.name for folder in (tmp_path / "brains").iterdir()} == {first, *names[3:]}

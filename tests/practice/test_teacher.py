@@ -140,7 +140,9 @@ def test_an_interrupted_mock_gives_the_same_items(tmp_path):
 def test_the_file_is_read_up_to_its_first_damaged_line(tmp_path, line):
     good = '{"step": 1, "task": "add", "level": 1, "prompt": "1+2=", "answer": "3"}'
     RunDir(tmp_path).teacher_log.write_text(f"{good}\n{line}\n{good}\n")
-    assert len(mock_teacher(tmp_path).items) == 1
+    lines: list[str] = []
+    assert len(mock_teacher(tmp_path, log=lines.append).items) == 1
+    assert "teacher.jsonl line 2 is damaged" in lines[0]
 
 
 def row_of(step: int, prompt: str, answer: str, task: str = "add") -> str:

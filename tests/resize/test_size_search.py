@@ -161,8 +161,12 @@ def test_a_damaged_line_of_the_trial_log_is_ignored(tmp_path, change):
     assert SizeSearch(TOY, 2, WIDE, RunDir(tmp_path), 60.0).trials.keys() == {0, 1}
     log = RunDir(tmp_path).trial_log
     first, second = log.read_text().splitlines()
-    log.write_text(f"{first}\n{json.dumps({**json.loads(second), **change})}\n")
+    damaged = json.dumps({**json.loads(second), **change})
+    log.write_text(f"{first}\n{damaged}\n")
     assert SizeSearch(TOY, 2, WIDE, RunDir(tmp_path), 60.0).trials.keys() == {0}
+    log.write_text(f"{first}\n{damaged}\n{second}\n")
+    search = SizeSearch(TOY, 2, WIDE, RunDir(tmp_path), 60.0)
+    assert search.trials.keys() == {0, 1} and "line 2 is no row" in search.trial_log.damage
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "5", "[1]", '[{"size": "x"}]', "["])
