@@ -10,7 +10,8 @@ WATCH_TICKS it is compared with what its parent did at worst. It fails as soon a
 - in WINDOW_TICKS the mean reward is lower, what it sees surprises it more, or more of its actions
   are beyond the limits, than in any such window of the parent, by a margin.
 
-Returns tell of short episodes, windows of long ones and of a robot whose episode never ends.
+Returns tell of short episodes, windows of long ones and of a robot whose episode never ends. What
+happens while the brain does not act, by a fault or by a person's will, does not tell of it.
 """
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from seed.live.safety import Fault, State
 
 WATCH_TICKS = 3000         # of a promoted brain, at least
 MIN_EPISODES = 2           # that must have ended well in them, or the watch continues
+LONG_WATCH = 3             # times WATCH_TICKS of good windows, after which no episode need end
 MAX_FAILED = 2             # episodes; then it is rolled back
 MAX_LATE = 2               # faults, as the brain does not answer in time
 REMEMBERED = 20            # returns of the brain that acts
@@ -43,13 +45,14 @@ class Lived(NamedTuple):
     surprise: float = 0.0
     limited: int = 0
     is_acting: bool = True
+    faults: int = 0
 
     @classmethod
     def of(cls, words: Mapping[str, float]) -> "Lived":
         return cls(int(words["ticks"]), int(words["episodes"]), words["last_return"],
                    words["episode_return"], int(words["steps"]), words["total_reward"],
                    words["surprise"], int(words["clamped"] + words["slewed"]),
-                   words["state"] in (State.ACTING, State.RESETTING))
+                   words["state"] in (State.ACTING, State.RESETTING), int(words["faults"]))
 
 
 class Window(NamedTuple):
@@ -108,8 +111,9 @@ class Watch:
         self.windows: deque[Window] = deque(maxlen=MAX_WINDOWS)
         self.bounds = Bounds()             # while a brain is watched, of its parent
         self._began_ticks: int | None = None
-        self._failed = self._good = self._late = 0
-        self._episodes: int | None = None
+        self._failed = self._good = self._late = self._good_ticks = 0
+        self._last: Lived | None = None
+        self._is_own = True                # the whole episode until now is what the brain did
         self._start: Lived | None = None   # of a window
 
     @property
@@ -122,33 +126,37 @@ class Watch:
         self.returns.clear()
         self.windows.clear()
         self._start = None
-        self._episodes = None   # one that has just ended is the parent's
-        self._began_ticks, self._failed, self._good, self._late = ticks, 0, 0, 0
+        self._last = None   # an episode that has just ended is the parent's
+        self._began_ticks = ticks
+        self._failed = self._good = self._late = self._good_ticks = 0
 
     def end(self) -> None:
         self._began_ticks, self.bounds = None, Bounds()
 
     def look(self, now: Lived) -> str:
         """The reason why the brain has failed; empty if it has not."""
-        window_reason = self._look_at_window(now)
-        has_ended = self._episodes is not None and now.episodes != self._episodes
-        self._episodes = now.episodes
-        if has_ended:
+        last, self._last = self._last or now, now
+        was_acting = now.is_acting and now.faults == last.faults
+        window_reason = self._look_at_window(now, was_acting)
+        was_own, has_ended = self._is_own and was_acting, now.episodes != last.episodes
+        self._is_own = was_acting if has_ended else was_own
+        if was_own and has_ended:
             self.returns.append(now.last_return)
-        if self._began_ticks is None:
+        if not self.is_watching:
             return ""
         lowest = self.bounds.least_return
-        return (self._look_at_returns(now, lowest, has_ended) if lowest is not None else ""
-                ) or window_reason
+        return (self._look_at_returns(now, lowest, has_ended)
+                if was_own and lowest is not None else "") or window_reason
 
     def look_at_fault(self, fault: Fault, text: str) -> str:
         """The same, of a fault while a brain is watched. One delay may be the machine's."""
         self._late += fault == Fault.BRAIN_LATE
-        is_failure = fault in (Fault.BRAIN_ERROR, Fault.BRAIN_ENDED) or self._late >= MAX_LATE
+        is_failure = fault in (Fault.BRAIN_ERROR, Fault.BRAIN_ENDED) or (
+            fault == Fault.BRAIN_LATE and self._late >= MAX_LATE)
         return text if is_failure else ""
 
-    def _look_at_window(self, now: Lived) -> str:
-        if not now.is_acting:
+    def _look_at_window(self, now: Lived, was_acting: bool) -> str:
+        if not was_acting:
             self._start = None
             return ""
         start = self._start = self._start or now
@@ -158,7 +166,7 @@ class Watch:
         window = Window((now.total_reward - start.total_reward) / n, now.surprise,
                         (now.limited - start.limited) / n)
         self.windows.append(window)
-        self._start = now
+        self._start, self._good_ticks = now, self._good_ticks + n
         return self.bounds.reason(window)
 
     def _look_at_returns(self, now: Lived, lowest: float, has_ended: bool) -> str:
@@ -177,4 +185,5 @@ class Watch:
         """Whether what was watched may stay."""
         if self._began_ticks is None or ticks - self._began_ticks < self._watch_ticks:
             return False
-        return self.bounds.least_return is None or self._good >= MIN_EPISODES
+        return (self.bounds.least_return is None or self._good >= MIN_EPISODES
+                or self._good_ticks >= LONG_WATCH * self._watch_ticks)

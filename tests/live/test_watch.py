@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from seed.live.safety import Fault
-from seed.live.watch import MAX_WINDOWS, WATCH_TICKS, WINDOW_TICKS, Bounds, Lived, Watch
+from seed.live.watch import (
+    LONG_WATCH, MAX_WINDOWS, WATCH_TICKS, WINDOW_TICKS, Bounds, Lived, Watch)
 
 
 def lived_through(watch: Watch, returns: list[float], length: int, episodes: int = 0,
@@ -127,3 +128,44 @@ def test_bounds_outlive_the_process():
     fields = watch.bounds._asdict()
     assert Bounds.from_dict(fields) == watch.bounds and None not in list(fields.values())[1:]
     assert Bounds.from_dict({"least_reward": "x"}) == Bounds()
+
+
+@pytest.mark.parametrize("held", [{"is_acting": False}, {"faults": 1}])
+def test_an_episode_in_which_the_brain_was_held_back_does_not_tell_of_it(held):
+    """A robot falls while a person holds it, or while its body fails."""
+    watch = watching([-100.0, -120.0], 500)
+    for episode in range(2, 6):
+        now = Lived(500 * episode, episode, -110.0, -50.0, faults=held.get("faults", 0) * episode)
+        assert watch.look(now) == ""
+        for fields in (held, {"is_acting": True}):   # for a moment
+            now = now._replace(episode_return=-900.0, **{
+                **fields, "faults": held.get("faults", 0) * (episode + 1)})
+            assert watch.look(now) == ""
+        assert watch.look(now._replace(episodes=episode + 1, last_return=-900.0,
+                                       episode_return=0.0)) == ""
+    assert list(watch.returns) == [] and not watch.is_over(10 ** 9)
+    n_faults = now.faults
+    for episode in (7, 8):
+        reason = watch.look(Lived(3000, episode, -900.0, 0.0, faults=n_faults))
+    assert "2 episodes ended below -122" in reason
+
+
+def test_windows_tell_where_no_episode_of_the_new_brain_ends():
+    watch, n = Watch(), WINDOW_TICKS * MAX_WINDOWS
+    assert ticks_until_it_falls(watch, 0, n)[0] == ""
+    watch.returns.append(-50.0)   # that of the parent ended
+    watch.begin(n)
+    watch.bounds = watch.bounds._replace(least_return=-1e9)
+    n_ticks = LONG_WATCH * WATCH_TICKS
+    assert ticks_until_it_falls(watch, n, n_ticks - 50, seed=1)[0] == ""
+    assert not watch.is_over(10 ** 9)
+    ticks_until_it_falls(watch, n + n_ticks - 50, 200, seed=2, is_acting=False)
+    assert not watch.is_over(10 ** 9)   # what it does not do does not count
+    assert ticks_until_it_falls(watch, n + n_ticks + 150, 200, seed=3)[0] == ""
+    assert watch.is_over(n + n_ticks + 350)
+
+
+def test_what_follows_two_delays_is_no_delay():
+    watch, _ = long_lived()
+    for fault, reason in ((Fault.BRAIN_LATE, ""), (Fault.BRAIN_LATE, "it"), (Fault.BODY_ERROR, "")):
+        assert watch.look_at_fault(fault, "it") == reason
