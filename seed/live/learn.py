@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from seed.errors import (BodyError, CheckpointError, ConfigError, Diverged, ExportError,
                          NotEnoughMemory, StopReason)
 from seed.live.brains import Brains
-from seed.live.lived import Memory, copy_newest, files_of
+from seed.live.lived import Memory, Position, copy_newest, files_of
 from seed.regular_file import read_json
 from seed.runtime import BrainError
 from seed.storage import RunDir, atomic_file
@@ -40,12 +40,21 @@ class Plan(NamedTuple):
     """What a learner is to do."""
     parent: str           # the brain that acts when it begins
     minutes: float        # of training
-    max_ticks: int        # the newest, of which it learns: none of before the body's last change
+    max_ticks: int        # the newest, of which it learns
     max_loss: float       # of what was known
     grow_to: str = ""     # a profile, towards whose size the brain grows by one step
     own_ticks: int = 0    # the newest of them, in which the parent acted
     base: str = ""        # the checkpoint of the run directory, if that is the candidate
-    changed_after: str = ""   # the last file of episodes before the body's last change
+    min_ticks: int = 1    # or it waits for more
+    since: Position = Position()         # what was recorded before is of another body
+    own_since: Position | None = None    # the parent acts; it gives own_ticks when all is copied
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Plan":
+        """Of JSON. Raises TypeError."""
+        plan = cls(**fields)
+        return plan._replace(since=Position(*plan.since),
+                             own_since=plan.own_since and Position(*plan.own_since))
 
 
 class Candidate(NamedTuple):
@@ -77,7 +86,7 @@ def forget(live_dir: Path, kind: str) -> None:
 
 def read_plan(work: RunDir) -> Plan:
     """Raises OSError, ValueError, TypeError."""
-    return Plan(**read_json(work.path / PLAN))
+    return Plan.from_dict(read_json(work.path / PLAN))
 
 
 def log_of(live_dir: Path, kind: str) -> Path:
@@ -106,21 +115,26 @@ def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory) -> None:
     if kind != MID:
         atomic_file.copy(brains.base if plan.base else parent, work.path / BASE)
     folder = work.path / EPISODES
-    if not copy_newest(memory.folder, folder, plan.max_ticks):
-        raise ConfigError(f"{memory.folder} has no episode yet")
+    n, own_ticks = copy_newest(memory.folder, folder, plan.max_ticks, memory.changed_at,
+                               plan.own_since)
+    if n < plan.min_ticks:
+        raise ConfigError(f"{memory.folder} has " + (
+            f"{n} ticks of the body as it is now: {plan.min_ticks} are needed" if n else
+            "no episode yet"))
     if kind == SLOW:
         n_bytes = sum(path.stat().st_size for path in files_of(folder))
         for path in memory.surprising(n_bytes):
             if not (folder / path.name).exists():
                 with suppress(FileNotFoundError):   # it is no longer among those that stay
                     atomic_file.copy(path, folder / path.name)
+    plan = plan._replace(own_ticks=own_ticks)
     atomic_file.write(work.path / PLAN, json.dumps(plan._asdict()).encode())
 
 
 def run(live_dir: Path, kind: str, plan: Plan, threads: int) -> Candidate:
     """Prepares unless that has been done, then learns. Raises OSError."""
     memory = Memory(live_dir / EPISODES, math.inf)
-    memory.changed_after = plan.changed_after   # the note on the disk may be older
+    memory.forget_before(plan.since)   # the note on the disk may be older
     try:
         prepare(live_dir, kind, plan, memory)
     except (OSError, ConfigError) as error:
@@ -184,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("live_dir", type=Path)
     parser.add_argument("kind", choices=WORK)
-    parser.add_argument("plan", type=lambda text: Plan(**json.loads(text)))
+    parser.add_argument("plan", type=lambda text: Plan.from_dict(json.loads(text)))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     threads = min(args.threads, len(os.sched_getaffinity(0)))   # the fast loop's core is not there

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seed import system_health
 from seed.config import Profile
@@ -24,7 +24,7 @@ from seed.live.fast_loop import EPISODES, FastLoop, Options
 from seed.live.gate import Figure, is_level
 from seed.live.learn import MID, RENEWED, SLOW, Candidate, Plan, forget
 from seed.live.learner import Learner
-from seed.live.lived import Memory, files_of
+from seed.live.lived import MAX_LAG_S, Memory, Position, files_of
 from seed.live.pace import Pace
 from seed.live.safety import Fault
 from seed.live.watch import Bounds, Lived, Watch
@@ -32,11 +32,12 @@ from seed.storage.run_dir import Log, RunDir
 
 SAMPLE_TICKS, MAX_SAMPLES = 200, 1000   # of surprise, which is a mean of the 100 ticks before
 SETTLING_TICKS = 500      # before the first
-MIN_TICKS = 1000          # since a change, of which a candidate learns
+MIN_TICKS = 1000          # recorded since a change, of which a candidate learns
 TRIM_S = 60.0             # between two looks at what episodes take
 FLUSH_S = 5.0             # between two tries to write a decision to a full disk
 SLOW_FACTOR = 10          # of live.learn_ticks, of which the slow loop learns
 ORIGIN = {MID: "of the mid loop", SLOW: "of the slow loop", RENEWED: "of the run directory"}
+DECIDED = "what was decided"
 DOING = {MID: "learns", SLOW: "consolidates", RENEWED: "judges"}
 
 
@@ -51,6 +52,14 @@ class LiveOptions:
     @property
     def live_dir(self) -> Path:
         return self.run_dir.path / "live"
+
+
+class Sample(NamedTuple):
+    """Of surprise, and what was recorded until then."""
+    ticks: int
+    surprise: float
+    time_s: float
+    recorded: Position
 
 
 class Live:
@@ -72,10 +81,11 @@ class Live:
                                              (SLOW, live.rest_every_ticks),
                                              (RENEWED, MIN_TICKS))}
         self.memory = Memory(options.live_dir / EPISODES, live.episodes_mb * 2 ** 20, clock)
-        self._seen = deque[tuple[int, float]](maxlen=MAX_SAMPLES)   # ticks, surprise of one brain
+        self._seen = deque[Sample](maxlen=MAX_SAMPLES)   # while one brain acts
         self._changed_at = -SLOW_FACTOR * live.learn_ticks   # tick of the body's last change
         self._begins_at = 0             # tick in which the brain that acts began
         self._is_renewed = False        # the run directory has a newer brain, not judged yet
+        self._candidate: Candidate | None = None   # that is to be promoted or refused
         self._flush_at_s, self._trim_at_s = 0.0, clock() + TRIM_S
 
     def start(self) -> None:
@@ -87,7 +97,9 @@ class Live:
             self.options.body, record_gb_per_day=self.config.record_gb_per_day,
             **self.options.loop), self._should_stop_fn)
         self.loop.lock()
-        with self._on_disk():
+        if self.brains.lineage.damage:
+            self._log(self.brains.lineage.damage)
+        with self._on_disk(DECIDED):
             self.brains.settle()
         promoted = self.brains.promoted
         self.loop.brain_path = self.brains.file(promoted.brain)
@@ -97,12 +109,14 @@ class Live:
             self._log(f"brain {promoted.brain} is still watched")
 
     @contextmanager
-    def _on_disk(self) -> Iterator[None]:
-        """A full disk is no reason to stop acting."""
+    def _on_disk(self, what: str) -> Iterator[None]:
+        """A full disk is no reason to stop acting, nor to leave out what is done beside that."""
         try:
             yield
         except OSError as error:
-            self._log(f"{error.strerror or error}: what was decided is not on the disk; free some")
+            why = f"{error.filename}: {error.strerror}" if error.filename else (
+                error.strerror or error)
+            self._log(f"{what} is not on the disk: {why}; free some space")
 
     def _look_at_run_dir(self) -> None:
         """Its brain acts if no other does, or if nothing has been lived; a newer one is judged
@@ -132,27 +146,32 @@ class Live:
         self.memory.look(block["surprise"])
         self.pace.poll(block.slip(time.monotonic_ns()))
         reason = self.watch.look(Lived.of(block.words())) or reason
-        candidate = self._lead_learners()
-        with self._on_disk():
-            if now_s >= self._trim_at_s:
-                self._trim_at_s = now_s + TRIM_S
-                self.memory.trim()
-            if not self.brains.is_written and now_s >= self._flush_at_s:
-                self._flush_at_s = now_s + FLUSH_S
-                self.brains.flush()
-            if self.watch.is_watching:
+        if self.watch.is_watching:
+            with self._on_disk(DECIDED):
                 self._decide(reason, ticks)
-            if candidate:
+        self._candidate = self._candidate or self._lead_learners()
+        if not self.brains.is_written and now_s >= self._flush_at_s:
+            self._flush_at_s = now_s + FLUSH_S
+            with self._on_disk(DECIDED):
+                self.brains.flush()
+        if self._candidate and self.brains.is_written:   # lines are in order
+            candidate, self._candidate = self._candidate, None
+            with self._on_disk(DECIDED):
                 self._take(candidate, ticks)
-            elif not self.watch.is_watching and self.pace.may_begin:
-                self._begin_learning(ticks)
+        elif not self._candidate and not self.watch.is_watching and self.pace.may_begin:
+            self._begin_learning(ticks)
+        if now_s >= self._trim_at_s:
+            self._trim_at_s = now_s + TRIM_S
+            with self._on_disk("which episodes stay"):
+                self.memory.trim()
 
     def _look_at_fault(self, event: dict[str, Any]) -> str:
         """Why a watched brain fails, by what the fast loop tells of it."""
         brain = self.loop.brain
-        if not self.watch.is_watching or brain and event.get("generation") != brain.generation:
+        if "fault" not in event or not self.watch.is_watching \
+                or brain and event.get("generation") != brain.generation:
             return ""
-        reason = self.watch.look_at_fault(Fault(event.get("fault", 0)), event["text"])
+        reason = self.watch.look_at_fault(Fault(event["fault"]), event["text"])
         if reason and event["is_latched"]:   # the brain that failed goes
             self.loop.clear()
         return reason
@@ -178,63 +197,74 @@ class Live:
         """A sample of every SAMPLE_TICKS at most. Actions are drawn from a change on, until there
         are as many ticks as a candidate learns of at most, or a brain is confirmed."""
         if ticks > self._changed_at + self.config.learn_ticks:
-            self.loop.block["explore"] = 0
-        last = self._seen[-1][0] if self._seen else self._begins_at + SETTLING_TICKS
+            self._end_trying()
+        last = self._seen[-1].ticks if self._seen else self._begins_at + SETTLING_TICKS
         if ticks < last + SAMPLE_TICKS or not math.isfinite(surprise):
             return
-        self._seen.append((ticks, surprise))
-        at = latest_change([surprise for _, surprise in self._seen])
-        if at and self._seen[at][0] != self._changed_at:
+        self._seen.append(Sample(ticks, surprise, self._clock(), self.memory.recorded))
+        at = latest_change([sample.surprise for sample in self._seen])
+        if at and self._seen[at].ticks != self._changed_at:
             if self._changed_at < self._begins_at and self.config.learn_every_ticks:
                 self._log("the body has changed: what it does is tried, and learnt")
                 self.loop.block["explore"] = 1
-            self._changed_at = self._seen[at][0]
-            self.memory.forget_before()
+            first, self._changed_at = self._seen[at], self._seen[at].ticks
+            self.memory.forget_before(next(
+                (sample.recorded for sample in self._seen
+                 if sample.time_s >= first.time_s + MAX_LAG_S), self.memory.recorded))
+            self._candidate, self._trim_at_s = None, 0.0   # what is known outlives this process
             for learner in self.learners.values():
                 learner.abandon(self._changed_at)
+
+    def _end_trying(self) -> None:
+        if self.loop.block["explore"]:
+            self.loop.block["explore"] = 0
+            self.memory.begin_own()   # as in the gate's model: the most probable actions
 
     def _forget_surprise(self, ticks: int) -> None:
         """Another brain is surprised by other things."""
         self._seen.clear()
         self._begins_at = ticks
+        self.memory.begin_own()
 
     def _begin_learning(self, ticks: int) -> None:
         """One learner at a time: a newer brain of the run directory is judged first, then the slow
-        loop learns if the robot rests, else the mid loop."""
+        loop learns if the robot rests, else the mid loop; that alone where the body has just
+        changed."""
         if any(learner.is_running for learner in self.learners.values()) or (
                 ticks - self._changed_at < MIN_TICKS):
             return
-        may = {RENEWED: self._is_renewed, SLOW: self._may_rest, MID: True}
+        has_changed = bool(self.loop.block["explore"])   # which is urgent
+        may = {RENEWED: self._is_renewed and not has_changed, SLOW: self._may_rest, MID: True}
         learner = next((learner for learner in map(self.learners.__getitem__, may)
                         if may[learner.kind] and learner.is_due(ticks)), None)
         if learner is None:
             return
         try:
-            learner.start(self._plan(learner.kind, ticks), ticks)
+            learner.start(self._plan(learner.kind), ticks)
         except OSError as error:
             self._log(f"nothing is learnt now: {error}")
 
-    def _plan(self, kind: str, ticks: int) -> Plan:
+    def _plan(self, kind: str) -> Plan:
         live, promoted = self.config, self.brains.promoted
-        newest, own_ticks = ticks - self._changed_at, ticks - self._begins_at
         assert promoted
-        if kind != SLOW:
-            base = str(self.options.run_dir.checkpoint) if kind == RENEWED else ""
-            return Plan(promoted.brain, live.learn_minutes, min(newest, live.learn_ticks),
-                        live.max_loss, own_ticks=own_ticks, base=base)
+        plan = Plan(promoted.brain, live.learn_minutes, live.learn_ticks, live.max_loss,
+                    min_ticks=MIN_TICKS, since=self.memory.changed_at,
+                    own_since=self.memory.own_since)
+        if kind == RENEWED:
+            return plan._replace(base=str(self.options.run_dir.checkpoint))
+        if kind == MID:
+            return plan
         rows = [row for row in self.brains.lineage.rows if row.loop == SLOW]
         is_full = bool(rows and rows[-1].decision == lineage.REFUSED and is_level(
             [Figure(**figure) for figure in rows[-1].figures]))
-        return Plan(promoted.brain, live.rest_minutes,
-                    min(newest, SLOW_FACTOR * live.learn_ticks), live.max_loss,
-                    live.grow_to if is_full else "", own_ticks,
-                    changed_after=self.memory.changed_after)
+        return plan._replace(minutes=live.rest_minutes, max_ticks=SLOW_FACTOR * live.learn_ticks,
+                             grow_to=live.grow_to if is_full else "")
 
     def _take(self, candidate: Candidate, ticks: int) -> None:
         """Promotes it, or tells why not."""
         promoted = self.brains.promoted
         assert promoted
-        self.brains.flush()
+        self.brains.remove_old()   # of candidates that were refused
         reason = candidate.reason
         is_late = not reason and candidate.parent != promoted.brain
         if is_late:
@@ -249,8 +279,9 @@ class Live:
         facts: dict[str, Any] = {"data": candidate.data, "figures": candidate.figures,
                                  "loop": candidate.loop, "plane": candidate.plane}
         if reason:
-            self.brains.tell(Decision(lineage.REFUSED, candidate.brain, candidate.parent,
-                                      promoted.generation, reason=reason, **facts))
+            with self._on_disk(DECIDED):
+                self.brains.tell(Decision(lineage.REFUSED, candidate.brain, candidate.parent,
+                                          promoted.generation, reason=reason, **facts))
             self._log(f"a candidate {ORIGIN[candidate.loop]} is refused: {reason}")
         else:
             self.watch.begin(int(self.loop.block["ticks"]))
@@ -265,7 +296,8 @@ class Live:
                       f"{candidate.plane and f'; {candidate.plane}'}")
         if candidate.loop == RENEWED and not is_late:
             self._is_renewed = False
-            self.brains.rest_on(self.options.run_dir.checkpoint)
+            with self._on_disk(DECIDED):   # else it is judged again in the next life
+                self.brains.rest_on(self.options.run_dir.checkpoint)
         forget(self.options.live_dir, candidate.loop)
 
     def _decide(self, reason: str, ticks: int) -> None:
@@ -280,7 +312,7 @@ class Live:
         elif self.watch.is_over(ticks):
             assert self.brains.promoted
             self.loop.confirm()
-            self.loop.block["explore"] = 0
+            self._end_trying()
             self.watch.end()
             self._log(f"brain {self.brains.promoted.brain} is confirmed")
             self.brains.tell(Decision(lineage.CONFIRMED, self.brains.promoted.brain,

@@ -15,6 +15,7 @@ from seed.live import learner as module
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import MID, PLAN, SLOW, Plan, forget, has_begun, log_of, read_plan, work_of
 from seed.live.learner import MAX_RETRY_S, RETRY_S, STOP_S, Learner
+from seed.live.lived import Position
 from seed.runtime.recording import step_line
 from seed.storage import RunDir
 from tests.support.fake_clock import FakeClock
@@ -176,7 +177,7 @@ def lived(tmp_path, brains) -> tuple[Path, Plan]:
     for number in range(2):
         (live_dir / f"episodes/episodes-0000{number}.jsonl").write_text(
             step_line([0.5], True, 1, 1.0) + step_line([0.25], False))
-    return live_dir, Plan(stored.promoted.brain, 0.1, 2, 0.03)
+    return live_dir, Plan(stored.promoted.brain, 0.1, 1, 0.03)
 
 
 def test_it_makes_its_copies_itself(lived, monkeypatch):
@@ -212,10 +213,10 @@ def test_the_slow_loop_remembers_nothing_of_before_the_last_change(lived, monkey
     """Though the note on the disk is older than that."""
     live_dir, plan = lived
     (live_dir / "surprise.json").write_text(json.dumps({
-        "means": {"episodes-00000.jsonl": 9.0}, "changed_after": ""}))
+        "means": {"episodes-00000.jsonl": 9.0}, "changed_at": ["", 0]}))
     monkeypatch.setattr(learn, "learn", lambda *what: learn.Candidate("", plan.parent))
-    for changed_after, n_files in (("episodes-00000.jsonl", 1), ("", 2)):
+    for since, n_files in ((Position("episodes-00001.jsonl"), 1), (Position(), 2)):
         forget(live_dir, SLOW)
-        learn.run(live_dir, SLOW, plan._replace(changed_after=changed_after), 1)
+        learn.run(live_dir, SLOW, plan._replace(since=since), 1)
         copies = work_of(live_dir, SLOW).path / "episodes"
         assert len(list(copies.glob("*.jsonl"))) == n_files

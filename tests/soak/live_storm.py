@@ -328,7 +328,7 @@ def main() -> int:
     if args.life:
         return live(args.life, args.seed)
     if args.learner:
-        return learn(args.learner, Plan(**json.loads(args.plan)))
+        return learn(args.learner, Plan.from_dict(json.loads(args.plan)))
     if args.spares:
         return make_spares(args.spares)
     storm = Storm(Path(tempfile.mkdtemp()), args.seed)
