@@ -149,7 +149,8 @@ class Worker:
             return Flag.KEEP
         elif call == Call.RETIRE:
             self.is_active, self._next_save_s = False, math.inf
-            self._cut()
+            for recorder in brain.recorders.values():
+                recorder.next_file()   # if it acts again: after what the other brain records
         else:   # FINISH
             self._finish()
         return 0
@@ -171,11 +172,9 @@ class Worker:
     def _activate(self) -> None:
         self.is_active = True
         self._next_save_s = time.monotonic() + FIRST_SAVE_S
-        if self._episodes and not self.brain.recorders:
-            with suppress(BrainError):   # said at the start
-                self._record()
 
     def _record(self) -> None:
+        """In a file that begins with the first tick: brains that only wait have none."""
         self.brain.record(self._episodes, self.body)
         self.brain.recorders[self.body].limit(EPISODE_FILE_BYTES, self._bytes_per_day)
 

@@ -68,9 +68,9 @@ def checked_reward(reward: Any) -> float:
 
 class Recorder:
     """Of one body. `metadata`: body, rate_hz, recorded_by, and either codec or observation and
-    action, as docs/episodes.md has them. Each Recorder begins a file. Raises BrainError for
-    metadata and arguments that are wrong, for a directory that cannot be written or that has
-    another body; but not for what happens to a disk."""
+    action, as docs/episodes.md has them. Each Recorder begins a file with the first line that it
+    has. Raises BrainError for metadata and arguments that are wrong, for a directory that cannot be
+    written or that has another body; but not for what happens to a disk."""
 
     def __init__(self, folder: str | os.PathLike, metadata: dict[str, Any]):
         self.name, metadata = name_of(folder), {"format": FORMAT, **metadata}
@@ -96,6 +96,7 @@ class Recorder:
         """Raises OSError, RuntimeError without a thread, and BrainError."""
         path = Path(self.name)
         make_directory(path)
+        _check_writable(path)
         if not os.path.lexists(path / METADATA):
             write_whole(path / METADATA, text.encode() + b"\n")
         _check_same(path, json.loads(text))
@@ -115,6 +116,11 @@ class Recorder:
     def n_bytes(self) -> int:
         """That are in its file."""
         return self._log.file_bytes
+
+    def next_file(self) -> None:
+        """What follows is in another file; an episode that has no end yet is cut."""
+        self.begin()
+        self._log.next_file()
 
     def begin(self) -> None:
         """An episode begins; one that has no end yet was cut before."""
@@ -218,31 +224,34 @@ class _Budget:
 
 
 class _Log:
-    """Files to which a thread appends, one after the other."""
+    """Files to which a thread appends, one after the other. Each is made with its first line: so
+    files of several writers are in the order of what they have recorded."""
 
     def __init__(self, name: str, new_file_fn: Callable[[], FileIO]):
         self.name, self.error, self._new_file_fn = name, "", new_file_fn
         self.n_bytes = self.file_bytes = 0     # of all lines until now, and of those of a file
         self._lines: list[str] = []            # "": the next one is in another file
         self._size = 0
+        self._file: FileIO | None = None
         self._lock, self._wakes, self._ends = threading.Lock(), threading.Event(), False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Raises OSError, BrainError."""
-        self._file = self._new_file_fn()
+        """Raises RuntimeError."""
         thread = threading.Thread(target=self._run, name="recording", daemon=True)
         thread.start()
         self._thread = thread
 
     def add(self, line: str) -> None:
         with self._lock:
-            if not self.error:
-                self._lines.append(line)
-                self._size += len(line)
-                self.n_bytes += len(line)
-                self.file_bytes += len(line)
-        if self._size > EARLY_BYTES:
+            if self.error:
+                return
+            is_first = not self.file_bytes
+            self._lines.append(line)
+            self._size += len(line)
+            self.n_bytes += len(line)
+            self.file_bytes += len(line)
+        if is_first or self._size > EARLY_BYTES:
             self._wakes.set()
         if self._size > MAX_WAITING_BYTES:
             self.fail("the disk is too slow")
@@ -250,7 +259,8 @@ class _Log:
     def next_file(self) -> None:
         """For what is added from now on."""
         with self._lock:
-            self._lines.append("")
+            if self.file_bytes:
+                self._lines.append("")
             self.file_bytes = 0
 
     def fail(self, why: str) -> None:
@@ -273,19 +283,27 @@ class _Log:
                 while "" in lines:
                     at = lines.index("")
                     self._write(lines[:at])
-                    self._file.close()
-                    self._file, lines = self._new_file_fn(), lines[at + 1:]
+                    self._end_file()
+                    lines = lines[at + 1:]
                 self._write(lines)
             except (OSError, BrainError) as error:
                 self.fail(getattr(error, "strerror", None) or str(error))
-        self._file.close()
+        self._end_file()
 
     def _write(self, lines: Sequence[str]) -> None:
+        """Raises OSError, BrainError."""
+        if not lines:
+            return
+        self._file = self._file or self._new_file_fn()
         data = memoryview("".join(lines).encode())
         while data:
             data = data[self._file.write(data):]
-        if lines:
-            os.fsync(self._file.fileno())
+        os.fsync(self._file.fileno())
+
+    def _end_file(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None
 
     def close(self) -> None:
         self._ends = True
@@ -294,13 +312,25 @@ class _Log:
             self._thread.join(CLOSE_S)
 
 
-def _new_file(path: Path) -> FileIO:
-    """With the next number: files are in the order in which they began. Raises OSError, BrainError.
-    """
+def _check_writable(path: Path) -> None:
+    """Raises OSError, BrainError if no file can be made there, whatever becomes of the disk."""
+    _last_number(path)
+    if not os.access(path, os.W_OK | os.X_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _last_number(path: Path) -> int:
+    """Of the files there; -1 without any. Raises OSError, BrainError."""
     numbers = [int(match[1]) for match in map(NAME.fullmatch, os.listdir(path)) if match]
     if len(numbers) >= MAX_FILES:
         raise BrainError(f"{path} has {MAX_FILES:,} files: use another directory")
-    number = max(numbers, default=-1)
+    return max(numbers, default=-1)
+
+
+def _new_file(path: Path) -> FileIO:
+    """With the next number: files are in the order in which they began. Raises OSError, BrainError.
+    """
+    number = _last_number(path)
     while True:
         number += 1
         with contextlib.suppress(FileExistsError):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -199,8 +200,7 @@ def test_a_directory_has_one_body_and_a_wrong_one_is_refused(tmp_path, change, m
     with pytest.raises(BrainError, match=message) as error:
         Recorder(tmp_path, {**METADATA, **change})
     assert "\n" not in str(error.value)
-    assert sorted(os.listdir(tmp_path)) == ["episodes-00000.jsonl", "episodes-00001.jsonl",
-                                            "metadata.json"]
+    assert os.listdir(tmp_path) == ["metadata.json"]
 
 
 def test_what_cannot_be_recorded_is_refused(brain, tmp_path):
@@ -289,26 +289,59 @@ def test_a_full_disk_stops_the_recording_and_not_the_robot(brain, tmp_path):
 
 
 def test_a_disk_that_hangs_takes_bounded_memory_and_delays_no_tick(tmp_path, monkeypatch, caplog):
+    returns = threading.Event()
+    monkeypatch.setattr(recording._Log, "_write", lambda log, lines: returns.wait())
     recorder = Recorder(tmp_path, METADATA)
     monkeypatch.setattr(recording, "MAX_WAITING_BYTES", 10_000)
     for t in range(1000):
         recorder.tick([0, t], 0)
     assert "the disk is too slow" in recorder.error and len(caplog.records) == 1
     assert recorder._log._size == 0
+    returns.set()
     recorder.close()
-    assert steps_of(tmp_path) == []
+    assert os.listdir(tmp_path) == ["metadata.json"]
 
 
 def test_a_new_file_is_the_last_one_also_where_old_ones_were_removed(tmp_path):
-    for _ in range(3):
-        Recorder(tmp_path, METADATA).close()
-    (tmp_path / "episodes-00000.jsonl").unlink()
+    for number in (1, 2):
+        (tmp_path / f"episodes-{number:05}.jsonl").touch()
     recorder = Recorder(tmp_path, METADATA)
     recorder.tick([0.0, 0.0], 1)
     recorder.end([0.0, 0.0])
     recorder.close()
     newest = tmp_path / "episodes-00003.jsonl"
     assert newest.stat().st_size == recorder.n_bytes > 0
+
+
+def test_files_are_in_the_order_in_which_their_recorders_have_something_to_write(tmp_path):
+    """Not that in which these were made: a brain that is loaded may wait for long, or come back."""
+    older, newer = (Recorder(tmp_path, METADATA) for _ in range(2))
+    for number, recorder in enumerate([older, older, newer, older]):
+        for _ in range(2):
+            recorder.tick([number / 10, 0.0], 1)
+        ends_s = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.jsonl"))) <= number:
+            assert time.monotonic() < ends_s
+            time.sleep(0.01)
+        recorder.next_file()
+        recorder.next_file()   # which nothing follows
+    older.close()
+    newer.close()
+    paths = sorted(tmp_path.glob("*.jsonl"))
+    assert [json.loads(path.read_text().splitlines()[0])["observation"][0]
+            for path in paths] == [0.0, 0.1, 0.2, 0.3]
+    assert [step.is_last for step in steps_of(tmp_path)] == 4 * [False, True]
+
+
+def test_a_directory_without_room_for_a_file_is_refused_at_once(tmp_path, monkeypatch):
+    Recorder(tmp_path / "data", METADATA).close()
+    monkeypatch.setattr(recording, "MAX_FILES", 0)
+    with pytest.raises(BrainError, match="has 0 files: use another directory"):
+        Recorder(tmp_path / "data", METADATA)
+    monkeypatch.undo()
+    monkeypatch.setattr(recording.os, "access", lambda path, mode: False)   # root may write all
+    with pytest.raises(BrainError, match="Permission denied; name a directory that can be written"):
+        Recorder(tmp_path / "data", METADATA)
 
 
 @pytest.mark.parametrize("ticks", [40, 10 ** 6])   # of an episode: with an end, and without
