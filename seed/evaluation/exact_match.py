@@ -15,6 +15,7 @@ from seed.curriculum.task import Item
 ROWS = 16   # items of one forward pass
 # Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
 BUCKETS = (32, 64)
+AnswerFn = Callable[[Item, np.ndarray, np.ndarray], object]   # item, its answer with END, the guess
 ForwardFn = Callable[[int, np.ndarray], np.ndarray]   # t, tokens (ROWS, t) -> logits (ROWS, t, v)
 
 
@@ -72,11 +73,15 @@ def _teacher_forced(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
 
 
 def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
-             should_stop_fn: Callable[[], bool] = lambda: False) -> list[Score] | None:
-    """Scores in the order of the items' tasks and levels; None if `should_stop_fn` was true."""
-    distinct = list(dict.fromkeys(items))
-    rows = _teacher_forced(distinct, forward_fn, seq_len, should_stop_fn)
-    right = {item: bool((guess == target).all()) for item, target, guess in rows}
+             should_stop_fn: Callable[[], bool] = lambda: False,
+             answer_fn: AnswerFn = lambda *_: None) -> list[Score] | None:
+    """Scores in the order of the items' tasks and levels; None if `should_stop_fn` was true.
+    `answer_fn` gets each item and its answer with END: after a wrong byte, what would follow the
+    right one."""
+    distinct, right = list(dict.fromkeys(items)), dict[Item, bool]()
+    for item, target, guess in _teacher_forced(distinct, forward_fn, seq_len, should_stop_fn):
+        right[item] = bool((guess == target).all())
+        answer_fn(item, target, guess)
     if len(right) < len(distinct):
         return None
     groups: dict[tuple[str, int], list[bool]] = {}

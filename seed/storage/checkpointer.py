@@ -13,8 +13,8 @@ import numpy as np
 from seed.config import TrainConfig
 from seed.errors import CheckpointError, SaveFailed
 from seed.storage import checkpoint
-from seed.storage.metrics import duration
 from seed.storage.run_dir import Log, RunDir
+from seed.terminal_text import duration
 
 RETRY_DELAY_S = 10.0
 DAY_S, GB = 86400.0, 1e9

@@ -1,20 +1,14 @@
-"""What a run reports: lines of JSON in a file, and one live status line."""
-import contextlib
+"""What a run reports: lines of JSON in a file."""
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from seed.storage import metrics_reader
 from seed.storage.lock import Lock, open_guarded, sync_guarded
-from seed.terminal_text import escaped
 
 MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
-LIVE_EVERY_S = 0.2     # between status lines on a terminal
-LOG_EVERY_S = 10.0     # elsewhere
-DEFAULT_COLUMNS = 80   # of a terminal that does not tell
 
 
 class Metrics:
@@ -81,52 +75,3 @@ class Metrics:
                 self._synced_name = self._file
         except OSError:
             pass   # the next write logs it
-
-
-class StatusLine:
-    """Rewrites one line on a terminal; elsewhere prints a line every LOG_EVERY_S."""
-
-    def __init__(self, clock: Callable[[], float], out: TextIO | None = None):
-        """`out` is standard error if not given."""
-        out = out or sys.stderr
-        self.clock, self.out, self.last_s = clock, out, float("-inf")
-        self.is_live = out.isatty() and os.environ.get("TERM") != "dumb"
-
-    def show(self, text: str) -> bool:
-        """Shows the line if it is time for one; returns whether it was."""
-        now = self.clock()
-        if now - self.last_s < (LIVE_EVERY_S if self.is_live else LOG_EVERY_S):
-            return False
-        self.last_s = now
-        text = escaped(text)
-        self._write(f"\r\x1b[K{text[:self._columns() - 1]}" if self.is_live else text + "\n")
-        return True
-
-    def _columns(self) -> int:
-        """Columns of the terminal as it is now: a longer line would wrap."""
-        try:
-            return os.get_terminal_size(self.out.fileno()).columns or DEFAULT_COLUMNS
-        except OSError:
-            return DEFAULT_COLUMNS
-
-    def close(self) -> None:
-        """Ends the live line, so that what is printed next has a line of its own."""
-        if self.is_live and self.last_s > float("-inf"):
-            self._write("\n")
-
-    def log(self, text: str) -> None:
-        """A line that stays."""
-        self._write(f"\r\x1b[K{escaped(text)}\n" if self.is_live else escaped(text) + "\n")
-
-    def _write(self, text: str) -> None:
-        """Drops what cannot be written: the output may be a file on a full disk."""
-        with contextlib.suppress(OSError):
-            self.out.write(text)
-            self.out.flush()
-
-
-def duration(seconds: float) -> str:
-    """As h:mm:ss, or m:ss below an hour."""
-    minutes, s = divmod(int(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

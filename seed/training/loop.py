@@ -13,6 +13,7 @@ from seed.evaluation.exact_match import Score, by_task
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S
 from seed.storage.run_dir import RunDir
+from seed.terminal.progress import Answer
 from seed.training.schedule import lr_at, replan
 from seed.training.session import Hooks, Session
 from seed.training.stop_signals import StopSignals
@@ -102,7 +103,7 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
                                   **acting.to_dict())
             if is_last:
                 return TrainResult(state.step, StopReason.FINISHED, scores, *acting)
-            session.log_accuracy(scores, acting)
+            session.reporter.accuracy(scores, acting)
         is_due = state.curriculum.is_due(session.profile.curriculum, state.step)
         if session.has_curriculum and is_due and not _evaluate_curriculum(session):
             continue
@@ -124,9 +125,9 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
 
         # Log.
         if isinstance(batch, Round):
-            session.log_round(batch.name, batch.number, cast("RoundResult", result))
+            session.reporter.round(batch.name, batch.number, cast("RoundResult", result))
         n_tokens = batch.n_ticks if isinstance(batch, Round) else batch.tokens.size
-        session.log_step(result, lr, n_tokens / max(1e-9, step_s))
+        session.reporter.step(result, lr, n_tokens / max(1e-9, step_s))
         stops_early = bool(hooks.early_stop_fn and not state.is_decaying and hooks.early_stop_fn(
             state.step, result.loss, state.curriculum.unlocked))
 
@@ -149,16 +150,13 @@ def _draw(session: Session, hooks: Hooks) -> Batch | SoftTargetBatch | Round | N
 
 def _evaluate_curriculum(session: Session) -> bool:
     """Updates the curriculum state; False if the run has to stop."""
-    state, config = session.state, session.profile.curriculum
-    scores = session.evaluate(session.curriculum_items())
+    state, config, answers = session.state, session.profile.curriculum, list[Answer]()
+    scores = session.evaluate(session.curriculum_items(), answers)
     if scores is None:
         return False
     state.curriculum, events = state.curriculum.update(config, session.dataset.tasks,
                                                        by_task(scores), state.step)
-    session.metrics.write("curriculum", state.step, events=events, **state.curriculum.to_dict())
-    session.status.log(f"step {state.step}  {state.curriculum.describe()}")
-    if events:
-        session.status.log(events)
+    session.reporter.curriculum(events, answers)
     return True
 
 

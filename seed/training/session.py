@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from seed import governor, system_health
+import numpy as np
+
+from seed import system_health
 from seed.body.results import Acting
 from seed.body.round import Round
 from seed.config import Profile
 from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
-from seed.curriculum.state import LAST, CurriculumState
+from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.errors import Diverged, StopReason
 from seed.evaluation.exact_match import Score, evaluate
@@ -19,12 +21,14 @@ from seed.governor import Decision
 from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import Checkpointer
-from seed.storage.metrics import Metrics, StatusLine, duration
+from seed.storage.metrics import Metrics
 from seed.storage.run_dir import RunDir
-from seed.storage.status_file import StatusFiles
 from seed.system_health import Health
 from seed.systemd import notify
-from seed.task_names import short
+from seed.terminal.progress import Answer
+from seed.terminal.screen import Screen
+from seed.terminal_text import duration
+from seed.training.reporter import Reporter
 from seed.training.run_state import RunState, resume
 from seed.training.schedule import StepTimer, WorkClock
 from seed.training.stop_signals import StopSignals
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from seed.training.step import Learner, StepResult
 
 MAX_NONFINITE_STEPS = 3   # in a row; then the run rolls back
-LOSS_DECAY = 0.95   # of the mean loss that is shown
+MAX_SHOWN_BYTES = 24      # of a question and its answer, in a panel
 
 EarlyStopFn = Callable[[int, float, int], bool]   # (step, loss, unlocked grade) -> stop?
 
@@ -44,7 +48,7 @@ EarlyStopFn = Callable[[int, float, int], bool]   # (step, loss, unlocked grade)
 class Hooks:
     """What is plugged into a run. Tests replace the first four."""
     clock: Callable[[], float] = time.monotonic
-    status: StatusLine | None = None                      # standard error
+    screen: Screen | None = None                          # standard error
     read_health_fn: Callable[[], Health] | None = None    # the board's sensors
     sleep_fn: Callable[[float], object] | None = None     # ends early when a signal asks to stop
     soft_targets_fn: Callable[[int], SoftTargetBatch | None] | None = None   # at some steps
@@ -63,18 +67,18 @@ class Session:
         self.profile, self.run_dir, self.learner = profile, run_dir, learner
         self.signals, self.clock, config = signals, hooks.clock, profile.train
         self.bodies = hooks.bodies
-        self.status = hooks.status or StatusLine(self.clock)
+        self.screen = hooks.screen or Screen(self.clock)
         self.dataset = Dataset(profile.curriculum, profile.identity, config.seed)
-        self.dataset.check(config.seq_len, self.status.log)
-        resumed = resume(profile, run_dir, learner, hooks.bodies, self.status.log)
+        self.dataset.check(config.seq_len, self.screen.log)
+        resumed = resume(profile, run_dir, learner, hooks.bodies, self.screen.log)
         self.state = state = resumed or RunState(
             CurriculumState.initial(profile.curriculum, self.dataset.tasks))
         curriculum_eval_pending = state.curriculum.evaluated_at < state.step
         self.metrics = Metrics(
-            run_dir.metrics, state.step, self.status.log, rewritten_kinds=[
+            run_dir.metrics, state.step, self.screen.log, rewritten_kinds=[
                 "selfplay", *(["curriculum"] if curriculum_eval_pending else [])],
             held=run_dir.held)
-        self.checkpointer = Checkpointer(run_dir, config, self.clock, self.status.log,
+        self.checkpointer = Checkpointer(run_dir, config, self.clock, self.screen.log,
                                          resumed.step if resumed else None)
         self.throttle = Throttle(
             profile.governor, hooks.read_health_fn or (lambda: system_health.read(run_dir.path)),
@@ -85,21 +89,19 @@ class Session:
         self.has_curriculum = not profile.body.is_alone
         self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
                         if self.has_curriculum else [])
-        self._returns: dict[str, float] = {}   # of each body, as shown
-        self._step_facts: dict[str, float] = {}   # of the last step, for the status file
-        self._ticks = 0   # of bodies, in this process
+        self.ticks = 0   # of bodies, in this process
+        self.reporter = Reporter(self)
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
         if not resumed or resumed.has_new_bodies:
             self.save()
-        self._status_files = StatusFiles(run_dir, self.clock, self.status.log)
         self.checkpointer.log_write_rate(sum(a.nbytes for a in learner.state_dict().values()))
         notify("READY=1")
 
     def _open_selfplay(self) -> None:
         """The rounds before the present step."""
         self.selfplay = Selfplay(self.profile.selfplay, self.dataset, self.run_dir, self.state.step,
-                                 self.profile.train.seq_len + 1, self.status.log)
+                                 self.profile.train.seq_len + 1, self.screen.log)
 
     @property
     def elapsed_s(self) -> float:
@@ -118,10 +120,22 @@ class Session:
                 unlocked: self.dataset.evaluation_items(self.state.curriculum)}
         return self._curriculum_items[unlocked]
 
-    def evaluate(self, items: Sequence[Item]) -> list[Score] | None:
-        """Scores, or None if the run has to stop."""
+    def evaluate(self, items: Sequence[Item],
+                 answers: list[Answer] | None = None) -> list[Score] | None:
+        """Scores, or None if the run has to stop; `answers` gets those that are short."""
+        n_done, total = 0, len(set(items))
+
+        def count(item: Item, target: np.ndarray, guess: np.ndarray) -> None:
+            nonlocal n_done
+            n_done += 1
+            if answers is not None and len(item.prompt) + len(target) < MAX_SHOWN_BYTES:
+                answers.append(Answer.of(item, target, guess))
+
+        def should_stop() -> bool:
+            self.reporter.show(f"evaluating, {n_done} of {total}")
+            return self.service_requests()
         return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
-                        self.service_requests)
+                        should_stop, count)
 
     def evaluate_bodies(self) -> Acting | None:
         """Of every body in unseen episodes, or None if the run has to stop."""
@@ -135,7 +149,7 @@ class Session:
         if isinstance(batch, Round):
             assert self.bodies, "whose round it is"
             result = self.bodies.learn(batch, lr)
-            self._ticks += batch.n_ticks
+            self.ticks += batch.n_ticks
         else:
             hearing = self.bodies.hearing(self.state.step, self.profile.train.batch_size) \
                 if self.bodies and self.state.is_decaying else None
@@ -177,6 +191,7 @@ class Session:
         size = self.checkpointer.save(tensors, meta, must_succeed)
         if size is not None:
             self.metrics.write("save", self.state.step, bytes=size)
+            self.reporter.saved()
         self._update_safe()
         return size is not None
 
@@ -190,8 +205,8 @@ class Session:
         notify("WATCHDOG=1")
         if decision:
             is_new = self._log_decision(decision)
-            if is_new or self._status_files.is_due:
-                self._write_status("paused" if self.throttle.is_paused else "training")
+            if is_new or self.reporter.files.is_due:
+                self.reporter.write_status("paused" if self.throttle.is_paused else "training")
         if self.throttle.must_stop:
             return   # the loop saves
         is_urgent = decision is not None and decision.save
@@ -200,8 +215,8 @@ class Session:
             self.signals.save.clear()
             self.save()
         if self.throttle.is_paused:
-            self.status.show(f"step {self.state.step}  paused, {self.throttle.decision.reason}  "
-                             f"waited {duration(self.throttle.waited_s)}")
+            self.reporter.show(f"paused, {self.throttle.decision.reason}, for "
+                               f"{duration(self.throttle.waited_s)}")
 
     def _log_decision(self, decision: Decision) -> bool:
         """Whether it was another than before."""
@@ -209,7 +224,7 @@ class Session:
         is_new = (decision.action, decision.save) != (logged.action, logged.save)
         if is_new:
             self.metrics.write("governor", self.state.step, **decision._asdict())
-            self.status.log(f"{decision.action}: {decision.reason or 'all is well'}")
+            self.screen.log(f"{decision.action}: {decision.reason or 'all is well'}")
         return is_new
 
     def stop(self) -> StopReason:
@@ -221,27 +236,9 @@ class Session:
 
     def close(self, ending: str) -> None:
         """Says in the status file how the run ended: finished, stopped or failed."""
-        self._write_status(ending)
+        self.reporter.write_status(ending)
         self.throttle.close()
-        self.status.close()
-
-    def _write_status(self, activity: str) -> None:
-        state, throttle, left_s = self.state, self.throttle, self._left_s()
-        decision, health = throttle.decision, throttle.health
-        self._status_files.write({
-            "state": activity, "run_dir": str(self.run_dir.path.absolute()),
-            "profile": self.profile.name, "step": state.step,
-            "total_steps": state.plan.total_steps, "left_s": left_s and max(0.0, round(left_s)),
-            "saved_step": self.checkpointer.saved_step, "loss": state.mean_loss or None,
-            **{name: self._step_facts.get(name) for name in ("grad_norm", "lr", "tokens_per_s")},
-            "grade": min(state.curriculum.grade, LAST) if self.has_curriculum else None,
-            "ticks": self._ticks, "returns": self._returns,
-            "skipped": state.skipped, "rollbacks": state.rollbacks,
-            "level": governor.level(decision), "reason": decision.reason,
-            "action": decision.action, "duty": decision.duty, "waited_s": round(throttle.waited_s),
-            "temp_c": throttle.temp_c, "memory_mb": throttle.memory_mb,
-            "mem_available_mb": health.mem_available_mb.value if health else None,
-            "disk_free_mb": health.disk_free_mb.value if health else None})
+        self.screen.close()
 
     def skip(self, loss: float) -> None:
         """Counts a step that was not finite; rolls back after several in a row. Raises Diverged if
@@ -252,7 +249,7 @@ class Session:
         self.metrics.write("skip", state.step, loss=repr(loss), in_a_row=state.nonfinite_in_a_row)
         if state.nonfinite_in_a_row < MAX_NONFINITE_STEPS:
             return
-        newest = self.run_dir.recover(self.status.log)
+        newest = self.run_dir.recover(self.screen.log)
         if newest is None or state.rollbacks >= self.profile.train.max_rollbacks:
             raise Diverged(f"loss or gradient is not finite at step {state.step} "
                            f"({state.rollbacks} rollbacks): lower train.lr")
@@ -260,7 +257,7 @@ class Session:
         if self.bodies:
             self.bodies.load(newest.tensors, newest.meta["bodies"])
         saved = RunState.from_meta(newest.meta)
-        self.status.log(f"loss or gradient is not finite at step {state.step}: rolled back to "
+        self.screen.log(f"loss or gradient is not finite at step {state.step}: rolled back to "
                         f"step {saved.step} at half the learning rate")
         state.step, state.curriculum = saved.step, saved.curriculum
         state.rollbacks += 1
@@ -268,53 +265,3 @@ class Session:
         self.checkpointer.saved_step = saved.step   # a newer generation may have been damaged
         self.save()   # so that no resumed run forgets the rollback
         self._open_selfplay()
-
-    def log_round(self, name: str, number: int, result: RoundResult) -> None:
-        self.metrics.write("body", self.state.step, body=name, round=number, loss=result.loss,
-                           entropy=result.entropy, episodes=result.episodes,
-                           mean_return=result.mean_return)
-        if result.mean_return is not None:
-            self._returns[name] = result.mean_return
-
-    def log_step(self, result: StepResult | RoundResult, lr: float, tokens_s: float) -> None:
-        state, loss = self.state, result.loss
-        state.mean_loss = (LOSS_DECAY * state.mean_loss + (1 - LOSS_DECAY) * loss
-                           if state.mean_loss else loss)
-        self.metrics.write("step", state.step, loss=loss, grad_norm=result.grad_norm, lr=lr)
-        self._step_facts = {"grad_norm": result.grad_norm, "lr": lr, "tokens_per_s": tokens_s}
-        text = self._describe(tokens_s)
-        if self.status.show(text):
-            notify(f"STATUS={text}")
-
-    def log_accuracy(self, scores: Sequence[Score], acting: Acting) -> None:
-        texts = [f"{short(row.body)} return {row.mean:.1f}" for row in acting.returns]
-        texts += [f"{short(row.body)} choices {100 * row.accuracy:.1f} % as recorded"
-                  for row in acting.choices]
-        if scores:
-            mean = sum(score.accuracy for score in scores) / len(scores)
-            texts.append(f"holdout accuracy {100 * mean:.1f} %, mean of {len(scores)} levels")
-        self.status.log(f"step {self.state.step}  {', '.join(texts)}")
-
-    def _left_s(self) -> float | None:
-        """Seconds to the end of the run; None before the speed is known."""
-        if not self.state.plan.total_steps:
-            return self.profile.train.minutes * 60 - self.elapsed_s
-        step_s = self.timer.step_s
-        return None if step_s is None else (self.state.plan.total_steps - self.state.step) * step_s
-
-    def _describe(self, tokens_s: float) -> str:
-        state, throttle, left_s = self.state, self.throttle, self._left_s()
-        total = f"/{state.plan.total_steps}" if state.plan.total_steps else ""
-        memory_mb, temp_c, decision = throttle.memory_mb, throttle.temp_c, throttle.decision
-        grade = f"grade {min(state.curriculum.grade, LAST)}" if self.has_curriculum else ""
-        texts = [f"step {state.step}{total}", grade,
-                 f"loss {state.mean_loss:.4f}",
-                 *(f"{short(name)} {mean:.1f}" for name, mean in self._returns.items()),
-                 f"{tokens_s:,.0f} tokens/s",
-                 f"{duration(max(0.0, left_s))} left" if left_s is not None else "",
-                 f"{memory_mb:.0f} MB" if memory_mb is not None else "memory unknown",
-                 f"{temp_c:.0f} C" if temp_c is not None else "no thermal sensor",
-                 f"{state.skipped} steps skipped" if state.skipped else "",
-                 f"at {100 * decision.duty:.0f} %: {decision.reason}" if decision.duty < 1 else "",
-                 f"waited {duration(throttle.waited_s)}" if throttle.waited_s >= 1 else ""]
-        return "  ".join(filter(None, texts))

@@ -1,0 +1,117 @@
+"""A person's terminal, or a file: lines that stay, and below them a view that is drawn anew.
+
+A terminal that is wide and high enough has a panel, a smaller one a line; a pipe, a file and a dumb
+terminal get a line now and then. What is drawn is taken away before anything else is printed.
+"""
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import TextIO
+
+from seed.terminal import views
+from seed.terminal.drawing import ASCII
+from seed.terminal.progress import Progress
+from seed.terminal_text import escaped
+
+LINE_EVERY_S, PANEL_EVERY_S = 0.2, 0.5
+LOG_EVERY_S = 10.0     # where nothing can be drawn anew
+DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24   # of a terminal that does not tell
+CLEAR_LINE, CLEAR_BELOW, CLEAR_ALL = "\r\x1b[K", "\r\x1b[J", "\x1b[H\x1b[2J"
+
+
+class Screen:
+    """Its methods may be called from any thread."""
+
+    def __init__(self, clock: Callable[[], float], out: TextIO | None = None,
+                 is_plain: bool = False):
+        """`out` is standard error if not given; `is_plain`: no panel."""
+        self.clock, self.out = clock, out or sys.stderr
+        self.is_live = self.out.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+        self._is_plain = is_plain
+        self._drawn = 0        # rows of the view that stands
+        self._columns = 0      # of the terminal, as it was drawn
+        self._last_s = float("-inf")
+        self._lock = threading.RLock()
+
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal as it is now."""
+        try:
+            size = os.get_terminal_size(self.out.fileno())
+            return size.columns or DEFAULT_COLUMNS, size.lines or DEFAULT_ROWS
+        except OSError:
+            return DEFAULT_COLUMNS, DEFAULT_ROWS
+
+    @property
+    def has_panel(self) -> bool:
+        """Whether there is room for one."""
+        columns, rows = self.size()
+        return (self.is_live and not self._is_plain and rows >= views.MIN_PANEL_ROWS
+                and columns >= views.MIN_PANEL_COLUMNS)
+
+    def show(self, now: Progress) -> bool:
+        """Draws the view if it is time for one; returns whether it was."""
+        if self.has_panel:
+            return self._draw(lambda: views.panel(now, self.size()[0]), PANEL_EVERY_S)
+        if self.is_live:
+            return self._draw(lambda: [views.status_line(now, self.size()[0])], LINE_EVERY_S)
+        return self.show_text(views.log_line(now))
+
+    def show_text(self, text: str) -> bool:
+        """As `show`, of one line."""
+        if self.is_live:
+            return self._draw(lambda: [text[:self.size()[0] - 1]], LINE_EVERY_S)
+        with self._lock:
+            if not self._is_time(LOG_EVERY_S):
+                return False
+            self._write(escaped(text) + "\n")
+            return True
+
+    def _is_time(self, every_s: float) -> bool:
+        now_s = self.clock()
+        if now_s - self._last_s < every_s:
+            return False
+        self._last_s = now_s
+        return True
+
+    def _draw(self, make_fn: Callable[[], list[str]], every_s: float) -> bool:
+        with self._lock:
+            if not self._is_time(every_s):
+                return False
+            rows = [escaped(row).replace("\n", " ") for row in make_fn()]
+            self._write(self._erased() + "\n".join(rows))
+            self._drawn, self._columns = len(rows), self.size()[0]
+            return True
+
+    def _erased(self) -> str:
+        """What takes the view away; the cursor is at the beginning of its first row then."""
+        if not self._drawn:
+            return ""
+        if self.size()[0] < self._columns:   # its rows have wrapped
+            return CLEAR_ALL
+        up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+        return f"{up}{CLEAR_BELOW if self._drawn > 1 else CLEAR_LINE}"
+
+    def close(self) -> None:
+        """The view stays, and what is printed next has a line of its own."""
+        with self._lock:
+            if self._drawn:
+                self._write("\n")
+            self._drawn = 0
+
+    def log(self, text: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            self._write(f"{self._erased()}{escaped(text)}\n")
+            self._drawn, self._last_s = 0, float("-inf")   # the view comes back at once
+
+    def _write(self, text: str) -> None:
+        """Drops what cannot be written: the output may be a file on a full disk."""
+        try:
+            text.encode(self.out.encoding or "ascii")
+        except UnicodeEncodeError:
+            text = text.translate(ASCII)
+        with contextlib.suppress(OSError):
+            self.out.write(text)
+            self.out.flush()
