@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+import time
 from typing import Any
 
 from seed.commands import options, outcome
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         type=options.named,
                         help="learn the choices of recorded episodes; may be repeated")
     options.add_brain(parser)
+    parser.add_argument("--plain", action="store_true", help="one line of progress, no panel")
     growth = parser.add_argument_group("growth")
     growth.add_argument("--grow", action="store_true",
                         help="find the largest brain that this board can train in the given "
@@ -35,9 +37,12 @@ def run(args: argparse.Namespace) -> int:
     args.run_dir = options.run_dir_from(args)
     if args.grow:
         return _run_growing(args, signals)
+    from seed.terminal.screen import Screen
     from seed.training.pipeline import train
     profile = options.profile_from(args, must_resume=True)
-    return outcome.report(args, train(profile, args.run_dir, args.threads, options.log, signals))
+    screen = Screen(time.monotonic, is_plain=args.plain)
+    return outcome.report(args, train(profile, args.run_dir, args.threads, screen.log, signals,
+                                      screen=screen))
 
 
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:

@@ -6,8 +6,8 @@ import time
 from seed.errors import StopRequested
 from seed.live.status import LiveStatus
 from seed.live.supervisor import Live, LiveOptions
-from seed.storage.metrics import StatusLine
 from seed.systemd import notify
+from seed.terminal.screen import Screen
 from seed.training.stop_signals import StopSignals
 
 POLL_S = 0.1
@@ -16,9 +16,9 @@ POLL_S = 0.1
 def live(options: LiveOptions, minutes: float | None, signals: StopSignals) -> dict[str, float]:
     """Until a signal, or for so long. The last words of the fast loop. Raises SeedError, OSError.
     """
-    line = StatusLine(time.monotonic)
-    living = Live(options, line.log, should_stop_fn=signals.stop.is_set)
-    status = LiveStatus(living, line.log)
+    screen = Screen(time.monotonic)
+    living = Live(options, screen.log, should_stop_fn=signals.stop.is_set)
+    status = LiveStatus(living, screen.log)
     living.start()
     signals.safe.clear()   # a late end is one without the safe action
     notify("READY=1")
@@ -27,12 +27,12 @@ def live(options: LiveOptions, minutes: float | None, signals: StopSignals) -> d
         while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
             living.poll()
             status.update()
-            line.show(living.describe())
+            screen.show_text(living.describe())
         ending = "stopped"
     except StopRequested:
         ending = "stopped"
     finally:
-        line.close()
+        screen.close()
         notify("STOPPING=1")
         words = living.stop()
         status.write(ending, words)

@@ -104,7 +104,8 @@ class Screen:
         """A line that stays."""
         with self._lock:
             self._write(f"{self._erased()}{escaped(text)}\n")
-            self._drawn, self._last_s = 0, float("-inf")   # the view comes back at once
+            if self._drawn:
+                self._drawn, self._last_s = 0, float("-inf")   # the view comes back at once
 
     def _write(self, text: str) -> None:
         """Drops what cannot be written: the output may be a file on a full disk."""

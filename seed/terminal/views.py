@@ -13,15 +13,18 @@ MAX_BODIES, MAX_ANSWERS = 4, 3
 def log_line(now: Progress) -> str:
     """All of it, for a file or a pipe."""
     total = f"/{now.total_steps}" if now.total_steps else ""
+    if now.doing:
+        return f"step {now.step}{total}  {now.doing}"
     return "  ".join(filter(None, [
         f"step {now.step}{total}", f"grade {now.grade}" if now.grade else "",
         f"loss {now.loss:.4f}" if now.loss is not None else "",
         *(f"{name} {returns[-1]:.1f}" for name, returns in now.returns.items() if returns),
-        f"{now.tokens_per_s:,.0f} tokens/s", _left(now), memory(now),
+        f"{now.tokens_per_s:,.0f} tokens/s", _left(now),
+        f"{now.memory_mb:.0f} MB" if now.memory_mb is not None else "memory unknown",
         f"{now.temp_c:.0f} C" if now.temp_c is not None else "no thermal sensor",
         f"{now.skipped} steps skipped" if now.skipped else "",
         f"at {100 * now.duty:.0f} %: {now.reason}" if now.duty < 1 else "",
-        f"waited {duration(now.waited_s)}" if now.waited_s >= 1 else "", now.doing]))
+        f"waited {duration(now.waited_s)}" if now.waited_s >= 1 else ""]))
 
 
 def status_line(now: Progress, columns: int) -> str:
@@ -32,7 +35,7 @@ def status_line(now: Progress, columns: int) -> str:
         f"{bar(now.fraction, 10)} {100 * now.fraction:.0f} %", _left(now),
         f"loss {now.loss:.2f}" if now.loss is not None else "", _heat(now),
         f"{now.skipped} skipped" if now.skipped else "", memory(now),
-        f"{now.tokens_per_s:,.0f} tokens/s"], columns - 1)
+        f"{now.tokens_per_s:,.0f} tokens/s"], columns - 2)
 
 
 def panel(now: Progress, columns: int) -> list[str]:
@@ -94,7 +97,7 @@ def _answer(answer: Answer) -> str:
 
 
 def _board(now: Progress) -> Iterator[str]:
-    yield f"{_heat(now)} {now.board}"
+    yield _heat(now) + (f" {now.board}" if now.temp_c is not None or now.board != "ok" else "")
     yield memory(now)
     yield f"{now.tokens_per_s:,.0f} tokens/s"
     if now.skipped:

@@ -25,6 +25,7 @@ from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage import checkpoint
 from seed.storage.run_dir import Log, RunDir
+from seed.terminal.screen import Screen
 from seed.training import loop
 from seed.training.loop import TrainResult
 from seed.training.memory_estimate import check_fits
@@ -41,19 +42,19 @@ from seed.wavecore.tinygrad_seam import install
 def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
           signals: StopSignals | None = None,
           weights_fn: Callable[[], dict[str, np.ndarray]] | None = None,
-          early_stop_fn: EarlyStopFn | None = None,
-          known: Mapping[str, Facts] | None = None) -> TrainResult:
+          early_stop_fn: EarlyStopFn | None = None, known: Mapping[str, Facts] | None = None,
+          screen: Screen | None = None) -> TrainResult:
     """Trains a brain in `run_dir`, or resumes.
 
     A fresh brain begins with the named weights of `weights_fn`, if given, and has the bodies
-    `known`. `signals` are those that
-    the caller watches already; otherwise the run watches, and the caller's signal mask is restored
-    at its end. Raises as `loop.run`; NotEnoughMemory, CompilerError.
+    `known`. `signals` are those that the caller watches already; otherwise the run watches, and the
+    caller's signal mask is restored at its end. `screen`: standard error by default. Raises as
+    `loop.run`; NotEnoughMemory, CompilerError.
     """
     with watched(signals) as signals, run_dir.locked() as run_dir:
         try:
             return _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn,
-                          known or {})
+                          known or {}, screen)
         except StopRequested:   # in a call of a body, before the first step
             with suppress(CheckpointError):
                 return TrainResult(checkpoint.read_meta(run_dir.checkpoint)["step"],
@@ -63,7 +64,8 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
 
 def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: StopSignals,
            weights_fn: Callable[[], dict[str, np.ndarray]] | None,
-           early_stop_fn: EarlyStopFn | None, known: Mapping[str, Facts]) -> TrainResult:
+           early_stop_fn: EarlyStopFn | None, known: Mapping[str, Facts],
+           screen: Screen | None) -> TrainResult:
     install(log)
     _check_claim(run_dir)
     if profile.body.data:
@@ -90,7 +92,7 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
             return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
                                else StopReason.OUT_OF_MEMORY)
     return loop.run(profile, run_dir, learner, signals, Hooks(
-        soft_targets_fn=soft_targets.batch if soft_targets else None,
+        screen=screen, soft_targets_fn=soft_targets.batch if soft_targets else None,
         bodies=plays if facts else None,
         teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
 

@@ -215,8 +215,8 @@ class Session:
             self.signals.save.clear()
             self.save()
         if self.throttle.is_paused:
-            self.reporter.show(f"paused, {self.throttle.decision.reason}, for "
-                               f"{duration(self.throttle.waited_s)}")
+            self.reporter.show(f"paused, {self.throttle.decision.reason}  "
+                               f"waited {duration(self.throttle.waited_s)}")
 
     def _log_decision(self, decision: Decision) -> bool:
         """Whether it was another than before."""

@@ -6,7 +6,9 @@ import pytest
 from seed.errors import ConfigError, Diverged, StopReason
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
-from seed.storage.metrics import Metrics, StatusLine, duration
+from seed.storage.metrics import Metrics
+from seed.terminal.screen import Screen
+from seed.terminal_text import duration
 from seed.training import loop
 from seed.training.session import Hooks
 from seed.training.schedule import Plan, lr_at, replan
@@ -40,7 +42,7 @@ def test_the_time_left_is_estimated_without_the_first_step_which_compiles(tmp_pa
         return learn(batch, lr)
     learner.step = step
     run(tmp_path, learner, "train.steps=100", "curriculum.eval_every_steps=0",
-        status=StatusLine(clock, out))
+        screen=Screen(clock, out))
     shown = [line for line in out.getvalue().splitlines() if "tokens/s" in line]
     assert len(shown) > 5 and "left" not in shown[0]
     for line in shown[1:]:
@@ -286,11 +288,11 @@ def test_self_play_may_begin_and_end_in_a_resumed_run_which_logs_that(tmp_path):
     out = io.StringIO()
     clock = FakeClock()
     run(tmp_path, Player(clock), "train.steps=50", "selfplay.tasks={parity=4}",
-        "selfplay.every_steps=10", "selfplay.questions=4", status=StatusLine(clock, out))
+        "selfplay.every_steps=10", "selfplay.questions=4", screen=Screen(clock, out))
     assert "selfplay.tasks is {'parity': 4} from step 20 on; it was {}" in out.getvalue()
     assert "selfplay.every_steps is 10 from step 20 on; it was 100" in out.getvalue()
     assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
-    run(tmp_path, Player(clock), "train.steps=70", status=StatusLine(clock, out))
+    run(tmp_path, Player(clock), "train.steps=70", screen=Screen(clock, out))
     assert "selfplay.tasks is {} from step 50 on; it was {'parity': 4}" in out.getvalue()
     assert [row["step"] for row in metric_rows(tmp_path, "selfplay")] == [20, 30, 40]
 

@@ -8,7 +8,7 @@ from seed.config import GovernorConfig
 from seed.errors import StopReason
 from seed.governor import FIRMWARE_S, PAUSE, RUN, STOP
 from seed.storage import RunDir, checkpoint
-from seed.storage.metrics import StatusLine
+from seed.terminal.screen import Screen
 from seed.system_health import Health
 from seed.training import loop
 from seed.training.session import Hooks
@@ -171,10 +171,10 @@ def test_a_paused_run_saves_when_that_is_requested_or_due_and_shows_that_it_wait
             signals.stop.set()
     out = io.StringIO()
     result = run(tmp_path, board, "train.steps=500", "train.save_every_minutes=3", signals=signals,
-                 sleep_fn=sleep, status=StatusLine(board.clock, out))
+                 sleep_fn=sleep, screen=Screen(board.clock, out))
     assert not result.finished and 0 < result.step < 500
     assert [row["step"] for row in metric_rows(tmp_path, "save")] == [0, result.step, result.step]
-    assert f"step {result.step}  paused, cpu-thermal 8" in out.getvalue()
+    assert f"step {result.step}/500  paused, cpu-thermal 8" in out.getvalue()
 
 
 def test_memory_pressure_saves_and_stops_and_the_next_run_resumes(tmp_path):
@@ -188,7 +188,7 @@ def test_memory_pressure_saves_and_stops_and_the_next_run_resumes(tmp_path):
 def test_the_status_shows_the_memory_and_temperature_that_the_governor_acts_on(tmp_path):
     board, out = cool_board(), io.StringIO()
     run(tmp_path, board, "train.steps=40", read_health_fn=lambda: health(61.0, rss=1234.0),
-        status=StatusLine(board.clock, out))
+        screen=Screen(board.clock, out))
     assert "  1234 MB  61 C" in out.getvalue()
 
 
