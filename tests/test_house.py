@@ -15,7 +15,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bin").iterdir()])
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 400, 60, 100
-MAX_TRAINING_FILES = 12
+MAX_TRAINING_FILES = 13
 TOP = {".ci", ".gitignore", "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "bin", "docs",
        "examples", "profiles", "pyproject.toml", "seed", "setup.cfg", "tests"}
 # A name says what a thing is, never how it was obtained.

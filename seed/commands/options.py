@@ -90,6 +90,11 @@ def add_bodies(parser: argparse.ArgumentParser, text: str) -> None:
                         help=text)
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", action="append", default=[], metavar="DIR", dest="data_dirs",
+                        type=named, help="learn the choices of recorded episodes; may be repeated")
+
+
 def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str) -> None:
     default = f" (default {minutes:g})" if minutes else ""
     parser.add_argument("--minutes", type=float, default=minutes,
@@ -123,6 +128,16 @@ def add_search(parser: argparse._ActionsContainer, trial_s: float) -> None:
                         help="training time of each size that is tried")
     parser.add_argument("--tokens-per-s", type=float, default=0.0,
                         help="lowest speed that is allowed")
+
+
+def add_growth(parser: argparse.ArgumentParser) -> None:
+    growth = parser.add_argument_group("growth")
+    growth.add_argument("--grow", action="store_true",
+                        help="find the largest brain that this board can train in the given "
+                             "minutes (default 60), then train a small one that grows up to it")
+    add_search(growth, 20.0)
+    growth.add_argument("--tokens-per-param", type=float, default=60.0,
+                        help="that a larger size must have the time for (an hour's seed: 90)")
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:

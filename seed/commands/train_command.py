@@ -17,18 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_board(parser)
     options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "
                                "file.py:Class; may be repeated")
-    parser.add_argument("--data", action="append", default=[], metavar="DIR", dest="data_dirs",
-                        type=options.named,
-                        help="learn the choices of recorded episodes; may be repeated")
+    options.add_data(parser)
     options.add_brain(parser)
     parser.add_argument("--plain", action="store_true", help="one line of progress, no panel")
-    growth = parser.add_argument_group("growth")
-    growth.add_argument("--grow", action="store_true",
-                        help="find the largest brain that this board can train in the given "
-                             "minutes (default 60), then train a small one that grows up to it")
-    options.add_search(growth, 20.0)
-    growth.add_argument("--tokens-per-param", type=float, default=60.0,
-                        help="that a larger size must have the time for (an hour's seed: 90)")
+    options.add_growth(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:
     from seed.profile_file import load_profile, overridden
     from seed.curriculum.consent import check_named
-    from seed.task_names import is_user_task
     from seed.resize import train_growing
+    from seed.task_names import is_user_task
     overrides = options.overrides_from(args)
     if args.minutes is None:
         overrides += [f"train.minutes={GROW_MINUTES}", *([] if args.steps else ["train.steps=0"])]

@@ -87,7 +87,7 @@ def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(
     """Reports 15, 16: 40 columns, and a result behind the status line."""
     text = lines_on_a_terminal(tmp_path, 40, "xterm", 200)
     live = [part.split("\r\n")[0] for part in text.split("\r\x1b[K")[1:]
-            if part.startswith("step ")]
+            if part.startswith(" grade 6/6 ")]
     assert live and all(len(line) < 40 for line in live)
     assert "\r\nfinished at step 200" in text
 
