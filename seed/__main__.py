@@ -13,8 +13,8 @@ from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER, os_error_co
 from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
-COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "generate", "play", "export",
-            "live", "lineage", "run", "samples", "info", "health", "bench")
+COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
+            "export", "live", "lineage", "run", "samples", "info", "health", "bench")
 
 
 class CommandParser(argparse.ArgumentParser):

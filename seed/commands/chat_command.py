@@ -1,0 +1,51 @@
+"""Ask a brain one question after another."""
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator
+
+from seed.commands import options
+from seed.terminal_text import escaped
+
+N_EXAMPLES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_sampling(parser)
+    options.add_tasks(parser)
+    options.add_brain(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed.evaluation import TrainedBrain
+    from seed.evaluation.conversation import Conversation
+    brain = TrainedBrain.load(args.run_dir, args.threads, options.log, options.named_tasks(args))
+    conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
+    options.log(f"{brain.profile.name}, {brain.step:,} steps. Ask, for example:  "
+                f"{'   '.join(conversation.examples(N_EXAMPLES))}")
+    options.log("an empty line or Ctrl-D ends")
+    for question in _questions():
+        reply = conversation.ask(question)
+        print(json.dumps(reply._asdict()) if args.json else
+              escaped(reply.describe()).replace("\n", "\\n"), flush=True)
+    return 0
+
+
+def _questions() -> Iterator[str]:
+    """Until an empty line of a person, or the end of the input."""
+    if not isinstance(sys.stdin, io.TextIOWrapper):   # it is closed
+        return
+    sys.stdin.reconfigure(errors="replace")
+    is_person = sys.stdin.isatty()
+    if is_person:
+        import readline   # noqa: F401  arrow keys, and earlier questions
+    while True:
+        try:
+            line = input("> " if is_person else "")
+        except EOFError:
+            return
+        if line:
+            yield line
+        elif is_person:
+            return

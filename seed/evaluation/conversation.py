@@ -1,0 +1,66 @@
+"""Questions to a brain one by one: what it answers, how sure it is, and what it can be asked."""
+import random
+from typing import NamedTuple
+
+from seed.curriculum.task import Task
+from seed.curriculum.vocab import END, decode, encode
+from seed.evaluation.trained_brain import TrainedBrain
+from seed.rng import Stream, stream
+
+MAX_SURE_NATS = 0.5    # mean entropy of a byte
+MAX_EXAMPLE_CHARS = 24
+
+
+class Reply(NamedTuple):
+    """`right`: what the question's task says; "" where no task has such a question. `example`: what
+    can be asked instead then."""
+    question: str
+    answer: str
+    has_ended: bool    # by the brain, not by the limit
+    is_sure: bool
+    right: str
+    example: str
+
+    def describe(self) -> str:
+        """In a line."""
+        notes = ["" if self.has_ended else "it did not end", "" if self.is_sure else "unsure"]
+        if self.right:
+            is_right = self.has_ended and self.answer == self.right
+            notes.append("right" if is_right else f"it should be {self.right}")
+        elif self.example:
+            notes.append(f"it was taught no such question: try {self.example}")
+        return f"{self.answer}   ({', '.join(filter(None, notes))})".replace("   ()", "")
+
+
+class Conversation:
+    """Each question has a fresh state. `temperature` 0 takes the likeliest byte."""
+
+    def __init__(self, brain: TrainedBrain, max_bytes: int, temperature: float = 0.0,
+                 seed: int = 0):
+        from seed.wavecore.decode import Rollouts
+        self._tasks, self._max_bytes, self._temperature = (
+            brain.dataset.tasks, max_bytes, temperature)
+        self._rng, self._examples_rng = stream(seed, Stream.GENERATE, 0), random.Random(seed)
+        self._rollouts = Rollouts(brain.model, rows=1)
+
+    def ask(self, question: str) -> Reply:
+        """Of at least one character."""
+        rollout = self._rollouts.answer([encode(question)], self._max_bytes, END,
+                                        self._temperature, self._rng)[0]
+        task = self.task_of(question)
+        examples = [] if task else self.examples(1)
+        return Reply(question, decode(rollout.text), rollout.ended,
+                     rollout.entropy <= MAX_SURE_NATS, task.solve(question) if task else "",
+                     examples[0] if examples else "")
+
+    def task_of(self, question: str) -> Task | None:
+        """The task that has such questions."""
+        text = encode(question)
+        return next((task for task in self._tasks.values() if task.parse_prompt(text) == text),
+                    None)
+
+    def examples(self, n: int) -> list[str]:
+        """Short questions of so many tasks, or of fewer."""
+        tasks = self._examples_rng.sample(list(self._tasks.values()), len(self._tasks))
+        prompts = [decode(task.generate(self._examples_rng, 1).prompt) for task in tasks]
+        return [prompt for prompt in prompts if len(prompt) <= MAX_EXAMPLE_CHARS][:n]

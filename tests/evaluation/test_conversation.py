@@ -1,0 +1,88 @@
+"""What a brain is asked, and what is said of its answers; with a brain that answers as told, and
+with a real one behind a pipe and a terminal."""
+import json
+import os
+import pty
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from seed.curriculum.dataset import Dataset
+from seed.evaluation.conversation import Conversation
+from seed.profile_file import load_profile
+from seed.wavecore import decode
+from seed.wavecore.decode import Rollout
+from tests.support.tiny_run import WAIT_S, tiny_command
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """A conversation, and the answers that will come."""
+    answers = []
+    monkeypatch.setattr(decode, "Rollouts", lambda model, rows: SimpleNamespace(
+        answer=lambda *_: [answers.pop(0)]))
+    profile = load_profile("toy")
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
+    return Conversation(SimpleNamespace(dataset=dataset, model=None), 128), answers
+
+
+@pytest.mark.parametrize("question, text, ended, entropy, line", [
+    ("12+30=", b"42", True, 0.1, "42   (right)"),
+    ("12+30=", b"43", True, 0.9, "43   (unsure, it should be 42)"),
+    ("12+30=", b"42", False, 0.1, "42   (it did not end, it should be 42)"),
+    ("who are you?", b"I am Seed, a small robot brain.", True, 0.0,
+     "I am Seed, a small robot brain.   (right)")])
+def test_an_answer_is_told_right_wrong_unsure_or_without_an_end(told, question, text, ended,
+                                                                entropy, line):
+    conversation, answers = told
+    answers.append(Rollout(text, ended, entropy, 1.0))
+    assert conversation.ask(question).describe() == line
+
+
+def test_what_no_task_asks_is_said_with_an_example(told):
+    conversation, answers = told
+    answers.append(Rollout(b"", True, 0.1, 1.0))
+    reply = conversation.ask("12+30")
+    assert conversation.task_of(reply.example) and reply.right == ""
+    assert reply.describe() == f"   (it was taught no such question: try {reply.example})"
+    assert len({conversation.task_of(text).name for text in conversation.examples(4)}) == 4
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat") / "run"
+    subprocess.run(tiny_command(folder, steps=2), check=True, capture_output=True, timeout=WAIT_S)
+    return folder
+
+
+def command(run_dir, *options):
+    return [sys.executable, "-m", "seed", "chat", f"--run-dir={run_dir}", "--threads=1",
+            "--max-bytes=3", *options]
+
+
+def test_behind_a_pipe_each_line_has_an_answer(run_dir):
+    ended = subprocess.run(command(run_dir, "--json"), input=b"ab>\n\n\xff\n\x1b[2J\nab>",
+                           capture_output=True, timeout=WAIT_S)
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert ended.returncode == 0 and len(rows) == 4 and rows[0] == rows[3]
+    assert rows[0]["right"] == "ab" and rows[2]["question"] == "\x1b[2J"
+    plain = subprocess.run(command(run_dir), input=b"\x1b[2J\n", capture_output=True,
+                           timeout=WAIT_S)
+    assert b"\x1b" not in plain.stdout + plain.stderr and b"for example:" in plain.stderr
+
+
+def test_in_a_terminal_an_empty_line_ends(run_dir):
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command(run_dir), stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    os.write(master, b"ab>\n\n")
+    text = b""
+    try:
+        while data := os.read(master, 65536):
+            text += data
+    except OSError:   # it has ended
+        pass
+    assert process.wait(WAIT_S) == 0 and text.count(b"> ") == 2
+    os.close(master)
