@@ -7,6 +7,7 @@ import pytest
 from seed.export import Options
 from seed.export.brain_file import BrainFile
 from tests.support.acting_brains import untrained
+from tests.support.tick_robot import made
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def brains(tmp_path_factory) -> SimpleNamespace:
     trained.params["norm_f"][0] = np.nan
     files.nan.write_bytes(BrainFile(trained, Options()).tobytes())
     return files
+
+
+@pytest.fixture
+def robot(tmp_path):
+    """A tick loop between peers that do as told."""
+    with made(tmp_path) as made_robot:
+        yield made_robot

@@ -1,22 +1,10 @@
 """Another brain takes over between two ticks, with the state where it can; the one before comes
 back at once. With a clock, a body and brains that do as the test says."""
-import pytest
-
 from seed.live import tick_brain
-from seed.live.frames import Flag, LinkLost
+from seed.live.frames import Flag
 from seed.live.safety import Fault
 from seed.live.tick_brain import Connected
-from tests.support.tick_robot import Peer, made
-
-
-def gone(*_):
-    raise LinkLost("its process has ended")
-
-
-@pytest.fixture
-def robot(tmp_path):
-    with made(tmp_path) as made_robot:
-        yield made_robot
+from tests.support.tick_robot import Peer, gone, made
 
 
 def swapped(robot, structure, **answers):

@@ -7,22 +7,12 @@ import tracemalloc
 import pytest
 
 from seed.live.deadlines import NS
-from seed.live.frames import Flag, LinkLost
+from seed.live.frames import Flag
 from seed.live.heartbeat import Heartbeat
 from seed.live.safety import Fault, State
 from seed.live.tick_brain import Connected
 from seed.live.tick_loop import TickLoop
-from tests.support.tick_robot import FIELDS, Peer, made
-
-
-def gone(*_):
-    raise LinkLost("its process has ended")
-
-
-@pytest.fixture
-def robot(tmp_path):
-    with made(tmp_path) as made_robot:
-        yield made_robot
+from tests.support.tick_robot import FIELDS, Peer, gone, made
 
 
 def test_the_brain_acts_on_what_the_body_has_answered(robot):

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from seed.live import shared_block
 from seed.live.deadlines import NS, Deadlines
-from seed.live.frames import Call, Flag, Frame, pack
+from seed.live.frames import Call, Flag, Frame, LinkLost, pack
 from seed.live.safety import State
 from seed.live.shared_block import Block
 from seed.live.tick_brain import Connected
@@ -14,6 +14,11 @@ FIELDS = {"bounds": {"form": "numbers", "low": [-1.0], "high": [1.0], "safe": [0
                      "max_change": [], "is_safe_given": True},
           "stall_s": 0.1, "has_sense": False, "keep_state": True, "seed": 5, "is_restarted": False,
           "latched": 0}
+
+
+def gone(*_):
+    """An answer of a process that has ended."""
+    raise LinkLost("its process has ended")
 
 
 class Peer:
