@@ -51,8 +51,7 @@ class Reporter:
             "body", self._session.state.step, body=name, round=number, loss=result.loss,
             entropy=result.entropy, episodes=result.episodes, mean_return=result.mean_return)
         if result.mean_return is not None:
-            self._returns.setdefault(short(name), deque(maxlen=MAX_RETURNS)).append(
-                result.mean_return)
+            self._returns.setdefault(name, deque(maxlen=MAX_RETURNS)).append(result.mean_return)
 
     def accuracy(self, scores: Sequence[Score], acting: Acting) -> None:
         """Of unseen items and episodes."""
@@ -98,7 +97,8 @@ class Reporter:
             state.mean_loss or None, self._losses.means,
             min(curriculum.grade, LAST) if session.has_curriculum else None,
             highest_grade(profile.curriculum), self._accuracy(), curriculum.passed, self._event,
-            self._answers, {name: list(returns) for name, returns in self._returns.items()},
+            self._answers,
+            {short(name): list(returns) for name, returns in self._returns.items()},
             throttle.temp_c, governor.level(throttle.decision), throttle.memory_mb,
             profile.governor.memory_mb, self._step_facts.get("tokens_per_s", 0.0),
             None if self._saved_s is None else now_s - self._saved_s, throttle.decision.duty,
