@@ -93,6 +93,10 @@ class Screen:
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
         return f"{up}{CLEAR_BELOW if self._drawn > 1 else CLEAR_LINE}"
 
+    def hurry(self) -> None:
+        """The next view is drawn at once."""
+        self._last_s = float("-inf")
+
     def close(self) -> None:
         """The view stays, and what is printed next has a line of its own."""
         with self._lock:

@@ -86,6 +86,12 @@ class Reporter:
         if self._screen.show(now):
             notify(f"STATUS={log_line(now)}")
 
+    def show_last(self) -> None:
+        """Whatever was drawn a moment ago; elsewhere than in a terminal the result says it."""
+        if self._screen.is_live:
+            self._screen.hurry()
+            self.show()
+
     def progress(self, doing: str = "") -> Progress:
         session, state, throttle = self._session, self._session.state, self._session.throttle
         curriculum, profile, left_s = state.curriculum, session.profile, self.left_s()

@@ -238,6 +238,7 @@ class Session:
         """Says in the status file how the run ended: finished, stopped or failed."""
         self.reporter.write_status(ending)
         self.throttle.close()
+        self.reporter.show_last()
         self.screen.close()
 
     def skip(self, loss: float) -> None:
