@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
-    "training", "curriculum", "practice", "body", "episodes", "learning", "live", "board", "robot",
-    "resize", "export", "model", "kernels", "guarantees", "results", "LOG", "contributing",
-    "glossary")]
+    "training", "metrics", "curriculum", "practice", "body", "episodes", "learning", "live",
+    "board", "robot", "resize", "export", "model", "kernels", "guarantees", "results", "LOG",
+    "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30

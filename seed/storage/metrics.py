@@ -1,6 +1,7 @@
 """What a run reports: lines of JSON in a file."""
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ MAX_PENDING_CHARS = 4 * 2 ** 20   # of lines that wait for the disk
 
 
 class Metrics:
-    """Appends JSON lines, each with its kind and step. Lines past the resumed step are cut first.
+    """Appends JSON lines, each with its kind, step and time. Lines past the resumed step are cut
+    first.
 
     Lines that cannot be written wait in memory, up to a limit, and are written with a later one. A
     file that was truncated, deleted or replaced, as by a rotation of logs, is continued as it is.
@@ -35,7 +37,8 @@ class Metrics:
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Raises LockLost if another process may write the file."""
         if len(self.pending) < MAX_PENDING_CHARS:
-            self.pending += json.dumps({"kind": kind, "step": step, **values}) + "\n"
+            line = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+            self.pending += json.dumps(line) + "\n"
         try:
             self._append(self.pending.encode())
         except OSError as error:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOSS_DECAY = 0.95    # of the mean loss that is shown
 MAX_RETURNS = 64     # of a body, the last ones
+BOARD_EVERY_S = 5.0  # between lines of steps that tell of the board, to spare the card
 
 
 class Reporter:
@@ -35,16 +36,34 @@ class Reporter:
         self._step_facts: dict[str, float] = {}   # of the last step
         self._evaluated_s = session.clock()
         self._saved_s: float | None = None
+        self._board_s, self._board_mark = float("-inf"), (0, 0.0)
 
     def step(self, result: StepResult | RoundResult, lr: float, tokens_s: float) -> None:
         state, loss = self._session.state, result.loss
         state.mean_loss = (LOSS_DECAY * state.mean_loss + (1 - LOSS_DECAY) * loss
                            if state.mean_loss else loss)
         self._losses.add(loss)
-        self._session.metrics.write("step", state.step, loss=loss, grad_norm=result.grad_norm,
-                                    lr=lr)
+        self._session.metrics.write(
+            "step", state.step, loss=loss, grad_norm=result.grad_norm, lr=lr,
+            tokens_per_s=round(tokens_s), **self._board_facts())
         self._step_facts = {"grad_norm": result.grad_norm, "lr": lr, "tokens_per_s": tokens_s}
         self.show()
+
+    def _board_facts(self) -> dict[str, float | None]:
+        """Of the line of a step: what changes slowly, if it is new or was written long ago."""
+        session, throttle, now_s = self._session, self._session.throttle, self._session.clock()
+        mark = session.state.curriculum.grade, throttle.decision.duty
+        if mark == self._board_mark and now_s - self._board_s < BOARD_EVERY_S:
+            return {}
+        self._board_s, self._board_mark = now_s, mark
+        return {"temp_c": throttle.temp_c and round(throttle.temp_c, 1),
+                "memory_mb": throttle.memory_mb and round(throttle.memory_mb),
+                "grade": self._grade(), "duty": throttle.decision.duty}
+
+    def _grade(self) -> int | None:
+        """The lowest that is not passed, or the last; None without a curriculum."""
+        session = self._session
+        return min(session.state.curriculum.grade, LAST) if session.has_curriculum else None
 
     def round(self, name: str, number: int, result: RoundResult) -> None:
         self._session.metrics.write(
@@ -101,7 +120,7 @@ class Reporter:
             self._fraction(left_s), left_s,
             self._evaluated_s + every_s - now_s if every_s else None,
             state.mean_loss or None, self._losses.means,
-            min(curriculum.grade, LAST) if session.has_curriculum else None,
+            self._grade(),
             highest_grade(profile.curriculum), self._accuracy(), curriculum.passed, self._event,
             self._answers,
             {short(name): list(returns) for name, returns in self._returns.items()},
@@ -142,8 +161,7 @@ class Reporter:
             "total_steps": state.plan.total_steps, "left_s": left_s and max(0.0, round(left_s)),
             "saved_step": session.checkpointer.saved_step, "loss": state.mean_loss or None,
             **{name: self._step_facts.get(name) for name in ("grad_norm", "lr", "tokens_per_s")},
-            "grade": min(state.curriculum.grade, LAST) if session.has_curriculum else None,
-            "ticks": session.ticks,
+            "grade": self._grade(), "ticks": session.ticks,
             "returns": {name: returns[-1] for name, returns in self._returns.items()},
             "skipped": state.skipped, "rollbacks": state.rollbacks,
             "level": governor.level(decision), "reason": decision.reason,

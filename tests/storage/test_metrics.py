@@ -70,6 +70,13 @@ def test_a_file_that_was_rotated_is_continued_as_it_is(tmp_path, change_fn):
     assert [r["step"] for r in metrics_reader.read(path, "step")][-2:] == [3, 4]
 
 
+def test_a_line_has_kind_step_and_the_time_in_milliseconds(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1700000000.1234567)
+    Metrics(tmp_path / "metrics.jsonl", 0).write("save", 3, bytes=5)
+    assert (tmp_path / "metrics.jsonl").read_text() == (
+        '{"kind": "save", "step": 3, "time": 1700000000.123, "bytes": 5}\n')
+
+
 BAD = ['{"kind": "step", "step": "5", "loss": 1}', '{"kind": "step", "step": null, "loss": 1}',
        '{"kind": "step", "step": 5}', '{"kind": "step", "step": NaN, "loss": 1}', "5", "[" * 10000,
        '{"kind": "step", "step": 5, "loss": 1e999}', "\0" * 100, '{"kind": [], "step": 5}',

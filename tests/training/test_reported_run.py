@@ -1,6 +1,7 @@
 """A run beside a robot: its health report, through the real loop, and what a run says of itself."""
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -83,6 +84,42 @@ def test_the_status_is_that_of_the_step_the_board_and_the_governor(tmp_path):
     assert 40 < facts["temp_c"] < 61 and facts["tokens_per_s"] > 0 and facts["lr"] >= 0
     assert facts["beat"] == 4   # after 0, 10 and 20 s, as on a disk, and at the end
     assert len(RunDir(tmp_path).status.read_bytes()) < 1500
+
+
+BOARD = ("temp_c", "memory_mb", "grade", "duty")
+
+
+def test_a_line_of_a_step_tells_its_time_and_speed_and_each_few_seconds_the_board(tmp_path):
+    began = time.time()
+    run(tmp_path, "train.steps=40")   # half a second each
+    rows = metric_rows(tmp_path, "step")
+    assert all(began - 0.001 <= a["time"] <= b["time"] <= time.time() + 0.001
+               for a, b in zip(rows, rows[1:]))
+    assert {row["tokens_per_s"] for row in rows} == {256}
+    told = [row for row in rows if "temp_c" in row]
+    assert [row["step"] for row in told] == [1, 11, 21, 31]
+    assert all({key: row[key] for key in BOARD[1:]} == {"memory_mb": 500, "grade": 1, "duty": 1.0}
+               and 40 < row["temp_c"] < 61 for row in told)
+    assert not [row for row in rows if row not in told and {*row} & {*BOARD}]
+
+
+def test_every_key_of_a_line_is_on_the_page(tmp_path):
+    run(tmp_path, "train.steps=300")
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    rows = [json.loads(line) for line in RunDir(tmp_path).metrics.read_text().splitlines()]
+    assert {row["kind"] for row in rows} >= {"step", "curriculum", "eval", "save"}
+    keys = {key for row in rows for key in row} | {*rows[-1]["scores"][0]}
+    assert keys - set(re.findall(r"`(\w+)`", page)) == set()
+
+
+def test_a_new_duty_and_a_sensor_that_cannot_be_read_are_in_the_next_line_of_a_step(tmp_path):
+    board = FakeBoard(FakeClock(), hot=60.0)
+    readings = iter([health(60)] * 2 + [health(78)] + [health(None)] * 99)
+    board.read_health = lambda: next(readings)
+    run(tmp_path, "train.steps=20", board=board)
+    told = [row for row in metric_rows(tmp_path, "step") if "temp_c" in row]
+    assert [(row["step"], row["temp_c"], row["duty"]) for row in told[:3]] == [
+        (1, 60, 1.0), (5, 78, 0.7), (12, None, 0.7)]
 
 
 def test_a_run_that_fails_says_so_and_one_whose_status_cannot_be_written_ends_well(tmp_path):
