@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "seed"
 # From top to bottom: a room imports only rooms below it. `root` is the files beside the rooms.
-ROOMS = ("commands", "experiments", "bench", "live", "export", "resize", "training", "practice",
-         "evaluation", "body", "wavecore", "storage", "terminal", "curriculum", "root",
+ROOMS = ("commands", "experiments", "bench", "sharing", "live", "export", "resize", "training",
+         "practice", "evaluation", "body", "wavecore", "storage", "terminal", "curriculum", "root",
          "runtime")
 RUNTIME_FILES = {path.stem for path in (SEED / "runtime").glob("*.py")}
 LEVEL = {room: level for level, room in enumerate(ROOMS)}

@@ -1,23 +1,27 @@
-"""Describe a profile or a brain."""
+"""Describe a profile, a run, a checkpoint or an exported file."""
 import argparse
-import dataclasses
+from pathlib import Path
 
 from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=options.path, metavar="FILE|RUN",
+                        help="an exported .tflite file, a checkpoint or a run directory")
     options.add_profile(parser)
     options.add_brain(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from seed.config import from_dict
-    from seed.wavecore.layout import count_params
-    newest = args.run_dir.load_newest(options.log)
-    profile = from_dict(newest.meta["profile"]) if newest else options.profile_from(args)
-    facts = {"profile": profile.name, "parameters": count_params(profile.model),
-             "layers": profile.model.layer_kinds, "step": newest.meta["step"] if newest else None,
-             "model": dataclasses.asdict(profile.model)}
-    if profile.loop.rate_hz:
-        facts["loop"] = dataclasses.asdict(profile.loop)
-    return outcome.show(args, facts, "\n".join(f"{k:<12}{v}" for k, v in facts.items()))
+    from seed.errors import ConfigError
+    from seed.sharing import brain_description as description
+    path: Path | None = args.file
+    if path and args.profile is not None:
+        raise ConfigError(f"{path} and --profile {args.profile} are two things: describe one")
+    if path:
+        facts = description.of_path(path, options.log)
+    elif args.profile is None and (newest := args.run_dir.load_newest(options.log)):
+        facts = description.of_run(args.run_dir, newest)
+    else:   # a profile that is named is described whatever brain the run directory has
+        facts = description.of_profile(options.profile_from(args))
+    return outcome.show(args, facts, description.text(facts))

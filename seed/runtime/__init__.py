@@ -4,7 +4,8 @@ from .rate import TickTimes, TooSlow
 from .recording import Recorder
 from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainError, describe,
                           seal)
-from .tflite import find_interpreter
+from .tflite import find_interpreter, installed_runtime
 
 __all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "Recorder",
-           "TickTimes", "TooSlow", "choose", "describe", "find_interpreter", "seal"]
+           "TickTimes", "TooSlow", "choose", "describe", "find_interpreter", "installed_runtime",
+           "seal"]

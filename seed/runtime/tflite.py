@@ -36,3 +36,15 @@ def check_version(package: str, min_version: str, name: str) -> None:
     if current < required:
         raise BrainError(f"{name} needs {package} {min_version} or newer, this is {installed}: pip "
                          f"install --upgrade {package}")
+
+
+def installed_runtime() -> str:
+    """The runtime that is here and its version, or what is missing."""
+    try:
+        package = find_interpreter()[1]
+    except BrainError as error:
+        return str(error)
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return package
