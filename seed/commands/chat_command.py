@@ -37,12 +37,14 @@ def _questions() -> Iterator[str]:
     if not isinstance(sys.stdin, io.TextIOWrapper):   # it is closed
         return
     sys.stdin.reconfigure(errors="replace")
-    is_person = sys.stdin.isatty()
-    if is_person:
+    is_person, is_seen = sys.stdin.isatty(), sys.stdout.isatty()
+    if is_person and is_seen:
         import readline   # noqa: F401  arrow keys, and earlier questions
     while True:
+        if is_person and not is_seen:   # answers alone go into a file or a pipe
+            print("> ", end="", file=sys.stderr, flush=True)
         try:
-            line = input("> " if is_person else "")
+            line = input("> " if is_person and is_seen else "")
         except EOFError:
             return
         if line:

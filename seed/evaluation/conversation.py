@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 from seed.curriculum.task import Task
 from seed.curriculum.vocab import END, decode, encode
+from seed.errors import ConfigError
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.rng import Stream, stream
 
 MAX_SURE_NATS = 0.5    # mean entropy of a byte
 MAX_EXAMPLE_CHARS = 24
+MAX_QUESTION_BYTES = 4096   # a longer one takes minutes
 
 
 class Reply(NamedTuple):
@@ -40,24 +42,30 @@ class Conversation:
         from seed.wavecore.decode import Rollouts
         self._tasks, self._max_bytes, self._temperature = (
             brain.dataset.tasks, max_bytes, temperature)
+        self._patterned = [task for task in self._tasks.values()   # a user's tell no pattern
+                           if hasattr(task, "prompt_pattern")]
         self._rng, self._examples_rng = stream(seed, Stream.GENERATE, 0), random.Random(seed)
         self._rollouts = Rollouts(brain.model, rows=1)
 
     def ask(self, question: str) -> Reply:
-        """Of at least one character."""
-        rollout = self._rollouts.answer([encode(question)], self._max_bytes, END,
-                                        self._temperature, self._rng)[0]
+        """Of at least one character. Raises ConfigError if it has too many."""
+        text = encode(question)
+        if len(text) > MAX_QUESTION_BYTES:
+            raise ConfigError(f"a question has {len(text):,} bytes: ask with "
+                              f"{MAX_QUESTION_BYTES:,} at most")
+        rollout = self._rollouts.answer([text], self._max_bytes, END, self._temperature,
+                                        self._rng)[0]
         task = self.task_of(question)
-        examples = [] if task else self.examples(1)
+        may_be_known = task or len(self._patterned) < len(self._tasks)
+        examples = [] if may_be_known else self.examples(1)
         return Reply(question, decode(rollout.text), rollout.ended,
                      rollout.entropy <= MAX_SURE_NATS, task.solve(question) if task else "",
                      examples[0] if examples else "")
 
     def task_of(self, question: str) -> Task | None:
-        """The task that has such questions."""
+        """The task that has such questions, if it tells what they look like."""
         text = encode(question)
-        return next((task for task in self._tasks.values() if task.parse_prompt(text) == text),
-                    None)
+        return next((task for task in self._patterned if task.parse_prompt(text) == text), None)
 
     def examples(self, n: int) -> list[str]:
         """Short questions of so many tasks, or of fewer."""

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from seed.curriculum.dataset import Dataset
-from seed.evaluation.conversation import Conversation
+from seed.curriculum.task import Task
+from seed.errors import ConfigError
+from seed.evaluation.conversation import MAX_QUESTION_BYTES, Conversation
 from seed.profile_file import load_profile
 from seed.wavecore import decode
 from seed.wavecore.decode import Rollout
@@ -50,6 +52,26 @@ def test_what_no_task_asks_is_said_with_an_example(told):
     assert len({conversation.task_of(text).name for text in conversation.examples(4)}) == 4
 
 
+def test_of_a_users_task_nobody_says_what_is_right_or_was_taught(told):
+    conversation, answers = told
+    taught = conversation._tasks
+    dataset = SimpleNamespace(tasks={**taught, "notes.txt": Task()})
+    conversation = Conversation(SimpleNamespace(dataset=dataset, model=None), 128)
+    answers += [Rollout(b"14", True, 0.1, 1.0)] * 2
+    assert conversation.ask("7 and 7 make ").describe() == "14"
+    assert conversation.ask("7+7=").describe() == "14   (right)"
+
+
+@pytest.mark.parametrize("mark", ["1{}+1=", "{}("])
+def test_a_question_that_would_take_minutes_is_refused(told, mark):
+    conversation, answers = told
+    answers.append(Rollout(b"1", True, 0.1, 1.0))
+    longest = mark.format(mark[0] * (MAX_QUESTION_BYTES - len(mark) + 2))
+    conversation.ask(longest)
+    with pytest.raises(ConfigError, match="a question has 4,097 bytes: ask with 4,096 at most"):
+        conversation.ask(mark[0] + longest)
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat") / "run"
@@ -85,4 +107,15 @@ def test_in_a_terminal_an_empty_line_ends(run_dir):
     except OSError:   # it has ended
         pass
     assert process.wait(WAIT_S) == 0 and text.count(b"> ") == 2
+    os.close(master)
+
+
+def test_of_a_person_whose_answers_go_into_a_pipe_they_are_all_that_is_there(run_dir):
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command(run_dir, "--json"), stdin=slave, stdout=subprocess.PIPE,
+                               stderr=slave)
+    os.close(slave)
+    os.write(master, b"ab>\n\n")
+    assert json.loads(process.communicate(timeout=WAIT_S)[0])["question"] == "ab>"
+    assert process.returncode == 0 and os.read(master, 65536).count(b"> ") > 0
     os.close(master)
