@@ -50,9 +50,9 @@ def profiles(folder: Path, threads: int) -> tuple[str, str]:
 
 
 def three_minutes(folder: Path, threads: int) -> tuple[str, str]:
-    table = run("seed", "train", "--profile", "toy", "--minutes", "3",
+    table = run("seed", "train", "--profile", "toy", "--minutes", "3", "--table",
                 "--run-dir", folder / "toy", "--threads", str(threads))
-    return f"bin/train.sh --profile toy --minutes 3 --threads {threads}", code_block(table)
+    return f"bin/train.sh --profile toy --minutes 3 --threads {threads} --table", code_block(table)
 
 
 def export(folder: Path, threads: int) -> tuple[str, str]:

@@ -14,7 +14,8 @@ from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
-            "export", "live", "lineage", "run", "samples", "info", "health", "bench")
+            "export", "live", "lineage", "run", "runs", "rm", "samples", "info", "health",
+            "bench")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -56,6 +57,7 @@ def _run(args: argparse.Namespace) -> tuple[int, bool]:
     """Exit code, and whether the command has done its work."""
     try:
         options.check(args)
+        options.choose_run(args)
         code = args.run_fn(args)
         sys.stdout.flush()
         return code, True

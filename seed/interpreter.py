@@ -2,8 +2,11 @@
 import contextlib
 import ctypes
 import os
+import shlex
+import shutil
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 KEY_VARIABLE = "SEED_TEACHER_KEY"   # the key of the teacher's server
@@ -36,3 +39,33 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shown_command(*arguments: str) -> str:
+    """How a person starts seed from the current folder, for a line that can be pasted: its name if
+    the shell finds it, a script of this checkout or environment, or this Python."""
+    name = os.path.basename(sys.argv[0])
+    script = Path(__file__).parent.parent / "bin" / "seed"
+    if name == "seed" and _is_same(shutil.which(name) or "", sys.argv[0]):
+        program = name
+    elif script.is_file():
+        program = near(script)
+    elif name == "seed":
+        program = near(Path(sys.argv[0]))
+    else:
+        return shlex.join([near(Path(sys.executable)), "-m", "seed", *arguments])
+    return shlex.join([program, *arguments])
+
+
+def near(path: Path) -> str:
+    """A path from the current folder, if it is within."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(path.absolute().relative_to(os.getcwd()))
+    return str(path.absolute())
+
+
+def _is_same(first: str, second: str) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False

@@ -204,7 +204,7 @@ def test_a_service_keeps_kernels_and_brain_to_its_own_user(unit):
 def test_a_service_runs_a_command_of_seed(unit):
     program, *arguments = settings_of(unit)["ExecStart"][0].split()
     args = make_parser().parse_args(arguments)
-    assert program.endswith("/seed-brain") and args.command in ("train", "live")
+    assert program.endswith("/bin/seed") and args.command in ("train", "live")
     assert str(args.run_dir.path).startswith("/var/lib/seed-brain/")
 
 
@@ -225,7 +225,7 @@ def test_the_life_of_a_service_may_be_real_time_reach_devices_and_outlive_a_full
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_systemd_understands_a_service(unit, tmp_path):
-    text = unit.read_text().replace("/opt/seed-brain/bin/seed-brain", sys.executable)
+    text = unit.read_text().replace("/opt/seed-brain/bin/seed", sys.executable)
     (tmp_path / unit.name).write_text(text)
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", tmp_path / unit.name],
                           capture_output=True, text=True)

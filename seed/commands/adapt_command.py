@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--undo", action="store_true", help="restore the brain of before it")
     options.add_tasks(parser)
     options.add_overrides(parser, "governor")
-    options.add_brain(parser)
+    options.add_brain(parser, "none")
 
 
 def run(args: argparse.Namespace) -> int:

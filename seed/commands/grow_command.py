@@ -8,7 +8,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, metavar="PROFILE|auto",
                         help="whose shape it gets; auto: the next size up to the limit that seed "
                              "scale found")
-    options.add_brain(parser)
+    options.add_brain(parser, "none")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=options.path, metavar="FILE|RUN",
                         help="an exported .tflite file, a checkpoint or a run directory")
     options.add_profile(parser)
-    options.add_brain(parser)
+    options.add_brain(parser, "optional")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{path} and --profile {args.profile} are two things: describe one")
     if path:
         facts = description.of_path(path, options.log)
-    elif args.profile is None and (newest := args.run_dir.load_newest(options.log)):
+    elif args.profile is None and args.run_dir and (
+            newest := args.run_dir.load_newest(options.log)):
         facts = description.of_run(args.run_dir, newest)
     else:   # a profile that is named is described whatever brain the run directory has
         facts = description.of_profile(options.profile_from(args))

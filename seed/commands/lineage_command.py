@@ -5,7 +5,7 @@ from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_run_dir(parser)
+    options.add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:

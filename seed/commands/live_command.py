@@ -7,7 +7,7 @@ from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_brain(parser)
+    options.add_brain(parser, "none")
     parser.add_argument("--body", metavar="NAME",
                         help="cartpole, pendulum, rover or file.py:Class, which the brain knows")
     parser.add_argument("--clear", action="store_true",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seed.errors import ConfigError, NotEnoughMemory
-from seed.storage import RunDir
+from seed.interpreter import shown_command
+from seed.storage import RunDir, runs
 from seed.storage.atomic_file import make_directory
 from seed.system_health import address_space_mb
 from seed.task_names import absolute_directory, with_named_bodies
@@ -49,14 +50,58 @@ def run_dir(text: str) -> RunDir:
     return RunDir(path(text))
 
 
-def add_run_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run-dir", type=run_dir, default="runs/default",
-                        help="directory of the brain and its metrics")
+def add_run(parser: argparse.ArgumentParser, default: str = "newest") -> None:
+    """RUN or --run-dir. `default`: the newest run; none, where a brain is changed; or, with the flag
+    alone, optional or a new one."""
+    newest = " (default: the newest in runs/)"
+    texts = {"newest": newest, "optional": newest, "none": "",
+             "new": " (default: the next number in runs/)"}
+    where = parser.add_mutually_exclusive_group()
+    if default in ("newest", "none"):
+        where.add_argument("run", nargs="?", type=run_dir, metavar="RUN",
+                           help=f"directory of the brain{texts[default]}")
+    where.add_argument("--run-dir", type=run_dir, metavar="RUN",
+                       help=f"directory of the brain and its metrics{texts[default]}")
+    parser.set_defaults(default_run=default)
 
 
-def add_brain(parser: argparse.ArgumentParser) -> None:
-    add_run_dir(parser)
-    parser.add_argument("--threads", type=int, default=DEFAULT_THREADS)
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=DEFAULT_THREADS,
+                        help="of a training or an evaluation (default: the cores, %(default)s)")
+
+
+def add_brain(parser: argparse.ArgumentParser, default: str = "newest") -> None:
+    add_run(parser, default)
+    add_threads(parser)
+
+
+def choose_run(args: argparse.Namespace) -> None:
+    """Sets `args.run_dir`, to None only if it is optional. Raises ConfigError if none is named and
+    one has to be."""
+    if not hasattr(args, "default_run"):
+        return
+    args.run_dir = args.run_dir or getattr(args, "run", None)
+    if args.run_dir:
+        return
+    if args.default_run == "new":
+        args.run_dir = runs.run_to_train(Path(default_profile(args)).stem)
+    else:
+        brains = runs.runs_in(runs.RUNS)
+        if not brains and args.default_run == "optional":
+            return
+        if not brains or args.default_run == "none":
+            raise ConfigError(
+                f"no run is named: give one, such as {brains[-1]}" if brains else
+                f"{runs.RUNS}/ has no brain: train one with {shown_command('train')}, or name its "
+                f"directory with --run-dir")
+        args.run_dir = brains[-1]
+    log(f"run {args.run_dir}")
+
+
+def default_profile(args: argparse.Namespace) -> str:
+    """The named profile, or that which a new brain of these flags gets."""
+    acts = getattr(args, "bodies", None) or getattr(args, "data_dirs", None)
+    return args.profile or (BODY_PROFILE if acts else DEFAULT_PROFILE)
 
 
 def add_overrides(parser: argparse.ArgumentParser, *tables: str) -> None:
@@ -182,7 +227,8 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
     """
     from seed.profile_file import applied, load_profile, overridden
     overrides, name = overrides_from(args), args.profile
-    newest = args.run_dir.load_newest(log) if name is None and "run_dir" in args else None
+    run_dir = getattr(args, "run_dir", None)
+    newest = run_dir.load_newest(log) if name is None and run_dir else None
     if newest:
         from seed.curriculum.consent import check_named, leave_out_unnamed
         stored = newest.meta["profile"]
@@ -194,9 +240,7 @@ def profile_from(args: argparse.Namespace, must_resume: bool = False) -> "Profil
         named = applied({}, overrides, args.tasks)
         return (check_named(profile, named) if must_resume
                 else leave_out_unnamed(profile, named, log))
-    acts = getattr(args, "bodies", None) or getattr(args, "data_dirs", None)
-    default = BODY_PROFILE if acts else DEFAULT_PROFILE
-    return load_profile(default if name is None else name, overrides, args.tasks)
+    return load_profile(default_profile(args) if name is None else name, overrides, args.tasks)
 
 
 def life_profile(args: argparse.Namespace) -> "Profile":

@@ -1,18 +1,20 @@
 """How a command ends: what it prints, and its exit code."""
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
 from seed.errors import RETRY_LATER, StopReason
+from seed.interpreter import shown_command
 from seed.task_names import is_class_name
 from seed.terminal_text import escaped
 
 if TYPE_CHECKING:
     from seed.training.pipeline import TrainResult
+
+
+MORE_MINUTES = 30
 
 
 def show(args: argparse.Namespace, facts: Any, text: str) -> int:
@@ -22,36 +24,50 @@ def show(args: argparse.Namespace, facts: Any, text: str) -> int:
 
 
 def report(args: argparse.Namespace, result: "TrainResult") -> int:
-    """Prints how a training ended, with its scores if it finished; returns the exit code."""
-    from seed.evaluation.exact_match import table
+    """Prints how a training ended, with what the brain can do if it finished; returns the exit
+    code. `args.table`: as tables."""
     if not result.finished:
         options.log(f"stopped at step {result.step}; run the same command to resume")
         return RETRY_LATER if result.reason is StopReason.OUT_OF_MEMORY else 0
+    if getattr(args, "table", False):
+        text = _tables(result)
+    else:
+        from seed.evaluation.ending import ending
+        text = ending(result.step, result.elapsed_s, result.scores, result.returns, result.choices,
+                      _next_commands(args, result))
+    facts = {name: [row.to_dict() for row in rows] for name, rows in (
+        ("returns", result.returns), ("choices", result.choices))}
+    return show(args, {"step": result.step, "scores": result.scores, **facts}, text)
+
+
+def _tables(result: "TrainResult") -> str:
+    from seed.body.results import choices_table, returns_table
+    from seed.evaluation.exact_match import table
     tables = [f"finished at step {result.step}"]
     if result.scores:
         tables.append(table(result.scores, levels=False))
     if result.returns:
-        from seed.body.results import returns_table
         tables.append(returns_table(result.returns))
     if result.choices:
-        from seed.body.results import choices_table
         tables.append(choices_table(result.choices))
-    facts = {name: [row.to_dict() for row in rows] for name, rows in (
-        ("returns", result.returns), ("choices", result.choices))}
-    code = show(args, {"step": result.step, "scores": result.scores, **facts}, "\n".join(tables))
-    if (result.returns or result.choices) and not args.json:
-        _tell_next(args, bool(result.returns))
-    return code
+    return "\n".join(tables)
 
 
-def _tell_next(args: argparse.Namespace, opens: bool) -> None:
-    """What to do with a brain that acts."""
-    sys.stdout.flush()   # it follows the tables
-    brain = shlex.join([f"--run-dir={args.run_dir}", *(
-        f"--body={name}" for name in args.bodies if is_class_name(name))])
-    if opens:
-        options.log(f"see it act: python -m seed play {brain}")
-    options.log(f"for the robot: python -m seed export {brain}")
+def _next_commands(args: argparse.Namespace, result: "TrainResult") -> dict[str, str]:
+    """What for, and a command that can be pasted."""
+    run = args.run_dir
+    bodies = [f"--body={name}" for name in getattr(args, "bodies", []) if is_class_name(name)]
+    commands = {}
+    if result.scores:
+        commands["talk to it"] = shown_command("chat", str(run))
+    if result.returns:
+        commands["see it act"] = shown_command("play", str(run), *bodies)
+    if run.report.is_file():
+        commands["see it"] = run.report.absolute().as_uri()
+    commands["train on"] = shown_command("train", "--run-dir", str(run), *bodies,
+                                         "--minutes", f"{MORE_MINUTES:g}")
+    commands["put on robot"] = shown_command("export", str(run), *bodies)
+    return commands
 
 
 def report_adaptation(args: argparse.Namespace, result: "TrainResult | None",

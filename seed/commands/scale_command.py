@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="for which a dry run tells the minutes")
     options.add_search(parser, 60.0)
     options.add_memory(parser)
-    options.add_brain(parser)
+    options.add_brain(parser, "none")
 
 
 def run(args: argparse.Namespace) -> int:

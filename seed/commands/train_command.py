@@ -18,8 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "
                                "file.py:Class; may be repeated")
     options.add_data(parser)
-    options.add_brain(parser)
+    options.add_brain(parser, "new")
     parser.add_argument("--plain", action="store_true", help="one line of progress, no panel")
+    parser.add_argument("--table", action="store_true", help="end with the accuracy of each task "
+                                                             "as a table")
     options.add_growth(parser)
 
 
@@ -52,13 +54,12 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
         if not signals.stop.is_set():
             sys.stdout.flush()
             os.execv(sys.executable, seed_command(*arguments))
-    named = load_profile(options.DEFAULT_PROFILE if args.profile is None else args.profile,
-                         overrides, args.tasks)
+    named = load_profile(options.default_profile(args), overrides, args.tasks)
     result = train_growing(
         named, args.run_dir, args.threads, options.search_from(args), args.tokens_per_param,
         options.log, signals, reopen_fn=lambda stored: check_named(
             overridden(stored, overrides, args.tasks), named.to_dict()),
-        restart_fn=lambda: restart(*sys.argv[1:]))
+        restart_fn=lambda: restart(*sys.argv[1:], f"--run-dir={args.run_dir}"))
     if result.finished:
         restart("eval", f"--run-dir={args.run_dir}", f"--threads={args.threads}",
                 f"--html={args.run_dir.report}", *(["--json"] if args.json else []),

@@ -69,6 +69,21 @@ def sync_guarded(held: Lock | None, path: Path) -> None:
         os.fsync(held.directory)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock now; false if that cannot be told."""
+    try:
+        descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Lock]:
     """Holds the lock. Raises InUse if another process holds it for longer than a short while,

@@ -31,6 +31,7 @@ class TrainResult(NamedTuple):
     scores: Sequence[Score] = ()   # of the holdout, when finished
     returns: Sequence[Returns] = ()   # of the bodies, when finished
     choices: Sequence[ChoiceAccuracy] = ()   # of recorded episodes, when finished
+    elapsed_s: float | None = None   # of training, when finished; None if it is not known
 
     @property
     def finished(self) -> bool:
@@ -102,7 +103,8 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
             session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores],
                                   **acting.to_dict())
             if is_last:
-                return TrainResult(state.step, StopReason.FINISHED, scores, *acting)
+                return TrainResult(state.step, StopReason.FINISHED, scores, *acting,
+                                   elapsed_s=session.total_s)
             session.reporter.accuracy(scores, acting)
         is_due = state.curriculum.is_due(session.profile.curriculum, state.step)
         if session.has_curriculum and is_due and not _evaluate_curriculum(session):

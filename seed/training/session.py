@@ -86,11 +86,13 @@ class Session:
         self._work_clock = WorkClock() if self.clock is time.monotonic else self.clock
         self._work_began_s, self.timer = self._work_clock(), StepTimer(self._work_clock)
         self._logged_decision, self._is_stepping = Decision(), False
+        self._is_resumed = bool(resumed)
         self.has_curriculum = not profile.body.is_alone
         self.holdout = (self.dataset.holdout(profile.curriculum.holdout_items)
                         if self.has_curriculum else [])
         self.ticks = 0   # of bodies, in this process
         self.reporter = Reporter(self)
+        signals.answer_fn = self._answer_stop
         self._curriculum_items: dict[int, list[Item]] = {}   # by unlocked grade
         self._open_selfplay()
         if not resumed or resumed.has_new_bodies:
@@ -109,8 +111,22 @@ class Session:
         return self.state.previous_elapsed_s + self._work_clock() - self._work_began_s
 
     @property
+    def total_s(self) -> float | None:
+        """Seconds of training of the whole run; None of a run by steps that was resumed, which
+        keeps nothing of the clock."""
+        is_whole = self.profile.train.steps == 0 or not self._is_resumed
+        return self.elapsed_s if is_whole else None
+
+    @property
     def is_unsaved(self) -> bool:
         return self.state.step != self.checkpointer.saved_step
+
+    def _answer_stop(self) -> None:
+        """At once, from another thread: what is under way may take some seconds more."""
+        n = self.state.step - (self.checkpointer.saved_step or 0)
+        lost = f"quit without saving, {n:,} step{'s' if n > 1 else ''} would be lost"
+        self.screen.log(f"{'saving' if n else 'stopping'} ... (Ctrl-C again: "
+                        f"{lost if n else 'at once'})")
 
     def curriculum_items(self) -> list[Item]:
         """What the curriculum is evaluated on; drawn once for each unlocked grade."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,12 +22,14 @@ STOP = (signal.SIGTERM, signal.SIGINT,   # a service manager, Ctrl-C
 SAVE = signal.SIGUSR1
 DEADLINE_S = 8.0
 STOPPED = b"stopped; run the same command to resume\n"
+STOPPING = b"stopping ... (Ctrl-C again: at once)\n"
 
 
 class StopSignals:
     """What signals have asked for. Watch before any other thread starts: all inherit the block.
 
-    The run clears `safe` while its end would lose a step. A run that is asked to stop and does not,
+    The run clears `safe` while its end would lose a step, and `answer_fn` tells at the first signal
+    what happens now. A run that is asked to stop and does not,
     because a compiler is running, ends with `exit_code` when DEADLINE_S are over and it is safe.
     """
 
@@ -37,6 +39,7 @@ class StopSignals:
         self.save = threading.Event()
         self.safe = threading.Event()
         self.safe.set()
+        self.answer_fn: Callable[[], object] = lambda: os.write(2, STOPPING)
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._take, daemon=True, name="signals")
         self._caller_mask: set[int] = set()
@@ -74,15 +77,22 @@ class StopSignals:
             self.save.set()
         elif received == signal.SIGINT and self.stop.is_set():
             _end(INTERRUPTED)
+        elif self.stop.is_set():
+            return   # it is stopping
         else:
             self.stop.set()
-            threading.Thread(target=self._end_late, daemon=True, name="deadline").start()
+            for work in (self._answer, self._end_late):   # nobody may be reading
+                threading.Thread(target=work, daemon=True, name=work.__name__).start()
+
+    def _answer(self) -> None:
+        with suppress(OSError):
+            self.answer_fn()
 
     def _end_late(self) -> None:
         if self._released.wait(DEADLINE_S):
             return
         self.safe.wait()
-        with suppress(OSError):   # nobody may be reading
+        with suppress(OSError):
             os.set_blocking(2, False)
             os.write(2, STOPPED)
         _end(self.exit_code)

@@ -89,7 +89,7 @@ def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(
     live = [part.split("\r\n")[0] for part in text.split("\r\x1b[K")[1:]
             if part.startswith(" grade 6/6 ")]
     assert live and all(len(line) < 40 for line in live)
-    assert "\r\nfinished at step 200" in text
+    assert "\r\n Done: 200 steps" in text
 
 
 @pytest.mark.attack

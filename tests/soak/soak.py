@@ -50,7 +50,7 @@ def soak(options: list[str], run_dir: Path) -> tuple[bool, str]:
     log.seek(0)
     text = log.read()
     log.close()
-    if code or "finished at step" not in text:
+    if code or "Done: " not in text:
         return False, f"exit code {code}: {text.splitlines()[-1:]}"
     rows = [json.loads(row) for row in (run_dir / "run/metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if row["kind"] == "step"]

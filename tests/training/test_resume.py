@@ -62,7 +62,7 @@ def test_a_finished_run_evaluates_again_and_stays_as_it_is(tmp_path):
     for _ in range(2):
         done = subprocess.run(tiny_command(tmp_path, steps=3), capture_output=True, text=True,
                               timeout=WAIT_S)
-        assert done.returncode == 0 and "finished at step 3" in done.stdout, done.stderr
+        assert done.returncode == 0 and "Done: 3 steps" in done.stdout, done.stderr
         assert "copy" in done.stdout
     assert [row["step"] for row in rows(tmp_path, "step")] == [1, 2, 3]
 

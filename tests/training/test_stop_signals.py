@@ -1,5 +1,6 @@
 """Each signal that asks for an end saves and ends; a run in a program leaves its signals alone."""
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,32 @@ def test_signals_that_the_caller_watches_stay_watched():
     signals.release()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_the_first_signal_is_answered_with_what_a_second_would_lose(tmp_path, number):
+    process = start_tiny(tmp_path, *UNSAVED, steps=10 ** 8)
+    wait_for_step(tmp_path, 5, process)
+    process.send_signal(number)
+    errors = wait_and_read_stderr(process)
+    answers = re.findall(r"^saving \.\.\. \(Ctrl-C again: quit without saving, (\d+) steps would "
+                         r"be lost\)$", errors, re.MULTILINE)
+    assert len(answers) == 1 and 5 <= int(answers[0]) <= saved_step(tmp_path), errors
+
+
+def test_a_signal_before_the_run_has_begun_is_answered_too():
+    done = subprocess.run([sys.executable, "-c", EARLY], stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "stopping ... (Ctrl-C again: at once)\n" and done.returncode == 130
+
+
+EARLY = """
+import os, signal, sys, time
+from seed.training.stop_signals import StopSignals
+signals = StopSignals().watch()
+os.kill(os.getpid(), signal.SIGINT)
+signals.stop.wait()
+time.sleep(0.1)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
 FULL_PIPE = """
 import os, time
 from seed.training.stop_signals import StopSignals

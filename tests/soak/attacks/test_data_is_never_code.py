@@ -289,4 +289,4 @@ def test_a_resumed_run_names_what_was_changed(base, tmp_path):
                    "--set=model.n_layers=3"):
         assert is_refused(train(tmp_path / "run", option), "this run began with")
     done = train(tmp_path / "run", steps=5)
-    assert works(done) and b"finished at step 20" in done.stdout
+    assert works(done) and b"Done: 20 steps" in done.stdout

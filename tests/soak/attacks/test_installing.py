@@ -119,7 +119,7 @@ def test_a_copied_checkout_runs_its_own_code(installed, tmp_path, version, chang
         done = run_in(tmp_path, checkout / ".venv/bin/python", "-m", "seed", "--version")
         assert done.stdout.strip() == expected, done.stderr
     if not changes and version != "COPY":
-        done = run_in(tmp_path, copy / ".venv/bin/seed-brain", "--version")
+        done = run_in(tmp_path, copy / ".venv/bin/seed", "--version")
         assert done.stdout.strip() == version
     second = tmp_path / "second"
     shutil.copytree(copy, second, symlinks=True)
@@ -134,7 +134,7 @@ def test_a_folder_with_modules_of_its_own_changes_nothing(installed, tmp_path, n
     """Report 21: started where there is a seed.py, numpy.py ..."""
     (tmp_path / f"{name}.py").write_text("raise SystemExit('it was run')")
     for command in ([installed / "bin/train.sh", "--help"],
-                    [installed / ".venv/bin/seed-brain", "train", "--help"]):
+                    [installed / ".venv/bin/seed", "train", "--help"]):
         done = run_in(tmp_path, *command, CDPATH=".:/tmp")
         assert USAGE in done.stdout and "it was run" not in done.stderr + done.stdout
 
@@ -178,7 +178,7 @@ def test_the_wheel_has_a_command(wheel):
     """Report 29: pipx and uv tool install refuse a package without a console script."""
     with zipfile.ZipFile(wheel) as content:
         name = next(name for name in content.namelist() if name.endswith("entry_points.txt"))
-        assert b"seed-brain = seed.__main__:main" in content.read(name)
+        assert b"seed = seed.__main__:main" in content.read(name)
 
 
 def test_a_checkout_that_is_moved_trains_without_a_network(installed, tmp_path):
@@ -308,7 +308,7 @@ def test_a_home_that_is_mounted_noexec_is_named_with_the_way_out(tmp_path):
     refusal = next(line for line in done.stderr.splitlines() if line.startswith("seed: "))
     assert "is mounted noexec" in refusal and "ln -s /opt/seed-venv" in refusal
     assert done.returncode == 0 and USAGE in done.stdout, done.stderr
-    assert "finished at step 1" in done.stdout
+    assert "Done: 1 step " in done.stdout
 
 
 def test_a_checkout_that_cannot_be_written_runs(installed, tmp_path):

@@ -48,7 +48,7 @@ RUN_FILES = ("checkpoint.safetensors", "checkpoint.pre_adapt.safetensors", "self
              "limit.toml", "brain.toml")
 OPTIONAL = {"checkpoint.previous.safetensors"}   # depends on which saves there were
 BAD_WORDS = re.compile(r"Traceback|WARNING|damaged|refused|not a whole|not a checkpoint")
-SAVED = re.compile(r'"kind": "save", "step": (\d+)|finished at step (\d+)')
+SAVED = re.compile(r'"kind": "save", "step": (\d+)|Done: (\d+) step')
 
 
 class Prepared(NamedTuple):

@@ -173,7 +173,7 @@ def test_the_service_is_a_valid_unit(tmp_path):
         pytest.skip("needs systemd-analyze")
     text = (ROOT / "bin/seed-brain.service").read_text()
     unit = tmp_path / "seed-brain.service"
-    unit.write_text(text.replace("/opt/seed-brain/bin/seed-brain", sys.executable))
+    unit.write_text(text.replace("/opt/seed-brain/bin/seed", sys.executable))
     done = run("systemd-analyze", "verify", unit)
     assert done.returncode == 0 and not done.stderr
     done = run("systemd-analyze", "security", "--offline=true", "--threshold=30", unit)

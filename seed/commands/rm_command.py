@@ -1,0 +1,29 @@
+"""Delete brains with all that their runs have written; asks first."""
+import argparse
+import sys
+
+from seed.commands import options
+from seed.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=options.run_dir, metavar="RUN")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run(args: argparse.Namespace) -> int:
+    from seed.evaluation.run_summary import summary
+    from seed.storage.removal import check_removable, remove
+    for run_dir in args.runs:   # nothing is deleted if one of them cannot be
+        check_removable(run_dir)
+    if not args.yes and not sys.stdin.isatty():
+        raise ConfigError("seed rm asks before it deletes, which needs a terminal: give --yes")
+    for run_dir in args.runs:
+        row = summary(run_dir)
+        words = f"{run_dir}: {row.profile}, {row.step:,} steps, {row.size_mb:.0f} MB"
+        if args.yes or input(f"delete {words}? [y/N] ").strip().lower() in ("y", "yes"):
+            remove(run_dir)
+            options.log(f"deleted {words}")
+        else:
+            options.log(f"{run_dir} stays")
+    return 0

@@ -1,0 +1,101 @@
+"""RUN, --run-dir, or none; what the commands that list and delete runs print and ask."""
+import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seed.__main__ import main, make_parser
+from seed.commands import options
+from seed.errors import BAD_INPUT
+from seed.storage import RunDir
+from tests.support import brains
+from tests.support.tflite import SMALL
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working directory, with two brains in runs/; the newest is `second`."""
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate(["second", "first"]):
+        brains.untrained(tmp_path / "runs" / name, "toy", *SMALL)
+        os.utime(RunDir(tmp_path / "runs" / name).checkpoint, (0, 10 ** 9 - age))
+    return tmp_path
+
+
+@pytest.mark.parametrize("words, expected", [
+    ([], "second"), (["runs/first"], "first"), (["--run-dir", "runs/first"], "first")],
+    ids=["none", "RUN", "--run-dir"])
+def test_a_command_takes_the_run_that_is_named_or_the_newest_and_says_which(
+        folder, capsys, words, expected):
+    args = make_parser().parse_args(["chat", *words])
+    options.choose_run(args)
+    assert args.run_dir == RunDir(Path("runs") / expected)
+    assert capsys.readouterr().err == ("" if words else "run runs/second\n")
+
+
+def test_a_training_takes_a_number_and_a_profile_can_be_described_without_a_run(
+        tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, path in (["train"], Path("runs/1")), (["info"], None):
+        args = make_parser().parse_args(words)
+        options.choose_run(args)
+        assert (args.run_dir and args.run_dir.path) == path
+
+
+@pytest.mark.parametrize("words", ["grow --to=seed", "adapt --undo", "live --body=cartpole",
+                                   "scale --dry-run"])
+def test_a_command_that_changes_a_brain_asks_for_its_name(folder, capsys, words):
+    assert main(words.split()) == BAD_INPUT
+    assert capsys.readouterr().err == "seed: no run is named: give one, such as runs/second\n"
+
+
+def test_without_a_brain_the_fix_is_a_command_that_makes_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["chat"]) == BAD_INPUT
+    message = capsys.readouterr().err
+    assert message.startswith("seed: runs/ has no brain: train one with ") and " train" in message
+
+
+def test_a_run_that_is_named_twice_is_refused(folder, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["chat", "runs/first", "--run-dir", "runs/second"])
+    assert exit.value.code == BAD_INPUT and "not allowed with" in capsys.readouterr().err
+
+
+def test_the_brains_of_a_folder_are_listed(folder, capsys):
+    assert main(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "runs/first", "runs/second"]
+    assert main(["runs", "elsewhere"]) == 0
+    assert capsys.readouterr().out == "elsewhere has no brains\n"
+
+
+def test_a_deletion_needs_an_answer_or_a_flag(folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["rm", "runs/first"]) == BAD_INPUT
+    assert "give --yes" in capsys.readouterr().err and (folder / "runs/first").exists()
+    assert main(["rm", "runs/first", "--yes"]) == 0
+    assert os.listdir("runs") == ["second"]
+
+
+def test_nothing_is_deleted_if_one_of_the_runs_cannot_be(folder, capsys):
+    (folder / "runs/second/photo.jpg").write_text("mine")
+    assert main(["rm", "runs/first", "runs/second", "--yes"]) == BAD_INPUT
+    assert "photo.jpg" in capsys.readouterr().err and len(os.listdir("runs")) == 2
+
+
+@pytest.mark.parametrize("answer, left", [("y", 1), ("yes", 1), ("n", 2), ("", 2)])
+def test_a_person_is_asked_in_a_terminal(folder, answer, left):
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "seed", "rm", "runs/first"], stdin=slave,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    os.write(master, f"{answer}\n".encode())
+    printed, _ = process.communicate(timeout=60)
+    os.close(master)
+    os.close(slave)
+    assert process.returncode == 0 and len(os.listdir("runs")) == left
+    assert printed.startswith("delete runs/first: toy, 7 steps, ")

@@ -1,0 +1,67 @@
+"""What a person reads when a training has finished, and in a list of runs."""
+import json
+
+import pytest
+
+from seed.body.results import ChoiceAccuracy, Returns
+from seed.evaluation.ending import ending
+from seed.evaluation.exact_match import Score
+from seed.evaluation.run_summary import summary
+from seed.storage import RunDir
+from tests.support import brains
+
+SCORES = [Score("identity", 1, 40, 40, 0.25), Score("copy", 1, 40, 40, 0.0),
+          Score("copy", 2, 36, 40, 0.0), Score("count", 2, 22, 40, 0.1),
+          Score("/home/me/mine.jsonl", 1, 3, 40, 0.02)]
+COMMANDS = {"talk to it": "seed chat runs/1", "train on": "seed train --run-dir runs/1"}
+
+
+def test_the_end_says_what_the_brain_can_do_and_what_comes_next(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert ending(2206, 240.4, SCORES, [], [], COMMANDS) == """\
+ Done: 2,206 steps in 4:00. 70 % of held-out questions right (guessing: 7 %).
+   solid       identity 100  copy 95
+   so-so       count 55
+   weak        mine.jsonl 8
+   talk to it  seed chat runs/1
+   train on    seed train --run-dir runs/1"""
+
+
+def test_the_end_of_a_brain_that_acts(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = ending(150, None, [], [Returns("cartpole", 64, 500.0, 0.0, 500.0, None),
+                                  Returns("/x/robot.py:Arm", 64, 0.25, 0.0, 0.0, 0.5)],
+                  [ChoiceAccuracy("arm", "/data", 0.974, 1200)], {})
+    assert text == """\
+ Done: 150 steps.
+   acts        cartpole: return 500.0 in 64 unseen episodes
+   acts        robot.py:Arm: return 0.250 in 64 unseen episodes, 50 % succeed
+   as recorded arm: 97 % of 1,200 held-out choices"""
+
+
+@pytest.mark.parametrize("columns", [40, 80, 160])
+def test_the_end_is_as_wide_as_the_terminal_and_no_name_is_parted_from_its_percent(
+        monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    names = [f"task_{i:02d}" for i in range(30)]
+    text = ending(1, 1.0, [Score(name, 1, 40, 40, 0.0) for name in names], [], [], {})
+    assert max(map(len, text.splitlines())) < columns
+    rows = text.splitlines()
+    assert all(any(f"{name} 100" in row for row in rows) for name in names)
+
+
+def test_a_run_in_a_list_has_its_last_accuracy_its_size_and_its_state(tmp_path):
+    brains.untrained(tmp_path, "toy")
+    run_dir = RunDir(tmp_path)
+    rows = [{"kind": "eval", "step": step, "scores": [{"accuracy": a}, {"accuracy": 1.0}]}
+            for step, a in ((3, 0.0), (7, 0.5))]
+    run_dir.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_dir.status.write_text('{"state": "finished"}')
+    row = summary(run_dir)
+    assert (row.profile, row.step, row.right, row.state) == ("toy", 7, 0.75, "finished")
+    assert row.size_mb == pytest.approx(sum(
+        path.stat().st_size for path in tmp_path.iterdir()) / 2 ** 20)
+    with run_dir.locked():
+        assert summary(run_dir).state == "in use"
+    run_dir.checkpoint.write_bytes(b"no checkpoint")
+    assert summary(run_dir).state == "damaged"
