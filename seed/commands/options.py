@@ -51,8 +51,8 @@ def run_dir(text: str) -> RunDir:
 
 
 def add_run(parser: argparse.ArgumentParser, default: str = "newest") -> None:
-    """RUN or --run-dir. `default`: the newest run; none, where a brain is changed; or, with the flag
-    alone, optional or a new one."""
+    """RUN or --run-dir. `default`: the newest run; none, where a brain is changed; or, with the
+    flag alone, optional or a new one."""
     newest = " (default: the newest in runs/)"
     texts = {"newest": newest, "optional": newest, "none": "",
              "new": " (default: the next number in runs/)"}
