@@ -37,7 +37,7 @@ def is_installed(root: Path) -> bool:
         commands = metadata.distribution("seed-brain").entry_points.names
     except metadata.PackageNotFoundError:
         return False
-    return (spec is not None and spec.origin is not None and "seed-brain" in commands
+    return (spec is not None and spec.origin is not None and "seed" in commands
             and os.path.realpath(spec.origin) == os.path.realpath(root / "seed/__init__.py"))
 
 
