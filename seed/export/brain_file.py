@@ -32,11 +32,9 @@ from seed.storage.run_dir import Log
 
 METADATA = "seed"
 FASTER = "export with --int8 or --target litert, train a smaller profile, or end other programs"
-# By target: the runtimes that read its files, from the oldest tested version on, and the oldest
-# version of TFLite itself.
+# By target: the runtimes that read its files, from the oldest tested version on.
 MIN_RUNTIMES = {"portable": {"ai-edge-litert": "2.1.6", "tflite-runtime": "2.14.0"},
                 LITERT: {"ai-edge-litert": "2.1.6"}}
-MIN_TFLITE = {"portable": b"2.14.0", LITERT: b"2.17.0"}
 
 
 class BrainFile:
@@ -49,7 +47,8 @@ class BrainFile:
         self.model = build_model(profile.model, trained.params, options,
                                  f"seed brain {profile.name} at step {trained.step}", bodies,
                                  hidden > 0)
-        self.model.metadata["min_runtime_version"] = MIN_TFLITE[options.target].ljust(16, b"\0")
+        oldest = self.model.min_runtime_version.encode()
+        self.model.metadata["min_runtime_version"] = oldest.ljust(16, b"\0")
         states = {name: {"shape": shape, "start": initial_value(name)}
                   for name, shape in state_shapes(profile.model, options.target).items()}
         self.description = {

@@ -1,6 +1,10 @@
 """Writes TFLite flatbuffers. Slots and enum numbers are those of TensorFlow Lite's schema.fbs,
 version 3, which only appends. The same calls give the same bytes.
+
+Every tensor has a name of its own in its graph: an input's or output's, that of the weights that it
+holds, or its operator's within a scope.
 """
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -26,7 +30,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "ADD": (0, 1, 11, {}),
     "ASSIGN_VARIABLE": (144, 1, 113, {}),
     "BATCH_MATMUL": (126, 1, 101, {}),
-    "CAST": (53, 1, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
+    "CAST": (53, 3, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
     "CONCATENATION": (2, 1, 10, {"axis": (0, "int")}),
     "ABS": (101, 1, 78, {}),
     "DEPTHWISE_CONV_2D": (4, 1, 2, {
@@ -56,6 +60,15 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "TRANSPOSE": (39, 1, 26, {}),
     "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"), "shared_name": (1, "string")}),
 }.items()}
+# The oldest TFLite with an operator of a version, as its own converter says (runtime_version.cc).
+SINCE = {
+    "1.5.0": ("ADD 1", "CONCATENATION 1", "DEPTHWISE_CONV_2D 1", "MUL 1", "RESHAPE 1", "SOFTMAX 1"),
+    "1.6.0": ("DIV 1", "GATHER 1", "MEAN 1", "SUB 1", "TRANSPOSE 1"), "1.7.0": ("EXP 1",),
+    "1.9.0": ("NEG 1",), "1.10.0": ("RSQRT 1", "SQRT 1", "SUM 1"), "1.13.0": ("ABS 1", "FILL 1"),
+    "1.14.0": ("DEQUANTIZE 2", "ELU 1", "GATHER 2", "LOGISTIC 1", "MINIMUM 1", "SLICE 1"),
+    "1.15.0": ("DEQUANTIZE 3",), "2.1.0": ("FULLY_CONNECTED 6",), "2.3.0": ("BATCH_MATMUL 1",),
+    "2.6.0": ("ASSIGN_VARIABLE 1", "READ_VARIABLE 1", "VAR_HANDLE 1"), "2.8.0": ("CAST 3",),
+    "2.17.0": ("FULLY_CONNECTED 12",), "2.18.0": ("EMBEDDING_LOOKUP 4",)}
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,22 @@ class Tensor:
 
 @dataclass
 class Graph:
-    """Tensors, and operators in execution order. A runtime calls a graph by its name."""
+    """Tensors, and operators in execution order. A runtime calls a graph by its name. `scope`: what
+    the names of new tensors begin with."""
     model: "Model"
     name: str
+    scope: str = ""
     tensors: list[Tensor] = field(default_factory=list)
     operators: list[tuple] = field(default_factory=list)   # the arguments of _Writer.operator
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[tuple, Tensor] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)   # of names
+
+    def unique(self, name: str) -> str:
+        """The name, with a number if there is one of that name already."""
+        self.uses[name] += 1
+        return name if self.uses[name] == 1 else f"{name}_{self.uses[name]}"
 
     def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "",
                buffer: int = 0, scales: tuple[float, ...] = ()) -> Tensor:
@@ -87,24 +108,30 @@ class Graph:
         return self.tensors[-1]
 
     def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Tensor:
-        self.inputs[name] = self.tensor(shape, dtype, name)
+        self.inputs[name] = self.tensor(shape, dtype, self.unique(name))
         return self.inputs[name]
 
     def output(self, name: str, tensor: Tensor) -> None:
         self.tensors[tensor.index] = self.outputs[name] = replace(tensor, name=name)
 
-    def constant(self, values: np.ndarray, scales: Iterable[float] = ()) -> Tensor:
-        """Equal values share one tensor, and one buffer among all graphs of the model."""
+    def constant(self, values: np.ndarray, scales: Iterable[float] = (),
+                 name: str = "") -> Tensor:
+        """Equal values share one tensor, and one buffer among all graphs of the model. `name`: of
+        weights, within the scope."""
         buffer = self.model.buffer(values.tobytes())
-        key = (values.shape, str(values.dtype), "", buffer, tuple(map(float, scales)))
+        key = (values.shape, str(values.dtype), buffer, tuple(map(float, scales)))
         if key not in self.constants:
-            self.constants[key] = self.tensor(*key)
+            shape, dtype, *rest = key
+            name = self.unique(".".join(filter(None, [self.scope, name])) if name else "constant")
+            self.constants[key] = self.tensor(shape, dtype, name, *rest)
         return self.constants[key]
 
     def add(self, kind: str, inputs: Sequence[Tensor | None], shape: Sequence[int],
-            dtype: str = "float32", version: int = 0, **options: Any) -> Tensor:
-        """Appends an operator; returns its output. Options that are zero need not be named."""
-        output = self.tensor(shape, dtype)
+            dtype: str = "float32", version: int = 0, name: str = "", **options: Any) -> Tensor:
+        """Appends an operator; returns its output, which is called after it unless there is a name.
+        Options that are zero need not be given."""
+        name = name or "/".join(filter(None, [self.scope, kind.lower()]))
+        output = self.tensor(shape, dtype, self.unique(name))
         indices = [-1 if tensor is None else tensor.index for tensor in inputs]
         self.operators.append((self.model.opcode(kind, version), kind, indices, [output.index],
                                options))
@@ -112,7 +139,8 @@ class Graph:
 
     def variable(self, name: str) -> Tensor:
         """The handle of a variable, which all graphs share by its name."""
-        return self.add("VAR_HANDLE", [], (), RESOURCE, container="", shared_name=name)
+        return self.add("VAR_HANDLE", [], (), RESOURCE, name=f"{name}/handle", container="",
+                        shared_name=name)
 
     def assign(self, handle: Tensor, value: Tensor) -> None:
         kind = "ASSIGN_VARIABLE"
@@ -139,6 +167,13 @@ class Model:
     def opcode(self, kind: str, version: int = 0) -> int:
         key = (kind, version or OPERATORS[kind].version)
         return self.opcodes.setdefault(key, len(self.opcodes))
+
+    @property
+    def min_runtime_version(self) -> str:
+        """The oldest TFLite that has all its operators, each in its version."""
+        used = {f"{kind} {version}" for kind, version in self.opcodes}
+        assert used <= {name for names in SINCE.values() for name in names}, used
+        return [version for version, names in SINCE.items() if used.intersection(names)][-1]
 
     def tobytes(self) -> bytes:
         """The file, with the metadata of now in the last buffers."""

@@ -100,7 +100,7 @@ def _add_save_and_load(model: Model, config: ModelConfig, options: Options) -> N
         unused = graph.input("unused", (1,))
         graph.output("done", graph.add("ADD", [unused, unused], (1,)))
     for name, shape in state_shapes(config, options.target).items():
-        save.output(name, save.add("READ_VARIABLE", [save.variable(name)], shape))
+        save.output(name, save.add("READ_VARIABLE", [save.variable(name)], shape, name=name))
         load.assign(load.variable(name), load.input(name, shape))
 
 
@@ -112,9 +112,10 @@ def _add_prediction(model: Model, config: ModelConfig, params: dict[str, np.ndar
     rows = np.concatenate([params[f"{BODIES}{body.name}.action"] for body in bodies])
     hidden = o.graph.input("hidden", (1, 1, 1, config.d_model))
     choices = o.graph.input("choices", (1, 1, 1, len(rows)))
-    x = o.rms_norm(o.add(hidden, o.linear_f32(choices, rows.T)), config.stream_eps)
+    x = o.rms_norm(o.add(hidden, o.linear_f32(choices, rows.T, name="bodies.action")),
+                   config.stream_eps)
     table = _head_rows(params, bodies, "world")
-    world = o.linear(o.mul(x, o.constant(params["norm_f"])), table)
+    world = o.linear(o.mul(x, o.constant(params["norm_f"], "norm_f")), table, "bodies.world")
     o.graph.output("world", o.reshape(world, 1, len(table)))
 
 
@@ -132,7 +133,7 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
     graph = model.graph("step" if t == 1 else f"prefill_{t}")
     tokens = graph.input("token" if t == 1 else "tokens", (t,), "int32")
     operations = Operations(graph, options.target, options.weights)
-    x = operations.embed(params["embedding"], tokens)
+    x = operations.embed(params["embedding"], tokens, "embedding")
     if bodies:
         x = _with_tick(operations, params, x, bodies)
     shapes = state_shapes(config, options.target)
@@ -140,16 +141,16 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
         state = {name: graph.input(name, shape) for name, shape in shapes.items()}
     else:
         handles = {name: graph.variable(name) for name in shapes}
-        state = {name: graph.add("READ_VARIABLE", [handles[name]], shape)
+        state = {name: graph.add("READ_VARIABLE", [handles[name]], shape, name=name)
                  for name, shape in shapes.items()}
     hidden, next_state = Layers(operations, config, params, t).forward(x, state)
     x = operations.mul(operations.rms_norm(hidden, config.stream_eps),
-                       operations.constant(params["norm_f"]))
-    heads = {"logits": params["embedding"]}
+                       operations.constant(params["norm_f"], "norm_f"))
+    heads = {"logits": ("embedding", params["embedding"])}
     if bodies:
-        heads["control"] = _head_rows(params, bodies, "control")
-    for name, table in heads.items():
-        graph.output(name, operations.reshape(operations.linear(x, table), 1, len(table)))
+        heads["control"] = "bodies.control", _head_rows(params, bodies, "control")
+    for name, (key, table) in heads.items():
+        graph.output(name, operations.reshape(operations.linear(x, table, key), 1, len(table)))
     if predicts:
         graph.output("hidden", hidden)
     for name in shapes:
@@ -166,7 +167,7 @@ def _with_tick(o: Operations, params: dict[str, np.ndarray], x: Tensor,
     present = o.graph.input("present", (1, 1, 1, 1))
     weights = o.graph.input("weights", (1, 1, 1, len(tables)))
     byte = o.mul(o.reshape(x, 1, 1, 1, x.shape[1]), present)
-    return o.add(byte, o.linear_f32(weights, tables.T))
+    return o.add(byte, o.linear_f32(weights, tables.T, name="bodies.input"))
 
 
 class Layers:
@@ -190,16 +191,20 @@ class Layers:
             x, changed = self._ssm(i, x, state) if kind == "S" else self._attention(i, x, state)
             next_state |= changed
             x = self._mlp(i, x)
+        o.graph.scope = ""
         return o.slice(x, 1, self.t - 1, 1), next_state
 
     def _mlp(self, i: int, x: Tensor) -> Tensor:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]
+        o.graph.scope = f"layers.{i}.mlp"
         u = o.rms_norm(x, self.config.stream_eps)
-        gate, up = (o.linear(u, rows * w("norm")) for rows in np.split(w("in_proj"), 2))
-        return o.add(x, o.linear(o.mul(o.silu(gate), up), w("out_proj")))
+        gate, up = (o.linear(u, rows * w("norm"), f"in_proj.{name}") for rows, name in zip(
+            np.split(w("in_proj"), 2), ("gate", "up")))
+        return o.add(x, o.linear(o.mul(o.silu(gate), up), w("out_proj"), "out_proj"))
 
     def _ssm(self, i: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
+        o.graph.scope = f"layers.{i}.mixer"
         h, n, p, e = c.ssm_heads, c.d_state, c.head_dim, c.d_inner
         width = 2 * n + 2 * p   # q, k, v and the gate of a head
         rows, beta_rows, dt_rows = np.split(w("in_proj") * w("norm"), [h * width, h * width + h])
@@ -213,15 +218,18 @@ class Layers:
             return np.concatenate([z.reshape(-1, *by_head.shape[2:]) for z in (k, q, v)])
 
         u = o.rms_norm(x, c.stream_eps)
-        window = o.concat([state[f"conv_{i}"], o.linear(u, ordered(heads[:, :2 * n + p]))], 1)
+        kqv = o.linear(u, ordered(heads[:, :2 * n + p]), "in_proj.kqv")
+        window = o.concat([state[f"conv_{i}"], kqv], 1)
         kernel = ordered(w("conv1d").transpose(1, 2, 0)).T                  # (d_conv, 2nh+e)
-        mixed = o.silu(o.depthwise_conv1d(window, kernel))                  # (1, t, 1, 2nh+e)
-        gate = o.silu(o.linear(u, heads[:, 2 * n + p:].reshape(e, -1)))     # (1, t, 1, e)
+        mixed = o.silu(o.depthwise_conv1d(window, kernel, "conv1d"))        # (1, t, 1, 2nh+e)
+        gate_rows = heads[:, 2 * n + p:].reshape(e, -1)
+        gate = o.silu(o.linear(u, gate_rows, "in_proj.gate"))               # (1, t, 1, e)
         bias = np.concatenate([np.zeros(h), -w("dt_bias")])
-        gates = o.linear_f32(u, np.concatenate([beta_rows, -dt_rows]), bias)   # (1, t, 1, 2h)
+        gates = o.linear_f32(u, np.concatenate([beta_rows, -dt_rows]), bias,   # (1, t, 1, 2h)
+                             "in_proj.beta_dt")
         beta = o.rectified_sigmoid(o.slice(gates, 3, 0, h), c.beta_max)
         a = np.array([math.exp(log) for log in w("A_log")])   # np.exp differs between CPUs
-        log_decay = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a))
+        log_decay = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a, "A"))
         decay = o.exp(log_decay)                                            # (1, t, 1, h)
         recur = self._recur_batched if o.target == LITERT else self._recur_by_rows
         ssm, outputs = state[f"ssm_{i}"], []
@@ -231,7 +239,7 @@ class Layers:
             outputs.append(o.rms_norm(o.reshape(y, 1, h, 1, p), c.norm_eps))
         y = o.reshape(o.concat(outputs, 1), 1, self.t, 1, e)
         out_proj = w("out_proj") * np.tile(w("out_norm"), h)
-        x = o.add(x, o.linear(o.mul(y, gate), out_proj))
+        x = o.add(x, o.linear(o.mul(y, gate), out_proj, "out_proj"))
         return x, {f"conv_{i}": o.slice(window, 1, self.t, c.d_conv - 1), f"ssm_{i}": ssm}
 
     def _recur_batched(self, mixed: Tensor, beta: Tensor, decay: Tensor,
@@ -274,17 +282,18 @@ class Layers:
 
     def _attention(self, i: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
+        o.graph.scope = f"layers.{i}.mixer"
         h, p, d, slots = c.attn_heads, c.head_dim, c.d_model, c.sliding_window
         query, key, value = np.split(w("qkv_proj") * w("norm"), 3)
         query, key = (z.reshape(h, 2, p // 2, d).swapaxes(0, 1).reshape(d, d)   # lower halves of
                       for z in (query / np.sqrt(p), key))                   # all heads, then upper
-        cos, sin = self._rotary_table(math.cos), self._rotary_table(math.sin)
+        cos, sin = self._rotary_table(math.cos, "cos"), self._rotary_table(math.sin, "sin")
         u = o.rms_norm(x, c.stream_eps)
-        q = o.reshape(o.linear(u, query), 1, self.t, 2, d // 2)
+        q = o.reshape(o.linear(u, query, "qkv_proj.q"), 1, self.t, 2, d // 2)
         low, high = o.slice(q, 2, 0, 1), o.slice(q, 2, 1, 1)
         q_quarter = o.concat([o.unary("NEG", high), low], 2)        # rotated by a quarter turn
-        keys = o.concat([state[f"keys_{i}"], o.linear(u, key)], 1)
-        new_values, axis = o.linear(u, value), 1
+        keys = o.concat([state[f"keys_{i}"], o.linear(u, key, "qkv_proj.k")], 1)
+        new_values, axis = o.linear(u, value, "qkv_proj.v"), 1
         if o.target == LITERT:                                              # to (1, h, t, p)
             new_values, axis = o.reshape(new_values, 1, self.t, h, p), 2
             new_values = (o.transpose(new_values, 0, 2, 1, 3) if self.t > 1 else
@@ -306,14 +315,14 @@ class Layers:
             else:
                 by_slot = o.linear_f32(o.transpose(weight, 0, 3, 2, 1), heads.T)
                 outputs.append(o.sum_rows(o.mul(by_slot, window_values)))
-        x = o.add(x, o.linear(o.concat(outputs, 1), w("out_proj")))
+        x = o.add(x, o.linear(o.concat(outputs, 1), w("out_proj"), "out_proj"))
         return x, {f"keys_{i}": o.slice(keys, 1, self.t, slots - 1),
                    f"values_{i}": o.slice(values, axis, self.t, slots - 1)}
 
-    def _rotary_table(self, wave_fn: Callable[[float], float]) -> Tensor:
+    def _rotary_table(self, wave_fn: Callable[[float], float], name: str) -> Tensor:
         """What rotates the query for each slot, (1, slots, 1, d/2). `wave_fn`: cosine or sine, of
         `math`, which gives the same bytes with every numpy."""
         c, half = self.config, self.config.head_dim // 2
         rows = [[wave_fn((c.sliding_window - 1 - slot) * c.rope_theta ** (-i / half))
                  for i in range(half)] * c.attn_heads for slot in range(c.sliding_window)]
-        return self.o.constant(np.array(rows).reshape(1, c.sliding_window, 1, -1))
+        return self.o.constant(np.array(rows).reshape(1, c.sliding_window, 1, -1), name)

@@ -30,8 +30,8 @@ class Operations:
     def __init__(self, graph: Graph, target: str, weights: str):
         self.graph, self.target, self.weights = graph, target, weights
 
-    def constant(self, values) -> Tensor:
-        return self.graph.constant(np.asarray(values, np.float32))
+    def constant(self, values, name: str = "") -> Tensor:
+        return self.graph.constant(np.asarray(values, np.float32), name=name)
 
     def integers(self, values: Sequence[int]) -> Tensor:
         return self.graph.constant(np.array(values, np.int32))
@@ -69,9 +69,10 @@ class Operations:
         shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
         return self.graph.add("CONCATENATION", tensors, shape, axis=axis)
 
-    def linear_f32(self, x: Tensor, matrix: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
+    def linear_f32(self, x: Tensor, matrix: np.ndarray, bias: np.ndarray | None = None,
+                   name: str = "") -> Tensor:
         """x matrix^T + bias in float32, whatever the weights' type."""
-        w = self.constant(matrix)
+        w = self.constant(matrix, name)
         return self._fully_connected(x, w, None if bias is None else self.constant(bias))
 
     def _fully_connected(self, x: Tensor, w: Tensor, b: Tensor | None = None,
@@ -79,14 +80,14 @@ class Operations:
         return self.graph.add("FULLY_CONNECTED", [x, w, b], (*x.shape[:-1], w.shape[0]),
                               version=version, keep_num_dims=True)
 
-    def _floats(self, matrix: np.ndarray) -> Tensor:
+    def _floats(self, matrix: np.ndarray, name: str) -> Tensor:
         """A constant of float32, stored as float16 if those are the weights."""
         if self.weights == "float32":
-            return self.constant(matrix)
-        stored = self.graph.constant(matrix.astype(np.float16))
+            return self.constant(matrix, name)
+        stored = self.graph.constant(matrix.astype(np.float16), name=name)
         return self.graph.add("DEQUANTIZE", [stored], matrix.shape)
 
-    def linear(self, x: Tensor, matrix: np.ndarray) -> Tensor:
+    def linear(self, x: Tensor, matrix: np.ndarray, name: str) -> Tensor:
         """x matrix^T with weights of the chosen type.
 
         Per-row int8 needs version 12 of the operator: older runtimes accept a lower version and
@@ -94,37 +95,41 @@ class Operations:
         loaded, with one scale for all rows, and the row scales are multiplied in afterwards.
         """
         if self.weights != "int8":
-            return self._fully_connected(x, self._floats(matrix))
+            return self._fully_connected(x, self._floats(matrix, name))
         values, scales = rows_to_int8(matrix)
         if self.target == LITERT:
-            return self._fully_connected(x, self.graph.constant(values, scales), version=12)
-        stored = self.graph.constant(values, (1 / 127,))
+            rows = self.graph.constant(values, scales, name)
+            return self._fully_connected(x, rows, version=12)
+        stored = self.graph.constant(values, (1 / 127,), name)
         dequantized = self.graph.add("DEQUANTIZE", [stored], matrix.shape, version=2)
-        return self.mul(self._fully_connected(x, dequantized), self.constant(scales * 127))
+        scale = self.constant(scales * 127, f"{name}.scales")
+        return self.mul(self._fully_connected(x, dequantized), scale)
 
-    def embed(self, embedding: np.ndarray, tokens: Tensor) -> Tensor:
+    def embed(self, embedding: np.ndarray, tokens: Tensor, name: str) -> Tensor:
         """Rows (t, d) of the embedding (v, d) for tokens (t,). No delegate takes it: it comes
         first, so that everything after it is one partition."""
         def gather(table: Tensor) -> Tensor:
             shape = (*tokens.shape, table.shape[1])
-            return self.graph.add("GATHER", [table, tokens], shape, table.dtype)
+            return self.graph.add("GATHER", [table, tokens], shape, table.dtype,
+                                  version=2 if table.dtype == "int8" else 1)
 
         if self.weights != "int8":
-            return gather(self._floats(embedding))
+            return gather(self._floats(embedding, name))
         values, scales = rows_to_int8(embedding)
         if self.target == LITERT:
-            table = self.graph.constant(values, scales)
+            table = self.graph.constant(values, scales, name)
             shape = (*tokens.shape, embedding.shape[1])
             return self.graph.add("EMBEDDING_LOOKUP", [tokens, table], shape)
-        rows = gather(self.graph.constant(values, (1 / 127,)))
+        rows = gather(self.graph.constant(values, (1 / 127,), name))
         floats = self.graph.add("CAST", [rows], rows.shape, in_type=TYPES["int8"],
                                 out_type=TYPES["float32"])
-        return self.mul(floats, gather(self.constant(scales[:, None])))
+        return self.mul(floats, gather(self.constant(scales[:, None], f"{name}.scales")))
 
-    def depthwise_conv1d(self, x: Tensor, kernel: np.ndarray) -> Tensor:
+    def depthwise_conv1d(self, x: Tensor, kernel: np.ndarray, name: str) -> Tensor:
         """x (1, rows, 1, c) and a kernel (taps, c) to (1, rows - taps + 1, 1, c); no padding."""
         taps, c = kernel.shape
-        inputs = [x, self.constant(kernel.reshape(1, taps, 1, c)), self.constant(np.zeros(c))]
+        inputs = [x, self.constant(kernel.reshape(1, taps, 1, c), name),
+                  self.constant(np.zeros(c))]
         return self.graph.add("DEPTHWISE_CONV_2D", inputs, (1, x.shape[1] - taps + 1, 1, c),
                               padding=VALID_PADDING, stride_w=1, stride_h=1, depth_multiplier=1,
                               dilation_w=1, dilation_h=1)

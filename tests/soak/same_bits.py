@@ -61,8 +61,12 @@ def weights_sha256(run_dir: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a TFLite file, packed again without its metadata."""
+    """Hash of a TFLite file, packed again without its metadata and the names within its graphs."""
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    for graph in model.subgraphs:
+        for i, tensor in enumerate(graph.tensors):
+            if i not in graph.inputs and i not in graph.outputs:
+                tensor.name = b""
     for entry in model.metadata:
         model.buffers[entry.buffer].data = None
     model.metadata = None
