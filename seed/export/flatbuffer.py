@@ -118,12 +118,11 @@ class Graph:
                  name: str = "") -> Tensor:
         """Equal values share one tensor, and one buffer among all graphs of the model. `name`: of
         weights, within the scope."""
-        buffer = self.model.buffer(values.tobytes())
-        key = (values.shape, str(values.dtype), buffer, tuple(map(float, scales)))
+        buffer, rows = self.model.buffer(values.tobytes()), tuple(map(float, scales))
+        key = (values.shape, str(values.dtype), buffer, rows)
         if key not in self.constants:
-            shape, dtype, *rest = key
             name = self.unique(".".join(filter(None, [self.scope, name])) if name else "constant")
-            self.constants[key] = self.tensor(shape, dtype, name, *rest)
+            self.constants[key] = self.tensor(values.shape, str(values.dtype), name, buffer, rows)
         return self.constants[key]
 
     def add(self, kind: str, inputs: Sequence[Tensor | None], shape: Sequence[int],
