@@ -16,7 +16,7 @@ from tests.support.brains import exported
 SCHEMA_FIELDS = {"activation": "FusedActivationFunction", "in_type": "InDataType",
                  "out_type": "OutDataType", "dilation_w": "DilationWFactor",
                  "dilation_h": "DilationHFactor"}
-# Of operators the lowest version that TFLite's converter (op_version.cc) gives them, where it is not
+# Of operators the lowest version that TFLite's converter (op_version.cc) gives them where it is not
 # 1: by the operator and the type of its input or, for weights, of its second.
 LEAST = {("GATHER", "INT8"): 2, ("CAST", "INT8"): 3, ("DEQUANTIZE", "INT8"): 2,
          ("DEQUANTIZE", "FLOAT16"): 3}
