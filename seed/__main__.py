@@ -14,8 +14,8 @@ from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
-            "export", "live", "lineage", "run", "runs", "rm", "samples", "info", "health",
-            "bench")
+            "export", "live", "lineage", "run", "runs", "rm", "samples", "curves", "info",
+            "health", "bench")
 
 
 class CommandParser(argparse.ArgumentParser):

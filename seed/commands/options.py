@@ -80,7 +80,8 @@ def choose_run(args: argparse.Namespace) -> None:
     one has to be."""
     if not hasattr(args, "default_run"):
         return
-    args.run_dir = args.run_dir or getattr(args, "run", None)
+    args.run_dir = args.run_dir or getattr(args, "run", None) or next(
+        iter(getattr(args, "runs", ())), None)
     if args.run_dir:
         return
     if args.default_run == "new":

@@ -56,14 +56,15 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     return row if valid else None
 
 
-def rows(path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """The valid lines of a kind in their order; none if there is no such file. Raises OSError."""
+def rows(path: Path, kind: str = "") -> Iterator[dict[str, Any]]:
+    """The valid lines of a kind, or of all, in their order; none if there is no such file. Raises
+    OSError."""
     for _, row in _sized_rows(path, kind):
         yield row
 
 
 def _sized_rows(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    mark = f'"{kind}"'.encode()   # most lines of other kinds need not be parsed
+    mark = f'"{kind}"'.encode() if kind else b""   # most lines of other kinds need not be parsed
     try:
         file = reader(path)
     except FileNotFoundError:
@@ -71,7 +72,7 @@ def _sized_rows(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
     with file:
         for line in lines.forward(file):
             row = parse_row(line) if mark in line else None
-            if row and row["kind"] == kind:
+            if row and kind in ("", row["kind"]):
                 yield len(line), row
 
 

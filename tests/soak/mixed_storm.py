@@ -31,7 +31,7 @@ from seed.storage import RunDir, checkpoint
 from tests.soak import storm
 from tests.support import storm_faults
 from tests.support.chat_server import ChatServer, answer_sums
-from tests.support.same_lines import reproducible
+from tests.support.same_lines import reproducible_line
 from tests.support.storm_faults import ENDING, PASSING, STREAMS, Trainer, wait_for_end
 
 PRACTICE = ("--set=selfplay.tasks={parity=3}", "--set=selfplay.every_steps=20",
@@ -54,7 +54,7 @@ def compared_lines(run_dir: RunDir) -> list[str]:
             kind = json.loads(line)["kind"]
         except (ValueError, KeyError, TypeError):
             continue
-        same = reproducible(line)
+        same = reproducible_line(line)
         if kind in COMPARED and not (kind == "eval" and same in lines):
             lines.append(same)
     return lines

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.preloaded import build_library
-from tests.support.same_lines import reproducible
+from tests.support.same_lines import reproducible_line
 from tests.support.tiny_run import tiny_command
 from tests.support.trials import known_search, train_growing_command
 
@@ -71,7 +71,7 @@ def outcome(run_dir: Path) -> tuple[str, str]:
 
     When the final evaluation is repeated, because the run was killed after it, it is logged again.
     """
-    rows = [*map(reproducible, (run_dir / "metrics.jsonl").read_text().splitlines())]
+    rows = [*map(reproducible_line, (run_dir / "metrics.jsonl").read_text().splitlines())]
     kinds = [json.loads(row)["kind"] for row in rows]
     last = dict.fromkeys(row for row, kind in zip(rows, kinds) if kind == "eval")
     steps = "\n".join([*(row for row, kind in zip(rows, kinds) if kind in
