@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "seed"
 PYTHON = sorted(SEED.rglob("*.py"))
-C = [*sorted(SEED.rglob("*.c")), *sorted(SEED.rglob("*.h"))]
+C = sorted([*SEED.rglob("*.[ch]"), *(ROOT / "examples").rglob("*.[ch]")])
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bin").iterdir()])
