@@ -17,14 +17,15 @@ import pytest
 
 from seed.__main__ import COMMANDS, make_parser
 from seed.profile_file import load_profile, overridden
+from seed.wavecore.compiler import find_compiler
 
 ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "training", "metrics", "curriculum", "practice", "body", "episodes", "learning", "live",
-    "board", "robot", "resize", "export", "file", "model", "kernels", "guarantees", "results",
-    "LOG", "contributing", "glossary")]
+    "board", "robot", "resize", "export", "file", "embedding", "model", "kernels", "guarantees",
+    "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
@@ -33,7 +34,7 @@ SUFFIXES = {"md", "jsonl", "toml", "service"}   # what stands behind the dot of 
 
 
 class Block(NamedTuple):
-    kind: str        # what stands behind the opening fence: sh, sh long, python, toml, text
+    kind: str        # what stands behind the opening fence: sh, sh long, python, toml, text, c
     text: str
     heading: str     # the last one above it
 
@@ -137,7 +138,17 @@ def test_long_commands_of_a_page_run(workspace, page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_blocks_are_of_a_kind_that_is_tested(page):
-    assert {block.kind for block in blocks(page)} <= {"sh", "sh long", "python", "toml", "text"}
+    assert {block.kind for block in blocks(page)} <= {
+        "sh", "sh long", "python", "toml", "text", "c"}
+
+
+@pytest.mark.parametrize("page", pages_with("c"), ids=name_of)
+def test_c_of_a_page_compiles(page):
+    for block in blocks(page):
+        if block.kind == "c":
+            subprocess.run([find_compiler(), "-x", "c", "-", "-fsyntax-only", "-Wall", "-Wextra",
+                            "-Werror", f"-I{ROOT / 'examples/c'}"], input=block.text, text=True,
+                           check=True)
 
 
 @pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
