@@ -25,7 +25,8 @@ from seed.export.operations import LITERT
 from seed.export.reference import Reference
 from seed.export.verify_acting import ActingReport, verify_acting
 from seed.export.verify import Report, rejection_reason, same_logits, verify
-from seed.runtime import CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, TickTimes, TooSlow, seal
+from seed.runtime import (CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, TickTimes, TooSlow,
+                          measure_selftest, seal)
 from seed.storage import RunDir, atomic_file
 from seed.storage.output_file import check_output
 from seed.storage.run_dir import Log
@@ -63,9 +64,12 @@ class BrainFile:
         if profile.loop.rate_hz:
             self.description["loop"] = dataclasses.asdict(profile.loop)
 
-    def tobytes(self, holdout: list[dict[str, Any]] | None = None) -> bytes:
-        """The sealed file. `holdout`: its verified scores; None if it is not verified."""
-        description = {**self.description, "verified": holdout is not None, "holdout": holdout}
+    def tobytes(self, holdout: list[dict[str, Any]] | None = None,
+                selftest: dict[str, Any] | None = None) -> bytes:
+        """The sealed file. `holdout` and `selftest`: its scores, and what it was seen to compute on
+        this machine; None if it is not verified."""
+        description = {**self.description, "verified": holdout is not None, "holdout": holdout,
+                       "selftest": selftest}
         self.model.metadata[METADATA] = json.dumps(description, separators=(",", ":")).encode()
         data = self.model.tobytes()
         assert data[4:8] == MAGIC
@@ -116,7 +120,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
                               f"{shown(lost.mean_return)}, the checkpoint's "
                               f"{shown(lost.checkpoint_return)}; export wider weights than "
                               f"{options.weights}")
-        data = file.tobytes(report.holdout)
+        data = file.tobytes(report.holdout, measure_selftest(brain))
         if not same_logits(_open(data), brain):
             raise ExportError(f"{path} was not written: its logits changed as its scores were "
                               f"added; use another TFLite runtime")

@@ -4,8 +4,9 @@ from .rate import TickTimes, TooSlow
 from .recording import Recorder
 from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainError, describe,
                           seal)
+from .selftest import SelfTest, measure_selftest
 from .tflite import find_interpreter, installed_runtime
 
 __all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "Recorder",
-           "TickTimes", "TooSlow", "choose", "describe", "find_interpreter", "installed_runtime",
-           "seal"]
+           "SelfTest", "TickTimes", "TooSlow", "choose", "describe", "find_interpreter",
+           "installed_runtime", "measure_selftest", "seal"]

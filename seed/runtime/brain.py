@@ -28,9 +28,10 @@ from . import state_file
 from .acting import (BodyCodec, choice_rows, hidden_width, input_rows, output_columns,
                      world_columns)
 from .arguments import Draws, checked_temperature, in_one_thread, integer
-from .rate import TickTimes, TooSlow, loop_of, time_ticks
+from .rate import TickTimes, TooSlow, loop_of, time_brain
 from .recording import Recorder, checked_reward
 from .sealed_file import BrainError, describe, name_of, read
+from .selftest import SelfTest, run_selftest
 from .structure import check_structure
 from .tflite import check_version, find_interpreter
 
@@ -123,7 +124,7 @@ class Brain:
             np.zeros_like(self._all_weights), *(np.full((1, 1, 1, 1), x, np.float32)
                                                 for x in (1, 0)))
         self.interpreter.set_tensor(self._token, np.zeros(1, np.int32))   # until there is a byte
-        self._body = next(iter(self.bodies))   # that acts
+        self.body = next(iter(self.bodies))   # that acts
 
     @in_one_thread
     def reset(self) -> None:
@@ -183,16 +184,16 @@ class Brain:
         """An episode of a body begins, with a fresh state, or with `keep_state` with what the brain
         remembers of this body. Raises BrainError if it has no such body; without a name, if it has
         not just one."""
-        self._body, self._hidden = self._named(body), None
+        self.body, self._hidden = self._named(body), None
         self._cut()
         self._all_weights.fill(0)
-        self.bodies[self._body].begin()
+        self.bodies[self.body].begin()
         if not keep_state:
             self.reset()
 
     def _named(self, body: str | None) -> str:
         if body is None and len(self.bodies) == 1:
-            return self._body
+            return self.body
         if not isinstance(body, str) or body not in self.bodies:
             raise BrainError(f"{self.name} has no body {body!r:.60}: name one of "
                              f"{', '.join(self.bodies) or 'a brain that was trained with --body'}")
@@ -231,15 +232,15 @@ class Brain:
         if surprise and self._hidden_tensor is None:
             raise BrainError(f"{self.name} cannot tell surprise: it was trained with "
                              f"body.world_weight=0; train it with 1, and export it again")
-        codec, interpreter = self.bodies[self._body], self.interpreter
-        recorder = self.recorders.get(self._body)
+        codec, interpreter = self.bodies[self.body], self.interpreter
+        recorder = self.recorders.get(self.body)
         reward = checked_reward(reward) if recorder else 0.0
         rng = None if explore is None else self._draws.of(explore)
         logits = self.predicted(codec) if surprise else None
         try:
             codec.read(observation)
         except ValueError as error:
-            raise BrainError(f"the observation of {self._body} {error}") from None
+            raise BrainError(f"the observation of {self.body} {error}") from None
         interpreter.set_tensor(self._present, self._no)
         interpreter.set_tensor(self._weights, self._all_weights)
         self._invoke()
@@ -259,7 +260,7 @@ class Brain:
     def end(self, observation: Any, reward: Any = 0.0, is_terminal: bool = False) -> None:
         """Records what is seen at an episode's end, with the reward of its last action;
         `is_terminal`: the body ended it, not the clock. Raises BrainError as `act` does."""
-        if self.recorders and (recorder := self.recorders.get(self._body)):
+        if self.recorders and (recorder := self.recorders.get(self.body)):
             recorder.end(observation, reward, is_terminal)
 
     def predicted(self, codec: BodyCodec) -> np.ndarray | None:
@@ -267,10 +268,10 @@ class Brain:
         if self._hidden is None:
             return None
         self._all_choices.fill(0)
-        self._all_choices[0, 0, 0, self._choices[self._body]] = codec.chosen()
+        self._all_choices[0, 0, 0, self._choices[self.body]] = codec.chosen()
         run = self.interpreter.get_signature_runner("predict")
         world = run(hidden=self._hidden, choices=self._all_choices)["world"]
-        return world[0, self._world[self._body]]
+        return world[0, self._world[self.body]]
 
     @in_one_thread
     def save_state(self, path: str | os.PathLike) -> None:
@@ -286,7 +287,7 @@ class Brain:
         fields = {"brain": self.description["blake2b"], "control": self.control_logits.tolist(),
                   "hidden": None if self._hidden is None else self._hidden.reshape(-1).tolist()}
         if self.bodies:
-            fields |= {"body": self._body, **self.bodies[self._body].state()}
+            fields |= {"body": self.body, **self.bodies[self.body].state()}
         state_file.write(path, fields, [states[key] for key in self.description["states"]])
 
     @in_one_thread
@@ -309,7 +310,7 @@ class Brain:
         self._cut()
         if self.bodies:
             self._all_weights.fill(0)
-            self._body = fields["body"]
+            self.body = fields["body"]
         self._hidden, self.control_logits = hidden, control
         if self._states:
             for (state_in, _), array in zip(self._states.values(), arrays):
@@ -323,7 +324,7 @@ class Brain:
         """The discounted sum of rewards that the brain expected at the last act."""
         if not self.bodies or not self.control_logits.size:
             raise BrainError("no observation has been acted on yet: call act first")
-        return self.bodies[self._body].value(self.control_logits)
+        return self.bodies[self.body].value(self.control_logits)
 
     def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
                        temperature: float = 0.0, seed: int = 0) -> Iterator[int]:
@@ -362,25 +363,7 @@ class Brain:
                    sleep_fn: Callable[[float], object] = time.sleep) -> TickTimes:
         """How long a tick takes here: an act in the body with the most inputs, or a step. The state
         is a fresh one afterwards. Raises BrainError if the file is for no loop."""
-        if not self.loop:
-            raise BrainError(f"{self.name} is for no loop: export a brain whose profile has a "
-                             f"[loop] with rate_hz and max_tick_ms, or a body with rate_hz")
-        limits = self.loop["rate_hz"], self.loop["max_tick_ms"]
-        if not self.bodies:
-            self.reset()
-            times = time_ticks(lambda: self.step(0), *limits, clock, sleep_fn)
-            self.reset()
-            return times
-        body = self._body
-        self.begin(max(self.bodies, key=lambda name: self.bodies[name].weights.nbytes))
-        recorders, self.recorders = self.recorders, {}
-        observation = np.zeros(len(self.description["bodies"][self._body]["codec"]["channels"]))
-        try:
-            times = time_ticks(lambda: self.act(observation), *limits, clock, sleep_fn)
-        finally:
-            self.recorders = recorders
-        self.begin(body)
-        return times
+        return time_brain(self, clock, sleep_fn)
 
     def check_rate(self, clock: Callable[[], float] = time.perf_counter,
                    sleep_fn: Callable[[float], object] = time.sleep) -> TickTimes:
@@ -391,6 +374,16 @@ class Brain:
             raise TooSlow(f"{self.name} is too slow here: {times.describe()}; export it with "
                           f"--int8, use a smaller one, or end other programs")
         return times
+
+    @in_one_thread
+    def selftest(self) -> SelfTest:
+        """Whether this machine's arithmetic gives the logits with which the file was verified, in
+        some milliseconds. An episode ends; the state is a fresh one afterwards. Raises BrainError
+        if not, and if the file was not verified."""
+        test = run_selftest(self)
+        if self.bodies:
+            self.begin(self.body)
+        return test
 
     def latency_us(self) -> tuple[float, float]:
         """Median and 99th percentile of the last steps, in microseconds."""

@@ -45,6 +45,32 @@ def loop_of(description: dict[str, Any]) -> dict[str, float]:
     return {"rate_hz": rate_hz, "max_tick_ms": 1000 * BRAIN_FRACTION / rate_hz}
 
 
+def time_brain(brain: Any, clock: Callable[[], float],
+               sleep_fn: Callable[[float], object]) -> TickTimes:
+    """Of an act in the body with the most inputs, or of a step; the state is a fresh one
+    afterwards. Raises BrainError if the file is for no loop."""
+    if not brain.loop:
+        raise BrainError(f"{brain.name} is for no loop: export a brain whose profile has a "
+                         f"[loop] with rate_hz and max_tick_ms, or a body with rate_hz")
+    limits = brain.loop["rate_hz"], brain.loop["max_tick_ms"]
+    if not brain.bodies:
+        brain.reset()
+        times = time_ticks(lambda: brain.step(0), *limits, clock, sleep_fn)
+        brain.reset()
+        return times
+    body = brain.body
+    widest = max(brain.bodies, key=lambda name: brain.bodies[name].weights.nbytes)
+    brain.begin(widest)
+    recorders, brain.recorders = brain.recorders, {}
+    observation = np.zeros(len(brain.description["bodies"][widest]["codec"]["channels"]))
+    try:
+        times = time_ticks(lambda: brain.act(observation), *limits, clock, sleep_fn)
+    finally:
+        brain.recorders = recorders
+    brain.begin(body)
+    return times
+
+
 def time_ticks(tick_fn: Callable[[], object], rate_hz: float, max_tick_ms: float,
                clock: Callable[[], float], sleep_fn: Callable[[float], object]) -> TickTimes:
     """Each tick follows a pause, as in a loop: without pauses, caches and the clock of the CPU stay

@@ -88,6 +88,12 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     and len({body["hidden"] for body in v.values()}) < 2,
     "loop": lambda v: v is None or all(   # of a brain that is for none
         _is_rate(v[key]) for key in ("rate_hz", "max_tick_ms")),
+    "selftest": lambda v: v is None or all(   # of a file that was not verified
+        re.fullmatch(r"[\w.+-]+( [\w.+-]+)?", v[key], re.ASCII) and len(v[key]) < 60
+        for key in ("machine", "runtime"))
+    and 0 < len(v["bytes"]) <= 64 and all(_is_integer(byte, 0, 255) for byte in v["bytes"])
+    and len(v["logits"]) == 256 and all(map(math.isfinite, v["logits"]))
+    and 0 < v["tolerance"] <= 1,
     "states": lambda v: all(
         re.fullmatch("mask|[a-z]+_[0-9]+", key) and abs(state["start"]) < 1e38   # a float32
         and len(state["shape"]) <= 4 and all(_is_integer(n, 1, MAX_FILE_BYTES)

@@ -15,6 +15,12 @@ def find_interpreter() -> tuple[Any, str]:
         return Interpreter, "ai-edge-litert"
     except ImportError:
         pass
+    try:   # LiteRT deprecates Interpreter
+        import ai_edge_litert.compiled_model  # noqa: F401
+        from .compiled import CompiledInterpreter
+        return CompiledInterpreter, "ai-edge-litert"
+    except ImportError:
+        pass
     try:
         from tflite_runtime import interpreter
     except ImportError:

@@ -47,7 +47,7 @@ def run_dir(tmp_path_factory) -> RunDir:
 def measured(monkeypatch):
     """What the next ticks of a file take, in ms."""
     def set_ms(p99_ms: float) -> None:
-        monkeypatch.setattr(brain_module, "time_ticks", lambda tick_fn, rate_hz, max_tick_ms, *_:
+        monkeypatch.setattr(rate_module, "time_ticks", lambda tick_fn, rate_hz, max_tick_ms, *_:
                             TickTimes(rate_hz, max_tick_ms, p99_ms, TICKS))
     return set_ms
 
