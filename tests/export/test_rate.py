@@ -10,7 +10,7 @@ from seed.config import LoopConfig
 from seed.errors import ConfigError
 from seed.export import build
 from seed.export.brain_file import BrainFile, Options
-from seed.runtime import Brain, BrainError, TickTimes, TooSlow, brain as brain_module, describe
+from seed.runtime import Brain, BrainError, TickTimes, TooSlow, describe, rate as rate_module
 from seed.runtime.rate import MIN_TICKS, PAUSE_S, TICKS, WARM_UP_TICKS, time_ticks
 from seed.runtime.sealed_file import DESCRIBED
 from seed.storage import RunDir
