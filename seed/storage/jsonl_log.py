@@ -35,6 +35,7 @@ class JsonlLog(Generic[Row]):
         Raises OSError if the path is a link or no regular file, ConfigError if it is too large.
         """
         self.path, self.rows, self.size, self._held = path, list[Row](), 0, held
+        self._is_independent = is_independent
         self.damage = ""   # for a person
         try:
             descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -75,16 +76,22 @@ class JsonlLog(Generic[Row]):
         """Adds rows, with the objects of their lines; they are on the disk when this returns. A
         number that is not finite is null there, as JSON has no other word for it.
 
-        False if they cannot be written, or if rows that are known are no longer in the file: then
-        nothing has changed. Raises LockLost if another process may write the file.
+        False if they cannot be written, or if rows that are known are no longer in the file, unless
+        each is independent: then nothing has changed. Raises LockLost if another process may write
+        the file.
         """
         data = "".join(json.dumps(_finite(line), allow_nan=False) + "\n"
                        for line in objects).encode()
         try:
-            descriptor = open_guarded(self._held, self.path, os.O_WRONLY | os.O_CREAT)
-            with os.fdopen(descriptor, "wb") as file:
-                if os.fstat(descriptor).st_size < self.size:
-                    return False
+            descriptor = open_guarded(self._held, self.path, os.O_RDWR | os.O_CREAT)
+            with os.fdopen(descriptor, "r+b") as file:
+                size = os.fstat(descriptor).st_size
+                if size < self.size:
+                    if not self._is_independent:
+                        return False
+                    self.size = size   # removed or cut from outside
+                    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                        data = b"\n" + data
                 file.truncate(self.size)   # drops refused rows, and what a failed write left
                 file.seek(self.size)
                 try:

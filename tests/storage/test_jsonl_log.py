@@ -83,3 +83,13 @@ def test_a_number_that_is_not_finite_is_null_and_costs_no_row_behind_it(tmp_path
         {"bounds": {"least": None}, "figures": [{"after": None}, [1.5, None]]}, {"n": 1}]
     assert [json.loads(line, parse_constant=pytest.fail) for line in
             (tmp_path / "log").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("left", [None, 0, len(GOOD[0]), len(GOOD[0]) + 3])
+def test_independent_rows_are_added_to_what_others_have_left_of_the_file(tmp_path, left):
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(GOOD))
+    log = log_of(path, is_independent=True)
+    path.unlink() if left is None else os.truncate(path, left)
+    assert log.append([4], [{"n": 4}]) and log.append([5], [{"n": 5}])
+    assert log_of(path, is_independent=True).rows == [0, 4, 5][not left:]
