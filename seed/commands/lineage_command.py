@@ -9,12 +9,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from seed.errors import ConfigError
-    from seed.live.brains import Brains
-    live_dir = args.run_dir.path / "live"
-    if not live_dir.is_dir():
-        raise ConfigError(f"{args.run_dir} has no brain that lives: start one with seed live")
-    log = Brains(live_dir).lineage
+    from seed.live.brains import live_dir_of, read_lineage
+    log = read_lineage(live_dir_of(args.run_dir))
     rows, lines = log.rows, [log.damage] if log.damage else []
     for row in rows:
         figures = ", ".join(f"{f['name']} {f['before']:.4g} -> {f['after']:.4g}"

@@ -14,6 +14,7 @@ that acts is one that may.
 import filecmp
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -32,7 +33,32 @@ KEPT = 3                  # newest brains, beside the one that acts and its pare
 FIRST, PROMOTED, CONFIRMED, REFUSED, ROLLED_BACK, CUT = (
     "first", "promoted", "confirmed", "refused", "rolled back", "not done")
 ACTS = FIRST, PROMOTED, ROLLED_BACK   # after which another brain acts
+NAME = re.compile(f"[0-9a-f]{{{NAME_DIGITS}}}")
 POINTER, BEFORE = "promoted.json", "roll_back.json"
+
+
+class Figure(NamedTuple):
+    """What a brain was before and is now in one thing; `unit`: "return", "accuracy" or "reward in
+    the model", of short episodes. `margin`: half of the 95 % interval of the mean difference.
+    `bias`: what the model is wrong by on the parent, of which so much may be `chance`."""
+    name: str
+    unit: str
+    before: float
+    after: float
+    margin: float = 0.0
+    bias: float = 0.0
+    chance: float = 0.0
+
+    @classmethod
+    def checked(cls, fields: dict[str, Any]) -> "Figure":
+        """Of JSON; null: a number that was not finite. Raises ValueError, TypeError."""
+        numbers: dict[str, Any] = {name: math.nan if value is None else value
+                                   for name, value in fields.items()}
+        figure = cls(**numbers)
+        if [type(value) for value in figure[:2]] != [str, str] or not all(
+                type(value) in (int, float) for value in figure[2:]):
+            raise ValueError
+        return figure
 
 
 class Decision(NamedTuple):
@@ -54,12 +80,14 @@ class Decision(NamedTuple):
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Decision":
+        """Of a line. Raises ValueError, TypeError, AttributeError."""
         decision = cls(**fields)
-        if not isinstance(decision.decision, str) or type(decision.generation) is not int:
+        if type(decision.generation) is not int or type(decision.bounds) is not dict or any(
+                type(value) is not str for name, value in zip(cls._fields, decision)
+                if name not in ("generation", "figures", "bounds")):
             raise ValueError
-        return decision._replace(figures=tuple(   # null: a number that was not finite
-            {name: math.nan if value is None else value for name, value in figure.items()}
-            for figure in decision.figures))
+        return decision._replace(figures=tuple(
+            Figure.checked(figure)._asdict() for figure in decision.figures))
 
 
 class Promoted(NamedTuple):
@@ -69,6 +97,19 @@ class Promoted(NamedTuple):
     parent: str = ""
 
 
+def live_dir_of(run_dir: RunDir) -> Path:
+    """Raises ConfigError if nothing has lived there."""
+    live_dir = run_dir.path / "live"
+    if not live_dir.is_dir():
+        raise ConfigError(f"{run_dir} has no brain that lives: start one with seed live")
+    return live_dir
+
+
+def read_lineage(live_dir: Path) -> JsonlLog[Decision]:
+    """Raises OSError, ConfigError."""
+    return JsonlLog(live_dir / "lineage.jsonl", Decision.from_dict, is_independent=True)
+
+
 class Brains:
     """Of one live directory. One process writes, which calls `settle` first; others may read."""
 
@@ -76,7 +117,7 @@ class Brains:
         """Raises OSError, ConfigError if its files cannot be used."""
         atomic_file.make_directory(path / "brains")
         self.path, self._clock = path, clock
-        self.lineage = JsonlLog(path / "lineage.jsonl", Decision.from_dict, is_independent=True)
+        self.lineage = read_lineage(path)
         self.promoted = self._read_promoted()
         self._unwritten = list[Decision]()   # lines that are to be written, in order
         self._is_pointed = True              # the pointer on the disk says what `promoted` does
@@ -93,7 +134,10 @@ class Brains:
             return None
         try:
             promoted = Promoted(**read_json(path))
-            if type(promoted.generation) is not int or not self.file(promoted.brain).is_file():
+            if not NAME.fullmatch(promoted.brain) or type(promoted.generation) is not int \
+                    or promoted.parent and not NAME.fullmatch(promoted.parent):
+                raise ValueError("it names no brain")
+            if not self.file(promoted.brain).is_file():
                 raise ValueError("its brain is not there")
         except (OSError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is damaged: {error}; remove it to begin with the run "

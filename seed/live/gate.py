@@ -23,6 +23,7 @@ from seed.body.open_body import opener_of_data
 from seed.body.player import Player
 from seed.body.stored import Stored, load
 from seed.evaluation import TrainedBrain
+from seed.live.brains import Figure
 
 MAX_LOSS = 0.03           # of what was known: a fraction of the return, or points of accuracy / 100
 MIN_WHOLE = 0.5           # of the recorded ticks: that begin a whole piece of so many ticks
@@ -34,19 +35,6 @@ PAIRS, ROWS = 1024, 64    # short episodes in the model, of each brain; side by 
 Z = 1.96                  # of a 95 % interval
 GATE_SEED = 1_000_003     # added to the seed of the training: another model
 LIVED, ANYTHING, NOTHING = "lived", "anything", "nothing"
-
-
-class Figure(NamedTuple):
-    """What a brain was before and is now in one thing; `unit`: "return", "accuracy" or "reward in
-    the model", of short episodes. `margin`: half of the 95 % interval of the mean difference.
-    `bias`: what the model is wrong by on the parent, of which so much may be `chance`."""
-    name: str
-    unit: str
-    before: float
-    after: float
-    margin: float = 0.0
-    bias: float = 0.0
-    chance: float = 0.0
 
 
 class Verdict(NamedTuple):

@@ -1,6 +1,5 @@
 """status.json and heartbeat of a life (docs/board.md): the fast loop, the brain, what is learnt and
 the board, in a line that a dashboard can read."""
-import json
 import time
 from typing import Any
 
@@ -10,7 +9,7 @@ from seed.live.learn import MID, SLOW, work_of
 from seed.live.safety import Fault, State
 from seed.live.shared_block import quantile_us
 from seed.live.supervisor import Live
-from seed.regular_file import read_bytes
+from seed.regular_file import read_json
 from seed.storage.run_dir import Log
 from seed.storage.status_file import StatusFiles
 
@@ -64,8 +63,8 @@ class LiveStatus:
         facts: Any = {}
         if kind:
             try:
-                facts = json.loads(read_bytes(
-                    work_of(self._live.options.live_dir, kind).adaptation.status))
+                facts = read_json(
+                    work_of(self._live.options.live_dir, kind).adaptation.status)
             except (OSError, ValueError):
                 pass   # it has none yet
         return {key: facts.get(key) if isinstance(facts, dict) else None for key in LEARNER_KEYS}

@@ -18,10 +18,10 @@ from seed import system_health
 from seed.config import Profile
 from seed.errors import SeedError, StopRequested
 from seed.live import brains as lineage
-from seed.live.brains import Brains, Decision
+from seed.live.brains import Brains, Decision, Figure
 from seed.live.change_point import latest_change
 from seed.live.fast_loop import EPISODES, FastLoop, Options
-from seed.live.gate import Figure, is_level
+from seed.live.gate import is_level
 from seed.live.learn import MID, RENEWED, SLOW, Candidate, Plan, forget
 from seed.live.learner import Learner
 from seed.live.lived import MAX_LAG_S, Memory, Position, files_of

@@ -1,5 +1,6 @@
 """Which brain acts is one file; every decision is a line; a cut leaves neither half."""
 import errno
+import json
 import math
 import os
 
@@ -10,8 +11,8 @@ from seed.errors import ConfigError
 from seed.export import Options
 from seed.export.brain_file import BrainFile
 from seed.live import brains as module
-from seed.live.brains import Brains, Decision
-from seed.live.gate import Figure, has_lost
+from seed.live.brains import Brains, Decision, Figure
+from seed.live.gate import has_lost
 from seed.live.watch import Bounds
 from seed.storage import RunDir
 from tests.support.acting_brains import untrained
@@ -39,14 +40,15 @@ def test_brains_are_promoted_rolled_back_and_removed_when_they_are_old(tmp_path,
     names = [brains.add(run_dir) for run_dir in made]
     assert len(set(names)) == 6 and brains.promoted is None
     brains.promote(names[0], module.FIRST)
-    brains.promote(names[1], data="d", figures=({"name": "point"},))
+    figure = Figure("point", "return", 1.0, 2.0)._asdict()
+    brains.promote(names[1], data="d", figures=(figure,))
     assert brains.roll_back("it falls").brain == names[0]
     again = Brains(tmp_path)
     assert again.promoted == brains.promoted == (names[0], 3, names[1])
     assert decisions(tmp_path) == [("first", names[0], 1), ("promoted", names[1], 2),
                                    ("rolled back", names[0], 3)]
     row = again.lineage.rows[1]
-    assert row.parent == names[0] and row.figures == ({"name": "point"},)
+    assert row.parent == names[0] and row.figures == (figure,)
     assert row.time == "1970-01-01T00:00:00Z"
     assert again.file(names[0]).read_bytes() == made[0].exported_brain.read_bytes()
     assert {folder.name for folder in (tmp_path / "brains").iterdir()} == {names[0], *names[3:]}
@@ -168,9 +170,13 @@ def test_a_line_that_cannot_be_written_decides_nothing(tmp_path, made, monkeypat
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"brain": "a"}', '{"brain": "..", "generation": "1"}',
-                                  '{"brain": "none", "generation": 1}'])
+                                  '{"brain": "none", "generation": 1}',
+                                  '{"brain": "../elsewhere", "generation": 1}',
+                                  '{"brain": "0123456789abcdef", "generation": 1, "parent": 5}'])
 def test_a_damaged_pointer_is_one_line(tmp_path, text):
-    Brains(tmp_path)
+    for name in ("0123456789abcdef", "../elsewhere"):
+        Brains(tmp_path).run_dir(name).path.mkdir()
+        Brains(tmp_path).file(name).touch()
     (tmp_path / "promoted.json").write_text(text)
     with pytest.raises(ConfigError, match="promoted.json is damaged"):
         Brains(tmp_path)
@@ -217,3 +223,28 @@ def test_candidates_that_were_refused_do_not_stay_for_ever(tmp_path, made):
         os.utime(tmp_path / "brains" / name, (number, number))
     brains.remove_old()
     assert {folder.name for folder in (tmp_path / "brains").iterdir()} == {first, *names[3:]}
+
+
+FIGURE = {"name": "point", "unit": "return", "before": 1.0, "after": 2.0}
+
+
+@pytest.mark.parametrize("fields", [
+    {"figures": [{"name": "point"}]}, {"figures": [{**FIGURE, "before": "1"}]},
+    {"figures": [{**FIGURE, "name": None}]}, {"figures": [{**FIGURE, "luck": 1}]},
+    {"figures": ["x"]}, {"figures": 5}, {"bounds": []}, {"reason": 5}, {"time": None},
+    {"brain": ["a"]}])
+def test_a_line_whose_fields_are_of_other_kinds_is_no_row(tmp_path, capsys, fields):
+    """Who reads it later would stumble: the life, or the command that shows it."""
+    (tmp_path / "live").mkdir()
+    lines = [{"decision": "refused", "brain": "a", **more} for more in ({}, fields, {})]
+    (tmp_path / "live/lineage.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert main(["lineage", f"--run-dir={tmp_path}"]) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 3 and "line 2 is no row of this version" in output[0]
+
+
+def test_the_lineage_is_shown_whatever_else_is_damaged_and_nothing_is_made(tmp_path, capsys):
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live/promoted.json").write_text("?")
+    assert main(["lineage", f"--run-dir={tmp_path}"]) == 0 and capsys.readouterr().out == "\n"
+    assert os.listdir(tmp_path / "live") == ["promoted.json"]

@@ -36,7 +36,8 @@ brains.promote(names[0], module.FIRST)
 say("acts", 1)
 """
 DECIDE = """
-brains.promote(names[1], data="d", figures=({"name": "point"},), bounds={"least_return": 1.0})
+figure = {"name": "point", "unit": "return", "before": 1.0, "after": 2.0}
+brains.promote(names[1], data="d", figures=(figure,), bounds={"least_return": 1.0})
 say("acts", 2)
 brains.tell(Decision(module.CONFIRMED, names[1], names[0], 2))
 brains.promote(names[2])

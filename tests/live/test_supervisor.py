@@ -98,7 +98,7 @@ def test_candidates_are_refused_promoted_confirmed_and_rolled_back(life):
     with living() as live:
         until(live, lines, "ended (3) without a candidate")
         results.append(candidate("", first, reason="it is not better", figures=[
-            {"name": "cartpole", "before": 2.0, "after": 1.0}]))
+            {"name": "cartpole", "unit": "return", "before": 2.0, "after": 1.0}]))
         until(live, lines, "refused: it is not better")
         results.append(candidate(second, "another"))
         until(live, lines, "refused: another brain acts meanwhile")
