@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seed.errors import ConfigError, InUse
 from seed.live.real_time import fast_cores
+from seed.regular_file import open_regular
 
 LOCK, MEMORY = "fast_loop.lock", Path("/dev/shm")
 HOLDER_WAIT_S, RETRY_DELAY_S = 5.0, 0.02   # for the tick loop of a parent that was killed
@@ -17,9 +18,9 @@ HOLDER_WAIT_S, RETRY_DELAY_S = 5.0, 0.02   # for the tick loop of a parent that 
 def take(path: Path) -> int | None:
     """A descriptor that holds the claim; None if somebody else does. Raises OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = open_regular(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -41,7 +42,8 @@ def take_directory(live_dir: Path) -> int:
                             f"directory")
             time.sleep(RETRY_DELAY_S)
     except OSError as error:
-        raise ConfigError(f"{live_dir}: {error.strerror}: use another directory") from None
+        raise ConfigError(f"{error.filename or live_dir}: {error.strerror}: use another directory"
+                          ) from None
     return claim
 
 

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 from seed.errors import ConfigError, SeedError
 from seed.live.safety import MAX_FAULTS
+from seed.regular_file import open_regular, reader
 
 NAME, PREFIX, MEMORY = "block", "seed-live-", Path("/dev/shm")
 MAGIC, VERSION = int.from_bytes(b"seedlive", "little"), 2
@@ -98,12 +99,13 @@ class Block:
     def __init__(self, path: Path):
         """Raises ConfigError unless a block of this version is there."""
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = open_regular(path, os.O_RDWR)
             weakref.finalize(self, os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)   # it is not abandoned
             self._map = mmap.mmap(descriptor, 8 * WORDS)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} is no block of a fast loop: {error}; start seed live"
+            raise ConfigError(f"{path} is no block of a fast loop: "
+                              f"{getattr(error, 'strerror', None) or error}; start seed live"
                               ) from None
         self.integers = memoryview(self._map).cast("q")
         self.floats = memoryview(self._map).cast("d")
@@ -124,8 +126,9 @@ class Block:
         folder, link = memory / f"{PREFIX}{secrets.token_hex(8)}", live_dir / NAME
         data = b"".join(n.to_bytes(8, sys.byteorder) for n in (MAGIC, VERSION, WORDS))
         try:
-            remove(live_dir)
-            remove_abandoned(memory)
+            link.unlink(missing_ok=True)   # where the directory was copied, a loop has its target
+            for place in {memory, live_dir}:
+                remove_abandoned(place)
             folder.mkdir(0o700)
             with open(folder / NAME, "xb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)   # before it has a size
@@ -208,7 +211,7 @@ def folder_of(live_dir: Path) -> Path:
 def remove_abandoned(memory: Path) -> None:
     """What loops whose processes were all killed have left there."""
     for folder in memory.glob(f"{PREFIX}*/"):
-        with suppress(OSError), open(folder / NAME, "rb") as file:
+        with suppress(OSError), reader(folder / NAME) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_size:   # else it is being made
                 shutil.rmtree(folder)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from seed.errors import InUse
+from seed.errors import ConfigError, InUse
 from seed.live import claims, real_time
 
 
@@ -49,3 +49,14 @@ def test_a_directory_is_free_when_all_that_hold_it_have_ended(tmp_path, monkeypa
     holder.stdin.close()   # it ends while the next one waits
     os.close(claims.take_directory(tmp_path / "live"))
     holder.wait()
+
+
+def test_what_is_no_file_is_refused_or_left_out_and_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    for name in (claims.LOCK, "seed-live-core-2"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"{claims.LOCK}: it is not a regular file: use another"):
+        claims.take_directory(tmp_path)
+    claim, core, note = claims.take_core(tmp_path)
+    assert (core, note) == (1, "")
+    os.close(claim)

@@ -128,3 +128,27 @@ def test_what_loops_that_were_killed_have_left_in_memory_is_removed(tmp_path):
     shared_block.remove_abandoned(shared_block.folder_of(live).parent)
     assert shared_block.folder_of(live).exists() and used["ticks"] == 0
     shared_block.remove(live)
+
+
+def test_a_loop_in_a_copy_of_the_directory_leaves_that_of_the_first_alone(tmp_path):
+    """As of a backup that was made while a brain lived."""
+    for name in ("first", "copy"):
+        (tmp_path / name).mkdir()
+    first = Block.create(tmp_path / "first")
+    os.symlink(os.readlink(tmp_path / "first/block"), tmp_path / "copy/block")
+    second = Block.create(tmp_path / "copy")
+    first["ticks"] = 3
+    assert Block.open(tmp_path / "first")["ticks"] == 3 and second["ticks"] == 0
+    for name in ("first", "copy"):
+        shared_block.remove(tmp_path / name)
+
+
+def test_a_fifo_in_place_of_a_block_is_not_waited_for(tmp_path):
+    folder = tmp_path / f"{shared_block.PREFIX}{'0' * 16}"
+    folder.mkdir()
+    os.mkfifo(folder / "block")
+    shared_block.remove_abandoned(tmp_path)
+    assert (folder / "block").exists()
+    (tmp_path / "block").symlink_to(folder / "block")
+    with pytest.raises(ConfigError, match="it is not a regular file; start seed live"):
+        Block.open(tmp_path)
