@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _clear(args: argparse.Namespace) -> int:
     from seed.live import latch
-    was_latched = latch.clear(args.run_dir.path / "live")
+    from seed.live.brains import live_dir_of
+    was_latched = latch.clear(live_dir_of(args.run_dir))
     return outcome.show(args, {"cleared": was_latched}, "cleared: the brain may act again"
                         if was_latched else "nothing is latched")

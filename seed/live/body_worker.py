@@ -55,9 +55,11 @@ class Calls(user_body_worker.Calls):
         """Until the loop and its parent have ended."""
         threading.Thread(target=self._watch, args=(connection.fileno(),), daemon=True).start()
         link = Link(connection)
-        with suppress(LinkLost):
-            self._serve(link)
-        self._end()
+        try:
+            with suppress(LinkLost):
+                self._serve(link)
+        finally:   # also where a signal handler of the class raises between two calls
+            self._end()
         with suppress(LinkLost):
             link.send(Call.FINISH, number=link.frame.number)
 

@@ -44,6 +44,7 @@ class Worker:
         self.codec = self.brain.bodies[self.body]
         self.structure = carried_state.structure(self.brain.description)
         self.notes: list[str] = []
+        self.state_bytes = 0
         self.has_surprise = self._warm_up()
         if fields["should_restore"] and self.state_path:
             self.note(carried_state.restore(self.brain, self.state_path, self.scratch))
@@ -77,13 +78,24 @@ class Worker:
         if not np.isfinite(brain.control_logits).all():
             raise BrainError(f"{brain.name} gives logits that are not finite: export it again")
         for _ in range(2):
-            brain.save_state(self.scratch)
+            if not self._saves():
+                self.note(f"{self.scratch.parent} has no room for the state of {brain.name}: it is "
+                          f"saved when there is some")
+                break
             brain.load_state(self.scratch)
-        self.state_bytes = self.scratch.stat().st_size
         brain.begin(self.body)
         self.tick_s = float(np.median(brain.step_times_s))
         brain.step_times_s.clear()
         return has_surprise
+
+    def _saves(self) -> bool:
+        """Whether its state is in memory now; not where that is full."""
+        try:
+            self.brain.save_state(self.scratch)
+            self.state_bytes = self.scratch.stat().st_size
+        except (BrainError, OSError):
+            return False
+        return True
 
     def _channels(self) -> list[Any]:
         return self.brain.description["bodies"][self.body]["codec"]["channels"]
@@ -214,10 +226,11 @@ class Worker:
         now_s = time.monotonic()
         if now_s >= self._next_save_s and self.state_path:
             self._next_save_s = now_s + carried_state.interval_s(self.state_bytes)
-            if not (self._saving and self._saving.is_alive()):   # else a slow disk
-                self.brain.save_state(self.scratch)
-                self._saving = threading.Thread(target=self._keep, daemon=True)
-                self._saving.start()
+            if not (self._saving and self._saving.is_alive()) and self._saves():   # or a slow disk
+                saving = threading.Thread(target=self._keep, daemon=True)
+                with suppress(RuntimeError):   # there can be no more threads now
+                    saving.start()
+                    self._saving = saving
 
     def _keep(self) -> None:
         assert self.state_path
@@ -242,8 +255,7 @@ class Worker:
         if self._saving:
             self._saving.join()
         if self.is_active and self.state_path:
-            with suppress(BrainError):
-                self.brain.save_state(self.scratch)
+            if self._saves():
                 self._keep()
         self.is_active = False
         for body in list(self.brain.recorders):

@@ -45,7 +45,7 @@ def load(brain: Brain, path: str | os.PathLike) -> None:
     try:
         brain.description["blake2b"] = json.loads(line.partition(b"\n")[0])["brain"]
         brain.load_state(path)   # for as long, it is as if this were the file that saved it
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BrainError(f"{path} is damaged: {error}") from None
     finally:
         brain.description["blake2b"] = name

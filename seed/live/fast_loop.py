@@ -32,6 +32,7 @@ from seed.systemd import notify
 STATE_FILE, EPISODES = "state", "episodes"
 MAX_SWAP_S, MAX_STOP_S, MAX_LOAD_S = 5.0, 15.0, 120.0
 MAX_MESSAGE_BYTES = 2 ** 16
+MIN_RATE_HZ, MAX_RATE_HZ = 0.1, 100_000   # slower ones would hold up an end
 MAX_SILENT_S = 2.0      # of the tick loop, before systemd hears nothing any more
 
 
@@ -68,6 +69,7 @@ class FastLoop:
         self._restarts = {name: Restarts() for name in ("brain", "body", "tick loop")}
         self._ending: list[BrainProcess] = []     # that are not needed any more
         self._generation = 0
+        self._memory: Path | None = None   # of the block, and of what processes hand over
         self._claims: list[int] = []   # descriptors: the live directory, and then a core
         self._all_cores = os.sched_getaffinity(0)
 
@@ -99,6 +101,7 @@ class FastLoop:
             self._claims = [claims.take_directory(self.live_dir)]
 
     def _start_brain(self, path: Path, should_restore: bool) -> BrainProcess:
+        assert self._memory
         self._generation += 1
         return BrainProcess(self._generation, {
             "brain": str(path), "body": self.options.brain_body or self._body_name(),
@@ -120,20 +123,28 @@ class FastLoop:
             raise ConfigError(f"{self.brain_path} says no rate: give rate_hz to the body's class, "
                               f"or rate_hz in the [loop] of the profile, and export it again")
         self.rate_hz = float(rate_hz)
-        self._bounds_fn = self.body.bounds   # also while its process begins anew
-        self._has_sense = self.body.facts["has_sense"]
-        self.bounds = self._bounds_fn(facts, self.options.safety)
+        if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
+            raise ConfigError(f"a fast loop cannot have {self.rate_hz:g} Hz: give a rate of "
+                              f"{MIN_RATE_HZ:g} to {MAX_RATE_HZ:,} Hz")
         self.stall_s = max(MIN_STALL_S, STALL_TICKS / self.rate_hz)
-        self.body.serve(facts, self.stall_s)
+        self._serve(self.body)
         for note in (*facts["notes"], *self.body.notes):
             self._say(note)
         if not self.bounds.is_safe_given:
             safe = ", ".join(f"{x:g}" for x in self.bounds.safe)
             self._say(f"{self.body.name} has no safe_action: on a fault it gets {safe}")
 
+    def _serve(self, body: BodyProcess) -> None:
+        """It is for the tick loop from now on, within its own bounds. Raises SeedError."""
+        bounds = body.bounds(self._facts, self.options.safety)
+        body.serve(self._facts, self.stall_s)
+        self.bounds, self._has_sense = bounds, body.facts["has_sense"]
+        self._bounds_fn = body.bounds   # also while its process begins anew
+
     def _start_tick_loop(self, is_restarted: bool) -> None:
         """With the brain and the body that there are."""
         latched = latch.read(self.live_dir)
+        fault = int(latched.fault if latched else self.block["latched"] and self.block["fault"])
         if latched and not is_restarted:
             self._say(f"{latched.text}: {latch.how_to_clear(self.live_dir)}")
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -145,7 +156,7 @@ class FastLoop:
                   "bounds": asdict(self.bounds), "has_sense": self._has_sense,
                   "keep_state": self.options.keep_state, "seed": self.options.seed,
                   "cores": list(self._core), "heartbeat": self.options.heartbeat,
-                  "is_restarted": is_restarted, "latched": latched.fault if latched else 0}
+                  "is_restarted": is_restarted, "latched": fault}
         self._control.send(json.dumps(fields).encode())
         self._send_body(is_new=not is_restarted)
         if self.brain:
@@ -153,7 +164,8 @@ class FastLoop:
 
     def _send_body(self, is_new: bool) -> None:
         if self.body:
-            self._send({"kind": "body", "is_new": is_new}, self.body.link)
+            self._send({"kind": "body", "is_new": is_new, "bounds": asdict(self.bounds),
+                        "has_sense": self._has_sense}, self.body.link)
 
     def _send_brain(self, brain: BrainProcess, kind: str = "brain") -> None:
         self._send({"kind": kind, "generation": brain.generation,
@@ -246,11 +258,10 @@ class FastLoop:
             restarts.next(now_s)
 
     def _replace_brain(self, now_s: float) -> None:
-        if self._newer is None:
-            if now_s < self._restarts["brain"].at_s:
-                return
-            self._newer = self._start_brain(self.brain_path, should_restore=True)
+        if self._newer is None and now_s < self._restarts["brain"].at_s:
+            return
         try:
+            self._newer = self._newer or self._start_brain(self.brain_path, should_restore=True)
             if self._newer.is_ready(0):
                 self.brain, self._newer = self._newer, None
                 self._send_brain(self.brain)
@@ -272,7 +283,7 @@ class FastLoop:
             try:
                 if opening.body is None:
                     raise ConfigError(opening.error)
-                opening.body.serve(self._facts, self.stall_s)
+                self._serve(opening.body)
                 self.body = opening.body
                 self._send_body(is_new=True)
             except SeedError as error:
@@ -357,6 +368,8 @@ class FastLoop:
         """Ends all processes: the body gets the safe action, the brain saves its state."""
         self.block["stop"] = 1
         if self._tick:
+            if self._tick.pid == self.block["pid"]:   # else it has yet to begin
+                self._tick.terminate()   # which ends its sleep
             end(self._tick, MAX_STOP_S)
         self._read_messages()
         self._close()
@@ -373,7 +386,10 @@ class FastLoop:
         with suppress(AttributeError):
             self._control.close()
         self.brain = self.previous = self._newer = self.body = self._tick = None
-        shared_block.remove(self.live_dir)
+        if self._memory:   # else the link may be of another loop
+            shared_block.remove(self.live_dir)
+            with suppress(OSError):   # the live directory itself is gone
+                shared_block.remove_folder(self._memory)
         for claim in self._claims:
             os.close(claim)
         self._claims = []

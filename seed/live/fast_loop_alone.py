@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from seed.errors import SeedError
+from seed.errors import SeedError, os_error_code
 from seed.live.fast_loop import FastLoop, Options
 from seed.systemd import notify
 from seed.task_names import absolute
+from seed.terminal_text import one_line
 from seed.training.stop_signals import watched
 
 POLL_S = 0.1
@@ -28,7 +29,7 @@ def run(options: Options, seconds: float) -> int:
         print(f"{options.body} at {loop.rate_hz:g} Hz", flush=True)
         while not signals.stop.wait(POLL_S) and time.monotonic() < ends_s:
             for event in loop.poll():
-                print(event["text"], flush=True)
+                print(one_line(event["text"]), flush=True)
         notify("STOPPING=1")
         words = loop.block.words()
         loop.stop()
@@ -50,8 +51,12 @@ def main() -> int:
         return run(Options(args.live_dir, args.brain, absolute(args.body), args.brain_body,
                            args.rate_hz, heartbeat=args.heartbeat), args.seconds)
     except SeedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(one_line(f"error: cannot use {error.filename or args.live_dir}: {error.strerror}; "
+                       f"check that it is writable and has free space"), file=sys.stderr)
+        return os_error_code(error)
 
 
 if __name__ == "__main__":

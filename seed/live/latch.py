@@ -1,6 +1,7 @@
 """The latch of a live directory: after too many faults (safety.py) the body gets the safe action
 until a person clears it, whatever is killed, switched off or started again meanwhile."""
 import json
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +21,14 @@ class Latched(NamedTuple):
 
 
 def read(live_dir: Path) -> Latched | None:
-    """What has latched it. A file that cannot be read latches it too. Raises OSError."""
+    """What has latched it. Whatever else is there, or cannot be read, latches it too."""
     path = live_dir / NAME
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         fields = read_json(path)
         return Latched(Fault(fields["fault"]), f"{fields['time']}: {fields['text']}")
-    except (ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         return Latched(Fault.RESTARTED, f"{path} is damaged")
 
 
@@ -41,7 +42,7 @@ def write(live_dir: Path, fault: int, text: str) -> None:
 def clear(live_dir: Path) -> bool:
     """As a person says that what was wrong is mended; whether it was latched. Where a life runs,
     its brain acts again. Raises OSError."""
-    was_latched = (live_dir / NAME).exists()
+    was_latched = os.path.lexists(live_dir / NAME)
     (live_dir / NAME).unlink(missing_ok=True)
     try:
         block = Block.open(live_dir)
@@ -49,6 +50,7 @@ def clear(live_dir: Path) -> bool:
         return was_latched
     was_latched |= bool(block["latched"])
     block["clear"] += 1
+    block["latched"] = 0   # for the next tick loop, where none runs now
     return was_latched
 
 

@@ -5,20 +5,21 @@ is killed, the next one takes over the brain and the body as they are.
 """
 import inspect
 import json
+import math
 import select
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from seed.body.open_body import BODIES
 from seed.body.user_body import BODY
 from seed.curriculum.user_class_process import ClassProcess
-from seed.errors import ConfigError, SeedError
+from seed.errors import ConfigError, NotEnoughMemory, SeedError
 from seed.interpreter import keyless_environment, seed_command
 from seed.live import real_time
 from seed.live.frames import pair
@@ -53,17 +54,23 @@ def end(process: subprocess.Popen, wait_s: float) -> None:
 
 
 class BrainProcess:
-    """Of one exported file. `fields` as for brain_worker.py."""
+    """Of one exported file. `fields` as for brain_worker.py. Raises NotEnoughMemory."""
 
     def __init__(self, generation: int, fields: dict[str, Any]):
         self.generation, self.path = generation, str(fields["brain"])
         self._scratch = Path(fields["scratch"])
         self.facts: dict[str, Any] = {}
         self.began_s = time.monotonic()
-        self.link, worker_link = pair()
-        with worker_link:
-            self.process = start("seed.live.brain_worker", json.dumps(fields),
-                                 connection=worker_link)
+        try:
+            self.link, worker_link = pair()
+            with worker_link, ExitStack() as stack:
+                stack.callback(self.link.close)
+                self.process = start("seed.live.brain_worker", json.dumps(fields),
+                                     connection=worker_link)
+                stack.pop_all()
+        except OSError as error:
+            raise NotEnoughMemory(f"{self.path}: its process cannot start: {error.strerror}: end "
+                                  f"other programs") from None
 
     def is_ready(self, wait_s: float) -> bool:
         """Whether it is loaded and warmed up. Raises ConfigError if the file is refused."""
@@ -142,6 +149,10 @@ class BodyProcess:
                               f"{self.name} has {self.n_numbers()}: give the body that it was "
                               f"trained with")
         bounds = Bounds.of(brain["actions"], brain["form"])
+        n_parts = math.prod(self.facts["action_space"].get("shape", ()))
+        if n_parts != len(brain["actions"]):
+            raise ConfigError(f"the brain has actions of {len(brain['actions'])} numbers, "
+                              f"{self.name} of {n_parts}: give the body that it was trained with")
         if brain["form"] == "index" and self.facts["action_space"].get("n") not in (
                 None, len(brain["actions"][0])):
             raise ConfigError(f"the brain has {len(brain['actions'][0])} actions, {self.name} "
@@ -150,7 +161,7 @@ class BodyProcess:
         return bounds.narrowed(self.facts, self.name).narrowed(safety, "the options")
 
     def n_numbers(self) -> int:
-        return len(self.facts["observation_space"].get("low", [0]))
+        return math.prod(self.facts["observation_space"].get("shape", ()))
 
     def close(self) -> None:
         self._process.close()

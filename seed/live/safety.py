@@ -81,6 +81,10 @@ class Bounds:
         if (safe := fields.get("safe_action")) is not None:
             bounds = replace(bounds, safe=_numbers(safe, n, f"{where}: safe_action"),
                              is_safe_given=True)
+        if self.form != "numbers" and any(x % 1 for x in (
+                *bounds.low, *bounds.high, *bounds.safe)):
+            raise ConfigError(f"{where}: action_limits or safe_action is between two choices: give "
+                              f"whole numbers")
         return replace(bounds, safe=tuple(
             min(max(x, a), b) for x, a, b in zip(bounds.safe, bounds.low, bounds.high)))
 
@@ -101,11 +105,16 @@ class Limits:
     """Applies bounds tick by tick, and counts what it changed."""
 
     def __init__(self, bounds: Bounds, rate_hz: float):
-        self.bounds = bounds
-        self._steps = [change / rate_hz for change in bounds.max_change]
-        self._is_index = bounds.form != "numbers"
+        self._rate_hz = rate_hz
+        self.use(bounds)
         self.last: list[float] | None = None   # that the body got
         self.clamped = self.slewed = 0         # actions, not numbers
+
+    def use(self, bounds: Bounds) -> None:
+        """From now on these, of a body that has begun anew."""
+        self.bounds = bounds
+        self._steps = [change / self._rate_hz for change in bounds.max_change]
+        self._is_index = bounds.form != "numbers"
 
     def apply(self, action: Sequence[float]) -> list[float]:
         """Raises ValueError unless it has as many finite numbers as the body takes."""

@@ -35,8 +35,8 @@ class TickBody:
         self.ended = 0                   # flags of a step that ended an episode
         self.late = 0                    # ticks in which it had not answered
         self.resets = 0
-        self._stall_s, self._sense_s, self._seed, self._clock_fn = (
-            stall_s, sense_s, seed, clock_fn)
+        self.sense_s = sense_s
+        self._stall_s, self._seed, self._clock_fn = stall_s, seed, clock_fn
         self._asked_s = 0.0
         self._errors = dict.fromkeys((Call.RESET, Call.SENSE, Call.STEP), 0)   # in a row
 
@@ -64,9 +64,9 @@ class TickBody:
         if self.needs_reset:
             self._ask(Call.RESET, b"", float(self._seed + self.resets))
             return False
-        if self._sense_s is not None and self.is_seen:
+        if self.sense_s is not None and self.is_seen:
             self._ask(Call.SENSE)
-            frame = self.link.receive(self._sense_s)
+            frame = self.link.receive(self.sense_s)
             if frame is None:
                 self.late += 1
                 return False

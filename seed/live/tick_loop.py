@@ -47,8 +47,8 @@ class TickLoop:
         rate_hz = NS / deadlines.period_ns
         self._period_s = 1 / rate_hz
         self.limits, self.faults = Limits(bounds, rate_hz), Faults()
-        self.body = TickBody(fields["stall_s"], SENSE_FRACTION * self._period_s
-                             if fields["has_sense"] else None, fields["seed"], clock_fn)
+        self.body = TickBody(fields["stall_s"], self._sense_s(fields["has_sense"]), fields["seed"],
+                             clock_fn)
         self.brain = TickBrain(len(bounds.safe), Flag.KEEP * fields["keep_state"],
                                BRAIN_FRACTION * self._period_s)
         self._service_ticks = max(1, round(SERVICE_S * rate_hz))
@@ -63,6 +63,9 @@ class TickLoop:
             self.limits.last = block.action
             self.faults.restore(block.fault_times)
             self._fault(Fault.RESTARTED, "the tick loop was ended from outside")
+
+    def _sense_s(self, has_sense: bool) -> float | None:
+        return SENSE_FRACTION * self._period_s if has_sense else None
 
     def run(self) -> None:
         """Until `stop`, a signal, or the parent's end."""
@@ -262,7 +265,9 @@ class TickLoop:
                 self.brain.drop_previous()
             elif message["kind"] == "previous":   # that this loop has not seen act
                 self.brain.previous = Connected(link, message["generation"], message["structure"])
-            elif message["kind"] == "body":
+            elif message["kind"] == "body":   # its class may be another than before
+                self.limits.use(Bounds(**message["bounds"]))
+                self.body.sense_s = self._sense_s(message["has_sense"])
                 self.body.connect(link, message["is_new"])
             else:
                 self.brain.offer(Connected(link, message["generation"], message["structure"]))

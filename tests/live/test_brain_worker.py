@@ -96,3 +96,21 @@ def test_the_newest_file_is_of_the_brain_that_acts(worker, load, brains, tmp_pat
         each._finish()
     n_lines = [len(path.read_text().splitlines()) for path in sorted(folder.glob("*.jsonl"))]
     assert n_lines == [2, 3, 4]   # the last observation ends an episode
+
+
+def test_where_memory_is_full_it_acts_on_and_saves_later(load, brains, tmp_path):
+    scratch = tmp_path / "scratch-0"
+    scratch.mkdir()
+    worker = load(brains.first)
+    assert worker.notes == [f"{tmp_path} has no room for the state of {brains.first}: it is "
+                            f"saved when there is some"]
+    worker.state_path = tmp_path / "state"
+    worker._activate()
+    for has_room in (False, True):
+        worker._next_save_s = 0.0
+        ticks(worker, 1)
+        worker._after_act()
+        if worker._saving:
+            worker._saving.join()
+        assert worker.state_path.exists() is has_room
+        scratch.rmdir() if scratch.is_dir() else None

@@ -82,3 +82,12 @@ def test_saving_stays_within_its_bytes_a_day():
     n_bytes = 10_000_000
     assert n_bytes * carried_state.DAY_S / carried_state.interval_s(n_bytes) == pytest.approx(
         carried_state.BYTES_PER_DAY)
+
+
+def test_a_state_that_is_nested_too_deeply_is_damaged(brains, tmp_path):
+    brain = Brain(brains.first)
+    key = carried_state.structure(brain.description).encode()
+    (tmp_path / "state").write_bytes(carried_state.MAGIC + key + b"\nseed state 1\n" + bytes(16)
+                                     + b"[" * 100_000 + b"\n")
+    note = carried_state.restore(brain, tmp_path / "state", tmp_path / "scratch")
+    assert "is damaged" in note and note.endswith("the brain begins anew")

@@ -97,3 +97,10 @@ def test_rare_faults_are_not_latched():
         faults.report(Fault.BODY_ERROR, at_s)
         assert faults.tick(at_s + 5)
     assert faults.count == 10
+
+
+@pytest.mark.parametrize("owner", [{"safe_action": [0.5]}, {"action_limits": [(0.2, 1)]}])
+def test_what_is_between_two_choices_is_refused(owner):
+    for form in ("index", "indices"):
+        with pytest.raises(ConfigError, match="robot: .* is between two choices: give whole"):
+            Bounds.of([[0, 1, 2]], form).narrowed(owner, "robot")
