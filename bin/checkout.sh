@@ -5,5 +5,21 @@ root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 venv=$root/.venv
 unset CDPATH PYTHONHOME
 export PYTHONSAFEPATH=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+# tell_seconds WORDS: beside what is to come, each second, where a person looks on. It ends with this script.
+teller=
+tell_seconds() {
+    [ -t 2 ] || return 0
+    local words=$1 began=$SECONDS
+    while sleep 1 && kill -0 $$ 2>/dev/null; do printf '\r\033[K%s: %d s' "$words" $((SECONDS - began)) >&2; done &
+    teller=$!
+    trap stop_telling EXIT
+}
+stop_telling() {
+    [ -n "$teller" ] || return 0
+    kill "$teller" 2>/dev/null || true
+    wait "$teller" 2>/dev/null || true
+    printf '\r\033[K' >&2
+    teller=
+}
 # pip installs into the environment that it belongs to, whatever pip.conf and variables say.
 pip_install() { env -u PYTHONPATH -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 "$1" -m pip install --quiet "${@:2}"; }

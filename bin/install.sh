@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# install.sh [EXTRA]: makes a virtual environment in the checkout, .venv, with $PYTHON or python3;
-# installs seed and the packages that setup.cfg names there, and finds clang. An environment that is
-# half made, or whose Python has gone, is made anew.
+# install.sh [--yes] [EXTRA]: makes a virtual environment in the checkout, .venv, with $PYTHON or
+# python3; installs seed and the packages that setup.cfg names there, and finds clang. An environment
+# that is half made, or whose Python has gone, is made anew. It asks before it uses sudo; not with --yes.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/checkout.sh"
-python=${PYTHON:-python3}
+python=${PYTHON:-python3} yes=
+if [ "${1:-}" = --yes ]; then yes=--yes; shift; fi
 fail() { echo "seed: $*" >&2; exit 2; }
 missing() { PYTHONPATH='' "$venv/bin/python" "$root/bin/environment.py" "$root" "$@"; }
 
@@ -32,10 +33,12 @@ mend() {
     case $code in 0|3) ;; *) make_venv; lacks=$(missing "$@") || true ;; esac
     [ -n "$lacks" ] || return 0
     echo "installing ${lacks//$'\n'/, }" >&2
+    tell_seconds 'downloads of some 50 MB, then files of 200 MB'
     local folder errors
     folder=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     rm -f "$folder/seed-brain.pth"
-    errors=$(pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" 2>&1) && return 0
+    errors=$(pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" 2>&1) && stop_telling && return 0
+    stop_telling
     # A checkout that was moved or copied needs no network: only its new place is told.
     echo "$root" >"$folder/seed-brain.pth"
     lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)
@@ -46,4 +49,4 @@ mend() {
 if ! missing "$@" >/dev/null 2>&1; then   # one at a time
     (flock 9 2>/dev/null || true; mend "$@" 9>&-) 9>"$root/.venv.lock"
 fi
-exec bash "$root/bin/find-clang.sh" "$venv/bin/python"
+exec bash "$root/bin/find-clang.sh" "$venv/bin/python" $yes

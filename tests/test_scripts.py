@@ -1,10 +1,14 @@
 """bin/*.sh in other people's surroundings, with the environment of this Python; and what a wheel
 holds. Environments that are made, mended and upgraded: tests/soak/attacks/test_installing.py."""
 import configparser
+import contextlib
 import importlib.util
 import os
+import pty
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from importlib import resources
@@ -18,6 +22,7 @@ from seed.commands import options
 from seed.interpreter import seed_command
 from seed.live import fast_loop, real_time
 from tests.support.checkout import ROOT, environment, linked_checkout, run_in
+from tests.support.processes import descendants
 
 USAGE = "usage: seed train"
 UNITS = [ROOT / "bin" / f"{name}.service" for name in ("seed-brain", "seed-live")]
@@ -112,6 +117,74 @@ def test_a_missing_clang_is_installed_where_that_is_allowed(checkout, tmp_path):
                   PATH=str(tmp_path / "fake"))
     assert done.returncode == 0 and "installing clang with apt" in done.stderr
     assert "install -y -qq clang" in (tmp_path / "called").read_text()
+
+
+def on_a_terminal(answer: str, *command, **environment) -> tuple[int, str]:
+    """Exit code, and what a person saw who typed the answer."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(list(map(str, command)), stdin=slave, stdout=slave, stderr=slave,
+                               env={**os.environ, **environment})
+    os.close(slave)
+    os.write(master, answer.encode())
+    seen = b""
+    with contextlib.suppress(OSError):   # the last writer has ended
+        while data := os.read(master, 4096):
+            seen += data
+    os.close(master)
+    return process.wait(), seen.decode()
+
+
+@pytest.mark.parametrize("answer, options, is_installed", [
+    ("y\n", (), True), ("n\n", (), False), ("\n", (), False), ("", ("--yes",), True)])
+def test_sudo_is_used_if_a_person_or_a_flag_says_so(checkout, tmp_path, answer, options,
+                                                    is_installed):
+    fake_program(tmp_path / "fake", "apt-get", f'echo "$*" >> {tmp_path}/called')
+    fake_program(tmp_path / "fake", "sudo", 'shift; exec "$@"')
+    fake_program(tmp_path / "fake", "id", "echo 1000")
+    for tool in ("env", "dirname", "readlink", "cut", "bash", "sh", "sleep",
+                 "true"):
+        (tmp_path / "fake" / tool).symlink_to(shutil.which(tool))
+    code, text = on_a_terminal(answer, checkout / "bin/find-clang.sh", sys.executable, *options,
+                               PATH=str(tmp_path / "fake"))
+    assert (tmp_path / "called").exists() == is_installed and code == (0 if is_installed else 2)
+    assert ("may sudo install it with apt?" in text) == (not options)
+    assert is_installed or "Type: sudo apt install clang" in text
+
+
+def test_a_long_wait_tells_its_seconds_to_a_person_and_ends_without_a_trace(checkout):
+    script = f". {shlex.quote(str(checkout / 'bin/checkout.sh'))}\n{{}}"
+    waiting = script.format("tell_seconds words; read -r a; stop_telling; echo end; read -r a")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(["bash", "-euc", waiting], stdin=subprocess.PIPE, stdout=slave,
+                               stderr=slave)
+    os.close(slave)
+    seen = b""
+    while b"words: 2 s" not in seen:
+        seen += os.read(master, 4096)
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    while b"end" not in seen:
+        seen += os.read(master, 4096)
+    assert not descendants(process.pid) and seen.endswith(b"\r\x1b[Kend\r\n")
+    process.communicate(b"\n")
+    os.close(master)
+    done = run_in("/", "bash", "-euc", script.format("tell_seconds words; sleep 1.1; stop_telling"))
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_script_that_is_killed_tells_no_more(checkout):
+    path = shlex.quote(str(checkout / "bin/checkout.sh"))
+    master, slave = pty.openpty()
+    process = subprocess.Popen(["bash", "-euc", f". {path}; tell_seconds words; read -r line"],
+                               stdin=subprocess.PIPE, stdout=slave, stderr=slave)
+    os.close(slave)
+    assert os.read(master, 4096)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    with contextlib.suppress(OSError):   # the last writer has ended
+        while os.read(master, 4096):
+            pass
+    os.close(master)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 import argparse
 
 from seed.commands import options, outcome
+from seed.interpreter import shown_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     counts = grow_brain(args.run_dir, profile, args.threads, options.log)
     return outcome.show(
         args, counts._asdict(),
-        f"grew from {counts.before:,} to {counts.after:,} parameters; train it: python -m seed "
-        f"train --run-dir {args.run_dir} --threads {args.threads}, --minutes or --steps")
+        f"grew from {counts.before:,} to {counts.after:,} parameters; train it: "
+        f"{shown_command('train', f'--run-dir={args.run_dir}', '--minutes=30')}")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from seed.commands import options, outcome
 from seed.errors import INTERRUPTED
+from seed.interpreter import shown_command
 
 if TYPE_CHECKING:
     from seed.resize.size_search import SizeSearch
@@ -33,13 +34,14 @@ def run(args: argparse.Namespace) -> int:
     chosen = search.chosen
     assert chosen is not None   # find_size raises if there is none
     fault = search.verdicts().get(chosen + 1)
+    train = shown_command("train", f"--profile={args.run_dir.limit_profile}", "--minutes=60",
+                          f"--threads={args.threads}", f"--run-dir={args.run_dir.path / 'brain'}")
     next_size = f"{search.ladder[chosen + 1]} is not: {fault}" if fault else "the ladder ends here"
     return outcome.show(
         args, {"chosen": str(search.ladder[chosen]), "ladder": search.rows()},
         "\n".join(search.line(i) for i in sorted(search.trials))
         + f"\nthe largest stable brain is {search.ladder[chosen]}; {next_size}\n"
-        f"train it: python -m seed train --profile {args.run_dir.limit_profile} --threads "
-        f"{args.threads} --minutes 60 --run-dir {args.run_dir.path / 'brain'}")
+        f"train it: {train}")
 
 
 def costs(search: "SizeSearch", rows: list[dict], tokens: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seed.errors import ConfigError
+from seed.interpreter import shown_command
 from seed.live.safety import Fault
 from seed.live.shared_block import Block
 from seed.regular_file import read_json
@@ -55,5 +56,5 @@ def clear(live_dir: Path) -> bool:
 
 
 def how_to_clear(live_dir: Path) -> str:
-    return (f"the body gets the safe action until a person clears it: python -m seed live "
-            f"--run-dir {live_dir.parent} --clear")
+    return (f"the body gets the safe action until a person clears it: "
+            f"{shown_command('live', str(live_dir.parent), '--clear')}")

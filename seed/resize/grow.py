@@ -20,6 +20,7 @@ from seed.body.facts import facts_of
 from seed.config import ModelConfig, Profile, TrainConfig, from_dict
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.trained_brain import stored_params
+from seed.interpreter import shown_command
 from seed.profile_file import load_profile
 from seed.resize.growth_schedule import exceeds, next_profile
 from seed.resize.trial import Size
@@ -70,7 +71,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
 def _next_up_to_limit(run_dir: RunDir, small: Profile, step: int, log: Log) -> Profile:
     """The next size; `small` itself if it has grown at this step already. Raises ConfigError."""
     path = run_dir.limit_profile
-    advice = (f"find the limit with python -m seed scale --run-dir {run_dir}, or grow to a named "
+    advice = (f"find the limit with {shown_command('scale', str(run_dir))}, or grow to a named "
               f"profile")
     if not path.exists():
         raise ConfigError(f"{path} does not exist: {advice}")

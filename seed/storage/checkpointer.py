@@ -41,9 +41,8 @@ class Checkpointer:
         """Logs how much checkpoints of `size` bytes write a day."""
         interval_s = max(self.every_s, self._budget_s(size))
         gb_per_day = size / GB * DAY_S / max(interval_s, 1e-9)
-        self._log(f"a checkpoint of {size / 1e6:.1f} MB is saved every {duration(interval_s)}: "
-                  f"{gb_per_day:.1f} GB a day of at most {self.gb_per_day:g} "
-                  f"(train.write_gb_per_day)")
+        self._log(f"{size / 1e6:.1f} MB are saved every {duration(interval_s)}: {gb_per_day:.1f} "
+                  f"of {self.gb_per_day:g} GB a day")
 
     def _budget_s(self, size: int) -> float:
         """For how long so many bytes use up the budget."""
