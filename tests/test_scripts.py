@@ -184,6 +184,7 @@ def test_a_script_that_is_killed_tells_no_more(checkout):
     with contextlib.suppress(OSError):   # the last writer has ended
         while os.read(master, 4096):
             pass
+    process.stdin.close()
     os.close(master)
 
 
