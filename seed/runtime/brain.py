@@ -184,7 +184,7 @@ class Brain:
         """An episode of a body begins, with a fresh state, or with `keep_state` with what the brain
         remembers of this body. Raises BrainError if it has no such body; without a name, if it has
         not just one."""
-        self.body, self._hidden = self._named(body), None
+        self.body, self._hidden, self.control_logits = self._named(body), None, np.zeros(0, "f4")
         self._cut()
         self._all_weights.fill(0)
         self.bodies[self.body].begin()

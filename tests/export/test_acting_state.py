@@ -38,6 +38,15 @@ def test_the_state_of_a_brain_that_has_not_acted_is_its_beginning(trained, tmp_p
     expected = after(brain)
     brain.load_state(path)
     np.testing.assert_equal(after(brain), expected)
+    brain.begin("cartpole")   # after an act in another body
+    expected = [brain.control_logits.size, brain.act([0, 0, 0, 0])]
+    brain.begin("rover")
+    brain.act(observations(1)[0])
+    brain.begin("cartpole")
+    brain.save_state(path)
+    brain.begin("rover")
+    brain.load_state(path)
+    assert [brain.control_logits.size, brain.act([0, 0, 0, 0])] == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
