@@ -138,6 +138,16 @@ def test_wrong_calls_are_refused_and_change_nothing(library, trained, text, tmp_
             call(tmp_path / "state")
 
 
+def test_an_action_never_comes_of_logits_that_are_not_finite(library, trained, tmp_path):
+    params = {name: array * np.nan if name.startswith("bodies.") else array
+              for name, array in trained.params.items()}
+    broken = TrainedBrain(trained.profile, 0, params, bodies=trained.bodies)
+    c = CBrain(library, file_of(broken, tmp_path).name)
+    c.begin("cartpole")
+    with pytest.raises(BrainError, match="gives logits that are not finite: export it again"):
+        c.act([0, 0, 0, 0])
+
+
 def test_nothing_is_allocated_once_it_is_open(library, trained, tmp_path):
     for folder, kind in (("a", "portable"), ("b", "explicit")):
         (tmp_path / folder).mkdir()

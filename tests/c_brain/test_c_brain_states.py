@@ -1,4 +1,6 @@
 """Saved states of the C brain are those of seed.runtime; another file continues with one."""
+import ctypes
+import errno
 import json
 import os
 import re
@@ -105,6 +107,7 @@ def test_a_damaged_state_is_refused(saved, tmp_path):
 @pytest.mark.parametrize("change", [
     {"body": "walker"}, {"body": None}, {"choices": [2]}, {"choices": [0, 0]}, {"choices": [0.0]},
     {"choices": 5}, {"choices": [True]}, {"choices": None}, {"choices": [-1]},
+    {"choices": []},
     {"control": [0.0]}, {"control": None}, {"control": ["x"]}, {"control": [1e999] * 66},
     {"hidden": [1.0]}, {"hidden": "x"}, {"absent": "x"}, {"clipped": None}, {"body": []}], ids=str)
 def test_a_sealed_state_with_wrong_fields_is_refused(saved, change):
@@ -133,6 +136,15 @@ def test_only_a_state_is_replaced_and_a_failure_leaves_the_old_one(saved, tmp_pa
     assert "the state is not saved: name a file" in error_of(c.save_state, path)
     assert path.read_bytes() == whole
     (tmp_path / "state.partial").rmdir()
+    (tmp_path / "state.partial").write_bytes(b"of a power cut")
+    fsync_error = ctypes.c_int.in_dll(c.library, "fsync_error")
+    fsync_error.value = errno.ENOSPC
+    try:
+        assert "state: No space left on device; the state is not saved" in error_of(
+            c.save_state, path)
+    finally:
+        fsync_error.value = 0
+    assert path.read_bytes() == whole and not (tmp_path / "state.partial").exists()
     path.write_bytes(whole[:99])   # damaged: it is of no use to anybody
     c.save_state(path)
     assert path.read_bytes() != whole and not (tmp_path / "state.partial").exists()

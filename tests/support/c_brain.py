@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 C = ROOT / "examples/c"
 SOURCES = sorted(C.glob("seed_*.c"))
 ERROR_BYTES = 400
-COUNTED = ("malloc", "calloc", "realloc", "free", "posix_memalign")
+WRAPPED = ("malloc", "calloc", "realloc", "free", "posix_memalign", "fsync")
 
 
 class Body(Structure):
@@ -36,13 +36,13 @@ def declared_functions() -> list[str]:
 
 
 def compiled(folder: Path) -> ctypes.CDLL:
-    """The library, which counts its own calls for memory in `memory_calls`, and ends the process
-    if it does what C leaves undefined."""
+    """The library, which counts its own calls for memory in `memory_calls`, fails to write with the
+    error number in `fsync_error`, and ends the process if it does what C leaves undefined."""
     path = folder / "libseed.so"
-    wrap = ",".join(f"--wrap={name}" for name in COUNTED)
+    wrap = ",".join(f"--wrap={name}" for name in WRAPPED)
     subprocess.run([find_compiler(), "-O2", "-fsanitize=undefined", "-fsanitize-trap=undefined",
                     "-shared", "-fPIC", *map(str, SOURCES),
-                    str(Path(__file__).parent / "counted_memory.c"), f"-Wl,{wrap}", "-o",
+                    str(Path(__file__).parent / "wrapped_calls.c"), f"-Wl,{wrap}", "-o",
                     str(path), "-ldl", "-lm"], check=True)
     return loaded(path)
 

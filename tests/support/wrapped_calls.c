@@ -1,7 +1,16 @@
-/* Counts the calls for memory of what is linked with --wrap, and not those of libraries. */
+/* For what is linked with --wrap, and not for libraries: counts the calls for memory, and lets
+ * fsync fail. */
+#include <errno.h>
 #include <stddef.h>
 
 long memory_calls;
+int fsync_error;   /* 0: it works */
+
+int __real_fsync(int file);
+int __wrap_fsync(int file) {
+    errno = fsync_error;
+    return fsync_error ? -1 : __real_fsync(file);
+}
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
