@@ -8,14 +8,15 @@ import traceback
 from typing import NoReturn
 
 from seed import __version__
-from seed.commands import options, streams
-from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER, os_error_code
+from seed.commands import kernels_command, options, streams
+from seed.errors import (BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER, KernelMissing,
+                         os_error_code)
 from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
-            "export", "live", "lineage", "run", "runs", "rm", "samples", "curves", "info",
-            "health", "bench")
+            "export", "kernels", "live", "lineage", "run", "runs", "rm", "samples", "curves",
+            "info", "health", "bench")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -88,7 +89,8 @@ def _run(args: argparse.Namespace) -> tuple[int, bool]:
         if code is None:
             traceback.print_exc()
             return FAILED, False
-        print(one_line(f"seed: {error}"), file=sys.stderr)
+        end = f": {kernels_command.advice(args)}" if isinstance(error, KernelMissing) else ""
+        print(one_line(f"seed: {error}{end}"), file=sys.stderr)
         return code, False
 
 

@@ -88,6 +88,14 @@ class CompilerError(SeedError, RuntimeError):
     """No C compiler on this machine."""
 
 
+class KernelMissing(CompilerError):
+    """There are kernel sets and no compiler, and the sets lack a kernel."""
+
+
+class KernelSetError(SeedError, ValueError):
+    """A file of kernels that were compiled ahead of time cannot be made or used."""
+
+
 class CompilerLost(SeedError, RuntimeError):
     """The C compiler was killed, hung, failed or is gone; the same command may succeed later."""
     exit_code = RETRY_LATER

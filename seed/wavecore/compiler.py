@@ -1,10 +1,8 @@
 """Finds and runs the C compiler that builds the kernels ($CC if it is a clang, else clang, else the
-newest clang-NN), and names the CPU that they are built for."""
+newest clang-NN)."""
 import contextlib
 import functools
-import hashlib
 import os
-import platform
 import re
 import shutil
 import signal
@@ -114,14 +112,3 @@ def _kill(process: subprocess.Popen) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-
-
-@functools.cache
-def cpu() -> str:
-    """Machine and a short hash of its instruction sets, the same on every CPU of a kind."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    sets = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {hashlib.blake2b(sets.encode(), digest_size=6).hexdigest()}"

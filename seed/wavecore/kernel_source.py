@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from seed.config import LANES
-from seed.wavecore.compiler import cpu
 from seed.wavecore.layout import round_up
 
 INT_ARGUMENTS = {"tokens", "targets", "topk_ids", "length_in", "length_out"}
@@ -43,15 +42,14 @@ def kernel_source(file: str, variant: str, constants: Mapping[str, object], outp
 
     outputs, inputs: names of the arguments, in order; the kernel may change the outputs. `arrays`
     has the arrays that stand in an argument; `counts` the length of arguments that are several;
-    `units` are the rows of the table UNITS. The text names the CPU, so that code cached on one is
-    never loaded on another.
+    `units` are the rows of the table UNITS. The text is the same on every machine.
     """
     name = "_".join([file.removesuffix(".c"), variant.lower(),
                      *(str(constants[key]) for key in SHAPE if key in constants)])
     defines = {variant: 1, "LANES": LANES, **constants}
     struct, entry = _arguments(name, outputs.split(), inputs.split(), arrays or {}, counts or {})
     return name, "".join([
-        f"/* {cpu()} */\n", *(f"#define {key} {_literal(defines[key])}\n" for key in defines),
+        *(f"#define {key} {_literal(defines[key])}\n" for key in defines),
         struct, _table(units), _with_includes(file, set()), entry])
 
 

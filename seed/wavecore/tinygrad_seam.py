@@ -1,13 +1,12 @@
 """The one file that imports tinygrad and touches its internals. tinygrad is pinned to 0.14.0.
 
-- `install` sets the device, the C compiler and the kernel cache.
+- `install` sets the device and where kernels come from; `compile_for` compiles for another CPU.
 - `CapturedGraph` records a graph and replays it; `buffer_view` and `copy_into` reach the memory
   of a tensor.
 - `launcher` and `launch` bind a C kernel. tinygrad marks that interface as alpha.
 
 tests/wavecore/test_tinygrad_seam.py names each internal.
 """
-import atexit
 import ctypes
 import functools
 import os
@@ -15,14 +14,14 @@ import platform
 import struct
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from seed.wavecore.compiler import cpu, find_compiler, identity, run_compiler
-from seed.wavecore.kernel_cache import KernelCache, Log, default_folder
+from seed.wavecore.cpu import Target
+from seed.wavecore.kernel_cache import Log
+from seed.wavecore.kernel_lookup import KernelLookup
 
 _environment = os.environ
 setattr(os, "environ", {key: _environment[key] for key in ("HOME", "PATH") if key in _environment})
@@ -46,40 +45,31 @@ GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Sequence[Tensor | No
 def install(log: Log = lambda text: None) -> None:
     """Prepares tinygrad to run the kernels on the CPU; may be called again.
 
-    $CC names the compiler, $XDG_CACHE_HOME where compiled kernels are kept. Logs if they are not.
-    Raises CompilerError if there is no compiler.
+    $CC names the compiler, $XDG_CACHE_HOME where compiled kernels are kept, $SEED_KERNELS where
+    kernel sets are. Logs if they are not kept. Raises as KernelLookup.
     """
-    compiler = find_compiler()
+    lookup = KernelLookup(log)
     helpers.DEV.value = "CPU"
     helpers.PARALLEL.value = 0     # a pool of compiling processes costs memory and unblocks signals
     helpers.CACHELEVEL.value = 0   # of tinygrad's own cache, which is made of pickles
+    helpers.NUM_CPU_THREADS.value = 1   # else the texts of large kernels depend on the machine
     setattr(helpers, "os", _without_variables(helpers.os))
-    setattr(compiler_cpu, "subprocess", SimpleNamespace(check_output=functools.partial(
-        _compile, compiler)))
-    kernels, key = _kernel_cache(default_folder()), f"{cpu()} {identity(compiler)}"
-    kernels.report(log)
-    setattr(device, "diskcache_get", lambda table, text: kernels.get(f"{key} {table} {text}"))
-    setattr(device, "diskcache_put", lambda table, text, code: kernels.put(
-        f"{key} {table} {text}", code))
+    setattr(compiler_cpu, "subprocess", SimpleNamespace(check_output=lookup.compile))
+    setattr(device, "diskcache_get", lookup.get)
+    setattr(device, "diskcache_put", lookup.put)
     if platform.machine() in ("x86_64", "AMD64"):
         setattr(CPUProgram, "_load", load_with_far_calls)
+
+
+def compile_for(target: Target, c_text: str) -> bytes:
+    """The object file of a kernel's C text for a CPU, which may be another one, after `install`.
+    Raises CompilerLost."""
+    return compiler_cpu.ClangCompiler([*target.arch]).compile(c_text)
 
 
 def _without_variables(module: Any) -> Any:
     """The module `os` with an empty environment, for what tinygrad reads after its import."""
     return SimpleNamespace(**{**vars(module), "getenv": lambda key, default=None: default})
-
-
-def _compile(compiler: str, command: Sequence[str], **options: bytes) -> bytes:
-    """The object file of tinygrad's command, with the compiler that was found."""
-    return run_compiler([compiler, *command[1:]], options["input"])
-
-
-@functools.cache
-def _kernel_cache(folder: Path | None) -> KernelCache:
-    kernels = KernelCache(folder)
-    atexit.register(kernels.close)
-    return kernels
 
 
 class FarCalls:

@@ -1,11 +1,9 @@
-"""The compiler is found or asked for, and cached code stays on its kind of CPU."""
-import os
-
+"""The compiler is found or asked for."""
 import pytest
 
 from seed.errors import CompilerError, CompilerLost
-from seed.wavecore import compiler, kernel_source
-from seed.wavecore.compiler import cpu, find_compiler, run_compiler
+from seed.wavecore import compiler
+from seed.wavecore.compiler import find_compiler, run_compiler
 
 
 def executable(path, commands="echo clang version 99"):
@@ -75,12 +73,3 @@ def test_the_key_of_the_teacher_is_not_handed_to_the_compiler(monkeypatch, tmp_p
 def test_a_compiler_that_is_gone_is_named(tmp_path):
     with pytest.raises(CompilerLost, match="gone cannot compile a kernel: No such file"):
         run_compiler([str(tmp_path / "gone")], b"")
-
-
-def test_the_text_of_a_kernel_names_the_cpu(monkeypatch):
-    def text() -> str:
-        return kernel_source.kernel_source("mlp.c", "FORWARD", {}, "y", "x")[1]
-    here = text()
-    assert cpu() in here and cpu().startswith(os.uname().machine)
-    monkeypatch.setattr(kernel_source, "cpu", lambda: "another")
-    assert text() != here

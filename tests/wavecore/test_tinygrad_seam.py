@@ -37,6 +37,7 @@ def test_tinygrad_is_the_version_that_the_seam_was_written_for():
 def test_the_settings_are_where_install_writes_them():
     assert helpers.DEV.device == "CPU" and not helpers.PARALLEL.value
     assert not helpers.CACHELEVEL.value and helpers._db_connection is None
+    assert helpers.NUM_CPU_THREADS.value == 1
     assert parameters_of(helpers.getenv.__wrapped__) == ["key", "default"]
     assert "os.getenv(key" in inspect.getsource(helpers.getenv.__wrapped__)
 
