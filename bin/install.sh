@@ -14,7 +14,9 @@ make_venv() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$python is not Python 3.11 or newer: name one, such as PYTHON=python3.11 $0"
     echo "making $venv" >&2
+    tell_seconds 'some 20 MB'
     "$python" -m venv "$venv" --clear || fail "$venv cannot be made, see above; on Debian: sudo apt install python3-venv"
+    stop_telling
 }
 
 runs_programs() { # in the checkout: libraries of packages cannot be loaded either where it is mounted noexec

@@ -20,5 +20,6 @@ def run(args: argparse.Namespace) -> int:
     from seed.bench.compare import bench, table
     from seed.wavecore.compiler import find_compiler
     find_compiler()   # refuses a machine without one before any process starts
-    report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
+    with options.working("measuring"):
+        report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
     return outcome.show(args, report, table(report))

@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.evaluation import TrainedBrain
     from seed.evaluation.conversation import Conversation
-    brain = TrainedBrain.load(args.run_dir, args.threads, options.log, options.named_tasks(args))
-    conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
+    with options.working("loading"):
+        brain = TrainedBrain.load(args.run_dir, args.threads, options.log,
+                                  options.named_tasks(args))
+        conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
     options.log(f"{brain.profile.name}, {brain.step:,} steps. Ask, for example:  "
                 f"{'   '.join(conversation.examples(N_EXAMPLES))}")
     options.log("an empty line or Ctrl-D ends")

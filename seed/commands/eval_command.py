@@ -22,8 +22,9 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         check_output("--html", args.html, "an HTML file",
                      lambda head: head.lower().startswith(b"<!doctype html"))
-    results = evaluate_brain(args.run_dir, args.threads, args.items, options.log,
-                             options.named_tasks(args))
+    with options.working("evaluating"):
+        results = evaluate_brain(args.run_dir, args.threads, args.items, options.log,
+                                 options.named_tasks(args))
     code = outcome.show(args, results, text_summary(results))
     if args.html:   # last: the results are printed even if it cannot be written
         atomic_file.write(args.html, page(results).encode("utf-8", "backslashreplace"))

@@ -30,10 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.export import Options, build
     from seed.export.verify import table
-    file = build(
-        args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
-        args.out, args.threads, verified=not args.no_verify, log=options.log,
-        tasks=options.named_tasks(args), bodies=args.bodies, check_rate=args.check_rate)
+    with options.working("exporting"):
+        file = build(
+            args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
+            args.out, args.threads, verified=not args.no_verify, log=options.log,
+            tasks=options.named_tasks(args), bodies=args.bodies, check_rate=args.check_rate)
     facts = {"size": file.size, "verified": bool(file.report),
              **({"ticks": dataclasses.asdict(file.ticks)} if file.ticks else {})}
     rate = [f"{'rate':<12}{file.ticks.describe()}"] if file.ticks else []

@@ -11,6 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from seed.evaluation import TrainedBrain
-    brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
-    text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed)
+    with options.working("answering"):
+        brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
+        text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed)
     return outcome.show(args, {"prompt": args.prompt, "answer": text}, text)

@@ -1,9 +1,12 @@
 """Flags that several commands share, the profile that they describe, and their ranges."""
 import argparse
 import contextlib
+import functools
 import json
 import os
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +22,7 @@ from seed.terminal_text import one_line
 if TYPE_CHECKING:
     from seed.config import Profile
     from seed.resize import SearchOptions
+    from seed.terminal.screen import Screen
 
 DEFAULT_PROFILE = "toy"
 BODY_PROFILE = "control"   # if --body or --data is given
@@ -296,7 +300,30 @@ def search_from(args: argparse.Namespace) -> "SearchOptions":
     return SearchOptions(args.trial_seconds, args.tokens_per_s, fixed_sizes(args.overrides))
 
 
+@functools.cache
+def screen() -> "Screen":
+    """Of this process, on standard error. Not before signals are watched: it imports numpy."""
+    from seed.terminal.screen import Screen
+    return Screen(time.monotonic)
+
+
+@contextlib.contextmanager
+def working(words: str) -> Iterator[None]:
+    """Tells for how long it takes, and how many kernels were compiled."""
+    from seed.wavecore.compiler import before_compiling
+    n_compiled = 0
+
+    def count() -> None:
+        nonlocal n_compiled
+        n_compiled += 1
+    with before_compiling(count), screen().working(
+            lambda: words + (f", {n_compiled} kernels compiled" if n_compiled else "")):
+        yield
+
+
 def log(line: str) -> None:
     """A line for the person, not part of the output."""
+    if screen.cache_info().currsize:   # what it draws is taken away first
+        return screen().log(one_line(line))
     with contextlib.suppress(OSError):   # stderr may be a file on a full disk
         print(one_line(line), file=sys.stderr, flush=True)

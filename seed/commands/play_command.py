@@ -1,5 +1,6 @@
 """Let a brain act in its bodies, and report the returns of unseen episodes."""
 import argparse
+import contextlib
 import sys
 from functools import partial
 from typing import Any
@@ -37,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if args.record and len(names) > 1:
         raise ConfigError("--record: a directory has episodes of one body: name it with --body")
     show_fn = partial(_show, args.json) if args.render else None
-    returns = [brain.returns(name, args.episodes, args.seed, not args.sample, record=args.record,
-                             show_fn=show_fn) for name in names]
+    with contextlib.nullcontext() if args.render else options.working("playing"):
+        returns = [brain.returns(name, args.episodes, args.seed, not args.sample,
+                                 record=args.record, show_fn=show_fn) for name in names]
     return outcome.show(args, [row.to_dict() for row in returns], returns_table(returns))
 
 

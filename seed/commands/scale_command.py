@@ -29,8 +29,9 @@ def run(args: argparse.Namespace) -> int:
         search = open_search(profile, args.run_dir, args.threads, search_options)
         rows = [search.row(i) for i in range(len(search.ladder))]
         return outcome.show(args, {"ladder": rows}, costs(search, rows, args.tokens))
-    search = find_size(profile, args.run_dir, args.threads, search_options, options.log,
-                       signals.stop.is_set)
+    with options.working("measuring"):
+        search = find_size(profile, args.run_dir, args.threads, search_options, options.log,
+                           signals.stop.is_set)
     chosen = search.chosen
     assert chosen is not None   # find_size raises if there is none
     fault = search.verdicts().get(chosen + 1)

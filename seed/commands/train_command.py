@@ -2,7 +2,6 @@
 import argparse
 import os
 import sys
-import time
 from typing import Any
 
 from seed.commands import options, outcome
@@ -31,12 +30,13 @@ def run(args: argparse.Namespace) -> int:
     args.run_dir = options.run_dir_from(args)
     if args.grow:
         return _run_growing(args, signals)
-    from seed.terminal.screen import Screen
-    from seed.training.pipeline import train
-    profile = options.profile_from(args, must_resume=True)
-    screen = Screen(time.monotonic, is_plain=args.plain)
-    return outcome.report(args, train(profile, args.run_dir, args.threads, screen.log, signals,
-                                      screen=screen))
+    screen = options.screen()
+    screen.is_plain = args.plain
+    with options.working("starting"):
+        from seed.training.pipeline import train
+        profile = options.profile_from(args, must_resume=True)
+        result = train(profile, args.run_dir, args.threads, options.log, signals, screen=screen)
+    return outcome.report(args, result)
 
 
 def _run_growing(args: argparse.Namespace, signals: Any) -> int:

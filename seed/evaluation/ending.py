@@ -10,7 +10,7 @@ from seed.terminal_text import duration
 
 SOLID, SO_SO = 0.9, 0.5     # least accuracy of a task
 MAX_COLUMNS = 100
-INDENT = 15   # characters
+INDENT = 16   # characters
 
 
 def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns: Sequence[Returns],

@@ -7,15 +7,16 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from seed.terminal import views
 from seed.terminal.drawing import ASCII
 from seed.terminal.progress import Progress
-from seed.terminal_text import escaped
+from seed.terminal_text import duration, escaped
 
 LINE_EVERY_S, PANEL_EVERY_S = 0.2, 0.5
+WORK_EVERY_S = 1.0
 LOG_EVERY_S = 10.0     # where nothing can be drawn anew
 DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24   # of a terminal that does not tell
 CLEAR_LINE, CLEAR_BELOW, CLEAR_ALL = "\r\x1b[K", "\r\x1b[J", "\x1b[H\x1b[2J"
@@ -27,13 +28,21 @@ class Screen:
     def __init__(self, clock: Callable[[], float], out: TextIO | None = None,
                  is_plain: bool = False):
         """`out` is standard error if not given; `is_plain`: no panel."""
-        self.clock, self.out = clock, out or sys.stderr
-        self.is_live = self.out.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
-        self._is_plain = is_plain
+        self.clock, self._out, self.is_plain = clock, out, is_plain
         self._drawn = 0        # rows of the view that stands
         self._columns = 0      # of the terminal, as it was drawn
         self._last_s = float("-inf")
         self._lock = threading.RLock()
+        self._work = threading.Event()   # is set when nothing has to be told of it any more
+
+    @property
+    def out(self) -> TextIO:
+        return self._out or sys.stderr
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what is drawn can be drawn anew."""
+        return self.out.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
     def size(self) -> tuple[int, int]:
         """Columns and rows of the terminal as it is now."""
@@ -47,11 +56,12 @@ class Screen:
     def has_panel(self) -> bool:
         """Whether there is room for one."""
         columns, rows = self.size()
-        return (self.is_live and not self._is_plain and rows >= views.MIN_PANEL_ROWS
+        return (self.is_live and not self.is_plain and rows >= views.MIN_PANEL_ROWS
                 and columns >= views.MIN_PANEL_COLUMNS)
 
     def show(self, now: Progress) -> bool:
         """Draws the view if it is time for one; returns whether it was."""
+        self._work.set()
         if self.has_panel:
             return self._draw(lambda: views.panel(now, self.size()[0]), PANEL_EVERY_S)
         if self.is_live:
@@ -67,6 +77,33 @@ class Screen:
                 return False
             self._write(escaped(text) + "\n")
             return True
+
+    @contextlib.contextmanager
+    def working(self, words_fn: Callable[[], str]) -> Iterator[None]:
+        """Tells each second that a work is being done, and for how long, until it ends or a view is
+        shown."""
+        began_s, ended = self.clock(), threading.Event()
+        self._work = ended
+
+        def tell() -> None:
+            while not ended.wait(WORK_EVERY_S):
+                self.show_text(f"{words_fn()}, {duration(self.clock() - began_s)}")
+        thread = threading.Thread(target=tell, daemon=True, name="working")
+        thread.start()
+        try:
+            yield
+        finally:
+            if not ended.is_set():
+                ended.set()
+                thread.join()
+                self.clear()
+
+    def clear(self) -> None:
+        """Takes the view away."""
+        with self._lock:
+            if self._drawn:
+                self._write(self._erased())
+            self._drawn = 0
 
     def _is_time(self, every_s: float) -> bool:
         now_s = self.clock()

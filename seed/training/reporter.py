@@ -115,10 +115,13 @@ class Reporter:
         session, state, throttle = self._session, self._session.state, self._session.throttle
         curriculum, profile, left_s = state.curriculum, session.profile, self.left_s()
         now_s, every_s = session.clock(), 60 * profile.train.eval_every_minutes
+        next_eval_s = self._evaluated_s + every_s - now_s if every_s else None
+        if next_eval_s is not None and left_s is not None and next_eval_s > left_s:
+            next_eval_s = None   # that of the end comes first
         return Progress(
             profile.name, str(session.run_dir), state.step, state.plan.total_steps or 0,
             self._fraction(left_s), left_s,
-            self._evaluated_s + every_s - now_s if every_s else None,
+            next_eval_s,
             state.mean_loss or None, self._losses.means,
             self._grade(),
             highest_grade(profile.curriculum), self._accuracy(), curriculum.passed, self._event,

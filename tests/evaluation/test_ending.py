@@ -20,11 +20,11 @@ def test_the_end_says_what_the_brain_can_do_and_what_comes_next(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert ending(2206, 240.4, SCORES, [], [], COMMANDS) == """\
  Done: 2,206 steps in 4:00. 70 % of held-out questions right (guessing: 7 %).
-   solid       identity 100  copy 95
-   so-so       count 55
-   weak        mine.jsonl 8
-   talk to it  seed chat runs/1
-   train on    seed train --run-dir runs/1"""
+   solid        identity 100  copy 95
+   so-so        count 55
+   weak         mine.jsonl 8
+   talk to it   seed chat runs/1
+   train on     seed train --run-dir runs/1"""
 
 
 def test_the_end_of_a_brain_that_acts(monkeypatch):
@@ -34,9 +34,9 @@ def test_the_end_of_a_brain_that_acts(monkeypatch):
                   [ChoiceAccuracy("arm", "/data", 0.974, 1200)], {})
     assert text == """\
  Done: 150 steps.
-   acts        cartpole: return 500.0 in 64 unseen episodes
-   acts        robot.py:Arm: return 0.250 in 64 unseen episodes, 50 % succeed
-   as recorded arm: 97 % of 1,200 held-out choices"""
+   acts         cartpole: return 500.0 in 64 unseen episodes
+   acts         robot.py:Arm: return 0.250 in 64 unseen episodes, 50 % succeed
+   as recorded  arm: 97 % of 1,200 held-out choices"""
 
 
 @pytest.mark.parametrize("columns", [40, 80, 160])

@@ -1,6 +1,7 @@
 """What stands in a real terminal, as an emulator shows it, and in what is no terminal."""
 import io
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from seed.commands.streams import Unblocked
 from seed.terminal.screen import Screen
 from tests.support.fake_clock import FakeClock
+from tests.support.small_run import wait_until
 from tests.support.terminals import terminal
 from tests.support.training_progress import SOMETIME
 
@@ -119,3 +121,52 @@ def test_a_full_disk_behind_the_output_is_no_error():
     train(Screen(clock, Unblocked(descriptor, "utf-8")), clock)
     os.close(descriptor)
     assert clock.now > 100
+
+
+def seconds_pass(monkeypatch) -> None:
+    monkeypatch.setattr("seed.terminal.screen.WORK_EVERY_S", 0.01)
+    monkeypatch.setattr("seed.terminal.screen.LINE_EVERY_S", 0.0)
+
+
+def test_a_work_without_a_view_tells_how_long_it_takes_and_leaves_no_trace(monkeypatch):
+    seconds_pass(monkeypatch)
+    clock = FakeClock()
+    with terminal(80, 24) as seen:
+        screen = Screen(clock, seen.out)
+        with screen.working(lambda: "evaluating"):
+            clock.now += 75
+            while seen.lines() != ["evaluating, 1:15"]:
+                pass
+            screen.log("a line that stays")
+            while seen.lines() != ["a line that stays", "evaluating, 1:15"]:
+                pass
+        print("the result", file=seen.out, flush=True)
+        assert seen.lines() == ["a line that stays", "the result"]
+
+
+def test_a_work_tells_nothing_more_once_a_view_is_shown(monkeypatch):
+    seconds_pass(monkeypatch)
+    clock = FakeClock()
+    with terminal(80, 24) as seen:
+        screen = Screen(clock, seen.out)
+        with screen.working(lambda: "starting"):
+            while seen.lines() != ["starting, 0:00"]:
+                pass
+            clock.now += 1
+            screen.show(SOMETIME)
+            wait_until(lambda: "working" not in {t.name for t in threading.enumerate()})
+            clock.now += 1
+            screen.show(SOMETIME)
+            assert not any("starting" in line for line in seen.lines())
+            shown = seen.lines()
+        assert seen.lines() == shown
+
+
+def test_a_work_that_fails_leaves_a_line_of_its_own_for_the_reason(monkeypatch):
+    seconds_pass(monkeypatch)
+    with terminal(80, 24) as seen:
+        with pytest.raises(ValueError), Screen(FakeClock(), seen.out).working(lambda: "exporting"):
+            while not seen.lines():
+                pass
+            raise ValueError
+        assert seen.lines() == [] and seen.column == 0
