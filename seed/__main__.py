@@ -16,7 +16,7 @@ from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
             "export", "kernels", "live", "lineage", "run", "runs", "rm", "samples", "curves",
-            "info", "health", "bench")
+            "report", "info", "health", "bench")
 
 
 class CommandParser(argparse.ArgumentParser):

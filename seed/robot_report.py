@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from seed.config import GovernorConfig
 from seed.errors import printable
 from seed.regular_file import parse_json, reader
-from seed.report_command import MAX_REPORT_BYTES, Output, ReportCommand
+from seed.health_report_command import MAX_REPORT_BYTES, Output, ReportCommand
 
 MAX_REASON_CHARS = 200
 COMMANDS_PER_MAX_AGE = 3   # a command starts so often, and may take as long as is between two

@@ -118,6 +118,13 @@ def board(root: Path = ROOT) -> str:
     return _text_or_empty(root / "proc/device-tree/model").rstrip("\0")
 
 
+def machine(root: Path = ROOT) -> str:
+    """The board's model; of a PC or a server that of its processor. Empty if neither is known."""
+    processors = (line.partition(":")[2].strip() for line in _text_or_empty(
+        root / "proc/cpuinfo").splitlines() if line.startswith("model name"))
+    return board(root) or next(processors, "")
+
+
 def boot_id(root: Path = ROOT) -> str:
     """The kernel's id of this boot; empty where it gives none."""
     return _text_or_empty(root / "proc/sys/kernel/random/boot_id")

@@ -25,7 +25,7 @@ RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "training", "metrics", "curriculum", "practice", "body", "episodes", "learning", "live",
     "board", "robot", "resize", "export", "file", "embedding", "model", "kernels", "images",
-    "guarantees", "results", "LOG", "contributing", "glossary")]
+    "watching", "guarantees", "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30

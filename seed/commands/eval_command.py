@@ -16,16 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.evaluation import evaluate_brain
     from seed.evaluation.brain_report import text_summary
-    from seed.evaluation.html_report import page
+    from seed.evaluation.html_report import check_html, encoded, page
+    from seed.evaluation.run_facts import read_run
     from seed.storage import atomic_file
-    from seed.storage.output_file import check_output
     if args.html:
-        check_output("--html", args.html, "an HTML file",
-                     lambda head: head.lower().startswith(b"<!doctype html"))
+        check_html(args.html)
     with options.working("evaluating"):
         results = evaluate_brain(args.run_dir, args.threads, args.items, options.log,
                                  options.named_tasks(args))
     code = outcome.show(args, results, text_summary(results))
     if args.html:   # last: the results are printed even if it cannot be written
-        atomic_file.write(args.html, page(results).encode("utf-8", "backslashreplace"))
+        atomic_file.write(args.html, encoded(page(read_run(args.run_dir), results)))
     return code

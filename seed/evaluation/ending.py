@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from seed.body.results import ChoiceAccuracy, Returns, shown
-from seed.evaluation.exact_match import Score
+from seed.evaluation.exact_match import Score, mean_of_levels
 from seed.task_names import short
 from seed.terminal_text import duration
 
@@ -20,10 +20,9 @@ def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns:
     steps = f"{step:,} step{'s' if step > 1 else ''}"
     words = [f"Done: {steps}{f' in {duration(elapsed_s)}' if elapsed_s else ''}."]
     if scores:
-        right, chance = (sum(fractions) / len(scores) for fractions in (
-            [s.accuracy for s in scores], [s.chance for s in scores]))
-        words.append(f"{100 * right:.0f} % of held-out questions right (guessing: "
-                     f"{100 * chance:.0f} %).")
+        mean = mean_of_levels(scores)
+        words.append(f"{100 * mean.accuracy:.0f} % of held-out questions right (guessing: "
+                     f"{100 * mean.chance:.0f} %).")
     rows = [*_row("", " ".join(words), width, 1), *_by_strength(scores, width)]
     for row in returns:
         success = f", {100 * row.success:.0f} % succeed" if row.success is not None else ""

@@ -4,8 +4,9 @@ One item per row from a fresh state. An item is right if every answer byte, END 
 argmax given the true bytes before it: equivalently, greedy decoding gives the answer.
 """
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,11 @@ class Score:
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return max(0.0, centre - half), min(1.0, centre + half)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "Score":
+        """The inverse of `to_dict`."""
+        return cls(*(row[field.name] for field in fields(cls)))
 
     def to_dict(self) -> dict:
         return {**asdict(self), "accuracy": self.accuracy, "interval": self.interval}
@@ -99,6 +105,23 @@ def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn,
                       _teacher_forced(distinct, forward_fn, seq_len)}
                      for forward_fn in (first_fn, second_fn))
     return sum(first[item] == second[item] for item in distinct) / max(1, len(distinct))
+
+
+class LevelMean(NamedTuple):
+    """Of levels that count alike, however many questions each has."""
+    accuracy: float
+    chance: float
+    interval: tuple[float, float]   # 95 %, from those of the levels (MOVER, Zou and Donner 2008)
+
+
+def mean_of_levels(scores: Sequence[Score]) -> LevelMean:
+    """Of at least one score."""
+    n = len(scores)
+    accuracy = sum(s.accuracy for s in scores) / n
+    below, above = (math.sqrt(sum((s.interval[end] - s.accuracy) ** 2 for s in scores)) / n
+                    for end in (0, 1))
+    return LevelMean(accuracy, sum(s.chance for s in scores) / n,
+                     (max(0.0, accuracy - below), min(1.0, accuracy + above)))
 
 
 def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:

@@ -14,7 +14,7 @@ from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END, decode, encode
 from seed.errors import CheckpointError, ConfigError
-from seed.evaluation.exact_match import ForwardFn, Score, evaluate
+from seed.evaluation.exact_match import AnswerFn, ForwardFn, Score, evaluate
 from seed.rng import Stream, stream
 from seed.settings import nearest
 from seed.storage import RunDir
@@ -166,7 +166,9 @@ class TrainedBrain:
         """As many items of each task and level as the profile says."""
         return self.dataset.holdout(self.profile.curriculum.holdout_items)
 
-    def scores(self, items: Sequence[Item], dataset: Dataset | None = None) -> list[Score]:
-        """Exact match. `dataset`: of the items, if it is not the brain's own."""
-        return evaluate(items, dataset or self.dataset, self.forward,
-                        self.profile.train.seq_len) or []
+    def scores(self, items: Sequence[Item], dataset: Dataset | None = None,
+               answer_fn: AnswerFn = lambda *_: None) -> list[Score]:
+        """Exact match. `dataset`: of the items, if it is not the brain's own; `answer_fn` as that
+        of `evaluate`."""
+        return evaluate(items, dataset or self.dataset, self.forward, self.profile.train.seq_len,
+                        answer_fn=answer_fn) or []

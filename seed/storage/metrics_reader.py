@@ -15,7 +15,7 @@ MAX_ROWS_BYTES = 32 * 2 ** 20   # of the lines of one kind that are in memory to
 MAX_REWRITTEN_BYTES = 4 * 2 ** 20
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
@@ -25,7 +25,7 @@ def _has_fields(**kinds: type) -> Callable[[dict[str, Any]], bool]:
 
 def _is_curriculum(row: dict[str, Any]) -> bool:
     return type(row.get("unlocked", 0)) is int and all(
-        isinstance(levels, list) and levels and all(map(_is_number, levels))
+        isinstance(levels, list) and levels and all(map(is_number, levels))
         for levels in row["accuracy"].values())
 
 
@@ -34,11 +34,44 @@ def _is_growth(row: dict[str, Any]) -> bool:
         type(n) is int for n in (*row["parameters"], *row.get("size", ())))
 
 
+def _is_fraction(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
+
+
+def _is_score(score: dict[str, Any]) -> bool:
+    return (_has_fields(task=str, level=int, correct=int, count=int)(score)
+            and 0 <= score["correct"] <= score["count"] and score["count"] > 0
+            and _is_fraction(score["chance"]))
+
+
+def _is_return(row: dict[str, Any]) -> bool:
+    return (_has_fields(body=str, episodes=int)(row)
+            and all(is_number(row[key]) for key in ("mean", "half_interval", "least"))
+            and (row["success"] is None or _is_fraction(row["success"])))
+
+
+def _is_choice(row: dict[str, Any]) -> bool:
+    return _has_fields(body=str, data=str, ticks=int)(row) and _is_fraction(row["accuracy"])
+
+
+def _is_evaluation(row: dict[str, Any]) -> bool:
+    return (all(map(_is_score, row["scores"])) and all(map(_is_return, row.get("returns", [])))
+            and all(map(_is_choice, row.get("choices", [])))
+            and all(map(_has_fields(task=str, prompt=str, answer=str, right=str),
+                        row.get("examples", [])))
+            and isinstance(row.get("board", ""), str))
+
+
+def _is_round(row: dict[str, Any]) -> bool:
+    return _has_fields(body=str, round=int)(row) and (
+        row["mean_return"] is None or is_number(row["mean_return"]))
+
+
 # What the readers of a kind depend on.
 IS_VALID: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "step": lambda row: _is_number(row["loss"]),
-    "curriculum": _is_curriculum, "grow": _is_growth,
-    "selfplay": lambda row: _has_fields(task=str, level=int)(row) and _is_number(
+    "step": lambda row: is_number(row["loss"]),
+    "curriculum": _is_curriculum, "grow": _is_growth, "body": _is_round, "eval": _is_evaluation,
+    "selfplay": lambda row: _has_fields(task=str, level=int)(row) and is_number(
         row["accept_rate"]),
     "teacher": lambda row: all(type(n) is int and n >= 0 for n in row["replies"].values()),
     "governor": _has_fields(action=str, reason=str)}

@@ -4,16 +4,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from seed.body.results import Acting
 from seed.body.round import Round
 from seed.config import Profile
 from seed.curriculum.dataset import Batch, Pool, SoftTargetBatch
 from seed.errors import (ConfigError, Diverged, SaveFailed, SeedError, StopReason,
                          StopRequested)
 from seed.evaluation.exact_match import Score, by_task
+from seed.evaluation.examples import Examples, ShortAnswers
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S
 from seed.storage.run_dir import RunDir
-from seed.terminal.progress import Answer
 from seed.training.schedule import lr_at, replan
 from seed.training.session import Hooks, Session
 from seed.training.stop_signals import StopSignals
@@ -96,12 +97,10 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
 
         # Evaluate on the holdout, and for the curriculum.
         if is_last or eval_every_s and clock() - last_eval_s > eval_every_s:
-            scores, acting = session.evaluate(session.holdout), session.evaluate_bodies()
-            last_eval_s = clock()
-            if scores is None or acting is None:
+            results, last_eval_s = _evaluate(session, is_last), clock()
+            if results is None:
                 continue   # the run has to stop: service_requests says so again
-            session.metrics.write("eval", state.step, scores=[s.to_dict() for s in scores],
-                                  **acting.to_dict())
+            scores, acting = results
             if is_last:
                 return TrainResult(state.step, StopReason.FINISHED, scores, *acting,
                                    elapsed_s=session.total_s)
@@ -150,15 +149,26 @@ def _draw(session: Session, hooks: Hooks) -> Batch | SoftTargetBatch | Round | N
         pools, session.selfplay.learns_prompt)
 
 
+def _evaluate(session: Session, is_last: bool) -> tuple[list[Score], Acting] | None:
+    """Of the holdout and of all bodies, which is written to the metrics; None if the run has to
+    stop."""
+    examples = Examples(session.holdout if is_last else [])
+    scores, acting = session.evaluate(session.holdout, examples.add), session.evaluate_bodies()
+    if scores is None or acting is None:
+        return None
+    session.reporter.evaluation(scores, acting, examples.to_rows())
+    return scores, acting
+
+
 def _evaluate_curriculum(session: Session) -> bool:
     """Updates the curriculum state; False if the run has to stop."""
-    state, config, answers = session.state, session.profile.curriculum, list[Answer]()
-    scores = session.evaluate(session.curriculum_items(), answers)
+    state, config, answers = session.state, session.profile.curriculum, ShortAnswers()
+    scores = session.evaluate(session.curriculum_items(), answers.add)
     if scores is None:
         return False
     state.curriculum, events = state.curriculum.update(config, session.dataset.tasks,
                                                        by_task(scores), state.step)
-    session.reporter.curriculum(events, answers)
+    session.reporter.curriculum(events, answers.answers)
     return True
 
 

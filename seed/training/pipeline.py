@@ -20,7 +20,8 @@ from seed.body.tick_rate import is_same_rate
 from seed.body.user_body import Opener, check_repeats
 from seed.config import BodyConfig, Profile, from_dict
 from seed.curriculum.dataset import Dataset
-from seed.errors import CheckpointError, ConfigError, StopReason, StopRequested
+from seed.errors import CheckpointError, ConfigError, SeedError, StopReason, StopRequested
+from seed.evaluation.html_report import write_report
 from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage import checkpoint
@@ -53,8 +54,11 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     """
     with watched(signals) as signals, run_dir.locked() as run_dir:
         try:
-            return _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn,
-                          known or {}, screen)
+            result = _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn,
+                            known or {}, screen)
+            if result.finished:
+                _write_report(run_dir, log)
+            return result
         except StopRequested:   # in a call of a body, before the first step
             with suppress(CheckpointError):
                 return TrainResult(checkpoint.read_meta(run_dir.checkpoint)["step"],
@@ -95,6 +99,18 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
         screen=screen, soft_targets_fn=soft_targets.batch if soft_targets else None,
         bodies=plays if facts else None,
         teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+
+
+def _write_report(run_dir: RunDir, log: Log) -> None:
+    """A page that cannot be written is told, and costs nothing else."""
+    try:
+        if run_dir.held:
+            run_dir.held.check()   # the directory may be another run's by now
+        write_report(run_dir)
+    except (OSError, SeedError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        log(f"WARNING: {run_dir.report} is not written: {reason}; the brain is saved; write the "
+            f"page with: seed report --run-dir {run_dir}")
 
 
 def _hide_last_actions(config: BodyConfig, model: WaveCore, data: Mapping[str, Stored]) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seed import governor
 from seed.body.results import Acting
 from seed.curriculum.state import LAST, grade_of, highest_grade
 from seed.evaluation.exact_match import Score
 from seed.storage.status_file import StatusFiles
+from seed.system_health import machine
 from seed.systemd import notify
 from seed.task_names import short
 from seed.terminal.progress import Answer, Losses, Progress
@@ -72,6 +73,12 @@ class Reporter:
         if result.mean_return is not None:
             self._returns.setdefault(name, deque(maxlen=MAX_RETURNS)).append(result.mean_return)
 
+    def evaluation(self, scores: Sequence[Score], acting: Acting,
+                   examples: Sequence[dict[str, Any]]) -> None:
+        self._session.metrics.write(
+            "eval", self._session.state.step, board=machine(), **acting.to_dict(),
+            scores=[score.to_dict() for score in scores], examples=examples)
+
     def accuracy(self, scores: Sequence[Score], acting: Acting) -> None:
         """Of unseen items and episodes."""
         texts = [f"{short(row.body)} return {row.mean:.1f}" for row in acting.returns]
@@ -86,11 +93,12 @@ class Reporter:
     def curriculum(self, events: str, answers: Sequence[Answer]) -> None:
         """An evaluation of the curriculum."""
         state = self._session.state
-        self._session.metrics.write("curriculum", state.step, events=events,
-                                    **state.curriculum.to_dict())
         self._event = events or self._event
         apart = max(1, len(answers) // MAX_ANSWERS)   # of different tasks
         self._answers = list(answers[state.step // 7 % apart::apart][:MAX_ANSWERS])
+        self._session.metrics.write("curriculum", state.step, events=events,
+                                    answers=[answer._asdict() for answer in self._answers],
+                                    **state.curriculum.to_dict())
         if not self._screen.has_panel:
             self._screen.log(f"step {state.step}  {state.curriculum.describe()}")
         if events:

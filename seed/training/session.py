@@ -16,7 +16,7 @@ from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item
 from seed.errors import Diverged, StopReason
-from seed.evaluation.exact_match import Score, evaluate
+from seed.evaluation.exact_match import AnswerFn, Score, evaluate
 from seed.governor import Decision
 from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
@@ -25,7 +25,6 @@ from seed.storage.metrics import Metrics
 from seed.storage.run_dir import RunDir
 from seed.system_health import Health
 from seed.systemd import notify
-from seed.terminal.progress import Answer
 from seed.terminal.screen import Screen
 from seed.terminal_text import duration
 from seed.training.reporter import Reporter
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from seed.training.step import Learner, StepResult
 
 MAX_NONFINITE_STEPS = 3   # in a row; then the run rolls back
-MAX_SHOWN_BYTES = 24      # of a question and its answer, in a panel
 
 EarlyStopFn = Callable[[int, float, int], bool]   # (step, loss, unlocked grade) -> stop?
 
@@ -137,15 +135,14 @@ class Session:
         return self._curriculum_items[unlocked]
 
     def evaluate(self, items: Sequence[Item],
-                 answers: list[Answer] | None = None) -> list[Score] | None:
-        """Scores, or None if the run has to stop; `answers` gets those that are short."""
+                 answer_fn: AnswerFn = lambda *_: None) -> list[Score] | None:
+        """Scores, or None if the run has to stop; `answer_fn` gets each answer."""
         n_done, total = 0, len(set(items))
 
         def count(item: Item, target: np.ndarray, guess: np.ndarray) -> None:
             nonlocal n_done
             n_done += 1
-            if answers is not None and len(item.prompt) + len(target) < MAX_SHOWN_BYTES:
-                answers.append(Answer.of(item, target, guess))
+            answer_fn(item, target, guess)
 
         def should_stop() -> bool:
             self.reporter.show(f"evaluating, {n_done} of {total}")

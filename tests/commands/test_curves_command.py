@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from seed.__main__ import main
+from seed.evaluation.exact_match import Score
 from tests.support.terminals import terminal
 
 
@@ -16,7 +17,7 @@ def write_run(path, losses) -> str:
     rows = [{"kind": "step", "step": step, "time": 1.7e9 + step, "loss": loss}
             for step, loss in enumerate(losses, 1)]
     rows.append({"kind": "eval", "step": len(losses), "time": 1.7e9 + len(losses), "returns": [],
-                 "choices": [], "scores": [{"task": "copy", "level": 1, "accuracy": 0.75}]})
+                 "choices": [], "scores": [Score("copy", 1, 3, 4, 0.1).to_dict()]})
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

@@ -1,7 +1,6 @@
 """All results of one brain: as data, as text, and as one page."""
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -10,7 +9,9 @@ from seed.curriculum.vocab import END
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain, evaluate_brain
 from seed.evaluation.brain_report import text_summary
+from seed.evaluation.exact_match import Score, mean_of_levels
 from seed.evaluation.html_report import page
+from seed.evaluation.run_facts import read_run
 from seed.storage import RunDir
 from tests.support import brains
 
@@ -36,22 +37,12 @@ def results(run_dir) -> dict:
     return json.loads(json.dumps(evaluate_brain(run_dir)))
 
 
-class Tags(HTMLParser):
-    def __init__(self, text: str):
-        super().__init__()
-        self.seen: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
-
-
-def test_results_have_scores_reliability_and_the_history_of_the_run(results):
+def test_results_have_scores_examples_and_reliability(results):
     assert results["step"] == 7 and results["holdout"] and results["extrapolation"]
     assert results["stability"]["steps"] == 2000 and results["stability"]["finite"]
-    assert results["history"] == {"loss": [], "curriculum": CURRICULUM, "grow": [],
-                                  "selfplay": SELFPLAY, "teacher": TEACHER}
-    assert results["size_search"] == []
+    copies = [row for row in results["examples"] if row["task"] == "copy"]
+    assert [row["level"] for row in copies] == [1, 2, 3]
+    assert all(row["prompt"].startswith(row["right"]) for row in copies)
 
 
 def test_the_text_names_each_result_in_plain_words(results):
@@ -61,37 +52,22 @@ def test_the_text_names_each_result_in_plain_words(results):
     assert re.search(r"^copy +all ", text, re.MULTILINE)
 
 
-def test_the_page_needs_nothing_else_and_has_a_plot_for_each_result(results):
-    text = page(results)
+def test_the_page_of_an_evaluation_has_all_of_it_beside_the_history_of_the_run(run_dir, results):
+    text = page(read_run(run_dir), results)
     assert "http" not in text and "<script" not in text
-    tags = Tags(text).seen
-    assert tags.count("svg") == 6 and "grade 3" in text and tags.count("rect") > 30
-    assert "add_long, level 4" in text and "<td>wrong</td><td>1</td><td>25.0</td>" in text
+    titles = re.findall("<h2>([^<]*)</h2>", text)
+    assert titles == ["How it went", "What it knows", "Longer than it was trained on",
+                      "Consistency", "Calibration", "Stability", "Teacher"]
+    assert text.count('class="plot"') == 4 and "add_long, level 4" not in text
+    assert text.count("<details>") > 30 and "NOT FINITE" not in text
+    scores = [Score.from_dict(row) for row in results["holdout"]]
+    assert f"{100 * mean_of_levels(scores).accuracy:.1f}\u00a0%" in text
 
 
-def test_a_page_of_user_tasks_alone_is_drawn(results):
-    """They have no grade."""
-    rows = [{"step": 250, "accuracy": {"items.jsonl": [0.5]}, "passed": []}]
-    text = page({**results, "history": {**results["history"], "curriculum": rows}})
-    assert "your tasks" in text and "grade 1" not in text
-
-
-def test_a_page_shows_names_as_text():
-    score = {"task": "<b>", "level": 1, "accuracy": 0.5, "interval": (0.4, 0.6), "chance": 0.1}
-    text = page({
-        "profile": "<i>", "step": 1, "holdout": [score], "extrapolation": [], "selfplay": [],
-        "consistency": [],
-        "history": {"loss": [[250, 2.0], [500, 1.0]], "curriculum": [], "selfplay": [],
-                    "teacher": [], "grow": [{"step": 250, "parameters": [234680, 334816]}]},
-        "size_search": [{"size": "<u>", "peak_mb": 250.0, "predicted_mb": 240.0,
-                         "tokens_s": tokens_s, "fault": fault}
-                        for tokens_s, fault in ((None, "<s>"), (9000.0, ""))],
-        "calibration": {"count": [1], "confidence": [1.0], "accuracy": [1.0], "error": 0.0,
-                        "loss": 0.0},
-        "stability": {"steps": 1, "finite": False, "state_rms": [], "repetition": 0.0}})
-    assert not {"<b>", "<i>", "<u>", "<s>"} & set(re.findall("<.>", text)) and "&lt;b&gt;" in text
-    assert "speed unknown. &lt;s&gt;" in text and "9,000 tokens/s. stable" in text
-    assert "step 250: 334,816 parameters" in text
+def test_a_page_tells_of_a_free_run_that_is_not_finite(run_dir, results):
+    stability = {"steps": 1, "finite": False, "state_rms": [], "repetition": 0.0}
+    text = page(read_run(run_dir), {**results, "stability": stability})
+    assert "NOT FINITE" in text and text.count('class="plot"') == 3
 
 
 def test_a_number_of_items_out_of_range_is_refused(run_dir):

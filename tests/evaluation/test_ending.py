@@ -53,8 +53,9 @@ def test_the_end_is_as_wide_as_the_terminal_and_no_name_is_parted_from_its_perce
 def test_a_run_in_a_list_has_its_last_accuracy_its_size_and_its_state(tmp_path):
     brains.untrained(tmp_path, "toy")
     run_dir = RunDir(tmp_path)
-    rows = [{"kind": "eval", "step": step, "scores": [{"accuracy": a}, {"accuracy": 1.0}]}
-            for step, a in ((3, 0.0), (7, 0.5))]
+    rows = [{"kind": "eval", "step": step, "scores": [
+        Score("copy", level, right, 4, 0.1).to_dict() for level, right in ((1, n), (2, 4))]}
+        for step, n in ((3, 0), (7, 2))]
     run_dir.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_dir.status.write_text('{"state": "finished"}')
     row = summary(run_dir)
