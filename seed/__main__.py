@@ -1,47 +1,22 @@
 """The command line: python -m seed COMMAND. Each command is a file of seed/commands."""
 import argparse
-import importlib
 import math
 import os
 import sys
 import traceback
-from typing import NoReturn
 
-from seed import __version__
-from seed.commands import kernels_command, options, streams
-from seed.errors import (BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER, KernelMissing,
-                         os_error_code)
+from seed.commands import kernels_command, options, parser, streams
+from seed.errors import FAILED, INTERRUPTED, RETRY_LATER, KernelMissing, os_error_code
 from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
             "export", "kernels", "live", "lineage", "run", "runs", "rm", "samples", "curves",
-            "report", "info", "health", "bench")
-
-
-class CommandParser(argparse.ArgumentParser):
-    """`error_code` is what its command ends with if it cannot do its work, if not the error's."""
-    error_code: int | None = None
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(self.error_code or BAD_INPUT, f"{self.prog}: error: {message}\n")
+            "report", "info", "health", "bench", "completion")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="seed", description="Trains a robot's first brain on the robot itself.")
-    parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    for name in COMMANDS:
-        module = importlib.import_module(f"seed.commands.{name}_command")
-        text = " ".join((module.__doc__ or "").split())
-        command = subparsers.add_parser(name, help=text, description=text)
-        command.add_argument("--json", action="store_true", help="print JSON")
-        module.add_arguments(command)
-        command.error_code = getattr(module, "ERROR_CODE", None)
-        command.set_defaults(run_fn=module.run, parser=command)
-    return parser
+    return parser.make_parser(COMMANDS)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     streams.protect()
     args, unknown = make_parser().parse_known_args(argv)
     if unknown:
-        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        args.parser.reject(unknown)
+    if args.command is None:
+        print(parser.first_page())
+        return 0
     code, is_done = _run(args)
     return code if is_done or code == INTERRUPTED else args.parser.error_code or code
 

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser, default="seed")
     parser.add_argument("--peer", choices=["torch"], help="needs pip install 'seed-brain[peer]'")
     parser.add_argument("--turns", type=int, default=10, help="measurements of each contender")
-    parser.add_argument("--threads", type=int, default=options.DEFAULT_THREADS)
+    options.add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> int:

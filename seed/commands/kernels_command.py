@@ -12,7 +12,7 @@ PURPOSES = {"train": "train", "eval": "eval", "chat": "chat", "generate": "chat"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser)
     parser.add_argument("--cpu", default="native", metavar="NAME",
-                        help="cortex-a76 (Raspberry Pi 5), x86-64-v3 or native (default)")
+                        help="cortex-a76 (Raspberry Pi 5), x86-64-v3 or native (default: native)")
     parser.add_argument("--for", default="train,eval,chat", dest="purposes", metavar="NAMES",
                         help="of train, eval, chat, play and adapt (default: %(default)s)")
     options.add_bodies(parser, "as of seed train")

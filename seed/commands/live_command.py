@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "end")
     parser.add_argument("--minutes", type=float, help="then end; default: never")
     parser.add_argument("--learn-every", type=int, metavar="TICKS",
-                        help="that are new, of which a candidate learns (default 6000); 0: nothing "
-                             "is learnt")
+                        help="that are new, of which a candidate learns (default: the profile's, "
+                             "6000 if it has none); 0: nothing is learnt")
     parser.add_argument("--learn-minutes", type=float,
-                        help="of computing, each time (default 2)")
+                        help="of computing, each time (default: the profile's, 2 if it has none)")
     parser.add_argument("--heartbeat", default="", metavar="PATH",
                         help="a FIFO or /dev/watchdog, which gets a byte 10 times a second while "
                              "ticks run and the body answers")

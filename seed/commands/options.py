@@ -117,15 +117,17 @@ def add_overrides(parser: argparse.ArgumentParser, *tables: str) -> None:
     parser.set_defaults(tables=tables)
 
 
-def add_profile(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+def add_profile(parser: argparse.ArgumentParser, default: str | None = None,
+                learns_bodies: bool = False) -> None:
+    acts = f", or {BODY_PROFILE} with --body or --data" if learns_bodies else ""
+    of_brain = f"that of the run's brain, or of a new one {DEFAULT_PROFILE}{acts}"
     parser.add_argument("--profile", default=default,
-                        help="shipped profile or a .toml file (default: "
-                        + (default or "that of the run directory's brain, or toy") + ")")
+                        help=f"shipped profile or a .toml file (default: {default or of_brain})")
     add_overrides(parser)
     add_tasks(parser, "NAME[=WEIGHT]",
               "add a task: path.py:ClassName, items.jsonl or notes.txt; or let one that the brain "
               "names be used again")
-    parser.add_argument("--seed", type=int, help="train.seed")
+    parser.add_argument("--seed", type=int, help="train.seed (default: the profile's)")
 
 
 def add_tasks(parser: argparse.ArgumentParser, metavar: str = "NAME",
@@ -146,15 +148,17 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str) -> None:
-    default = f" (default {minutes:g})" if minutes else ""
+    default, steps = (f"{minutes:g}", "none") if minutes else ("the profile's",) * 2
     parser.add_argument("--minutes", type=float, default=minutes,
-                        help=f"time budget of {what}{default}")
-    parser.add_argument("--steps", type=int, help="optimizer steps instead")
+                        help=f"time budget of {what} (default: {default})")
+    parser.add_argument("--steps", type=int,
+                        help=f"optimizer steps instead (default: {steps})")
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=float, metavar="GB",
-                        help="ceiling on the memory of the run and its children (default 6)")
+                        help="ceiling on the memory of the run and its children (default: the "
+                             "profile's, 6 if it has none)")
 
 
 def add_board(parser: argparse.ArgumentParser) -> None:
@@ -184,20 +188,21 @@ def add_growth(parser: argparse.ArgumentParser) -> None:
     growth = parser.add_argument_group("growth")
     growth.add_argument("--grow", action="store_true",
                         help="find the largest brain that this board can train in the given "
-                             "minutes (default 60), then train a small one that grows up to it")
+                             "minutes (default: 60), then train a small one that grows up to it")
     add_search(growth, 20.0)
     growth.add_argument("--tokens-per-param", type=float, default=60.0,
                         help="that a larger size must have the time for (an hour's seed: 90)")
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it is to answer")
     add_sampling(parser)
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-bytes", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--max-bytes", type=int, default=128, help="of an answer")
+    parser.add_argument("--temperature", type=float, default=0.0,
+                        help="of the sampling; 0: the likeliest byte each time")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
 
 

@@ -7,7 +7,8 @@ from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=options.run_dir, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=options.run_dir, metavar="RUN",
+                        help="run directories")
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 

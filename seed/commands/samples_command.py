@@ -5,7 +5,7 @@ from seed.commands import options, outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_profile(parser)
+    options.add_profile(parser, options.DEFAULT_PROFILE)
     parser.add_argument("--count", type=int, default=1, help="items of each task and level")
 
 

@@ -11,7 +11,7 @@ GROW_MINUTES = 60.0   # by default
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_profile(parser)
+    options.add_profile(parser, learns_bodies=True)
     options.add_budget(parser, None, "the whole run")
     options.add_board(parser)
     options.add_bodies(parser, "learn to act in cartpole, pendulum, rover, gym:ID or "

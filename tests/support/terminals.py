@@ -28,6 +28,10 @@ class Terminal:
         with self._lock:
             self._screen.resize(rows, columns)
 
+    def type(self, keys: str) -> None:
+        """As a person, to whoever reads from the terminal."""
+        os.write(self._master, keys.encode())
+
     def _read(self) -> None:
         with suppress(OSError):   # it is closed
             while data := os.read(self._master, 65536):
