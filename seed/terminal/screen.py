@@ -84,6 +84,8 @@ class Screen:
         shown."""
         began_s, ended = self.clock(), threading.Event()
         self._work = ended
+        if not self.is_live:   # a short one needs no line
+            self._last_s = began_s
 
         def tell() -> None:
             while not ended.wait(WORK_EVERY_S):
