@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_bodies(parser, "as of seed train")
     parser.add_argument("--out", type=options.path, metavar="DIR",
                         help="where the set is written (default: where commands look for it)")
-    options.add_brain(parser)
+    options.add_brain(parser, "optional")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
     from seed.wavecore.cpu import find_target
     target = find_target(args.cpu)
     profile = options.profile_from(args)
-    words = [f"--cpu={args.cpu}", f"--for={args.purposes}", *selection(args)]
+    words = ["kernels", f"--cpu={args.cpu}", f"--for={args.purposes}", *selection(args)]
     path, kernels = build(profile, target, args.threads, args.purposes.split(","),
                           args.out or kernel_set.folder(),
-                          f"python -m seed kernels {shlex.join(words)}", options.log)
+                          f"seed {shlex.join(words)}", options.log)
     size = path.stat().st_size
     facts = {"path": str(path), "cpu": target.name, "kernels": len(kernels.objects), "bytes": size}
     return outcome.show(args, facts, f"{path}: {len(kernels.objects)} kernels for {target.name}, "
@@ -44,7 +44,7 @@ def selection(args: argparse.Namespace) -> list[str]:
             *(f"--{flag}={value}" for flag, name in (
                 ("set", "overrides"), ("task", "tasks"), ("body", "bodies"))
               for value in flags.get(name) or []),
-            *([] if flags.get("profile") else [f"--run-dir={args.run_dir}"]),
+            *([f"--run-dir={args.run_dir}"] if args.run_dir and not flags.get("profile") else []),
             f"--threads={args.threads}"]
 
 
@@ -53,5 +53,6 @@ def advice(args: argparse.Namespace) -> str:
     from seed.wavecore.cpu import likely_name
     if args.command not in PURPOSES:
         return "install clang here"
-    words = [f"--cpu={likely_name()}", f"--for={PURPOSES[args.command]}", *selection(args)]
-    return f"where clang is, run python -m seed kernels {shlex.join(words)}"
+    words = ["kernels", f"--cpu={likely_name()}", f"--for={PURPOSES[args.command]}",
+             *selection(args)]
+    return f"where clang is, run seed {shlex.join(words)}"

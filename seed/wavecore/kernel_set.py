@@ -63,7 +63,7 @@ def read(path: Path) -> KernelSet:
     body = data[len(MAGIC) + DIGEST_BYTES:]
     if data[:-len(body) or None] != MAGIC + _digest(body):
         raise KernelSetError(f"{path} is damaged, or of another version: make it again with "
-                             f"python -m seed kernels, or delete it")
+                             f"seed kernels, or delete it")
     line, _, code = body.partition(b"\n")
     fields: dict[str, Any] = parse_json(line)   # which the digest has vouched for
     name, machine, needs = fields["cpu"]

@@ -1,7 +1,6 @@
 """Kernels that were compiled ahead of time replace the compiler, bit for bit, or say what lacks."""
 import json
 import os
-import platform
 import shlex
 import struct
 import subprocess
@@ -14,7 +13,7 @@ from seed.commands.kernels_command import PURPOSES as COMMAND_PURPOSES
 from seed.export import kernels_ahead
 from seed.storage import RunDir
 from seed.wavecore import kernel_set
-from seed.wavecore.cpu import NAMED, find_target
+from seed.wavecore.cpu import NAMED, cpu, find_target
 from seed.wavecore.kernel_set import KernelSet
 from tests.support.attack_run import is_refused, seed, train, works
 from tests.support.tiny_run import TINY, WAIT_S
@@ -32,7 +31,7 @@ def no_compiler(folder: Path, cache: Path) -> dict[str, str]:
 def named_command(done: subprocess.CompletedProcess) -> list[str]:
     """The words of the command that a message names."""
     line = done.stderr.decode().strip().splitlines()[-1]
-    return shlex.split(line.partition("run python -m seed ")[2])
+    return shlex.split(line.partition("run seed ")[2])
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_a_damaged_set_is_refused_in_one_line(rehearsed, tmp_path):
     for environment in (no_compiler(tmp_path, tmp_path / "cache"),
                         {**os.environ, kernel_set.VARIABLE: str(tmp_path)}):
         done = train(tmp_path / "run", env=environment, timeout_s=WAIT_S)
-        assert is_refused(done, f"{tmp_path / path.name} is damaged", "python -m seed kernels")
+        assert is_refused(done, f"{tmp_path / path.name} is damaged", "seed kernels")
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -97,16 +96,16 @@ def test_a_set_for_another_cpu_has_the_same_kernels(rehearsed, tmp_path, monkeyp
     assert main(["kernels", *TRAIN, f"--cpu={name}", f"--out={tmp_path}", "--json"]) == 0
     native, = folder.glob("native-*.kernels")
     made = kernel_set.read(Path(json.loads(capsys.readouterr().out)["path"]))
-    assert made.target == NAMED[name] and made.made_by.startswith("python -m seed kernels --cpu")
+    assert made.target == NAMED[name] and made.made_by.startswith("seed kernels --cpu")
     assert made.objects.keys() == kernel_set.read(native).objects.keys() and len(texts) > 20
     for code in made.objects.values():
         kind, machine = struct.unpack_from("<HH", code, 16)
         assert (code[:4], kind, machine) == (b"\x7fELF", 1, ELF_MACHINE[NAMED[name].machine])
 
 
-def test_a_text_names_neither_the_machine_nor_its_cores(rehearsed):
-    words = (platform.machine(), find_target("native").arch[0], "core_id")
-    assert not [text for text in rehearsed[1] if any(word in text for word in words)]
+def test_a_text_names_neither_the_cpu_nor_its_cores(rehearsed):
+    words = (*cpu().split()[1:], "core_id")
+    assert not [word for word in words for text in rehearsed[1] if word in text]
 
 
 @pytest.mark.parametrize("options, message", [

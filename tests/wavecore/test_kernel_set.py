@@ -13,7 +13,7 @@ OBJECTS = {key("one"): b"machine code", key("two"): b"", key("three"): bytes(ran
 
 
 def a_set(target: Target) -> KernelSet:
-    return KernelSet(target, "python -m seed kernels", "clang version 19", OBJECTS)
+    return KernelSet(target, "seed kernels", "clang version 19", OBJECTS)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_every_flipped_bit_and_every_cut_is_refused(path):
         flipped = bytearray(whole)
         flipped[at // 8] ^= 1 << at % 8
         path.write_bytes(flipped)
-        with pytest.raises(KernelSetError, match="a.kernels is damaged.*python -m seed kernels"):
+        with pytest.raises(KernelSetError, match="a.kernels is damaged.*seed kernels"):
             read(path)
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
