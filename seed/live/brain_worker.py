@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from seed.live import carried_state, real_time
+from seed.live.forgetting import Forgetting
 from seed.live.frames import Call, Flag, Frame, Link, LinkLost, reply_error
 from seed.runtime import Brain, BrainError
 
@@ -54,6 +55,7 @@ class Worker:
         # Of the tick before, as there is time for them only when the action is on its way.
         self._nats = self._value = math.nan
         self._predicted: np.ndarray | None = None   # logits of the next observation
+        self._forgetting = Forgetting()
         self._saving: threading.Thread | None = None
         self._next_save_s = math.inf
         self._episodes, self._bytes_per_day = fields["episodes"], fields["record_bytes_per_day"]
@@ -146,7 +148,8 @@ class Worker:
             self._took(frame.numbers())
         elif call == Call.BEGIN:
             self._add_counts()
-            brain.begin(self.body, keep_state=bool(frame.flags & Flag.KEEP))
+            is_misled = self._forgetting.end_episode()
+            brain.begin(self.body, keep_state=bool(frame.flags & Flag.KEEP) and not is_misled)
             self._explores = bool(frame.flags & Flag.EXPLORE)
             self._predicted = None
             gc.collect()   # of what is new since the start: little
@@ -222,6 +225,7 @@ class Worker:
         if self.has_surprise:
             self._nats = (math.nan if self._predicted is None
                           else self.codec.surprise(self._predicted))
+            self._forgetting.count(self._nats)
             self._predicted = self.brain.predicted(self.codec)
         now_s = time.monotonic()
         if now_s >= self._next_save_s and self.state_path:
