@@ -140,7 +140,8 @@ class Brains:
             if not self.file(promoted.brain).is_file():
                 raise ValueError("its brain is not there")
         except (OSError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path} is damaged: {error}; remove it to begin with the run "
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{path} is damaged: {reason}; remove it to begin with the run "
                               f"directory's brain") from None
         return promoted
 

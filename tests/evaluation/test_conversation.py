@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from seed.__main__ import main
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Task
 from seed.errors import ConfigError
+from seed.evaluation import TrainedBrain
 from seed.evaluation.conversation import MAX_QUESTION_BYTES, Conversation
 from seed.profile_file import load_profile
 from seed.wavecore import decode
@@ -119,3 +121,10 @@ def test_of_a_person_whose_answers_go_into_a_pipe_they_are_all_that_is_there(run
     assert json.loads(process.communicate(timeout=WAIT_S)[0])["question"] == "ab>"
     assert process.returncode == 0 and os.read(master, 65536).count(b"> ") > 0
     os.close(master)
+
+
+def test_a_brain_that_has_learnt_to_act_alone_is_not_asked(tmp_path, monkeypatch, capsys):
+    acting = SimpleNamespace(profile=load_profile("control", ["body.rounds={cartpole = 1}"]))
+    monkeypatch.setattr(TrainedBrain, "load", lambda *_: acting)
+    assert main(["chat", f"--run-dir={tmp_path}"]) == 2
+    assert "has learnt to act, and no questions: see it act with" in capsys.readouterr().err
