@@ -66,6 +66,10 @@ class CheckpointMissing(CheckpointError):
     """There is no file of that name."""
 
 
+class PackError(SeedError, ValueError):
+    """A packed brain cannot be used."""
+
+
 class InUse(SeedError, RuntimeError):
     """Another process has the run directory; the same command may succeed later."""
     exit_code = RETRY_LATER

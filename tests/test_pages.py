@@ -24,13 +24,13 @@ README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "training", "metrics", "curriculum", "practice", "body", "episodes", "learning", "live",
-    "board", "robot", "resize", "export", "file", "embedding", "model", "kernels", "images",
-    "watching", "guarantees", "results", "LOG", "contributing", "glossary")]
+    "board", "robot", "resize", "export", "file", "sharing", "embedding", "model", "kernels",
+    "images", "watching", "guarantees", "results", "LOG", "contributing", "glossary")]
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
 MAX_COMMAND_S = 600
-SUFFIXES = {"md", "jsonl", "toml", "service"}   # what stands behind the dot of a file's name
+SUFFIXES = {"md", "jsonl", "toml", "service", "safetensors"}   # behind the dot of a file's name
 
 
 class Block(NamedTuple):

@@ -134,8 +134,9 @@ def _spaces(facts: Facts) -> dict[str, Any]:
 def lineage_of(run_dir: RunDir) -> list[Decision]:
     """What was decided of the brains that acted on a robot; empty if none did. Raises OSError,
     ConfigError."""
-    path = run_dir.path / "live" / "lineage.jsonl"
-    return JsonlLog(path, Decision.from_dict, is_independent=True).rows
+    paths = run_dir.lineage, run_dir.path / "live" / "lineage.jsonl"   # before it was packed; here
+    return [row for path in paths
+            for row in JsonlLog(path, Decision.from_dict, is_independent=True).rows]
 
 
 def text(fields: Mapping[str, Any]) -> str:

@@ -67,6 +67,12 @@ class RunDir:
     report = _File("report.html")
     exported_brain = _File("brain.tflite")
 
+    card = _File("README.md")                    # this and the next: of a brain that was unpacked
+    card_config = _File("config.json")
+    weights = _File("model.safetensors")
+    lineage = _File("lineage.jsonl")             # of where it lived before
+    manifest = _File("manifest.json")
+
     def __str__(self) -> str:
         return str(self.path)
 
