@@ -52,9 +52,14 @@ class RunDir:
     teacher_log = _File("teacher.jsonl")
     soft_targets = _File("soft_targets.safetensors")   # a parent brain's, for distillation
 
-    checkpoint_before_adaptation = _File("checkpoint.pre_adapt.safetensors")
+    checkpoint_before_adaptation = _File("checkpoint.pre_adapt.safetensors")   # the last one
+    second_undo_level = _File("checkpoint.pre_adapt.2.safetensors")
+    third_undo_level = _File("checkpoint.pre_adapt.3.safetensors")
     staged_checkpoint = _File(".checkpoint.staged")   # to be the one before, once it is adapted
     recipe = _File("recipe.json")                     # within `adaptation`
+    examples = _File("examples")                      # within it, as they were when it began
+    episode_sizes = _File("episodes.json")            # within it: of the files, when it began
+    episodes_digest = _File("episodes.blake2b")       # within it: of so many bytes
 
     trial_log = _File("scale.jsonl")
     attempt_log = _File("attempts.jsonl")          # the size being tried, should the board crash
@@ -75,6 +80,15 @@ class RunDir:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def undo_levels(self) -> tuple[Path, ...]:
+        """Brains of before adaptations, the newest first (undo_levels.py)."""
+        return self.checkpoint_before_adaptation, self.second_undo_level, self.third_undo_level
+
+    def replay(self, digest: str) -> Path:
+        """The file of what the brain was taught (replay.py)."""
+        return self.path / f"replay.{digest}.jsonl"
 
     @property
     def trial(self) -> RunDir:
