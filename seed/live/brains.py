@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed.errors import ConfigError
+from seed.evaluation.figure import Figure
 from seed.regular_file import read_json
 from seed.runtime.sealed_file import BrainError, describe, read
 from seed.storage import RunDir, atomic_file
@@ -37,32 +38,8 @@ NAME = re.compile(f"[0-9a-f]{{{NAME_DIGITS}}}")
 POINTER, BEFORE = "promoted.json", "roll_back.json"
 
 
-class Figure(NamedTuple):
-    """What a brain was before and is now in one thing; `unit`: "return", "accuracy" or "reward in
-    the model", of short episodes. `margin`: half of the 95 % interval of the mean difference.
-    `bias`: what the model is wrong by on the parent, of which so much may be `chance`."""
-    name: str
-    unit: str
-    before: float
-    after: float
-    margin: float = 0.0
-    bias: float = 0.0
-    chance: float = 0.0
-
-    @classmethod
-    def checked(cls, fields: dict[str, Any]) -> "Figure":
-        """Of JSON; null: a number that was not finite. Raises ValueError, TypeError."""
-        numbers: dict[str, Any] = {name: math.nan if value is None else value
-                                   for name, value in fields.items()}
-        figure = cls(**numbers)
-        if [type(value) for value in figure[:2]] != [str, str] or not all(
-                type(value) in (int, float) for value in figure[2:]):
-            raise ValueError
-        return figure
-
-
 class Decision(NamedTuple):
-    """A line of the lineage. `figures`: rows of gate.Figure, as dicts; `bounds`: those of a
+    """A line of the lineage. `figures`: rows of Figure, as dicts; `bounds`: those of a
     promoted brain (watch.Bounds), as a dict; `loop`: which has made the brain, mid or slow, or
     "base" if it was trained in the run directory; `plane`: what became of what the mid loop had
     learnt before (plane.py)."""

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from seed import system_health
 from seed.config import Profile
 from seed.errors import SeedError, StopRequested
+from seed.evaluation.figure import Figure
 from seed.live import brains as lineage
-from seed.live.brains import Brains, Decision, Figure
+from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
 from seed.live.fast_loop import EPISODES, FastLoop, Options
 from seed.live.gate import is_level

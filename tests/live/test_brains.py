@@ -8,11 +8,11 @@ import pytest
 
 from seed.__main__ import main
 from seed.errors import ConfigError
+from seed.evaluation.figure import Figure, has_lost
 from seed.export import Options
 from seed.export.brain_file import BrainFile
 from seed.live import brains as module
-from seed.live.brains import Brains, Decision, Figure
-from seed.live.gate import has_lost
+from seed.live.brains import Brains, Decision
 from seed.live.watch import Bounds
 from seed.storage import RunDir
 from tests.support.acting_brains import untrained

@@ -11,10 +11,11 @@ from seed.body.episodes import EpisodeFolder
 from seed.body.model_play import EPISODE_TICKS
 from seed.body.stored import load
 from seed.evaluation import TrainedBrain
+from seed.evaluation import in_model
+from seed.evaluation.figure import Figure, has_lost
+from seed.evaluation.in_model import MIN_EXPLAINED, explained_variance, horizon, recorded_reward
 from seed.live import gate
-from seed.live.gate import (
-    ANYTHING, MIN_EXPLAINED, NOTHING, Figure, doubt, explained_variance, has_gained, has_lost,
-    horizon, is_level, judge, recorded_reward)
+from seed.live.gate import ANYTHING, NOTHING, doubt, has_gained, is_level, judge
 from seed.storage import RunDir
 from tests.support.changed_point import (
     Point, Reversed, adapt, brain, recorded, shuffle_rewards)
@@ -110,7 +111,7 @@ def test_a_model_that_is_wrong_about_the_parent_lets_none_pass_that_need_not_be_
     monkeypatch.setattr(gate, "curriculum",
                         lambda *brains: [Figure("curriculum", "accuracy", 0.5, 0.9)])
     seen = [0.0]   # rewards of the parent, as recorded
-    monkeypatch.setattr(gate, "recorded_reward", lambda *what: (seen[-1], 0.0))
+    monkeypatch.setattr(in_model, "recorded_reward", lambda *what: (seen[-1], 0.0))
     before = judge(parent, parent, "point", data).figures[-1].before
     for better_in, shift in ((ANYTHING, 0.0), (NOTHING, 0.0), (ANYTHING, 1.0), (NOTHING, -1.0)):
         seen.append(before + shift)

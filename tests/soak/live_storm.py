@@ -93,8 +93,9 @@ def learn(live_dir: Path, plan: Plan) -> int:
         module.learn = quick   # type: ignore
     else:
         from seed.body import dynamics
+        from seed.evaluation import in_model
         from seed.live import gate
-        dynamics.FIT_TICKS, gate.PAIRS, judge = 64 * 50, 64, gate.judge
+        dynamics.FIT_TICKS, in_model.PAIRS, judge = 64 * 50, 64, gate.judge
         gate.judge = lambda *args: judge(*args)._replace(   # type: ignore
             reason=random.choice(["", "the storm"]))
     candidate = module.run(live_dir, MID, plan, 1)
