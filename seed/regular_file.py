@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -64,10 +65,13 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
     return data
 
 
-def blocks(path: str | Path) -> Iterator[bytes]:
-    """The contents of a file of any size, piece by piece. Raises OSError."""
+def blocks(path: str | Path, max_bytes: int = sys.maxsize) -> Iterator[bytes]:
+    """The contents of a file of any size, or so many first bytes, piece by piece. Raises OSError.
+    """
+    left = max_bytes
     with reader(path) as file:
-        while block := file.read(BLOCK_BYTES):
+        while left and (block := file.read(min(left, BLOCK_BYTES))):
+            left -= len(block)
             yield block
 
 

@@ -25,7 +25,7 @@ from seed.body.spaces import Discrete, action_values, observation_ranges
 from seed.body.tick_rate import checked_rate, is_same_rate
 from seed.body.world import MAX_NUMBER
 from seed.errors import ConfigError, printable
-from seed.regular_file import open_regular, parse_json
+from seed.regular_file import blocks, open_regular, parse_json
 from seed.runtime.recording import step_line
 from seed.storage import atomic_file, lines
 
@@ -50,10 +50,12 @@ class Step(NamedTuple):
 
 
 class EpisodeFolder:
-    """What is recorded of one body. Raises ConfigError, which names the file, for whatever is wrong
-    in it; a link in the directory is not followed."""
+    """What is recorded of one body, as it is now: what a recorder then appends is not read. Raises
+    ConfigError, which names the file, for whatever is wrong in it; a link in the directory is not
+    followed."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, sizes: Mapping[str, int] | None = None):
+        """`sizes`: of the files, as they were when a run began."""
         self.path = path
         self._metadata = _read(path, METADATA)
         try:
@@ -64,7 +66,9 @@ class EpisodeFolder:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{path / METADATA}: {printable(why)[:300]}; see docs/episodes.md"
                               ) from None
-        self.files = self._list()
+        self.sizes = dict(sizes) if sizes else {
+            name: os.lstat(path / name).st_size for name in self._list()}
+        self.files = sorted(self.sizes)
         self.digest = ""   # of what was read, when all of it was
 
     @property
@@ -78,6 +82,15 @@ class EpisodeFolder:
             raise ConfigError(f"{self.path} has {len(files)} files episodes-*.jsonl: use 1 to "
                               f"{MAX_FILES:,}")
         return files
+
+    def contents_digest(self) -> str:
+        """Of the bytes, also of those that tell nothing. Raises OSError."""
+        digest = hashlib.blake2b(self._metadata, digest_size=16)
+        for name in self.files:
+            digest.update(f"{name} {self.sizes[name]}".encode())
+            for block in blocks(self.path / name, self.sizes[name]):
+                digest.update(block)
+        return digest.hexdigest()
 
     def measure(self) -> Codec:
         """The codec, with ranges of the data for channels that have none."""
@@ -121,7 +134,7 @@ class EpisodeFolder:
     def _steps_of(self, name: str, digest: Any) -> Iterator[Step]:
         is_inside = False   # of an episode
         with _open(self.path, name) as file:
-            for number, line in enumerate(lines.forward(file), 1):
+            for number, line in enumerate(lines.forward(file, self.sizes[name]), 1):
                 digest.update(line)
                 try:
                     if not line:

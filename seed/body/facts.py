@@ -5,11 +5,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.body.codec import Codec
+from seed.body.episodes import FILE_NAME
 from seed.body.open_body import body_name, make_codec
 from seed.body.tick_rate import checked_rate
 from seed.body.value_range import ValueRange
 from seed.config import BodyConfig
 from seed.errors import ConfigError
+from seed.regular_file import read_json
+from seed.storage.run_dir import RunDir
 
 LASTING = [5, 95]     # percentiles of rewards that may be had tick after tick
 
@@ -49,6 +52,18 @@ def data_digests(meta: Mapping[str, Any]) -> dict[str, str]:
     tables = [fields.get("data") for fields in meta.get("bodies", {}).values()]
     return {directory: digest for table in tables if isinstance(table, dict)
             for directory, digest in table.items()}
+
+
+def begun_sizes(run_dir: RunDir) -> dict[str, int] | None:
+    """Of the files of episodes when an adaptation in this directory began; None if it has none."""
+    try:
+        sizes = read_json(run_dir.episode_sizes)
+        if any(not FILE_NAME.fullmatch(name) or type(size) is not int or size < 0
+               for name, size in sizes.items()):
+            return None
+    except (OSError, ValueError, AttributeError):
+        return None
+    return dict(sizes) or None
 
 
 def measure(name: str, open_fn: Callable[[], Any], config: BodyConfig, seed: int) -> Facts:

@@ -123,7 +123,8 @@ class ModelPlay(BodyPlay):
 
     def __init__(self, model: WaveCore, optim: Optimizer | None, name: str, data: Stored,
                  facts: Facts, config: BodyConfig, seed: int, has_returns: bool = True):
-        ticks = Transitions.of(EpisodeFolder(Path(name)), facts.codec).at(data.split()[0])
+        folder = EpisodeFolder(Path(name), data.sizes)
+        ticks = Transitions.of(folder, facts.codec).at(data.split()[0])
         self._dynamics = Dynamics(ticks, facts.codec, seed, data.digest)
         super().__init__(model, optim, facts,
                          ModelOpener(self._dynamics, min(0.0, float(data.returns.min()))),

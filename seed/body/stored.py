@@ -1,5 +1,5 @@
 """Recorded episodes in memory: a byte a channel of each tick, and the return from there."""
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ class Stored(NamedTuple):
     ends: np.ndarray          # (N,) bool, an episode's last
     rewards: np.ndarray       # (N,) float32
     terminated: np.ndarray    # (N,) bool, an episode's last with nothing beyond it
+    sizes: Mapping[str, int]  # of the files, as they were read
 
     @property
     def values(self) -> ValueRange:
@@ -66,16 +67,7 @@ class Stored(NamedTuple):
 
 def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
     """`codec`: of the body, if a brain has it already. Raises ConfigError."""
-    if codec and codec.form == folder.codec.form == "numbers" and (
-            len(codec.actions) == len(folder.codec.actions)):   # numbers are the nearest of its own
-        folder.codec = replace(folder.codec, actions=codec.actions)
-    codec = codec or folder.measure()
-    expected = folder.codec
-    if (len(codec.channels), codec.form, codec.shape, tuple(map(len, codec.actions))) != (
-            len(expected.channels), expected.form, expected.shape,
-            tuple(map(len, expected.actions))):
-        raise ConfigError(f"{folder.path} has other observations or actions than {codec.name} of "
-                          f"this brain: record that body, or use another --run-dir")
+    codec = matching(folder, codec)
     levels, choices, scalars = bytearray(), bytearray(), list[np.ndarray]()
     for episode in episodes_of(folder.steps()):
         *steps, last = episode
@@ -92,7 +84,24 @@ def load(folder: EpisodeFolder, codec: Codec | None, discount: float) -> Stored:
     return Stored(codec, folder.body, folder.digest,
                   np.frombuffer(levels, np.uint8).reshape(-1, len(codec.channels)),
                   np.frombuffer(choices, np.uint8).reshape(-1, len(codec.actions)),
-                  ticks[0], ticks[1], ticks[2] > 0, ticks[3] > 0, ticks[4], ticks[5] > 0)
+                  ticks[0], ticks[1], ticks[2] > 0, ticks[3] > 0, ticks[4], ticks[5] > 0,
+                  folder.sizes)
+
+
+def matching(folder: EpisodeFolder, codec: Codec | None) -> Codec:
+    """The codec of a brain's body, whose choices the folder's steps then have; without one that of
+    the folder. Raises ConfigError if the episodes are not of such a body."""
+    if codec and codec.form == folder.codec.form == "numbers" and (
+            len(codec.actions) == len(folder.codec.actions)):   # numbers are the nearest of its own
+        folder.codec = replace(folder.codec, actions=codec.actions)
+    codec = codec or folder.measure()
+    expected = folder.codec
+    if (len(codec.channels), codec.form, codec.shape, tuple(map(len, codec.actions))) != (
+            len(expected.channels), expected.form, expected.shape,
+            tuple(map(len, expected.actions))):
+        raise ConfigError(f"{folder.path} has other observations or actions than {codec.name} of "
+                          f"this brain: record that body, or use another --run-dir")
+    return codec
 
 
 def episodes_of(steps: Iterator[Step]) -> Iterator[list[Step]]:

@@ -10,6 +10,7 @@ import sys
 from bisect import bisect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,10 @@ class Pool(NamedTuple):
 class Dataset:
     """The tasks with a weight above 0, in the order of `NAMES`. Weights count items, not bytes."""
 
-    def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int):
+    def __init__(self, config: CurriculumConfig, identity: dict[str, str], seed: int,
+                 loaded: Mapping[str, Task] = MappingProxyType({}), replayed: Sequence[Task] = ()):
+        """`loaded`: user tasks that need not be read again, by name. `replayed`: tasks that are
+        evaluated beside those of the mixture."""
         for name in config.tasks:
             if name not in NAMES and not is_user_task(name):
                 raise ConfigError(f"curriculum.tasks.{printable(name)}" + (
@@ -67,7 +71,8 @@ class Dataset:
                               "or set curriculum.tasks.identity=0")
         self.tasks: dict[str, Task] = {
             name: Identity(identity) if name == Identity.name else
-            TASKS[name]() if name in TASKS else load(name) for name in names}
+            TASKS[name]() if name in TASKS else loaded.get(name) or load(name) for name in names}
+        self.replayed = {task.name: task for task in replayed}
         self.seed, self.config = seed, config
         self.levels = [(task, level) for task in self.tasks.values() for level in task.levels]
 
@@ -179,8 +184,12 @@ class Dataset:
 
     def holdout(self, n_per_level: int) -> list[Item]:
         """n items per task and training level, never trained on; the same for every run seed."""
-        return [item for task in self.tasks.values()
+        return [item for task in (*self.tasks.values(), *self.replayed.values())
                 for item in self._held_out(task, task.levels, n_per_level, Stream.HOLDOUT)]
+
+    def chance(self, task: str, level: int) -> float:
+        """Of a task of the mixture, or one that is replayed."""
+        return (self.replayed.get(task) or self.tasks[task]).chance(level)
 
     def evaluation_items(self, curriculum: CurriculumState) -> list[Item]:
         """What the curriculum is evaluated on: holdout items of all unlocked tasks."""

@@ -5,7 +5,7 @@ argmax given the true bytes before it: equivalently, greedy decoding gives the a
 """
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from seed.curriculum.task import Item
 ROWS = 16   # items of one forward pass
 # Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
 BUCKETS = (32, 64)
+SCORE_KEYS = "task", "level", "correct", "count", "chance"
 AnswerFn = Callable[[Item, np.ndarray, np.ndarray], object]   # item, its answer with END, the guess
 ForwardFn = Callable[[int, np.ndarray], np.ndarray]   # t, tokens (ROWS, t) -> logits (ROWS, t, v)
 
@@ -27,6 +28,7 @@ class Score:
     correct: int
     count: int      # distinct items: easy levels have few
     chance: float   # accuracy of the best answer that ignores the prompt
+    hits: tuple[bool, ...] = field(default=(), compare=False, repr=False)   # of each item, in order
 
     @property
     def accuracy(self) -> float:
@@ -43,10 +45,11 @@ class Score:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Score":
         """The inverse of `to_dict`."""
-        return cls(*(row[field.name] for field in fields(cls)))
+        return cls(*(row[name] for name in SCORE_KEYS))
 
     def to_dict(self) -> dict:
-        return {**asdict(self), "accuracy": self.accuracy, "interval": self.interval}
+        return {**{name: getattr(self, name) for name in SCORE_KEYS}, "accuracy": self.accuracy,
+                "interval": self.interval}
 
 
 def forward_rows(items: Sequence[Item], t: int,
@@ -93,7 +96,7 @@ def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn, seq
     groups: dict[tuple[str, int], list[bool]] = {}
     for item in distinct:
         groups.setdefault((item.task, item.level), []).append(right[item])
-    return [Score(task, level, sum(hits), len(hits), dataset.tasks[task].chance(level))
+    return [Score(task, level, sum(hits), len(hits), dataset.chance(task, level), tuple(hits))
             for (task, level), hits in groups.items()]
 
 

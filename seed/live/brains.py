@@ -13,7 +13,6 @@ that acts is one that may.
 """
 import filecmp
 import json
-import math
 import re
 import shutil
 import time

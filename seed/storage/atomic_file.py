@@ -8,13 +8,13 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seed.regular_file import open_regular, reader
+from seed.regular_file import blocks, open_regular
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 MAX_LOST = 10   # temporary files that another process took for abandoned, before they were locked
@@ -28,22 +28,19 @@ def write(path: Path, data: bytes) -> None:
     _replace(path, lambda file: file.write(data))
 
 
-def copy(source: Path, target: Path) -> None:
-    """As `write`, with the contents of `source`."""
+def copy(source: Path, target: Path, max_bytes: int = sys.maxsize) -> None:
+    """As `write`, with the contents of `source`, or so many first bytes of it."""
     def fill(file: BinaryIO) -> None:
-        with reader(source) as data:
-            shutil.copyfileobj(data, file, 2 ** 20)
+        for block in blocks(source, max_bytes):
+            file.write(block)
     _replace(target, fill)
 
 
 def keep_beginning(path: Path, size: int, end: bytes) -> None:
     """As `write`, with the file's own first `size` bytes and `end`."""
     def fill(file: BinaryIO) -> None:
-        with reader(path) as data:
-            left = size
-            while left and (block := data.read(min(left, 2 ** 20))):
-                file.write(block)
-                left -= len(block)
+        for block in blocks(path, size):
+            file.write(block)
         file.write(end)
     _replace(path, fill)
 

@@ -1,5 +1,6 @@
 """Lines of files of any size, in bounded memory, from the first or from the last."""
 import io
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -7,15 +8,23 @@ MAX_LINE_BYTES = 2 ** 20   # a longer one was not written by a run
 BLOCK_BYTES = 2 ** 16
 
 
-def forward(file: BinaryIO) -> Iterator[bytes]:
-    """Lines with their newline, from where the file is; an empty one for each too long one."""
-    while line := file.readline(MAX_LINE_BYTES + 1):
+def forward(file: BinaryIO, max_bytes: int = sys.maxsize) -> Iterator[bytes]:
+    """Lines with their newline, from where the file is, of so many bytes together; an empty one for
+    each too long one."""
+    left = max_bytes
+
+    def readline() -> bytes:
+        nonlocal left
+        line = file.readline(min(left, MAX_LINE_BYTES + 1))
+        left -= len(line)
+        return line
+    while line := readline():
         if len(line) <= MAX_LINE_BYTES:
             yield line
             continue
         yield b""   # before the rest is skipped: who stops here does not read it
         while line and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES + 1)
+            line = readline()
 
 
 def backward(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -143,6 +143,9 @@ def _draw(session: Session, hooks: Hooks) -> Batch | SoftTargetBatch | Round | N
     if session.selfplay.is_due(state.step) and not _play(session):
         return None
     pools = [*session.selfplay.pools(), *_listen_to(hooks.teacher, session)]
+    rest = 1 - sum(pool.data_fraction for pool in pools)
+    pools += [pool._replace(data_fraction=rest * pool.data_fraction)
+              for pool in session.replay_pools]
     soft_batch = hooks.soft_targets_fn(state.step) if hooks.soft_targets_fn else None
     return soft_batch or session.dataset.batch(
         state.curriculum, state.step, config.batch_size * config.grad_accum_steps, config.seq_len,

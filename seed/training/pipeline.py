@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from seed import system_health
 from seed.body.clone import ClonePlay, hide_last_action
 from seed.body.episodes import EpisodeFolder
-from seed.body.facts import Facts, data_digests, facts_of, measure
+from seed.body.facts import Facts, begun_sizes, data_digests, facts_of, measure
 from seed.body.model_play import ModelPlay
 from seed.body.open_body import body_name, opener
 from seed.body.play import Bodies, BodyPlay, Play
@@ -20,11 +21,13 @@ from seed.body.tick_rate import is_same_rate
 from seed.body.user_body import Opener, check_repeats
 from seed.config import BodyConfig, Profile, from_dict
 from seed.curriculum.dataset import Dataset
+from seed.curriculum.task import Task
 from seed.errors import CheckpointError, ConfigError, SeedError, StopReason, StopRequested
 from seed.evaluation.html_report import write_report
 from seed.practice import distill
 from seed.practice.teacher import open_teacher
 from seed.storage import checkpoint
+from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
 from seed.terminal.screen import Screen
 from seed.training import loop
@@ -44,18 +47,22 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
           signals: StopSignals | None = None,
           weights_fn: Callable[[], dict[str, np.ndarray]] | None = None,
           early_stop_fn: EarlyStopFn | None = None, known: Mapping[str, Facts] | None = None,
-          screen: Screen | None = None) -> TrainResult:
+          screen: Screen | None = None, replay: Replay | None = None,
+          loaded: Mapping[str, Task] = MappingProxyType({})) -> TrainResult:
     """Trains a brain in `run_dir`, or resumes.
 
     A fresh brain begins with the named weights of `weights_fn`, if given, and has the bodies
     `known`. `signals` are those that the caller watches already; otherwise the run watches, and the
-    caller's signal mask is restored at its end. `screen`: standard error by default. Raises as
-    `loop.run`; NotEnoughMemory, CompilerError.
+    caller's signal mask is restored at its end. `screen`: standard error by default. `replay`: what
+    adaptations have taught, by default as the brain in `run_dir` says. `loaded`: user tasks by
+    name, whose files are not read again. Raises as `loop.run`; NotEnoughMemory, CompilerError.
     """
     with watched(signals) as signals, run_dir.locked() as run_dir:
         try:
-            result = _train(profile, run_dir, threads, log, signals, weights_fn, early_stop_fn,
-                            known or {}, screen)
+            hooks = Hooks(
+                screen=screen, early_stop_fn=early_stop_fn, loaded=loaded,
+                replay=_replay_of(run_dir, log) if replay is None else replay)
+            result = _train(profile, run_dir, threads, log, signals, weights_fn, known or {}, hooks)
             if result.finished:
                 _write_report(run_dir, log)
             return result
@@ -67,9 +74,8 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
 
 
 def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: StopSignals,
-           weights_fn: Callable[[], dict[str, np.ndarray]] | None,
-           early_stop_fn: EarlyStopFn | None, known: Mapping[str, Facts],
-           screen: Screen | None) -> TrainResult:
+           weights_fn: Callable[[], dict[str, np.ndarray]] | None, known: Mapping[str, Facts],
+           hooks: Hooks) -> TrainResult:
     install(log)
     _check_claim(run_dir)
     if profile.body.data:
@@ -77,7 +83,7 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
     facts, openers, data = facts_and_data(profile, run_dir, known, signals.stop.is_set)
     shapes = [fact.codec.body for fact in facts.values()]
     estimate = check_fits(profile, threads, system_health.read(run_dir.path), shapes)
-    Dataset(profile.curriculum, profile.identity, profile.train.seed)  # its tasks exist
+    Dataset(profile.curriculum, profile.identity, profile.train.seed, hooks.loaded)  # tasks exist
     log(estimate)
     learner, soft_targets = Learner(profile, threads, shapes), None
     _hide_last_actions(profile.body, learner.model, data)
@@ -95,10 +101,17 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
         if not soft_targets:
             return TrainResult(0, StopReason.STOPPED if signals.stop.is_set()
                                else StopReason.OUT_OF_MEMORY)
-    return loop.run(profile, run_dir, learner, signals, Hooks(
-        screen=screen, soft_targets_fn=soft_targets.batch if soft_targets else None,
-        bodies=plays if facts else None,
-        teacher=open_teacher(profile, run_dir, log), early_stop_fn=early_stop_fn))
+    return loop.run(profile, run_dir, learner, signals, replace(
+        hooks, soft_targets_fn=soft_targets.batch if soft_targets else None,
+        bodies=plays if facts else None, teacher=open_teacher(profile, run_dir, log)))
+
+
+def _replay_of(run_dir: RunDir, log: Log) -> Replay:
+    """Of the newest checkpoint whose metadata can be read."""
+    for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
+        with suppress(CheckpointError):
+            return Replay.read(run_dir, checkpoint.read_meta(path), log)
+    return Replay()
 
 
 def _write_report(run_dir: RunDir, log: Log) -> None:
@@ -146,7 +159,7 @@ def facts_and_data(profile: Profile, run_dir: RunDir, given: Mapping[str, Facts]
             check_repeats(user_class, fact.codec, profile.train.seed, config.randomize)
         facts[body], openers[body_name(name)] = fact, open_fn
     for directory in config.data:
-        folder = EpisodeFolder(Path(directory))
+        folder = EpisodeFolder(Path(directory), begun_sizes(run_dir))
         body = config.same_as.get(directory, folder.body)
         known_fact = facts.get(body, known.get(body))
         rate_hz = known_fact.rate_hz if known_fact else None

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from seed.body.round import Round
 from seed.config import Profile
 from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
 from seed.curriculum.state import CurriculumState
-from seed.curriculum.task import Item
+from seed.curriculum.task import Item, Task
 from seed.errors import Diverged, StopReason
 from seed.evaluation.exact_match import AnswerFn, Score, evaluate
 from seed.governor import Decision
@@ -22,6 +22,7 @@ from seed.practice.selfplay import Selfplay
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import Checkpointer
 from seed.storage.metrics import Metrics
+from seed.storage.replay import Replay
 from seed.storage.run_dir import RunDir
 from seed.system_health import Health
 from seed.systemd import notify
@@ -53,6 +54,8 @@ class Hooks:
     teacher: Teacher | None = None
     bodies: Bodies | None = None
     early_stop_fn: EarlyStopFn | None = None   # called after each step until the rate decays
+    loaded: Mapping[str, Task] = field(default_factory=dict)   # user tasks that are not read again
+    replay: Replay = Replay()   # of what adaptations have taught
 
 
 class Session:
@@ -66,7 +69,9 @@ class Session:
         self.signals, self.clock, config = signals, hooks.clock, profile.train
         self.bodies = hooks.bodies
         self.screen = hooks.screen or Screen(self.clock)
-        self.dataset = Dataset(profile.curriculum, profile.identity, config.seed)
+        self.dataset = Dataset(profile.curriculum, profile.identity, config.seed, hooks.loaded,
+                               hooks.replay.tasks())
+        self._replay, self.replay_pools = hooks.replay, hooks.replay.pools()
         self.dataset.check(config.seq_len, self.screen.log)
         resumed = resume(profile, run_dir, learner, hooks.bodies, self.screen.log)
         self.state = state = resumed or RunState(
@@ -201,6 +206,7 @@ class Session:
         if self.bodies:
             tensors |= self.bodies.state_dict()
             meta["bodies"] = self.bodies.to_meta()
+        meta |= self._replay.to_meta()
         size = self.checkpointer.save(tensors, meta, must_succeed)
         if size is not None:
             self.metrics.write("save", self.state.step, bytes=size)
