@@ -1,7 +1,8 @@
-"""Evaluate a brain on items it was never trained on."""
+"""Evaluate a brain on items it was never trained on, or on recorded data."""
 import argparse
 
 from seed.commands import options, outcome
+from seed.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -9,11 +10,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write a report with plots")
     parser.add_argument("--items", type=int, metavar="N",
                         help="items per task and level (default: the profile's holdout_items)")
+    parser.add_argument("--data", type=options.named, metavar="NAME",
+                        help="items.jsonl, notes.txt or a directory of episodes: how much of it "
+                             "the brain gets right, instead of its own tasks")
+    parser.add_argument("file", nargs="?", type=options.path,
+                        help="an exported .tflite file, instead of --run-dir; with --data")
     options.add_tasks(parser)
     options.add_brain(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.data:
+        return _on_data(args)
+    if args.file:
+        raise ConfigError(f"{args.file}: an exported file is evaluated on --data; without it, name "
+                          f"a --run-dir")
     from seed.evaluation import evaluate_brain
     from seed.evaluation.brain_report import text_summary
     from seed.evaluation.html_report import check_html, encoded, page
@@ -28,3 +39,14 @@ def run(args: argparse.Namespace) -> int:
     if args.html:   # last: the results are printed even if it cannot be written
         atomic_file.write(args.html, encoded(page(read_run(args.run_dir), results)))
     return code
+
+
+def _on_data(args: argparse.Namespace) -> int:
+    from seed.evaluation import TrainedBrain
+    from seed.evaluation.on_data import exported_on_data, table, trained_on_data
+    from seed.runtime import Brain
+    if args.html or args.items:
+        raise ConfigError("--html and --items are of the brain's own tasks: leave out --data")
+    rows = (exported_on_data(Brain(args.file), args.data) if args.file else
+            trained_on_data(TrainedBrain.load(args.run_dir, args.threads, options.log), args.data))
+    return outcome.show(args, [row.to_dict() for row in rows], table(rows))
