@@ -6,6 +6,7 @@ from enum import Enum
 FAILED = 1          # a run that had begun could not go on
 BAD_INPUT = 2       # a person has to mend what was given
 CANNOT_CHECK = 3    # of `seed health`, whose results are 0, 1 and 2, as a check has them
+REFUSED = 3         # of `seed adapt`: what was learnt does not pass its limits; the brain stays
 RETRY_LATER = 75    # the same command may succeed later (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130   # by SIGINT, as a shell counts; a search for a size by SIGTERM too
 

@@ -12,8 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="items.jsonl, notes.txt, path.py:Class, or a directory of episodes")
     parser.add_argument("--body", metavar="NAME", help="a body that has changed")
     parser.add_argument("--as", dest="new_name", metavar="NAME", type=options.named,
-                        help="of the changed body of --data, beside the old one; default: the "
-                             "episodes' name")
+                        help="of the body of --data, beside the old; default: the episodes' name")
     parser.add_argument("--same-as", metavar="NAME", type=options.named,
                         help="the body of the brain that it was; default: that of its name, of its "
                              "episodes' name, or the only one")
@@ -21,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share", type=float, default=0.3, help="of new items in the mixture")
     parser.add_argument("--lr", type=float, default=1e-3, help="at d_model 64")
     parser.add_argument("--light", action="store_true", help="in less memory: trains no matrices")
-    parser.add_argument("--undo", action="store_true", help="restore the brain of before it")
+    options.add_limits(parser)
+    parser.add_argument("--undo", action="store_true", help="restore the one before; 3 times")
     options.add_tasks(parser)
     options.add_overrides(parser, "governor")
     options.add_brain(parser, "none")
@@ -41,12 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if args.data and (args.new_name or args.same_as):
         raise ConfigError(f"{args.data} has no episodes of a body: leave out --as and --same-as")
     if not args.data:
-        raise ConfigError("--data is missing: name a file of recorded examples, a directory of "
-                          "episodes or a --body")
+        raise ConfigError("--data is missing: name examples, episodes or a --body")
     result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                          share=args.share, **_recipe(args))
     return outcome.report_adaptation(
-        args, result.train, {"before": result.before, "after": result.after},
+        args, result.train, result.refusal, {"before": result.before, "after": result.after},
         lambda: comparison(("before %", "after %"), (result.before, result.after)))
 
 
@@ -58,12 +57,12 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
     result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as or "",
                            args.threads, options.log, signals, new_name=args.new_name or "",
                            **_recipe(args))
-    facts = {"before": result.before.to_dict(), "after": result.after.to_dict(),
-             "in_context": result.in_context, "scores": result.train.scores if result.train else []}
-    return outcome.report_adaptation(args, result.train, facts, lambda: acting_comparison(
-        result.before, result.after, result.in_context))
+    return outcome.report_adaptation(
+        args, result.train, result.refusal, result.facts, lambda: acting_comparison(
+            result.before, result.after, result.in_context))
 
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     return {"minutes": args.minutes, "steps": args.steps or 0, "lr": args.lr, "light": args.light,
-            "tasks": options.named_tasks(args), "overrides": args.overrides}
+            "tasks": options.named_tasks(args), "overrides": args.overrides,
+            "limits": options.limits_from(args)}

@@ -12,9 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="items per task and level (default: the profile's holdout_items)")
     parser.add_argument("--data", type=options.named, metavar="NAME",
                         help="items.jsonl, notes.txt or a directory of episodes: how much of it "
-                             "the brain gets right, instead of its own tasks")
-    parser.add_argument("file", nargs="?", type=options.path,
-                        help="an exported .tflite file, instead of --run-dir; with --data")
+                             "the brain gets right, instead of its own tasks; then RUN may be an "
+                             "exported .tflite file")
     options.add_tasks(parser)
     options.add_brain(parser)
 
@@ -22,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.data:
         return _on_data(args)
-    if args.file:
-        raise ConfigError(f"{args.file}: an exported file is evaluated on --data; without it, name "
-                          f"a --run-dir")
+    if args.run_dir.path.is_file():
+        raise ConfigError(f"{args.run_dir} is a file: an exported one is evaluated on --data; "
+                          f"without that, name a directory")
     from seed.evaluation import evaluate_brain
     from seed.evaluation.brain_report import text_summary
     from seed.evaluation.html_report import check_html, encoded, page
@@ -47,6 +46,7 @@ def _on_data(args: argparse.Namespace) -> int:
     from seed.runtime import Brain
     if args.html or args.items:
         raise ConfigError("--html and --items are of the brain's own tasks: leave out --data")
-    rows = (exported_on_data(Brain(args.file), args.data) if args.file else
+    path = args.run_dir.path
+    rows = (exported_on_data(Brain(path), args.data) if path.is_file() else
             trained_on_data(TrainedBrain.load(args.run_dir, args.threads, options.log), args.data))
     return outcome.show(args, [row.to_dict() for row in rows], table(rows))

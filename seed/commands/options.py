@@ -21,6 +21,7 @@ from seed.terminal_text import one_line
 
 if TYPE_CHECKING:
     from seed.config import Profile
+    from seed.evaluation.acceptance import Limits
     from seed.resize import SearchOptions
     from seed.terminal.screen import Screen
 
@@ -37,6 +38,7 @@ RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
     "turns": (1, 1e6), "count": (1, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
     "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9),
+    "min_gain": (0, 100), "max_loss": (0, 100),
     "learn_every": (0, 1e12), "learn_minutes": (1e-3, 1e6)}
 
 
@@ -153,6 +155,16 @@ def add_budget(parser: argparse.ArgumentParser, minutes: float | None, what: str
                         help=f"time budget of {what} (default: {default})")
     parser.add_argument("--steps", type=int,
                         help=f"optimizer steps instead (default: {steps})")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--min-gain", type=float, default=1.0, metavar="X",
+                        help="what was to be learnt has to be better by as many points of held-out "
+                             "accuracy, or percent of the return, else the brain stays as it was "
+                             "(exit code 3); 0: it need not; default: 1")
+    parser.add_argument("--max-loss", type=float, default=3.0, metavar="Y",
+                        help="and nothing else may lose more than as many, beside what chance "
+                             "explains; default: 3")
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +309,11 @@ def overrides_from(args: argparse.Namespace,
     if flags.get("no_thermal"):
         overrides.append("governor.thermal=false")
     return overrides
+
+
+def limits_from(args: argparse.Namespace) -> "Limits":
+    from seed.evaluation.acceptance import Limits
+    return Limits(args.min_gain, args.max_loss)
 
 
 def search_from(args: argparse.Namespace) -> "SearchOptions":

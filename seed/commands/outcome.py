@@ -1,11 +1,12 @@
 """How a command ends: what it prints, and its exit code."""
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
-from seed.errors import RETRY_LATER, StopReason
+from seed.errors import REFUSED, RETRY_LATER, StopReason
 from seed.interpreter import shown_command
 from seed.task_names import is_class_name
 from seed.terminal_text import escaped
@@ -70,12 +71,19 @@ def _next_commands(args: argparse.Namespace, result: "TrainResult") -> dict[str,
     return commands
 
 
-def report_adaptation(args: argparse.Namespace, result: "TrainResult | None",
+def report_adaptation(args: argparse.Namespace, result: "TrainResult | None", refusal: str,
                       facts: dict[str, Any], table_fn: Callable[[], str]) -> int:
-    """As `report`, with what was before and after; `result` is None if it is in place already."""
+    """As `report`, with what was before and after; `result` is None if it is in place already.
+    `refusal`: why the brain stays as it was."""
     if result is None:
         return show(args, {"ended": "already"}, "this adaptation is in place already: undo it, or "
                     "change its options or data")
     if not result.finished:
         return report(args, result)
-    return show(args, {"step": result.step, **facts}, table_fn())
+    if not refusal:
+        return show(args, {"step": result.step, **facts}, table_fn())
+    show(args, {"step": result.step, "refused": refusal, **facts}, table_fn())
+    sys.stdout.flush()   # it follows the table
+    options.log(f"seed: {refusal}: the brain stays as it was; give better or more data, or other "
+                f"--min-gain and --max-loss")
+    return REFUSED

@@ -1,42 +1,58 @@
 """A new rule from a few recorded examples: a short training on them, with the old tasks as replay.
 
 It is an ordinary training in a directory inside the brain's own, so it is interrupted and resumed
-like any other. When it ends, its weights replace the brain's; the brain as it was stays beside them
-until it is restored or the next adaptation begins.
+like any other, with the examples that it read at its start. When it ends, its weights replace the
+brain's if they pass the limits; the brain as it was stays beside them (undo_levels.py), and the
+examples are replayed by whatever is learnt later (replay.py).
 """
-import filecmp
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from seed.body.results import Acting
 from seed.config import (BodyConfig, DistillConfig, GovernorConfig, LiveConfig, Profile,
                          SelfplayConfig, TeacherConfig, from_dict)
 from seed.curriculum.consent import without_unnamed_report, without_unnamed_tasks
-from seed.curriculum.dataset import Dataset
-from seed.errors import ConfigError
+from seed.curriculum.corpus import Corpus, check_memory, whole_lines
+from seed.curriculum.dataset import Dataset, item_bytes
+from seed.curriculum.task import Item, Task
+from seed.curriculum.user_tasks import load
+from seed.errors import ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
+from seed.evaluation.acceptance import Limits, check_provable, refusal
 from seed.evaluation.exact_match import Score
 from seed.profile_file import applied, overridden
-from seed.regular_file import blocks, read_bytes, reader
-from seed.storage import atomic_file, checkpoint
+from seed.regular_file import blocks, read_bytes
+from seed.rng import Stream, dice
+from seed.storage import atomic_file, checkpoint, replay, undo_levels
 from seed.storage.checkpoint import Checkpoint
+from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
-from seed.task_names import KINDS, absolute, file_of, is_class_name, is_user_task
+from seed.storage.undo_levels import settle
+from seed.task_names import KINDS, absolute, file_of, is_class_name, is_user_task, short
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
 WARMUP_STEPS = 20
+GROWN = ("{} has grown since this adaptation began: run the same command again to learn the rest "
+         "too")
+StopFn = Callable[[], bool]
 
 
 class AdaptResult(NamedTuple):
-    """`train` is None if this very adaptation is in place already; scores are of the holdout."""
+    """`train` is None if this very adaptation is in place already; scores are of the holdout.
+    `refusal`: why the brain before stays, if the adapted one does not pass the limits."""
     train: TrainResult | None = None
     before: Sequence[Score] = ()
+    refusal: str = ""
 
     @property
     def after(self) -> Sequence[Score]:
@@ -46,14 +62,15 @@ class AdaptResult(NamedTuple):
 def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
                 signals: StopSignals | None = None, *, share: float = 0.3, minutes: float = 2.0,
                 steps: int = 0, lr: float = 1e-3, light: bool = False,
-                tasks: Collection[str] = (), overrides: Sequence[str] = ()) -> AdaptResult:
-    """Trains the brain on the examples of the user task `data`, and replaces it if that finishes.
+                tasks: Collection[str] = (), overrides: Sequence[str] = (),
+                limits: Limits | None = None) -> AdaptResult:
+    """Trains the brain on the examples of the user task `data`, and replaces it if that finishes
+    and passes the `limits`, if there are any.
 
     `share` of the items is of `data`; `light` trains no matrices. Of the brain's own user tasks
     only those in `tasks` are replayed. `overrides`: of its governor. Raises ConfigError if there is
     no brain or no such data, and as `train`.
     """
-    from seed.training.pipeline import train   # here, because it imports tinygrad
     data = absolute(data)
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
@@ -61,19 +78,85 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
         parent = governed(brain, overrides, log)
         parent = without_unnamed_tasks(parent, tasks, log, (data,))
         profile = profile_for(parent, data, share, minutes, steps, lr, light)
-        recipe = recipe_of(profile, data)
-        if is_in_place(run_dir, brain, recipe):
+        if is_in_place(run_dir, brain, recipe_of(profile, data)):
             return AdaptResult()
+        folder = run_dir.adaptation
+        n_bytes, n_new_bytes = recorded_bytes(folder, data)
+        recipe = recipe_of(profile, data, n_bytes)
+        enter(run_dir, recipe, lambda: _copy(data, n_bytes, folder.examples))
+        task = load(data) if is_class_name(data) else Corpus(data, folder.examples)
+        taught = Replay.read(run_dir, brain.meta, log).rules
+        examples = examples_of(task, profile)
+        old = Replay(replay.without(taught, {item.prompt for item in examples}))
         trained = TrainedBrain.of(brain, threads)
-        weights, folder = trained.params, enter(run_dir, recipe)
-        dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-        before = trained.scores(dataset.holdout(profile.curriculum.holdout_items), dataset)
-        result = train(profile, folder, threads, log, signals, lambda: weights,
-                       known=trained.bodies)
-        if result.finished:
-            adapted = checkpoint.read(folder.checkpoint).tensors
-            publish(run_dir, brain, {key: adapted[key] for key in weights}, recipe)
-    return AdaptResult(result, before)
+        result = _train(profile, folder, trained, task, old, limits, threads, log, signals)
+        if not result.train or not result.train.finished:
+            return result
+        if result.refusal:
+            shutil.rmtree(folder.path)
+            return result
+        adapted, rules = checkpoint.read(folder.checkpoint).tensors, replay.with_rule(
+            taught, short(data), examples)
+        publish(run_dir, brain, {key: adapted[key] for key in trained.params}, recipe,
+                **{replay.KEY: replay.write(run_dir, rules)})
+        if n_new_bytes:
+            log(GROWN.format(data))
+    return result
+
+
+def _train(profile: Profile, folder: RunDir, trained: TrainedBrain, task: Task, old: Replay,
+           limits: Limits | None, threads: int, log: Log, signals: StopSignals) -> AdaptResult:
+    """The scores before, the training, and what its limits say. Raises ConfigError if they cannot
+    be told; then nothing is left of it."""
+    from seed.training.pipeline import train   # here, because it imports tinygrad
+    loaded = {task.name: task}
+    before = holdout_scores(profile, trained, old, loaded)
+    if limits:
+        try:
+            check_provable(before, task.name, limits)
+        except ConfigError:
+            shutil.rmtree(folder.path)
+            raise
+    acting = acting_of(profile, folder, trained, signals.stop.is_set) if limits else Acting()
+    if acting is None:
+        return AdaptResult(TrainResult(0, StopReason.STOPPED), before)
+    result = train(profile, folder, threads, log, signals, lambda: trained.params,
+                   known=trained.bodies, replay=old, loaded=loaded)
+    if not limits or not result.finished:
+        return AdaptResult(result, before)
+    return AdaptResult(result, before, refusal(
+        before, result.scores, task.name, limits, (acting, Acting(result.returns))))
+
+
+def holdout_scores(profile: Profile, trained: TrainedBrain, old: Replay,
+                   loaded: Mapping[str, Task]) -> list[Score]:
+    """Of all that the training of a profile evaluates."""
+    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed, loaded,
+                      old.tasks())
+    return trained.scores(dataset.holdout(profile.curriculum.holdout_items), dataset)
+
+
+def acting_of(profile: Profile, folder: RunDir, trained: TrainedBrain,
+              stop_fn: StopFn) -> Acting | None:
+    """How the brain acts in the bodies that are replayed; None if the run has to stop."""
+    from seed.training.pipeline import facts_and_data, plays_of
+    if not profile.body.rounds:
+        return Acting()
+    with suppress(StopRequested):   # in a call of a user's class
+        facts, openers, stored = facts_and_data(profile, folder, trained.bodies, stop_fn)
+        return plays_of(profile, trained.model, None, facts, openers, stored).evaluate(stop_fn)
+    return None
+
+
+def examples_of(task: Task, profile: Profile) -> list[Item]:
+    """Those of a file that fit into a row, or some of a class."""
+    if isinstance(task, Corpus):
+        items = task.items
+    else:
+        rng = dice(profile.train.seed, Stream.SAMPLE, 0)
+        items = [task.generate(rng, level) for level in task.levels
+                 for _ in range(replay.MAX_EXAMPLES // len(task.levels))]
+    return [item for item in items if item_bytes(item) <= profile.train.seq_len + 1]
 
 
 def governed(brain: Checkpoint, overrides: Sequence[str], log: Log) -> Profile:
@@ -120,15 +203,28 @@ def is_in_place(run_dir: RunDir, brain: Checkpoint, recipe: bytes) -> bool:
     if brain.meta.get("adapted") != digest_of([recipe]):
         return False
     shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+    replay.remove_unnamed(run_dir)
     return True
 
 
-def recipe_of(profile: Profile, data: str) -> bytes:
-    """What defines an adaptation, but for the brain: options and the file's contents.
+def recorded_bytes(folder: RunDir, data: str) -> tuple[int, int]:
+    """How many bytes of a file an adaptation reads, and how many there are beyond them: all, but
+    for a last line that is being written; or as many as one that was interrupted has read, if the
+    file has only grown since. Raises OSError."""
+    total = whole_lines(file_of(data))
+    with suppress(OSError):
+        n = os.stat(folder.examples).st_size
+        if n <= total and digest_of(blocks(folder.examples)) == digest_of(
+                blocks(file_of(data), n)):
+            return n, total - n
+    return total, 0
 
-    Raises OSError if it cannot be read.
-    """
-    return recipe_with(profile, digest_of(blocks(file_of(data))))
+
+def recipe_of(profile: Profile, data: str, n_bytes: int | None = None) -> bytes:
+    """What defines an adaptation, but for the brain: options and so many first bytes of the file;
+    by default its whole lines. Raises OSError if it cannot be read."""
+    n_bytes = whole_lines(file_of(data)) if n_bytes is None else n_bytes
+    return recipe_with(profile, digest_of(blocks(file_of(data), n_bytes)))
 
 
 def recipe_with(profile: Profile, contents: str) -> bytes:
@@ -138,39 +234,35 @@ def recipe_with(profile: Profile, contents: str) -> bytes:
     return json.dumps({"data": contents, **tables}, sort_keys=True).encode()
 
 
-def enter(run_dir: RunDir, recipe: bytes) -> RunDir:
+def enter(run_dir: RunDir, recipe: bytes, note_fn: Callable[[], None] = lambda: None) -> RunDir:
     """The directory of the adaptation of this recipe; emptied if the last one in it had another
-    recipe or another brain."""
+    recipe or another brain. Then `note_fn` writes there what it is going to read. Raises OSError,
+    and as that."""
     folder = run_dir.adaptation
     recipe += digest_of(blocks(run_dir.checkpoint)).encode()
     if _read_recipe(folder) != recipe:
         shutil.rmtree(folder.path, ignore_errors=True)
         atomic_file.make_directory(folder.path)
+        note_fn()
         atomic_file.write(folder.recipe, recipe)
     return folder
+
+
+def _copy(data: str, n_bytes: int, path: Path) -> None:
+    """Of a file of examples. Raises OSError, ConfigError."""
+    if not is_class_name(data):
+        check_memory(data, Path(data))
+        atomic_file.copy(Path(data), path, n_bytes)
 
 
 def publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray], recipe: bytes,
             **meta: Any) -> None:
     """Replaces the brain's weights by the adapted ones, and what they have changed in its metadata.
     Raises OSError; then nothing is lost."""
-    atomic_file.copy(run_dir.checkpoint, run_dir.staged_checkpoint)
-    run_dir.save({**parent.tensors, **weights}, {
+    undo_levels.publish(run_dir, {**parent.tensors, **weights}, {
         **parent.meta, **meta, "adapted": digest_of([recipe])})
-    settle(run_dir)
     shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
-
-
-def settle(run_dir: RunDir) -> None:
-    """Completes a publication, also one that was killed, so that the checkpoint before the
-    adaptation is always that of the brain before the present one."""
-    staged = run_dir.staged_checkpoint
-    if staged.exists():
-        reader(staged).close()   # a directory in its place is named
-    if staged.exists() and filecmp.cmp(staged, run_dir.checkpoint, shallow=False):
-        staged.unlink()   # the adapted brain was not saved
-    elif staged.exists():
-        atomic_file.move(staged, run_dir.checkpoint_before_adaptation)
+    replay.remove_unnamed(run_dir)
 
 
 def _read_recipe(folder: RunDir) -> bytes:
@@ -189,22 +281,13 @@ def digest_of(pieces: Iterable[bytes]) -> str:
 
 
 def undo_adaptation(run_dir: RunDir) -> None:
-    """Restores the brain of before the last adaptation, bit for bit.
+    """Restores the brain of before the last adaptation, bit for bit; again the one before that.
 
     Raises ConfigError if there is none or if the brain was trained since, CheckpointError if it is
     damaged.
     """
     with run_dir.locked() as run_dir:
-        newest = run_dir.recover(lambda text: None)
-        if newest:
-            settle(run_dir)
-        before = run_dir.checkpoint_before_adaptation
-        if not before.exists():
-            raise ConfigError(f"{run_dir} has no brain of before an adaptation: nothing to undo")
-        checkpoint.read(before)
-        if newest and "adapted" not in newest.meta:
-            raise ConfigError(f"the brain in {run_dir} was trained since its adaptation, and would "
-                              f"lose that: to restore the one before all the same, rename "
-                              f"{before.name} to {run_dir.checkpoint.name}")
-        atomic_file.move(before, run_dir.checkpoint)
+        replay.remove_unnamed(run_dir)   # if an undo was interrupted
+        undo_levels.restore(run_dir)
         shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+        replay.remove_unnamed(run_dir)

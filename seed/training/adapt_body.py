@@ -7,32 +7,37 @@ weights learn, with the old body, the brain's other bodies and the curriculum as
 
 It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py).
 """
+import json
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seed.body.codec import Codec
-from seed.body.episodes import MAX_NAME, METADATA, EpisodeFolder, is_body_name
-from seed.body.facts import Facts
+from seed.body.episodes import MAX_NAME, EpisodeFolder, is_body_name
+from seed.body.facts import Facts, begun_sizes
 from seed.body.open_body import body_name, opener_of_data
 from seed.body.results import Acting
 from seed.config import DataGoal, DistillConfig, Profile, SelfplayConfig, TeacherConfig, from_dict
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.errors import ConfigError, StopReason, StopRequested, printable
 from seed.evaluation import TrainedBrain
-from seed.regular_file import blocks
+from seed.evaluation.acceptance import (Limits, body_refusal, choice_figure, refusal,
+                                        return_figures)
+from seed.regular_file import blocks, read_bytes
 from seed.settings import nearest
-from seed.storage import checkpoint
+from seed.storage import atomic_file, checkpoint
 from seed.storage.checkpoint import Checkpoint
+from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
 from seed.task_names import absolute, absolute_directory, file_of, is_class_name
-from seed.training.adapt import (WARMUP_STEPS, digest_of, enter, governed, is_in_place, publish,
-                                 recipe_with, settle)
+from seed.storage.undo_levels import settle
+from seed.training.adapt import (GROWN, WARMUP_STEPS, digest_of, enter, governed, holdout_scores,
+                                 is_in_place, publish, recipe_with)
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
@@ -42,36 +47,44 @@ VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, 
 
 
 class BodyAdaptResult(NamedTuple):
-    """`train` is None if this very adaptation is in place already."""
+    """`train` is None if this very adaptation is in place already. `refusal`: why the brain before
+    stays, if the adapted one does not pass the limits."""
     train: TrainResult | None = None
     before: Acting = Acting()
     in_context: float | None = None   # return of the brain before, where it remembers the body
+    refusal: str = ""
 
     @property
     def after(self) -> Acting:
         return Acting(self.train.returns, self.train.choices) if self.train else Acting()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"before": self.before.to_dict(), "after": self.after.to_dict(),
+                "in_context": self.in_context, "scores": self.train.scores if self.train else []}
 
 
 def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str = "",
                   threads: int = 1, log: Log = print, signals: StopSignals | None = None, *,
                   new_name: str = "", minutes: float = 2.0, steps: int = 0, lr: float = 1e-3,
                   light: bool = False, tasks: Collection[str] = (), is_whole: bool = False,
-                  overrides: Sequence[str] = ()) -> BodyAdaptResult:
+                  overrides: Sequence[str] = (), limits: Limits | None = None) -> BodyAdaptResult:
     """Trains the brain on the changed `body`, or on the directory of its episodes `data`, and
-    replaces the brain if that finishes. `same_as`: the body that it was, if the brain has several.
-    `new_name`: of the changed body, if not the one in its episodes. If it `is_whole`, all weights
-    learn in the model too, beside other bodies and the curriculum. `overrides`: of its governor.
+    replaces the brain if that finishes and passes the `limits`, if there are any. `same_as`: the
+    body that it was, if the brain has several. `new_name`: of the changed body, if not the one in
+    its episodes. If it `is_whole`, all weights learn in the model too, beside other bodies and the
+    curriculum. `overrides`: of its governor.
 
     Raises ConfigError if there is no such body or data, and as `train`.
     """
-    from seed.training.pipeline import train   # here, because it imports tinygrad
     with watched(signals) as signals, run_dir.locked() as run_dir:
         brain = run_dir.load_brain(log, recover=True)
         settle(run_dir)
         trained = TrainedBrain.of(brain, threads)
         parent = governed(brain, overrides, log)
         parent = without_unnamed_tasks(parent, tasks, log)
-        source = _source(body, data, new_name)
+        source = _source(body, data, new_name, run_dir.adaptation)
         if new_name and not is_body_name(new_name):
             raise ConfigError(f"--as {printable(new_name)[:60]} is no name of a body: use up to "
                               f"{MAX_NAME} characters that can be printed")
@@ -89,17 +102,68 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
                 log(f"{old} is replaced by the changed body; --as NAME keeps both")
             brain = with_body(brain, old, source.name)
             trained = TrainedBrain.of(brain, threads)
-        weights, folder = trained.params, enter(run_dir, recipe)
-        before, in_context = _evaluate(profile, folder, trained, source, signals.stop.is_set)
-        if before is None:
-            return BodyAdaptResult(TrainResult(0, StopReason.STOPPED))
-        result = train(profile, folder, threads, log, signals, lambda: weights,
-                       known=trained.bodies)
-        if result.finished:
-            adapted = checkpoint.read(folder.checkpoint)
-            publish(run_dir, brain, {key: adapted.tensors[key] for key in weights}, recipe,
-                    bodies=_with_measured(brain.meta["bodies"], adapted.meta["bodies"]))
-    return BodyAdaptResult(result, before, in_context)
+        return _carry_out(run_dir, brain, trained, profile, source, recipe, limits, threads, log,
+                          signals)
+
+
+def _carry_out(run_dir: RunDir, brain: Checkpoint, trained: TrainedBrain, profile: Profile,
+               source: "Source", recipe: bytes, limits: Limits | None, threads: int, log: Log,
+               signals: StopSignals) -> BodyAdaptResult:
+    """The training, what its limits say, and the publication."""
+    from seed.training.pipeline import train   # here, because it imports tinygrad
+    folder, taught = run_dir.adaptation, Replay(Replay.read(run_dir, brain.meta, log).rules)
+    enter(run_dir, recipe, lambda: _note(folder, source))
+    before, in_context = _evaluate(profile, folder, trained, source, signals.stop.is_set)
+    if before is None:
+        return BodyAdaptResult(TrainResult(0, StopReason.STOPPED))
+    scores = holdout_scores(profile, trained, taught, {}) if (
+        limits and not profile.body.is_alone) else []
+    result = train(profile, folder, threads, log, signals, lambda: trained.params,
+                   known=trained.bodies, replay=taught)
+    outcome = BodyAdaptResult(result, before, in_context)
+    if not result.finished:
+        return outcome
+    adapted = checkpoint.read(folder.checkpoint)
+    weights = {key: adapted.tensors[key] for key in trained.params}
+    if limits:
+        after = replace(trained, params=weights)
+        outcome = outcome._replace(refusal=refusal(scores, result.scores, "", limits) or _refusal(
+            source, trained, after, outcome, limits))
+    if outcome.refusal:
+        shutil.rmtree(folder.path)
+    else:
+        publish(run_dir, brain, weights, recipe,
+                bodies=_with_measured(brain.meta["bodies"], adapted.meta["bodies"]))
+    if source.has_grown:
+        log(GROWN.format(source.key))
+    return outcome
+
+
+def _note(folder: RunDir, source: "Source") -> None:
+    """What an adaptation reads of episodes that may grow. Raises OSError."""
+    if source.sizes:
+        atomic_file.write(folder.episode_sizes, json.dumps(source.sizes).encode())
+        atomic_file.write(folder.episodes_digest, source.contents.encode())
+
+
+def _refusal(source: "Source", trained: TrainedBrain, adapted: TrainedBrain,
+             outcome: BodyAdaptResult, limits: Limits) -> str:
+    """Why the adapted brain may not act: the changed body has to be better, in another model than
+    it has practised in if that is what it learnt from, and no other body worse."""
+    if source.goal == "model":
+        from seed.evaluation.in_model import in_model, unexplained
+        explained, _, new = in_model(trained, adapted, source.name, Path(source.key),
+                                     sizes=source.sizes)
+        reason = unexplained(explained, Path(source.key))
+        if reason:
+            return reason
+    returns = return_figures(outcome.before, outcome.after)
+    if source.goal == "choices":
+        new, = (choice_figure(*rows) for rows in zip(
+            outcome.before.choices, outcome.after.choices) if rows[0].data == source.key)
+    elif not source.goal:
+        new, = (row for row in returns if row.name == source.name)
+    return body_refusal(new, [row for row in returns if row.name != source.name], limits)
 
 
 def _evaluate(profile: Profile, folder: RunDir, trained: TrainedBrain, source: "Source",
@@ -147,8 +211,10 @@ class Source(NamedTuple):
     key: str                 # in the tables of the profile
     name: str                # of the body, for the brain
     recorded_name: str       # of the body, as it says itself
-    contents: str            # a digest of the files
+    contents: str            # a digest of the files, as they were when it began
     goal: DataGoal | None    # of episodes: without rewards their choices are learnt; None: it plays
+    sizes: dict[str, int] | None = None   # of their files
+    has_grown: bool = False
 
 
 def profile_for_body(parent: Profile, source: Source, old: str, bodies: Mapping[str, Facts],
@@ -180,14 +246,19 @@ def profile_for_body(parent: Profile, source: Source, old: str, bodies: Mapping[
                       "no-matrices" if light else parent.train.trainable)).check()
 
 
-def _source(body: str, data: str, new_name: str) -> Source:
+def _source(body: str, data: str, new_name: str, adaptation: RunDir) -> Source:
+    """`adaptation`: its directory. One that was interrupted is continued with what it has read, if
+    the episodes have only grown since."""
     if data:
         path = Path(absolute_directory(data))
-        folder = EpisodeFolder(path)
-        pieces = ([name.encode(), *blocks(path / name)] for name in (METADATA, *folder.files))
+        now = folder = EpisodeFolder(path)
+        with suppress(OSError):   # another directory, or a file is gone
+            begun = EpisodeFolder(path, begun_sizes(adaptation))
+            if begun.contents_digest() == read_bytes(adaptation.episodes_digest).decode():
+                folder = begun
         goal: DataGoal = "model" if any(step.reward for step in folder.steps()) else "choices"
-        return Source(str(path), new_name or folder.body, folder.body,
-                      digest_of(chain.from_iterable(pieces)), goal)
+        return Source(str(path), new_name or folder.body, folder.body, folder.contents_digest(),
+                      goal, folder.sizes, folder.sizes != now.sizes)
     if is_class_name(body):
         name = body_name(body)
         return Source(absolute(body), name, name, digest_of(blocks(file_of(body))), None)

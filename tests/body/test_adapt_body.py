@@ -125,7 +125,8 @@ def test_episodes_of_another_rate_are_refused_and_leave_the_brain(tmp_path, monk
 
 def test_the_command_says_what_was_before_and_after(tmp_path, capsys):
     run_dir = brain(tmp_path / "run", 1)
-    command = ["adapt", "--run-dir", str(run_dir), "--threads=1", "--steps=2", "--body=reversed"]
+    command = ["adapt", "--run-dir", str(run_dir), "--threads=1", "--steps=2", "--body=reversed",
+               "--min-gain=0", "--max-loss=100"]
     assert main([*command, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["step"] == 2 and set(result["before"]) == set(result["after"])
@@ -207,7 +208,8 @@ def test_a_killed_adaptation_ends_with_the_same_bits(tmp_path):
         "    def __init__(self):\n        super().__init__()\n        self.force_n = 5.0\n")
     before = run_dir.checkpoint.read_bytes()
     command = [sys.executable, "-m", "seed", "adapt", "--run-dir", str(run_dir), "--threads=1",
-               "--json", "--steps=12", f"--body={tmp_path / 'weak.py'}:Weak"]
+               "--json", "--steps=12", f"--body={tmp_path / 'weak.py'}:Weak", "--min-gain=0",
+               "--max-loss=100"]
     for lines in (4, 12):
         kill_at_line(command, run_dir.adaptation.metrics, lines)
         assert run_dir.checkpoint.read_bytes() == before

@@ -88,8 +88,9 @@ def test_the_command_takes_a_run_directory_or_a_file(tmp_path, capsys):
     (["--data=rule.csv"], "--data is 'rule.csv': use items.jsonl, notes.txt or a directory"),
     (["--data=task.py:Task"], "--data is 'task.py:Task'"), (["--data=no.jsonl"], "No such file"),
     (["--data=a.jsonl", "--items=3"], "leave out --data"),
-    (["brain.tflite"], "an exported file is evaluated on --data")])
+    ([], "is a file: an exported one is evaluated on --data")])
 def test_what_cannot_be_evaluated_is_one_line(tmp_path, capsys, words, message):
     run_dir: RunDir = small_brain(tmp_path / "brain")
-    assert main(["eval", f"--run-dir={run_dir}", *words]) == BAD_INPUT
+    path = run_dir.path if words else run_dir.checkpoint
+    assert main(["eval", str(path), *words]) == BAD_INPUT
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -131,7 +131,7 @@ def adapt(folder: Path) -> str:
                 for a in range(2, 42) for b in range(3, 8)]
     (folder / "examples.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in examples))
     seed("adapt", "--run-dir", folder / "adapted", "--data", folder / "examples.jsonl", "--steps",
-         40, "--threads", 1)
+         40, "--threads", 1, "--min-gain", 0, "--max-loss", 100)
     return weights_sha256(folder / "adapted")
 
 

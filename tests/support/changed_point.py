@@ -76,5 +76,6 @@ def export(run_dir: RunDir) -> RunDir:
 
 
 def adapt(run_dir: RunDir, data, steps: int = 4, **options):
-    return adapt_to_body(run_dir, data=str(data), log=lambda line: None, steps=steps, lr=4e-3,
-                         **{"signals": StopSignals(), **options})
+    return adapt_to_body(run_dir, data=str(data), steps=steps,
+                         **{"signals": StopSignals(), "log": lambda line: None, "lr": 4e-3,
+                            **options})

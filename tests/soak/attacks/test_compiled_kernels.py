@@ -67,7 +67,8 @@ def test_a_kernel_cache_in_a_run_directory_is_not_opened(base, tmp_path, rule):
     env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     whole = database.read_bytes()
     for words in (["generate", "--prompt=x"], ["eval", "--items=1"], ["train", "--steps=22"],
-                  ["export", "--no-verify"], ["adapt", f"--data={rule}", "--steps=1"],
+                  ["export", "--no-verify"],
+                  ["adapt", f"--data={rule}", "--steps=1", "--min-gain=0", "--max-loss=100"],
                   ["grow", "--to=toy"]):
         assert works(seed(*words, f"--run-dir={run_dir}", env=env))
         assert not mark.exists() and database.read_bytes() == whole

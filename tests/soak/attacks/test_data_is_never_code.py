@@ -74,7 +74,8 @@ def test_a_task_of_a_brain_stops_its_training_until_it_is_named(with_task):
 def test_a_task_of_a_brain_runs_in_eval_and_adapt_once_it_is_named(with_task, rule):
     """Attack 2: the consent is for this command alone."""
     run_dir, name, mark = with_task
-    adapt = ("adapt", f"--run-dir={run_dir}", f"--data={rule}", "--steps=2", "--threads=1")
+    adapt = ("adapt", f"--run-dir={run_dir}", f"--data={rule}", "--steps=2", "--threads=1",
+             "--min-gain=0", "--max-loss=100")
     done = seed(*adapt)
     assert works(done) and f"left out: {name}" in done.stderr.decode() and not mark.exists()
     assert works(seed("eval", f"--run-dir={run_dir}", "--items=1", f"--task={name}"))

@@ -21,6 +21,7 @@ SELFPLAY = ("--set=selfplay.tasks={parity=3}", "--set=selfplay.every_steps=5",
             "--set=selfplay.questions=2", "--set=selfplay.max_answer_bytes=4")
 TEACHER = ("--set=teacher.kind=mock", "--set=teacher.tasks={copy=1.0}",
            "--set=teacher.every_steps=1")
+UNJUDGED = "--min-gain=0", "--max-loss=100"
 LEFT = 16 * "0" + ".partial"   # the end of a temporary name
 DEEP = "[" * 100_000
 
@@ -38,7 +39,7 @@ def commands(run_dir: RunDir, rule: Path) -> dict[str, list[str]]:
             "selfplay": ["train", here, "--steps=26", *SELFPLAY],
             "teacher": ["train", here, "--steps=26", *TEACHER],
             "export": ["export", here, "--no-verify"],
-            "adapt": ["adapt", here, f"--data={rule}", "--steps=2", "--threads=1"],
+            "adapt": ["adapt", here, f"--data={rule}", "--steps=2", "--threads=1", *UNJUDGED],
             "eval": ["eval", here, "--items=1", f"--html={run_dir.report}"],
             "report": ["report", here], "scale": ["scale", here, "--dry-run"]}
 
