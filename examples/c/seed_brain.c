@@ -44,6 +44,58 @@ const float *seed_step(seed_brain *brain, int byte) {
     return run_step(brain) ? brain->logits : NULL;
 }
 
+/* The largest, as a fraction of the range that is expected; NAN if that is no 256 numbers. */
+static double difference_of(const float *logits, span expected) {
+    const char *at = NULL;
+    span key, item;
+    double largest = 0, low = INFINITY, high = -INFINITY, number;
+    if (!logits || json_count(expected) != SEED_LOGITS) return NAN;
+    for (int i = 0; json_next(expected, &at, &key, &item); i++) {
+        if (!json_number(item, &number) || !isfinite(logits[i])) return NAN;
+        largest = fmax(largest, fabs(logits[i] - number));
+        low = fmin(low, number);
+        high = fmax(high, number);
+    }
+    return largest / fmax(high - low, 1e-9);
+}
+
+static bool run_selftest(seed_brain *brain, double *difference) {
+    const char *at = NULL;
+    const float *logits = NULL;
+    span test, bytes, key, item, expected, value, machine, runtime;
+    double tolerance;
+    if (!json_get(brain->description, "selftest", &test) || *test.start != '{')
+        return seed_fail(brain, "%s has no self-test: it was not verified; export it without "
+                         "--no-verify", brain->name);
+    if (!json_get(test, "bytes", &bytes) || !json_get(test, "logits", &expected)
+        || !json_get(test, "machine", &machine) || !json_get(test, "runtime", &runtime)
+        || !json_get(test, "tolerance", &value) || !json_number(value, &tolerance)
+        || *machine.start != '"' || *runtime.start != '"')
+        return seed_fail(brain, "%s has a wrong description of its selftest: export it again",
+                         brain->name);
+    if (seed_reset(brain)) return false;
+    while (json_next(bytes, &at, &key, &item)) {
+        long byte;
+        if (!json_integer(item, 0, 255, &byte)) byte = -1;   /* which a step refuses */
+        logits = seed_step(brain, (int)byte);
+        if (!logits) return false;
+    }
+    *difference = difference_of(logits, expected);
+    if (seed_reset(brain)) return false;
+    return *difference <= tolerance
+        || seed_fail(brain, "%.150s gives other logits here than where it was verified: within "
+                     "%.1e of their range (%g allowed); verified on %.*s with %.*s; export and "
+                     "verify it on this machine", brain->name, *difference, tolerance,
+                     QUOTED(machine), QUOTED(runtime));
+}
+
+int seed_selftest(seed_brain *brain, double *difference) {
+    locale_t before = uselocale(brain->locale);
+    bool is_right = run_selftest(brain, difference);
+    uselocale(before);
+    return is_right ? 0 : -1;
+}
+
 int seed_begin(seed_brain *brain, const char *name, int keep_state) {
     body *found = !name && brain->body_count == 1 ? brain->bodies : NULL;
     for (body *b = brain->bodies; name && b < brain->bodies + brain->body_count; b++)
@@ -54,7 +106,7 @@ int seed_begin(seed_brain *brain, const char *name, int keep_state) {
                   name ? name : "without a name");
         for (body *b = brain->bodies; b < brain->bodies + brain->body_count; b++) {
             count = strlen(brain->error);
-            snprintf(brain->error + count, sizeof brain->error - count, " %.*s", NAME(b));
+            snprintf(brain->error + count, sizeof brain->error - count, " %.*s", QUOTED(b->name));
         }
         if (!brain->body_count)
             seed_fail(brain, "%.300s has no body: train one with --body, and export it",
@@ -139,8 +191,8 @@ const double *seed_act(seed_brain *brain, const double *observation, size_t coun
     const body *b = brain->acting;
     if (!b || count != (size_t)b->channel_count) {
         if (b)
-            seed_fail(brain, "the observation of %.*s has %zu numbers: give %d", NAME(b), count,
-                      b->channel_count);
+            seed_fail(brain, "the observation of %.*s has %zu numbers: give %d", QUOTED(b->name),
+                      count, b->channel_count);
         else
             seed_fail(brain, "%.300s has no body: train one with --body, and export it",
                       brain->name);

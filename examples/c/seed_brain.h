@@ -41,6 +41,10 @@ const char *seed_error(const seed_brain *brain);     /* of the last call that fa
 int seed_reset(seed_brain *brain);                   /* the state before the first byte */
 const float *seed_step(seed_brain *brain, int byte); /* SEED_LOGITS, until the next call */
 
+/* Whether this machine computes what was verified where the file was exported: 16 steps, with a
+ * fresh state afterwards. `difference`: the largest of a logit, as a fraction of their range. */
+int seed_selftest(seed_brain *brain, double *difference);
+
 /* An episode of a body begins; NULL: of the only one. It starts afresh, or with what the brain
  * remembers. */
 int seed_begin(seed_brain *brain, const char *body, int keep_state);

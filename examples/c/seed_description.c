@@ -129,6 +129,7 @@ bool seed_read_description(seed_brain *brain) {
         return seed_fail(brain, "%s is not for ai-edge-litert: export with --target portable",
                          brain->name);
     bool is_valid = json_get(brain->description, "blake2b", &brain->checksum)
+        && brain->checksum.end - brain->checksum.start == DIGEST_DIGITS + 2
         && json_get(brain->description, "explicit_state", &is_explicit)
         && json_bool(is_explicit, &brain->is_explicit)
         && json_get(brain->description, "bodies", &bodies) && *bodies.start == '{'

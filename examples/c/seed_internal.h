@@ -62,7 +62,7 @@ const char *description_of(const uint8_t *data, size_t count, span *description)
 #define MAX_PARTS 64
 #define MAX_FILE_BYTES 0x7fffffffL  /* of a flatbuffer */
 #define MAX_NUMBER 32               /* characters of a number in a saved state, with its comma */
-#define NAME(body) (int)((body)->name.end - (body)->name.start - 2), (body)->name.start + 1
+#define QUOTED(text) (int)((text).end - (text).start - 2), (text).start + 1   /* for %.*s */
 
 enum { INPUT, OUTPUT };
 typedef struct {                    /* a signature of the file with its tensors */

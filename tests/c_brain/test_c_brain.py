@@ -10,7 +10,8 @@ import pytest
 
 from seed.evaluation import TrainedBrain
 from seed.export import Options
-from seed.runtime import Brain, BrainError
+from seed.export.brain_file import BrainFile
+from seed.runtime import Brain, BrainError, measure_selftest
 from tests.support import brains
 from tests.support.acting_brains import KINDS, file_of, untrained
 from tests.support.c_brain import CBrain
@@ -136,6 +137,32 @@ def test_wrong_calls_are_refused_and_change_nothing(library, trained, text, tmp_
     for call in (silent.save_state, silent.load_state):
         with pytest.raises(BrainError, match="export it with --explicit-state"):
             call(tmp_path / "state")
+
+
+def test_a_selftest_is_pythons(library, text, tmp_path):
+    path, file = tmp_path / "f.tflite", BrainFile(text, Options("litert", "int8"))
+    path.write_bytes(file.tobytes([]))
+    c = CBrain(library, path)
+    with pytest.raises(BrainError, match="has no self-test: it was not verified; export it"):
+        c.selftest()
+    fields = measure_selftest(Brain(path))
+    path.write_bytes(file.tobytes([], fields))
+    c, first = CBrain(library, path), CBrain(library, path).step(65)
+    c.step(66)
+    assert c.selftest() == Brain(path).selftest().delta < 1e-6
+    assert np.array_equal(c.step(65), first)   # the state is a fresh one
+    logits = [fields["logits"][0] + 0.1 * np.ptp(fields["logits"]), *fields["logits"][1:]]
+    path.write_bytes(file.tobytes([], {**fields, "logits": logits, "machine": "z80"}))
+    for brain in (CBrain(library, path), Brain(path)):
+        with pytest.raises(BrainError, match=r"f.tflite gives other logits here than where it was "
+                           r"verified: .*within [\d.e-]+ of their range \(0.01 allowed\); verified "
+                           r"on z80 with ai-edge-litert .*; export and verify it on this machine"):
+            brain.selftest()
+    for change in ({"bytes": [256]}, {"bytes": []}, {"logits": [0.0]}, {"tolerance": "x"},
+                   {"machine": 5}):
+        path.write_bytes(file.tobytes([], {**fields, **change}))
+        with pytest.raises(BrainError, match="byte is|wrong desc|gives other logits"):
+            CBrain(library, path).selftest()
 
 
 def test_an_action_never_comes_of_logits_that_are_not_finite(library, trained, tmp_path):

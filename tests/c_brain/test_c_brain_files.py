@@ -1,5 +1,6 @@
 """The C brain refuses the files that seed.runtime refuses, and libraries that are no LiteRT."""
 import ctypes
+import json
 import os
 import re
 import subprocess
@@ -44,6 +45,14 @@ def test_a_sealed_file_with_a_wrong_description_is_refused(library, acting, tmp_
         path.write_bytes(described(file.read(), change))
     assert re.search(message, error_of(CBrain, library, path))
     error_of(Brain, path)
+
+
+def test_a_second_checksum_in_the_description_is_refused(library, acting, tmp_path):
+    path, fields = tmp_path / "f.tflite", {**Brain(acting).description, "profile": {}}
+    del fields["blake2b"]
+    with open(acting, "rb") as file:
+        path.write_bytes(described(file.read(), f',{json.dumps(fields)[1:-1]},"blake2b":5}}'))
+    assert "wrong description" in error_of(CBrain, library, path)
 
 
 def test_a_sealed_file_with_a_wrong_body_is_refused(library, acting, tmp_path):

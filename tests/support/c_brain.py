@@ -57,6 +57,7 @@ def loaded(path: Path | str) -> ctypes.CDLL:
         getattr(library, f"seed_{name}").argtypes = [c_void_p]
     for name in ("save_state", "load_state"):
         getattr(library, f"seed_{name}").argtypes = [c_void_p, c_char_p]
+    library.seed_selftest.argtypes = [c_void_p, c_void_p]
     library.seed_step.argtypes = [c_void_p, c_int]
     library.seed_begin.argtypes = [c_void_p, c_char_p, c_int]
     library.seed_act.argtypes = [c_void_p, c_void_p, ctypes.c_size_t, c_void_p]
@@ -89,6 +90,12 @@ class CBrain:
     def step(self, byte: int) -> np.ndarray:
         logits = self._checked(self.library.seed_step(self.handle, byte))
         return np.ctypeslib.as_array(logits, (256,)).copy()
+
+    def selftest(self) -> float:
+        """The difference."""
+        difference = c_double()
+        self._checked(self.library.seed_selftest(self.handle, byref(difference)))
+        return difference.value
 
     def begin(self, body: str | None = None, keep_state: bool = False) -> None:
         name = None if body is None else body.encode()
