@@ -44,17 +44,17 @@ def die_with_parent(parent: int) -> None:
 def shown_command(*arguments: str) -> str:
     """How a person starts seed from the current folder, for a line that can be pasted: its name if
     the shell finds it, a script of this checkout or environment, or this Python."""
-    name = os.path.basename(sys.argv[0])
-    script = Path(__file__).parent.parent / "bin" / "seed"
-    if name == "seed" and _is_same(shutil.which(name) or "", sys.argv[0]):
-        program = name
-    elif script.is_file():
-        program = near(script)
-    elif name == "seed":
-        program = near(Path(sys.argv[0]))
+    checkout, environment = Path(__file__).parent.parent / "bin", Path(sys.executable).parent
+    scripts = [checkout / "seed", environment / "seed"]
+    if os.path.basename(sys.argv[0]) == "seed":
+        scripts.insert(0, Path(sys.argv[0]))
+    script = next(filter(Path.is_file, scripts), None)
+    if script is None:
+        program = [near(Path(sys.executable)), "-m", "seed"]
     else:
-        return shlex.join([near(Path(sys.executable)), "-m", "seed", *arguments])
-    return shlex.join([program, *arguments])
+        is_on_path = _is_same(shutil.which("seed") or "", str(script))
+        program = ["seed" if is_on_path else near(script)]
+    return shlex.join([*program, *arguments])
 
 
 def near(path: Path) -> str:

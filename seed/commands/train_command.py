@@ -28,14 +28,14 @@ def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
     signals = StopSignals().watch()   # before tinygrad is imported, which takes seconds
     args.run_dir = options.run_dir_from(args)
+    options.screen().is_plain = args.plain
     if args.grow:
         return _run_growing(args, signals)
-    screen = options.screen()
-    screen.is_plain = args.plain
     with options.working("starting"):
         from seed.training.pipeline import train
         profile = options.profile_from(args, must_resume=True)
-        result = train(profile, args.run_dir, args.threads, options.log, signals, screen=screen)
+        result = train(profile, args.run_dir, args.threads, options.log, signals,
+                       screen=options.screen())
     return outcome.report(args, result)
 
 
@@ -43,7 +43,6 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
     from seed.profile_file import load_profile, overridden
     from seed.curriculum.consent import check_named
     from seed.resize import train_growing
-    from seed.task_names import is_user_task
     overrides = options.overrides_from(args)
     if args.minutes is None:
         overrides += [f"train.minutes={GROW_MINUTES}", *([] if args.steps else ["train.steps=0"])]
@@ -52,16 +51,14 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
         """Replaces this process by another command of seed, unless a signal has stopped it."""
         signals.release()
         if not signals.stop.is_set():
-            sys.stdout.flush()
+            options.screen().clear()
             os.execv(sys.executable, seed_command(*arguments))
     named = load_profile(options.default_profile(args), overrides, args.tasks)
-    result = train_growing(
-        named, args.run_dir, args.threads, options.search_from(args), args.tokens_per_param,
-        options.log, signals, reopen_fn=lambda stored: check_named(
-            overridden(stored, overrides, args.tasks), named.to_dict()),
-        restart_fn=lambda: restart(*sys.argv[1:], f"--run-dir={args.run_dir}"))
-    if result.finished:
-        restart("eval", f"--run-dir={args.run_dir}", f"--threads={args.threads}",
-                f"--html={args.run_dir.report}", *(["--json"] if args.json else []),
-                *(f"--task={task}" for task in named.curriculum.tasks if is_user_task(task)))
+    with options.working("finding the limit of this board"):
+        result = train_growing(
+            named, args.run_dir, args.threads, options.search_from(args), args.tokens_per_param,
+            options.log, signals, reopen_fn=lambda stored: check_named(
+                overridden(stored, overrides, args.tasks), named.to_dict()),
+            restart_fn=lambda: restart(*sys.argv[1:], f"--run-dir={args.run_dir}"),
+            screen=options.screen())
     return outcome.report(args, result)

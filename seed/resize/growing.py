@@ -19,6 +19,7 @@ from seed.resize.size_search import SearchOptions, SizeSearch, open_search
 from seed.resize.trial import Size
 from seed.storage import atomic_file
 from seed.storage.run_dir import Log, RunDir
+from seed.terminal.screen import Screen
 from seed.training.memory_estimate import check_fits
 from seed.training.pipeline import TrainResult, train
 from seed.training.stop_signals import StopSignals, watched
@@ -31,7 +32,8 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
                   options: SearchOptions = SearchOptions(20.0), tokens_per_param: float = 60.0,
                   log: Log = print, signals: StopSignals | None = None,
                   reopen_fn: Callable[[dict[str, Any]], Profile] = from_dict,
-                  restart_fn: Callable[[], object] = lambda: None) -> TrainResult:
+                  restart_fn: Callable[[], object] = lambda: None,
+                  screen: Screen | None = None) -> TrainResult:
     """Finds the limit of the board, then trains a brain that grows up to it.
 
     `profile` is that of the search and of a new brain; its train.minutes, search included, or its
@@ -59,7 +61,7 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
             minutes = (sized.train.minutes if budget.steps
                        else max(MIN_MINUTES, budget.minutes - search_s / 60))
             sized = replace(sized, train=replace(sized.train, steps=budget.steps, minutes=minutes))
-            result = _stage(sized, meta, search, tokens_per_param, log, signals)
+            result = _stage(sized, meta, search, tokens_per_param, log, signals, screen)
             if result.reason is not StopReason.STOPPED_EARLY or signals.stop.is_set():
                 return result
             restart_fn()
@@ -84,7 +86,8 @@ def _read_seconds(path: Path) -> float:
 
 
 def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch,
-           tokens_per_param: float, log: Log, signals: StopSignals) -> TrainResult:
+           tokens_per_param: float, log: Log, signals: StopSignals,
+           screen: Screen | None) -> TrainResult:
     """Trains to the end or until the brain should grow, or grows it: the latter two are
     STOPPED_EARLY. `meta` is that of an existing brain."""
     run_dir = search.run_dir
@@ -99,7 +102,7 @@ def _stage(profile: Profile, meta: dict[str, Any] | None, search: SizeSearch,
         log(f"loss is level: growing from {counts.before:,} to {counts.after:,} parameters")
         return TrainResult(step, StopReason.STOPPED_EARLY)
     result = train(profile, run_dir, search.threads, log=log, signals=signals,
-                   early_stop_fn=plateau.update if larger else None)
+                   early_stop_fn=plateau.update if larger else None, screen=screen)
     if result.finished:
         atomic_file.write(run_dir.grown_profile, to_toml(replace(profile, name="brain")).encode())
     return result
