@@ -5,6 +5,7 @@ import sys
 import time
 
 from seed.commands import options, outcome
+from seed.terminal_text import escaped
 
 MAX_POINTS = 1000   # of a curve in a picture
 PROMPT_ROWS = 2     # of a terminal, below the plot
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return outcome.show(args, {"what": args.what, "files": files, "curves": [
             {"name": line.name, "points": line.points} for line in lines]}, "")
     if files:
-        print("written:", ", ".join(files))
+        print(escaped(f"written: {', '.join(files)}"))
     else:
         print(_drawn(lines, f"{heading} by step"))
     return 0

@@ -8,6 +8,7 @@ from seed.commands import options
 
 ZSH_HELP = str.maketrans("[]:", "();")   # characters that would end a help
 BODIES = "cartpole pendulum rover"
+WORDS = {"what": "loss accuracy return tokens_per_s temp_c memory_mb"}   # of an argument
 
 
 class Kind(Enum):
@@ -36,7 +37,7 @@ class Option(NamedTuple):
 def options_of(parser: argparse.ArgumentParser) -> Iterator[Option]:
     for action in parser._actions:
         text = " ".join((action.help or "").replace("%(default)s", str(action.default)).split())
-        words = " ".join(map(str, action.choices or ()))
+        words = " ".join(map(str, action.choices or ())) or WORDS.get(action.dest, "")
         is_repeated = isinstance(action, argparse._AppendAction) or action.nargs in ("*", "+")
         for flag in action.option_strings or [""]:
             yield Option(flag, text, is_repeated, action.nargs != 0, words, _kind(action))

@@ -92,7 +92,7 @@ def _curve(i: int, line: Line, places: Sequence[tuple[float, float]]) -> list[st
             *(f'<circle r="3" fill="{colour}" cx="{x:.1f}" cy="{y:.1f}"/>'
               for x, y in places[-1:]),   # one point alone is seen too
             f'<line {stroke} x1="{LEFT}" x2="{LEFT + 30}" y1="{y}" y2="{y}"/>',
-            _text(LEFT + 40, y + 4, f"{line.name}   {line.note}")]
+            _text(LEFT + 40, y + 4, f"{line.name}: {line.note}")]
 
 
 def is_svg_file(head: bytes) -> bool:

@@ -57,7 +57,8 @@ def test_bash_completes_commands_and_all_flags_of_each(folder):
     ("eval --run-dir=runs/f", ["runs/first"]), ("chat ", ["runs/first", "runs/second one"]),
     ("chat runs/s", ["runs/second one"]), ("chat else", ["elsewhere"]),
     ("curves runs/first elsewhere/", ["elsewhere/third"]), ("adapt --data my", ["my rule.jsonl"]),
-    ("run my", ["my rule.jsonl"]), ("train --data else", ["elsewhere"]), ("zzz --", [])])
+    ("run my", ["my rule.jsonl"]), ("curves --what t", ["tokens_per_s", "temp_c"]),
+    ("train --data else", ["elsewhere"]), ("zzz --", [])])
 def test_bash_completes_values(folder, words, expected):
     split = [part for word in words.split(" ") for part in (
         [word.split("=")[0], "=", word.split("=")[1]] if "=" in word else [word])]

@@ -78,7 +78,7 @@ def test_files_are_written_whole_and_again(runs, tmp_path, capsys):
                     "--tensorboard", events) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"written: {svg}, {table}, {events}"
     texts = [element.text for element in ElementTree.parse(svg).getroot().iter()]
-    assert "accuracy (0 to 1)" in texts and "second holdout   last 0.75, from 0.75 to 0.75" in texts
+    assert "accuracy (0 to 1)" in texts and "second holdout: last 0.75, from 0.75 to 0.75" in texts
     assert table.read_text().splitlines()[0] == "run,step,time,loss,accuracy/holdout"
     assert len(table.read_text().splitlines()) == 1 + 3 + 2
     assert sorted(path.parent.name for path in events.rglob("*tfevents*")) == ["first", "second"]

@@ -52,7 +52,7 @@ def test_a_picture_has_axes_ticks_a_legend_and_each_curve_within_them():
     texts = [element.text for element in tree.iter(f"{SVG}text")]
     assert texts[0] == "loss (nats a byte)" and "step" in texts
     assert {"0", "200", "400", "1000", "1", "5"} <= {*texts}
-    assert texts[-2:] == ["first   last 0.6", "<b>&\\x1b\\uffff   last 4"]
+    assert texts[-2:] == ["first: last 0.6", "<b>&\\x1b\\uffff: last 4"]
     left, right, top, bottom = 70, 880, 40, 375
     curves = [[tuple(map(float, point.split(","))) for point in element.get("points").split()]
               for element in tree.iter(f"{SVG}polyline")]
