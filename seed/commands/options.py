@@ -161,10 +161,10 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-gain", type=float, default=1.0, metavar="X",
                         help="what was to be learnt has to be better by as many points of held-out "
                              "accuracy, or percent of the return, else the brain stays as it was "
-                             "(exit code 3); 0: it need not; default: 1")
+                             "(exit code 3); 0: it need not")
     parser.add_argument("--max-loss", type=float, default=3.0, metavar="Y",
                         help="and nothing else may lose more than as many, beside what chance "
-                             "explains; default: 3")
+                             "explains")
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
