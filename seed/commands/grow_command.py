@@ -6,15 +6,20 @@ from seed.interpreter import shown_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", required=True, metavar="PROFILE|auto",
-                        help="whose shape it gets; auto: the next size up to the limit that seed "
-                             "scale found")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--undo", action="store_true", help="restore the brain of before it grew")
+    what.add_argument("--to", metavar="PROFILE|auto",
+                      help="whose shape it gets; auto: the next size up to the limit that seed "
+                           "scale found")
     options.add_brain(parser, "none")
 
 
 def run(args: argparse.Namespace) -> int:
     from seed.profile_file import load_profile
-    from seed.resize import grow_brain
+    from seed.resize import grow_brain, undo_growth
+    if args.undo:
+        step = undo_growth(args.run_dir, options.log)
+        return outcome.show(args, {"step": step}, "the brain is as it was before it grew")
     profile = None if args.to == "auto" else load_profile(args.to)
     counts = grow_brain(args.run_dir, profile, args.threads, options.log)
     return outcome.show(

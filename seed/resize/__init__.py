@@ -2,8 +2,8 @@
 from importlib import import_module
 from typing import Any
 
-MODULES = {"shrink_brain": "shrink", "grow_brain": "grow", "train_growing": "growing",
-           "find_size": "size_search", "SearchOptions": "size_search"}
+MODULES = {"shrink_brain": "shrink", "grow_brain": "grow", "undo_growth": "growth_undo",
+           "train_growing": "growing", "find_size": "size_search", "SearchOptions": "size_search"}
 __all__ = [*MODULES]
 
 

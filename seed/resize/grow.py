@@ -22,6 +22,7 @@ from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.trained_brain import stored_params
 from seed.interpreter import shown_command
 from seed.profile_file import load_profile
+from seed.resize import growth_undo
 from seed.resize.growth_schedule import exceeds, next_profile
 from seed.resize.trial import Size
 from seed.rng import Stream, stream
@@ -46,8 +47,8 @@ class ParamCounts(NamedTuple):
 
 def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
                log: Log = print) -> ParamCounts:
-    """Makes the brain of a run directory larger, in place; the smaller one is the previous
-    checkpoint until the next save.
+    """Makes the brain of a run directory larger, in place; the smaller one stays beside it
+    (growth_undo.py).
 
     It gets the model of `to`; by default the next size up to the limit that find_size stored in
     this directory. Raises ConfigError if the brain does not fit into that or that not into memory,
@@ -65,6 +66,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
         log(check_fits(large, threads, system_health.read(run_dir.path), bodies))
         if large == small:   # an earlier call grew it and was killed at its very end
             return _param_counts(small, large, bodies)
+        growth_undo.keep(run_dir)
         return grow_in_place(run_dir, brain, large)
 
 

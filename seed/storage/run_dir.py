@@ -61,6 +61,8 @@ class RunDir:
     episode_sizes = _File("episodes.json")            # within it: of the files, when it began
     episodes_digest = _File("episodes.blake2b")       # within it: of so many bytes
 
+    checkpoint_before_growth = _File("checkpoint.pre_grow.safetensors")
+
     trial_log = _File("scale.jsonl")
     attempt_log = _File("attempts.jsonl")          # the size being tried, should the board crash
     ladder = _File("ladder.json")                # every size tried, for a report

@@ -11,7 +11,7 @@ from seed.curriculum.dataset import Dataset
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.profile_file import load_profile, to_toml
-from seed.resize import grow, grow_brain
+from seed.resize import grow, grow_brain, undo_growth
 from seed.storage import RunDir, checkpoint
 from seed.training import train
 from seed.training.step import Learner
@@ -209,3 +209,42 @@ def test_bad_input_to_grow_is_one_line_and_changes_nothing(tmp_path, to, message
     done = seed("grow", "--to", to, "--run-dir", str(tmp_path / "brain"))
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
     assert RunDir(tmp_path / "brain").checkpoint.read_bytes() == before
+
+
+def test_a_growth_is_undone_bit_for_bit_and_can_be_repeated(tmp_path):
+    run_dir = RunDir(tmp_path / "brain")
+    untrained_run(run_dir.path)
+    small = run_dir.checkpoint.read_bytes()
+    for undo in (["--undo"], ["--undo", "--json"]):
+        assert seed("grow", "--to", "seed", "--run-dir", str(run_dir)).returncode == 0
+        assert run_dir.checkpoint.read_bytes() != small
+        assert seed("grow", *undo, "--run-dir", str(run_dir)).returncode == 0
+        assert run_dir.checkpoint.read_bytes() == small
+        assert '"grow"' not in run_dir.metrics.read_text()
+    done = seed("grow", "--undo", "--run-dir", str(run_dir))
+    assert done.returncode == 2 and "nothing to undo" in done.stderr
+
+
+def test_a_growth_that_was_trained_since_is_not_undone(tmp_path):
+    run_dir = RunDir(tmp_path / "brain")
+    untrained_run(run_dir.path)
+    grow_brain(run_dir, load_profile("seed"))
+    grown = checkpoint.read(run_dir.checkpoint)
+    run_dir.save(grown.tensors, {**grown.meta, "step": grown.meta["step"] + 1})
+    trained = run_dir.checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match="was trained since its growth"):
+        undo_growth(run_dir)
+    assert run_dir.checkpoint.read_bytes() == trained
+    run_dir.checkpoint_before_growth.replace(run_dir.checkpoint)   # as the line says
+    with pytest.raises(ConfigError, match="nothing to undo"):
+        undo_growth(run_dir)
+
+
+def test_a_growth_that_was_killed_before_it_was_saved_is_nothing_to_undo(tmp_path, monkeypatch):
+    run_dir = RunDir(tmp_path / "brain")
+    untrained_run(run_dir.path)
+    monkeypatch.setattr(grow, "grow_in_place", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        grow_brain(run_dir, load_profile("seed"))
+    with pytest.raises(ConfigError, match="nothing to undo"):
+        undo_growth(run_dir)
