@@ -4,6 +4,7 @@ Only a trial decides whether a size is stable; the cost model merely shortens ju
 in scale.jsonl, and a search with other limits judges them again.
 """
 import json
+import math
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -95,6 +96,16 @@ class Limits(NamedTuple):
     def min_speed(self, facts: SizeFacts) -> float:
         """In tokens/s."""
         return max(self.min_tokens_s, self.min_tokens_s_per_param * facts.parameters)
+
+
+def what_to_allow(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
+    """With which flags a size that is unstable may be stable."""
+    tokens_s = facts.tokens_s(trial.step_s)
+    time_limit = (1 + MARGIN) * limits.min_tokens_s_per_param * facts.parameters
+    if tokens_s is None or tokens_s >= time_limit:
+        return "allow more with --memory or a lower --tokens-per-s"
+    return (f"give it {math.ceil(time_limit / tokens_s)} times the --minutes, or a lower "
+            f"--tokens-per-param")
 
 
 def why_unstable(trial: Trial, limits: Limits, facts: SizeFacts) -> str:
@@ -271,8 +282,8 @@ class SizeSearch:
         if self.chosen is None:
             atomic_file.remove(run_dir.limit_profile)
             error = NotEnoughMemory if self.trials[0].outcome.is_retryable else ConfigError
-            raise error(f"no size is stable: {self.ladder[0]}: {self.verdicts()[0]}; allow more "
-                        f"with --memory or a lower --tokens-per-s")
+            raise error(f"no size is stable: {self.ladder[0]}: {self.verdicts()[0]}; "
+                        f"{what_to_allow(self.trials[0], self.limits, self.facts[0])}")
         limit = replace(self.profiles[self.chosen], name="limit")
         atomic_file.write(run_dir.limit_profile, to_toml(limit).encode())
 

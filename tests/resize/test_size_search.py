@@ -15,7 +15,7 @@ from seed.errors import RETRY_LATER
 from seed.evaluation.brain_report import read_ladder
 from seed.profile_file import load_profile, to_toml
 from seed.resize.size_search import (LADDER, Limits, SizeFacts, SizeSearch, ladder_for, next_index,
-                                     why_unstable)
+                                     what_to_allow, why_unstable)
 from seed.resize.trial import Size, Trial, profile_hash
 from seed.resize.trial_watch import Outcome
 from seed.storage import RunDir
@@ -79,6 +79,16 @@ def test_a_size_that_training_refuses_or_that_is_too_slow_for_its_parameters_is_
     assert why_unstable(stable_trial(step_s=0.08), hungry, FACTS) == ""
     assert why_unstable(stable_trial(), hungry, FACTS).startswith(
         "20,480 tokens/s are too few: 24,641 are")
+
+
+def test_what_would_make_a_size_stable_is_time_or_memory_or_a_lower_limit():
+    """Report 5 of what a person sees: too few minutes are no lack of memory."""
+    hungry = WIDE._replace(min_tokens_s_per_param=1.0)   # 246,414 tokens/s, with a margin
+    assert what_to_allow(stable_trial(), hungry, FACTS) == (
+        "give it 13 times the --minutes, or a lower --tokens-per-param")
+    for trial, limits in ((stable_trial(), WIDE), (stable_trial(step_s=None), hungry),
+                          (stable_trial(), WIDE._replace(min_tokens_s=1e9))):
+        assert what_to_allow(trial, limits, FACTS).startswith("allow more with --memory")
 
 
 def test_missing_measurements_are_ignored():
