@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs on an emulated Cortex-A76 with Debian Bookworm: 20 training steps, whose checkpoint must equal
-# this machine's bit for bit; exported files of a brain trained for 90 s, 10,000 steps in both TFLite
-# runtimes; and the tests of kernels, model and checkpoints.
+# Runs on an emulated Cortex-A76 with Debian Bookworm: 20 training steps without a compiler, with a
+# kernel set from here, whose checkpoint must equal this machine's bit for bit; exported files of a
+# brain trained for 90 s, 10,000 steps in both TFLite runtimes; and the tests of kernels, model and
+# checkpoints.
 #   bin/check-arm64.sh [FOLDER]    where the emulated system is kept (default: build/arm64)
 # Needs a Debian or Ubuntu host; as root it installs mmdebstrap, qemu-user-static and clang itself.
 set -euo pipefail
@@ -64,10 +65,12 @@ done >"$arm/root/proc/cpuinfo"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-train=(-m seed train --profile toy --steps 20 --threads 2 --set curriculum.holdout_items=1
-       --set train.eval_every_minutes=0)
+options=(--profile toy --threads 2 --set curriculum.holdout_items=1)
+train=(-m seed train "${options[@]}" --steps 20 --set train.eval_every_minutes=0)
 "$host" "${train[@]}" --run-dir "$work/host" >/dev/null
-CC=$arm/bin/cc "$arm/bin/python" "${train[@]}" --run-dir "$work/arm" >/dev/null
+"$host" -m seed kernels "${options[@]}" --cpu cortex-a76 --for train --out "$work/kernels"
+CC=/nonexistent XDG_CACHE_HOME=/nonexistent SEED_KERNELS=$work/kernels \
+    "$arm/bin/python" "${train[@]}" --run-dir "$work/arm" >/dev/null
 "$host" - "$work" <<'PY'
 import sys
 from pathlib import Path

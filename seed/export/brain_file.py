@@ -9,7 +9,7 @@ holdout, and the control loop that the profile is for.
 """
 import dataclasses
 import json
-import tempfile
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +134,8 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
 
 
 def _open(data: bytes) -> Brain:
-    """A brain of a file's bytes."""
-    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+    """A brain of a file's bytes, which need no place on a disk."""
+    with os.fdopen(os.memfd_create("brain.tflite"), "wb") as file:
         file.write(data)
         file.flush()
-        return Brain(file.name)
+        return Brain(f"/proc/self/fd/{file.fileno()}")

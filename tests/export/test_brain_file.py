@@ -106,3 +106,10 @@ def test_other_files_are_never_replaced(tmp_path):
 def test_options_refuse_a_prefill_that_no_graph_has(prefill):
     with pytest.raises(ConfigError, match=f"--prefill is {prefill}: use 2 to 64"):
         Options(prefill=prefill)
+
+
+def test_a_file_is_verified_where_no_temporary_file_can_be_made(tmp_path, monkeypatch):
+    brains.untrained(tmp_path, "toy", *SMALL, "curriculum.holdout_items=1",
+                     "curriculum.tasks={copy=1}")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert build(RunDir(tmp_path)).report
