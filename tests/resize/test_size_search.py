@@ -12,7 +12,7 @@ import pytest
 
 from seed.config import from_dict
 from seed.errors import RETRY_LATER
-from seed.evaluation.brain_report import read_ladder
+from seed.evaluation.run_facts import read_ladder
 from seed.profile_file import load_profile, to_toml
 from seed.resize.size_search import (LADDER, Limits, SizeFacts, SizeSearch, ladder_for, next_index,
                                      what_to_allow, why_unstable)
