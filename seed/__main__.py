@@ -25,9 +25,6 @@ def main(argv: list[str] | None = None) -> int:
     args, unknown = make_parser().parse_known_args(argv)
     if unknown:
         args.parser.reject(unknown)
-    if args.command is None:
-        print(parser.first_page())
-        return 0
     code, is_done = _run(args)
     return code if is_done or code == INTERRUPTED else args.parser.error_code or code
 

@@ -33,6 +33,8 @@ EXAMPLES = {
     "curves": "runs/first runs/second --what accuracy",
     "report": "runs/first",
     "info": "--profile seed",
+    "pack": "runs/first --out first.seedpack",
+    "unpack": "first.seedpack --run-dir runs/unpacked",
     "health": "--run-dir runs/first",
     "bench": "--profile toy --turns 3",
     "completion": "bash"}
@@ -110,7 +112,7 @@ def make_parser(commands: Sequence[str]) -> CommandParser:
         epilog=f"example: seed train {EXAMPLES['train']}")
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    parser.set_defaults(parser=parser)
+    parser.set_defaults(parser=parser, run_fn=_show_first_page)
     for name in commands:
         module = importlib.import_module(f"seed.commands.{name}_command")
         text = " ".join((module.__doc__ or "").split())
@@ -124,12 +126,13 @@ def make_parser(commands: Sequence[str]) -> CommandParser:
     return parser
 
 
-def first_page() -> str:
-    """What seed prints without a command."""
+def _show_first_page(args: argparse.Namespace) -> int:
+    """What seed does without a command."""
     rows = [(name, text, f"{shown_command(name)} {EXAMPLES[name]}".rstrip())
             for name, text in FIRST.items()]
     lines = [f"Seed Brain {__version__} trains a robot's first brain on the robot itself.", ""]
     for name, text, example in rows:
         lines += [f"  {name:<8}{text}", f"{'':10}{example}"]
-    return "\n".join([*lines, "", f"{shown_command()} --help lists all commands, "
-                                  f"{shown_command()} COMMAND --help explains one"])
+    print("\n".join([*lines, "", f"{shown_command()} --help lists all commands, "
+                                 f"{shown_command()} COMMAND --help explains one"]))
+    return 0

@@ -109,7 +109,7 @@ def test_a_name_that_is_empty_as_an_unset_variable_is_refused(capsys, words):
     assert exit.value.code == errors.BAD_INPUT and message.endswith("it is empty: give a name")
 
 
-@pytest.mark.parametrize("arguments", [["samples", "--count", "300"], ["info"]])
+@pytest.mark.parametrize("arguments", [["samples", "--count", "300"], ["info"], []])
 def test_a_reader_that_closes_the_output_ends_it_quietly(arguments):
     reader, writer = os.pipe()
     os.close(reader)
