@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +77,8 @@ PURPOSES: dict[str, Callable[[Rehearsal], list[Words]]] = {
 
 def build(profile: Profile, target: Target, threads: int, purposes: Sequence[str], folder: Path,
           made_by: str, log: Log = print) -> tuple[Path, kernel_set.KernelSet]:
-    """Writes the kernel set of a profile, for one CPU and number of threads. Raises ConfigError,
-    CompilerError, KernelSetError, OSError."""
+    """Writes the kernel set of a profile, for one CPU and number of threads, or adds to the one
+    that is there. Raises ConfigError, CompilerError, KernelSetError, OSError."""
     for purpose in purposes:
         if purpose not in PURPOSES:
             raise ConfigError(f"--for has {purpose!r}: use some of {', '.join(PURPOSES)}")
@@ -91,8 +92,21 @@ def build(profile: Profile, target: Target, threads: int, purposes: Sequence[str
     install(log)
     kernels = kernel_set.KernelSet(target, made_by, _version(compiler), {
         kernel_set.key(text): compile_for(target, text) for text in texts})
+    kernels = _with_old(path, kernels)
     kernel_set.write(path, kernels)
     return path, kernels
+
+
+def _with_old(path: Path, new: kernel_set.KernelSet) -> kernel_set.KernelSet:
+    """With the kernels of the set that is there, of other purposes or settings; without them if it
+    is damaged, or of another CPU or compiler."""
+    with suppress(FileNotFoundError, KernelSetError):
+        old = kernel_set.read(path)
+        if (old.target, old.compiler) == (new.target, new.compiler):
+            commands = dict.fromkeys([*old.made_by.split("; "), new.made_by])
+            return new._replace(made_by="; ".join(commands),
+                                objects={**old.objects, **new.objects})
+    return new
 
 
 def _texts(profile: Profile, threads: int, purposes: Sequence[str], compiler: str,

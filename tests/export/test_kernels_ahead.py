@@ -118,6 +118,24 @@ def test_wrong_options_are_refused_before_any_work(tmp_path, monkeypatch, capsys
     assert message in capsys.readouterr().err and not (tmp_path / "sets").exists()
 
 
+def test_a_set_that_is_there_is_added_to_unless_it_cannot_be_used(tmp_path, monkeypatch):
+    path = tmp_path / "native-fast-1.kernels"
+
+    def kernels_after(text: str) -> set[str]:
+        monkeypatch.setattr(kernels_ahead, "_texts", lambda *_: [text])
+        assert main(["kernels", *TRAIN, f"--out={tmp_path}"]) == 0
+        return {*kernel_set.read(path).objects}
+    first, second, third = map(kernel_set.key, ("int a;", "int b;", "int c;"))
+    assert kernels_after("int a;") == {first}
+    assert kernels_after("int b;") == {first, second}
+    made_by = kernel_set.read(path).made_by
+    assert made_by.startswith("seed kernels --cpu=native") and "; " not in made_by
+    kernel_set.write(path, kernel_set.read(path)._replace(compiler="clang version 1"))
+    assert kernels_after("int b;") == {second}
+    path.write_bytes(path.read_bytes()[:-1])
+    assert kernels_after("int c;") == {third}
+
+
 def test_another_file_in_the_sets_place_stays(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kernels_ahead, "_texts", lambda *_: pytest.fail("it began"))
     path = tmp_path / "native-fast-1.kernels"
