@@ -110,9 +110,11 @@ def test_a_brain_learns_from_what_its_file_has_recorded(tmp_path, capsys):
         "model.sliding_window=4", "body.rows=4", "body.ticks=16", "body.chunk=8")]
     run_dir = [f"--run-dir={tmp_path / 'run'}", "--threads=1"]
     assert main(["train", "--body=cartpole", "--steps=1", *run_dir, *small]) == 0
-    assert capsys.readouterr().err.splitlines()[-2:] == [
-        f"see it act: python -m seed play {run_dir[0]}",
-        f"for the robot: python -m seed export {run_dir[0]}"]
+    ends = [line.split() for line in capsys.readouterr().out.splitlines()]
+    run = str(tmp_path / "run")
+    assert [words[-2:] for words in ends if words[:3] == ["see", "it", "act"]] == [["play", run]]
+    assert [words[-2:] for words in ends if words[:3] == ["put", "on", "robot"]] == [
+        ["export", run]]
     (tmp_path / "brain.tflite").write_bytes(
         BrainFile(TrainedBrain.load(RunDir(tmp_path / "run")), Options()).tobytes())
     brain = Brain(tmp_path / "brain.tflite")
