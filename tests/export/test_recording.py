@@ -16,6 +16,7 @@ import pytest
 from seed.__main__ import main
 from seed.body.episodes import EpisodeFolder, EpisodeWriter, Recorder as TrainersRecorder
 from seed.body.open_body import BODIES
+from seed.errors import REFUSED
 from seed.evaluation import TrainedBrain
 from seed.export.brain_file import BrainFile, Options
 from seed.runtime import Brain, BrainError, Recorder, recording
@@ -122,8 +123,8 @@ def test_a_brain_learns_from_what_its_file_has_recorded(tmp_path, capsys):
     play(brain, "cartpole", 9)
     brain.record(None)
     data = f"--data={tmp_path / 'data'}"
-    assert main(["adapt", data, "--steps=1", "--min-gain=0", "--max-loss=100", *run_dir]) == 0
-    capsys.readouterr()
+    assert main(["adapt", data, "--steps=1", *run_dir]) == REFUSED   # a model of one step
+    assert "a model of it explains 0.0 % of the rewards" in capsys.readouterr().err
     assert main(["train", data, "--steps=1", "--json", f"--run-dir={tmp_path / 'new'}",
                  "--threads=1", *small]) == 0
     row, = json.loads(capsys.readouterr().out)["choices"]
