@@ -12,7 +12,7 @@ from seed.terminal_text import one_line
 
 COMMANDS = ("train", "shrink", "adapt", "scale", "grow", "eval", "chat", "generate", "play",
             "export", "kernels", "live", "lineage", "run", "runs", "rm", "samples", "curves",
-            "report", "info", "pack", "unpack", "health", "bench", "completion")
+            "report", "serve", "info", "pack", "unpack", "health", "bench", "completion")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,16 +7,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "seed"
 # From top to bottom: a room imports only rooms below it. `root` is the files beside the rooms.
-ROOMS = ("commands", "experiments", "bench", "sharing", "live", "export", "resize", "training",
-         "practice", "evaluation", "body", "wavecore", "storage", "terminal", "curriculum", "root",
-         "runtime")
+ROOMS = ("commands", "experiments", "bench", "sharing", "live", "serve", "export", "resize",
+         "training", "practice", "evaluation", "body", "wavecore", "storage", "terminal",
+         "curriculum", "root", "runtime")
 RUNTIME_FILES = {path.stem for path in (SEED / "runtime").glob("*.py")}
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 ENTRY = ("__main__.py", "__init__.py")   # the command line above all rooms; the version
 WITHOUT_TINYGRAD = ("seed.config", "seed.rng", "seed.runtime", "seed.system_health",
                     "seed.governor", "seed.curriculum.dataset", "seed.storage", "seed.export",
                     "seed.export.brain_file", "seed.export.verify", "seed.evaluation.exact_match",
-                    "seed.training.loop", "seed.live.fast_loop", "seed.live.brain_worker",
+                    "seed.training.loop", "seed.serve.serving",
+                    "seed.live.fast_loop", "seed.live.brain_worker",
                     "seed.__main__")
 
 

@@ -32,6 +32,7 @@ EXAMPLES = {
     "samples": "--profile seed --count 2",
     "curves": "runs/first runs/second --what accuracy",
     "report": "runs/first",
+    "serve": "runs/first --port 8080",
     "info": "--profile seed",
     "pack": "runs/first --out first.seedpack",
     "unpack": "first.seedpack --run-dir runs/unpacked",

@@ -20,7 +20,15 @@ h1{font-size:1.6rem;line-height:1.2;margin:.5rem 0}
 h2{font-size:1.25rem;margin:2rem 0 .25rem}h3{font-size:1.05rem;margin:1.25rem 0 .5rem}
 h4{font-size:1rem;margin:0;display:flex;justify-content:space-between;gap:1rem}
 p{margin:.25rem 0 .75rem}.note,figcaption .note{color:var(--dim)}a{color:var(--accent)}
-nav{display:flex;flex-wrap:wrap;gap:1.25rem}
+nav{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem}nav a{padding:.4rem 0}
+nav [aria-current]{color:var(--text);font-weight:600;text-decoration:none}
+input,button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--dim);
+border-radius:.4rem;padding:.45rem .7rem;min-height:2.75rem;max-width:100%}
+button{cursor:pointer}button:disabled{opacity:.5}.ask{display:flex;gap:.5rem}
+.ask input{flex:1;min-width:0}.example{font-family:ui-monospace,monospace}
+#log p{padding:.4rem .7rem;border-radius:.5rem;white-space:pre-wrap;max-width:85%;
+width:fit-content;background:var(--card);border:1px solid var(--edge)}
+#log .question{margin-left:auto;background:var(--bar)}
 .grid{display:grid;gap:.75rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr))}
 .facts{grid-template-columns:repeat(auto-fill,minmax(min(100%,9.5rem),1fr));margin:0 0 .75rem}
 .plots{grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr))}
@@ -41,7 +49,7 @@ circle.c0{fill:var(--c0)}circle.c1{fill:var(--c1)}circle.c2{fill:var(--c2)}
 circle.c3{fill:var(--c3)}circle.c4{fill:var(--c4)}circle.c5{fill:var(--c5)}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1rem;margin:.25rem 0 0;padding:0;
 font-size:.85rem}.legend li{display:flex;align-items:center;gap:.4rem}.key{width:20px;flex:none}
-.bar{height:14px;margin:.3rem 0}.back{fill:var(--bar)}.value{fill:var(--accent)}
+.bar{height:14px;margin:.3rem 0 .5rem}.back{fill:var(--bar)}.value{fill:var(--accent)}
 .whisker,.chance{fill:var(--text)}
 .examples{list-style:none;margin:.3rem 0;padding:0;font-size:.9rem}
 code{font-family:ui-monospace,monospace;font-size:.95em;white-space:pre-wrap}

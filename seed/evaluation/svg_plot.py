@@ -61,17 +61,24 @@ def colour(i: int) -> str:
     return f"c{i % N_COLOURS}{' dashed' if i >= N_COLOURS else ''}"
 
 
-def bar(fraction: float, interval: tuple[float, float], chance: float) -> str:
-    """A bar up to `fraction` of its width, a whisker over `interval`, a tick at `chance`."""
-    def rectangle(name: str, left: float, right: float, top: int, height: int) -> str:
-        width = max(4.0, 1000 * (right - left))
-        return (f'<rect class="{name}" x="{min(1000 * left, 1000 - width):.0f}" '
-                f'width="{width:.0f}" y="{top}" height="{height}"/>')
+def bar(fraction: float, interval: tuple[float, float] | None = None,
+        chance: float | None = None) -> str:
+    """A bar up to `fraction` of its width; a whisker over `interval`, a tick at `chance`."""
+    content = _rectangle("back", 0, 1, 2, 12)
+    if fraction:
+        content += _rectangle("value", 0, fraction, 2, 12)
+    if interval:
+        content += _rectangle("whisker", *interval, 7, 2)
+    if chance is not None:
+        content += _rectangle("chance", chance - 0.003, chance + 0.003, 0, 16)
     return (f'<svg class="bar" viewBox="0 0 1000 16" preserveAspectRatio="none" '
-            f'aria-hidden="true">{rectangle("back", 0, 1, 2, 12)}'
-            f'{rectangle("value", 0, fraction, 2, 12) if fraction else ""}'
-            f'{rectangle("whisker", *interval, 7, 2)}'
-            f'{rectangle("chance", chance - 0.003, chance + 0.003, 0, 16)}</svg>')
+            f'aria-hidden="true">{content}</svg>')
+
+
+def _rectangle(name: str, left: float, right: float, top: int, height: int) -> str:
+    width = max(4.0, 1000 * (right - left))
+    return (f'<rect class="{name}" x="{min(1000 * left, 1000 - width):.0f}" '
+            f'width="{width:.0f}" y="{top}" height="{height}"/>')
 
 
 class _Scale:

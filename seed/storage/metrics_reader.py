@@ -24,7 +24,8 @@ def _has_fields(**kinds: type) -> Callable[[dict[str, Any]], bool]:
 
 
 def _is_curriculum(row: dict[str, Any]) -> bool:
-    return type(row.get("unlocked", 0)) is int and all(
+    return type(row.get("unlocked", 0)) is int and all(map(
+        _has_fields(prompt=str, answer=str, right=str), row.get("answers", []))) and all(
         isinstance(levels, list) and levels and all(map(is_number, levels))
         for levels in row["accuracy"].values())
 

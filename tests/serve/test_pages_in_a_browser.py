@@ -2,7 +2,9 @@
 
 Screenshots are kept in the folder that SEED_SCREENSHOTS names.
 """
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from seed.evaluation.html_report import encoded, page
 from seed.evaluation.run_facts import read_run
 from tests.support import brains, recorded_run
 from tests.support.browser import Browser, browser
+from tests.support.served_run import WAIT_S, Brain, served
+from tests.support.small_run import wait_until
 
 SIZES = [("wide", 1280, False), ("dark", 1280, True), ("phone", 390, False)]
 # Elements that reach beyond the window, or are wider than what they are in.
@@ -88,3 +92,61 @@ def test_a_report_is_whole_and_readable_in_a_browser(chromium, urls, name, size,
     check_page(chromium, f"{name}-{size}")
     chromium.run("document.querySelectorAll('details').forEach(e => e.open = true)")
     check_page(chromium, f"{name}-{size}-open")
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    run_dir = recorded_run.write(tmp_path / "first")
+    brains.untrained(run_dir.path, "fast")
+    recorded_run.write(run_dir.path)
+    write_status(run_dir, 1340)
+    with served(run_dir, Brain(), monkeypatch) as site:
+        yield site, run_dir
+
+
+def write_status(run_dir, step: int) -> None:
+    run_dir.status.write_text(json.dumps({
+        "time": time.time(), "state": "training", "step": step, "total_steps": 2000, "left_s": 92,
+        "loss": 0.61, "grade": 2, "temp_c": 62.0, "memory_mb": 135, "tokens_per_s": 30400,
+        "saved_step": 1200, "level": "ok"}))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", ["", "chat", "report"])
+@pytest.mark.parametrize("size, width, is_dark", SIZES)
+def test_served_pages_are_whole_and_readable(chromium, site, path, size, width, is_dark):
+    chromium.open(f"http://127.0.0.1:{site[0].port}/{path}", width, is_dark=is_dark)
+    assert chromium.run("return document.querySelectorAll('nav a').length") == 3
+    check_page(chromium, f"served-{path or 'panel'}-{size}")
+
+
+@pytest.mark.long
+def test_the_panel_follows_the_run_by_itself(chromium, site):
+    chromium.open(f"http://127.0.0.1:{site[0].port}/", 390)
+    assert "1,340 of 2,000" in chromium.run("return document.body.innerText")
+    write_status(site[1], 1500)
+    wait_until(lambda: "1,500 of 2,000" in chromium.run("return document.body.innerText"),
+               timeout_s=WAIT_S)
+    assert chromium.console() == []
+
+
+@pytest.mark.long
+def test_a_question_is_answered_with_the_token_of_the_address(chromium, site):
+    url = f"http://127.0.0.1:{site[0].port}/chat"
+    ask = """document.getElementById("question").value = "12+30=";
+             document.getElementById("ask").click()"""
+    text = "return document.getElementById('log').innerText"
+    chromium.open(url, 390)
+    chromium.run("sessionStorage.clear(); location.reload()")
+    chromium.run(ask)
+    wait_until(lambda: "need the token" in chromium.run(text), timeout_s=WAIT_S)
+    assert "401" in chromium.console()[0]
+    assert chromium.run("return !document.getElementById('key').hidden")
+    chromium.open(f"{url}?#{site[0].token}", 390)
+    assert chromium.run("return location.href") == url   # not to be seen, nor in the history
+    chromium.run(ask)
+    wait_until(lambda: "42   (right)" in chromium.run(text), timeout_s=WAIT_S)
+    check_page(chromium, "served-chat-answered")
+    chromium.open(url, 390)   # the window remembers it
+    chromium.run(ask)
+    wait_until(lambda: "42   (right)" in chromium.run(text), timeout_s=WAIT_S)
