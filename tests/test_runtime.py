@@ -39,6 +39,8 @@ def test_a_portable_file_does_the_same_in_tflite_runtime_2_14(brain, tmp_path, e
     old, new = (judged(python, path, expected) for python in (old_python(), sys.executable))
     assert (old["runtime"], new["runtime"]) == ("tflite-runtime", "ai-edge-litert")
     assert old["text"] == new["text"]
+    assert old["selftest"] == new["selftest"] == (
+        f"{path} has no self-test: it was not verified; export it without --no-verify")
     for measured in (old, new):
         assert measured["partitions"] == 1
         assert measured["outside"] == LOOKUP["portable", weights]

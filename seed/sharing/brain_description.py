@@ -55,20 +55,27 @@ def of_path(path: Path, log: Log) -> dict[str, Any]:
 
 
 def of_run(run_dir: RunDir, newest: Checkpoint) -> dict[str, Any]:
-    """Of a run directory and its newest brain. Raises CheckpointError, BrainError, OSError."""
+    """Of a run directory and its newest brain. Raises CheckpointError, ConfigError, OSError."""
     fields = {"run": str(run_dir), **of_checkpoint(newest)}
     if run_dir.exported_brain.exists():
-        exported = of_exported(run_dir.exported_brain)
-        is_same = exported["checkpoint"] == newest.sha256
-        fields["exported"] = f"{run_dir.exported_brain.name}, of " + (
-            "this checkpoint" if is_same else "another checkpoint: export it again")
-        if is_same and "scores" in exported:   # of more items than those of a training
-            fields["scores"] = exported["scores"]
+        fields |= _exported_in(run_dir, newest)
     lineage = lineage_of(run_dir)
     if lineage:
         fields["lineage"] = {row.time: " ".join(filter(None, [
             row.decision, row.brain, row.parent and f"from {row.parent}"])) for row in lineage[-5:]}
     return fields
+
+
+def _exported_in(run_dir: RunDir, newest: Checkpoint) -> dict[str, Any]:
+    try:
+        exported = of_exported(run_dir.exported_brain)
+    except BrainError as error:   # the run itself can be described
+        return {"exported": str(error)}
+    is_same = exported["checkpoint"] == newest.sha256
+    text = "this checkpoint" if is_same else "another checkpoint: export it again"
+    fields = {"exported": f"{run_dir.exported_brain.name}, of {text}"}
+    # Of more items than those of a training.
+    return {**fields, "scores": exported["scores"]} if is_same and "scores" in exported else fields
 
 
 def of_checkpoint(newest: Checkpoint) -> dict[str, Any]:

@@ -89,6 +89,9 @@ def test_a_run_tells_whether_its_exported_file_is_of_its_brain(run_dir, info, tm
     assert json.loads(info(here, "--json")[1])["scores"] == {"copy": 0.25}
     exported(brains.trained(run_dir.checkpoint), here.exported_brain)
     assert "brain.tflite, of another checkpoint: export it again" in info(here)[1]
+    here.exported_brain.write_bytes(here.exported_brain.read_bytes()[:-9])
+    code, text, _ = info(here)   # the run itself is whole
+    assert code == 0 and "brain.tflite is damaged: its checksum is wrong" in text
 
 
 def test_the_spaces_of_bodies_are_told(info, tmp_path):

@@ -18,7 +18,7 @@ from seed.export.brain_file import BrainFile
 from seed.export.reference import Reference
 from seed.profile_file import load_profile
 from seed.rng import Stream, dice, stream
-from seed.runtime import choose
+from seed.runtime import Brain, choose, measure_selftest
 from seed.storage import RunDir
 from seed.storage import checkpoint
 from seed.wavecore.layout import blocks
@@ -85,10 +85,13 @@ def expect(path: Path, brain: TrainedBrain, n: int, items: Sequence[Item] = ()) 
 
 def main(run_dir: Path, folder: Path) -> None:
     brain = trained(RunDir(run_dir).checkpoint)
-    expect(folder / "expected.npz", brain, 10_000, list(dict.fromkeys(brain.holdout(2))))
+    expect(folder / "expected.npz", brain, 10_000, list(dict.fromkeys(brain.dataset.holdout(2))))
     for target in ("portable", "litert"):
         for weights in ("float32", "int8"):
-            exported(brain, folder / f"{target}-{weights}.tflite", target=target, weights=weights)
+            path = folder / f"{target}-{weights}.tflite"
+            exported(brain, path, target=target, weights=weights)
+            file = BrainFile(brain, Options(target, weights))
+            path.write_bytes(file.tobytes(selftest=measure_selftest(Brain(path))))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Runs an exported file in whatever runtime is installed: `python judge.py FILE EXPECTED.npz`.
 
 Prints as JSON how far its logits are from those expected, what the delegate takes, a generated
-text, and how many of the expected file's questions it answers. Exits with 1 if a file with its
-type of weights must do better; ties are reported and excuse nothing. Needs the package on
-PYTHONPATH, numpy and a TFLite runtime.
+text, how many of the expected file's questions it answers, and what its self-test tells here.
+Exits with 1 if a file with its type of weights must do better; ties are reported and excuse
+nothing. Needs the package on PYTHONPATH, numpy and a TFLite runtime.
 """
 import json
 import sys
@@ -13,7 +13,15 @@ import numpy as np
 
 from seed.curriculum.task import Item
 from seed.export.verify import MAX_RELATIVE_DELTA, Agreement, delegate_coverage, exact_match
-from seed.runtime import Brain
+from seed.runtime import Brain, BrainError
+
+
+def selftest(brain: Brain) -> str:
+    """Of another machine's arithmetic it may tell, which is no fault."""
+    try:
+        return brain.selftest().describe()
+    except BrainError as error:
+        return str(error)
 
 
 def judge(path: str, expected_path: str) -> dict:
@@ -30,7 +38,7 @@ def judge(path: str, expected_path: str) -> dict:
             "steps": agreement.steps, "agreed": agreement.agreed, "tied": agreement.tied,
             "relative_delta": agreement.relative_delta, "partitions": coverage.partitions,
             "outside": coverage.outside, "right": right, "questions": len(items),
-            "size": Path(path).stat().st_size,
+            "size": Path(path).stat().st_size, "selftest": selftest(brain),
             "text": list(bytes(brain.generate_bytes(b"12+30=", 40, temperature=1.0, seed=3)))}
 
 
