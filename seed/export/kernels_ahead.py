@@ -32,7 +32,7 @@ RECORDER = """#!/bin/sh
 text=$(mktemp {texts}/XXXXXXXXXX) && cat >"$text" && exec {compiler} "$@" <"$text"
 """
 PROMPT = "a prompt that is longer than one prefill call"   # of wavecore/decode.py
-RULE = [{"prompt": f"f({i})=", "answer": f"{i + 1}"} for i in range(20)]
+RULE = [{"prompt": f"f({i})=", "answer": f"{i + 1}"} for i in range(100)]
 Words = Sequence[str]
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from seed.__main__ import main
 from seed.commands.kernels_command import PURPOSES as COMMAND_PURPOSES
+from seed.curriculum import user_tasks
 from seed.export import kernels_ahead
+from seed.profile_file import load_profile
 from seed.storage import RunDir
 from seed.wavecore import kernel_set
 from seed.wavecore.cpu import NAMED, cpu, find_target
@@ -152,6 +154,11 @@ def test_a_command_that_cannot_run_here_is_named(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_rule_that_a_rehearsal_adapts_to_is_one(tmp_path):
+    kernels_ahead.Rehearsal(load_profile("toy"), tmp_path, 1).adapt()
+    assert user_tasks.load(str(tmp_path / "rule.jsonl")).levels
+
+
 def test_every_purpose_is_that_of_a_command():
     assert set(COMMAND_PURPOSES.values()) == set(kernels_ahead.PURPOSES)
 
@@ -159,13 +166,14 @@ def test_every_purpose_is_that_of_a_command():
 @pytest.mark.long
 def test_every_purpose_runs_without_a_compiler(tmp_path):
     """A body and the curriculum, for longer than the rehearsal."""
-    profile = ("--profile=control", "--body=cartpole", "--set=body.curriculum_steps=1")
+    profile = ("--profile=control", "--body=cartpole", "--set=body.curriculum_steps=1",
+               "--set=curriculum.holdout_items=2")
     brain = (f"--run-dir={tmp_path / 'run'}", "--threads=2")
     purposes = ",".join(kernels_ahead.PURPOSES)
     assert works(seed("kernels", *profile, "--threads=2", f"--for={purposes}",
                       f"--out={tmp_path}", timeout_s=3600))
     rule = tmp_path / "rule.jsonl"
-    rule.write_text("".join(f'{{"prompt": "g({i})=", "answer": "{2 * i}"}}\n' for i in range(30)))
+    rule.write_text("".join(f'{{"prompt": "g({i})=", "answer": "{2 * i}"}}\n' for i in range(90)))
     for words in (["train", *profile, "--steps=12"], ["train", "--steps=16"], ["eval"],
                   ["chat"], ["generate", "--prompt", 40 * "x"], ["play", "--episodes=3"],
                   ["adapt", f"--data={rule}", "--steps=5"],
