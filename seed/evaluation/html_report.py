@@ -55,6 +55,8 @@ def _summary(run: RunFacts, scores: Sequence[Score], evaluation: Mapping[str, An
     total = f" of {run.total_steps:,}" if run.total_steps else ""
     step = history.step if run.step is None else run.step
     ended = history.ended_s and time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(history.ended_s))
+    trained_s = history.evaluation.get("elapsed_s")
+    trained_s = history.trained_s if trained_s is None else trained_s
     head = (facts(results, is_big=True) if results else
             '<p class="note">It was not evaluated yet.</p>')
     return head + facts([
@@ -63,7 +65,7 @@ def _summary(run: RunFacts, scores: Sequence[Score], evaluation: Mapping[str, An
         ("steps", f"{step:,}{total}"),
         ("board", history.evaluation.get("board") or UNKNOWN),
         ("last line written", ended or UNKNOWN),
-        ("trained for", UNKNOWN if history.trained_s is None else duration(history.trained_s)),
+        ("trained for", UNKNOWN if trained_s is None else duration(trained_s)),
         ("hottest", _number(history.max_temp_c, "°C")),
         ("most memory", _number(history.max_memory_mb, "MB"))])
 

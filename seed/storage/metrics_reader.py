@@ -12,6 +12,7 @@ from seed.regular_file import open_regular, parse_json, reader
 from seed.storage import atomic_file, lines
 
 MAX_ROWS_BYTES = 32 * 2 ** 20   # of the lines of one kind that are in memory together
+MAX_RUN_S = 1e9
 MAX_REWRITTEN_BYTES = 4 * 2 ** 20
 
 
@@ -39,6 +40,11 @@ def _is_fraction(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
+def _is_time(value: Any) -> bool:
+    """Of a run, in seconds; None is not known."""
+    return value is None or is_number(value) and 0 <= value < MAX_RUN_S
+
+
 def _is_score(score: dict[str, Any]) -> bool:
     return (_has_fields(task=str, level=int, correct=int, count=int)(score)
             and 0 <= score["correct"] <= score["count"] and score["count"] > 0
@@ -60,7 +66,7 @@ def _is_evaluation(row: dict[str, Any]) -> bool:
             and all(map(_is_choice, row.get("choices", [])))
             and all(map(_has_fields(task=str, prompt=str, answer=str, right=str),
                         row.get("examples", [])))
-            and isinstance(row.get("board", ""), str))
+            and isinstance(row.get("board", ""), str) and _is_time(row.get("elapsed_s")))
 
 
 def _is_round(row: dict[str, Any]) -> bool:

@@ -76,8 +76,8 @@ class Reporter:
     def evaluation(self, scores: Sequence[Score], acting: Acting,
                    examples: Sequence[dict[str, Any]]) -> None:
         self._session.metrics.write(
-            "eval", self._session.state.step, board=machine(), **acting.to_dict(),
-            scores=[score.to_dict() for score in scores], examples=examples)
+            "eval", self._session.state.step, board=machine(), elapsed_s=self._session.total_s,
+            **acting.to_dict(), scores=[score.to_dict() for score in scores], examples=examples)
 
     def accuracy(self, scores: Sequence[Score], acting: Acting) -> None:
         """Of unseen items and episodes."""

@@ -70,7 +70,7 @@ def test_the_summary_is_what_the_metrics_say(tree):
         "right": f"{100 * right / 4:.1f}\u00a0%", "guessing": f"{100 * chance / 4:.1f}\u00a0%",
         "cartpole, return": "480.5", "profile": "fast", "parameters": "138,768", "steps": "7",
         "board": "Raspberry Pi 5 Model B Rev 1.0", "last line written": "2026-09-21 14:16 UTC",
-        "trained for": "3:24", "hottest": "70\u00a0°C", "most memory": "139\u00a0MB"}
+        "trained for": "3:07", "hottest": "70\u00a0°C", "most memory": "139\u00a0MB"}
 
 
 def test_each_plot_has_axes_with_numbers_and_names_and_marks_where_grades_unlocked(text, tree):
@@ -114,7 +114,7 @@ def test_the_page_needs_nothing_else_and_knows_dark_and_narrow_screens(text, tre
 
 def test_an_older_run_without_time_heat_and_examples_says_unknown(tmp_path):
     rows = [{key: value for key, value in row.items() if key not in (
-        "time", "temp_c", "memory_mb", "tokens_per_s", "board", "examples", "answers")}
+        "time", "temp_c", "memory_mb", "tokens_per_s", "board", "examples", "answers", "elapsed_s")}
         for row in recorded_run.rows()]
     text = page(read_run(recorded_run.write(tmp_path, rows)))
     tree = Tree(text)
@@ -123,6 +123,12 @@ def test_an_older_run_without_time_heat_and_examples_says_unknown(tmp_path):
     assert unknown == {"profile", "parameters", "board", "last line written", "trained for",
                        "hottest", "most memory"}
     assert "code" not in tree.texts and "Temperature" not in text and "Speed" not in text
+
+
+def test_without_its_own_time_a_run_has_that_between_its_lines(tmp_path):
+    rows = [{**row, "elapsed_s": None} if row["kind"] == "eval" else row
+            for row in recorded_run.rows()]
+    assert "<dd>3:24</dd>" in page(read_run(recorded_run.write(tmp_path, rows)))
 
 
 def test_a_run_that_was_not_evaluated_yet_has_its_loss(tmp_path):

@@ -48,6 +48,7 @@ SCORE = {"task": "copy", "level": 1, "correct": 1, "count": 2, "chance": 0.5}
     BAD, {**BAD, "scores": [{**SCORE, "count": 0}]}, {**BAD, "scores": [{**SCORE, "correct": 3}]},
     {**BAD, "scores": [{**SCORE, "chance": 2}]}, {**BAD, "scores": 5}, {**BAD, "scores": [5]},
     {**BAD, "scores": [], "returns": [{"body": "a"}]}, {**BAD, "scores": [], "board": 5},
+    {**BAD, "scores": [], "elapsed_s": -1}, {**BAD, "scores": [], "elapsed_s": "1"},
     {**BAD, "scores": [], "choices": [{"body": "a", "data": "", "ticks": 1, "accuracy": "1"}]},
     {**BAD, "scores": [], "examples": [{"task": "copy", "prompt": 5}]},
     {"kind": "body", "step": 1, "body": [], "round": 1, "mean_return": 1.0},
