@@ -93,7 +93,7 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
         if not result.train or not result.train.finished:
             return result
         if result.refusal:
-            shutil.rmtree(folder.path)
+            discard(folder)
             return result
         adapted, rules = checkpoint.read(folder.checkpoint).tensors, replay.with_rule(
             taught, short(data), examples)
@@ -115,7 +115,7 @@ def _train(profile: Profile, folder: RunDir, trained: TrainedBrain, task: Task, 
         try:
             check_provable(before, task.name, limits)
         except ConfigError:
-            shutil.rmtree(folder.path)
+            discard(folder)
             raise
     acting = acting_of(profile, folder, trained, signals.stop.is_set) if limits else Acting()
     if acting is None:
@@ -202,7 +202,7 @@ def is_in_place(run_dir: RunDir, brain: Checkpoint, recipe: bytes) -> bool:
     """Whether the brain has this adaptation; then nothing is left of its training."""
     if brain.meta.get("adapted") != digest_of([recipe]):
         return False
-    shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+    discard(run_dir.adaptation)
     replay.remove_unnamed(run_dir)
     return True
 
@@ -241,11 +241,19 @@ def enter(run_dir: RunDir, recipe: bytes, note_fn: Callable[[], None] = lambda: 
     folder = run_dir.adaptation
     recipe += digest_of(blocks(run_dir.checkpoint)).encode()
     if _read_recipe(folder) != recipe:
-        shutil.rmtree(folder.path, ignore_errors=True)
+        discard(folder)
         atomic_file.make_directory(folder.path)
         note_fn()
         atomic_file.write(folder.recipe, recipe)
     return folder
+
+
+def discard(folder: RunDir) -> None:
+    """Of an adaptation. Without its recipe nothing is continued, so that goes first: what a power
+    cut leaves may lack anything."""
+    with suppress(OSError):
+        atomic_file.remove(folder.recipe)
+    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def _copy(data: str, n_bytes: int, path: Path) -> None:
@@ -261,7 +269,7 @@ def publish(run_dir: RunDir, parent: Checkpoint, weights: dict[str, np.ndarray],
     Raises OSError; then nothing is lost."""
     undo_levels.publish(run_dir, {**parent.tensors, **weights}, {
         **parent.meta, **meta, "adapted": digest_of([recipe])})
-    shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+    discard(run_dir.adaptation)
     replay.remove_unnamed(run_dir)
 
 
@@ -289,5 +297,5 @@ def undo_adaptation(run_dir: RunDir) -> None:
     with run_dir.locked() as run_dir:
         replay.remove_unnamed(run_dir)   # if an undo was interrupted
         undo_levels.restore(run_dir)
-        shutil.rmtree(run_dir.adaptation.path, ignore_errors=True)
+        discard(run_dir.adaptation)
         replay.remove_unnamed(run_dir)

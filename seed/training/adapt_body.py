@@ -8,7 +8,6 @@ weights learn, with the old body, the brain's other bodies and the curriculum as
 It is carried out, resumed, published and undone as the adaptation to a rule (adapt.py).
 """
 import json
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -36,8 +35,8 @@ from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
 from seed.task_names import absolute, absolute_directory, file_of, is_class_name
 from seed.storage.undo_levels import settle
-from seed.training.adapt import (GROWN, WARMUP_STEPS, digest_of, enter, governed, holdout_scores,
-                                 is_in_place, publish, recipe_with)
+from seed.training.adapt import (GROWN, WARMUP_STEPS, digest_of, discard, enter, governed,
+                                 holdout_scores, is_in_place, publish, recipe_with)
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
@@ -130,7 +129,7 @@ def _carry_out(run_dir: RunDir, brain: Checkpoint, trained: TrainedBrain, profil
         outcome = outcome._replace(refusal=refusal(scores, result.scores, "", limits) or _refusal(
             source, trained, after, outcome, limits))
     if outcome.refusal:
-        shutil.rmtree(folder.path)
+        discard(folder)
     else:
         publish(run_dir, brain, weights, recipe,
                 bodies=_with_measured(brain.meta["bodies"], adapted.meta["bodies"]))

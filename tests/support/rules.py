@@ -9,8 +9,8 @@ TINY_MODEL = ["curriculum.holdout_items=8", "model.d_model=32", "model.d_ff=32",
               "model.n_layers=2", "model.pattern=SA"]
 
 
-def small_brain(folder: Path) -> RunDir:
-    untrained_run(folder, *TINY_MODEL)
+def small_brain(folder: Path, *overrides: str) -> RunDir:
+    untrained_run(folder, *TINY_MODEL, *overrides)
     return RunDir(folder)
 
 

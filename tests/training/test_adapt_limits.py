@@ -1,6 +1,7 @@
 """An adaptation that does not pass its limits changes nothing; one that does is replayed later."""
 import json
 import random
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -202,6 +203,20 @@ def test_a_file_that_was_rewritten_begins_anew(tmp_path, run_dir, capsys):
     assert "resuming from step 2" not in capsys.readouterr().err
 
 
+def test_one_that_was_cut_off_as_it_was_thrown_away_begins_anew(tmp_path, run_dir, monkeypatch):
+    data, other = (rule(tmp_path / f"{name}.jsonl", "?") for name in ("rule", "other"))
+    stopped_at(run_dir, data, 1, 3)
+
+    def cut_off(folder, **options):   # some of its files are gone
+        (folder / "examples").unlink()
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            adapt(run_dir, other, 3)
+    assert adapt(run_dir, data, 3).train.finished
+
+
 def test_a_class_leaves_examples_too(tmp_path, run_dir):
     (tmp_path / "task.py").write_text(
         "class Double:\n    levels = 2\n\n    def chance(self, level):\n        return 0.1\n\n"
@@ -215,8 +230,9 @@ def test_a_class_leaves_examples_too(tmp_path, run_dir):
 
 
 @pytest.mark.long
-def test_shuffled_labels_are_refused_after_a_real_training(tmp_path, run_dir):
+def test_shuffled_labels_are_refused_after_a_real_training(tmp_path):
     """Two answers, of which a constant one is right in half of the held-out examples."""
+    run_dir = small_brain(tmp_path / "brain", "curriculum.holdout_items=64")
     answers = ["yes", "no"] * 100
     random.Random(0).shuffle(answers)
     (tmp_path / "rule.jsonl").write_text(lines("?", range(100, 300), answers))
