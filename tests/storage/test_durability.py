@@ -227,7 +227,7 @@ def has_saved(run_dir: Path, step: int) -> bool:
 # Phase -> (injected fault that keeps the process in it, predicate that it has been reached).
 PHASES = {
     "compiling": ("", lambda process, run_dir: is_compiling(process)),
-    "warming up": ("", lambda process, run_dir: "a checkpoint of" in process.stderr.readline()),
+    "warming up": ("", lambda process, run_dir: "MB are saved every" in process.stderr.readline()),
     "stepping": ("", lambda process, run_dir: any(row["step"] >= 40 for row in
                                                   rows(run_dir, "step"))),
     "saving": ("fsync:1:1:slow", lambda process, run_dir: list(run_dir.glob(PARTIAL))),
