@@ -22,6 +22,8 @@ from seed.storage.jsonl_log import JsonlLog
 from seed.storage.run_dir import Log
 from seed.wavecore.layout import count_params
 
+ZIP = b"PK\3\4"   # what a packed brain begins with
+
 
 def of_profile(profile: Profile, bodies: Mapping[str, Facts] | None = None,
                step: int | None = None) -> dict[str, Any]:
@@ -48,9 +50,12 @@ def of_path(path: Path, log: Log) -> dict[str, Any]:
         raise ConfigError(f"{path} is not there: name a .tflite file, a checkpoint or a run "
                           f"directory")
     with reader(path) as file:
-        is_exported = file.read(8)[4:] == MAGIC
-    if is_exported:
+        head = file.read(8)
+    if head[4:] == MAGIC:
         return of_exported(path)
+    if head.startswith(ZIP):
+        raise ConfigError(f"{path} is a zip file: if it is a packed brain, make a run of it with "
+                          f"seed unpack, and describe that")
     return {"file": str(path), **of_checkpoint(checkpoint.read(path))}
 
 
