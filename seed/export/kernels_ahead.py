@@ -66,7 +66,8 @@ class Rehearsal(NamedTuple):
     def adapt(self) -> list[Words]:
         rule = self.folder / "rule.jsonl"
         rule.write_text("".join(f"{json.dumps(item)}\n" for item in RULE), encoding="utf-8")
-        recipe = [f"--data={rule}", "--steps=1", "--set=governor.thermal=false", *self.brain()]
+        recipe = [f"--data={rule}", "--steps=1", "--min-gain=0", "--max-loss=100",
+                  "--set=governor.thermal=false", *self.brain()]
         return [["adapt", *recipe], ["adapt", "--light", *recipe]]
 
 

@@ -169,6 +169,7 @@ def test_every_purpose_runs_without_a_compiler(tmp_path):
     profile = ("--profile=control", "--body=cartpole", "--set=body.curriculum_steps=1",
                "--set=curriculum.holdout_items=2")
     brain = (f"--run-dir={tmp_path / 'run'}", "--threads=2")
+    any_result = ("--min-gain=0", "--max-loss=100")
     purposes = ",".join(kernels_ahead.PURPOSES)
     assert works(seed("kernels", *profile, "--threads=2", f"--for={purposes}",
                       f"--out={tmp_path}", timeout_s=3600))
@@ -176,8 +177,8 @@ def test_every_purpose_runs_without_a_compiler(tmp_path):
     rule.write_text("".join(f'{{"prompt": "g({i})=", "answer": "{2 * i}"}}\n' for i in range(90)))
     for words in (["train", *profile, "--steps=12"], ["train", "--steps=16"], ["eval"],
                   ["chat"], ["generate", "--prompt", 40 * "x"], ["play", "--episodes=3"],
-                  ["adapt", f"--data={rule}", "--steps=5"],
-                  ["adapt", f"--data={rule}", "--steps=4", "--light"]):
+                  ["adapt", f"--data={rule}", "--steps=5", *any_result],
+                  ["adapt", f"--data={rule}", "--steps=4", "--light", *any_result]):
         assert works(seed(*words, *brain, env=no_compiler(tmp_path, tmp_path / "cache"),
                           timeout_s=3600))
     assert not (tmp_path / "cache").exists()
