@@ -180,4 +180,5 @@ def test_a_huge_evaluation_is_a_page_of_bounded_size(tmp_path):
     text = page(read_run(recorded_run.write(tmp_path, rows)))
     Tree(text)
     assert len(text.encode()) < MAX_PAGE_BYTES and "and 50 more tasks" in text
+    assert text.count("<article") == 100
     assert not re.search(r"\bnan\b|\binf\b", text)

@@ -29,7 +29,7 @@ class Process:
              "--json", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.facts = json.loads(self.process.stdout.readline())
         port = int(self.facts["url"].rpartition(":")[2].strip("/"))
-        self.served = Served(port, self.facts["token"], [])
+        self.served = Served(port, self.facts["token"], [], lambda: 0)
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Exit code and what it told."""

@@ -14,13 +14,12 @@ def line(step: int) -> str:
 
 class Follower:
     def __init__(self, path):
-        self.steps = []
-        self._follower = MetricsFollower(path, self.steps.clear,
-                                         lambda row: self.steps.append(row["step"]))
+        self.rows = []
+        self._follower = MetricsFollower(path, self.rows.clear, self.rows.append)
 
     def read(self) -> list[int]:
         self._follower.read()
-        return self.steps
+        return [row["step"] for row in self.rows]
 
 
 @pytest.fixture
@@ -51,8 +50,9 @@ def test_a_run_that_resumes_and_cuts_its_lines_is_read_anew_even_if_it_is_longer
     follower.read()
     metrics_reader.cut(path, 20, ())
     path.write_text(path.read_text() + "".join(
-        json.dumps({"kind": "step", "step": step, "loss": 2.5}) + "\n" for step in range(21, 90)))
+        json.dumps({"kind": "step", "step": step, "loss": 2.25}) + "\n" for step in range(21, 90)))
     assert follower.read() == list(range(1, 90))
+    assert [row["loss"] for row in follower.rows] == 20 * [1.0] + 69 * [2.25]
 
 
 @pytest.mark.parametrize("change_fn", [lambda path: path.unlink(),

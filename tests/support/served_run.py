@@ -3,7 +3,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -57,6 +57,7 @@ class Served(NamedTuple):
     port: int
     token: str
     log: list[str]
+    open_fn: Callable[[], int]   # number of connections
 
     def ask(self, path: str, body: Any = None, method: str = "", **headers: str) -> Answer:
         """A request, with the token if there is a body; `Host_` and others as named."""
@@ -102,7 +103,7 @@ def served(run_dir: RunDir, brain: Brain | None, monkeypatch) -> Iterator[Served
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield Served(server.server_address[1], address.token, log)
+        yield Served(server.server_address[1], address.token, log, lambda: len(server._open))
     finally:
         server.shutdown()
         thread.join()
