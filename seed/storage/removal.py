@@ -3,7 +3,7 @@ import os
 import shutil
 
 from seed.errors import ConfigError
-from seed.storage import atomic_file
+from seed.storage import atomic_file, replay
 from seed.storage.run_dir import RUN_FILE_NAMES, RunDir
 
 FOLDERS = ("trial", "adapting", "live")   # of a run directory
@@ -21,6 +21,7 @@ def check_removable(run_dir: RunDir) -> None:
         raise ConfigError(f"{path} has no brain: delete it by hand")
     foreign = sorted(name for name in os.listdir(path)
                      if name not in RUN_FILE_NAMES and name not in FOLDERS
+                     and not replay.FILE_NAME.fullmatch(name)
                      and not atomic_file.TEMPORARY.fullmatch(name))
     if foreign:
         raise ConfigError(f"{path} has what is not of its run ({foreign[0]}): move that away first")

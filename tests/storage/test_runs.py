@@ -63,6 +63,7 @@ def test_a_run_is_deleted_with_its_folders_and_without_a_trace(tmp_path):
     run_dir = make_run(tmp_path / "run")
     (run_dir.path / "live" / "deep").mkdir(parents=True)
     (run_dir.path / "live" / "deep" / "file").write_text("x")
+    run_dir.replay("0" * 32).write_text("{}\n")
     make_run(tmp_path / f"{REMOVED}run")   # of one that a power cut has ended
     check_removable(run_dir)
     remove(run_dir)
@@ -76,7 +77,8 @@ def test_a_run_that_is_trained_is_not_deleted(tmp_path):
     assert run_dir.checkpoint.exists()
 
 
-@pytest.mark.parametrize("foreign", ["notes.txt", "checkpoint.safetensors.txt", "photos"])
+@pytest.mark.parametrize("foreign", ["notes.txt", "checkpoint.safetensors.txt", "photos",
+                                     "replay.mine.jsonl"])
 def test_a_directory_with_other_things_is_not_deleted(tmp_path, foreign):
     run_dir = make_run(tmp_path / "run")
     (run_dir.path / foreign).mkdir()
