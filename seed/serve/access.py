@@ -34,7 +34,8 @@ class Access(NamedTuple):
     def check_source(self, hosts: list[str], origins: list[str], address: str) -> None:
         """`address`: of this machine, that the connection came to. Raises Refused."""
         match = HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
-        allowed = {"localhost", self.host.lower(), address}
+        mapped = address.removeprefix("::ffff:")   # IPv4, at a server of both families
+        allowed = {"localhost", self.host.lower(), address, mapped}
         if not match or match[1].strip("[]") not in allowed:
             raise Refused(403, f"the Host of the request is not {' or '.join(sorted(allowed))}: "
                           f"open the address that seed serve has printed")

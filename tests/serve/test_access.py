@@ -3,6 +3,8 @@ import re
 
 import pytest
 
+from seed.serve.access import Access, Refused
+
 QUESTION = {"question": "12+30="}
 READING = ["/", "/panel", "/status.json", "/report", "/chat", "/health", "/v1/models"]
 ASKING = ["/ask", "/v1/completions", "/v1/chat/completions"]
@@ -12,6 +14,17 @@ ASKING = ["/ask", "/v1/completions", "/v1/chat/completions"]
                                   "localhost:9000"])
 def test_the_address_served_and_localhost_may_be_asked(site, host):
     assert site.ask("/health", Host=host.format(port=site.port)).status == 200
+
+
+def test_a_server_of_both_families_answers_to_the_ipv4_address_that_it_prints():
+    """A connection of IPv4 has a mapped address there (RFC 4291)."""
+    access = Access("::", "token")
+    access.check_source(["192.0.2.7:80"], [], "::ffff:192.0.2.7")
+    access.check_source(["[::ffff:192.0.2.7]"], [], "::ffff:192.0.2.7")
+    access.check_source(["[2001:db8::7]"], ["http://[2001:db8::7]"], "2001:db8::7")
+    for host in ("192.0.2.8", "[::ffff:192.0.2.8]", "ffff:192.0.2.7"):
+        with pytest.raises(Refused):
+            access.check_source([host], [], "::ffff:192.0.2.7")
 
 
 @pytest.mark.parametrize("host", [
