@@ -25,7 +25,7 @@ from seed.errors import ConfigError
 from seed.evaluation.figure import Figure
 from seed.regular_file import read_json
 from seed.runtime.sealed_file import BrainError, describe, read
-from seed.storage import RunDir, atomic_file
+from seed.storage import RunDir, atomic_file, replay
 from seed.storage.jsonl_log import JsonlLog
 
 NAME_DIGITS = 16          # of a brain's name
@@ -217,6 +217,7 @@ class Brains:
         name = str(describe(read(file), file.name)["blake2b"])[:NAME_DIGITS]
         target = self.run_dir(name)
         atomic_file.make_directory(target.path)
+        replay.copy(source, source.checkpoint, target)
         atomic_file.copy(source.checkpoint, target.checkpoint)
         atomic_file.copy(file, target.exported_brain)
         return name

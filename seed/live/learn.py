@@ -27,7 +27,7 @@ from seed.live.brains import Brains
 from seed.live.lived import Memory, Position, copy_newest, files_of
 from seed.regular_file import read_json
 from seed.runtime import BrainError
-from seed.storage import RunDir, atomic_file
+from seed.storage import RunDir, atomic_file, replay
 from seed.storage.run_dir import Log
 
 MID, SLOW, RENEWED = "mid", "slow", "base"
@@ -111,7 +111,9 @@ def prepare(live_dir: Path, kind: str, plan: Plan, memory: Memory) -> None:
     shutil.rmtree(work.path, ignore_errors=True)
     atomic_file.make_directory(work.path / EPISODES)
     parent = brains.run_dir(plan.parent).checkpoint
-    atomic_file.copy(Path(plan.base or parent), work.checkpoint)
+    source = Path(plan.base or parent)
+    replay.copy(RunDir(source.parent), source, work)
+    atomic_file.copy(source, work.checkpoint)
     if kind != MID:
         atomic_file.copy(brains.base if plan.base else parent, work.path / BASE)
     folder = work.path / EPISODES

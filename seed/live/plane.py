@@ -14,7 +14,7 @@ from seed.body.episodes import EpisodeFolder
 from seed.config import from_dict
 from seed.live.brains import Brains
 from seed.live.learn import BASE, EPISODES, Candidate
-from seed.storage import RunDir, atomic_file, checkpoint
+from seed.storage import RunDir, atomic_file, checkpoint, replay
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
 from seed.wavecore.layout import BODIES, VALUE_LEVELS
@@ -55,6 +55,7 @@ def carried(work: RunDir, brains: Brains, loop: str, log: Log) -> tuple[Candidat
                          work.load_brain(log), EpisodeFolder(work.path / EPISODES).body)
     new = RunDir(work.path / "carried")
     atomic_file.make_directory(new.path)
+    replay.copy(work, work.checkpoint, new)
     new.save(newer.tensors, newer.meta)
     return Candidate("", acting, loop=loop, plane=plane), new
 

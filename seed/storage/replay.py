@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed.curriculum.corpus import Corpus
@@ -134,11 +135,22 @@ def _is_text(item: Item) -> bool:
         return False
 
 
+def copy(source: RunDir, path: Path, target: RunDir) -> None:
+    """The file that a checkpoint of `source` names, if it is there; before the checkpoint is copied
+    to `target`. One that cannot be read names none. Raises OSError."""
+    try:
+        digest = checkpoint.read_meta(path).get(KEY, "")
+    except CheckpointError:
+        return
+    if type(digest) is str and HASH.fullmatch(digest) and source.replay(digest).exists():
+        atomic_file.copy(source.replay(digest), target.replay(digest), MAX_FILE_BYTES)
+
+
 def remove_unnamed(run_dir: RunDir) -> None:
     """Removes the files that no checkpoint names; none if one cannot be read. Raises OSError."""
     named = set()
     for path in (run_dir.checkpoint, run_dir.previous_checkpoint, run_dir.staged_checkpoint,
-                 *run_dir.undo_levels):
+                 run_dir.checkpoint_before_growth, *run_dir.undo_levels):
         if path.exists():
             try:
                 named.add(str(checkpoint.read_meta(path).get(KEY)))

@@ -7,12 +7,14 @@ import pytest
 
 from seed.body import dynamics, open_body
 from seed.config import from_dict
+from seed.curriculum.task import Item
 from seed.errors import StopReason
 from seed.live import consolidate as module
 from seed.live.brains import FIRST, Brains
 from seed.live.learn import BASE, SLOW, Plan, forget, has_begun, prepare, work_of
 from seed.live.lived import Memory
-from seed.storage import RunDir, checkpoint
+from seed.live.plane import carried
+from seed.storage import RunDir, checkpoint, replay
 from seed.training import adapt_to_body, pipeline
 from seed.training.adapt_body import BodyAdaptResult
 from seed.training.loop import TrainResult
@@ -57,6 +59,22 @@ def begin(lived, **plan) -> tuple:
     stored, (first, _), data, live_dir = lived
     prepare(live_dir, SLOW, Plan(first, 1.0, 10 ** 6, 0.03, **plan), Memory(data, 1e9))
     return work_of(live_dir, SLOW), Plan(first, 1.0, 10 ** 6, 0.03, **plan)
+
+
+def test_what_a_brain_was_taught_goes_with_its_copies(lived, tmp_path):
+    stored, (first, _), *_ = lived
+    source = RunDir(tmp_path / "source")
+    source.path.mkdir()
+    newest = checkpoint.read(stored.run_dir(first).checkpoint)
+    digest = replay.write(source, {"a.jsonl": [Item("a", 1, b"1?", b"x")]})
+    source.save(newest.tensors, {**newest.meta, replay.KEY: digest})
+    source.exported_brain.write_bytes(stored.file(first).read_bytes())
+    assert stored.add(source) == first
+    work, _ = begin(lived)
+    _, new = carried(work, stored, SLOW, print)
+    for run_dir in (stored.run_dir(first), work, new):
+        meta = checkpoint.read_meta(run_dir.checkpoint)
+        assert replay.Replay.read(run_dir, meta, pytest.fail).rules
 
 
 def test_all_weights_learn_and_what_the_mid_loop_has_learnt_meanwhile_is_carried_over(lived):

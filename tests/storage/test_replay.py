@@ -91,6 +91,22 @@ def test_a_file_that_cannot_be_used_is_named_and_nothing_is_replayed(tmp_path, d
         assert read.digest == digest   # restored, it counts again
 
 
+def test_a_copied_brain_keeps_what_it_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    run_dir, other = RunDir(tmp_path / "a"), RunDir(tmp_path / "b")
+    digest = replay.write(run_dir, {"a.jsonl": items("?")})
+    save(run_dir, replay=digest)
+    replay.copy(run_dir, run_dir.checkpoint, other)
+    assert Replay.read(other, {"replay": digest}, pytest.fail).digest == digest
+    for name in ("../checkpoint", "0" * 32, 5, ""):   # none, a missing one, no name
+        save(run_dir, replay=name)
+        replay.copy(run_dir, run_dir.checkpoint, other)
+    run_dir.checkpoint.write_bytes(b"damaged")
+    replay.copy(run_dir, run_dir.checkpoint, other)
+    assert files(other) == {run_dir.replay(digest).name} and len(list(tmp_path.iterdir())) == 2
+
+
 def test_files_that_no_checkpoint_names_are_removed(tmp_path):
     run_dir = RunDir(tmp_path)
     first, second, third = (replay.write(run_dir, {"a.jsonl": items(sign)}) for sign in "?!&")
@@ -98,7 +114,10 @@ def test_files_that_no_checkpoint_names_are_removed(tmp_path):
     save(run_dir, replay=second)   # the one before stays the previous generation
     replay.remove_unnamed(run_dir)
     assert files(run_dir) == {run_dir.replay(digest).name for digest in (first, second)}
-    run_dir.checkpoint.rename(run_dir.undo_levels[2])
+    before_growth = run_dir.checkpoint.rename(run_dir.checkpoint_before_growth)
+    replay.remove_unnamed(run_dir)
+    assert run_dir.replay(second).exists()
+    before_growth.rename(run_dir.undo_levels[2])
     run_dir.previous_checkpoint.unlink()
     save(run_dir)
     replay.remove_unnamed(run_dir)
