@@ -15,13 +15,15 @@ import seed
 from seed.errors import CheckpointError
 from seed.evaluation import TrainedBrain
 from seed.profile_file import to_toml
-from seed.regular_file import blocks
+from seed.regular_file import blocks, read_bytes
 from seed.runtime import describe
 from seed.runtime.sealed_file import read
 from seed.sharing import card
 from seed.sharing.brain_description import lineage_of
 from seed.storage import RunDir, atomic_file
+from seed.storage.checkpoint import Checkpoint
 from seed.storage.output_file import check_output
+from seed.storage.replay import MAX_FILE_BYTES, Replay
 from seed.storage.run_dir import Log
 
 FORMAT = 1
@@ -67,6 +69,7 @@ def pack(run_dir: RunDir, out: Path, log: Log = print,
     lineage = lineage_of(run_dir)
     if lineage:
         files[LINEAGE] = "".join(json.dumps(row._asdict()) + "\n" for row in lineage).encode()
+    files |= _taught(run_dir, newest, log)
     names = [*sorted(files), "config.json", "model.safetensors", "profile.toml"]
     files |= {
         "README.md": card.card(trained, card.scores(run_dir, trained.step), lineage, names,
@@ -87,6 +90,17 @@ def _checkpoint(run_dir: RunDir, sha256: str) -> bytes:
         if hashlib.sha256(data).hexdigest() == sha256:
             return data
     raise CheckpointError(f"{run_dir} was saved meanwhile: try again, or stop its training")
+
+
+def _taught(run_dir: RunDir, newest: Checkpoint, log: Log) -> dict[str, bytes]:
+    """The file of what it was taught, which its next trainings replay and others will read."""
+    taught = Replay.read(run_dir, newest.meta, log)
+    if not taught.rules:
+        return {}
+    path = run_dir.replay(taught.digest)
+    n, names = sum(map(len, taught.rules.values())), ", ".join(taught.rules)
+    log(f"the pack has {n:,} examples that the brain was taught, of {names}")
+    return {path.name: read_bytes(path, MAX_FILE_BYTES)}
 
 
 def _tell_private_names(trained: TrainedBrain, log: Log) -> None:

@@ -26,6 +26,7 @@ from seed.runtime.structure import check_structure
 from seed.sharing.pack import FORMAT, MANIFEST, OPTIONAL, REQUIRED, is_pack
 from seed.storage import RunDir, atomic_file, checkpoint
 from seed.storage.atomic_file import make_directory, sync_directory
+from seed.storage.replay import FILE_NAME, KEY, Replay
 
 MAX_PACK_BYTES = 2 ** 31
 MAX_MANIFEST_BYTES = MAX_DIRECTORY_BYTES = 2 ** 16   # of the zip's directory of names
@@ -92,7 +93,9 @@ def _archive(path: Path, file: BinaryIO) -> zipfile.ZipFile:
         raise PackError(f"{path} is not a whole pack: {' '.join(str(error).split()):.100}; copy it "
                         f"again") from None
     accepted = {MANIFEST, *REQUIRED, *OPTIONAL}
-    if len(set(names)) != len(names) or not set(names) <= accepted or not is_plain:
+    taught = [name for name in names if FILE_NAME.fullmatch(name)]   # by its hash
+    if len(set(names)) != len(names) or len(taught) > 1 or not is_plain \
+            or not set(names) <= accepted | set(taught):
         raise PackError(f"{path} has files that no pack has: it is not used")
     if sum(info.file_size for info in infos) > size:
         raise PackError(f"{path} claims more than it has: it is not used")
@@ -153,6 +156,10 @@ def _write(path: Path, archive: zipfile.ZipFile, manifest: dict[str, Any], stagi
         atomic_file.write(staging.path / name, data)
 
 
+def _refuse(reason: str) -> None:
+    raise PackError(reason)
+
+
 def _check_brain(path: Path, staging: RunDir) -> None:
     """Raises PackError unless the files are a brain, and all of the same one."""
     try:
@@ -166,6 +173,10 @@ def _check_brain(path: Path, staging: RunDir) -> None:
             description = describe(data, "brain.tflite")
             check_structure(data, description)
             is_same &= description.get("checkpoint_sha256") == newest.sha256
+        taught = [match[1] for match in map(FILE_NAME.fullmatch, os.listdir(staging.path)) if match]
+        is_same &= taught in ([], [newest.meta.get(KEY)])
+        if taught and is_same:
+            Replay.read(staging, newest.meta, _refuse)
     except (SeedError, BrainError) as error:
         reason = str(error).replace(f"{staging.path}/", "")
         raise PackError(f"{path}: {reason}") from None

@@ -13,13 +13,14 @@ import safetensors.numpy
 
 from seed import errors
 from seed.__main__ import main
+from seed.curriculum.task import Item
 from seed.errors import ConfigError, PackError
 from seed.export import build
 from seed.profile_file import load_profile
 from seed.sharing import unpack as unpack_module
 from seed.sharing.pack import MANIFEST, REQUIRED, pack
 from seed.sharing.unpack import unpack
-from seed.storage import RunDir
+from seed.storage import RunDir, checkpoint, replay
 from seed.storage.removal import check_removable
 from tests.support import brains
 from tests.support.tflite import SMALL
@@ -132,6 +133,39 @@ def test_the_card_has_front_matter_scores_lineage_and_no_folders(tmp_path):
     assert metric == {"type": "exact_match", "value": 0.75}
     assert "| a.py:T | 1 | 3 of 4 |" in text and "/home" not in card
     assert lines == ["the packed settings name what is on this machine: /home/me/a.py:T"]
+
+
+@pytest.fixture
+def taught(tmp_path) -> RunDir:
+    """A brain that was taught 40 examples by an adaptation."""
+    run_dir = RunDir(tmp_path / "taught")
+    run_dir.path.mkdir()
+    brains.untrained(run_dir.path, "toy", *SMALL)
+    newest = checkpoint.read(run_dir.checkpoint)
+    digest = replay.write(run_dir, {"a.jsonl": [
+        Item("a", 1, f"{i}?".encode(), b"x") for i in range(40)]})
+    run_dir.save(newest.tensors, {**newest.meta, "replay": digest}, keep_newest=False)
+    return run_dir
+
+
+def test_a_brain_arrives_with_the_examples_that_it_was_taught(taught, tmp_path):
+    lines, path, new = [], tmp_path / "b.seedpack", RunDir(tmp_path / "arrived")
+    name = next(taught.path.glob("replay.*")).name
+    assert name in pack(taught, path, lines.append).files
+    assert lines == ["the pack has 40 examples that the brain was taught, of a.jsonl"]
+    unpack(path, new)
+    assert (new.path / name).read_bytes() == (taught.path / name).read_bytes()
+    check_removable(new)
+    files = files_of(path.read_bytes())
+    without = zipped({each: data for each, data in files.items() if each != name})
+    path.write_bytes(without)
+    unpack(path, RunDir(tmp_path / "without"))   # as of a run whose file is gone
+    other = f"replay.{'0' * 32}.jsonl"
+    for changed, message in (
+            ({**files, name: files[name][:-9]}, "it has other bytes than the brain was taught"),
+            ({**files_of(without), other: b""}, "files of different brains"),
+            ({**files, other: b""}, "files that no pack has")):
+        assert message in refuse(zipped(changed), tmp_path)
 
 
 def test_an_exported_file_of_another_brain_is_left_out_and_told(source, tmp_path):
