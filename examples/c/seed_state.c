@@ -11,6 +11,7 @@
 #define STATE_MAGIC "seed state 1\n"
 #define MAGIC_BYTES (sizeof STATE_MAGIC - 1)
 #define START (MAGIC_BYTES + DIGEST_BYTES)   /* of the line */
+#define MAX_COUNT (1L << 53)                 /* that a double has exactly */
 
 static void digest_of(const seed_brain *brain, size_t end, uint8_t digest[DIGEST_BYTES]) {
     blake2b hash;
@@ -142,8 +143,8 @@ static bool read_fields(const seed_brain *brain, span line, fields *out) {
         && (!out->used_controls || out->used_controls == out->acting->control_count)
         && json_get(line, "choices", &choices) && read_choices(choices, out)
         && json_get(line, "clipped", &count)
-        && json_integer(count, 0, MAX_FILE_BYTES, &out->clipped)
-        && json_get(line, "absent", &count) && json_integer(count, 0, MAX_FILE_BYTES, &out->absent);
+        && json_integer(count, 0, MAX_COUNT, &out->clipped)
+        && json_get(line, "absent", &count) && json_integer(count, 0, MAX_COUNT, &out->absent);
 }
 
 /* The file's bytes, in `scratch`; their number, or -1. */

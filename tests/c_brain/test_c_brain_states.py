@@ -58,6 +58,16 @@ def test_a_saved_state_is_one_of_python_and_the_other_way_round(library, trained
     assert sorted(os.listdir(tmp_path)) == ["brain.tflite", "state"]
 
 
+def test_an_episode_of_months_is_loaded_too(library, acting, tmp_path):
+    python, c = Brain(acting), CBrain(library, acting)
+    python.begin("rover")
+    python.act(rows(1)[0])
+    python.bodies["rover"].clipped = 2 ** 33
+    python.save_state(tmp_path / "state")
+    c.load_state(tmp_path / "state")
+    assert c.body.clipped == 2 ** 33
+
+
 def test_a_state_before_the_first_tick_and_of_text_are_pythons(library, trained, tmp_path):
     params = {key: array for key, array in trained.params.items() if key[:7] != "bodies."}
     text = TrainedBrain(trained.profile, 0, params)
