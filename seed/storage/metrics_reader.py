@@ -128,19 +128,6 @@ def read(path: Path, kind: str) -> list[dict[str, Any]]:
     return [row for _, row in newest]
 
 
-def loss_curve(path: Path, points: int = 200) -> list[tuple[int, float]]:
-    """At most `points` (last step, mean loss) of equally many steps each, in order."""
-    size = max(1, -(-sum(1 for _ in rows(path, "step")) // points))
-    curve, losses, step = [], list[float](), 0
-    for row in rows(path, "step"):
-        losses.append(row["loss"])
-        step = row["step"]
-        if len(losses) == size:
-            curve.append((step, sum(losses) / size))
-            losses = []
-    return curve + ([(step, sum(losses) / len(losses))] if losses else [])
-
-
 def cut(path: Path, step: int, rewritten_kinds: Sequence[str]) -> None:
     """Removes the last lines of a file that are past a step, of `rewritten_kinds` also those at it,
     and torn ones among them. Raises OSError, also if the path is a link."""
