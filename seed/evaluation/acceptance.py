@@ -128,7 +128,8 @@ def return_figures(before: Acting, after: Acting) -> list[Figure]:
 def _no_gain(change: Change, limits: Limits) -> str:
     figure, n = change.figure, len(change.before)
     gain = 100 * (figure.after - figure.before)
-    why = (f"{limits.min_gain:g} more are needed" if gain < limits.min_gain else
+    plural = "s" * (limits.min_gain != 1)
+    why = (f"it needs {limits.min_gain:g} point{plural} more" if gain < limits.min_gain else
            f"chance explains {100 * figure.margin:.1f} points" if gain <= 100 * figure.margin else
            f"one constant answer is right in {100 * change.chance:.1f} %")
     return (f"{short(change.task)} is not learnt: {_before_and_after(figure)} of {n} held-out "

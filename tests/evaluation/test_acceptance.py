@@ -33,9 +33,9 @@ def test_a_rule_that_is_learnt_and_costs_nothing_passes():
 
 def test_a_gain_has_to_be_as_large_as_asked_and_larger_than_chance():
     assert verdict((0, 0)) == ("rule.jsonl is not learnt: 0.0 % before, 0.0 % after of 40 held-out "
-                               "examples, and 1 more are needed")
+                               "examples, and it needs 1 point more")
     assert "7.5 % after of 40 held-out examples, and chance explains 8.2 points" in verdict((0, 3))
-    assert verdict((0, 4)) == "" and "and 30 more are needed" in verdict(
+    assert verdict((0, 4)) == "" and "and it needs 30 points more" in verdict(
         (0, 4), limits=Limits(30, 3))
     assert verdict((0, 0), limits=Limits(0, 3)) == ""   # it need not be better
 
