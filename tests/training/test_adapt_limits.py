@@ -82,6 +82,10 @@ def test_what_is_not_learnt_is_refused_with_its_figures_and_the_brain_keeps_ever
     assert {path.name for path in run_dir.path.iterdir()} == names   # nothing is left of it
     assert main([*command, "--min-gain=0", "--max-loss=100"]) == 0
     assert run_dir.checkpoint.read_bytes() != before
+    capsys.readouterr()
+    assert main(["adapt", f"--run-dir={run_dir}", "--undo", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"undone": True}
+    assert run_dir.checkpoint.read_bytes() == before
 
 
 def test_a_loss_of_an_old_task_is_refused_with_its_name(tmp_path, run_dir, monkeypatch):
