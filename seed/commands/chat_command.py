@@ -18,15 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from seed.errors import ConfigError
     from seed.evaluation import TrainedBrain
     from seed.evaluation.conversation import Conversation
     with options.working("loading"):
         brain = TrainedBrain.load(args.run_dir, args.threads, options.log,
                                   options.named_tasks(args))
-    if brain.profile.body.is_alone:
-        raise ConfigError(f"{args.run_dir} has learnt to act, and no questions: see it act with "
-                          f"seed play")
     conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
     options.log(f"{brain.profile.name}, {brain.step:,} steps. Ask, for example:  "
                 f"{'   '.join(conversation.examples(N_EXAMPLES))}")

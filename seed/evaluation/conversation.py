@@ -1,5 +1,6 @@
 """Questions to a brain one by one: what it answers, how sure it is, and what it can be asked."""
 import random
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from seed.curriculum.task import Task
@@ -39,6 +40,10 @@ class Conversation:
 
     def __init__(self, brain: TrainedBrain, max_bytes: int, temperature: float = 0.0,
                  seed: int = 0):
+        """Raises ConfigError if the brain has only learnt to act."""
+        if brain.profile.body.is_alone:
+            raise ConfigError("the brain has learnt to act, and no questions: see it act with seed "
+                              "play")
         from seed.wavecore.decode import Rollouts
         self._tasks, self._max_bytes, self._temperature = (
             brain.dataset.tasks, max_bytes, temperature)
@@ -69,6 +74,11 @@ class Conversation:
 
     def examples(self, n: int) -> list[str]:
         """Short questions of so many tasks, or of fewer."""
-        tasks = self._examples_rng.sample(list(self._tasks.values()), len(self._tasks))
-        prompts = [decode(task.generate(self._examples_rng, 1).prompt) for task in tasks]
-        return [prompt for prompt in prompts if len(prompt) <= MAX_EXAMPLE_CHARS][:n]
+        return short_questions(self._tasks, self._examples_rng, n)
+
+
+def short_questions(tasks: Mapping[str, Task], rng: random.Random, n: int) -> list[str]:
+    """Of so many of the tasks, or of fewer."""
+    chosen = rng.sample(list(tasks.values()), len(tasks))
+    prompts = [decode(task.generate(rng, 1).prompt) for task in chosen]
+    return [prompt for prompt in prompts if len(prompt) <= MAX_EXAMPLE_CHARS][:n]

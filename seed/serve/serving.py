@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from seed.config import from_dict
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
-from seed.curriculum.vocab import decode
 from seed.errors import ConfigError, SeedError
-from seed.evaluation.conversation import MAX_EXAMPLE_CHARS
+from seed.evaluation.conversation import short_questions
 from seed.serve import pages
 from seed.serve.access import Access, Refused, new_token
 from seed.serve.answering import Answering, Loaded
@@ -90,13 +89,10 @@ def examples(run_dir: RunDir) -> list[str]:
     try:
         profile = from_dict(checkpoint.read_meta(run_dir.checkpoint)["profile"])
         profile = without_unnamed_tasks(profile, (), lambda line: None)
-        tasks = list(Dataset(profile.curriculum, profile.identity,
-                             profile.train.seed).tasks.values())
+        tasks = Dataset(profile.curriculum, profile.identity, profile.train.seed).tasks
     except SeedError:
         return []
-    dice = random.Random()
-    prompts = [decode(task.generate(dice, 1).prompt) for task in dice.sample(tasks, len(tasks))]
-    return [prompt for prompt in prompts if len(prompt) <= MAX_EXAMPLE_CHARS][:N_EXAMPLES]
+    return [] if profile.body.is_alone else short_questions(tasks, random.Random(), N_EXAMPLES)
 
 
 def open_server(site: Site, host: str, port: int, log: Callable[[str], None]

@@ -29,7 +29,8 @@ def told(monkeypatch):
         answer=lambda *_: [answers.pop(0)]))
     profile = load_profile("toy")
     dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
-    return Conversation(SimpleNamespace(dataset=dataset, model=None), 128), answers
+    return Conversation(SimpleNamespace(profile=profile, dataset=dataset, model=None),
+                        128), answers
 
 
 @pytest.mark.parametrize("question, text, ended, entropy, line", [
@@ -57,8 +58,9 @@ def test_what_no_task_asks_is_said_with_an_example(told):
 def test_of_a_users_task_nobody_says_what_is_right_or_was_taught(told):
     conversation, answers = told
     taught = conversation._tasks
-    dataset = SimpleNamespace(tasks={**taught, "notes.txt": Task()})
-    conversation = Conversation(SimpleNamespace(dataset=dataset, model=None), 128)
+    conversation = Conversation(SimpleNamespace(
+        profile=load_profile("toy"), model=None,
+        dataset=SimpleNamespace(tasks={**taught, "notes.txt": Task()})), 128)
     answers += [Rollout(b"14", True, 0.1, 1.0)] * 2
     assert conversation.ask("7 and 7 make ").describe() == "14"
     assert conversation.ask("7+7=").describe() == "14   (right)"

@@ -5,6 +5,9 @@ import time
 
 import pytest
 
+from seed.errors import ConfigError
+from seed.evaluation import TrainedBrain
+from seed.evaluation.conversation import Conversation
 from seed.serve import pages, panel
 from seed.storage import RunDir
 from tests.support import brains
@@ -116,6 +119,13 @@ def test_the_chat_shows_what_it_can_be_asked_and_tells_right_from_wrong(site, ru
     assert site.ask("/ask", {"question": "hello"}).json()["line"] == "42"
     for question in ("", 5, None):
         assert site.ask("/ask", {"question": question}).status == 400
+
+
+def test_a_brain_that_has_only_learnt_to_act_is_asked_nothing(site, run_dir):
+    brains.untrained(run_dir.path, "fast", "body.rounds={cartpole=1}")
+    assert b'class="example"' not in site.ask("/chat").content
+    with pytest.raises(ConfigError, match="has learnt to act, and no questions: see it act with"):
+        Conversation(TrainedBrain.load(run_dir), 8)
 
 
 def test_the_status_is_json_for_a_dashboard(site, run_dir):
