@@ -5,6 +5,7 @@ import io
 import json
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -106,7 +107,6 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        import sys
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):   # of a client that has left
             self.log(f"a request failed: {type(error).__name__}: {error}")
