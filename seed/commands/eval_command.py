@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
                           f"without that, name a directory")
     from seed.evaluation import evaluate_brain
     from seed.evaluation.brain_report import text_summary
-    from seed.evaluation.html_report import check_html, encoded, page
+    from seed.evaluation.html_page import encoded
+    from seed.evaluation.html_report import check_html, page
     from seed.evaluation.run_facts import read_run
     from seed.storage import atomic_file
     if args.html:

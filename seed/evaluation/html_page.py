@@ -78,6 +78,11 @@ def document(title: str, content: str, head: str = "") -> str:
             f'<style>{STYLE}</style>{head}</head><body><main>{content}</main></body></html>\n')
 
 
+def encoded(page: str) -> bytes:
+    """Names of files may have bytes that are no text."""
+    return page.encode("utf-8", "backslashreplace")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """It scrolls by itself where it is wider than the page."""
     def cells(row: Sequence[object], tag: str) -> str:

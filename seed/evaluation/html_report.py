@@ -7,7 +7,7 @@ from typing import Any
 from seed.body.results import shown
 from seed.evaluation import score_cards
 from seed.evaluation.exact_match import Score, mean_of_levels
-from seed.evaluation.html_page import document, facts, section, table, text
+from seed.evaluation.html_page import document, encoded, facts, section, table, text
 from seed.evaluation.run_facts import RunFacts, read_run
 from seed.evaluation.run_history import RunHistory
 from seed.evaluation.score_cards import percent
@@ -75,34 +75,46 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def _marks_note(history: RunHistory) -> str:
-    notes = [f"Dashed lines: a harder grade was unlocked, {_steps(history.unlocks[0].step)}"
+    notes = [f"a harder grade was unlocked, the first one at step {history.unlocks[0].step:,}"
              if history.unlocks else "",
              f"the brain grew, to {history.growths[-1].parameters:,} parameters at last"
              if history.growths else ""]
-    return "; ".join(filter(None, notes)) + ("." if any(notes) else "")
-
-
-def _steps(first: int) -> str:
-    return f"the first one at step {first:,}"
+    return f"Dashed lines: {'; '.join(filter(None, notes))}." if any(notes) else ""
 
 
 def _points(curve: Curve) -> Points:
     return curve.reduced(MAX_POINTS)
 
 
-def _plots(history: RunHistory) -> str:
-    steps = Axis("step", low=0, high=max(1, history.step))
-    marks = [Mark(unlock.step, str(unlock.grade)) for unlock in history.unlocks]
+def _steps(history: RunHistory) -> Axis:
+    return Axis("step", low=0, high=max(1, history.step))
+
+
+def _unlocks(history: RunHistory) -> list[Mark]:
+    return [Mark(unlock.step, str(unlock.grade)) for unlock in history.unlocks]
+
+
+def loss_plot(history: RunHistory) -> str:
     grown = [Mark(growth.step, "grew") for growth in history.growths]
+    return plot("Loss", _steps(history), Axis("loss, nats", low=0),
+                [("loss", _points(history.loss))], [*_unlocks(history), *grown])
+
+
+def return_plots(history: RunHistory) -> list[str]:
+    """One for each body."""
+    return [plot(f"{short(name)}: return of its rounds", Axis("round"), Axis("mean return"),
+                 [(name, _points(curve))]) for name, curve in history.bodies.items()]
+
+
+def _plots(history: RunHistory) -> str:
+    steps = _steps(history)
     fraction = Axis("right, %", 0, 1, scale=100)
     plots = [
-        plot("Loss", steps, Axis("loss, nats", low=0), [("loss", _points(history.loss))],
-             [*marks, *grown]),
+        loss_plot(history),
         plot("Right answers in its evaluations", steps, fraction,
              [(f"grade {grade}" if grade else "your tasks", _points(curve))
-              for grade, curve in sorted(history.grades.items())], marks),
-        *(plot(f"{short(name)}: return of its rounds", Axis("round"), Axis("mean return"),
-               [(name, _points(curve))]) for name, curve in history.bodies.items()),
+              for grade, curve in sorted(history.grades.items())], _unlocks(history)),
+        *return_plots(history),
         plot("Self-play: answers that were accepted", steps, fraction._replace(name="accepted, %"),
              [(series.name, _points(series.curve)) for series in history.selfplay.values()]),
         plot("Temperature", steps, Axis("hottest zone, °C"),
@@ -188,11 +200,6 @@ def write_report(run_dir: RunDir, path: Path | None = None) -> None:
     """The page of a run, in its directory or elsewhere. Raises OSError, SeedError; then an older
     one is still there."""
     atomic_file.write(path or run_dir.report, encoded(page(read_run(run_dir))))
-
-
-def encoded(text_of_page: str) -> bytes:
-    """Names of files may have bytes that are no text."""
-    return text_of_page.encode("utf-8", "backslashreplace")
 
 
 def check_html(path: Path) -> None:

@@ -1,5 +1,5 @@
 """Scores for a page: a card for each task, with its examples, and its levels folded."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -37,7 +37,7 @@ def _card(task: str, levels: Sequence[Score], examples: Sequence[dict[str, Any]]
              "–".join(f"{100 * end:.1f}" for end in score.interval),
              percent(score.chance), f"{score.correct}/{score.count}")
             for score in levels[:MAX_LEVELS]]
-    answers = "".join(f"<li>{_example(row)}</li>" for row in examples)
+    answers = "".join(f"<li>{example(row)}</li>" for row in examples)
     return (f'<article class="card"><h4><span>{text(short(task))}</span>'
             f'<span>{percent(whole.accuracy)}</span></h4>'
             f'{bar(whole.accuracy, whole.interval, whole.chance)}'
@@ -47,7 +47,8 @@ def _card(task: str, levels: Sequence[Score], examples: Sequence[dict[str, Any]]
                 ("level", "right", "95 % interval", "guessing", "count"), rows)) + "</article>")
 
 
-def _example(row: dict[str, Any]) -> str:
+def example(row: Mapping[str, Any]) -> str:
+    """A question, what was answered, and what was right."""
     is_right = row["answer"] == row["right"]
     after = ('<span class="good">✓</span>' if is_right else
              f'<span class="bad">✗</span> <span class="note">({code(row["right"])})</span>')

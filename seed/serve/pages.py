@@ -3,7 +3,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from seed.evaluation.html_page import STYLE, document, text
+from seed.evaluation.html_page import STYLE, document, encoded, text
 from seed.serve.http_server import Response
 
 HTML = "text/html; charset=utf-8"
@@ -96,8 +96,8 @@ def nav(here: str) -> str:
 
 def _page(title: str, here: str, content: str, script: str) -> Response:
     ending = f"<script>{script}</script>"
-    return Response(document(title, nav(here) + content + ending, ICON).encode(
-        "utf-8", "backslashreplace"), HTML, policy=policy(script))
+    return Response(encoded(document(title, nav(here) + content + ending, ICON)), HTML,
+                    policy=policy(script))
 
 
 def panel_page(name: str, content: str) -> Response:
@@ -106,7 +106,7 @@ def panel_page(name: str, content: str) -> Response:
 
 
 def panel_part(content: str) -> Response:
-    return Response(content.encode("utf-8", "backslashreplace"), HTML)
+    return Response(encoded(content), HTML)
 
 
 def chat_page(name: str, examples: Sequence[str]) -> Response:
@@ -116,4 +116,4 @@ def chat_page(name: str, examples: Sequence[str]) -> Response:
 
 
 def report_page(content: str) -> Response:
-    return Response(content.encode("utf-8", "backslashreplace"), HTML, policy=policy())
+    return Response(encoded(content), HTML, policy=policy())

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from seed.curriculum.state import grade_of
 from seed.errors import SeedError
 from seed.evaluation import html_report
-from seed.evaluation.html_page import code, facts, section, text
+from seed.evaluation.html_page import facts, section, text
 from seed.evaluation.run_facts import read_run
 from seed.evaluation.run_history import FollowedRun, RunHistory
-from seed.evaluation.svg_plot import Axis, Mark, bar, plot
+from seed.evaluation.score_cards import example
+from seed.evaluation.svg_plot import bar
 from seed.storage.lock import is_held
 from seed.storage.run_dir import RunDir
 from seed.storage.runs import read_status
@@ -21,7 +22,7 @@ from seed.terminal_text import duration
 PANEL_EVERY_S, REPORT_EVERY_S = 1.0, 5.0   # however many look at them
 OLD_S = 60.0        # of a status: a run that trains writes it each ten seconds at least
 ACTIVE = ("training", "paused")
-MAX_BODIES, MAX_POINTS = 8, 256
+MAX_BODIES, MAX_TASKS, MAX_ANSWERS = 8, 30, 4   # that are shown; tasks of a grade
 
 Made = TypeVar("Made")
 
@@ -118,12 +119,8 @@ def _board(status: Mapping[str, Any]) -> str:
 
 
 def _plots(history: RunHistory) -> str:
-    marks = [Mark(unlock.step, str(unlock.grade)) for unlock in history.unlocks]
-    return plot("Loss", Axis("step", low=0), Axis("loss, nats", low=0),
-                [("loss", history.loss.reduced(MAX_POINTS))], marks) + "".join(
-        plot(f"{short(name)}: return of its rounds", Axis("round"), Axis("mean return"),
-             [(name, curve.reduced(MAX_POINTS))])
-        for name, curve in list(history.bodies.items())[:MAX_BODIES])
+    return html_report.loss_plot(history) + "".join(
+        html_report.return_plots(history)[:MAX_BODIES])
 
 
 def _grades(history: RunHistory) -> str:
@@ -134,7 +131,7 @@ def _grades(history: RunHistory) -> str:
     cards = ""
     for grade, tasks in sorted(grades.items()):
         mean = fmean(accuracy for _, accuracy in tasks)
-        names = "  ".join(f"{name} {100 * accuracy:.0f}" for name, accuracy in tasks[:30])
+        names = "  ".join(f"{name} {100 * accuracy:.0f}" for name, accuracy in tasks[:MAX_TASKS])
         cards += (f'<article class="card"><h4><span>{f"grade {grade}" if grade else "your tasks"}'
                   f'</span><span>{100 * mean:.0f} %</span></h4>{bar(mean)}'
                   f'<div class="note">{text(names)}</div></article>')
@@ -142,9 +139,5 @@ def _grades(history: RunHistory) -> str:
 
 
 def _answers(answers: list[Mapping[str, str]]) -> str:
-    rows = "".join(
-        f"<li>{code(row['prompt'])} → {code(row['answer'], 'good' if is_right else 'bad')} "
-        + ('<span class="good">✓</span>' if is_right else
-           f'<span class="bad">✗</span> ({code(row["right"])})') + "</li>"
-        for row in answers[:4] for is_right in [row["answer"] == row["right"]])
+    rows = "".join(f"<li>{example(row)}</li>" for row in answers[:MAX_ANSWERS])
     return section("Last answers", "", f'<ul class="examples">{rows}</ul>' if rows else "")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from seed.evaluation import evaluate_brain
-from seed.evaluation.html_report import encoded, page
+from seed.evaluation.html_page import encoded
+from seed.evaluation.html_report import page
 from seed.evaluation.run_facts import read_run
 from tests.support import brains, recorded_run
 from tests.support.browser import Browser, browser
