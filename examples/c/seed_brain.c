@@ -44,6 +44,13 @@ const float *seed_step(seed_brain *brain, int byte) {
     return run_step(brain) ? brain->logits : NULL;
 }
 
+static void begin_episode(seed_brain *brain) {
+    brain->has_chosen = brain->has_hidden = false;
+    brain->used_controls = 0;
+    brain->absent = brain->clipped = 0;
+    memset(brain->weights, 0, 4 * (size_t)brain->weights_count);
+}
+
 /* The largest, as a fraction of the range that is expected; NAN if that is no 256 numbers. */
 static double difference_of(const float *logits, span expected) {
     const char *at = NULL;
@@ -82,6 +89,7 @@ static bool run_selftest(seed_brain *brain, double *difference) {
     }
     *difference = difference_of(logits, expected);
     if (seed_reset(brain)) return false;
+    if (brain->acting) begin_episode(brain);
     return *difference <= tolerance
         || seed_fail(brain, "%.150s gives other logits here than where it was verified: within "
                      "%.1e of their range (%g allowed); verified on %.*s with %.*s; export and "
@@ -115,10 +123,7 @@ int seed_begin(seed_brain *brain, const char *name, int keep_state) {
     }
     if (!keep_state && seed_reset(brain)) return -1;
     brain->acting = found;
-    brain->has_chosen = brain->has_hidden = false;
-    brain->used_controls = 0;
-    brain->absent = brain->clipped = 0;
-    memset(brain->weights, 0, 4 * (size_t)brain->weights_count);
+    begin_episode(brain);
     return 0;
 }
 

@@ -41,8 +41,9 @@ const char *seed_error(const seed_brain *brain);     /* of the last call that fa
 int seed_reset(seed_brain *brain);                   /* the state before the first byte */
 const float *seed_step(seed_brain *brain, int byte); /* SEED_LOGITS, until the next call */
 
-/* Whether this machine computes what was verified where the file was exported: 16 steps, with a
- * fresh state afterwards. `difference`: the largest of a logit, as a fraction of their range. */
+/* Whether this machine computes what was verified where the file was exported: 16 steps. An
+ * episode ends, and the state is a fresh one. `difference`: the largest of a logit, as a fraction
+ * of their range. */
 int seed_selftest(seed_brain *brain, double *difference);
 
 /* An episode of a body begins; NULL: of the only one. It starts afresh, or with what the brain
