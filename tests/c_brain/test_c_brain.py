@@ -155,8 +155,9 @@ def test_a_selftest_is_pythons(library, text, tmp_path):
     path.write_bytes(file.tobytes([], {**fields, "logits": logits, "machine": "z80"}))
     for brain in (CBrain(library, path), Brain(path)):
         with pytest.raises(BrainError, match=r"f.tflite gives other logits here than where it was "
-                           r"verified: .*within [\d.e-]+ of their range \(0.002 allowed\); verified "
-                           r"on z80 with ai-edge-litert .*; export and verify it on this machine"):
+                           r"verified: .*within [\d.e-]+ of their range \(0.002 allowed\); "
+                           r"verified on z80 with ai-edge-litert .*; export and verify it on "
+                           r"this machine"):
             brain.selftest()
     for change in ({"bytes": [256]}, {"bytes": []}, {"logits": [0.0]}, {"tolerance": "x"},
                    {"machine": 5}):
