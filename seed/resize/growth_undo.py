@@ -27,6 +27,9 @@ def undo_growth(run_dir: RunDir, log: Log = print) -> int:
             raise ConfigError(f"the brain in {run_dir} was trained since its growth, and would "
                               f"lose that: to restore the one before all the same, rename "
                               f"{before.name} to {run_dir.checkpoint.name}")
+        if newest and "adapted" in newest.meta:   # which a growth drops
+            raise ConfigError(f"the brain in {run_dir} was adapted since its growth: undo that "
+                              f"first with seed adapt --undo")
         metrics.Metrics(run_dir.metrics, step, rewritten_kinds=["grow"], held=run_dir.held)
         atomic_file.move(before, run_dir.checkpoint)
         return step

@@ -12,8 +12,8 @@ from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.profile_file import load_profile, to_toml
 from seed.resize import grow, grow_brain, undo_growth
-from seed.storage import RunDir, checkpoint
-from seed.training import train
+from seed.storage import RunDir, checkpoint, undo_levels
+from seed.training import train, undo_adaptation
 from seed.training.step import Learner
 from seed.training.stop_signals import StopSignals
 from seed.wavecore.model import WaveCore, init_params
@@ -238,6 +238,22 @@ def test_a_growth_that_was_trained_since_is_not_undone(tmp_path):
     run_dir.checkpoint_before_growth.replace(run_dir.checkpoint)   # as the line says
     with pytest.raises(ConfigError, match="nothing to undo"):
         undo_growth(run_dir)
+
+
+def test_a_growth_is_not_undone_before_what_was_adapted_since(tmp_path):
+    run_dir = RunDir(tmp_path / "brain")
+    untrained_run(run_dir.path)
+    small = run_dir.checkpoint.read_bytes()
+    grow_brain(run_dir, load_profile("seed"))
+    grown = checkpoint.read(run_dir.checkpoint)
+    undo_levels.publish(run_dir, grown.tensors, {**grown.meta, "adapted": "x"})
+    adapted = run_dir.checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match="was adapted since its growth: undo that first"):
+        undo_growth(run_dir)
+    assert run_dir.checkpoint.read_bytes() == adapted
+    undo_adaptation(run_dir)
+    undo_growth(run_dir)
+    assert run_dir.checkpoint.read_bytes() == small
 
 
 def test_a_growth_that_was_killed_before_it_was_saved_is_nothing_to_undo(tmp_path, monkeypatch):
