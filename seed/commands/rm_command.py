@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from seed.commands import options
+from seed.commands import options, outcome
 from seed.errors import ConfigError
 
 
@@ -19,12 +19,14 @@ def run(args: argparse.Namespace) -> int:
         check_removable(run_dir)
     if not args.yes and not sys.stdin.isatty():
         raise ConfigError("seed rm asks before it deletes, which needs a terminal: give --yes")
+    deleted = []
     for run_dir in args.runs:
         row = summary(run_dir)
         words = f"{run_dir}: {row.profile}, {row.step:,} steps, {row.size_mb:.0f} MB"
         if args.yes or input(f"delete {words}? [y/N] ").strip().lower() in ("y", "yes"):
             remove(run_dir)
+            deleted.append(str(run_dir))
             options.log(f"deleted {words}")
         else:
             options.log(f"{run_dir} stays")
-    return 0
+    return outcome.show(args, {"deleted": deleted}, "") if args.json else 0

@@ -1,5 +1,6 @@
 """RUN, --run-dir, or none; what the commands that list and delete runs print and ask."""
 import io
+import json
 import os
 import pty
 import subprocess
@@ -78,7 +79,8 @@ def test_a_deletion_needs_an_answer_or_a_flag(folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert main(["rm", "runs/first"]) == BAD_INPUT
     assert "give --yes" in capsys.readouterr().err and (folder / "runs/first").exists()
-    assert main(["rm", "runs/first", "--yes"]) == 0
+    assert main(["rm", "runs/first", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"deleted": ["runs/first"]}
     assert os.listdir("runs") == ["second"]
 
 
