@@ -12,6 +12,7 @@ import numpy as np
 
 from seed.curriculum.dataset import IGNORE, Dataset, pack_one_per_row
 from seed.curriculum.task import Item
+from seed.evaluation.figure import Z
 
 ROWS = 16   # items of one forward pass
 # Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
@@ -37,7 +38,7 @@ class Score:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the accuracy (Wilson 1927)."""
-        z, n, p = 1.96, self.count, self.accuracy
+        z, n, p = Z, self.count, self.accuracy
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,9 +1,11 @@
 """A run in a line: read from its files, without loading its brain."""
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seed.errors import CheckpointError
+from seed.evaluation.exact_match import Score, mean_of_levels
 from seed.storage import checkpoint, metrics_reader
 from seed.storage.lock import is_held
 from seed.storage.run_dir import RunDir
@@ -38,11 +40,11 @@ def summary(run_dir: RunDir) -> RunSummary:
 
 
 def _right(run_dir: RunDir) -> float | None:
-    accuracies: list[float] = []
-    with suppress(OSError, KeyError, TypeError):
+    rows: Sequence[dict[str, Any]] = ()
+    with suppress(OSError):
         for row in metrics_reader.rows(run_dir.metrics, "eval"):
-            accuracies = [float(score["accuracy"]) for score in row["scores"]] or accuracies
-    return sum(accuracies) / len(accuracies) if accuracies else None
+            rows = row["scores"] or rows
+    return mean_of_levels([Score.from_dict(row) for row in rows]).accuracy if rows else None
 
 
 def size_mb(folder: Path) -> float:
