@@ -24,7 +24,7 @@ host=${HOST_PYTHON:-$root/.venv/bin/python}
 part=$(realpath -m "$out").partial
 rm -rf "$part"
 mkdir "$part"
-trap 'rm -rf "$part"' EXIT
+trap 'rm -rf "$part" "$part.FILES"' EXIT
 
 install() { # REQUIREMENT...: wheels for the board, without what they depend on
     local wheels=() tag
