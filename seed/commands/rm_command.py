@@ -1,5 +1,6 @@
 """Delete brains with all that their runs have written; asks first."""
 import argparse
+import io
 import sys
 
 from seed.commands import options, outcome
@@ -23,10 +24,20 @@ def run(args: argparse.Namespace) -> int:
     for run_dir in args.runs:
         row = summary(run_dir)
         words = f"{run_dir}: {row.profile}, {row.step:,} steps, {row.size_mb:.0f} MB"
-        if args.yes or input(f"delete {words}? [y/N] ").strip().lower() in ("y", "yes"):
+        if args.yes or _agrees(f"delete {words}? [y/N] "):
             remove(run_dir)
             deleted.append(str(run_dir))
             options.log(f"deleted {words}")
         else:
             options.log(f"{run_dir} stays")
     return outcome.show(args, {"deleted": deleted}, "") if args.json else 0
+
+
+def _agrees(question: str) -> bool:
+    """Ctrl-D does not."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

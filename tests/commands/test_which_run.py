@@ -90,12 +90,13 @@ def test_nothing_is_deleted_if_one_of_the_runs_cannot_be(folder, capsys):
     assert "photo.jpg" in capsys.readouterr().err and len(os.listdir("runs")) == 2
 
 
-@pytest.mark.parametrize("answer, left", [("y", 1), ("yes", 1), ("n", 2), ("", 2)])
+@pytest.mark.parametrize("answer, left", [("y", 1), ("yes", 1), ("n", 2), ("", 2), ("\4", 2),
+                                          ("\udcff", 2)])
 def test_a_person_is_asked_in_a_terminal(folder, answer, left):
     master, slave = pty.openpty()
     process = subprocess.Popen([sys.executable, "-m", "seed", "rm", "runs/first"], stdin=slave,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    os.write(master, f"{answer}\n".encode())
+    os.write(master, f"{answer}\n".encode("utf-8", "surrogateescape"))
     printed, _ = process.communicate(timeout=60)
     os.close(master)
     os.close(slave)
