@@ -33,7 +33,8 @@ class Target(NamedTuple):
         """What this machine lacks to run its kernels; empty if nothing."""
         if platform.machine() != self.machine:
             return f"it is for {self.machine}, and this machine is {platform.machine()}"
-        missing = [word for word in self.needs if word not in _cpuinfo_words()]
+        words = _cpuinfo_words()
+        missing = [word for word in self.needs if word not in words]
         return f"this CPU has no {', '.join(missing)}" if missing else ""
 
 
