@@ -88,7 +88,7 @@ def refusal(before: Sequence[Score], after: Sequence[Score], new: str, limits: L
             return _no_gain(change, limits)
     for figure in [*(change.figure for change in rows), *return_figures(*acting)]:
         if has_lost(figure, limits.max_loss / 100):
-            return loss(figure, limits)
+            return _loss(figure, limits)
     return ""
 
 
@@ -109,7 +109,7 @@ def body_refusal(new: Figure, others: Sequence[Figure], limits: Limits) -> str:
                     f"chance explains {shown(new.margin)}")
     else:
         others = [new, *others]
-    return next((loss(row, limits) for row in others if has_lost(row, limits.max_loss / 100)), "")
+    return next((_loss(row, limits) for row in others if has_lost(row, limits.max_loss / 100)), "")
 
 
 def choice_figure(before: ChoiceAccuracy, after: ChoiceAccuracy) -> Figure:
@@ -136,7 +136,7 @@ def _no_gain(change: Change, limits: Limits) -> str:
             f"examples, and {why}")
 
 
-def loss(figure: Figure, limits: Limits) -> str:
+def _loss(figure: Figure, limits: Limits) -> str:
     """A sentence about what was lost."""
     if figure.unit == "accuracy":
         return (f"{short(figure.name)} is lost: {_before_and_after(figure)} of its held-out items; "
