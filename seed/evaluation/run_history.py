@@ -40,8 +40,7 @@ class Series(NamedTuple):
 class RunHistory:
     """Of the rows that were added, in their order. None: the run did not record it."""
     step: int = 0
-    began_s: float | None = None          # Unix time
-    ended_s: float | None = None          # of the last line
+    ended_s: float | None = None          # Unix time of the last line
     trained_s: float | None = None        # without the time in which nothing was written
     max_temp_c: float | None = None
     max_memory_mb: float | None = None
@@ -80,8 +79,8 @@ class RunHistory:
     def _add_time(self, time_s: Any) -> None:
         if not is_number(time_s) or not 0 < time_s < MAX_TIME_S:
             return
-        if self.began_s is None or self.ended_s is None:
-            self.began_s, self.trained_s = time_s, 0.0
+        if self.ended_s is None:
+            self.trained_s = 0.0
         elif 0 < time_s - self.ended_s < MAX_GAP_S:
             self.trained_s = (self.trained_s or 0.0) + time_s - self.ended_s
         self.ended_s = time_s
