@@ -65,7 +65,9 @@ def parse(body: bytes, is_chat: bool) -> Question:
     if not 1 <= len(prompt) <= MAX_QUESTION_BYTES:
         raise Refused(400, f"the prompt has {len(prompt):,} bytes: use 1 to "
                       f"{MAX_QUESTION_BYTES:,}")
-    max_tokens = fields.get("max_tokens", fields.get("max_completion_tokens"))
+    max_tokens = fields.get("max_tokens")
+    if max_tokens is None:
+        max_tokens = fields.get("max_completion_tokens")
     options = fields.get("stream_options")
     return Question(
         prompt, int(_number("max_tokens", max_tokens, DEFAULT_TOKENS, 1, MAX_TOKENS, True)),
