@@ -34,10 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _agrees(question: str) -> bool:
-    """Ctrl-D does not."""
+    """Ctrl-D does not. It is asked on standard error: the output may be a pipe."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
+    print(question, end="", file=sys.stderr, flush=True)
     try:
-        return input(question).strip().lower() in ("y", "yes")
+        return input().strip().lower() in ("y", "yes")
     except EOFError:
         return False

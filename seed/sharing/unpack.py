@@ -55,6 +55,7 @@ def unpack(path: Path, run_dir: RunDir) -> dict[str, Any]:
         make_directory(target.parent)
         with staging.locked():
             try:
+                _check_new(run_dir.path)   # another process may have made it meanwhile
                 _write(path, archive, manifest, staging)
                 _check_brain(path, staging)
                 os.rename(staging.path, target)

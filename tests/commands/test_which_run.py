@@ -94,11 +94,13 @@ def test_nothing_is_deleted_if_one_of_the_runs_cannot_be(folder, capsys):
                                           ("\udcff", 2)])
 def test_a_person_is_asked_in_a_terminal(folder, answer, left):
     master, slave = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-m", "seed", "rm", "runs/first"], stdin=slave,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "seed", "rm", "runs/first", "--json"],
+                               stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
     os.write(master, f"{answer}\n".encode("utf-8", "surrogateescape"))
-    printed, _ = process.communicate(timeout=60)
+    printed, told = process.communicate(timeout=60)
     os.close(master)
     os.close(slave)
     assert process.returncode == 0 and len(os.listdir("runs")) == left
-    assert printed.startswith("delete runs/first: toy, 7 steps, ")
+    assert json.loads(printed) == {"deleted": ["runs/first"] if left == 1 else []}
+    assert told.startswith("delete runs/first: toy, 7 steps, ")

@@ -222,6 +222,22 @@ def test_a_kill_leaves_no_run_and_the_same_command_succeeds(packed, tmp_path, mo
     assert sorted(os.listdir(tmp_path)) == ["b.seedpack", "new"]
 
 
+def test_of_two_at_once_the_second_is_told_that_the_directory_is_there(packed, tmp_path,
+                                                                       monkeypatch):
+    path, new = tmp_path / "b.seedpack", RunDir(tmp_path / "new")
+    path.write_bytes(packed)
+    make_directory = unpack_module.make_directory
+
+    def overtaken(parent: Path) -> None:
+        monkeypatch.setattr(unpack_module, "make_directory", make_directory)
+        unpack(path, new)
+    monkeypatch.setattr(unpack_module, "make_directory", overtaken)
+    with pytest.raises(ConfigError, match="is there already: name a new directory"):
+        unpack(path, new)
+    assert (new.path / "brain.tflite").exists()
+    assert sorted(os.listdir(tmp_path)) == ["b.seedpack", "new"]
+
+
 def killed(*arguments) -> None:
     raise SystemExit
 
