@@ -8,6 +8,7 @@ import time
 import pytest
 
 from seed.__main__ import COMMANDS, main, make_parser
+from seed.body.open_body import BODIES
 from seed.commands.shells import SCRIPTS, commands_of
 from seed.profile_file import shipped_profiles
 from tests.support.terminals import terminal
@@ -63,6 +64,10 @@ def test_bash_completes_values(folder, words, expected):
     split = [part for word in words.split(" ") for part in (
         [word.split("=")[0], "=", word.split("=")[1]] if "=" in word else [word])]
     assert [word for word in bash(folder, ["seed", *split])[0] if word] == expected
+
+
+def test_all_bodies_are_proposed(folder):
+    assert bash(folder, ["seed", "train", "--body", ""]) == [[*BODIES]]
 
 
 def test_all_profiles_are_proposed(folder):
