@@ -124,7 +124,7 @@ class Brains:
     def settle(self) -> None:
         """Tells a decision of an earlier process that was cut off: a promotion whose pointer was
         not written is not done, a roll back without its line is. A brain whose file is damaged is
-        rolled back. Raises OSError; then `flush` is due."""
+        rolled back. Raises OSError; then `flush` is due; ConfigError if it cannot be."""
         rows = [row for row in self.lineage.rows if row.decision in (*ACTS, CUT)]
         now = self.promoted or Promoted("", 0)
         if rows and rows[-1].generation < now.generation:
@@ -136,12 +136,27 @@ class Brains:
             last = rows[-1]
             self._queue(Decision(CUT, last.brain, last.parent, now.generation,
                                  reason=f"stopped before it was {last.decision}"))
-        try:
-            if self.promoted and self.promoted.parent:
-                describe(read(self.file(self.promoted.brain)), self.promoted.brain)
-        except BrainError as error:
-            self.roll_back(str(error))
+        self._leave_damaged()
         self.flush()
+
+    def _leave_damaged(self) -> None:
+        """Raises ConfigError if the parent is damaged too: else each start would exchange them."""
+        now = self.promoted
+        reason = self._damage(now.brain) if now and now.parent else ""
+        if not now or not reason:
+            return
+        if other := self._damage(now.parent):
+            raise ConfigError(f"{reason}, and so is the brain before it: {other}; remove "
+                              f"{self.path / POINTER} to begin with the run directory's brain")
+        self.roll_back(reason)
+
+    def _damage(self, name: str) -> str:
+        """Why its file cannot be used; empty if it can be."""
+        try:
+            describe(read(self.file(name)), name)
+        except BrainError as error:
+            return str(error)
+        return ""
 
     @property
     def base(self) -> Path:

@@ -169,6 +169,23 @@ def test_a_line_that_cannot_be_written_decides_nothing(tmp_path, made, monkeypat
         brains.roll_back("it falls")
 
 
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_two_damaged_brains_are_not_exchanged_at_each_start(tmp_path, made, is_missing):
+    brains, first, second = begun(tmp_path, made)
+    brains.promote(second)
+    for name in (first, second):
+        path = brains.file(name)
+        path.write_bytes(path.read_bytes()[:-9])
+    if is_missing:
+        brains.file(first).unlink()
+    data = (tmp_path / "lineage.jsonl").read_bytes()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="and so is the brain before it.* remove .*promoted"):
+            Brains(tmp_path).settle()
+    assert (tmp_path / "lineage.jsonl").read_bytes() == data
+    assert Brains(tmp_path).promoted.brain == second
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"brain": "a"}', '{"brain": "..", "generation": "1"}',
                                   '{"brain": "none", "generation": 1}',
                                   '{"brain": "../elsewhere", "generation": 1}',
