@@ -7,12 +7,21 @@ set -euo pipefail
 python=${PYTHON:-python3} yes=
 if [ "${1:-}" = --yes ]; then yes=--yes; shift; fi
 fail() { echo "seed: $*" >&2; exit 2; }
+# On a full disk Python cuts its bytecode short, and fails with it even when there is room again: none stays.
+fail_on_full_disk() {
+    find "$root/seed" "$root/bin" -name __pycache__ -prune -exec rm -rf {} +
+    [ -L "$venv" ] || rm -rf "$venv"
+    fail "the disk of $root is full: free 300 MB and try again"
+}
 missing() { PYTHONPATH='' "$venv/bin/python" "$root/bin/environment.py" "$root" "$@"; }
 
 make_venv() {
     [ ! -L "$venv" ] || fail "$venv is a link to an environment without pip or Python: mend it there, or delete the link"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$python is not Python 3.11 or newer: name one, such as PYTHON=python3.11 $0"
+    local free_kb
+    free_kb=$(df -Pk "$root" | awk 'END { print $4 }')
+    [ "${free_kb:-300000}" -ge 300000 ] || fail_on_full_disk
     echo "making $venv" >&2
     tell_seconds 'some 20 MB'
     "$python" -m venv "$venv" --clear || fail "$venv cannot be made, see above; on Debian: sudo apt install python3-venv"
@@ -41,6 +50,7 @@ mend() {
     rm -f "$folder/seed-brain.pth"
     errors=$(pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" 2>&1) && stop_telling && return 0
     stop_telling
+    case $errors in *'No space left'*) fail_on_full_disk ;; esac
     # A checkout that was moved or copied needs no network: only its new place is told.
     echo "$root" >"$folder/seed-brain.pth"
     lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)
@@ -49,6 +59,7 @@ mend() {
 }
 
 if ! missing "$@" >/dev/null 2>&1; then   # one at a time
+    [ -w "$root" ] || fail "$(id -un) may not write to $root, where packages have to be installed: use a checkout of your own: git clone '$root' ~/seed-brain"
     (flock 9 2>/dev/null || true; mend "$@" 9>&-) 9>"$root/.venv.lock"
 fi
 exec bash "$root/bin/find-clang.sh" "$venv/bin/python" $yes

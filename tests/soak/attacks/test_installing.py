@@ -311,6 +311,38 @@ def test_a_home_that_is_mounted_noexec_is_named_with_the_way_out(tmp_path):
     assert "Done: 1 step " in done.stdout
 
 
+@pytest.mark.parametrize("seen", ["before", "meanwhile"])
+def test_a_full_disk_is_named_and_the_next_installation_succeeds(tmp_path, seen):
+    """Own: Python leaves files of bytecode cut short there, which it could never import again."""
+    needs_mounts()
+    home, path = tmp_path / "home", os.environ["PATH"]
+    home.mkdir()
+    copy_checkout(tmp_path / "source")
+    if seen == "meanwhile":
+        (tmp_path / "df").write_text("#!/bin/sh\necho / 9 9 999999999 1% /\n")
+        (tmp_path / "df").chmod(0o755)
+        path = f"{tmp_path}:{path}"
+    script = (f"cp -r '{tmp_path / 'source'}' '{home}/seed'\n"
+              f"bash '{home}/seed/bin/install.sh' && exit 9\n"
+              f"mount -o remount,size=1g '{home}'\n"
+              f"bash '{home}/seed/bin/train.sh' --help")
+    done = run_in(tmp_path, *with_mounts(f"mount -t tmpfs -o size=60m none '{home}'", "bash", "-c",
+                                         script), PYTHON=BASE_PYTHON, PATH=path, timeout_s=600)
+    refusal = next(line for line in done.stderr.splitlines() if line.startswith("seed: "))
+    assert refusal == f"seed: the disk of {home}/seed is full: free 300 MB and try again"
+    assert done.returncode == 0 and USAGE in done.stdout, done.stderr
+
+
+def test_a_fresh_checkout_that_cannot_be_written_is_named(tmp_path):
+    """Own: packages have no place there; bash alone said that it may not make a lock."""
+    needs_mounts()
+    checkout = copy_checkout(tmp_path / "foreign")
+    done = run_in(tmp_path, *with_mounts(f"mount --bind -o ro '{checkout}' '{checkout}'", "bash",
+                                         checkout / "bin/install.sh"), PYTHON=BASE_PYTHON)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"may not write to {checkout}" in done.stderr and "git clone" in done.stderr
+
+
 def test_a_checkout_that_cannot_be_written_runs(installed, tmp_path):
     """Report 48: a read-only checkout."""
     code = f'mount --bind -o ro "{installed}" "{installed}" && cd "{tmp_path}" && '
