@@ -90,6 +90,8 @@ def choose_run(args: argparse.Namespace) -> None:
         iter(getattr(args, "runs", ())), None)
     if args.run_dir:
         return
+    if args.default_run == "optional" and (getattr(args, "file", None) or args.profile is not None):
+        return   # that is what the command is about
     if args.default_run == "new":
         args.run_dir = runs.run_to_train(Path(default_profile(args)).stem)
     else:

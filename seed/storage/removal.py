@@ -3,6 +3,7 @@ import os
 import shutil
 
 from seed.errors import ConfigError
+from seed.interpreter import shown_command
 from seed.storage import atomic_file, replay
 from seed.storage.run_dir import RUN_FILE_NAMES, RunDir
 
@@ -16,7 +17,7 @@ def check_removable(run_dir: RunDir) -> None:
     if path.is_symlink():
         raise ConfigError(f"{path} is a link: name the directory itself")
     if not path.is_dir():
-        raise ConfigError(f"{path} is no directory: seed runs lists those with a brain")
+        raise ConfigError(f"{path} is no directory: {shown_command('runs')} lists the brains")
     if not run_dir.checkpoint.is_file():
         raise ConfigError(f"{path} has no brain: delete it by hand")
     foreign = sorted(name for name in os.listdir(path)

@@ -12,6 +12,7 @@ import pytest
 from seed.__main__ import main, make_parser
 from seed.commands import options
 from seed.errors import BAD_INPUT
+from seed.interpreter import shown_command
 from seed.storage import RunDir
 from tests.support import brains
 from tests.support.tflite import SMALL
@@ -45,6 +46,14 @@ def test_a_training_takes_a_number_and_a_profile_can_be_described_without_a_run(
         args = make_parser().parse_args(words)
         options.choose_run(args)
         assert (args.run_dir and args.run_dir.path) == path
+
+
+@pytest.mark.parametrize("words", ["info brain.tflite", "info --profile=toy",
+                                   "kernels --profile=toy"])
+def test_what_is_named_is_not_preceded_by_the_name_of_another_run(folder, capsys, words):
+    args = make_parser().parse_args(words.split())
+    options.choose_run(args)
+    assert args.run_dir is None and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("words", ["grow --to=seed", "adapt --undo", "live --body=cartpole",
@@ -82,6 +91,12 @@ def test_a_deletion_needs_an_answer_or_a_flag(folder, capsys, monkeypatch):
     assert main(["rm", "runs/first", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"deleted": ["runs/first"]}
     assert os.listdir("runs") == ["second"]
+
+
+def test_a_run_that_is_none_is_answered_with_the_command_that_lists_them(folder, capsys):
+    assert main(["rm", "runs/fist"]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert error == f"seed: runs/fist is no directory: {shown_command('runs')} lists the brains\n"
 
 
 def test_nothing_is_deleted_if_one_of_the_runs_cannot_be(folder, capsys):
