@@ -130,7 +130,7 @@ class Live:
             self._log(f"the brain in {run_dir} is newer: it is judged beside the one that acts")
             self._is_renewed, self.learners[RENEWED].next_ticks = True, 0
             return
-        self._log(f"the brain in {run_dir} is exported and verified")
+        self._log(f"exporting the brain in {run_dir} and verifying it, once")
         build(run_dir, log=self._log)
         self.brains.rest_on(run_dir.checkpoint)
         self.brains.promote(self.brains.add(run_dir), lineage.FIRST)
