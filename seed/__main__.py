@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> tuple[int, bool]:
         print(f"seed: not enough memory ({reason}): end other programs, or {fix}", file=sys.stderr)
         return RETRY_LATER, False
     except OSError as error:
-        path = error.filename or getattr(args, "run_dir", args.command)
+        path = error.filename or getattr(args, "run_dir", None) or "the output"
         print(one_line(f"seed: cannot use {path}: {error.strerror}; check that it exists, is "
                        f"writable and has free space"), file=sys.stderr)
         return os_error_code(error), False

@@ -119,3 +119,13 @@ def test_a_person_is_asked_in_a_terminal(folder, answer, left):
     assert process.returncode == 0 and len(os.listdir("runs")) == left
     assert json.loads(printed) == {"deleted": ["runs/first"] if left == 1 else []}
     assert told.startswith("delete runs/first: toy, 7 steps, ")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ("rm runs/first <&-", "seed rm asks before it deletes, which needs a terminal: give --yes"),
+    ("info runs/first >/dev/full", "cannot use the output: No space left on device")])
+def test_a_closed_input_and_a_full_output_are_one_line(folder, arguments, message):
+    done = subprocess.run(f"{sys.executable} -m seed {arguments}", shell=True, text=True,
+                          capture_output=True)
+    assert done.returncode and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (folder / "runs/first").exists()
