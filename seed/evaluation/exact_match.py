@@ -6,6 +6,7 @@ argmax given the true bytes before it: equivalently, greedy decoding gives the a
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from seed.curriculum.dataset import IGNORE, Dataset, pack_one_per_row
 from seed.curriculum.task import Item
 from seed.evaluation.figure import Z
+from seed.interpreter import near
 
 ROWS = 16   # items of one forward pass
 # Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
@@ -163,6 +165,12 @@ def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[S
         counts = [(sum(s.correct for s in brain_scores if s.task == name),
                    sum(s.count for s in brain_scores if s.task == name))
                   for brain_scores in scores]
-        lines.append(f"{name[-28:]:<28}" + "".join(f"{100 * hits / max(1, n):>10.1f}"
-                                                   for hits, n in counts) + f"{counts[1][1]:>7}")
+        lines.append(f"{_shown(name):<28}" + "".join(f"{100 * hits / max(1, n):>10.1f}"
+                                                     for hits, n in counts) + f"{counts[1][1]:>7}")
     return "\n".join(lines)
+
+
+def _shown(task: str) -> str:
+    """In a column of 28: a file from the current folder; what is cut off shows."""
+    name = near(Path(task)) if task.startswith("/") else task
+    return name if len(name) <= 28 else "..." + name[-25:]

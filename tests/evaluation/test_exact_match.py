@@ -74,3 +74,12 @@ def test_a_comparison_has_a_line_per_task_over_its_levels():
     assert [line.split() for line in lines] == [["add", "75.0", "50.0", "8"],
                                                 ["copy", "0.0", "100.0", "4"]]
     assert by_task(SCORES) == {"add": (0.75, 0.25), "copy": (1.0,)}
+
+
+def test_a_comparison_names_a_file_from_the_current_folder_and_shows_what_is_cut(
+        tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores = [Score(f"{tmp_path}/runs/rule.jsonl", 1, 1, 2, 0.0),
+              Score("/elsewhere/of/another/person/rule.jsonl", 1, 1, 2, 0.0)]
+    names = [line[:28].rstrip() for line in comparison(("", ""), (scores, scores)).splitlines()[1:]]
+    assert names == ["runs/rule.jsonl", "...another/person/rule.jsonl"]
