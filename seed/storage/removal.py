@@ -2,12 +2,14 @@
 import os
 import shutil
 
-from seed.errors import ConfigError
+from seed.errors import ConfigError, InUse
 from seed.interpreter import shown_command
 from seed.storage import atomic_file, replay
+from seed.storage.lock import is_held
 from seed.storage.run_dir import RUN_FILE_NAMES, RunDir
 
 FOLDERS = ("trial", "adapting", "live")   # of a run directory
+ACTING = "live/fast_loop.lock"           # of a loop, also without what learns beside it
 REMOVED = ".removed-"                     # beginning of the name of what is being deleted
 
 
@@ -35,6 +37,8 @@ def remove(run_dir: RunDir) -> None:
     the first file is gone: what a power cut leaves is never taken for a run."""
     with run_dir.locked():
         path = run_dir.path.absolute()
+        if is_held(path / ACTING):
+            raise InUse(f"a brain of {run_dir} acts: stop its fast loop first")
         hidden = path.with_name(f"{REMOVED}{path.name}")
         if hidden.exists():   # of one that a power cut has ended
             shutil.rmtree(hidden)

@@ -1,10 +1,12 @@
 """Which run a command means that names none, and the deletion of runs."""
+import fcntl
 import json
 import os
 
 import pytest
 
 from seed.errors import ConfigError, InUse
+from seed.live import claims
 from seed.storage import RunDir
 from seed.storage.lock import is_held
 from seed.storage.removal import REMOVED, check_removable, remove
@@ -75,6 +77,18 @@ def test_a_run_that_is_trained_is_not_deleted(tmp_path):
     with run_dir.locked(), pytest.raises(InUse):
         remove(run_dir)
     assert run_dir.checkpoint.exists()
+
+
+def test_a_run_whose_brain_acts_alone_is_not_deleted(tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    (run_dir.path / "live").mkdir()
+    with open(run_dir.path / "live" / claims.LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InUse, match="acts: stop its fast loop"):
+            remove(run_dir)
+    assert run_dir.checkpoint.exists()
+    remove(run_dir)
+    assert not run_dir.path.exists()
 
 
 @pytest.mark.parametrize("foreign", ["notes.txt", "checkpoint.safetensors.txt", "photos",
