@@ -9,8 +9,7 @@ if [ "${1:-}" = --yes ]; then yes=--yes; shift; fi
 fail() { echo "seed: $*" >&2; exit 2; }
 # On a full disk Python cuts its bytecode short, and fails with it even when there is room again: none stays.
 fail_on_full_disk() {
-    find "$root/seed" "$root/bin" -name __pycache__ -prune -exec rm -rf {} +
-    [ -L "$venv" ] || rm -rf "$venv"
+    find "$root/seed" "$root/bin" "$venv" -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
     fail "the disk of $root is full: free 300 MB and try again"
 }
 missing() { PYTHONPATH='' "$venv/bin/python" "$root/bin/environment.py" "$root" "$@"; }
