@@ -145,8 +145,8 @@ class Brains:
         reason = self._damage(now.brain) if now and now.parent else ""
         if not now or not reason:
             return
-        if other := self._damage(now.parent):
-            raise ConfigError(f"{reason}, and so is the brain before it: {other}; remove "
+        if damage := self._damage(now.parent):
+            raise ConfigError(f"{reason}, and so is the brain before it: {damage}; remove "
                               f"{self.path / POINTER} to begin with the run directory's brain")
         self.roll_back(reason)
 
