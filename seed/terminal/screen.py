@@ -80,12 +80,13 @@ class Screen:
 
     @contextlib.contextmanager
     def working(self, words_fn: Callable[[], str]) -> Iterator[None]:
-        """Tells each second that a work is being done, and for how long, until it ends or a view is
-        shown."""
+        """Tells a person each second that a work is being done, and for how long, until it ends or
+        a view is shown."""
         began_s, ended = self.clock(), threading.Event()
         self._work = ended
-        if not self.is_live:   # a short one needs no line
-            self._last_s = began_s
+        if not self.is_live:   # where nothing can be drawn anew there are results alone
+            yield
+            return
 
         def tell() -> None:
             while not ended.wait(WORK_EVERY_S):
