@@ -35,12 +35,14 @@ def wait_for(name):
     while not (folder / name).exists():
         time.sleep(0.01)
 if command == "train":
-    rows = [{"kind": "body", "step": 1, "body": "cartpole"},
+    rows = [{"kind": "body", "step": 1, "body": "cartpole", "round": 1, "mean_return": None},
             {"kind": "step", "step": 1, "loss": 9.0}]
     rows += [{"kind": "step", "step": n, "loss": 5.0 - n / 100} for n in range(2, 202)]
     rows += [{"kind": "eval", "step": 201, "scores": [
-        {"task": "copy", "level": 1, "accuracy": a, "count": 40} for a in (0.5, 1.0)],
-        "returns": [{"body": "cartpole", "mean": 487.5, "episodes": 100}]}]
+        {"task": "copy", "level": 1, "accuracy": n / 40, "correct": n, "count": 40, "chance": 0.1}
+        for n in (20, 40)],
+        "returns": [{"body": "cartpole", "mean": 487.5, "episodes": 100, "half_interval": 1.0,
+                     "least": 400.0, "success": None}]}]
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
     status = {"beat": 1, "action": "slow", "reason": "77.0 C", "state": "training", "grade": 2,
               "tokens_per_s": 1234.5, "waited_s": 7, "skipped": 0, "rollbacks": 0}

@@ -17,7 +17,7 @@ from tests.support.processes import descendants
 def test_a_latched_fault_outlives_the_loop_until_a_person_clears_it(brains, tmp_path):
     (tmp_path / "robot.py").write_text(ROBOT)
     body, options = f"{tmp_path}/robot.py:Robot", {"brain_body": "cartpole", "episodes": False}
-    how = f"seed live --run-dir {tmp_path} --clear"
+    how = f"seed live {tmp_path} --clear"
     with living(tmp_path, brains.first, body, **options) as loop:
         is_said = False
         while not is_said:

@@ -19,9 +19,12 @@ ROWS = [
      "entropy": 0.6, "episodes": 2, "mean_return": -7.5},
     {"kind": "selfplay", "step": 4, "time": 104.0, "task": "copy", "level": 1, "accept_rate": 0.5},
     {"kind": "governor", "step": 4, "time": 104.0, "action": "slow", "reason": "heat", "duty": 0.7},
-    {"kind": "eval", "step": 4, "time": 105.0, "returns": [{"body": "rover", "mean": -3.0}],
-     "scores": [{"task": "copy", "accuracy": 1.0}, {"task": "add", "accuracy": 0.5}],
-     "choices": [{"body": "arm", "accuracy": 0.9}]}]
+    {"kind": "eval", "step": 4, "time": 105.0, "returns": [
+        {"body": "rover", "episodes": 9, "mean": -3.0, "half_interval": 1.0, "least": -5.0,
+         "success": None}],
+     "scores": [{"task": task, "level": 1, "correct": n, "count": 4, "chance": 0.1,
+                 "accuracy": n / 4} for task, n in (("copy", 4), ("add", 2))],
+     "choices": [{"body": "arm", "data": "/data", "accuracy": 0.9, "ticks": 90}]}]
 
 
 def write(path, rows) -> None:
