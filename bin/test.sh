@@ -17,4 +17,4 @@ fi
 bash bin/find-clang.sh .venv/bin/python --sanitizers
 .venv/bin/python -m flake8 seed tests bin examples
 .venv/bin/python -m mypy
-exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
+exec .venv/bin/python -m pytest -n 3 --dist loadfile "$@"   # two cores: some tests wait

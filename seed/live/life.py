@@ -19,7 +19,8 @@ def live(options: LiveOptions, minutes: float | None, signals: StopSignals) -> d
     screen = Screen(time.monotonic)
     living = Live(options, screen.log, should_stop_fn=signals.stop.is_set)
     status = LiveStatus(living, screen.log)
-    living.start()
+    with screen.working(lambda: "starting"):
+        living.start()
     signals.safe.clear()   # a late end is one without the safe action
     notify("READY=1")
     ends_s, ending = math.inf if minutes is None else time.monotonic() + 60 * minutes, "failed"

@@ -8,16 +8,18 @@ that was trained in the run directory since is judged as they are. Deadlines com
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seed import system_health
+from seed.body.open_body import body_name
 from seed.config import Profile
-from seed.errors import SeedError, StopRequested
+from seed.errors import ConfigError, SeedError, StopRequested
 from seed.evaluation.figure import Figure
+from seed.interpreter import shown_command
 from seed.live import brains as lineage
 from seed.live.brains import Brains, Decision
 from seed.live.change_point import latest_change
@@ -119,6 +121,17 @@ class Live:
                 error.strerror or error)
             self._log(f"{what} is not on the disk: {why}; free some space")
 
+    def _check_body(self, bodies: Collection[str]) -> None:
+        """Before an export, which takes long. Raises ConfigError if the brain cannot act in the
+        body: its only one may have another name."""
+        name = self.options.loop.get("brain_body") or body_name(self.options.body)
+        run_dir = self.options.run_dir
+        if name not in bodies and len(bodies) != 1:
+            known = f" ({', '.join(bodies)})" if bodies else ""
+            raise ConfigError(
+                f"the brain in {run_dir} does not know the body {name}{known}: train it with "
+                f"{shown_command('train', f'--run-dir={run_dir}', f'--body={self.options.body}')}")
+
     def _look_at_run_dir(self) -> None:
         """Its brain acts if no other does, or if nothing has been lived; a newer one is judged
         beside the one that acts."""
@@ -130,6 +143,7 @@ class Live:
             self._log(f"the brain in {run_dir} is newer: it is judged beside the one that acts")
             self._is_renewed, self.learners[RENEWED].next_ticks = True, 0
             return
+        self._check_body(run_dir.load_brain(self._log).meta.get("bodies", {}))
         self._log(f"exporting the brain in {run_dir} and verifying it, once")
         build(run_dir, log=self._log)
         self.brains.rest_on(run_dir.checkpoint)

@@ -252,6 +252,7 @@ def test_the_body_of_the_page_works(tmp_path):
     assert codec.actions[0][::8] == (-1.0, 1.0) and len(np.unique(rewards)) > 1000
 
 
+@pytest.mark.long
 def test_a_body_that_fails_in_the_middle_leaves_a_run_that_resumes(tmp_path, capfd):
     def run(n_steps: int, **change):
         profile = load_profile("control", [

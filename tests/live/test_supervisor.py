@@ -3,14 +3,17 @@ test depends on how fast the machine is."""
 import errno
 import json
 import os
+import re
 import signal
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from seed.errors import ConfigError
 from seed.live import learner as learner_module
 from seed.live import pace, supervisor
 from seed.governor import Decision
@@ -21,6 +24,7 @@ from seed.live.status import LiveStatus
 from seed.live.supervisor import Live, LiveOptions
 from seed.profile_file import load_profile
 from seed.storage import RunDir
+from tests.support.brains import untrained
 
 ROOT = Path(__file__).parents[2]
 MAX_S = 120
@@ -304,3 +308,16 @@ def test_what_learns_ends_first_when_memory_runs_out(life, monkeypatch):
                 live.learners[MID]._process.pid)] == [of_all, of_all, of_all, 1000]
     finally:
         score(os.getpid()).write_text(before)
+
+
+@pytest.mark.parametrize("bodies, known", [((), ""), (("cartpole", "rover"), " (cartpole, rover)")])
+def test_a_brain_that_cannot_act_in_the_body_is_refused_before_it_is_exported(
+        tmp_path, monkeypatch, bodies, known):
+    untrained(tmp_path / "run", "control", "body.rounds={}")
+    monkeypatch.setattr(RunDir, "load_brain", lambda run_dir, log: SimpleNamespace(
+        meta={"bodies": dict.fromkeys(bodies)}))
+    monkeypatch.setattr("seed.export.build", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(ConfigError, match=rf"does not know the body pendulum{re.escape(known)}: "
+                                          rf"train it with .*--body=pendulum"):
+        Live(LiveOptions(RunDir(tmp_path / "run"), "pendulum", load_profile("control"))).start()
+    assert not (tmp_path / "run/brain.tflite").exists()

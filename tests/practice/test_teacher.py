@@ -328,6 +328,7 @@ def command(folder: Path, *overrides: str) -> list[str]:
             "--run-dir", str(folder), "--threads=1", *(f"--set={text}" for text in settings)]
 
 
+@pytest.mark.long
 def test_a_killed_run_with_a_teacher_resumes_to_the_same_bits_without_it(tmp_path):
     """The endpoint answers the first run; later ones find no server."""
     run_dir = RunDir(tmp_path)

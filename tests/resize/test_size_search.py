@@ -373,7 +373,7 @@ t=50000; echo $t >/sys/class/thermal/thermal_zone0/temp
 
 
 @pytest.mark.parametrize("end, seconds, code, low, high", [
-    (200, 1.5, 2, 75, 600), (68, 6, 0, 66, 73)])
+    pytest.param(200, 1.5, 2, 75, 600, marks=pytest.mark.long), (68, 6, 0, 66, 73)])
 def test_a_temperature_that_would_reach_the_limit_is_a_reason(tmp_path, end, seconds, code, low,
                                                               high):
     """With a real sensor file, in a namespace: it rises by 3.6 C per second from 50 C, or slower on

@@ -254,6 +254,7 @@ def test_sigterm_in_any_phase_ends_the_run_within_ten_seconds_and_changes_no_bit
     assert finish(run_dir) == storm.outcome(undisturbed)
 
 
+@pytest.mark.long
 def test_a_compiler_that_never_ends_does_not_delay_a_stop(tmp_path):
     """SIGTERM while the first step is compiled: no step is lost by the end of the process."""
     compiler = tmp_path / "cc"
