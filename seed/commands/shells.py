@@ -143,10 +143,10 @@ _seed_directories() { _files -/; }
 _seed_profiles() { compadd PROFILES; _files -g '*.toml'; }
 _seed_bodies() { compadd BODIES; _files -g '*.py'; }
 _seed_runs() {   # directories with a run, in runs/ too; where there is none, any
-    local -a found
-    found=(${PREFIX}*/{metrics.jsonl,checkpoint.safetensors}(N:h))
-    [[ -n $PREFIX ]] || found+=(runs/*/{metrics.jsonl,checkpoint.safetensors}(N:h))
-    (( $#found )) && compadd -f -- ${(u)found} || _files -/
+    local -a runs_here
+    runs_here=(${PREFIX}*/{metrics.jsonl,checkpoint.safetensors}(N:h))
+    [[ -n $PREFIX ]] || runs_here+=(runs/*/{metrics.jsonl,checkpoint.safetensors}(N:h))
+    (( $#runs_here )) && compadd -f -- ${(u)runs_here} || _files -/
 }
 _seed() {
     local curcontext=$curcontext state line

@@ -29,8 +29,8 @@ class StopSignals:
     """What signals have asked for. Watch before any other thread starts: all inherit the block.
 
     The run clears `safe` while its end would lose a step, and `answer_fn` tells at the first signal
-    what happens now. A run that is asked to stop and does not,
-    because a compiler is running, ends with `exit_code` when DEADLINE_S are over and it is safe.
+    what happens now. A run that is asked to stop and does not, because a compiler is running, ends
+    with `exit_code` when DEADLINE_S are over and it is safe.
     """
 
     def __init__(self, exit_code: int = 0) -> None:
