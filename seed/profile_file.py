@@ -24,6 +24,7 @@ def profiles_dir() -> Traversable:
 
 
 def shipped_profiles() -> list[str]:
+    """Their names."""
     names = [file.name for file in profiles_dir().iterdir()]
     return sorted(name.removesuffix(".toml") for name in names
                   if name.endswith(".toml") and name != BASE)

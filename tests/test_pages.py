@@ -25,7 +25,8 @@ RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "training", "metrics", "curriculum", "practice", "body", "episodes", "learning", "live",
     "board", "robot", "resize", "export", "file", "sharing", "embedding", "model", "kernels",
-    "images", "watching", "guarantees", "results", "LOG", "contributing", "glossary")]
+    "images", "watching", "guarantees", "results", "LOG", "contributing", "glossary", "reference")]
+DOCS += sorted((ROOT / "docs/reference").glob("*.md"))   # tests/test_reference.py
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30
@@ -227,7 +228,7 @@ def test_the_section_on_attacks_names_every_file_that_has_some():
 
 
 def test_every_page_of_docs_is_checked_here():
-    assert sorted(DOCS) == sorted((ROOT / "docs").glob("*.md"))
+    assert sorted(DOCS) == sorted((ROOT / "docs").rglob("*.md"))
 
 
 def test_pages_are_short():

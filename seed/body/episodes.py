@@ -40,7 +40,7 @@ TOLERANCE = 1e-3          # of an action's range, by which a recorded one may be
 
 
 class Step(NamedTuple):
-    """One line. `choices` is None in an episode's last."""
+    """One line of an episode. `choices` is None in an episode's last."""
     observation: list[float]
     choices: list[int] | None
     reward: float
@@ -114,6 +114,7 @@ class EpisodeFolder:
         return self.codec
 
     def no_episode(self) -> ConfigError:
+        """The error that says so."""
         return ConfigError(f"{self.path} has no episode with an action: record some")
 
     def steps(self) -> Iterator[Step]:

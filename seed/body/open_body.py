@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from seed.body.body_interface import Body
 from seed.body.cart_pole import CartPole
 from seed.body.changes import RandomlyDelayed, changed
 from seed.body.codec import Channel, Codec
@@ -27,7 +28,7 @@ from seed.errors import BodyError, ConfigError
 from seed.settings import nearest
 from seed.task_names import is_class_name, short
 
-BODIES: dict[str, Callable[[], Any]] = {"cartpole": CartPole, "pendulum": Pendulum, "rover": Rover}
+BODIES: dict[str, Callable[[], Body]] = {"cartpole": CartPole, "pendulum": Pendulum, "rover": Rover}
 GYM = "gym:"
 MEASURED_TICKS = 2000   # of random play, for channels without a range
 RANGE_FACTOR = 3.0      # of the largest number that was measured

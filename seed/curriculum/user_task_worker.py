@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from seed.curriculum.task_interface import TaskClass
 from seed.curriculum.user_class_worker import InvalidClass, describe, load, outer_pid, shown
 from seed.curriculum.vocab import END, PAD
 
@@ -30,7 +31,7 @@ class Calls:
 
     def __init__(self, path: str, class_name: str):
         self.path, self.class_name = path, class_name
-        self.task: Any = None
+        self.task: TaskClass         # once it is loaded
         self.uses_bytes: bool | None = None   # and not str; known from its first item
 
     def methods(self) -> dict[str, Callable[..., Any]]:

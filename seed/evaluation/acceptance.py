@@ -18,7 +18,8 @@ from seed.task_names import short
 
 
 class Limits(NamedTuple):
-    """In points of accuracy, or percent of a return. `min_gain` 0: it need not be better."""
+    """What a brain has to gain and may lose, in points of accuracy or percent of a return.
+    `min_gain` 0: it need not be better."""
     min_gain: float = 100 * MIN_GAIN   # of what it was to learn
     max_loss: float = 100 * MAX_LOSS   # of all else
 

@@ -90,22 +90,26 @@ class TrainedBrain:
 
     @cached_property
     def model(self) -> "WaveCore":
+        """With these weights, in tinygrad."""
         from seed.wavecore.model import WaveCore
         return WaveCore(self.profile.model, self.params, self.threads,
                         bodies=[facts.codec.body for facts in self.bodies.values()])
 
     @cached_property
     def forward(self) -> ForwardFn:
+        """A forward pass over rows of t bytes, as evaluations call it."""
         from seed.evaluation.forward_pass import forward_by_length
         return forward_by_length(self.model)
 
     @cached_property
     def decoder(self) -> "Decoder":
+        """Reads and writes byte by byte."""
         from seed.wavecore.decode import Decoder
         return Decoder(self.model)
 
     @cached_property
     def rollouts(self) -> "Rollouts":
+        """Answers many prompts side by side."""
         from seed.wavecore.decode import Rollouts
         return Rollouts(self.model, ROLLOUT_ROWS)
 

@@ -78,6 +78,7 @@ class BrainFile:
 
 @dataclass(frozen=True)
 class ExportedFile:
+    """What was written, and how it was verified."""
     path: Path
     size: int               # bytes
     report: Report | None   # None if it was not verified

@@ -38,6 +38,7 @@ MAX_SILENT_S = 2.0      # of the tick loop, before systemd hears nothing any mor
 
 @dataclass(frozen=True)
 class Options:
+    """Of a fast loop."""
     live_dir: Path
     brain: Path                   # an exported file
     body: str                     # built-in, or robot.py:MyRobot
@@ -52,7 +53,8 @@ class Options:
 
 
 class FastLoop:
-    """Of one live directory. `should_stop_fn`: whether the life has to end, which ends a wait."""
+    """The fast loop of one live directory. `should_stop_fn`: whether the life has to end, which
+    ends a wait."""
 
     def __init__(self, options: Options, should_stop_fn: Callable[[], bool] = bool):
         self.options, self.live_dir = options, options.live_dir

@@ -178,9 +178,11 @@ class Block:
             self.floats[FIRST_FAULT_TIME + i] = times_s[i] if i < len(times_s) else 0.0
 
     def lateness(self) -> list[int]:
+        """Counts of how late ticks began, by `bin_of`."""
         return self.integers[FIRST_LATENESS:FIRST_LATENESS + BINS].tolist()
 
     def tick_times(self) -> list[int]:
+        """Counts of how long ticks took, by `bin_of`."""
         return self.integers[FIRST_TICK_TIME:FIRST_TICK_TIME + BINS].tolist()
 
     def slip(self, now_ns: int) -> Slip:

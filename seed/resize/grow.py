@@ -41,6 +41,7 @@ Named = dict[str, np.ndarray]
 
 
 class ParamCounts(NamedTuple):
+    """Parameters before and after a growth."""
     before: int
     after: int
 

@@ -42,8 +42,7 @@ def train_growing(profile: Profile, run_dir: RunDir, threads: int = 1,
     `tokens_per_param` tokens for each parameter. `restart_fn` is called between two stages: it may
     replace the process by one that calls this function again, which frees all memory.
 
-    When finished, the brain's profile is in run_dir.grown_profile. Raises as SizeSearch.run and
-    `train` do.
+    When finished, the brain's profile is in run_dir.grown_profile. Raises as find_size and `train`.
     """
     budget = profile.train
     min_speed = 0.0 if budget.steps else tokens_per_param / (60 * budget.minutes)

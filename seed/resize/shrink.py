@@ -23,6 +23,7 @@ CALIBRATION_BATCHES = 16   # for importance and reconstruction
 
 
 class ShrinkResult(NamedTuple):
+    """How a shrinking ended."""
     train: TrainResult
     parent_scores: Sequence[Score] = ()   # of the holdout, when the training has finished
     agreement: float = 0.0                # fraction of items with the same answer

@@ -340,7 +340,9 @@ def find_size(profile: Profile, run_dir: RunDir, threads: int = 1,
               options: SearchOptions = SearchOptions(), log: Log = print,
               should_stop_fn: Callable[[], bool] = lambda: False) -> SizeSearch:
     """Finds the largest stable size of this board, and writes its profile to
-    run_dir.limit_profile. Trials of earlier searches are reused. Raises as SizeSearch.run."""
+    run_dir.limit_profile. Trials of earlier searches are reused.
+
+    Raises ConfigError if no size is stable, NotEnoughMemory if that may change."""
     with run_dir.locked() as run_dir:
         search = open_search(profile, run_dir, threads, options)
         search.run(log, should_stop_fn)

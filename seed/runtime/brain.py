@@ -59,6 +59,11 @@ class Brain:
 
     Raises BrainError for a file that cannot be read, is damaged, is no brain, or is for another or
     a newer runtime; and for every argument that is wrong in type or range.
+
+    Attributes: `name` of the file; `description`, its metadata; `runtime` that runs it; `loop`,
+    with rate_hz and max_tick_ms, empty if it is for none; `bodies` by name, each with `actions` and
+    the counts `absent` and `clipped` of an episode; `body` that acts; `control_logits` of the last
+    act; `step_times_s`.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):

@@ -20,7 +20,7 @@ class TooSlow(BrainError):
 
 @dataclass(frozen=True)
 class TickTimes:
-    """Of ticks with pauses, beside what the loop allows."""
+    """How long ticks with pauses take, beside what the loop allows."""
     rate_hz: float
     max_tick_ms: float
     p99_ms: float
@@ -28,9 +28,11 @@ class TickTimes:
 
     @property
     def is_kept(self) -> bool:
+        """Whether the 99th percentile is within what the loop allows."""
         return self.p99_ms <= self.max_tick_ms
 
     def describe(self) -> str:
+        """In a line for a person."""
         return (f"a tick takes {self.p99_ms:.3g} ms (99th percentile of {self.ticks:,}), its "
                 f"loop of {self.rate_hz:g} Hz allows {self.max_tick_ms:g} ms")
 

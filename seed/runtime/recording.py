@@ -67,10 +67,11 @@ def checked_reward(reward: Any) -> float:
 
 
 class Recorder:
-    """Of one body. `metadata`: body, rate_hz, recorded_by, and either codec or observation and
-    action, as docs/episodes.md has them. Each Recorder begins a file with the first line that it
-    has. Raises BrainError for metadata and arguments that are wrong, for a directory that cannot be
-    written or that has another body; but not for what happens to a disk."""
+    """Records what one body sees and does. `metadata`: body, rate_hz, recorded_by, and either codec
+    or observation and action, as docs/episodes.md has them. Each Recorder begins a file with the
+    first line that it has. Raises BrainError for metadata and arguments that are wrong, for a
+    directory that cannot be written or that has another body; but not for what happens to a
+    disk."""
 
     def __init__(self, folder: str | os.PathLike, metadata: dict[str, Any]):
         self.name, metadata = name_of(folder), {"format": FORMAT, **metadata}

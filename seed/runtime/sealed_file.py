@@ -37,7 +37,8 @@ def _digest(data: bytes, at: int) -> bytes:
 
 
 def describe(data: bytes, name: str) -> dict[str, Any]:
-    """The metadata of a file. Raises BrainError unless its checksum and version are right."""
+    """The metadata of an exported file, from its bytes. Raises BrainError unless its checksum and
+    version are right."""
     start = data.find(CHECKSUM_KEY)
     if start < 0:
         raise BrainError(f"{name} is not a brain of seed: export one with python -m seed export")

@@ -20,7 +20,8 @@ DIGITS = 7           # of a logit in the file
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Of a file that gives the logits that it should. `delta`: as a fraction of their range."""
+    """The result of a file that gives the logits that it should. `delta`: how far they are apart,
+    as a fraction of their range."""
     delta: float
     tolerance: float
     verified_on: str
@@ -29,6 +30,7 @@ class SelfTest:
     is_integer: bool
 
     def describe(self) -> str:
+        """In a line for a person."""
         text = (f"logits within {self.delta:.1e} of their range ({self.tolerance:g} allowed); "
                 f"verified on {self.verified_on}, this is {self.here}")
         if self.is_integer and not self.is_same_machine:

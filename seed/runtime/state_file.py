@@ -33,7 +33,7 @@ def write(path: str | os.PathLike, fields: dict[str, Any], arrays: Sequence[np.n
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Whole or not at all; on the disk when this returns. Raises OSError."""
+    """Replaces a file, whole or not at all; on the disk when this returns. Raises OSError."""
     temporary = f"{name_of(path)}.partial"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)   # of a robot that lost its power

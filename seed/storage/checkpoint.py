@@ -32,6 +32,7 @@ MAX_BUFFERS = 512   # of one write, below every system's limit
 
 
 class Checkpoint(NamedTuple):
+    """What a checkpoint file holds."""
     tensors: dict[str, np.ndarray]
     meta: dict[str, Any]
     sha256: str = ""       # of the file that was read

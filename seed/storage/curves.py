@@ -18,14 +18,15 @@ UNITS = {"loss": "nats a byte", "tokens_per_s": "1/s", "temp_c": "C", "memory_mb
 
 
 class Point(NamedTuple):
+    """One point of a curve."""
     step: int
     time: float    # Unix; NaN if it is not known
     value: float
 
 
 class Curve:
-    """Of one quantity. A point that stands for several lines has their mean, and the step and time
-    of the last."""
+    """The points of one quantity, in their order. One that stands for several lines has their mean,
+    and the step and time of the last."""
 
     def __init__(self) -> None:
         self._steps, self._times, self._values = array("q"), array("d"), array("d")
@@ -33,6 +34,7 @@ class Curve:
         self._last = 0, math.nan
 
     def add(self, step: int, time: float, value: float) -> None:
+        """The value of one more line."""
         self._sum, self._count, self._last = self._sum + value, self._count + 1, (step, time)
         if self._count == self._lines_per_point:
             self._append()

@@ -48,14 +48,16 @@ StopFn = Callable[[], bool]
 
 
 class AdaptResult(NamedTuple):
-    """`train` is None if this very adaptation is in place already; scores are of the holdout.
-    `refusal`: why the brain before stays, if the adapted one does not pass the limits."""
+    """How an adaptation ended. `train` is None if this very adaptation is in place already; scores
+    are of the holdout. `refusal`: why the brain before stays, if the adapted one does not pass the
+    limits."""
     train: TrainResult | None = None
     before: Sequence[Score] = ()
     refusal: str = ""
 
     @property
     def after(self) -> Sequence[Score]:
+        """As `before`, of the adapted brain."""
         return self.train.scores if self.train else ()
 
 

@@ -46,8 +46,8 @@ VALUE_ROUNDS = 8     # at first: the value and the next observation are learnt, 
 
 
 class BodyAdaptResult(NamedTuple):
-    """`train` is None if this very adaptation is in place already. `refusal`: why the brain before
-    stays, if the adapted one does not pass the limits."""
+    """How an adaptation to a body ended. `train` is None if this very one is in place already.
+    `refusal`: why the brain before stays, if the adapted one does not pass the limits."""
     train: TrainResult | None = None
     before: Acting = Acting()
     in_context: float | None = None   # return of the brain before, where it remembers the body
@@ -55,6 +55,7 @@ class BodyAdaptResult(NamedTuple):
 
     @property
     def after(self) -> Acting:
+        """As `before`, of the adapted brain."""
         return Acting(self.train.returns, self.train.choices) if self.train else Acting()
 
     @property

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 class TrainResult(NamedTuple):
+    """How a training ended."""
     step: int
     reason: StopReason
     scores: Sequence[Score] = ()   # of the holdout, when finished
@@ -36,6 +37,7 @@ class TrainResult(NamedTuple):
 
     @property
     def finished(self) -> bool:
+        """Whether all of its steps or minutes are done."""
         return self.reason is StopReason.FINISHED
 
 

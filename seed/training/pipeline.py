@@ -55,7 +55,10 @@ def train(profile: Profile, run_dir: RunDir, threads: int = 1, log: Log = print,
     `known`. `signals` are those that the caller watches already; otherwise the run watches, and the
     caller's signal mask is restored at its end. `screen`: standard error by default. `replay`: what
     adaptations have taught, by default as the brain in `run_dir` says. `loaded`: user tasks by
-    name, whose files are not read again. Raises as `loop.run`; NotEnoughMemory, CompilerError.
+    name, whose files are not read again.
+
+    Raises SeedError: ConfigError, CheckpointError, Diverged, NotEnoughMemory, CompilerError;
+    OSError if the first save fails, SaveFailed if saving fails for longer than the grace.
     """
     with watched(signals) as signals, run_dir.locked() as run_dir:
         try:
