@@ -2,6 +2,7 @@
 import argparse
 
 from seed.commands import options, outcome
+from seed.errors import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,6 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         figures = ", ".join(f"{f['name']} {f['before']:.4g} -> {f['after']:.4g}"
                             for f in row.figures)
-        lines.append("  ".join(filter(None, [row.time, row.decision, row.brain, figures,
-                                             row.reason])))
+        lines.append(printable("  ".join(filter(None, [
+            row.time, row.decision, row.brain, figures, row.reason]))))
     return outcome.show(args, [row._asdict() for row in rows], "\n".join(lines))

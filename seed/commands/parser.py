@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from seed import __version__
 from seed.errors import BAD_INPUT
 from seed.interpreter import shown_command
+from seed.terminal_text import one_line
 
 # Of each command, behind its name.
 EXAMPLES = {
@@ -77,7 +78,7 @@ class CommandParser(argparse.ArgumentParser):
         self._end(self._unrecognized(words[0]))
 
     def _end(self, message: str) -> NoReturn:
-        self.exit(self.error_code or BAD_INPUT, f"{self.prog}: error: {message}\n")
+        self.exit(self.error_code or BAD_INPUT, one_line(f"{self.prog}: error: {message}") + "\n")
 
     def _possible_flags(self) -> Iterable[str]:
         """The words that may be flags of this parser, not of a command's or values behind `--`."""

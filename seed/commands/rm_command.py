@@ -5,6 +5,7 @@ import sys
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
+from seed.terminal_text import one_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def _agrees(question: str) -> bool:
     """Ctrl-D does not. It is asked on standard error: the output may be a pipe."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    print(question, end="", file=sys.stderr, flush=True)
+    print(one_line(question), end="", file=sys.stderr, flush=True)
     try:
         return input().strip().lower() in ("y", "yes")
     except EOFError:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from seed.commands import options, outcome
+from seed.errors import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +22,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(rows: list[Any], folder: Path) -> str:
+    """A line for each, whatever is in the names of its directory and its profile."""
     if not rows:
-        return f"{folder} has no brains"
+        return f"{printable(str(folder))} has no brains"
+    rows = [row._replace(run=printable(row.run), profile=printable(row.profile)) for row in rows]
     width = max(len(row.run) for row in rows)
     lines = [f"{'run':<{width}}  {'profile':<10}{'steps':>10}  {'right %':>7}  {'MB':>6}  "
              f"{'saved':<16}  state"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from seed.curriculum.dataset import IGNORE, Dataset, pack_one_per_row
 from seed.curriculum.task import Item
+from seed.errors import printable
 from seed.evaluation.figure import Z
 from seed.interpreter import near
 
@@ -154,8 +155,8 @@ def table(scores: Sequence[Score], levels: bool = True) -> str:
 def _line(s: Score, level: str) -> str:
     low, high = (100 * x for x in s.interval)
     interval = f"{low:.1f} - {high:.1f}"
-    return (f"{s.task:<14}{level:>6}{100 * s.accuracy:>9.1f}{interval:>16}{100 * s.chance:>10.1f}"
-            f"{s.count:>6}")
+    return (f"{printable(s.task):<14}{level:>6}{100 * s.accuracy:>9.1f}{interval:>16}"
+            f"{100 * s.chance:>10.1f}{s.count:>6}")
 
 
 def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[Score]]) -> str:
@@ -172,5 +173,5 @@ def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[S
 
 def _shown(task: str) -> str:
     """In a column of 28: a file from the current folder; what is cut off shows."""
-    name = near(Path(task)) if task.startswith("/") else task
+    name = printable(near(Path(task)) if task.startswith("/") else task)
     return name if len(name) <= 28 else "..." + name[-25:]

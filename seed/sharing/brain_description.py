@@ -11,7 +11,7 @@ from typing import Any
 from seed.body.facts import Facts, facts_of
 from seed.config import Profile, from_dict
 from seed.curriculum.state import CurriculumState
-from seed.errors import CheckpointError, ConfigError
+from seed.errors import CheckpointError, ConfigError, printable
 from seed.live.brains import Decision
 from seed.regular_file import reader
 from seed.runtime import MAGIC, BrainError, describe, installed_runtime
@@ -152,7 +152,8 @@ def lineage_of(run_dir: RunDir) -> list[Decision]:
 
 
 def text(fields: Mapping[str, Any]) -> str:
-    return "\n".join(_lines(fields))
+    """A line for each field: a value from elsewhere adds none."""
+    return "\n".join(map(printable, _lines(fields)))
 
 
 def _lines(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -76,6 +76,12 @@ def test_a_comparison_has_a_line_per_task_over_its_levels():
     assert by_task(SCORES) == {"add": (0.75, 0.25), "copy": (1.0,)}
 
 
+def test_a_name_adds_no_line_to_a_table():
+    scores = [Score("/home/a\nadd\x1b.jsonl", 1, 1, 2, 0.0)]
+    for text in (table(scores), comparison(("", ""), (scores, scores))):
+        assert len(text.splitlines()) == 2 and "a\\nadd\\x1b.jsonl" in text
+
+
 def test_a_comparison_names_a_file_from_the_current_folder_and_shows_what_is_cut(
         tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
