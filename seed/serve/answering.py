@@ -75,10 +75,11 @@ class Answering:
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
+            job, is_loaded = self._jobs.get(), False
             try:
                 if not job.is_cancelled.is_set():
-                    for result in job.work_fn(self._load()):
+                    loaded, is_loaded = self._load(), True
+                    for result in job.work_fn(loaded):
                         job.results.put(result)
                         if job.is_cancelled.is_set():
                             break
@@ -86,7 +87,7 @@ class Answering:
             except Refused as refusal:
                 job.results.put(refusal)
             except (SeedError, OSError, MemoryError) as error:
-                is_asked = isinstance(error, ConfigError) and self._loaded is not None
+                is_asked = is_loaded and isinstance(error, ConfigError)
                 job.results.put(Refused(400 if is_asked else 503, str(error) or "out of memory"))
             except Exception as error:   # of ours: this thread is also that of the others
                 self._log(f"a question failed: {type(error).__name__}: {error}")

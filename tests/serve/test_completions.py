@@ -7,6 +7,8 @@ import pytest
 from seed.curriculum.vocab import END
 from seed.errors import ConfigError
 from seed.serve import answering
+from seed.serve.access import Refused
+from seed.storage import RunDir
 from tests.support.served_run import WAIT_S, Brain, read_all
 from tests.support.small_run import wait_until
 
@@ -153,6 +155,18 @@ def test_a_brain_that_cannot_be_loaded_is_told_and_tried_again(site, brain, monk
         assert answer.status == 503 and "has no brain" in answer.json()["error"]["message"]
     monkeypatch.setattr(answering.Answering, "_load", lambda self: brain.loaded())
     assert site.ask(PLAIN, {"prompt": "a"}).status == 200
+
+
+def test_a_run_that_was_removed_is_no_fault_of_the_question(tmp_path):
+    def fail(loaded):
+        raise ConfigError("a question has 60,000 bytes")
+        yield
+    asked = answering.Answering(RunDir(tmp_path), 1, lambda line: None)
+    for mark, status, words in ((1, 1, 1), 503, "has no brain"), ((0, 0, 0), 400, "60,000"):
+        asked._loaded = Brain().loaded()._replace(mark=mark)   # 0: of the file as it is
+        with pytest.raises(Refused, match=words) as refusal:
+            list(asked.ask(fail))
+        assert refusal.value.status == status
 
 
 def test_an_error_after_the_first_piece_is_an_event(site, monkeypatch):
