@@ -29,6 +29,8 @@ class Screen:
                  is_plain: bool = False):
         """`out` is standard error if not given; `is_plain`: no panel."""
         self.clock, self._out, self.is_plain = clock, out, is_plain
+        # As it is now: tinygrad is imported without the variables of other programs.
+        self._can_draw = os.environ.get("TERM") not in (None, "", "dumb")
         self._drawn = 0        # rows of the view that stands
         self._columns = 0      # of the terminal, as it was drawn
         self._last_s = float("-inf")
@@ -42,7 +44,7 @@ class Screen:
     @property
     def is_live(self) -> bool:
         """Whether what is drawn can be drawn anew."""
-        return self.out.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+        return self.out.isatty() and self._can_draw
 
     def size(self) -> tuple[int, int]:
         """Columns and rows of the terminal as it is now."""

@@ -77,6 +77,18 @@ def test_what_is_no_terminal_gets_whole_lines_and_no_escapes(kind, monkeypatch):
     assert lines[0].startswith("step 1/2206  grade 2  loss 0.6100")
 
 
+def test_a_line_is_drawn_anew_also_while_the_environment_is_hidden(monkeypatch):
+    """As it is while tinygrad is imported (tinygrad_seam.py)."""
+    clock = FakeClock()
+    with terminal(80, 24) as seen:
+        screen = Screen(clock, seen.out)
+        monkeypatch.delenv("TERM")
+        for text in ("starting, 0:01", "starting, 0:02"):
+            screen.show_text(text)
+            clock.now += 1
+        assert seen.lines() == ["starting, 0:02"]
+
+
 def test_a_plain_screen_has_a_line_where_there_is_room_for_a_panel():
     clock = FakeClock()
     with terminal(160, 50) as seen:
