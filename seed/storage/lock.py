@@ -5,6 +5,7 @@ directory that was renamed, are noticed before each save. The journals that belo
 are written through its descriptor, after the same check.
 """
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -41,11 +42,8 @@ class Lock(NamedTuple):
 
     def moved_to(self) -> str | None:
         """Where the directory is now, if its path leads elsewhere; it still has the lock."""
-        try:
-            if os.path.samestat(os.stat(self.path.parent), os.fstat(self.directory)):
-                return None
-        except OSError:
-            pass
+        if _is_at(self.directory, self.path.parent):
+            return None
         try:
             return os.readlink(f"/proc/self/fd/{self.directory}")
         except OSError:
@@ -88,29 +86,56 @@ def is_held(path: Path) -> bool:
 def hold(path: Path) -> Iterator[Lock]:
     """Holds the lock. Raises InUse if another process holds it for longer than a short while,
     OSError if the file cannot be made or is a link."""
-    atomic_file.make_directory(path.parent)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    began_s = time.monotonic()
+    while (held := _enter(path, began_s)) is None:
+        pass
     try:
         # Not held open for writing: that would keep a file system from being remounted read-only.
-        descriptor = _take(path, directory)
-        try:
-            with os.fdopen(_open(path, directory, os.O_WRONLY | os.O_TRUNC), "w") as writable:
-                writable.write(f"{os.getpid()}\n")
-            yield Lock(path, descriptor, directory)
-        finally:
-            os.close(descriptor)
+        with os.fdopen(_open(path, held.directory, os.O_WRONLY | os.O_TRUNC), "w") as writable:
+            writable.write(f"{os.getpid()}\n")
+        yield held
     finally:
-        os.close(directory)
+        os.close(held.descriptor)
+        os.close(held.directory)
+
+
+def _enter(path: Path, began_s: float) -> Lock | None:
+    """None if the directory was moved or deleted while it waited, as by `seed rm`: then another of
+    that name is to be made. Raises InUse, OSError."""
+    atomic_file.make_directory(path.parent)
+    with contextlib.ExitStack() as on_failure:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        on_failure.callback(os.close, directory)
+        try:
+            descriptor = _take(path, directory, began_s)
+        except FileNotFoundError:
+            if _is_at(directory, path.parent):
+                raise
+            return None
+        on_failure.callback(os.close, descriptor)
+        if _is_at(directory, path.parent):
+            on_failure.pop_all()
+            return Lock(path, descriptor, directory)
+    return None
+
+
+def _is_at(directory: int, path: Path) -> bool:
+    """Whether the path leads to the open directory."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(directory))
+    except OSError:
+        return False
 
 
 def _open(path: Path, directory: int, flags: int, mode: int = 0o644) -> int:
     return open_regular(path.name, flags | os.O_NOFOLLOW, directory, path, mode)
 
 
-def _take(path: Path, directory: int) -> int:
+def _take(path: Path, directory: int, began_s: float) -> int:
     """A descriptor of the locked file, which still has its name."""
-    began_s = time.monotonic()
     while True:
+        if not _is_at(directory, path.parent):   # nothing is made where it is being deleted
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         descriptor = _open(path, directory, os.O_RDONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

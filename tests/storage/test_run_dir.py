@@ -1,10 +1,13 @@
 """The paths of a run directory."""
+import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from seed.errors import ConfigError, InUse, RunDirLost
-from seed.storage import RunDir
+from seed.storage import RunDir, lock
 from seed.storage.jsonl_log import JsonlLog
 from seed.storage.metrics import Metrics
 from seed.storage.run_dir import _File
@@ -52,3 +55,26 @@ def test_a_directory_without_a_brain_is_named(tmp_path):
     for recover in (False, True):
         with pytest.raises(ConfigError, match=f"{tmp_path} has no brain: train one with"):
             RunDir(tmp_path).load_brain(print, recover)
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_who_waits_for_a_directory_that_is_moved_or_deleted_gets_one_of_that_name(
+        tmp_path, monkeypatch, is_deleted):
+    """As `seed rm` does it, while a training waits."""
+    run_dir, entered, waits = RunDir(tmp_path / "run"), [], threading.Event()
+
+    def wait() -> None:
+        with run_dir.locked() as held:
+            entered.append((held.held.moved_to(), run_dir.lock.exists()))
+    with run_dir.locked():
+        waiting = threading.Thread(target=wait)
+        monkeypatch.setattr(lock, "HOLDER_WAIT_S", 60.0)   # however busy the machine is
+        monkeypatch.setattr(lock.time, "sleep", lambda s: waits.set() or threading.Event().wait(s))
+        waiting.start()
+        assert waits.wait(60)
+        os.rename(run_dir.path, tmp_path / "moved")
+        if is_deleted:
+            shutil.rmtree(tmp_path / "moved")
+    waiting.join(60)
+    assert entered == [(None, True)]
+    assert is_deleted or os.listdir(tmp_path / "moved") == ["lock"]
