@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes a folder for a robot's image: all that Python needs there, and a list of it, DIR/FILES.
 #   bin/image.sh inference DIR [CPU]               to run exported files: seed/runtime, tflite-runtime
-#   bin/image.sh training DIR [CPU] [OPTION...]    to train without a compiler: seed, numpy, tinygrad,
-#                                                  safetensors and the kernels of `seed kernels OPTION...`
+#   bin/image.sh training DIR [CPU] [OPTION...]    to train without a compiler: seed, what it needs, and
+#                                                  the kernels of `seed kernels OPTION...`
+# The packages are those of examples/image/inference.txt and training.txt, in their versions.
 # CPU: cortex-a76, x86-64-v3 or native, the default. IMAGE_PYTHON: the image's Python, 3.11 by default.
 # In the image: PYTHONPATH=DIR python3 -P -m seed ...; inference needs numpy below 2 beside it.
 set -euo pipefail
@@ -38,22 +39,24 @@ install() { # REQUIREMENT...: wheels for the board, without what they depend on
 }
 
 if [ "$kind" = inference ]; then
-    install tflite-runtime==2.14.0
+    install "$(grep '^tflite-runtime' "$root/examples/image/inference.txt")"
     mkdir "$part/seed"
     cp -r "$root/seed/runtime" "$part/seed/"
     echo '"""What a robot needs of seed-brain: seed.runtime."""' >"$part/seed/__init__.py"
 else
-    mapfile -t needs < <(grep -E '^ *(tinygrad|numpy|safetensors)[=>]' "$root/setup.cfg" | tr -d ' ')
-    install "${needs[@]}"
+    install -r "$root/examples/image/training.txt"
     cp -r "$root/seed" "$part/seed"
     rm -rf "$part/seed/wavecore/built"
     cp -r "$root/profiles" "$part/seed/profiles"
     # Of other devices, for tests and for compilers; what a training does not use of numpy.
     find "$part/tinygrad/runtime/autogen" -mindepth 1 -maxdepth 1 \
-        ! -name __init__.py ! -name libc.py ! -name mesa.py -exec rm -rf {} +
+        ! -name __init__.py ! -name libc.py -exec rm -rf {} +
+    # All that tinygrad imports of it; it would read a table of Mesa, a GPU library, of 0.9 MB.
+    echo 'class LVPRenderer: pass' >"$part/tinygrad/renderer/nir.py"
     find "$part/tinygrad/runtime" -maxdepth 1 -name 'ops_*' \
         ! -name ops_cpu.py ! -name ops_npy.py ! -name ops_python.py -delete
-    rm -rf "$part"/seed/experiments "$part"/tinygrad/{viz,llm,renderer/amd,nn/onnx.py} \
+    rm -rf "$part"/seed/experiments "$part"/tinygrad/{viz,llm,renderer/amd,nn/{onnx,torch}.py} \
+        "$part"/safetensors/{torch,tensorflow,flax,paddle,mlx}.py \
         "$part"/tinygrad/runtime/{graph,support/{am,nv,mlx,usb.py,system.py,autogen.py}} \
         "$part"/numpy/{f2py,typing,distutils,testing,ma,polynomial,fft} \
         "$part"/numpy/_core/{include,lib,_simd*,*_tests*.so}

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 from seed.commands import kernels_command, options, parser, streams
-from seed.errors import FAILED, INTERRUPTED, RETRY_LATER, KernelMissing, os_error_code
+from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER, KernelMissing, os_error_code
 from seed.system_health import address_space_mb
 from seed.terminal_text import one_line
 
@@ -43,10 +43,17 @@ def _run(args: argparse.Namespace) -> tuple[int, bool]:
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED, False
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "seed"):
+            raise
+        print(f"seed: {package} is not installed, and this command needs it: pip install {package}",
+              file=sys.stderr)
+        return BAD_INPUT, False
     except (MemoryError, ImportError) as error:
         limit_mb = address_space_mb()
         if isinstance(error, ImportError) and limit_mb == math.inf:
-            raise   # a package is missing
+            raise   # a package is damaged
         reason = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
         fix = (f"raise the limit of {limit_mb:.0f} MB (ulimit -v)" if limit_mb < math.inf else
                "use a smaller model or train.batch_size")

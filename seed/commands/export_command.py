@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.export import Options, build
     from seed.export.verify import table
+    if not args.no_verify:
+        _check_runtime()
     with options.working("exporting"):
         file = build(
             args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
@@ -45,3 +47,14 @@ def run(args: argparse.Namespace) -> int:
     return outcome.show(args, {**facts, **dataclasses.asdict(file.report), "acting": acting},
                         "\n".join([f"{file.path}\n{table(file.report, file.size)}",
                                    *(row.describe() for row in file.acting), *rate]))
+
+
+def _check_runtime() -> None:
+    """Before the work: a robot that only trains need not have one."""
+    from seed.errors import ConfigError
+    from seed.runtime import BrainError, find_interpreter
+    try:
+        find_interpreter()
+    except BrainError as error:
+        raise ConfigError(f"{error}, or export with --no-verify, which does not run the file"
+                          ) from None
