@@ -50,18 +50,26 @@ def shown_command(*arguments: str) -> str:
         scripts.insert(0, Path(sys.argv[0]))
     script = next(filter(Path.is_file, scripts), None)
     if script is None:
-        program = [near(Path(sys.executable)), "-m", "seed"]
+        program = [_program(Path(sys.executable)), "-m", "seed"]
     else:
         is_on_path = _is_same(shutil.which("seed") or "", str(script))
-        program = ["seed" if is_on_path else near(script)]
+        program = ["seed" if is_on_path else _program(script)]
     return shlex.join([*program, *arguments])
 
 
 def near(path: Path) -> str:
-    """A path from the current folder, if it is within."""
+    """A path from the current folder, if it is within, and that is not all of the machine."""
     with contextlib.suppress(OSError, ValueError):
-        return str(path.absolute().relative_to(os.getcwd()))
+        folder = os.getcwd()
+        if folder != "/":
+            return str(path.absolute().relative_to(folder))
     return str(path.absolute())
+
+
+def _program(path: Path) -> str:
+    """As `near`; a shell does not look for a mere name in the current folder."""
+    name = near(path)
+    return name if "/" in name else f"./{name}"
 
 
 def _is_same(first: str, second: str) -> bool:

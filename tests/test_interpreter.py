@@ -36,6 +36,14 @@ def test_a_checkout_has_a_script_and_other_folders_its_whole_path(places, monkey
     assert shown_command("chat") == f"{places}/checkout/bin/seed chat"
 
 
+def test_it_can_be_pasted_beside_the_script_and_at_the_root(places, monkeypatch):
+    monkeypatch.chdir("/")
+    assert shown_command("chat") == f"{places}/venv/bin/python -m seed chat"
+    make_script(places / "venv/bin/seed")
+    monkeypatch.chdir(places / "venv/bin")
+    assert shown_command("chat") == "./seed chat"
+
+
 def test_an_installed_command_has_its_name_if_the_shell_finds_it(places, monkeypatch):
     make_script(places / "venv/bin/seed")
     assert shown_command("runs") == "venv/bin/seed runs"
