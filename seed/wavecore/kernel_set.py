@@ -61,15 +61,28 @@ def read(path: Path) -> KernelSet:
                                  f"to root or to this user; chmod go-w {path}")
         data = file.read(MAX_SET_BYTES)
     body = data[len(MAGIC) + DIGEST_BYTES:]
-    if data[:-len(body) or None] != MAGIC + _digest(body):
-        raise KernelSetError(f"{path} is damaged, or of another version: make it again with "
-                             f"seed kernels, or delete it")
     line, _, code = body.partition(b"\n")
-    fields: dict[str, Any] = parse_json(line)   # which the digest has vouched for
+    try:
+        if data[:-len(body) or None] != MAGIC + _digest(body):
+            raise ValueError
+        return _parsed(parse_json(line), code)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise KernelSetError(f"{path} is damaged, or of another version: make it again with "
+                             f"seed kernels, or delete it") from None
+
+
+def _parsed(fields: dict[str, Any], code: bytes) -> KernelSet:
+    """Raises AttributeError, KeyError, TypeError, ValueError if they are not those of a set."""
     name, machine, needs = fields["cpu"]
-    ends = list(accumulate(fields["sizes"].values()))
-    return KernelSet(Target(name, machine, tuple(needs)), fields["made_by"], fields["compiler"], {
-        key: code[end - size:end] for (key, size), end in zip(fields["sizes"].items(), ends)})
+    made_by, compiler, sizes = fields["made_by"], fields["compiler"], fields["sizes"]
+    is_text = all(type(text) is str for text in (name, machine, *needs, made_by, compiler))
+    is_whole = all(type(size) is int and size >= 0 for size in sizes.values()) \
+        and sum(sizes.values()) == len(code)
+    if not is_text or not is_whole:
+        raise ValueError
+    ends = list(accumulate(sizes.values()))
+    return KernelSet(Target(name, machine, tuple(needs)), made_by, compiler, {
+        key: code[end - size:end] for (key, size), end in zip(sizes.items(), ends)})
 
 
 def read_all() -> tuple[list[KernelSet], str]:

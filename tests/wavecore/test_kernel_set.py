@@ -1,4 +1,5 @@
 """A kernel set is used whole, from its owner alone, on the CPU that it was made for."""
+import json
 import os
 import platform
 
@@ -66,6 +67,23 @@ def test_what_is_no_file_is_refused(folder, make_fn):
     """Own: a FIFO or a folder in place of a kernel set."""
     make_fn(folder / "a.kernels")
     with pytest.raises(OSError, match="a.kernels"):
+        read_all()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("change", [
+    {"cpu": None}, {"cpu": ["native"]}, {"cpu": [1, 2, ["x"]]}, {"cpu": ["a", "b", [1]]},
+    {"sizes": []}, {"sizes": {"a": "1"}}, {"sizes": {"a": -1}}, {"sizes": {"a": 10 ** 9}},
+    {"sizes": {}}, {"made_by": 1}, {"compiler": None}, "not JSON", [], {}], ids=str)
+def test_a_sealed_set_that_is_none_is_refused_before_its_code_is_used(path, change):
+    """Own: a set whose digest is right, and whose line of JSON is not: of another version."""
+    body = path.read_bytes()[len(kernel_set.MAGIC) + kernel_set.DIGEST_BYTES:]
+    line, _, code = body.partition(b"\n")
+    whole = json.loads(line)
+    text = json.dumps({**whole, **change} if isinstance(change, dict) and change else change)
+    body = (text[1:] if change == "not JSON" else text).encode() + b"\n" + code
+    path.write_bytes(kernel_set.MAGIC + kernel_set._digest(body) + body)
+    with pytest.raises(KernelSetError, match="a.kernels is damaged, or of another version"):
         read_all()
 
 
