@@ -3,6 +3,7 @@
 Only status files and times are read, without numpy: a training asks before it watches signals.
 """
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from seed.storage.lock import is_held
 from seed.storage.run_dir import RunDir
 
 RUNS = Path("runs")   # in the working directory
+NUMBER = re.compile("[1-9][0-9]{0,8}")   # of a run; a longer one may have no next name
 
 
 def runs_in(folder: Path) -> list[RunDir]:
@@ -33,7 +35,7 @@ def run_to_train(profile: str, folder: Path = RUNS) -> RunDir:
     """
     numbers = [0]
     with suppress(OSError):
-        numbers += [int(name) for name in os.listdir(folder) if name.isdecimal()]
+        numbers += [int(name) for name in os.listdir(folder) if NUMBER.fullmatch(name)]
     newest = RunDir(folder / str(max(numbers)))
     status = read_status(newest)
     is_open = status.get("state") != "finished" and status.get("profile", profile) == profile

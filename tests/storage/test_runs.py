@@ -44,6 +44,14 @@ def test_a_run_that_another_process_trains_is_left_to_it(tmp_path):
     assert not is_held(run_dir.lock) and run_to_train("toy", tmp_path).path.name == "1"
 
 
+@pytest.mark.parametrize("name", ["9" * 255, "٣", "007", "1e3", "-2", "4\n"])
+def test_what_is_no_number_of_a_run_is_not_counted_on(tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert run_to_train("toy", tmp_path).path.name == "1"
+    make_run(tmp_path / "2", state="finished", profile="toy")
+    assert run_to_train("toy", tmp_path).path.name == "3"
+
+
 def test_runs_are_directories_with_a_checkpoint_the_newest_last(tmp_path):
     for age, name in enumerate(["old", "new", "oldest"]):
         run_dir = make_run(tmp_path / name)
