@@ -49,7 +49,7 @@ mend() {
     rm -f "$folder/seed-brain.pth"
     errors=$(pip_install "$venv/bin/python" --editable "$root${1:+[$1]}" 2>&1) && stop_telling && return 0
     stop_telling
-    case $errors in *'No space left'*) fail_on_full_disk ;; esac
+    case $errors in *'No space left'*|*'quota exceeded'*|*'File too large'*) fail_on_full_disk ;; esac
     # A checkout that was moved or copied needs no network: only its new place is told.
     echo "$root" >"$folder/seed-brain.pth"
     lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)

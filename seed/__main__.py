@@ -1,5 +1,6 @@
 """The command line: python -m seed COMMAND. Each command is a file of seed/commands."""
 import argparse
+import errno
 import math
 import os
 import sys
@@ -61,8 +62,9 @@ def _run(args: argparse.Namespace) -> tuple[int, bool]:
         return RETRY_LATER, False
     except OSError as error:
         path = error.filename or getattr(args, "run_dir", None) or "the output"
-        print(one_line(f"seed: cannot use {path}: {error.strerror}; check that it exists, is "
-                       f"writable and has free space"), file=sys.stderr)
+        fix = ("raise the limit on the size of a file (ulimit -f)" if error.errno == errno.EFBIG
+               else "check that it exists, is writable and has free space")
+        print(one_line(f"seed: cannot use {path}: {error.strerror}; {fix}"), file=sys.stderr)
         return os_error_code(error), False
     except Exception as error:
         code = getattr(error, "exit_code", None)   # of a SeedError, or of runtime.BrainError

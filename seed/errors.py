@@ -11,8 +11,9 @@ RETRY_LATER = 75    # the same command may succeed later (EX_TEMPFAIL of sysexit
 INTERRUPTED = 130   # by SIGINT, as a shell counts; a search for a size by SIGTERM too
 
 
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
-           errno.ENOMEM, errno.EAGAIN}   # a full disk, a worn card, other programs
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}   # a full disk; a limit on a file's size
+PASSING = {*NO_ROOM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+           errno.EAGAIN}   # a worn card, other programs
 
 
 def os_error_code(error: OSError) -> int:

@@ -61,7 +61,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
     with reader(path) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
+        raise OSError(errno.EINVAL, f"it is larger than {max_bytes:,} bytes", str(path))
     return data
 
 

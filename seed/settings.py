@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from seed.errors import ConfigError
 from seed.terminal_text import is_text
 
+MIN_LIKENESS = 0.6        # of a word to the one that is proposed where all could be listed
 MAX_BITS = 63             # of an integer beside its sign, as in TOML
 NOUNS = {int: "an integer", float: "a float", str: "a string", bool: "true or false"}
 
@@ -75,7 +76,8 @@ def require(holds: object, name: str, value: object, use: str) -> None:
         raise ConfigError(f"{name} is {repr(value):.200}: use {use}")
 
 
-def nearest(key: str, valid: Iterable[str]) -> str:
-    """The end of a message that names the valid key most like `key`."""
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
+def nearest(word: str, valid: Iterable[object], min_likeness: float = 0.0) -> str:
+    """The end of a message that names the valid word most like this one; empty if none is like it
+    enough, from 0 to 1."""
+    close = difflib.get_close_matches(word, map(str, valid), n=1, cutoff=min_likeness)
     return f"; nearest is {close[0]}" if close else ""

@@ -9,6 +9,7 @@ from seed.commands import options
 from seed.terminal_text import escaped
 
 N_EXAMPLES = 4
+LEAVE = ("", "exit", "quit")   # lines of a person that end it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
     options.log(f"{brain.profile.name}, {brain.step:,} steps. Ask, for example:  "
                 f"{'   '.join(conversation.examples(N_EXAMPLES))}")
-    options.log("an empty line or Ctrl-D ends")
+    options.log("exit, an empty line or Ctrl-D ends")
     for question in _questions():
         reply = conversation.ask(question)
         print(json.dumps(reply._asdict()) if args.json else
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _questions() -> Iterator[str]:
-    """Until an empty line of a person, or the end of the input."""
+    """Until a person leaves, or the end of the input."""
     if not isinstance(sys.stdin, io.TextIOWrapper):   # it is closed
         return
     sys.stdin.reconfigure(errors="replace")
@@ -49,7 +50,7 @@ def _questions() -> Iterator[str]:
             line = input("> " if is_person and is_seen else "")
         except EOFError:
             return
+        if is_person and line.strip() in LEAVE:
+            return
         if line:
             yield line
-        elif is_person:
-            return

@@ -5,8 +5,9 @@ from seed.commands import outcome, shells
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=[*shells.SCRIPTS], help="bash: eval \"$(seed completion "
-                        "bash)\" in ~/.bashrc; zsh: the same behind compinit in ~/.zshrc")
+    parser.add_argument("shell", choices=[*shells.SCRIPTS], metavar="bash|zsh",
+                        help="bash: eval \"$(seed completion bash)\" in ~/.bashrc; zsh: the same "
+                             "behind compinit in ~/.zshrc")
 
 
 def run(args: argparse.Namespace) -> int:

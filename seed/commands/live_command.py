@@ -38,9 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from seed.live.life import live
     from seed.live.supervisor import LiveOptions
     from seed.task_names import absolute
-    args.run_dir = options.run_dir_from(args)
     profile = options.life_profile(args)
-    with args.run_dir.locked() as run_dir:
+    with options.run_dir_from(args).locked() as run_dir:
         words = live(LiveOptions(run_dir, absolute(args.body), profile, args.threads,
                                  {"heartbeat": args.heartbeat}), args.minutes, signals)
     return outcome.show(args, words, f"{words['ticks']:.0f} ticks, {words['missed']:.0f} missed, "

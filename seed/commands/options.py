@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seed.config import Profile
     from seed.evaluation.acceptance import Limits
     from seed.resize import SearchOptions
+    from seed.storage.run_dir import Log
     from seed.terminal.screen import Screen
 
 DEFAULT_PROFILE = "toy"
@@ -88,23 +89,35 @@ def choose_run(args: argparse.Namespace) -> None:
         return
     args.run_dir = args.run_dir or getattr(args, "run", None) or next(
         iter(getattr(args, "runs", ())), None)
+    args.is_run_told = args.run_dir is not None
     if args.run_dir:
         return
     if args.default_run == "optional" and (getattr(args, "file", None) or args.profile is not None):
         return   # that is what the command is about
-    if args.default_run == "new":
+    if args.default_run == "new":   # it is told when it begins
         args.run_dir = runs.run_to_train(Path(default_profile(args)).stem)
-    else:
-        brains = runs.runs_in(runs.RUNS)
-        if not brains and args.default_run == "optional":
-            return
-        if not brains or args.default_run == "none":
-            raise ConfigError(
-                f"no run is named: give one, such as {brains[-1]}" if brains else
-                f"{runs.RUNS}/ has no brain: train one with {shown_command('train')}, or name its "
-                f"directory with --run-dir")
-        args.run_dir = brains[-1]
+        return
+    brains = runs.runs_in(runs.RUNS)
+    if not brains and args.default_run == "optional":
+        return
+    if not brains or args.default_run == "none":
+        raise ConfigError(
+            f"no run is named: give one, such as {brains[-1]}" if brains else
+            f"{runs.RUNS}/ has no brain: train one with {shown_command('train')}, or name its "
+            f"directory with --run-dir")
+    args.run_dir = brains[-1]
     log(f"run {args.run_dir}")
+
+
+def log_of_run(args: argparse.Namespace) -> "Log":
+    """`log`, before whose first line the run is told if nobody has named it: nothing is said of one
+    that does not begin."""
+    def tell(line: str) -> None:
+        if not args.is_run_told:
+            log(f"run {args.run_dir}")
+        args.is_run_told = True
+        log(line)
+    return tell
 
 
 def default_profile(args: argparse.Namespace) -> str:

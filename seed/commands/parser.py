@@ -1,7 +1,6 @@
 """The parser of the command line: help with defaults and an example, errors that name the nearest
 word."""
 import argparse
-import difflib
 import importlib
 import itertools
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 from seed import __version__
 from seed.errors import BAD_INPUT
 from seed.interpreter import shown_command
+from seed.settings import MIN_LIKENESS, nearest
 from seed.terminal_text import one_line
 
 # Of each command, behind its name.
@@ -92,20 +92,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def _unrecognized(self, word: str) -> str:
         flag = word.partition("=")[0]
-        fix = nearest(flag, self._option_string_actions) if flag.startswith("-") else ""
+        flags = self._option_string_actions if flag.startswith("-") else ()
+        fix = nearest(flag, flags, MIN_LIKENESS)
         return f"unrecognized argument {word}{fix or f'; {self.prog} --help lists what there is'}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            fix = nearest(str(value), action.choices) or f": use {', '.join(action.choices)}"
+            fix = nearest(str(value), action.choices, MIN_LIKENESS) or (
+                f": use {', '.join(action.choices)}")
             raise argparse.ArgumentError(action, f"there is no {value!r}{fix}")
-
-
-def nearest(word: str, valid: Iterable[object]) -> str:
-    """A part of a message that names the valid word which is much like this one, if there is one.
-    """
-    close = difflib.get_close_matches(word, map(str, valid), n=1)
-    return f": did you mean {close[0]}?" if close else ""
 
 
 def make_parser(commands: Sequence[str]) -> CommandParser:

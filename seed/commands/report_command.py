@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.evaluation.html_report import check_html, write_report
     path = args.html or args.run_dir.report
-    check_html(path)
+    check_html(path, is_given=bool(args.html))
     write_report(args.run_dir, path)
     uri = path.absolute().as_uri()
     return outcome.show(args, {"html": str(path), "uri": uri}, uri)

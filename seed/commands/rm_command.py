@@ -17,12 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.evaluation.run_summary import summary
     from seed.storage.removal import check_removable, remove
+    runs = {run_dir.path.resolve(): run_dir for run_dir in args.runs}.values()   # each once
     for run_dir in args.runs:   # nothing is deleted if one of them cannot be
         check_removable(run_dir)
     if not args.yes and not sys.stdin.isatty():
         raise ConfigError("seed rm asks before it deletes, which needs a terminal: give --yes")
     deleted = []
-    for run_dir in args.runs:
+    for run_dir in runs:
         row = summary(run_dir)
         words = f"{run_dir}: {row.profile}, {row.step:,} steps, {row.size_mb:.0f} MB"
         if args.yes or _agrees(f"delete {words}? [y/N] "):

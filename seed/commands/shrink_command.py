@@ -25,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
     return outcome.show(
         args, {"step": result.step, "agreement": agreement, "parent": parent_scores,
                "scores": scores},
-        f"{comparison(('parent %', 'child %'), (parent_scores, scores))}\nfinished at step "
-        f"{result.step}; parent and child answer {100 * agreement:.1f} % of the items alike")
+        f"{comparison(('parent %', 'child %'), (parent_scores, scores))}\nDone: {result.step:,} "
+        f"steps. Parent and child answer {100 * agreement:.1f} % of the items alike.")

@@ -27,15 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
     signals = StopSignals().watch()   # before tinygrad is imported, which takes seconds
-    args.run_dir = options.run_dir_from(args)
     options.screen().is_plain = args.plain
     if args.grow:
         return _run_growing(args, signals)
     with options.working("starting"):
         from seed.training.pipeline import train
         profile = options.profile_from(args, must_resume=True)
-        result = train(profile, args.run_dir, args.threads, options.log, signals,
-                       screen=options.screen())
+        result = train(profile, options.run_dir_from(args), args.threads, options.log_of_run(args),
+                       signals, screen=options.screen())
     return outcome.report(args, result)
 
 
@@ -56,9 +55,10 @@ def _run_growing(args: argparse.Namespace, signals: Any) -> int:
     named = load_profile(options.default_profile(args), overrides, args.tasks)
     with options.working("finding the limit of this board"):
         result = train_growing(
-            named, args.run_dir, args.threads, options.search_from(args), args.tokens_per_param,
-            options.log, signals, reopen_fn=lambda stored: check_named(
-                overridden(stored, overrides, args.tasks), named.to_dict()),
+            named, options.run_dir_from(args), args.threads, options.search_from(args),
+            args.tokens_per_param, options.log_of_run(args), signals,
+            reopen_fn=lambda stored: check_named(overridden(stored, overrides, args.tasks),
+                                                 named.to_dict()),
             restart_fn=lambda: restart(*sys.argv[1:], f"--run-dir={args.run_dir}"),
             screen=options.screen())
     return outcome.report(args, result)

@@ -202,7 +202,7 @@ def write_report(run_dir: RunDir, path: Path | None = None) -> None:
     atomic_file.write(path or run_dir.report, encoded(page(read_run(run_dir))))
 
 
-def check_html(path: Path) -> None:
+def check_html(path: Path, is_given: bool = True) -> None:
     """Raises ConfigError unless a page can be written there."""
     check_output("--html", path, "an HTML file",
-                 lambda head: head.lower().startswith(b"<!doctype html"))
+                 lambda head: head.lower().startswith(b"<!doctype html"), is_given)

@@ -1,10 +1,10 @@
 """Curves of several runs side by side: which there are, to draw and as files."""
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from seed.errors import ConfigError, printable
+from seed.settings import MIN_LIKENESS, nearest
 from seed.storage import RunDir, atomic_file, event_file
 from seed.storage.curves import Curve, matching, read
 from seed.storage.output_file import check_output
@@ -55,11 +55,9 @@ def lines(runs: Runs, what: str, max_points: int) -> list[Line]:
 def _missing(runs: Runs, what: str) -> str:
     names = list(dict.fromkeys(part for curves in runs.values() for name in curves
                                for part in (name, *name.split("/", 1))))
-    close = get_close_matches(what, names, 1)
     top = list(dict.fromkeys(name.partition("/")[0] for curves in runs.values() for name in curves))
     listed = ", ".join(top[:MAX_LISTED]) + (", ..." if len(top) > MAX_LISTED else "")
-    return printable(f"no run has {what!r}: {f'the nearest is {close[0]}; ' if close else ''}there "
-                     f"are {listed}")
+    return printable(f"no run has {what!r}{nearest(what, names, MIN_LIKENESS)}; there are {listed}")
 
 
 def check_tensorboard(directory: Path, runs: Runs) -> None:

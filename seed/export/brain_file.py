@@ -100,7 +100,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
     """
     path = out or run_dir.exported_brain
     trained = TrainedBrain.load(run_dir, threads, log, tasks)
-    check_output("--out", path, "a TFLite file", lambda head: head[4:8] == MAGIC)
+    check_output("--out", path, "a TFLite file", lambda head: head[4:8] == MAGIC, bool(out))
     if check_rate and not trained.has_rate:
         raise ConfigError(f"--check-rate: the profile {trained.profile.name} is for no loop: train "
                           f"the brain with --set loop.rate_hz=100 --set loop.max_tick_ms=5, or a "

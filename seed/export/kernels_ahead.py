@@ -86,7 +86,8 @@ def build(profile: Profile, target: Target, threads: int, purposes: Sequence[str
     path = folder / f"{target.name}-{profile.name}-{threads}{kernel_set.SUFFIX}"
     compiler = find_compiler()
     atomic_file.make_directory(folder)
-    check_output("--out", path, "a kernel set", lambda head: head.startswith(kernel_set.MAGIC))
+    check_output("--out", path, "a kernel set", lambda head: head.startswith(kernel_set.MAGIC),
+                 folder != kernel_set.folder())
     texts = _texts(profile, threads, purposes, compiler, log)
     log(f"compiling {len(texts)} kernels for {target.name}")
     from seed.wavecore.tinygrad_seam import compile_for, install

@@ -42,7 +42,7 @@ NAME = re.compile(r"episodes-(\d+)\.jsonl")
 MAX_LENGTH = 2                  # of an episode that does not end, in files: then it is cut
 DAY_S, BURSTS_PER_DAY = 86400.0, 24   # of a budget: so many bytes at once
 # Errors of the disk, which may come at any time; others are of the directory's name.
-DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS
+DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 
 
 def step_line(observation: list[float], is_first: bool, action: Any = None, reward: float = 0.0,

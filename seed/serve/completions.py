@@ -45,9 +45,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         fields = parse_json(body)
     except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}") from None
+        raise Refused(400, f"the body is not JSON: {error}; send an object of JSON") from None
     if not isinstance(fields, dict):
-        raise Refused(400, "the body is no JSON object")
+        raise Refused(400, "the body is no JSON object: send one, such as {\"prompt\": \"1+1=\"}")
     return fields
 
 
@@ -81,7 +81,7 @@ def _encoded(text: str) -> bytes:
     try:
         return encode(text)
     except UnicodeEncodeError:
-        raise Refused(400, "the prompt is no text: it has half a character") from None
+        raise Refused(400, "the prompt has half a character: send text in UTF-8") from None
 
 
 def _prompt(fields: dict[str, Any]) -> str:
@@ -104,7 +104,8 @@ def _last_message(fields: dict[str, Any]) -> str:
             isinstance(text, str) for text in texts) else None
     if not isinstance(message, dict) or message.get("role") != "user" or not isinstance(
             content, str):
-        raise Refused(400, "messages do not end with one of the role user and a text as content")
+        raise Refused(400, "the last of messages is no question: end with one that has the role "
+                      "user and a text as content")
     return content
 
 

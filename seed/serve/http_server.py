@@ -25,6 +25,8 @@ JSON = "application/json"
 HEADERS = {"Cache-Control": "no-store", "Connection": "close", "Referrer-Policy": "no-referrer",
            "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
            "Cross-Origin-Resource-Policy": "same-origin"}
+FIXES = {414: "use a shorter address", 431: "send fewer and shorter headers",
+         501: "use GET or POST", 505: "use HTTP/1.1"}   # of what the standard library refuses
 NO_CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -175,14 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers:
             raise Refused(411, "the body has no length: send Content-Length")
         if len(lengths) > 1 or not all(text.isascii() and text.isdecimal() for text in lengths):
-            raise Refused(400, "the Content-Length is no number")
+            raise Refused(400, "the Content-Length is no number: send that of the body")
         size = int(lengths[0][:20]) if lengths else 0
         if size > MAX_BODY_BYTES:
             raise Refused(413, f"the body has {size:,} bytes: send {MAX_BODY_BYTES:,} at most")
         body = self.rfile.read(size)
         self._is_drained = True
         if len(body) < size:
-            raise Refused(400, "the body ends too early")
+            raise Refused(400, "the body ends too early: send as many bytes as Content-Length says")
         return body
 
     def _is_gone(self) -> bool:
@@ -230,7 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.command = getattr(self, "command", None) or "GET"
         if not hasattr(self, "request_version") or self.request_version == "HTTP/0.9":
             self.request_version = self.protocol_version   # else no headers are sent
-        self._send(as_error(int(code), f"this is no request that is understood: {message or code}"))
+        self._send(as_error(int(code), f"this is no request that is understood: {message or code}; "
+                                       f"{FIXES.get(int(code), 'send a request of HTTP/1.1')}"))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a request is nobody's news."""

@@ -60,7 +60,7 @@ class Site:
         question = read_object(request.body).get("question")
         if not isinstance(question, str) or not question or any(
                 "\ud800" <= character <= "\udfff" for character in question):
-            raise Refused(400, "question is no text of at least one character")
+            raise Refused(400, "question is no text: send at least one character")
 
         def work(loaded: Loaded) -> Iterator[Any]:
             yield loaded.conversation.ask(question)
@@ -78,7 +78,8 @@ def _reading(make_fn: Callable[[], Response]) -> Callable[[Request], Response]:
         try:
             return make_fn()
         except OSError as error:
-            raise Refused(503, f"the run cannot be read: {error.strerror}") from None
+            raise Refused(503, f"the run cannot be read: {error.strerror}; mend that "
+                               f"and ask again") from None
         except SeedError as error:
             raise Refused(503, str(error)) from None
     return answer

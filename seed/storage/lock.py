@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,8 +84,11 @@ def is_held(path: Path) -> bool:
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Lock]:
-    """Holds the lock. Raises InUse if another process holds it for longer than a short while,
-    OSError if the file cannot be made or is a link."""
+    """Holds the lock. Directories that are made for it go again if nothing else was written there.
+
+    Raises InUse if another process holds it for longer than a short while, OSError if the file
+    cannot be made or is a link."""
+    made = [folder for folder in path.parents if not folder.exists()]
     began_s = time.monotonic()
     while (held := _enter(path, began_s)) is None:
         pass
@@ -95,6 +98,8 @@ def hold(path: Path) -> Iterator[Lock]:
             writable.write(f"{os.getpid()}\n")
         yield held
     finally:
+        if made and _is_at(held.directory, path.parent):
+            _remove_empty(held, made)
         os.close(held.descriptor)
         os.close(held.directory)
 
@@ -125,6 +130,15 @@ def _is_at(directory: int, path: Path) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(directory))
     except OSError:
         return False
+
+
+def _remove_empty(held: Lock, made: Sequence[Path]) -> None:
+    """The directories `made`, the innermost first, if they have the lock at most."""
+    with contextlib.suppress(OSError):
+        if os.listdir(held.directory) == [held.path.name]:
+            os.unlink(held.path.name, dir_fd=held.directory)
+            for folder in made:
+                folder.rmdir()
 
 
 def _open(path: Path, directory: int, flags: int, mode: int = 0o644) -> int:

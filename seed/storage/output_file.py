@@ -10,11 +10,15 @@ from seed.storage.run_dir import RESULT_NAMES, RUN_FILE_NAMES
 HEAD_BYTES = 64
 
 
-def check_output(flag: str, path: Path, kind: str, is_kind_fn: Callable[[bytes], bool]) -> None:
+def check_output(flag: str, path: Path, kind: str, is_kind_fn: Callable[[bytes], bool],
+                 is_given: bool = True) -> None:
     """Raises ConfigError unless a file can be written there, and only one of its own kind, as
-    `is_kind_fn` sees from its first bytes, or an empty one would be replaced."""
+    `is_kind_fn` sees from its first bytes, or an empty one would be replaced. `is_given`:
+    whether a person has named the path with the flag; if not, the message proposes that."""
+    name = f"{flag} {path}" if is_given else str(path)
+    fix = "use another {}" if is_given else f"name another file with {flag}"
     if not path.parent.is_dir():
-        raise ConfigError(f"{flag} {path}: {path.parent} is not a directory: create it first")
+        raise ConfigError(f"{name}: {path.parent} is not a directory: create it first")
     if os.path.lexists(path):
         try:
             with reader(path) as file:
@@ -22,8 +26,8 @@ def check_output(flag: str, path: Path, kind: str, is_kind_fn: Callable[[bytes],
         except OSError:
             head = None
         if path.is_symlink() or head is None or head and not is_kind_fn(head):
-            raise ConfigError(f"{flag} {path} exists and is not {kind}: use another name")
+            raise ConfigError(f"{name} exists and is not {kind}: {fix.format('name')}")
     if path.name in RUN_FILE_NAMES - RESULT_NAMES:
-        raise ConfigError(f"{flag} {path} is the name of a run's own file: use another name")
+        raise ConfigError(f"{name} is the name of a run's own file: {fix.format('name')}")
     if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"{flag} {path}: {path.parent} is not writable: use another directory")
+        raise ConfigError(f"{name}: {path.parent} is not writable: {fix.format('directory')}")

@@ -134,11 +134,36 @@ def raising(error: BaseException):
     *((OSError(number, "why", "/f"), code, "seed: cannot use /f: why; check that it exists, is "
        "writable and has free space") for number, code in [
            (errno.ENOSPC, 75), (errno.EROFS, 75), (errno.EIO, 75), (errno.EMFILE, 75),
-           (errno.ENOMEM, 75), (errno.EAGAIN, 75), (errno.ENOENT, 2), (errno.EACCES, 2)])],
+           (errno.EDQUOT, 75), (errno.ENOMEM, 75), (errno.EAGAIN, 75), (errno.ENOENT, 2),
+           (errno.EACCES, 2)]),
+    (OSError(errno.EFBIG, "why", "/f"), 75, "seed: cannot use /f: why; raise the limit on the size "
+     "of a file (ulimit -f)")],
     ids=str)
 def test_the_exit_code_belongs_to_the_error(monkeypatch, seed, error, code, line):
     monkeypatch.setattr("seed.commands.info_command.run", raising(error))
     assert seed("info") == (code, "", [line])
+
+
+def test_a_limit_on_the_size_of_a_file_is_as_a_full_disk(tmp_path):
+    done = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@" > samples.txt', "_",
+                           sys.executable, "-m", "seed", "samples", "--count=50"], text=True,
+                          stderr=subprocess.PIPE, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stderr) == (errors.RETRY_LATER, (
+        "seed: cannot use the output: File too large; raise the limit on the size of a file "
+        "(ulimit -f)\n"))
+
+
+@pytest.mark.parametrize("command, name, flag", [
+    ("report", "report.html", "--html"), ("export", "brain.tflite", "--out")])
+def test_a_result_that_has_no_room_in_the_run_names_no_flag_that_nobody_gave(
+        run_dir, seed, monkeypatch, command, name, flag):
+    monkeypatch.setattr("seed.storage.output_file.os.access", lambda *_: False)
+    assert seed(command, run_dir) == (2, "", [
+        f"seed: {run_dir}/{name}: {run_dir} is not writable: name another file with {flag}"])
+    out = run_dir.path / "x"
+    assert seed(command, run_dir, flag, out)[2] == [
+        f"seed: {flag} {out}: {run_dir} is not writable: use another directory"]
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch):

@@ -116,4 +116,4 @@ def test_the_script_is_what_the_command_prints(capsys):
 def test_a_shell_that_is_not_known_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["completion", "bsh"])
-    assert "did you mean bash?" in capsys.readouterr().err
+    assert "nearest is bash" in capsys.readouterr().err

@@ -85,8 +85,8 @@ def test_files_are_written_whole_and_again(runs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--what=los"], "no run has 'los': the nearest is loss; there are loss, accuracy"),
-    (["--what=\x1b["], "no run has '\\x1b[': there are"), (["--svg=metrics.jsonl"], "is the name"),
+    (["--what=los"], "no run has 'los'; nearest is loss; there are loss, accuracy"),
+    (["--what=\x1b["], "no run has '\\x1b['; there are"), (["--svg=metrics.jsonl"], "is the name"),
     (["--csv=nowhere/c.csv"], "nowhere is not a directory: create it first"),
     (["--svg=a/first/metrics.jsonl"], "exists and is not an SVG file"),
     (["--tensorboard=a/first/metrics.jsonl"], "is not a directory: use another name"),

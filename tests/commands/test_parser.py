@@ -58,23 +58,24 @@ def test_the_profile_that_is_taken_is_the_one_that_the_help_names(name, text):
 
 
 @pytest.mark.parametrize("words, message", [
-    ("trian", "seed: error: argument COMMAND: there is no 'trian': did you mean train?"),
-    ("trian --minutes 3", "seed: error: argument COMMAND: there is no 'trian': did you mean "
-     "train?"),
-    ("train --minuts 3", "seed train: error: unrecognized argument --minuts: did you mean "
-     "--minutes?"),
-    ("run --promt x", "seed run: error: unrecognized argument --promt: did you mean --prompt?"),
-    ("chat --temprature=3", "seed chat: error: unrecognized argument --temprature=3: did you mean "
-     "--temperature?"),
+    ("trian", "seed: error: argument COMMAND: there is no 'trian'; nearest is train"),
+    ("trian --minutes 3", "seed: error: argument COMMAND: there is no 'trian'; nearest is "
+     "train"),
+    ("train --minuts 3", "seed train: error: unrecognized argument --minuts; nearest is "
+     "--minutes"),
+    ("run --promt x", "seed run: error: unrecognized argument --promt; nearest is --prompt"),
+    ("chat --temprature=3", "seed chat: error: unrecognized argument --temprature=3; nearest is "
+     "--temperature"),
     ("train --zzz", "seed train: error: unrecognized argument --zzz; seed train --help lists what "
      "there is"),
     ("train runs/first", "seed train: error: unrecognized argument runs/first; seed train --help "
      "lists what there is"),
-    ("--verson", "seed: error: unrecognized argument --verson: did you mean --version?"),
-    ("export --target lite", "seed export: error: argument --target: there is no 'lite': did you "
-     "mean litert?"),
+    ("--verson", "seed: error: unrecognized argument --verson; nearest is --version"),
+    ("export --target lite", "seed export: error: argument --target: there is no 'lite'; nearest "
+     "is litert"),
     ("export --target x", "seed export: error: argument --target: there is no 'x': use portable, "
      "litert"),
+    ("completion", "seed completion: error: the following arguments are required: bash|zsh"),
     ("run -- --promt x", "seed run: error: the following arguments are required: --prompt")])
 def test_an_unknown_word_is_one_line_that_names_the_nearest(capsys, words, message):
     with pytest.raises(SystemExit) as exit:
@@ -100,3 +101,9 @@ def test_seed_alone_shows_six_commands_with_an_example_of_each(capsys):
         words = shlex.split(example)
         args = make_parser().parse_args(words[words.index(name):])
         assert args.command == name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_argument_that_is_one_of_a_few_words_is_called_by_them(name):
+    for action in PARSERS[name]._get_positional_actions():
+        assert action.choices is None or action.metavar == "|".join(action.choices)

@@ -15,7 +15,7 @@ from seed.errors import BAD_INPUT
 from seed.interpreter import shown_command
 from seed.storage import RunDir
 from tests.support import brains
-from tests.support.tflite import SMALL
+from tests.support.tflite import ROOT, SMALL
 
 
 @pytest.fixture
@@ -46,6 +46,17 @@ def test_a_training_takes_a_number_and_a_profile_can_be_described_without_a_run(
         args = make_parser().parse_args(words)
         options.choose_run(args)
         assert (args.run_dir and args.run_dir.path) == path
+
+
+@pytest.mark.parametrize("words", [
+    "--profile=nope", "--body=nope", "--body=nope.py:Arm", "--data=nowhere", "--task=nope",
+    "--set=train.lrr=1 --status-dir=status", "--memory=0.01", "--grow --profile=nope"])
+def test_a_training_that_cannot_begin_says_why_and_leaves_nothing(tmp_path, words):
+    done = subprocess.run([sys.executable, "-m", "seed", "train", *words.split()], text=True,
+                          capture_output=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == BAD_INPUT and done.stderr.startswith("seed: ")
+    assert done.stderr.count("\n") == 1 and done.stdout == "" and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("words", ["info brain.tflite", "info --profile=toy",
@@ -89,6 +100,12 @@ def test_a_deletion_needs_an_answer_or_a_flag(folder, capsys, monkeypatch):
     assert main(["rm", "runs/first"]) == BAD_INPUT
     assert "give --yes" in capsys.readouterr().err and (folder / "runs/first").exists()
     assert main(["rm", "runs/first", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"deleted": ["runs/first"]}
+    assert os.listdir("runs") == ["second"]
+
+
+def test_a_run_that_is_named_twice_is_deleted_once(folder, capsys):
+    assert main(["rm", "runs/../runs/first", "runs/first/", "./runs/first", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"deleted": ["runs/first"]}
     assert os.listdir("runs") == ["second"]
 

@@ -89,28 +89,30 @@ def command(run_dir, *options):
 
 
 def test_behind_a_pipe_each_line_has_an_answer(run_dir):
-    ended = subprocess.run(command(run_dir, "--json"), input=b"ab>\n\n\xff\n\x1b[2J\nab>",
+    ended = subprocess.run(command(run_dir, "--json"), input=b"ab>\n\nexit\n\xff\n\x1b[2J\nab>",
                            capture_output=True, timeout=WAIT_S)
     rows = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert ended.returncode == 0 and len(rows) == 4 and rows[0] == rows[3]
-    assert rows[0]["right"] == "ab" and rows[2]["question"] == "\x1b[2J"
+    assert ended.returncode == 0 and len(rows) == 5 and rows[0] == rows[4]
+    assert rows[0]["right"] == "ab" and rows[3]["question"] == "\x1b[2J"
     plain = subprocess.run(command(run_dir), input=b"\x1b[2J\n", capture_output=True,
                            timeout=WAIT_S)
     assert b"\x1b" not in plain.stdout + plain.stderr and b"for example:" in plain.stderr
 
 
-def test_in_a_terminal_an_empty_line_ends(run_dir):
+@pytest.mark.parametrize("line", ["", "exit", " quit "])
+def test_in_a_terminal_an_empty_line_or_a_word_ends(run_dir, line):
     master, slave = pty.openpty()
     process = subprocess.Popen(command(run_dir), stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
-    os.write(master, b"ab>\n\n")
+    os.write(master, f"exit the loop\n{line}\n".encode())
     text = b""
     try:
         while data := os.read(master, 65536):
             text += data
     except OSError:   # it has ended
         pass
-    assert process.wait(WAIT_S) == 0 and text.count(b"> ") == 2
+    assert process.wait(WAIT_S) == 0 and text.count(b"\n> ") == 2
+    assert b"exit, an empty line or Ctrl-D ends" in text
     os.close(master)
 
 

@@ -16,7 +16,7 @@ import pytest
 from seed.__main__ import main
 from seed.body.episodes import EpisodeFolder, EpisodeWriter, Recorder as TrainersRecorder
 from seed.body.open_body import BODIES
-from seed.errors import REFUSED
+from seed.errors import NO_ROOM, REFUSED
 from seed.evaluation import TrainedBrain
 from seed.export.brain_file import BrainFile, Options
 from seed.runtime import Brain, BrainError, Recorder, recording
@@ -289,6 +289,10 @@ def test_a_full_disk_stops_the_recording_and_not_the_robot(brain, tmp_path):
     reports = [line for line in done.stderr.splitlines() if "No space left on device" in line]
     assert len(reports) == 2 and "Traceback" not in done.stderr, done.stderr
     assert "nothing more is recorded: call record again when the disk can be written" in reports[0]
+
+
+def test_what_is_a_full_disk_to_commands_is_one_to_a_recording():
+    assert NO_ROOM <= {*recording.DISK_ERRORS}
 
 
 def test_a_disk_that_hangs_takes_bounded_memory_and_delays_no_tick(tmp_path, monkeypatch, caplog):

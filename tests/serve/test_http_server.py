@@ -26,12 +26,14 @@ def test_a_path_is_a_name_and_never_a_file(site, run_dir, path):
     (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 70_000 + b"\r\n\r\n", 431),
     (b"GET / HTTP/1.1\r\n" + HOST + 200 * b"X: a\r\n" + b"\r\n", 431),
     (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+    (b"PUT / HTTP/1.1\r\n" + HOST + b"\r\n", 501), (b"OPTIONS * HTTP/1.1\r\n\r\n", 501),
     (b"GET / HTTP/9.9\r\n" + HOST + b"\r\n", 505), (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
     (b"GET\r\n\r\n", 400), (b"POST /\r\n\r\n", 400), (b"GET / HTTP/1.1 x\r\n\r\n", 400)])
 def test_what_is_no_request_is_one_line(site, data, status):
     head, _, content = site.send(data).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status) and b"Server: seed" in head
     assert content.count(b"\n") == 1 and b"<" not in content and site.log == []
+    assert re.search(rb"; (use|send) ", content)   # what to do
 
 
 @pytest.mark.parametrize("head, status, words", [
