@@ -21,5 +21,18 @@ stop_telling() {
     printf '\r\033[K' >&2
     teller=
 }
+# told WORDS: a line of what is done, within the width of a terminal.
+told() {
+    local columns=
+    [ ! -t 2 ] || columns=$(stty size <&2 2>/dev/null | cut -d' ' -f2) || true
+    if [ "${columns:-0}" -gt 0 ]; then fold -s -w "$columns" <<<"$*" >&2; else echo "$*" >&2; fi
+}
 # pip installs into the environment that it belongs to, whatever pip.conf and variables say.
 pip_install() { env -u PYTHONPATH -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 "$1" -m pip install --quiet "${@:2}"; }
+# not_installed PROGRAM NAMES TEXT: ends with one line; the many of the program itself are kept beside.
+not_installed() {
+    local log=$venv/$1.log
+    printf '%s\n' "$3" 2>/dev/null >"$log" || true
+    echo "seed: $1 has not installed $2: connect to the network and try again; what it says is in $log" >&2
+    exit 2
+}

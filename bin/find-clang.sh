@@ -33,8 +33,10 @@ need() { # need PACKAGE REASON
     if command -v apt-get >/dev/null && [ "$as_root" != no ]; then
         echo "installing $1 with apt" >&2
         tell_seconds 'downloads of some 100 MB'
-        $as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null && stop_telling && return
+        local errors
+        errors=$({ $as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1"; } 2>&1) && stop_telling && return
         stop_telling
+        not_installed apt "$1" "$errors"
     fi
     echo "seed: $2. Type: sudo apt install $1" >&2
     exit 2

@@ -42,7 +42,7 @@ mend() {
     lacks=$(missing "$@" 2>/dev/null) || code=$?
     case $code in 0|3) ;; *) make_venv; lacks=$(missing "$@") || true ;; esac
     [ -n "$lacks" ] || return 0
-    echo "installing ${lacks//$'\n'/, }" >&2
+    told "installing ${lacks//$'\n'/, }"
     tell_seconds 'downloads of some 50 MB, then files of 200 MB'
     local folder errors
     folder=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -53,8 +53,7 @@ mend() {
     # A checkout that was moved or copied needs no network: only its new place is told.
     echo "$root" >"$folder/seed-brain.pth"
     lacks=$(missing "$@" | grep -v '^seed-brain of ' || true)
-    [ -z "$lacks" ] || echo "$errors" >&2
-    [ -z "$lacks" ] || fail "pip has not installed ${lacks//$'\n'/, }, see above: connect to the network and try again"
+    [ -z "$lacks" ] || not_installed pip "${lacks//$'\n'/, }" "$errors"
 }
 
 if ! missing "$@" >/dev/null 2>&1; then   # one at a time

@@ -11,8 +11,8 @@ old=$(for p in .venv/bin/python python3.11; do
     "$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$p" && break; done || true)
 if [ -n "$old" ] && ! .venv-tflite/bin/python -c 'import numpy, tflite_runtime' 2>/dev/null; then
     "$old" -m venv --clear --without-pip .venv-tflite
-    PIP_COMPILE=0 PIP_PYTHON=.venv-tflite/bin/python \
-        pip_install .venv/bin/python 'numpy<2' tflite-runtime==2.14.0
+    errors=$(PIP_COMPILE=0 PIP_PYTHON=.venv-tflite/bin/python \
+        pip_install .venv/bin/python 'numpy<2' tflite-runtime==2.14.0 2>&1) || not_installed pip tflite-runtime "$errors"
 fi
 bash bin/find-clang.sh .venv/bin/python --sanitizers
 .venv/bin/python -m flake8 seed tests bin examples

@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.data} has no episodes of a body: leave out --as and --same-as")
     if not args.data:
         raise ConfigError("--data is missing: name examples, episodes or a --body")
-    result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
-                         share=args.share, **_recipe(args))
+    with options.working("adapting"):
+        result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
+                             share=args.share, **_recipe(args))
     return outcome.report_adaptation(
         args, result.train, result.refusal, {"before": result.before, "after": result.after},
         lambda: comparison(("before %", "after %"), (result.before, result.after)))
@@ -54,9 +55,10 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
     from seed.training import adapt_to_body
     if args.body and args.data:
         raise ConfigError("--body and --data are both given: use the one that has changed")
-    result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as or "",
-                           args.threads, options.log, signals, new_name=args.new_name or "",
-                           **_recipe(args))
+    with options.working("adapting"):
+        result = adapt_to_body(args.run_dir, args.body or "", args.data or "", args.same_as or "",
+                               args.threads, options.log, signals, new_name=args.new_name or "",
+                               **_recipe(args))
     return outcome.report_adaptation(
         args, result.train, result.refusal, result.facts, lambda: acting_comparison(
             result.before, result.after, result.in_context))
@@ -65,4 +67,4 @@ def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     return {"minutes": args.minutes, "steps": args.steps or 0, "lr": args.lr, "light": args.light,
             "tasks": options.named_tasks(args), "overrides": args.overrides,
-            "limits": options.limits_from(args)}
+            "limits": options.limits_from(args), "screen": options.screen()}

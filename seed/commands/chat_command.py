@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from seed.commands import options
-from seed.terminal_text import escaped
+from seed.terminal_text import escaped, fitted, unbroken
 
 N_EXAMPLES = 4
 LEAVE = ("", "exit", "quit")   # lines of a person that end it
@@ -25,13 +25,14 @@ def run(args: argparse.Namespace) -> int:
         brain = TrainedBrain.load(args.run_dir, args.threads, options.log,
                                   options.named_tasks(args))
     conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
+    examples = map(unbroken, conversation.examples(N_EXAMPLES))
     options.log(f"{brain.profile.name}, {brain.step:,} steps. Ask, for example:  "
-                f"{'   '.join(conversation.examples(N_EXAMPLES))}")
+                f"{'   '.join(examples)}")
     options.log("exit, an empty line or Ctrl-D ends")
     for question in _questions():
         reply = conversation.ask(question)
         print(json.dumps(reply._asdict()) if args.json else
-              escaped(reply.describe()).replace("\n", "\\n"), flush=True)
+              fitted(escaped(reply.describe()).replace("\n", "\\n"), sys.stdout), flush=True)
     return 0
 
 

@@ -13,4 +13,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.__main__ import make_parser
     script = shells.SCRIPTS[args.shell](make_parser())
-    return outcome.show(args, {"shell": args.shell, "script": script}, script)
+    return outcome.show(args, {"shell": args.shell, "script": script}, script, is_data=True)

@@ -56,10 +56,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _drawn(lines: list, heading: str) -> str:
     """As standard output can show it."""
+    from seed.evaluation import run_curves
     from seed.terminal import plot
     from seed.terminal.screen import Screen
     screen = Screen(time.monotonic, sys.stdout)
     columns, rows = screen.size()
+    if all(len(line.points) == 1 for line in lines):   # they would be dots
+        return "\n".join([heading, *run_curves.only_values(lines)])
     style = plot.Style(screen.is_live and not os.environ.get("NO_COLOR"),
                        not plot.can_draw(sys.stdout.encoding))
     return "\n".join(plot.plot(lines, heading, columns, rows - PROMPT_ROWS, style))

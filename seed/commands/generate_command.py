@@ -14,4 +14,5 @@ def run(args: argparse.Namespace) -> int:
     with options.working("answering"):
         brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
         text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed)
-    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text)
+    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text,
+                        is_data=True)

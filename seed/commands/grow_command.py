@@ -3,6 +3,7 @@ import argparse
 
 from seed.commands import options, outcome
 from seed.interpreter import shown_command
+from seed.terminal_text import unbroken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,4 +26,4 @@ def run(args: argparse.Namespace) -> int:
     return outcome.show(
         args, counts._asdict(),
         f"grew from {counts.before:,} to {counts.after:,} parameters; train it: "
-        f"{shown_command('train', f'--run-dir={args.run_dir}', '--minutes=30')}")
+        f"{unbroken(shown_command('train', f'--run-dir={args.run_dir}', '--minutes=30'))}")

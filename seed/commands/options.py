@@ -17,7 +17,7 @@ from seed.storage import RunDir, runs
 from seed.storage.atomic_file import make_directory
 from seed.system_health import address_space_mb
 from seed.task_names import absolute_directory, with_named_bodies
-from seed.terminal_text import one_line
+from seed.terminal_text import fitted, one_line
 
 if TYPE_CHECKING:
     from seed.config import Profile
@@ -363,4 +363,4 @@ def log(line: str) -> None:
     if screen.cache_info().currsize:   # what it draws is taken away first
         return screen().log(one_line(line))
     with contextlib.suppress(OSError):   # stderr may be a file on a full disk
-        print(one_line(line), file=sys.stderr, flush=True)
+        print(fitted(one_line(line), sys.stderr), file=sys.stderr, flush=True)

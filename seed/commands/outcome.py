@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seed.commands import options
+from seed.commands.streams import print_result
 from seed.errors import REFUSED, RETRY_LATER, StopReason
 from seed.interpreter import shown_command
 from seed.task_names import is_class_name
-from seed.terminal_text import escaped
+from seed.terminal_text import escaped, fitted
 
 if TYPE_CHECKING:
     from seed.training.pipeline import TrainResult
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
 MORE_MINUTES = 30
 
 
-def show(args: argparse.Namespace, facts: Any, text: str) -> int:
-    """Prints the facts if --json is given, else the text. Returns 0."""
-    print(json.dumps(facts, default=lambda score: score.to_dict()) if args.json else escaped(text))
+def show(args: argparse.Namespace, facts: Any, text: str, is_data: bool = False) -> int:
+    """Prints the facts if --json is given, else the text; `is_data`: as it is, however long its
+    lines are. Returns 0."""
+    if args.json:
+        print_result(json.dumps(facts, default=lambda score: score.to_dict()))
+    else:
+        print_result(escaped(text) if is_data else fitted(escaped(text), sys.stdout))
     return 0
 
 

@@ -3,6 +3,7 @@ word."""
 import argparse
 import importlib
 import itertools
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -10,7 +11,7 @@ from seed import __version__
 from seed.errors import BAD_INPUT
 from seed.interpreter import shown_command
 from seed.settings import MIN_LIKENESS, nearest
-from seed.terminal_text import one_line
+from seed.terminal_text import fitted, one_line, unbroken
 
 # Of each command, behind its name.
 EXAMPLES = {
@@ -129,7 +130,8 @@ def _show_first_page(args: argparse.Namespace) -> int:
             for name, text in FIRST.items()]
     lines = [f"Seed Brain {__version__} trains a robot's first brain on the robot itself.", ""]
     for name, text, example in rows:
-        lines += [f"  {name:<8}{text}", f"{'':10}{example}"]
-    print("\n".join([*lines, "", f"{shown_command()} --help lists all commands, "
-                                 f"{shown_command()} COMMAND --help explains one"]))
+        lines += [f"  {name:<8}{text}", f"{'':10}{unbroken(example)}"]
+    print(fitted("\n".join([*lines, "", f"{shown_command()} --help lists all commands, "
+                                        f"{shown_command()} COMMAND --help explains one"]),
+                 sys.stdout))
     return 0

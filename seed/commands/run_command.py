@@ -13,4 +13,5 @@ def run(args: argparse.Namespace) -> int:
     from seed.runtime import Brain
     brain = Brain(args.file)
     text = brain.generate(args.prompt, args.max_bytes, None, args.temperature, args.seed)
-    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text)
+    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text,
+                        is_data=True)

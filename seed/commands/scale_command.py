@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from seed.commands import options, outcome
 from seed.errors import INTERRUPTED
 from seed.interpreter import shown_command
+from seed.terminal_text import unbroken
 
 if TYPE_CHECKING:
     from seed.resize.size_search import SizeSearch
@@ -42,19 +43,19 @@ def run(args: argparse.Namespace) -> int:
         args, {"chosen": str(search.ladder[chosen]), "ladder": search.rows()},
         "\n".join(search.line(i) for i in sorted(search.trials))
         + f"\nthe largest stable brain is {search.ladder[chosen]}; {next_size}\n"
-        f"train it: {train}")
+        f"train it: {unbroken(train)}")
 
 
 def costs(search: "SizeSearch", rows: list[dict], tokens: float) -> str:
     """A line per size; minutes for so many tokens are known after the first trial."""
     from seed.resize.size_search import number
-    lines = [f"{'d_model x layers, batch':<24}{'parameters':>12}{'MB':>8}{'tokens/s':>10}"
-             f"{'minutes':>9}{'save MB':>9}{'GB a day':>10}"]
+    lines = [f"{'d_model x layers, batch':<24}{'parameters':>11}{'MB':>8}{'tokens/s':>10}"
+             f"{'minutes':>9}{'save MB':>9}{'GB a day':>9}"]
     for row in rows:
         rate = row["predicted_tokens_s"]
-        lines.append(f"{row['size']:<24}{row['parameters']:>12,}{row['predicted_mb']:>8,.0f}"
+        lines.append(f"{row['size']:<24}{row['parameters']:>11,}{row['predicted_mb']:>8,.0f}"
                      f"{number(rate):>10}{number(tokens / rate / 60 if rate else None):>9}"
-                     f"{row['checkpoint_mb']:>9.1f}{row['written_gb_per_day']:>10.1f}")
+                     f"{row['checkpoint_mb']:>9.1f}{row['written_gb_per_day']:>9.1f}")
     lines.append(f"minutes: for {tokens:,.0f} tokens" + (
         "" if search.trials else "; unknown before the first trial: run without --dry-run"))
     return "\n".join(lines)

@@ -17,8 +17,10 @@ def run(args: argparse.Namespace) -> int:
     signals = StopSignals().watch()
     from seed.evaluation.exact_match import comparison
     from seed.resize import shrink_brain
-    result, parent_scores, agreement = shrink_brain(
-        args.run_dir, args.out, options.profile_from(args), args.threads, options.log, signals)
+    with options.working("shrinking"):
+        result, parent_scores, agreement = shrink_brain(
+            args.run_dir, args.out, options.profile_from(args), args.threads, options.log, signals,
+            options.screen())
     if not result.finished:
         return outcome.report(args, result)
     scores = result.scores or []

@@ -1,7 +1,9 @@
 """Standard streams that can neither stop nor crash a command."""
+import errno
 import io
 import os
 import select
+import stat
 import sys
 from typing import TextIO
 
@@ -24,6 +26,17 @@ def protect() -> None:
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     if sys.stderr is sys.__stderr__:   # and not captured by a program that calls main()
         sys.stderr = Unblocked(2, getattr(sys.stderr, "encoding", "utf-8"))
+
+
+def print_result(text: str) -> None:
+    """On standard output. What a terminal that has gone would have shown is lost: the command ends
+    as it would have ended."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(1).st_mode):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class Unblocked(io.TextIOBase, TextIO):   # type: ignore[misc]

@@ -20,9 +20,7 @@ def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns:
     steps = f"{step:,} step{'s' if step > 1 else ''}"
     words = [f"Done: {steps}{f' in {duration(elapsed_s)}' if elapsed_s else ''}."]
     if scores:
-        mean = mean_of_levels(scores)
-        words.append(f"{100 * mean.accuracy:.0f} % of held-out questions right (guessing: "
-                     f"{100 * mean.chance:.0f} %).")
+        words.append(_summary(scores))
     rows = [*_row("", " ".join(words), width, 1), *_by_strength(scores, width)]
     for row in returns:
         success = f", {100 * row.success:.0f} % succeed" if row.success is not None else ""
@@ -33,6 +31,23 @@ def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns:
                                     f"{choice.ticks:,} held-out choices", width)
     rows += [f"   {what:<{INDENT - 3}}{command}" for what, command in next_commands.items()]
     return "\n".join(rows)
+
+
+def _summary(scores: Sequence[Score]) -> str:
+    """The mean of all tasks means something only if that is better than guessing in all of them."""
+    whole = mean_of_levels(scores)
+    if whole.accuracy > whole.chance:
+        return (f"{100 * whole.accuracy:.0f} % of held-out questions right (guessing: "
+                f"{100 * whole.chance:.0f} %).")
+    tasks = {name: mean_of_levels([score for score in scores if score.task == name])
+             for name in dict.fromkeys(score.task for score in scores)}
+    learnt = {name: mean.accuracy for name, mean in tasks.items()
+              if mean.interval[0] > mean.chance}
+    if not learnt:
+        return f"No task of {len(tasks)} is done better than by guessing yet: train on."
+    best = max(learnt, key=lambda name: learnt[name])
+    return (f"Better than guessing in {len(learnt)} of {len(tasks)} tasks so far, best in "
+            f"{short(best)}: {100 * learnt[best]:.0f} % of held-out questions right.")
 
 
 def _by_strength(scores: Sequence[Score], width: int) -> list[str]:

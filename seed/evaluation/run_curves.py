@@ -52,6 +52,12 @@ def lines(runs: Runs, what: str, max_points: int) -> list[Line]:
     return drawn
 
 
+def only_values(lines: Sequence[Line]) -> list[str]:
+    """Of lines of one point each, in words."""
+    return [f"  {line.name}: {value:.4g} at step {step:,}, its only value yet"
+            for line in lines for step, value in line.points]
+
+
 def _missing(runs: Runs, what: str) -> str:
     names = list(dict.fromkeys(part for curves in runs.values() for name in curves
                                for part in (name, *name.split("/", 1))))

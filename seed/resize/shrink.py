@@ -14,6 +14,7 @@ from seed.evaluation import TrainedBrain
 from seed.evaluation.exact_match import Score, agreement
 from seed.resize.prune import prune
 from seed.storage.run_dir import Log, RunDir
+from seed.terminal.screen import Screen
 from seed.training.memory_estimate import check_fits
 from seed.training.pipeline import TrainResult, train
 from seed.training.stop_signals import StopSignals
@@ -30,7 +31,8 @@ class ShrinkResult(NamedTuple):
 
 
 def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads: int = 1,
-                 log: Log = print, signals: StopSignals | None = None) -> ShrinkResult:
+                 log: Log = print, signals: StopSignals | None = None,
+                 screen: Screen | None = None) -> ShrinkResult:
     """Cuts a smaller brain out of a trained one, and trains it in `run_dir` on its predictions.
 
     Shape and recipe are the profile's, curriculum and identity the parent's. Raises as `train`;
@@ -52,7 +54,7 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     _check_parent_fits(parent_dir, parent.profile, profile, threads)
     result = train(profile, run_dir, threads, log=log, signals=signals, weights_fn=lambda: prune(
         parent.profile.model, parent.params, profile.model, calibration_batches(parent.profile),
-        threads))
+        threads), screen=screen)
     if not result.finished:
         return ShrinkResult(result)
     child = TrainedBrain.load(run_dir, threads, log, usable.curriculum.tasks)

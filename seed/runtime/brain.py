@@ -33,7 +33,7 @@ from .recording import Recorder, checked_reward
 from .sealed_file import BrainError, describe, name_of, read
 from .selftest import SelfTest, run_selftest
 from .structure import check_structure
-from .tflite import check_version, find_interpreter
+from .tflite import check_version, find_interpreter, without_notes
 
 MAX_TIMED_STEPS = 10_000            # that latency_us looks back on
 MAX_THREADS = 64
@@ -78,8 +78,9 @@ class Brain:
         check_version(self.runtime, min_version, name)
         try:
             check_structure(data, self.description)
-            self.interpreter = interpreter_class(model_content=data, num_threads=threads)
-            self.interpreter.allocate_tensors()
+            with without_notes():
+                self.interpreter = interpreter_class(model_content=data, num_threads=threads)
+                self.interpreter.allocate_tensors()
         except Exception as error:   # of any kind: any byte may be wrong
             reason = " ".join(str(error).split()) if isinstance(
                 error, (RuntimeError, ValueError)) else "its structure is damaged"

@@ -1,11 +1,18 @@
 """The TFLite runtime that is installed."""
+import contextlib
 import importlib.metadata
+import os
 import re
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .sealed_file import BrainError
+
+NOTE = re.compile(rb"INFO: Created TensorFlow Lite .* delegate .*\n")
+_ERRORS_LOCK = threading.Lock()   # of the descriptor of standard error
 
 
 def find_interpreter() -> tuple[Any, str]:
@@ -54,3 +61,28 @@ def installed_runtime() -> str:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
         return package
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """While an interpreter is made: without what its C++ then notes on standard error, for which
+    Python has no switch. All else that is written there comes as soon as this ends."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ERRORS_LOCK)
+        try:
+            errors, caught = os.dup(2), os.memfd_create("stderr")
+        except OSError:   # there is no standard error
+            errors = caught = -1
+        if caught < 0:
+            yield
+            return
+        os.dup2(caught, 2)
+        try:
+            yield
+        finally:
+            os.dup2(errors, 2)
+            text = NOTE.sub(b"", os.pread(caught, os.fstat(caught).st_size, 0))
+            with contextlib.suppress(OSError):
+                os.write(errors, text)
+            os.close(errors)
+            os.close(caught)

@@ -162,7 +162,7 @@ def _lines(fields: Mapping[str, Any]) -> Iterator[str]:
             value = {task: f"{100 * accuracy:.1f} %" for task, accuracy in value.items()}
         elif key == "bodies":
             value = {name: _in_words(spaces) for name, spaces in value.items()}
-        if isinstance(value, dict) and key != "model":
+        if isinstance(value, dict):
             yield key
             yield from (f"  {name:<23} {each}" for name, each in value.items())
         else:

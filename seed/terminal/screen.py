@@ -13,12 +13,12 @@ from typing import TextIO
 from seed.terminal import views
 from seed.terminal.drawing import ASCII
 from seed.terminal.progress import Progress
-from seed.terminal_text import duration, escaped
+from seed.terminal_text import DEFAULT_COLUMNS, duration, escaped, fitted
 
 LINE_EVERY_S, PANEL_EVERY_S = 0.2, 0.5
 WORK_EVERY_S = 1.0
 LOG_EVERY_S = 10.0     # where nothing can be drawn anew
-DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24   # of a terminal that does not tell
+DEFAULT_ROWS = 24     # of a terminal that does not tell
 CLEAR_LINE, CLEAR_BELOW, CLEAR_ALL = "\r\x1b[K", "\r\x1b[J", "\x1b[H\x1b[2J"
 
 
@@ -149,7 +149,7 @@ class Screen:
     def log(self, text: str) -> None:
         """A line that stays."""
         with self._lock:
-            self._write(f"{self._erased()}{escaped(text)}\n")
+            self._write(f"{self._erased()}{fitted(escaped(text), self.out)}\n")
             if self._drawn:
                 self._drawn, self._last_s = 0, float("-inf")   # the view comes back at once
 

@@ -38,6 +38,7 @@ from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
 from seed.storage.undo_levels import settle
 from seed.task_names import KINDS, absolute, file_of, is_class_name, is_user_task, short
+from seed.terminal.screen import Screen
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
 
@@ -65,7 +66,7 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
                 signals: StopSignals | None = None, *, share: float = 0.3, minutes: float = 2.0,
                 steps: int = 0, lr: float = 1e-3, light: bool = False,
                 tasks: Collection[str] = (), overrides: Sequence[str] = (),
-                limits: Limits | None = None) -> AdaptResult:
+                limits: Limits | None = None, screen: Screen | None = None) -> AdaptResult:
     """Trains the brain on the examples of the user task `data`, and replaces it if that finishes
     and passes the `limits`, if there are any.
 
@@ -91,7 +92,8 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
         examples = examples_of(task, profile)
         old = Replay(replay.without(taught, {item.prompt for item in examples}))
         trained = TrainedBrain.of(brain, threads)
-        result = _train(profile, folder, trained, task, old, limits, threads, log, signals)
+        result = _train(profile, folder, trained, task, old, limits, threads, log, signals,
+                        screen)
         if not result.train or not result.train.finished:
             return result
         if result.refusal:
@@ -107,7 +109,8 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
 
 
 def _train(profile: Profile, folder: RunDir, trained: TrainedBrain, task: Task, old: Replay,
-           limits: Limits | None, threads: int, log: Log, signals: StopSignals) -> AdaptResult:
+           limits: Limits | None, threads: int, log: Log, signals: StopSignals,
+           screen: Screen | None) -> AdaptResult:
     """The scores before, the training, and what its limits say. Raises ConfigError if they cannot
     be told; then nothing is left of it."""
     from seed.training.pipeline import train   # here, because it imports tinygrad
@@ -123,7 +126,7 @@ def _train(profile: Profile, folder: RunDir, trained: TrainedBrain, task: Task, 
     if acting is None:
         return AdaptResult(TrainResult(0, StopReason.STOPPED), before)
     result = train(profile, folder, threads, log, signals, lambda: trained.params,
-                   known=trained.bodies, replay=old, loaded=loaded)
+                   known=trained.bodies, screen=screen, replay=old, loaded=loaded)
     if not limits or not result.finished:
         return AdaptResult(result, before)
     return AdaptResult(result, before, refusal(

@@ -35,6 +35,7 @@ from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
 from seed.task_names import absolute, absolute_directory, file_of, is_class_name
 from seed.storage.undo_levels import settle
+from seed.terminal.screen import Screen
 from seed.training.adapt import (GROWN, WARMUP_STEPS, digest_of, discard, enter, governed,
                                  holdout_scores, is_in_place, publish, recipe_with)
 from seed.training.loop import TrainResult
@@ -69,7 +70,8 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
                   threads: int = 1, log: Log = print, signals: StopSignals | None = None, *,
                   new_name: str = "", minutes: float = 2.0, steps: int = 0, lr: float = 1e-3,
                   light: bool = False, tasks: Collection[str] = (), is_whole: bool = False,
-                  overrides: Sequence[str] = (), limits: Limits | None = None) -> BodyAdaptResult:
+                  overrides: Sequence[str] = (), limits: Limits | None = None,
+                  screen: Screen | None = None) -> BodyAdaptResult:
     """Trains the brain on the changed `body`, or on the directory of its episodes `data`, and
     replaces the brain if that finishes and passes the `limits`, if there are any. `same_as`: the
     body that it was, if the brain has several. `new_name`: of the changed body, if not the one in
@@ -103,12 +105,12 @@ def adapt_to_body(run_dir: RunDir, body: str = "", data: str = "", same_as: str 
             brain = with_body(brain, old, source.name)
             trained = TrainedBrain.of(brain, threads)
         return _carry_out(run_dir, brain, trained, profile, source, recipe, limits, threads, log,
-                          signals)
+                          signals, screen)
 
 
 def _carry_out(run_dir: RunDir, brain: Checkpoint, trained: TrainedBrain, profile: Profile,
                source: "Source", recipe: bytes, limits: Limits | None, threads: int, log: Log,
-               signals: StopSignals) -> BodyAdaptResult:
+               signals: StopSignals, screen: Screen | None) -> BodyAdaptResult:
     """The training, what its limits say, and the publication."""
     from seed.training.pipeline import train   # here, because it imports tinygrad
     folder, taught = run_dir.adaptation, Replay(Replay.read(run_dir, brain.meta, log).rules)
@@ -119,7 +121,7 @@ def _carry_out(run_dir: RunDir, brain: Checkpoint, trained: TrainedBrain, profil
     scores = holdout_scores(profile, trained, taught, {}) if (
         limits and not profile.body.is_alone) else []
     result = train(profile, folder, threads, log, signals, lambda: trained.params,
-                   known=trained.bodies, replay=taught)
+                   known=trained.bodies, screen=screen, replay=taught)
     outcome = BodyAdaptResult(result, before, in_context)
     if not result.finished:
         return outcome

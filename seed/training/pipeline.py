@@ -30,6 +30,7 @@ from seed.storage import checkpoint
 from seed.storage.replay import Replay
 from seed.storage.run_dir import Log, RunDir
 from seed.terminal.screen import Screen
+from seed.terminal_text import unbroken
 from seed.training import loop
 from seed.training.loop import TrainResult
 from seed.training.memory_estimate import check_fits
@@ -126,7 +127,7 @@ def _write_report(run_dir: RunDir, log: Log) -> None:
     except (OSError, SeedError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         log(f"WARNING: {run_dir.report} is not written: {reason}; the brain is saved; write the "
-            f"page with: seed report --run-dir {run_dir}")
+            f"page with: {unbroken(f'seed report --run-dir {run_dir}')}")
 
 
 def _hide_last_actions(config: BodyConfig, model: WaveCore, data: Mapping[str, Stored]) -> None:

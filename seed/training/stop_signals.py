@@ -7,6 +7,7 @@ to the whole process group, does not kill it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ SAVE = signal.SIGUSR1
 DEADLINE_S = 8.0
 STOPPED = b"stopped; run the same command to resume\n"
 STOPPING = b"stopping ... (Ctrl-C again: at once)\n"
+QUIT = b"stopped at once; run the same command to resume from the last save\n"
 
 
 class StopSignals:
@@ -76,6 +78,7 @@ class StopSignals:
         if received == SAVE:
             self.save.set()
         elif received == signal.SIGINT and self.stop.is_set():
+            _tell(b"\n" + QUIT if os.isatty(2) else QUIT)   # it is behind a view there
             _end(INTERRUPTED)
         elif self.stop.is_set():
             return   # it is stopping
@@ -92,10 +95,15 @@ class StopSignals:
         if self._released.wait(DEADLINE_S):
             return
         self.safe.wait()
-        with suppress(OSError):
-            os.set_blocking(2, False)
-            os.write(2, STOPPED)
+        _tell(STOPPED)
         _end(self.exit_code)
+
+
+def _tell(line: bytes) -> None:
+    """If somebody reads: nothing waits for that."""
+    with suppress(OSError, ValueError):
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, line)
 
 
 def _end(exit_code: int) -> None:

@@ -71,6 +71,13 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, capsys):
     assert facts["curves"][0]["points"] == [[1, 1.0]]
 
 
+def test_curves_of_one_point_are_told_in_words(runs, capsys):
+    assert seed(*runs, "--what=accuracy") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "accuracy (0 to 1) by step", "  first holdout: 0.75 at step 3, its only value yet",
+        "  second holdout: 0.75 at step 2, its only value yet"]
+
+
 def test_files_are_written_whole_and_again(runs, tmp_path, capsys):
     svg, table, events = tmp_path / "c.svg", tmp_path / "c.csv", tmp_path / "new/events"
     for _ in range(2):

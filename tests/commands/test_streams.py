@@ -96,3 +96,14 @@ def test_the_status_line_fits_into_a_narrow_terminal_and_ends_before_the_result(
 def test_a_dumb_terminal_gets_no_escapes(tmp_path):
     """Report 15: TERM=dumb."""
     assert "\x1b" not in lines_on_a_terminal(tmp_path, 80, "dumb", 20)
+
+
+@pytest.mark.attack
+def test_a_terminal_that_has_gone_does_not_change_how_a_training_ends(tmp_path, calm):
+    master, slave = pty.openpty()
+    os.close(master)
+    process = subprocess.Popen(tiny_command(tmp_path / "run"), stdin=slave, stdout=slave,
+                               stderr=slave)
+    os.close(slave)
+    assert process.wait(timeout=300) == 0
+    assert RunDir(tmp_path / "run").checkpoint.read_bytes() == calm

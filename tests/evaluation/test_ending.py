@@ -27,6 +27,20 @@ def test_the_end_says_what_the_brain_can_do_and_what_comes_next(monkeypatch):
    train on     seed train --run-dir runs/1"""
 
 
+UNLEARNT = [Score(f"task {i}", 1, 0, 40, 0.2) for i in range(8)]
+
+
+@pytest.mark.parametrize("scores, words", [
+    ([Score("identity", 1, 37, 40, 0.25), *UNLEARNT], "Better than guessing in 1 of 9 tasks so "
+     "far, best in identity: 92 % of held-out questions right."),
+    ([Score("parity", 1, 22, 40, 0.5), *UNLEARNT], "No task of 9 is done better than by guessing "
+     "yet: train on.")])
+def test_a_mean_below_guessing_is_told_by_what_is_better_than_guessing(monkeypatch, scores, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = " ".join(ending(100, 14.0, scores, [], [], {}).split())
+    assert text.startswith(f"Done: 100 steps in 0:14. {words}")
+
+
 def test_the_end_of_a_brain_that_acts(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = ending(150, None, [], [Returns("cartpole", 64, 500.0, 0.0, 500.0, None),

@@ -1,8 +1,10 @@
 """The self-test of a file: it says what it was verified on, and tells of other arithmetic."""
 import json
+import os
 import platform
 import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from seed.export import Options, build
 from seed.export.brain_file import BrainFile
 from seed.runtime import Brain, BrainError, describe, installed_runtime, measure_selftest
-from seed.runtime import selftest as module
+from seed.runtime import selftest as module, tflite
 from seed.storage import RunDir
 from tests.support import acting_brains, brains
 from tests.support.descriptions import described
@@ -125,3 +127,19 @@ def test_it_takes_sixteen_steps_and_three_kilobytes(brain, tmp_path):
     size = (tmp_path / "f").stat().st_size - len(BrainFile(brain, Options()).tobytes([]))
     file.selftest()
     assert len(file.step_times_s) == 16 and size < 4096
+
+
+def test_a_brain_that_is_opened_says_nothing_of_its_runtime(brain, tmp_path):
+    path = with_selftest(brain, tmp_path / "f")
+    done = subprocess.run([sys.executable, "-c", "import sys; from seed.runtime import Brain; "
+                           "Brain(sys.argv[1]).step(65)", str(path)], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_others_write_meanwhile_is_not_lost(capfd):
+    with pytest.raises(ValueError), tflite.without_notes():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nhot\n")
+        raise ValueError
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "hot\nafter\n"

@@ -60,6 +60,7 @@ def test_a_run_and_its_checkpoint_are_described_alike(run_dir, info):
     assert (facts["step"], facts["layers"], facts["loop"]["rate_hz"]) == (7, "SSA", 50)
     text = info(run_dir)[1]
     assert "\nsha256      " in text and "\nlayers      SSA\n" in text and "rate_hz" in text
+    assert "\nmodel\n  d_model  " in text and "{" not in text
 
 
 def test_an_exported_file_tells_its_origin_its_runtimes_and_its_scores(run_dir, info, tmp_path):

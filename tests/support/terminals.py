@@ -2,6 +2,7 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import termios
 import threading
@@ -20,6 +21,7 @@ class Terminal:
         self._screen = pyte.HistoryScreen(columns, rows, history=10_000, ratio=0.5)
         self._stream = pyte.ByteStream(self._screen)
         self.columns, self._marks, self._lock = columns, 0, threading.Lock()
+        self._written = b""
         self.resize(columns, rows)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -37,6 +39,7 @@ class Terminal:
             while data := os.read(self._master, 65536):
                 with self._lock:
                     self._stream.feed(data)
+                    self._written += data
 
     def read(self) -> None:
         """All that was written until now is on the screen when this returns."""
@@ -57,6 +60,12 @@ class Terminal:
         while rows and not rows[-1]:
             rows.pop()
         return rows
+
+    def written(self) -> list[str]:
+        """The lines that were written, as long as they are; of one that was drawn anew each."""
+        self.read()
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", "", self._written.decode())
+        return re.split(r"[\r\n]+", text)
 
     @property
     def column(self) -> int:

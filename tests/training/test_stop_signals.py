@@ -85,7 +85,8 @@ def test_the_first_signal_is_answered_with_what_a_second_would_lose(tmp_path, nu
 
 def test_a_signal_before_the_run_has_begun_is_answered_too():
     done = subprocess.run([sys.executable, "-c", EARLY], stderr=subprocess.PIPE, text=True)
-    assert done.stderr == "stopping ... (Ctrl-C again: at once)\n" and done.returncode == 130
+    assert done.stderr == ("stopping ... (Ctrl-C again: at once)\nstopped at once; run the same "
+                           "command to resume from the last save\n") and done.returncode == 130
 
 
 EARLY = """
