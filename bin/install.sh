@@ -2,10 +2,11 @@
 # install.sh [--yes] [EXTRA]: makes a virtual environment in the checkout, .venv, with $PYTHON or
 # python3; installs seed and the packages that setup.cfg names there, and finds clang. An environment
 # that is half made, or whose Python has gone, is made anew. It asks before it uses sudo; not with --yes.
+# install.sh --remove: takes away what it has put into the checkout, and says what stays.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/checkout.sh"
-python=${PYTHON:-python3} yes=
-if [ "${1:-}" = --yes ]; then yes=--yes; shift; fi
+python=${PYTHON:-python3} option=
+case ${1:-} in --yes|--remove) option=$1; shift ;; esac
 fail() { echo "seed: $*" >&2; exit 2; }
 # On a full disk Python cuts its bytecode short, and fails with it even when there is room again: none stays.
 fail_on_full_disk() {
@@ -56,8 +57,19 @@ mend() {
     [ -z "$lacks" ] || not_installed pip "${lacks//$'\n'/, }" "$errors"
 }
 
+remove() {
+    local used cache=${XDG_CACHE_HOME:-${HOME:-}/.cache}/seed-brain
+    # By libraries that are loaded from it: without the rest of it a process would fail later.
+    used=$(grep -lsF " $(readlink -f "$venv")/" /proc/[0-9]*/maps | tr -cd '0-9\n' | paste -sd ' ') || true
+    [ -w "$root" ] || fail "$(id -un) may not write to $root: remove it as its owner"
+    [ -z "$used" ] || fail "$venv is used by process $used: end it first, and try again"
+    rm -rf "$venv" "$root/.venv-tflite" "$root/.venv.lock" "$root/seed_brain.egg-info"
+    echo "removed the environments of $root; what stays: the checkout with its runs, compiled kernels in $cache, and clang" >&2
+}
+
+if [ "$option" = --remove ]; then remove; exit; fi
 if ! missing "$@" >/dev/null 2>&1; then   # one at a time
     [ -w "$root" ] || fail "$(id -un) may not write to $root, where packages have to be installed: use a checkout of your own: git clone '$root' ~/seed-brain"
     (flock 9 2>/dev/null || true; mend "$@" 9>&-) 9>"$root/.venv.lock"
 fi
-exec bash "$root/bin/find-clang.sh" "$venv/bin/python" $yes
+exec bash "$root/bin/find-clang.sh" "$venv/bin/python" $option

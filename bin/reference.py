@@ -24,7 +24,7 @@ PAGES = (
                       "installed_runtime",
       "seed.runtime.state_file": "write_whole"}),
     ("classes", "Bodies and tasks of your own", "What a class in a file of yours has: a body "
-     "([bodies](../body.md#a-robot-of-your-own)) or a task "
+     "([own robot](../own_robot.md)) or a task "
      "([curriculum](../curriculum.md#tasks-of-your-own)). It is known by these names alone, and "
      "inherits from nothing.",
      {"seed.body.body_interface": "Body", "seed.curriculum.task_interface": "TaskClass"}),
@@ -58,7 +58,7 @@ PAGES = (
      {"seed.live.fast_loop": "FastLoop Options", "seed.live.shared_block": "Block Slip"}),
     ("errors", "Errors", "What ends a command is one of these, of which the message is one line: "
      "what happened, why, and what to do. The exit codes are those of the command "
-     "([training](../training.md#exit-codes)). The runtime on a robot has its own: "
+     "([operations](../operations.md#exit-codes)). The runtime on a robot has its own: "
      "[BrainError](runtime.md).",
      {"seed.errors": "SeedError"}),
 )

@@ -23,9 +23,10 @@ ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
-    "training", "metrics", "curriculum", "practice", "body", "episodes", "learning", "live",
-    "board", "robot", "resize", "export", "file", "sharing", "embedding", "model", "kernels",
-    "images", "watching", "guarantees", "results", "LOG", "contributing", "glossary", "reference")]
+    "training", "metrics", "curriculum", "practice", "own_robot", "body", "episodes", "learning",
+    "live", "board", "robot", "operations", "resize", "export", "file", "sharing", "embedding",
+    "model", "kernels", "images", "watching", "guarantees", "results", "LOG", "contributing",
+    "glossary", "reference")]
 DOCS += sorted((ROOT / "docs/reference").glob("*.md"))   # tests/test_reference.py
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
@@ -194,6 +195,7 @@ def test_settings_that_a_page_names_exist(page):
 def test_flags_that_pages_name_exist(capsys):
     known = "".join(text_of(path) for room in ("experiments", "learning", "live", "bench")
                     for path in (ROOT / "seed" / room).glob("*.py"))
+    known += "".join(text_of(path) for path in (ROOT / "bin").iterdir() if path.is_file())
     for command in COMMANDS:
         with pytest.raises(SystemExit):
             make_parser().parse_args([command, "--help"])

@@ -21,7 +21,7 @@ from seed.__main__ import make_parser
 from seed.commands import options
 from seed.interpreter import seed_command
 from seed.live import fast_loop, real_time
-from tests.support.checkout import ROOT, environment, linked_checkout, run_in
+from tests.support.checkout import ROOT, copy_checkout, environment, linked_checkout, run_in
 from tests.support.processes import descendants
 
 USAGE = "usage: seed train"
@@ -186,6 +186,35 @@ def test_a_script_that_is_killed_tells_no_more(checkout):
             pass
     process.stdin.close()
     os.close(master)
+
+
+def test_an_installation_is_taken_away_when_nothing_runs_from_it_and_runs_stay(tmp_path):
+    copy, elsewhere = copy_checkout(tmp_path / "a folder"), tmp_path / "elsewhere"
+    for name in (".venv/lib", "seed_brain.egg-info", "runs/first"):
+        (copy / name).mkdir(parents=True)
+    elsewhere.mkdir()
+    library = copy / ".venv/lib/library.so"
+    library.write_bytes(bytes(4096))
+    script = ("import mmap, sys; file = open(sys.argv[1], 'rb'); loaded = mmap.mmap(file.fileno(), "
+              "0, prot=mmap.PROT_READ); print(flush=True); input()")
+    user = subprocess.Popen([sys.executable, "-c", script, library], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
+    user.stdout.readline()
+    done = run_in(tmp_path, copy / "bin/install.sh", "--remove", HOME="/home/me",
+                  XDG_CACHE_HOME="")
+    assert done.returncode == 2 and library.exists()
+    assert f"is used by process {user.pid}: end it first" in done.stderr
+    user.communicate(b"\n")
+    for _ in range(2):   # again: nothing is left to do
+        done = run_in(tmp_path, copy / "bin/install.sh", "--remove", HOME="/home/me",
+                      XDG_CACHE_HOME="")
+        assert done.returncode == 0, done.stderr
+        assert "/home/me/.cache/seed-brain" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert not (copy / ".venv").exists() and not (copy / "seed_brain.egg-info").exists()
+    assert (copy / "runs/first").is_dir() and (copy / "seed/__main__.py").is_file()
+    (copy / ".venv").symlink_to(elsewhere)
+    assert run_in(tmp_path, copy / "bin/install.sh", "--remove").returncode == 0
+    assert elsewhere.is_dir() and not (copy / ".venv").is_symlink()
 
 
 @pytest.fixture

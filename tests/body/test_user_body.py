@@ -240,10 +240,9 @@ def test_signals_are_those_of_the_run_alone(tmp_path):
 
 
 def test_the_body_of_the_page_works(tmp_path):
-    page = (Path(__file__).parents[2] / "docs/body.md").read_text()
-    block, = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-              if "class MyRobot" in text)
-    (tmp_path / "robot.py").write_text(block)
+    page = (Path(__file__).parents[2] / "docs/own_robot.md").read_text()
+    simulated, _ = re.findall(r"<<'END'\n(.*?)\nEND", page, re.DOTALL)
+    (tmp_path / "robot.py").write_text(simulated)
     open_fn = opener(f"{tmp_path}/robot.py:MyRobot")
     codec, rewards = make_codec("robot.py:MyRobot", open_fn, 0)
     check_repeats(open_fn, codec, 0, False)
