@@ -48,7 +48,9 @@ def _run(args: argparse.Namespace) -> tuple[int, bool]:
         package = (error.name or "").partition(".")[0]
         if package in ("", "seed"):
             raise
-        print(f"seed: {package} is not installed, and this command needs it: pip install {package}",
+        fix = ("install all of Python, as apt install python3 does"
+               if package in sys.stdlib_module_names else f"pip install {package}")
+        print(f"seed: {package} is not installed, and this command needs it: {fix}",
               file=sys.stderr)
         return BAD_INPUT, False
     except (MemoryError, ImportError) as error:

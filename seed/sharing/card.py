@@ -85,18 +85,18 @@ def card(trained: TrainedBrain, rows: Rows, lineage: Sequence[Decision], files: 
 
 
 def _front_matter(trained: TrainedBrain, rows: Rows, license: str) -> str:
-    """YAML, of which JSON is a part."""
+    """YAML, of which JSON is a part, but for its escapes of characters as two halves."""
     kind = "robotics" if trained.bodies else "text-generation"
     fields: dict[str, Any] = {"license": license, "library_name": "seed-brain",
                               "pipeline_tag": kind,
                               "tags": ["seed-brain", "robotics", "byte-level", "tflite"]}
     if rows:
         value = sum(row["correct"] for row in rows) / max(1, sum(row["count"] for row in rows))
-        fields["model-index"] = [{"name": trained.profile.name, "results": [{
+        fields["model-index"] = [{"name": printable(trained.profile.name), "results": [{
             "task": {"type": kind}, "dataset": {"name": "held-out questions", "type": "seed-brain"},
             "metrics": [{"type": "exact_match", "value": round(value, 4)}]}]}]
-    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()),
-                      "---"])
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    return "\n".join(["---", *lines, "---"])
 
 
 def _table(rows: Rows) -> list[str]:

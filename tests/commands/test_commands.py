@@ -278,3 +278,27 @@ def test_failed_allocations_may_pass(seed, monkeypatch, error, limit_mb, text):
     monkeypatch.setattr("seed.commands.info_command.run", fail)
     code, _, lines = seed("info")
     assert code == errors.RETRY_LATER and text in lines[0] and len(lines) == 1
+
+
+def started(setup: str, *words: str) -> tuple[int, str]:
+    """Exit code and standard error of a Python that runs `setup` before seed."""
+    code = f"import runpy, sys\n{setup}\nrunpy.run_module('seed', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, text=True,
+                          capture_output=True)
+    return done.returncode, done.stderr
+
+
+def test_an_older_python_is_one_line():
+    code, error = started("sys.version_info = (3, 10, 2, 'final', 0)", "--version")
+    assert code == errors.BAD_INPUT and error == (
+        "seed: this is Python 3.10, and seed needs 3.11 or newer: start it as python3.11 -m seed, "
+        "or install it there\n")
+
+
+@pytest.mark.parametrize("module, fix", [
+    ("numpy", "pip install numpy"), ("safetensors", "pip install safetensors"),
+    ("tomllib", "install all of Python, as apt install python3 does")])
+def test_a_package_that_is_missing_is_one_line(module, fix):
+    code, error = started(f"sys.modules['{module}'] = None", "info", "--profile", "toy")
+    assert code == errors.BAD_INPUT and error == (
+        f"seed: {module} is not installed, and this command needs it: {fix}\n")

@@ -1,4 +1,5 @@
 """seed pack and unpack: the same brain arrives, whole or not at all; a hostile pack is data."""
+import dataclasses
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ from seed.curriculum.task import Item
 from seed.errors import ConfigError, PackError
 from seed.export import build
 from seed.profile_file import load_profile
+from seed.sharing import card
 from seed.sharing import unpack as unpack_module
 from seed.sharing.pack import MANIFEST, REQUIRED, pack
 from seed.sharing.unpack import unpack
@@ -133,6 +135,18 @@ def test_the_card_has_front_matter_scores_lineage_and_no_folders(tmp_path):
     assert metric == {"type": "exact_match", "value": 0.75}
     assert "| a.py:T | 1 | 3 of 4 |" in text and "/home" not in card
     assert lines == ["the packed settings name what is on this machine: /home/me/a.py:T"]
+
+
+@pytest.mark.parametrize("name, shown", [
+    ("robot \U0001F916", None), ("a\x7f\x9b\u2028b", r"a\x7f\x9b\u2028b")])
+def test_front_matter_has_a_name_as_it_is_and_nothing_that_yaml_cannot_have(source, name, shown):
+    """JSON writes a character beyond 16 bits as two halves, which YAML takes for two characters."""
+    trained = brains.trained(source.checkpoint)
+    trained = dataclasses.replace(trained, profile=dataclasses.replace(trained.profile, name=name))
+    text = card.card(trained, ROWS, [], [], "mit")
+    line = next(line for line in text.split("\n") if line.startswith("model-index: "))
+    assert f'"name": {json.dumps(shown or name, ensure_ascii=False)}, "results"' in line
+    assert line.isprintable()
 
 
 @pytest.fixture
