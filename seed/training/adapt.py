@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from seed.curriculum.corpus import Corpus, check_memory, whole_lines
 from seed.curriculum.dataset import Dataset, item_bytes
 from seed.curriculum.task import Item, Task
 from seed.curriculum.user_tasks import load
-from seed.errors import ConfigError, StopReason, StopRequested
+from seed.errors import BAD_INPUT, ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
 from seed.evaluation.acceptance import Limits, check_provable, refusal
 from seed.evaluation.exact_match import Score
@@ -86,14 +86,15 @@ def adapt_brain(run_dir: RunDir, data: str, threads: int = 1, log: Log = print,
         folder = run_dir.adaptation
         n_bytes, n_new_bytes = recorded_bytes(folder, data)
         recipe = recipe_of(profile, data, n_bytes)
-        enter(run_dir, recipe, lambda: _copy(data, n_bytes, folder.examples))
-        task = load(data) if is_class_name(data) else Corpus(data, folder.examples)
-        taught = Replay.read(run_dir, brain.meta, log).rules
-        examples = examples_of(task, profile)
-        old = Replay(replay.without(taught, {item.prompt for item in examples}))
-        trained = TrainedBrain.of(brain, threads)
-        result = _train(profile, folder, trained, task, old, limits, threads, log, signals,
-                        screen)
+        with begun(folder):
+            enter(run_dir, recipe, lambda: _copy(data, n_bytes, folder.examples))
+            task = load(data) if is_class_name(data) else Corpus(data, folder.examples)
+            taught = Replay.read(run_dir, brain.meta, log).rules
+            examples = examples_of(task, profile)
+            old = Replay(replay.without(taught, {item.prompt for item in examples}))
+            trained = TrainedBrain.of(brain, threads)
+            result = _train(profile, folder, trained, task, old, limits, threads, log, signals,
+                            screen)
         if not result.train or not result.train.finished:
             return result
         if result.refusal:
@@ -112,16 +113,12 @@ def _train(profile: Profile, folder: RunDir, trained: TrainedBrain, task: Task, 
            limits: Limits | None, threads: int, log: Log, signals: StopSignals,
            screen: Screen | None) -> AdaptResult:
     """The scores before, the training, and what its limits say. Raises ConfigError if they cannot
-    be told; then nothing is left of it."""
+    be told."""
     from seed.training.pipeline import train   # here, because it imports tinygrad
     loaded = {task.name: task}
     before = holdout_scores(profile, trained, old, loaded)
     if limits:
-        try:
-            check_provable(before, task.name, limits)
-        except ConfigError:
-            discard(folder)
-            raise
+        check_provable(before, task.name, limits)
     acting = acting_of(profile, folder, trained, signals.stop.is_set) if limits else Acting()
     if acting is None:
         return AdaptResult(TrainResult(0, StopReason.STOPPED), before)
@@ -251,6 +248,18 @@ def enter(run_dir: RunDir, recipe: bytes, note_fn: Callable[[], None] = lambda: 
         note_fn()
         atomic_file.write(folder.recipe, recipe)
     return folder
+
+
+@contextmanager
+def begun(folder: RunDir) -> Iterator[None]:
+    """Bad input leaves nothing of an adaptation that has not trained yet: a copy of the examples
+    may be large. What has trained can be resumed."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.exit_code == BAD_INPUT and not folder.checkpoint.exists():
+            discard(folder)
+        raise
 
 
 def discard(folder: RunDir) -> None:

@@ -36,7 +36,7 @@ from seed.storage.run_dir import Log, RunDir
 from seed.task_names import absolute, absolute_directory, file_of, is_class_name
 from seed.storage.undo_levels import settle
 from seed.terminal.screen import Screen
-from seed.training.adapt import (GROWN, WARMUP_STEPS, digest_of, discard, enter, governed,
+from seed.training.adapt import (GROWN, WARMUP_STEPS, begun, digest_of, discard, enter, governed,
                                  holdout_scores, is_in_place, publish, recipe_with)
 from seed.training.loop import TrainResult
 from seed.training.stop_signals import StopSignals, watched
@@ -114,14 +114,15 @@ def _carry_out(run_dir: RunDir, brain: Checkpoint, trained: TrainedBrain, profil
     """The training, what its limits say, and the publication."""
     from seed.training.pipeline import train   # here, because it imports tinygrad
     folder, taught = run_dir.adaptation, Replay(Replay.read(run_dir, brain.meta, log).rules)
-    enter(run_dir, recipe, lambda: _note(folder, source))
-    before, in_context = _evaluate(profile, folder, trained, source, signals.stop.is_set)
-    if before is None:
-        return BodyAdaptResult(TrainResult(0, StopReason.STOPPED))
-    scores = holdout_scores(profile, trained, taught, {}) if (
-        limits and not profile.body.is_alone) else []
-    result = train(profile, folder, threads, log, signals, lambda: trained.params,
-                   known=trained.bodies, screen=screen, replay=taught)
+    with begun(folder):
+        enter(run_dir, recipe, lambda: _note(folder, source))
+        before, in_context = _evaluate(profile, folder, trained, source, signals.stop.is_set)
+        if before is None:
+            return BodyAdaptResult(TrainResult(0, StopReason.STOPPED))
+        scores = holdout_scores(profile, trained, taught, {}) if (
+            limits and not profile.body.is_alone) else []
+        result = train(profile, folder, threads, log, signals, lambda: trained.params,
+                       known=trained.bodies, screen=screen, replay=taught)
     outcome = BodyAdaptResult(result, before, in_context)
     if not result.finished:
         return outcome

@@ -13,7 +13,7 @@ from seed.body.facts import Facts
 from seed.body.pendulum import Pendulum
 from seed.body.value_range import ValueRange
 from seed.config import BodyConfig, ModelConfig, TrainConfig
-from seed.errors import ConfigError, StopReason
+from seed.errors import BodyError, ConfigError, StopReason
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
 from seed.training import (adapt_body, adapt_brain, adapt_to_body, pipeline, train,
@@ -121,6 +121,18 @@ def test_episodes_of_another_rate_are_refused_and_leave_the_brain(tmp_path, monk
     with pytest.raises(ConfigError, match="data was recorded at 10 Hz, and reversed acts at 50 Hz"):
         adapt(run_dir, 6, body="", data=str(data))
     assert run_dir.checkpoint.read_bytes() == before
+
+
+def test_nothing_is_left_of_a_body_that_fails_before_a_step(tmp_path):
+    class Failing(Target):
+        def reset(self, seed):
+            raise BodyError("it does not answer")
+    run_dir = brain(tmp_path / "run")
+    before = run_dir.checkpoint.read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(BodyError, match="not answer"):
+        patch.setitem(open_body.BODIES, "reversed", Failing)
+        adapt(run_dir)
+    assert run_dir.checkpoint.read_bytes() == before and not run_dir.adaptation.path.exists()
 
 
 def test_the_command_says_what_was_before_and_after(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A new rule from recorded examples: trained among the old tasks, resumed and undone exactly."""
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -239,3 +240,18 @@ def test_bad_input_changes_nothing(run_dir, data, share, message):
         adapt_brain(run_dir, str(Path(run_dir.path.parent, data)), signals=StopSignals(),
                     share=share)
     assert run_dir.checkpoint.read_bytes() == before and not run_dir.adaptation.path.exists()
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "too few for a holdout"), ("\0", "line 1: give"),
+    ('{"prompt": 5, "answer": "a"}', "line 1: prompt is int"), ("\xff", "write it as UTF-8")])
+def test_nothing_is_left_of_bad_examples_and_what_has_trained_stays(run_dir, text, message):
+    data = Path(run_dir.path.parent, "bad.jsonl")
+    data.write_text(text, encoding="latin-1")
+    for has_trained in (False, True):
+        with pytest.raises(ConfigError, match=message), pytest.MonkeyPatch.context() as patch:
+            if has_trained:
+                patch.setattr(adapt, "_copy", lambda data, n, path: (
+                    shutil.copy(data, path), run_dir.adaptation.checkpoint.write_text("x")))
+            adapt_brain(run_dir, str(data), signals=StopSignals())
+        assert run_dir.adaptation.path.exists() == has_trained
