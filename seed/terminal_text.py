@@ -58,11 +58,10 @@ def _broken(line: str, columns: int) -> Iterator[str]:
     if len(line) <= columns:
         yield line
         return
-    column = FIRST_COLUMN.match(line)
-    indent = len(line) - len(line.lstrip()) + 2
-    if column and 2 * column.end() <= columns:
-        indent = column.end()
-    yield from textwrap.wrap(line, columns, subsequent_indent=" " * indent, expand_tabs=False,
+    column, begin = FIRST_COLUMN.match(line), len(line) - len(line.lstrip())
+    indent = column.end() if column and 2 * column.end() <= columns else begin + 2
+    yield from textwrap.wrap(line[begin:], columns, initial_indent=line[:begin],
+                             subsequent_indent=" " * indent, expand_tabs=False,
                              replace_whitespace=False, break_long_words=False,
                              break_on_hyphens=False)
 

@@ -35,25 +35,36 @@ def plot(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[tuple[str, Poin
     lines = [(name, points) for name, points in lines if points][:N_LINES]
     if not lines:
         return ""
-    x = _Scale(x_axis, [p[0] for _, points in lines for p in points], LEFT, WIDTH - RIGHT)
-    y = _Scale(y_axis, [p[1] for _, points in lines for p in points], HEIGHT - BOTTOM, TOP)
-    content = "".join([_x_ticks(x), _y_ticks(y), _marks(x, marks)])
-    if diagonal:
-        content += _line([(x.at(x.low), y.at(y.low)), (x.at(x.high), y.at(y.high))], "diagonal")
-    for i, (_, points) in enumerate(lines):
-        places = [(x.at(px), y.at(py)) for px, py in points]
-        content += _line(places, f"line {colour(i)}")
-        if len(places) == 1:
-            content += (f'<circle class="dot {colour(i)}" cx="{places[0][0]:.1f}" '
-                        f'cy="{places[0][1]:.1f}" r="3"/>')
-    legend = "".join(f'<li><svg class="key" viewBox="0 0 20 8" aria-hidden="true">'
-                     f'{_line([(0, 4), (20, 4)], f"line {colour(i)}")}</svg>'
-                     f'{text(name[:MAX_NAME_CHARS])}</li>'
+    content = drawing(x_axis, y_axis, [points for _, points in lines], marks, diagonal)
+    legend = "".join(f'<li><svg class="key" viewBox="0 0 20 8" aria-hidden="true">{key(i, 0, 4)}'
+                     f'</svg>{text(name[:MAX_NAME_CHARS])}</li>'
                      for i, (name, _) in enumerate(lines)) if len(lines) > 1 else ""
     return (f'<figure><figcaption>{text(title)}</figcaption>'
             f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
             f'aria-label="{text(title)}">{content}</svg>'
             f'{f"<ul class=legend>{legend}</ul>" if legend else ""}</figure>')
+
+
+def drawing(x_axis: Axis, y_axis: Axis, lines: Sequence[Points], marks: Sequence[Mark] = (),
+            diagonal: bool = False) -> str:
+    """Axes with lines of one point at least, WIDTH x HEIGHT."""
+    x = _Scale(x_axis, [p[0] for points in lines for p in points], LEFT, WIDTH - RIGHT)
+    y = _Scale(y_axis, [p[1] for points in lines for p in points], HEIGHT - BOTTOM, TOP)
+    content = "".join([_x_ticks(x), _y_ticks(y), _marks(x, marks)])
+    if diagonal:
+        content += _line([(x.at(x.low), y.at(y.low)), (x.at(x.high), y.at(y.high))], "diagonal")
+    for i, points in enumerate(lines):
+        places = [(x.at(px), y.at(py)) for px, py in points]
+        content += _line(places, f"line {colour(i)}")
+        if len(places) == 1:
+            content += (f'<circle class="dot {colour(i)}" cx="{places[0][0]:.1f}" '
+                        f'cy="{places[0][1]:.1f}" r="3"/>')
+    return content
+
+
+def key(i: int, x: float, y: float) -> str:
+    """A piece of the i-th line, for a legend."""
+    return _line([(x, y), (x + 20, y)], f"line {colour(i)}")
 
 
 def colour(i: int) -> str:

@@ -84,6 +84,8 @@ def test_a_row_goes_on_below_its_second_column_and_a_sentence_a_little_to_the_ri
         assert fitted(f"in {path}", seen.out) == f"in\n  {path}"
         assert fitted(f"train it: {command}", seen.out) == (
             "train it:\n  seed train --run-dir=a --minutes=30 --x")
+        assert fitted(f"   {command} --y", seen.out) == (
+            "   seed train --run-dir=a --minutes=30 --x\n     --y")
     assert row == f"{ROW} in\n{' ' * 12}5 partitions"
     assert sentence == "grew from 12 to 34 parameters, and is\n  the same as before"
 

@@ -3,7 +3,8 @@ import csv
 import io
 import xml.etree.ElementTree as ElementTree
 
-from seed.evaluation.curve_files import csv_file, is_csv_file, is_svg_file, svg_file
+from seed.evaluation.curve_files import COLOURS, csv_file, is_csv_file, is_svg_file, svg_file
+from seed.evaluation.svg_plot import BOTTOM, HEIGHT, LEFT, N_COLOURS, RIGHT, TOP, WIDTH
 from seed.storage.curves import Curve
 from seed.terminal.plot import Line
 
@@ -50,18 +51,20 @@ def test_a_picture_has_axes_ticks_a_legend_and_each_curve_within_them():
     data = svg_file(LINES, "loss (nats a byte)")
     tree = ElementTree.fromstring(data)
     texts = [element.text for element in tree.iter(f"{SVG}text")]
-    assert texts[0] == "loss (nats a byte)" and "step" in texts
+    assert {"loss (nats a byte)", "step"} <= {*texts}
     assert {"0", "200", "400", "1000", "1", "5"} <= {*texts}
     assert texts[-2:] == ["first: last 0.6", "<b>&\\x1b\\uffff: last 4"]
-    left, right, top, bottom = 70, 880, 40, 375
+    left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
     curves = [[tuple(map(float, point.split(","))) for point in element.get("points").split()]
               for element in tree.iter(f"{SVG}polyline")]
-    assert [len(points) for points in curves] == [3, 1]
+    curves, keys = curves[:2], curves[2:]
+    assert [len(points) for points in curves] == [3, 1] and len(keys) == 2
     assert all(left <= x <= right and top <= y <= bottom for points in curves for x, y in points)
     xs, ys = zip(*curves[0])
     assert list(xs) == sorted(xs) and list(ys) == sorted(ys)   # it falls: y is downwards
-    strokes = [element.get("stroke") for element in tree.iter(f"{SVG}polyline")]
-    assert len({*strokes}) == 2 and is_svg_file(data[:64])
+    assert [element.get("class") for element in tree.iter(f"{SVG}polyline")] == [
+        "line c0", "line c1"] * 2
+    assert len(COLOURS) == len({*COLOURS}) == N_COLOURS and is_svg_file(data[:64])
 
 
 def test_a_picture_refers_to_nothing_outside():
