@@ -148,7 +148,9 @@ class TrainedBrain:
         facts, codec = self.bodies[name], self.bodies[name].codec
         screen = Screen(show_fn, facts.rate_hz) if show_fn else None
         open_fn = opener(body, self.profile.body, screen)
-        player, recorder = Player(self.model, codec, 1 if screen else min(rows, episodes)), None
+        # One row or all: a kernel set has the kernels of no other number.
+        player = Player(self.model, codec, 1 if screen or episodes < rows else rows)
+        recorder = None
         if record:
             open_fn()   # a class tells its rate
             rate_hz = getattr(open_fn, "rate_hz", None)

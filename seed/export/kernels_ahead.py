@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from seed.config import Profile
 from seed.errors import ConfigError, KernelSetError
+from seed.evaluation.trained_brain import MAX_BODIES
 from seed.interpreter import seed_command
 from seed.profile_file import to_toml
 from seed.storage import atomic_file
@@ -45,11 +46,15 @@ class Rehearsal(NamedTuple):
     def brain(self) -> list[str]:
         return [f"--run-dir={self.folder / 'run'}", f"--threads={self.threads}"]
 
-    def train(self) -> list[Words]:
-        """So many steps that every body has its round."""
+    def steps(self) -> int:
+        """So many that every body has its round and the curriculum its step, also where an
+        adaptation has as many steps of the curriculum as bodies."""
         body = self.profile.body
-        cycle = sum(body.rounds.values()) + len(body.data) + body.curriculum_steps
-        return [["train", f"--profile={self.folder / 'profile.toml'}", f"--steps={cycle + 2}",
+        return (sum(body.rounds.values()) + len(body.rounds) + len(body.data)
+                + body.curriculum_steps + 2)
+
+    def train(self) -> list[Words]:
+        return [["train", f"--profile={self.folder / 'profile.toml'}", f"--steps={self.steps()}",
                  "--set=selfplay.every_steps=1", "--set=curriculum.eval_every_steps=1",
                  "--set=train.eval_every_minutes=0", "--no-thermal", "--plain", *self.brain()]]
 
@@ -61,12 +66,13 @@ class Rehearsal(NamedTuple):
                 ["chat", "--max-bytes=2", *self.brain()]]
 
     def play(self) -> list[Words]:
-        return [["play", "--episodes=1", *self.brain()]]
+        """In one body alone, and side by side in as many as there may be."""
+        return [["play", f"--episodes={n}", *self.brain()] for n in (1, MAX_BODIES)]
 
     def adapt(self) -> list[Words]:
         rule = self.folder / "rule.jsonl"
         rule.write_text("".join(f"{json.dumps(item)}\n" for item in RULE), encoding="utf-8")
-        recipe = [f"--data={rule}", "--steps=1", "--min-gain=0", "--max-loss=100",
+        recipe = [f"--data={rule}", f"--steps={self.steps()}", "--min-gain=0", "--max-loss=100",
                   "--set=governor.thermal=false", *self.brain()]
         return [["adapt", *recipe], ["adapt", "--light", *recipe]]
 

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from seed.__main__ import main
+from seed.__main__ import main, make_parser
+from seed.body import closed_loop
+from seed.body.world import Episode
 from seed.commands.kernels_command import PURPOSES as COMMAND_PURPOSES
 from seed.curriculum import user_tasks
 from seed.export import kernels_ahead
 from seed.profile_file import load_profile
 from seed.storage import RunDir
+from seed.training.adapt import replayed
 from seed.wavecore import kernel_set
 from seed.wavecore.cpu import NAMED, cpu, find_target
 from seed.wavecore.kernel_set import KernelSet
+from tests.support import acting_brains
 from tests.support.attack_run import is_refused, seed, train, works
 from tests.support.tiny_run import TINY, WAIT_S
 
@@ -161,6 +165,30 @@ def test_the_rule_that_a_rehearsal_adapts_to_is_one(tmp_path):
 
 def test_every_purpose_is_that_of_a_command():
     assert set(COMMAND_PURPOSES.values()) == set(kernels_ahead.PURPOSES)
+
+
+def test_whatever_number_of_episodes_is_played_its_kernels_are_rehearsed(tmp_path, monkeypatch):
+    rows, trained = set[int](), acting_brains.untrained()
+
+    def recorded(player, *arguments, **options):
+        rows.add(player.rows)
+        return [Episode(0, 1.0, 1, None)]
+    monkeypatch.setattr(closed_loop, "act", recorded)
+    for words in kernels_ahead.Rehearsal(trained.profile, tmp_path, 1).play():
+        trained.returns("cartpole", make_parser().parse_args(words).episodes, 0)
+    rehearsed = set(rows)
+    for episodes in (1, 2, 3, 15, 16, 17, 100):
+        trained.returns("cartpole", episodes, 0)
+    assert rows == rehearsed
+
+
+def test_an_adaptation_is_rehearsed_in_every_body_and_in_the_curriculum(tmp_path):
+    profile = load_profile("control", ["body.rounds={cartpole=1, rover=1, target=1}",
+                                       "body.curriculum_steps=1"])
+    body = replayed(profile.body)
+    for words in kernels_ahead.Rehearsal(profile, tmp_path, 1).adapt():
+        steps = make_parser().parse_args(words).steps
+        assert steps >= sum(body.rounds.values()) + body.curriculum_steps
 
 
 @pytest.mark.long
