@@ -218,6 +218,52 @@ def test_an_installation_is_taken_away_when_nothing_runs_from_it_and_runs_stay(t
 
 
 @pytest.fixture
+def check_arm64(tmp_path):
+    """bin/check-arm64.sh with dummies for what it downloads with; the one for the part that `fails`
+    leaves half of it. Gives the exit code, the parts that were begun, beside what, and stderr."""
+    (tmp_path / "half").mkdir()
+    make = ('[ ! -e "$dir" ] || part="$part beside $(ls "$dir")"\n'
+            f'echo "$part" >>{tmp_path}/called; mkdir -p "$dir"; touch "$dir/half"\n'
+            f'[ ! -e "{tmp_path}/half/$part" ] && mv "$dir/half" "$dir/all"')
+    fake_program(tmp_path / "fake", "mmdebstrap",
+                 f'part=root; for word; do case $word in */root) dir=$word ;; esac; done\n{make}')
+    for name in ("qemu-aarch64-static", "aarch64-linux-gnu-ld"):
+        fake_program(tmp_path / "fake", name, "exit 1")
+    python = fake_program(tmp_path / "fake", "python", (
+        f'[ "$2" = pip ] || exec {sys.executable} "$@"\n'
+        f'while [ "$1" != --target ]; do shift; done; dir=$2 part=${{2##*/}}\n{make}'))
+
+    def run(*words: object, fails: str = "") -> tuple[int, list[str], str]:
+        for path in (*(tmp_path / "half").iterdir(), tmp_path / "called"):
+            path.unlink(missing_ok=True)
+        (tmp_path / "half" / (fails or "nothing")).touch()
+        done = run_in(tmp_path, "bash", ROOT / "bin/check-arm64.sh", *words,
+                      HOST_PYTHON=str(python), PATH=f"{tmp_path}/fake:{os.environ['PATH']}")
+        called = tmp_path / "called"
+        return (done.returncode, called.read_text().splitlines() if called.exists() else [],
+                done.stderr)
+    return run
+
+
+def test_a_half_made_arm64_system_is_made_anew_and_a_whole_one_stays(check_arm64, tmp_path):
+    arm = tmp_path / "arm"
+    assert check_arm64("bookworm", arm, fails="root")[:2] == (1, ["root"])
+    assert [path.name for path in (arm / "bookworm/root").iterdir()] == ["half"]
+    assert check_arm64("bookworm", arm, fails="packages")[:2] == (1, ["root", "packages"])
+    assert check_arm64("bookworm", arm, fails="packages-old")[:2] == (
+        1, ["packages", "packages-old"])
+    assert check_arm64("trixie", arm, fails="packages")[:2] == (1, ["root", "packages"])
+    for folder in ("bookworm/root", "bookworm/packages", "trixie/root"):
+        assert (arm / folder / "all").exists() and not (arm / folder / "half").exists()
+
+
+def test_another_release_for_arm64_is_refused_in_one_line(check_arm64, tmp_path):
+    code, called, message = check_arm64("sid", tmp_path / "arm")
+    assert (code, called) == (2, []) and message == "seed: sid: use bookworm or trixie\n"
+    assert not (tmp_path / "arm").exists()
+
+
+@pytest.fixture
 def environment_check():
     """bin/environment.py as a module."""
     spec = importlib.util.spec_from_file_location("environment", ROOT / "bin/environment.py")
