@@ -1,11 +1,19 @@
-/* Matrix products from a TILE_ROWS x LANES register tile over packed panels.
+/* Matrix products from a register tile of TILE_ROWS rows and TILE_PANELS panels.
  *
  * The right operand is packed into panels of LANES columns: panel j holds [K][LANES] floats, so
  * that a row of the register tile is one aligned stream. N and K of every packed operand are
- * multiples of LANES (padded by the layout), the number of rows is free. A tile of C has one owner
- * and a fixed order of sums. */
-#define TILE_ROWS 6    /* rows of C in registers */
-#define K_BLOCK 256    /* depth that keeps the left rows and one panel in L1 */
+ * multiples of LANES (padded by the layout), the number of rows is free. A tile of C has one owner,
+ * and each number of C one order of sums, so the shape of the tile changes no bit. */
+#ifdef __AVX512F__ /* 32 registers of LANES floats: 24 of C, 2 of the right operand */
+#define TILE_ROWS 12
+#define TILE_PANELS 2
+#else /* LANES floats are two registers of AVX2's 16, or four of NEON's 32 */
+#define TILE_ROWS 6
+#define TILE_PANELS 1
+#endif
+#define HOLD(pointer) __asm__("" : "+r"(pointer)) /* else clang adds up addresses in the loop */
+#define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; then single rows */
+#define K_BLOCK 256 /* depth that keeps the left rows and one panel in L1 */
 #define WEIGHT_TILE 48 /* rows of a weight gradient one thread takes at a time */
 #define WEIGHT_TILES(n) (((n) + WEIGHT_TILE - 1) / WEIGHT_TILE)
 
@@ -30,73 +38,70 @@ INLINE void pack_columns(float *panels, const float *M, int j, int K, int N) {
     pack_panel(panels + (long)j * LANES * K, M + j * LANES, K, N, 1);
 }
 
-/* Packs the transposed left operand: TILE_ROWS columns of A side by side, zero beyond `rows`. */
-INLINE void pack_left(float *restrict d, const float *restrict A, int k_stride, int rows,
-                      int depth) {
-    int full = rows / TILE_ROWS * TILE_ROWS;
-    for (int k = 0; k < depth; k++) {
-        const float *a = A + (long)k * k_stride;
-        float *out = d + k * TILE_ROWS;
-        for (int i = 0; i < full; i += TILE_ROWS)
-            UNROLL for (int r = 0; r < TILE_ROWS; r++) out[i * depth + r] = a[i + r];
-        if (full < rows)
-            for (int r = 0; r < TILE_ROWS; r++)
-                out[full * depth + r] = full + r < rows ? a[full + r] : 0.f;
-    }
-}
-
-INLINE void write_tile(float *restrict C, int ldc, vec *c, int rows, int accumulate) {
-    UNROLL for (int r = 0; r < TILE_ROWS; r++) {
-        if (r < rows) {
-            float *out = C + (long)r * ldc;
-            store(out, accumulate ? c[r] + load(out) : c[r]);
-        }
-    }
-}
-
-INLINE void tile_packed(float *restrict C, int ldc, const float *restrict a,
-                        const float *restrict b, int depth, int rows, int accumulate) {
-    vec c[TILE_ROWS];
-    UNROLL for (int r = 0; r < TILE_ROWS; r++) c[r] = 0.f;
-    for (int k = 0; k < depth; k++) {
-        vec bk = load(b + k * LANES);
-        UNROLL for (int r = 0; r < TILE_ROWS; r++) c[r] += a[k * TILE_ROWS + r] * bk;
-    }
-    write_tile(C, ldc, c, rows, accumulate);
-}
-
-INLINE void tile_rows(float *restrict C, int ldc, const float *restrict A, int lda,
-                      const float *restrict b, int depth, int rows, int accumulate) {
-    vec c[TILE_ROWS];
+/* `rows` rows and `panels` panels of C (+)= A B, both constants. A(r, k) is A[r*a_row + k*a_col], so
+ * that A may be a transposed matrix; the panels are panel_stride apart. */
+INLINE void multiply_tile(float *restrict C, int ldc, const float *restrict A, long a_row,
+                          long a_col, const float *restrict b, long panel_stride, int depth,
+                          int accumulate, const int rows, const int panels) {
+    vec c[TILE_ROWS][TILE_PANELS];
     const float *a[TILE_ROWS];
-    UNROLL for (int r = 0; r < TILE_ROWS; r++) {
-        c[r] = 0.f;
-        a[r] = A + (long)(r < rows ? r : 0) * lda;
+    UNROLL for (int r = 0; r < rows; r++) {
+        a[r] = A + r * a_row;
+        if (TILE_PANELS == 1 && a_col == 1) HOLD(a[r]);
+        UNROLL for (int p = 0; p < panels; p++) c[r][p] = 0.f;
     }
     for (int k = 0; k < depth; k++) {
-        vec bk = load(b + k * LANES);
-        UNROLL for (int r = 0; r < TILE_ROWS; r++) c[r] += a[r][k] * bk;
+        vec bk[TILE_PANELS];
+        UNROLL for (int p = 0; p < panels; p++)
+            bk[p] = load(b + p * panel_stride + (long)k * LANES);
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int p = 0; p < panels; p++) c[r][p] += a[r][k * a_col] * bk[p];
     }
-    write_tile(C, ldc, c, rows, accumulate);
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int p = 0; p < panels; p++) {
+            float *out = C + (long)r * ldc + p * LANES;
+            store(out, accumulate ? c[r][p] + load(out) : c[r][p]);
+        }
 }
 
-NOINLINE void block_packed(float *restrict C, int ldc, const float *restrict a, int rows, int depth,
-                           const float *restrict b, int panel_stride, int N, int accumulate) {
-    for (int j = 0; j < N; j += LANES)
-        for (int i = 0; i < rows; i += TILE_ROWS)
-            tile_packed(C + (long)i * ldc + j, ldc, a + i * depth,
-                        b + (long)(j / LANES) * panel_stride, depth, MIN(TILE_ROWS, rows - i),
-                        accumulate);
+/* All rows of a constant number of panels. */
+INLINE void multiply_panels(float *restrict C, int ldc, const float *restrict A, long a_row,
+                            long a_col, int rows, const float *restrict b, long panel_stride,
+                            int depth, int accumulate, const int panels) {
+    int i = 0;
+    for (; i + TILE_ROWS <= rows; i += TILE_ROWS)
+        multiply_tile(C + (long)i * ldc, ldc, A + i * a_row, a_row, a_col, b, panel_stride, depth,
+                      accumulate, TILE_ROWS, panels);
+    for (; i + SMALL_TILE_ROWS <= rows; i += SMALL_TILE_ROWS)
+        multiply_tile(C + (long)i * ldc, ldc, A + i * a_row, a_row, a_col, b, panel_stride, depth,
+                      accumulate, SMALL_TILE_ROWS, panels);
+    for (; i < rows; i++)
+        multiply_tile(C + (long)i * ldc, ldc, A + i * a_row, a_row, a_col, b, panel_stride, depth,
+                      accumulate, 1, panels);
 }
 
-NOINLINE void block_rows(float *restrict C, int ldc, const float *restrict A, int lda, int rows,
-                         int depth, const float *restrict b, int panel_stride, int N,
-                         int accumulate) {
-    for (int j = 0; j < N; j += LANES)
-        for (int i = 0; i < rows; i += TILE_ROWS)
-            tile_rows(C + (long)i * ldc + j, ldc, A + (long)i * lda, lda,
-                      b + (long)(j / LANES) * panel_stride, depth, MIN(TILE_ROWS, rows - i),
-                      accumulate);
+INLINE void multiply_block(float *restrict C, int ldc, const float *restrict A, long a_row,
+                           long a_col, int rows, const float *restrict b, long panel_stride, int N,
+                           int depth, int accumulate) {
+    int j = 0;
+    for (; j + TILE_PANELS * LANES <= N; j += TILE_PANELS * LANES)
+        multiply_panels(C + j, ldc, A, a_row, a_col, rows, b + (j / LANES) * panel_stride,
+                        panel_stride, depth, accumulate, TILE_PANELS);
+    for (; j < N; j += LANES)
+        multiply_panels(C + j, ldc, A, a_row, a_col, rows, b + (j / LANES) * panel_stride,
+                        panel_stride, depth, accumulate, 1);
+}
+
+NOINLINE void multiply_rows(float *restrict C, int ldc, const float *restrict A, int lda, int rows,
+                            const float *restrict b, long panel_stride, int N, int depth,
+                            int accumulate) {
+    multiply_block(C, ldc, A, lda, 1, rows, b, panel_stride, N, depth, accumulate);
+}
+
+NOINLINE void multiply_columns(float *restrict C, int ldc, const float *restrict A, int lda,
+                               int rows, const float *restrict b, long panel_stride, int N,
+                               int depth, int accumulate) {
+    multiply_block(C, ldc, A, 1, lda, rows, b, panel_stride, N, depth, accumulate);
 }
 
 /* K in blocks of nearly equal depth, at most K_BLOCK. */
@@ -110,21 +115,17 @@ INLINE void matmul(float *C, int ldc, const float *A, int lda, int rows, const f
                    int K, int accumulate) {
     int block = even_blocks(K);
     for (int k = 0; k < K; k += block)
-        block_rows(C, ldc, A + k, lda, rows, MIN(block, K - k), b + (long)k * LANES, K * LANES, N,
-                   accumulate || k);
+        multiply_rows(C, ldc, A + k, lda, rows, b + (long)k * LANES, K * LANES, N,
+                      MIN(block, K - k), accumulate || k);
 }
 
-/* C[rows][N] = A^T B over the K rows of A and B, with B packed: a weight gradient.
- * rows <= WEIGHT_TILE. */
+/* C[rows][N] = A^T B over the K rows of A and B, with B packed: a weight gradient. */
 INLINE void matmul_transposed(float *C, int ldc, const float *A, int lda, int rows, const float *b,
                               int N, int K) {
-    float a[ROUND_UP(WEIGHT_TILE, TILE_ROWS) * K_BLOCK] ALIGNED;
     int block = even_blocks(K);
-    for (int k = 0; k < K; k += block) {
-        int depth = MIN(block, K - k);
-        pack_left(a, A + (long)k * lda, lda, rows, depth);
-        block_packed(C, ldc, a, rows, depth, b + (long)k * LANES, K * LANES, N, k > 0);
-    }
+    for (int k = 0; k < K; k += block)
+        multiply_columns(C, ldc, A + (long)k * lda, lda, rows, b + (long)k * LANES, K * LANES, N,
+                         MIN(block, K - k), k > 0);
 }
 
 /* Tile `tile` of the weight gradient C (M, N) = A^T B, with A (K, M) and B (K, N) packed. */
