@@ -19,7 +19,7 @@ from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, lau
 ROW_TILE = 96   # rows of activations that one thread takes at a time
 CHUNK = 16      # steps of the scan from one state that is saved for the backward pass to the next
 QUERIES = 4     # queries that attention takes together
-GATES = ("beta", "decay", "beta_slope", "rate", "rate_slope", "d_beta", "d_decay")   # of ssm.c
+GATES = ("beta", "decay", "beta_slope", "rate", "rate_slope", "d_beta", "d_log_decay")   # of ssm.c
 
 Sizes = dict[str, int]   # floats of named arrays
 

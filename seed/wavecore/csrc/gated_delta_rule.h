@@ -58,18 +58,56 @@ INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, fl
 }
 
 #ifdef BACKWARD
-/* dS, in: dL/dS_t from later steps; out: dL/dS_{t-1}.
+/* Columns of S that the sums over a row take together: as many as keep eight sums in registers. Both
+ * widths add in the same order. */
+#ifdef __AVX512F__
+#define PARTS 1
+typedef vec part_t;
+INLINE vec8 fold(const part_t *sum) { return sum[0].lo + sum[0].hi; }
+#else
+#define PARTS 2
+typedef vec8 part_t;
+INLINE vec8 fold(const part_t *sum) { return sum[0] + sum[1]; }
+#endif
+#define PART (LANES / PARTS)
+INLINE part_t load_part(const float *p) { return *(const part_t *)p; }
+INLINE void store_part(float *p, part_t v) { *(part_t *)p = v; }
+
+/* dq and dk of four rows, without the part of dq that goes through u, and their rows of dS. */
+INLINE void rows_backward(float *restrict dS, const float *S, const float *dy, const float *u,
+                          const float *dSk, const float *k, float decay, vec4 *dq4, vec4 *dk4) {
+    part_t dq[4][PARTS], dk[4][PARTS];
+    UNROLL for (int part = 0; part < PARTS; part++) {
+        UNROLL for (int r = 0; r < 4; r++) dq[r][part] = dk[r][part] = 0.f;
+        UNROLL for (int j = part * PART; j < HEAD_DIM; j += LANES) {
+            part_t dyj = load_part(dy + j), uj = load_part(u + j), dSkj = load_part(dSk + j);
+            UNROLL for (int r = 0; r < 4; r++) {
+                float *d = dS + r * HEAD_DIM + j;
+                part_t s = load_part(S + r * HEAD_DIM + j), dSj = load_part(d);
+                dq[r][part] += s * dyj;
+                dk[r][part] += dSj * uj;
+                dk[r][part] += s * dSkj;
+                store_part(d, decay * dSj + k[r] * dSkj);
+            }
+        }
+    }
+    *dq4 = decay * sum_lanes4(fold(dq[0]), fold(dq[1]), fold(dq[2]), fold(dq[3]));
+    *dk4 = sum_lanes4(fold(dk[0]), fold(dk[1]), fold(dk[2]), fold(dk[3]));
+}
+
+/* dS, in: dL/dS_t from later steps; out: dL/dS_{t-1}. Returns v . dv, of which the gradient of the
+ * decay is made (ssm.c).
  *     dS += q dy^T;  du = dS^T k;  dSk = -DELTA beta decay du;  dS_{t-1} = decay dS + k dSk^T
  *     dq = S_t dy = decay S_{t-1} dy + k (u . dy);  dk = dS u + S_{t-1} dSk;  dv = beta du */
-INLINE void gated_delta_rule_backward(float *dS, const float *S, const float *qkv, const float *Sk,
-                                      const float *u, const float *dy, float decay, float beta,
-                                      float *d_qkv, float *d_decay, float *d_beta) {
+INLINE float gated_delta_rule_backward(float *dS, const float *S, const float *qkv, const float *Sk,
+                                       const float *u, const float *dy, float decay, float beta,
+                                       float *d_qkv, float *d_beta) {
     const float *q = qkv, *k = qkv + D_STATE, *v = qkv + 2 * D_STATE;
     float dSk[HEAD_DIM] ALIGNED;
     /* dS += q dy^T, du, dSk, dv */
-    vec da = 0.f, dbeta = 0.f, u_dy = 0.f;
+    vec v_dv = 0.f, dbeta = 0.f, u_dy = 0.f;
     for (int j = 0; j < HEAD_DIM; j += LANES) {
-        vec dyj = load(dy + j), du = 0.f, du_odd = 0.f;
+        vec dyj = load(dy + j), vj = load(v + j), du = 0.f, du_odd = 0.f;
         UNROLL for (int i = 0; i < D_STATE; i += 2) {
             float *row = dS + i * HEAD_DIM + j;
             vec even = load(row) + q[i] * dyj, odd = load(row + HEAD_DIM) + q[i + 1] * dyj;
@@ -79,39 +117,22 @@ INLINE void gated_delta_rule_backward(float *dS, const float *S, const float *qk
             du_odd += k[i + 1] * odd;
         }
         du += du_odd;
-        store(dSk + j, -DELTA * beta * decay * du);
-        store(d_qkv + 2 * D_STATE + j, beta * du);
+        vec dv = beta * du;
+        store(dSk + j, -DELTA * decay * dv);
+        store(d_qkv + 2 * D_STATE + j, dv);
         u_dy += load(u + j) * dyj;
-        da += du * load(Sk + j);
-        dbeta += du * (load(v + j) - DELTA * decay * load(Sk + j));
+        v_dv += vj * dv;
+        dbeta += du * (vj - DELTA * decay * load(Sk + j));
     }
+    *d_beta = sum_lanes(dbeta);
     /* dq, dk, and dS of the step before */
     float u_dot_dy = sum_lanes(u_dy);
-    vec8 dS_S = 0.f;
     for (int i = 0; i < D_STATE; i += 4) {
-        vec8 dq[4], dk[4];
-        UNROLL for (int r = 0; r < 4; r++) {
-            dq[r] = 0.f;
-            dk[r] = 0.f;
-            UNROLL for (int j = 0; j < HEAD_DIM; j += 8) {
-                float *d = dS + (i + r) * HEAD_DIM + j;
-                vec8 s = load8(S + (i + r) * HEAD_DIM + j), dSj = load8(d), dSkj = load8(dSk + j);
-                dq[r] += s * load8(dy + j);
-                dk[r] += dSj * load8(u + j);
-                dk[r] += s * dSkj;
-                dS_S += dSj * s;
-                store8(d, decay * dSj + k[i + r] * dSkj);
-            }
-        }
-        vec4 dq4 = sum_lanes4(dq[0], dq[1], dq[2], dq[3]);
-        vec4 dk4 = sum_lanes4(dk[0], dk[1], dk[2], dk[3]);
-        for (int r = 0; r < 4; r++) {
-            d_qkv[i + r] = decay * dq4[r] + k[i + r] * u_dot_dy;
-            d_qkv[D_STATE + i + r] = dk4[r];
-        }
+        vec4 dq4, dk4;
+        rows_backward(dS + i * HEAD_DIM, S + i * HEAD_DIM, dy, u, dSk, k + i, decay, &dq4, &dk4);
+        store4(d_qkv + i, dq4 + load4(k + i) * u_dot_dy);
+        store4(d_qkv + D_STATE + i, dk4);
     }
-    vec4 s4 = dS_S.lo + dS_S.hi;
-    *d_decay = (s4.x + s4.y) + (s4.z + s4.w) - DELTA * beta * sum_lanes(da);
-    *d_beta = sum_lanes(dbeta);
+    return sum_lanes(v_dv);
 }
 #endif

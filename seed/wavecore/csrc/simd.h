@@ -7,7 +7,7 @@
 typedef float vec __attribute__((ext_vector_type(LANES), aligned(4), may_alias));
 typedef int ivec __attribute__((ext_vector_type(LANES), aligned(4), may_alias));
 typedef float vec8 __attribute__((ext_vector_type(8), aligned(4), may_alias));
-typedef float vec4 __attribute__((ext_vector_type(4)));
+typedef float vec4 __attribute__((ext_vector_type(4), aligned(4), may_alias));
 typedef float vec2 __attribute__((ext_vector_type(2)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -20,14 +20,20 @@ typedef float vec2 __attribute__((ext_vector_type(2)));
 
 INLINE vec load(const float *p) { return *(const vec *)p; }
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
-INLINE vec8 load8(const float *p) { return *(const vec8 *)p; }
-INLINE void store8(float *p, vec8 v) { *(vec8 *)p = v; }
+INLINE vec4 load4(const float *p) { return *(const vec4 *)p; }
+INLINE void store4(float *p, vec4 v) { *(vec4 *)p = v; }
 
 INLINE float sum_lanes(vec v) {
     vec8 a = v.lo + v.hi;
     vec4 b = a.lo + a.hi;
     vec2 c = b.lo + b.hi;
     return c.x + c.y;
+}
+
+INLINE float dot(const float *a, const float *b, int n) {
+    vec sum = 0.f;
+    for (int i = 0; i < n; i += LANES) sum += load(a + i) * load(b + i);
+    return sum_lanes(sum);
 }
 
 INLINE float max_lanes(vec v) {

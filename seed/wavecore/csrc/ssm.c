@@ -136,23 +136,28 @@ static void kernel_body(member_t *me, args_t a) {
 #endif
 
 #ifdef BACKWARD
-/* y to dy in place through y * r * gain * silu(z); writes dz, adds to the gain's gradient. */
-INLINE void gated_norm_backward(float *y, const float *z, const float *d_out, const float *gain,
-                                float *dz, float *d_gain) {
+/* y to dy in place through y * r * gain * silu(z); writes dz, adds to the gain's gradient. Returns
+ * y . dy. */
+INLINE float gated_norm_backward(float *y, const float *z, const float *d_out, const float *gain,
+                                 float *dz, float *d_gain) {
     float r = output_inverse_rms(y);
-    vec dot = 0.f;
-    for (int j = 0; j < HEAD_DIM; j += LANES) {
+    vec d_unit[HEAD_DIM / LANES], sum = 0.f;
+    UNROLL for (int j = 0; j < HEAD_DIM; j += LANES) {
         vec zv = load(z + j), s = sigmoid(zv), silu = zv * s;
         vec unit = load(y + j) * r, g = load(gain + j), d = load(d_out + j);
         store(dz + j, d * unit * g * (s + silu * (1.f - s)));
         store(d_gain + j, load(d_gain + j) + d * silu * unit);
-        dot += d * silu * g * unit;
+        d_unit[j / LANES] = d * silu * g;
+        sum += d_unit[j / LANES] * unit;
     }
-    float mean = sum_lanes(dot) * (1.f / HEAD_DIM);
-    for (int j = 0; j < HEAD_DIM; j += LANES) {
-        vec zv = load(z + j), unit = load(y + j) * r;
-        store(y + j, r * (load(d_out + j) * zv * sigmoid(zv) * load(gain + j) - unit * mean));
+    float mean = sum_lanes(sum) * (1.f / HEAD_DIM);
+    vec y_dy = 0.f;
+    UNROLL for (int j = 0; j < HEAD_DIM; j += LANES) {
+        vec yj = load(y + j), dy = r * (d_unit[j / LANES] - yj * r * mean);
+        y_dy += yj * dy;
+        store(y + j, dy);
     }
+    return sum_lanes(y_dy);
 }
 
 /* d of a unit vector to d of the vector it was made from: inverse (d - unit (unit . d)). */
@@ -207,24 +212,25 @@ INLINE void carried_rows_backward(float *d_conv_in, float (*d_conv)[CHANNELS],
         }
 }
 
-/* d_beta and d_decay to the columns beta and dt of d_proj, and to partials of A_log and dt_bias. */
+/* d_beta and d_log_decay to the columns beta and dt of d_proj, and to partials of A_log and
+ * dt_bias. */
 INLINE void gates_backward(gates_t *g, const args_t *a, float *d_proj, float *partial, int h) {
     float A = exp1(a->A_log[h]);
     vec d_A_log = 0.f, d_dt_bias = 0.f;
     for (int t = 0; t < TIME_PADDED; t += LANES) {
-        vec d_rate = -load(g->d_decay + t) * load(g->decay + t) * A;
+        vec d_rate = -load(g->d_log_decay + t) * A;
         store(g->d_beta + t, load(g->d_beta + t) * load(g->beta_slope + t));
         d_A_log += d_rate * load(g->rate + t);
         d_rate *= load(g->rate_slope + t);
         d_dt_bias += d_rate;
-        store(g->d_decay + t, d_rate);
+        store(g->d_log_decay + t, d_rate);
     }
     partial[PARTIAL_A_LOG] = sum_lanes(d_A_log);
     partial[PARTIAL_DT_BIAS] = sum_lanes(d_dt_bias);
     for (int t = 0; t < TIME; t++) {
         float *row = d_proj + (long)t * IN_WIDTH;
         row[BETA_COLUMN + h] = g->d_beta[t];
-        row[DT_COLUMN + h] = g->d_decay[t];
+        row[DT_COLUMN + h] = g->d_log_decay[t];
         if (h == 0) /* the padding columns are read by the products that follow */
             fill_zero(row + DT_COLUMN + HEADS, IN_WIDTH - DT_COLUMN - HEADS);
     }
@@ -240,11 +246,12 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     float *d_proj = a->d_proj + b * TIME * IN_WIDTH, *partial = a->partials + head * PARTIALS;
     float S[CHUNK + 1][STATE] ALIGNED, dS[STATE] ALIGNED;
     float y[CHUNK][HEAD_DIM] ALIGNED, Sk[CHUNK][HEAD_DIM] ALIGNED, u[CHUNK][HEAD_DIM] ALIGNED;
+    float y_dy[CHUNK];
     float d_conv[CHUNK + PAST][CHANNELS] ALIGNED; /* with the later chunk's first rows behind */
     chunk_t chunk ALIGNED;
     read_gates(g, a, proj, h);
     fill_zero(g->d_beta, TIME_PADDED);
-    fill_zero(g->d_decay, TIME_PADDED);
+    fill_zero(g->d_log_decay, TIME_PADDED);
     fill_zero(partial, PARTIALS);
     fill_zero(dS, STATE);
     fill_zero(d_conv[0], (CHUNK + PAST) * CHANNELS);
@@ -260,14 +267,20 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
                              Sk[l], u[l]);
         /* backward: gated norm, recurrence, SiLU and normalization, convolution */
         for (int l = 0; l < len; l++)
-            gated_norm_backward(y[l], proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS,
-                                d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
-                                d_rows + (long)l * IN_WIDTH + CHANNELS,
-                                partial + PARTIAL_OUT_NORM);
-        for (int l = len - 1; l >= 0; l--)
-            gated_delta_rule_backward(dS, S[l], chunk.qkv[l], Sk[l], u[l], y[l], g->decay[t0 + l],
-                                      g->beta[t0 + l], d_conv[l], &g->d_decay[t0 + l],
-                                      &g->d_beta[t0 + l]);
+            y_dy[l] = gated_norm_backward(
+                y[l], proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS,
+                d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
+                d_rows + (long)l * IN_WIDTH + CHANNELS, partial + PARTIAL_OUT_NORM);
+        /* S_t is linear in S_{t-1}, but for k_t u_t^T's part of v_t: with <., .> the sum of products,
+         * d log decay_t = <dS_{t-1}, S_{t-1}> = <dS_t, S_t> + y_t . dy_t - v_t . dv_t */
+        float dS_S = dot(dS, S[len], STATE);
+        for (int l = len - 1; l >= 0; l--) {
+            dS_S += y_dy[l];
+            dS_S -= gated_delta_rule_backward(dS, S[l], chunk.qkv[l], Sk[l], u[l], y[l],
+                                              g->decay[t0 + l], g->beta[t0 + l], d_conv[l],
+                                              &g->d_beta[t0 + l]);
+            g->d_log_decay[t0 + l] = dS_S;
+        }
         for (int l = 0; l < len; l++) activation_backward(d_conv[l], &chunk, l);
         convolution_backward(partial + PARTIAL_CONV1D, d_rows, d_conv, &chunk, weight, len);
     }
