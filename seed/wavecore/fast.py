@@ -17,6 +17,7 @@ from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
 from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
+MAX_GROUPS = 12   # of row tiles; each has weight gradients of its own, which are added in the end
 CHUNK = 16      # steps of the scan from one state that is saved for the backward pass to the next
 QUERIES = 4     # queries that attention takes together
 GATES = ("beta", "decay", "beta_slope", "rate", "rate_slope", "d_beta", "d_log_decay")   # of ssm.c
@@ -28,10 +29,20 @@ def row_tiles(rows: int) -> int:
     return math.ceil(rows / ROW_TILE)
 
 
+def group_tiles(rows: int) -> int:
+    """Row tiles in a group; the last may have fewer."""
+    return math.ceil(row_tiles(rows) / MAX_GROUPS)
+
+
+def groups(rows: int) -> int:
+    return math.ceil(row_tiles(rows) / group_tiles(rows))
+
+
 def common_constants(config: ModelConfig, b: int, t: int, threads: int) -> dict[str, object]:
     """Constants of every kernel for one shape."""
     return {"THREADS": threads, "BATCH": b, "TIME": t, "ROWS": b * t, "D_MODEL": config.d_model,
-            "ROW_TILE": ROW_TILE, "ROW_TILES": row_tiles(b * t), "NORM_EPS": config.stream_eps}
+            "ROW_TILE": ROW_TILE, "ROW_TILES": row_tiles(b * t), "GROUP_TILES": group_tiles(b * t),
+            "GROUPS": groups(b * t), "NORM_EPS": config.stream_eps}
 
 
 # Mixers and MLP: y = x + out_proj(f(in_proj(rms_norm(x))))
@@ -50,7 +61,7 @@ class _ProjectionBlock:
         self.common = {**common_constants(config, b, t, threads), "IN_WIDTH": in_width,
                        "OUT_WIDTH": out_width}
         self.panels = {"in_proj_panels": in_width * d, "out_proj_panels": out_width * d}
-        self.backward_arrays = {"out_panels": rows * out_width, "xn_panels": rows * d,
+        self.backward_arrays = {"d_projections": groups(rows) * d * (in_width + out_width),
                                 "d_gains": row_tiles(rows) * d}
         kind = KINDS[block.kind]
         self.arrays = {"in_proj" if name == kind.in_proj else name: at
@@ -158,7 +169,7 @@ class Mlp(_ProjectionBlock):
         f, rows = config.d_ff, b * t
         super().__init__(config, block, b, t, threads, 2 * f, f)
         self._bind("mlp.c", {"D_FF": f}, save={"hidden": rows * 2 * f}, forward={},
-                   backward={"d_hidden": rows * 2 * f})
+                   backward={})
 
 
 # Embedding and head
@@ -193,7 +204,7 @@ class HeadKernels:
         self.constants = {**constants, "VOCAB": v}
         self.forward_scratch, forward = segments({"panels": v * d, "losses": rows})
         self.backward_scratch, backward = segments(
-            {"panels": v * d, "xn_panels": rows * d, "d_gains": row_tiles(rows) * d})
+            {"panels": v * d, "d_tables": groups(rows) * v * d, "d_gains": row_tiles(rows) * d})
         self.arrays = {"scratch": forward}
         self.launch_logits = launcher(*kernel_source(
             file, "LOGITS", self.constants, "logits panels", "x gain table"))

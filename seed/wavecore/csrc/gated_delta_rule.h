@@ -58,8 +58,8 @@ INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, fl
 }
 
 #ifdef BACKWARD
-/* Columns of S that the sums over a row take together: as many as keep eight sums in registers. Both
- * widths add in the same order. */
+/* Columns of S that the sums over a row take together: as many as keep eight sums in registers.
+ * Both widths add in the same order. */
 #ifdef __AVX512F__
 #define PARTS 1
 typedef vec part_t;

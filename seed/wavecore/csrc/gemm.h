@@ -14,8 +14,8 @@
 #define HOLD(pointer) __asm__("" : "+r"(pointer)) /* else clang adds up addresses in the loop */
 #define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; then single rows */
 #define K_BLOCK 256 /* depth that keeps the left rows and one panel in L1 */
-#define WEIGHT_TILE 48 /* rows of a weight gradient one thread takes at a time */
-#define WEIGHT_TILES(n) (((n) + WEIGHT_TILE - 1) / WEIGHT_TILE)
+#define SUM_TILE 4096 /* numbers of a weight gradient that a thread adds up at a time */
+#define SUM_TILES(n) (((n) + SUM_TILE - 1) / SUM_TILE)
 
 /* One panel, d[k][0..LANES-1] = B[k*k_stride + lane*n_stride]; one of the strides is 1. */
 INLINE void pack_panel(float *restrict d, const float *restrict B, int K, int k_stride,
@@ -38,8 +38,8 @@ INLINE void pack_columns(float *panels, const float *M, int j, int K, int N) {
     pack_panel(panels + (long)j * LANES * K, M + j * LANES, K, N, 1);
 }
 
-/* `rows` rows and `panels` panels of C (+)= A B, both constants. A(r, k) is A[r*a_row + k*a_col], so
- * that A may be a transposed matrix; the panels are panel_stride apart. */
+/* `rows` rows and `panels` panels of C (+)= A B, both constants. A(r, k) is
+ * A[r*a_row + k*a_col], so that A may be a transposed matrix; panels are panel_stride apart. */
 INLINE void multiply_tile(float *restrict C, int ldc, const float *restrict A, long a_row,
                           long a_col, const float *restrict b, long panel_stride, int depth,
                           int accumulate, const int rows, const int panels) {
@@ -119,37 +119,41 @@ INLINE void matmul(float *C, int ldc, const float *A, int lda, int rows, const f
                       MIN(block, K - k), accumulate || k);
 }
 
-/* C[rows][N] = A^T B over the K rows of A and B, with B packed: a weight gradient. */
-INLINE void matmul_transposed(float *C, int ldc, const float *A, int lda, int rows, const float *b,
-                              int N, int K) {
+/* C[M][N] (+)= A^T B over the K rows of A and B, with B packed: a weight gradient. */
+INLINE void matmul_transposed(float *C, const float *A, int lda, int M, const float *b, int N,
+                              int K, int accumulate) {
     int block = even_blocks(K);
     for (int k = 0; k < K; k += block)
-        multiply_columns(C, ldc, A + (long)k * lda, lda, rows, b + (long)k * LANES, K * LANES, N,
-                         MIN(block, K - k), k > 0);
+        multiply_columns(C, N, A + (long)k * lda, lda, M, b + (long)k * LANES, K * LANES, N,
+                         MIN(block, K - k), accumulate || k);
 }
 
-/* Tile `tile` of the weight gradient C (M, N) = A^T B, with A (K, M) and B (K, N) packed. */
-INLINE void weight_gradient(float *C, const float *A, const float *b, int tile, int M, int N,
-                            int K) {
-    int r0 = tile * WEIGHT_TILE;
-    matmul_transposed(C + (long)r0 * N, N, A + r0, M, MIN(WEIGHT_TILE, M - r0), b, N, K);
-}
-
-/* Rows of x into panel layout [width/LANES][K][LANES] at row r0: the right operand of
+/* Rows of x into panel layout [width/LANES][rows][LANES]: the right operand of
  * matmul_transposed. */
-INLINE void to_panels(float *restrict panels, const float *restrict x, int width, int K, int r0,
-                      int rows) {
+INLINE void to_panels(float *restrict panels, const float *restrict x, int width, int rows) {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < width; j += LANES)
-            store(panels + ((long)(j / LANES) * K + r0 + i) * LANES, load(x + (long)i * width + j));
+            store(panels + ((long)(j / LANES) * rows + i) * LANES, load(x + (long)i * width + j));
 }
 
 /* d[j] = sum over `count` partial rows, in order. */
 INLINE void sum_partials(float *restrict d, const float *restrict partials, int n, long stride,
                          int count) {
-    for (int j = 0; j < n; j++) {
+    int j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        vec s = 0.f;
+        for (int i = 0; i < count; i++) s += load(partials + (long)i * stride + j);
+        store(d + j, s);
+    }
+    for (; j < n; j++) {
         float s = 0.f;
         for (int i = 0; i < count; i++) s += partials[(long)i * stride + j];
         d[j] = s;
     }
+}
+
+/* Tile `tile` of the n numbers of d, as sum_partials. */
+INLINE void sum_tile(float *d, const float *partials, int tile, int n, long stride, int count) {
+    int at = tile * SUM_TILE;
+    sum_partials(d + at, partials + at, MIN(SUM_TILE, n - at), stride, count);
 }

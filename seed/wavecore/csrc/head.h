@@ -52,6 +52,8 @@ static void kernel_body(member_t *me, args_t a) {
 #endif
 
 #ifdef BACKWARD
+#define TABLE_SIZE (VOCAB * D_MODEL)
+
 static void kernel_body(member_t *me, args_t a) {
     FOR_TILES(j, D_MODEL / LANES) {
         float *panel = a.panels + (long)j * LANES * VOCAB;
@@ -60,25 +62,26 @@ static void kernel_body(member_t *me, args_t a) {
             store(panel + v * LANES, load(panel + v * LANES) * *a.d_loss);
     }
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
+    FOR_GROUPED_TILES(tile) {
         int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
-        float dxn[ROW_TILE * D_MODEL] ALIGNED;
-        matmul(dxn, D_MODEL, a.d_logits + (long)r0 * VOCAB, VOCAB, rows, a.panels, D_MODEL, VOCAB,
-               0);
-        rms_norm_backward(a.dx, 0, dxn, a.x, a.gain, a.xn_panels, a.d_gains + (long)tile * D_MODEL,
+        float dxn[ROW_TILE * D_MODEL] ALIGNED, xn_panels[ROW_TILE * D_MODEL] ALIGNED;
+        const float *d_logits = a.d_logits + (long)r0 * VOCAB;
+        matmul(dxn, D_MODEL, d_logits, VOCAB, rows, a.panels, D_MODEL, VOCAB, 0);
+        rms_norm_backward(a.dx, 0, dxn, a.x, a.gain, xn_panels, a.d_gains + (long)tile * D_MODEL,
                           r0, rows);
+        matmul_transposed(a.d_tables + (long)group * TABLE_SIZE, d_logits, VOCAB, VOCAB, xn_panels,
+                          D_MODEL, rows, tile % GROUP_TILES > 0);
     }
     barrier(me);
-    FOR_TILES(tile, WEIGHT_TILES(VOCAB) + 1) {
-        if (tile == WEIGHT_TILES(VOCAB)) {
+    FOR_TILES(tile, SUM_TILES(TABLE_SIZE) + 1) {
+        if (tile == SUM_TILES(TABLE_SIZE)) {
             sum_partials(a.d_gain, a.d_gains, D_MODEL, D_MODEL, ROW_TILES);
             continue;
         }
-        int v0 = tile * WEIGHT_TILE, rows = MIN(WEIGHT_TILE, VOCAB - v0);
-        float *to = a.d_table + (long)v0 * D_MODEL;
-        weight_gradient(a.d_table, a.d_logits, a.xn_panels, tile, VOCAB, D_MODEL, ROWS);
-        for (long i = 0; i < (long)rows * D_MODEL; i += LANES)
-            store(to + i, load(to + i) * *a.d_loss);
+        int at = tile * SUM_TILE, end = MIN(at + SUM_TILE, TABLE_SIZE);
+        sum_tile(a.d_table, a.d_tables, tile, TABLE_SIZE, TABLE_SIZE, GROUPS);
+        for (int i = at; i < end; i += LANES)
+            store(a.d_table + i, load(a.d_table + i) * *a.d_loss);
     }
 }
 #endif

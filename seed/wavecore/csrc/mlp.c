@@ -25,27 +25,30 @@ static void kernel_body(member_t *me, args_t a) {
 #endif
 
 #ifdef BACKWARD
+#define STRIDE (2 * D_FF + LANES) /* were it a power of two, all rows would share few cache sets */
+
 static void kernel_body(member_t *me, args_t a) {
     pack_projections_transposed(me, &a);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        float d_out[ROW_TILE * D_FF] ALIGNED;
+    FOR_GROUPED_TILES(tile) {
+        float d_out[ROW_TILE * D_FF] ALIGNED, d_hidden[ROW_TILE * STRIDE] ALIGNED;
+        float out_panels[ROW_TILE * D_FF] ALIGNED;
+        int rows = tile_count(tile);
         project_out_backward(&a, tile, d_out);
-        for (int i = 0; i < tile_count(tile); i++) {
-            long r = tile_row(tile) + i;
-            const float *hi = a.hidden + r * 2 * D_FF;
-            float *di = a.d_hidden + r * 2 * D_FF;
+        for (int i = 0; i < rows; i++) {
+            const float *hi = a.hidden + (long)(tile_row(tile) + i) * 2 * D_FF;
+            float *di = d_hidden + (long)i * STRIDE;
             for (int j = 0; j < D_FF; j += LANES) {
                 vec gate = load(hi + j), up = load(hi + D_FF + j), s = sigmoid(gate);
                 vec silu = gate * s, d = load(d_out + (long)i * D_FF + j);
-                store(a.out_panels + ((long)(j / LANES) * ROWS + r) * LANES, silu * up);
+                store(out_panels + ((long)(j / LANES) * rows + i) * LANES, silu * up);
                 store(di + D_FF + j, d * silu);
                 store(di + j, d * up * (s + silu * (1.f - s)));
             }
         }
-        project_in_backward(&a, tile, a.d_hidden);
+        project_in_backward(&a, tile, d_hidden, STRIDE, out_panels);
     }
     barrier(me);
-    FOR_TILES(tile, PROJECTION_TILES + 1) projection_gradients(&a, tile, a.d_hidden);
+    FOR_TILES(tile, SUMS) sum_gradients(&a, tile);
 }
 #endif

@@ -19,7 +19,7 @@ INLINE void rms_norm(float *restrict xn, const float *restrict x, const float *r
 }
 
 /* dx = residual + (dxn * gain * r - x * mean(x * dxn * gain) * r^3) for rows r0.., the gain's
- * partial gradient of this tile, and xn itself in panel layout for the weight gradient that
+ * partial gradient of this tile, and xn of the rows in panel layout for the weight gradient that
  * follows. residual may be null. */
 INLINE void rms_norm_backward(float *restrict dx, const float *residual, const float *restrict dxn,
                               const float *restrict x, const float *restrict gain,
@@ -41,7 +41,7 @@ INLINE void rms_norm_backward(float *restrict dx, const float *residual, const f
             if (residual) out += load(residual + (long)(r0 + i) * D_MODEL + j);
             store(dx + (long)(r0 + i) * D_MODEL + j, out);
             store(d_gain + j, load(d_gain + j) + dv * xr);
-            store(xn_panels + ((long)(j / LANES) * ROWS + r0 + i) * LANES, xr * g);
+            store(xn_panels + ((long)(j / LANES) * rows + i) * LANES, xr * g);
         }
     }
 }

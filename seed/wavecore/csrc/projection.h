@@ -2,14 +2,16 @@
  *
  * Shapes: x, y, xn = rms_norm(x) (ROWS, D_MODEL); in_proj (IN_WIDTH, D_MODEL) and out_proj
  * (D_MODEL, OUT_WIDTH), both packed first; f takes `hidden` (ROWS, IN_WIDTH) to `out`
- * (ROWS, OUT_WIDTH). Parallel over tiles of ROW_TILE rows, and over tiles of the weights' rows for
- * their gradients. The block saves `hidden`; xn is computed again. */
+ * (ROWS, OUT_WIDTH). Parallel over tiles of ROW_TILE rows; each group of GROUP_TILES of them
+ * adds up its own gradients of the weights. The block saves `hidden`; xn is computed again. */
 #include "team.h"
 #include "gemm.h"
 #include "norm.h"
 #define IN_PANELS (IN_WIDTH / LANES)
-#define IN_TILES WEIGHT_TILES(IN_WIDTH)
-#define PROJECTION_TILES (IN_TILES + WEIGHT_TILES(D_MODEL))
+#define IN_SIZE (IN_WIDTH * D_MODEL)
+#define OUT_SIZE (D_MODEL * OUT_WIDTH)
+#define GRADIENTS (IN_SIZE + OUT_SIZE) /* of both projections, in a row in d_projections */
+#define SUMS (SUM_TILES(IN_SIZE) + SUM_TILES(OUT_SIZE) + 1)
 
 typedef void (*head_fn_t)(const args_t *a, int thread, long b, int h);
 
@@ -69,22 +71,27 @@ INLINE void project_out_backward(const args_t *a, int tile, float *d_out) {
            a->out_proj_panels, OUT_WIDTH, D_MODEL, 0);
 }
 
-/* dx = dy + d rms_norm(d_hidden in_proj); xn in panel layout, and the gain's partial gradient. */
-INLINE void project_in_backward(const args_t *a, int tile, const float *d_hidden) {
-    float dxn[ROW_TILE * D_MODEL] ALIGNED;
-    int r0 = tile_row(tile), rows = tile_count(tile);
-    matmul(dxn, D_MODEL, d_hidden + (long)r0 * IN_WIDTH, IN_WIDTH, rows, a->in_proj_panels, D_MODEL,
-           IN_WIDTH, 0);
-    rms_norm_backward(a->dx, a->dy, dxn, a->x, a->norm, a->xn_panels,
+/* Of a row tile: dx = dy + d rms_norm(d_hidden in_proj), and its share of the gradients of the gain
+ * and of both projections. `d_hidden` (rows, stride) and `out_panels` start at the tile. */
+INLINE void project_in_backward(const args_t *a, int tile, const float *d_hidden, int stride,
+                                const float *out_panels) {
+    float dxn[ROW_TILE * D_MODEL] ALIGNED, xn_panels[ROW_TILE * D_MODEL] ALIGNED;
+    float *sums = a->d_projections + (long)(tile / GROUP_TILES) * GRADIENTS;
+    int r0 = tile_row(tile), rows = tile_count(tile), is_later = tile % GROUP_TILES > 0;
+    matmul(dxn, D_MODEL, d_hidden, stride, rows, a->in_proj_panels, D_MODEL, IN_WIDTH, 0);
+    rms_norm_backward(a->dx, a->dy, dxn, a->x, a->norm, xn_panels,
                       a->d_gains + (long)tile * D_MODEL, r0, rows);
+    matmul_transposed(sums, d_hidden, stride, IN_WIDTH, xn_panels, D_MODEL, rows, is_later);
+    matmul_transposed(sums + IN_SIZE, a->dy + (long)r0 * D_MODEL, D_MODEL, D_MODEL, out_panels,
+                      OUT_WIDTH, rows, is_later);
 }
 
-/* Tile < PROJECTION_TILES: rows of d_in_proj or d_out_proj. The tile behind them: d_norm. */
-INLINE void projection_gradients(const args_t *a, int tile, const float *d_hidden) {
-    int i = tile - IN_TILES;
-    if (i < 0) weight_gradient(a->d_in_proj, d_hidden, a->xn_panels, tile, IN_WIDTH, D_MODEL, ROWS);
-    else if (tile < PROJECTION_TILES)
-        weight_gradient(a->d_out_proj, a->dy, a->out_panels, i, D_MODEL, OUT_WIDTH, ROWS);
+/* A tile of what all groups have added up: of d_in_proj, then d_out_proj, then d_norm. */
+INLINE void sum_gradients(const args_t *a, int tile) {
+    int i = tile - SUM_TILES(IN_SIZE);
+    if (i < 0) sum_tile(a->d_in_proj, a->d_projections, tile, IN_SIZE, GRADIENTS, GROUPS);
+    else if (i < SUM_TILES(OUT_SIZE))
+        sum_tile(a->d_out_proj, a->d_projections + IN_SIZE, i, OUT_SIZE, GRADIENTS, GROUPS);
     else sum_partials(a->d_norm, a->d_gains, D_MODEL, D_MODEL, ROW_TILES);
 }
 
@@ -93,16 +100,18 @@ INLINE void mixer_backward(member_t *me, const args_t *a, int heads, float *d_ou
                            const float *out, const float *d_hidden, head_fn_t head_fn) {
     pack_projections_transposed(me, a);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        long r0 = tile_row(tile);
-        project_out_backward(a, tile, d_out + r0 * OUT_WIDTH);
-        to_panels(a->out_panels, out + r0 * OUT_WIDTH, OUT_WIDTH, ROWS, r0, tile_count(tile));
-    }
+    FOR_TILES(tile, ROW_TILES)
+        project_out_backward(a, tile, d_out + (long)tile_row(tile) * OUT_WIDTH);
     barrier(me);
     FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i / heads, i % heads);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_in_backward(a, tile, d_hidden);
+    FOR_GROUPED_TILES(tile) {
+        float out_panels[ROW_TILE * OUT_WIDTH] ALIGNED;
+        long r0 = tile_row(tile);
+        to_panels(out_panels, out + r0 * OUT_WIDTH, OUT_WIDTH, tile_count(tile));
+        project_in_backward(a, tile, d_hidden + r0 * IN_WIDTH, IN_WIDTH, out_panels);
+    }
     barrier(me);
-    FOR_TILES(tile, PROJECTION_TILES + 1) projection_gradients(a, tile, d_hidden);
+    FOR_TILES(tile, SUMS) sum_gradients(a, tile);
 }
 #endif

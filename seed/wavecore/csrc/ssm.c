@@ -271,7 +271,8 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
                 y[l], proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS,
                 d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
                 d_rows + (long)l * IN_WIDTH + CHANNELS, partial + PARTIAL_OUT_NORM);
-        /* S_t is linear in S_{t-1}, but for k_t u_t^T's part of v_t: with <., .> the sum of products,
+        /* S_t is decay_t times a matrix times S_{t-1}, plus what holds v_t. So, with <., .> the sum
+         * of products and dS_t that of later steps:
          * d log decay_t = <dS_{t-1}, S_{t-1}> = <dS_t, S_t> + y_t . dy_t - v_t . dv_t */
         float dS_S = dot(dS, S[len], STATE);
         for (int l = len - 1; l >= 0; l--) {

@@ -52,6 +52,13 @@ INLINE int take_tile(member_t *me) {
  * phase. */
 #define FOR_TILES(i, count) for (int i; (i = take_tile(me)) < (count);)
 
+/* Runs the statement for each row tile; GROUP_TILES in a row are a group, which one thread takes
+ * and goes through in order. */
+#define FOR_GROUPED_TILES(tile) \
+    FOR_TILES(group, GROUPS) \
+        for (int tile = group * GROUP_TILES, end = MIN(tile + GROUP_TILES, ROW_TILES); \
+             tile < end; tile++)
+
 static void *member_main(void *member) {
     kernel_body(member, *((member_t *)member)->team->args);
     return 0;
