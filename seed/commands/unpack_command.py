@@ -11,8 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from seed.errors import printable
     from seed.sharing.unpack import unpack
     manifest = unpack(args.file, args.run_dir)
     return outcome.show(args, {"run": str(args.run_dir), **manifest},
-                        f"{args.run_dir}: profile {manifest.get('profile')}, step "
-                        f"{manifest.get('step')}, {', '.join(manifest['files'])}")
+                        f"{args.run_dir}: profile {printable(manifest['profile'])}, step "
+                        f"{manifest['step']}, {', '.join(manifest['files'])}")

@@ -57,7 +57,7 @@ def unpack(path: Path, run_dir: RunDir) -> dict[str, Any]:
             try:
                 _check_new(run_dir.path)   # another process may have made it meanwhile
                 _write(path, archive, manifest, staging)
-                _check_brain(path, staging)
+                _check_brain(path, staging, manifest)
                 os.rename(staging.path, target)
             except BaseException:
                 shutil.rmtree(staging.path, ignore_errors=True)
@@ -161,14 +161,17 @@ def _refuse(reason: str) -> None:
     raise PackError(reason)
 
 
-def _check_brain(path: Path, staging: RunDir) -> None:
-    """Raises PackError unless the files are a brain, and all of the same one."""
+def _check_brain(path: Path, staging: RunDir, manifest: dict[str, Any]) -> None:
+    """Raises PackError unless the files are a brain, and all of the one that the manifest names."""
     try:
         newest = checkpoint.read(staging.checkpoint)
-        params = TrainedBrain.of(newest).params
+        trained = TrainedBrain.of(newest)
+        params = trained.params
         weights = safetensors.numpy.load_file(staging.path / "model.safetensors")
         is_same = weights.keys() == params.keys() and all(
             np.array_equal(weights[key], array) for key, array in params.items())
+        named = manifest.get("profile"), manifest.get("step")
+        is_same &= named == (trained.profile.name, trained.step)
         if staging.exported_brain.exists():
             data = read(staging.exported_brain)
             description = describe(data, "brain.tflite")

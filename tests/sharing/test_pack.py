@@ -327,6 +327,8 @@ def test_a_pack_that_claims_something_else_is_refused(packed, tmp_path):
         (zipped({**files, MANIFEST: b"{}"}, seal=False), "no right manifest"),
         (zipped({**files, MANIFEST: b" " * 70_000}, seal=False), "no right manifest"),
         (zipped({**files, MANIFEST: b"[" * 60_000}, seal=False), "no right manifest"),
+        (zipped(manifest(files, step=8)), "files of different brains"),
+        (zipped(manifest(files, profile="\x1b[2J\n")), "files of different brains"),
         (zipped(without), "other files than its manifest names"),
         (zipped({**files, "README.md": b"x"}, seal=False), "README.md is damaged"),
         (zipped({**files, "checkpoint.safetensors": b"x"}), "checkpoint.safetensors is not a who"),
