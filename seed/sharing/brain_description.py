@@ -56,6 +56,8 @@ def of_path(path: Path, log: Log) -> dict[str, Any]:
     if head.startswith(ZIP):
         raise ConfigError(f"{path} is a zip file: if it is a packed brain, make a run of it with "
                           f"seed unpack, and describe that")
+    if path.suffix == ".toml":
+        raise ConfigError(f"{path} is a profile: describe it with --profile {path}")
     return {"file": str(path), **of_checkpoint(checkpoint.read(path))}
 
 

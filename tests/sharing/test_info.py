@@ -125,6 +125,7 @@ def test_what_is_no_brain_is_one_line_and_exit_code_2(run_dir, info, tmp_path):
     good = exported(brains.trained(run_dir.checkpoint), tmp_path / "good").read_bytes()
     wrong = [(tmp_path / "none", "is not there: name"), (tmp_path, "has no brain: train one"),
              (hostile(tmp_path / "a", b"PK\3\4" + b"x" * 99), "make a run of it with seed unpack"),
+             (hostile(tmp_path / "p.toml", b"[model]\n" * 9), "describe it with --profile"),
              (hostile(tmp_path / "e", b"x" * 99), "is not a whole safetensors file"),
              (hostile(tmp_path / "b", good[:-5]), "its checksum is wrong"),
              (hostile(tmp_path / "c", seal(good.replace(b'"holdout":null', b'"holdout":1234'))),
