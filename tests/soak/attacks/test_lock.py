@@ -163,12 +163,12 @@ def test_other_commands_beside_a_trainer_change_no_bit(base, tmp_path, rule):
     run_dir = RunDir(tmp_path / "busy")
     process = start_tiny(run_dir.path, steps=1200)
     wait_for_step(run_dir.path, 25, process)
+    process.send_signal(signal.SIGSTOP)   # at first, so that each command meets it on any machine
     n = 0
     while process.poll() is None:
         for words in (["generate", "--prompt=x"], ["export", "--no-verify"],
                       ["adapt", f"--data={rule}", "--steps=1"], ["grow", "--to=toy"]):
-            is_over = process.poll() is not None
-            if is_over:
+            if process.poll() is not None:
                 break
             done = seed(*words, f"--run-dir={run_dir}")
             if words[0] in ("adapt", "grow") and process.poll() is None:
@@ -176,6 +176,7 @@ def test_other_commands_beside_a_trainer_change_no_bit(base, tmp_path, rule):
             elif words[0] in ("generate", "export"):
                 assert works(done)
             n += 1
+        process.send_signal(signal.SIGCONT)
     wait_and_read_stderr(process)
     assert n > 3 and process.returncode == 0
     if not run_dir.checkpoint_before_adaptation.exists():
