@@ -16,13 +16,12 @@ def run(args: argparse.Namespace) -> int:
     from seed.errors import ConfigError
     from seed.sharing import brain_description as description
     path: Path | None = args.file
-    if path and args.profile is not None:
+    if not path and args.profile is None and args.run_dir:
+        path = args.run_dir.path
+    elif path and args.profile is not None:
         raise ConfigError(f"{path} and --profile {args.profile} are two things: describe one")
     if path:
         facts = description.of_path(path, options.log)
-    elif args.profile is None and args.run_dir and (
-            newest := args.run_dir.load_newest(options.log)):
-        facts = description.of_run(args.run_dir, newest)
     else:   # a profile that is named is described whatever brain the run directory has
         facts = description.of_profile(options.profile_from(args))
     return outcome.show(args, facts, description.text(facts))

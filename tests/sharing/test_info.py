@@ -137,3 +137,10 @@ def test_what_is_no_brain_is_one_line_and_exit_code_2(run_dir, info, tmp_path):
         assert (code, text, len(lines)) == (errors.BAD_INPUT, "", 1) and message in lines[0], lines
     code, _, lines = info(run_dir, "--profile", "toy")
     assert code == errors.BAD_INPUT and "are two things: describe one" in lines[0]
+
+
+def test_a_run_directory_without_a_brain_is_not_told_as_a_profile(info, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, reason in (("empty", "has no brain"), ("typo", "is not there")):
+        code, text, lines = info("--run-dir", tmp_path / name)
+        assert (code, text) == (2, "") and f"{tmp_path / name} {reason}" in lines[-1]
