@@ -1,4 +1,4 @@
-"""Write a brain as a TFLite file, verified against the trainer."""
+"""Write a brain as a TFLite file or a C source, verified against the trainer."""
 import argparse
 import dataclasses
 
@@ -7,11 +7,13 @@ from seed.commands import options, outcome
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=options.path,
-                        help="default: brain.tflite in the run directory")
-    weights = parser.add_mutually_exclusive_group()
+                        help="default: brain.tflite, or brain.c, in the run directory")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--c", action="store_true",
+                       help="a C source that needs no library, instead of a TFLite file")
     for name in ("int8", "float16"):
-        weights.add_argument(f"--{name}", action="store_const", const=name, dest="weights",
-                             default="float32", help=f"{name} weights")
+        kinds.add_argument(f"--{name}", action="store_const", const=name, dest="weights",
+                           default="float32", help=f"{name} weights")
     parser.add_argument("--target", choices=["portable", "litert"], default="portable",
                         help="portable: also for tflite-runtime 2.14")
     parser.add_argument("--explicit-state", action="store_true",
@@ -22,21 +24,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write no file that is too slow here for its profile's [loop]")
     parser.add_argument("--no-verify", action="store_true", help="do not run the file")
     options.add_tasks(parser)
-    options.add_bodies(parser, "lets a body of the brain, which is a file, run; without this it is "
-                               "left out")
+    options.add_bodies(parser, "lets a body, which is a file, run; without this it is left out")
     options.add_brain(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from seed.export import Options, build
     from seed.export.verify import table
+    flags = Options(args.target, args.weights, args.explicit_state, args.prefill)
+    if args.c:
+        from seed.export.c_file import build_c
+        with options.working("exporting"):
+            source = build_c(args.run_dir, args.out, args.threads, not args.no_verify, options.log,
+                             flags, args.check_rate)
+        return outcome.show(args, source.facts(), source.describe())
     if not args.no_verify:
         _check_runtime()
     with options.working("exporting"):
-        file = build(
-            args.run_dir, Options(args.target, args.weights, args.explicit_state, args.prefill),
-            args.out, args.threads, verified=not args.no_verify, log=options.log,
-            tasks=options.named_tasks(args), bodies=args.bodies, check_rate=args.check_rate)
+        file = build(args.run_dir, flags, args.out, args.threads, verified=not args.no_verify,
+                     log=options.log, tasks=options.named_tasks(args), bodies=args.bodies,
+                     check_rate=args.check_rate)
     facts = {"size": file.size, "verified": bool(file.report),
              **({"ticks": dataclasses.asdict(file.ticks)} if file.ticks else {})}
     rate = [f"{'rate':<12}{file.ticks.describe()}"] if file.ticks else []

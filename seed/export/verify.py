@@ -2,7 +2,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -58,7 +58,15 @@ class DelegateCoverage:
     outside: dict[str, int] = field(default_factory=dict)   # all others but STATE_OPERATORS
 
 
-def free_run(brain: Brain, expected_fns: Sequence[StepFn], steps: int,
+class Stepper(Protocol):
+    """What reads bytes, as Brain does."""
+
+    def reset(self) -> None: ...
+
+    def step(self, byte: int) -> np.ndarray: ...
+
+
+def free_run(brain: Stepper, expected_fns: Sequence[StepFn], steps: int,
              seed: int = 0) -> list[Agreement]:
     """Feeds the brain its own samples at temperature 1, until its logits are not finite, and
     compares them to each function's."""

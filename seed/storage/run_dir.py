@@ -73,6 +73,7 @@ class RunDir:
     grown_profile = _File("brain.toml")          # the brain's, when its growth has ended
     report = _File("report.html")
     exported_brain = _File("brain.tflite")
+    exported_c = _File("brain.c")
 
     card = _File("README.md")                    # this and the next: of a brain that was unpacked
     card_config = _File("config.json")
@@ -207,4 +208,5 @@ class RunDir:
 
 RUN_FILE_NAMES = frozenset(value.name for value in vars(RunDir).values()
                            if isinstance(value, _File))
-RESULT_NAMES = frozenset(("report.html", "brain.tflite"))   # that a command's result may have
+RESULT_NAMES = frozenset((   # that a command's result may have
+    "report.html", "brain.tflite", "brain.c"))

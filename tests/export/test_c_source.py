@@ -1,0 +1,223 @@
+"""C sources are compiled and run: they give the trainer's bits, need nothing, and are verified."""
+import ctypes
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seed.__main__ import main
+from seed.errors import CompilerError, ConfigError, ExportError
+from seed.export import c_file
+from seed.export.c_file import COMPILERS, STEPS, CompiledBrain, build_c, verify_c
+from seed.export.c_source import FLAGS, MARK, c_source
+from seed.export.reference import Reference
+from seed.storage import RunDir
+from seed.wavecore.compiler import find_compiler
+from tests.support import brains
+from tests.support.acting_brains import untrained as acting_brain
+from tests.support.tflite import SMALL
+
+MAX_OBJECT_BYTES = 700_000   # of the profile fast
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+SHAPES = {
+    "small": SMALL,
+    "ssm": ("model.pattern=S", "model.n_layers=2", "model.d_model=48", "model.head_dim=16",
+            "model.d_state=32", "model.transition=diagonal"),
+    "attention": ("model.pattern=A", "model.n_layers=2", "model.d_model=64", "model.head_dim=64",
+                  "model.sliding_window=16"),
+    "deep products": ("model.pattern=AS", "model.n_layers=2", "model.d_model=288",
+                      "model.head_dim=96", "model.sliding_window=2", "model.d_ff=16",
+                      "model.d_conv=8", "model.beta_max=1.0"),
+    "window": ("model.pattern=SA", "model.n_layers=2", "model.d_model=32", "model.d_conv=2",
+               "model.sliding_window=17")}
+
+
+def compilers() -> list[str]:
+    """That of the kernels, and gcc where it is."""
+    return [find_compiler(), *filter(shutil.which, ["gcc"])]
+
+
+@pytest.fixture(scope="session")
+def source(brain) -> bytes:
+    return c_source(brain)
+
+
+@pytest.fixture(scope="session")
+def compiled(source) -> CompiledBrain:
+    return CompiledBrain(source, find_compiler())
+
+
+@pytest.fixture
+def run_dir(tmp_path) -> RunDir:
+    brains.untrained(tmp_path / "run", "toy", *SMALL)
+    return RunDir(tmp_path / "run")
+
+
+def logits_of(step_fn, data: list[int]) -> np.ndarray:
+    return np.array([step_fn(byte) for byte in data])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_compiler_gives_the_bits_of_the_kernels_that_train(tmp_path, shape):
+    trained, data = brains.trained(brains.untrained(tmp_path, "toy", *SHAPES[shape])), [
+        *brains.some_bytes(200), *range(256)]
+    expected = logits_of(lambda byte: trained.decoder.prefill(bytes([byte])), data)
+    for compiler in compilers():
+        logits = logits_of(CompiledBrain(c_source(trained), compiler).step, data)
+        assert logits.tobytes() == expected.tobytes(), compiler
+
+
+def test_fast_is_within_1e_5_of_the_reference_and_small(tmp_path):
+    trained = brains.trained(brains.untrained(tmp_path, "fast"))
+    source, path = c_source(trained), tmp_path / "brain.o"
+    for compiler in compilers():
+        report = verify_c(source, trained, compiler, steps=300)
+        assert report.reference.steps == 300 and report.reference.relative_delta < 1e-5
+        assert report.trainer.max_delta == 0 and report.p50_us > 0
+        subprocess.run([compiler, *FLAGS, "-x", "c", "-", "-c", "-o", str(path)], input=source,
+                       check=True)
+        assert path.stat().st_size < MAX_OBJECT_BYTES
+
+
+def test_both_kinds_of_cpu_and_compiler_take_it_without_a_warning(source, tmp_path):
+    commands = [[find_compiler(), f"--target={target}", *flags] for target, flags in (
+        ("x86_64-none-elf", ["-march=x86-64"]), ("x86_64-none-elf", ["-march=x86-64-v3"]),
+        ("x86_64-none-elf", ["-march=x86-64-v4"]), ("aarch64-none-elf", ["-mcpu=cortex-a76"]),
+        ("armv7em-none-eabihf", ["-mcpu=cortex-m7"]))]
+    commands += [[name] for name in filter(shutil.which, ["gcc", "aarch64-linux-gnu-gcc"])]
+    for command in commands:
+        for level in ("-O0", "-O2"):
+            subprocess.run([*command, *FLAGS, level, "-ffreestanding", *WARNINGS, "-x", "c", "-",
+                            "-c", "-o", str(tmp_path / "o")], input=source, check=True)
+    subprocess.run([find_compiler(), "-x", "c++", "-", "-fsyntax-only", "-ffreestanding",
+                    "-DBRAIN_DECLARATIONS", *WARNINGS], input=source, check=True)
+
+
+def test_it_needs_no_library_but_for_copying_memory(source, tmp_path):
+    (tmp_path / "brain.c").write_bytes(source)
+    (tmp_path / "memory.c").write_text(
+        "void *memset(void *p, int c, unsigned long n) { return n ? p : (void *)(long)c; }\n"
+        "void *memcpy(void *p, const void *q, unsigned long n) { return n ? p : (void *)q; }\n")
+    for compiler in compilers():
+        subprocess.run([compiler, *FLAGS, "-ffreestanding", "-fno-builtin", "-nostdlib", "-shared",
+                        "-fPIC", "-Wl,-z,defs", "brain.c", "memory.c", "-o", "library.so"],
+                       cwd=tmp_path, check=True)
+
+
+def test_another_file_declares_what_it_calls(source, compiled, tmp_path):
+    (tmp_path / "brain.c").write_bytes(source)
+    (tmp_path / "main.c").write_text("""#include <stdio.h>
+#define BRAIN_DECLARATIONS
+#include "brain.c"
+int main(void) {
+    static brain_state state;
+    float logits[256];
+    brain_reset(&state);
+    brain_step(&state, 'A', logits);
+    return fwrite(logits, 4, 256, stdout) != 256;
+}""")
+    for compiler in compilers():
+        subprocess.run([compiler, *FLAGS, *WARNINGS, "main.c", "brain.c", "-o", "main"],
+                       cwd=tmp_path, check=True)
+        logits = np.frombuffer(subprocess.run([str(tmp_path / "main")], check=True,
+                                              stdout=subprocess.PIPE).stdout, np.float32)
+        compiled.reset()
+        np.testing.assert_allclose(logits, compiled.step(65), atol=1e-5 * np.ptp(logits))
+
+
+def test_a_copy_of_the_struct_is_the_state(compiled):
+    data = brains.some_bytes(60)
+    compiled.reset()
+    logits_of(compiled.step, data[:30])
+    saved = compiled.state.raw
+    expected = logits_of(compiled.step, data[30:])
+    compiled.reset()
+    fresh = logits_of(compiled.step, data[30:])
+    ctypes.memmove(compiled.state, saved, len(saved))
+    assert logits_of(compiled.step, data[30:]).tobytes() == expected.tobytes() != fresh.tobytes()
+
+
+def test_a_reset_begins_anew(compiled, brain):
+    reference, data = Reference(brain.profile.model, brain.params), brains.some_bytes(40)
+    for _ in range(2):
+        compiled.reset()
+        reference.reset()
+        expected = logits_of(reference.step, data)
+        np.testing.assert_allclose(logits_of(compiled.step, data), expected,
+                                   atol=1e-5 * np.ptp(expected))
+
+
+def test_the_bytes_depend_on_the_checkpoint_alone_and_names_stay_in_their_comment(brain, source):
+    assert c_source(replace(brain, threads=2)) == source
+    name = 'a */ int x; "??/\n#error "b'
+    hostile = c_source(replace(brain, profile=replace(brain.profile, name=name))).decode()
+    comment, _, rest = hostile.partition("*/")
+    assert "a __ int x_ ______error _b" in comment
+    assert rest == source.decode().partition("*/")[2] and "??" not in hostile and rest.isascii()
+
+
+def test_a_brain_is_written_verified_and_replaced_by_itself_alone(run_dir, capsys):
+    command = ["export", "--c", "--run-dir", str(run_dir), "--threads", "1"]
+    for _ in range(2):
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        assert f"the same bits in {STEPS} steps" in text and "us median" in text
+    assert run_dir.exported_c.read_bytes().startswith(MARK)
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["verified"] and facts["size"] == run_dir.exported_c.stat().st_size
+    assert main([*command, "--no-verify"]) == 0
+    assert "bytes, not verified\n" in capsys.readouterr().out
+    run_dir.exported_c.write_text("int mine;\n")
+    assert main(command) == 2
+    assert "is not a C source of a brain" in capsys.readouterr().err
+    assert run_dir.exported_c.read_text() == "int mine;\n"
+
+
+def test_without_a_compiler_it_is_written_and_says_that_nothing_was_verified(run_dir, monkeypatch):
+    def missing() -> str:
+        raise CompilerError("there is no C compiler here")
+    monkeypatch.setattr(c_file, "any_compiler", missing)
+    assert build_c(run_dir).describe().endswith(
+        "bytes, not verified: there is no C compiler here")
+    assert run_dir.exported_c.read_bytes().startswith(MARK)
+
+
+def test_gcc_verifies_where_there_is_no_clang(monkeypatch):
+    monkeypatch.setattr(c_file, "find_compiler", lambda: (_ for _ in ()).throw(CompilerError("no")))
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == COMPILERS[1] else None)
+    assert c_file.any_compiler() == COMPILERS[1]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(CompilerError, match="there is no C compiler here"):
+        c_file.any_compiler()
+
+
+@pytest.mark.parametrize("line, message", [
+    ("#define BETA_MAX 1.5f\n", "not the trainer's"), ("#error no\n", "not verified")])
+def test_a_source_that_computes_something_else_is_not_written(run_dir, monkeypatch, line, message):
+    name = line.rpartition(" ")[0] + " "
+    changed = [line if text.startswith(name) else text
+               for text in c_source(brains.trained(run_dir.checkpoint)).decode().splitlines(True)]
+    text = "".join(changed) + line * ("error" in line)
+    monkeypatch.setattr(c_file, "c_source", lambda trained: text.encode())
+    if "error" in line:   # no compiler takes it: nothing is known
+        assert message in build_c(run_dir, log=lambda _: None).describe()
+        return
+    with pytest.raises(ExportError, match=message):
+        build_c(run_dir, log=lambda _: None)
+    assert not run_dir.exported_c.exists()
+
+
+def test_what_a_source_cannot_do_is_one_line(run_dir, capsys):
+    command = ["export", "--c", "--run-dir", str(run_dir)]
+    for flags in (["--target", "litert"], ["--explicit-state"], ["--prefill", "4"],
+                  ["--check-rate"]):
+        assert main([*command, *flags]) == 2
+        assert capsys.readouterr().err.startswith("seed: --c writes one step")
+    with pytest.raises(SystemExit):
+        main([*command, "--int8"])
+    with pytest.raises(ConfigError, match="acts in cartpole, rover, and a C source reads bytes"):
+        c_source(acting_brain())
