@@ -27,7 +27,7 @@ DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "live", "board", "robot", "operations", "resize", "export", "file", "sharing", "embedding",
     "model", "kernels", "images", "watching", "guarantees", "results", "LOG", "contributing",
     "glossary", "reference")]
-DOCS += sorted((ROOT / "docs/reference").glob("*.md"))   # tests/test_reference.py
+DOCS += sorted((ROOT / "docs/reference").glob("*.md"))   # tests/test_reference_pages.py
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
 MAX_README_LINES, MAX_PAGE_LINES, MAX_CHANGELOG_LINES, MAX_GLOSSARY_WORDS = 150, 150, 60, 30

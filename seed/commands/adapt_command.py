@@ -34,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from seed.training import adapt_brain, undo_adaptation
     if args.undo:
         undo_adaptation(args.run_dir)
-        return outcome.show(args, {"undone": True},
-                            "the brain is as it was before the last adaptation")
+        return outcome.show(args, {"undone": True}, "the brain is as before the last adaptation")
     if args.body or args.data and os.path.isdir(args.data):
         return _adapt_to_body(args, signals)
     if args.data and (args.new_name or args.same_as):

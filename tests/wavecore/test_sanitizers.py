@@ -34,10 +34,10 @@ BODY = layout.BodyShape("body", input_rows=39, slots=8, n_observations=2, choice
 WIDE = {f"INLINE {kind} {load}(const float *p) {{ return *(const {kind} *)p; }}":
         f"INLINE {kind} {load}(const float *p) {{ {kind} v;"
         f" for (int i = 0; i < {n}; i++) v[i] = p[i]; return v; }}"
-        for kind, load, n in (("vec", "load", 16), ("vec8", "load8", 8))}
+        for kind, load, n in (("vec", "load", 16), ("vec8", "load8", 8), ("vec4", "load4", 4))}
 WIDE |= {f"INLINE void {store}(float *p, {kind} v) {{ *({kind} *)p = v; }}":
          f"INLINE void {store}(float *p, {kind} v) {{ for (int i = 0; i < {n}; i++) p[i] = v[i]; }}"
-         for kind, store, n in (("vec", "store", 16), ("vec8", "store8", 8))}
+         for kind, store, n in (("vec", "store", 16), ("vec8", "store8", 8), ("vec4", "store4", 4))}
 
 MAIN = """
 void *malloc(size_t);

@@ -62,16 +62,18 @@ INLINE void gated_delta_rule(const float *S, float *S_next, const float *qkv, fl
  * Both widths add in the same order. */
 #ifdef __AVX512F__
 #define PARTS 1
+#define LOAD_PART load
+#define STORE_PART store
 typedef vec part_t;
 INLINE vec8 fold(const part_t *sum) { return sum[0].lo + sum[0].hi; }
 #else
 #define PARTS 2
+#define LOAD_PART load8
+#define STORE_PART store8
 typedef vec8 part_t;
 INLINE vec8 fold(const part_t *sum) { return sum[0] + sum[1]; }
 #endif
 #define PART (LANES / PARTS)
-INLINE part_t load_part(const float *p) { return *(const part_t *)p; }
-INLINE void store_part(float *p, part_t v) { *(part_t *)p = v; }
 
 /* dq and dk of four rows, without the part of dq that goes through u, and their rows of dS. */
 INLINE void rows_backward(float *restrict dS, const float *S, const float *dy, const float *u,
@@ -80,14 +82,14 @@ INLINE void rows_backward(float *restrict dS, const float *S, const float *dy, c
     UNROLL for (int part = 0; part < PARTS; part++) {
         UNROLL for (int r = 0; r < 4; r++) dq[r][part] = dk[r][part] = 0.f;
         UNROLL for (int j = part * PART; j < HEAD_DIM; j += LANES) {
-            part_t dyj = load_part(dy + j), uj = load_part(u + j), dSkj = load_part(dSk + j);
+            part_t dyj = LOAD_PART(dy + j), uj = LOAD_PART(u + j), dSkj = LOAD_PART(dSk + j);
             UNROLL for (int r = 0; r < 4; r++) {
                 float *d = dS + r * HEAD_DIM + j;
-                part_t s = load_part(S + r * HEAD_DIM + j), dSj = load_part(d);
+                part_t s = LOAD_PART(S + r * HEAD_DIM + j), dSj = LOAD_PART(d);
                 dq[r][part] += s * dyj;
                 dk[r][part] += dSj * uj;
                 dk[r][part] += s * dSkj;
-                store_part(d, decay * dSj + k[r] * dSkj);
+                STORE_PART(d, decay * dSj + k[r] * dSkj);
             }
         }
     }

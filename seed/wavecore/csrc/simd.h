@@ -20,6 +20,8 @@ typedef float vec2 __attribute__((ext_vector_type(2)));
 
 INLINE vec load(const float *p) { return *(const vec *)p; }
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
+INLINE vec8 load8(const float *p) { return *(const vec8 *)p; }
+INLINE void store8(float *p, vec8 v) { *(vec8 *)p = v; }
 INLINE vec4 load4(const float *p) { return *(const vec4 *)p; }
 INLINE void store4(float *p, vec4 v) { *(vec4 *)p = v; }
 
