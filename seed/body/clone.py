@@ -40,12 +40,11 @@ EVALUATION_TICKS = 16_384   # of those held out, at most
 
 def hide_last_action(model: WaveCore, codec: Codec) -> None:
     """In a new brain: the action before a tick adds nothing to it."""
-    _last_action_rows(model, codec)[...] = 0
+    model.set_rows(f"bodies.{codec.name}.input", codec.last_action[0], 0.0)
 
 
 def _last_action_rows(model: WaveCore, codec: Codec) -> np.ndarray:
-    table = buffer_view(model.packed[f"bodies.{codec.name}.input"])
-    return table.reshape(-1, model.config.d_model)[codec.last_action[0]]
+    return model.state_dict()[f"bodies.{codec.name}.input"][codec.last_action[0]]
 
 
 class ClonePlay:

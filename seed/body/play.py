@@ -24,7 +24,6 @@ from seed.wavecore.carried import Hearing
 from seed.wavecore.layout import VALUE_LEVELS
 from seed.wavecore.model import WaveCore
 from seed.wavecore.optim import Optimizer
-from seed.wavecore.tinygrad_seam import buffer_view
 
 NEW_EPISODE_FRACTION = 0.1   # of the rows, at each round: a brain also has to begin from nothing
 NEW_BODY_FRACTION = 0.2      # the same, where a row that begins anew draws another body
@@ -126,9 +125,9 @@ class BodyPlay:
         """So that the value can be these returns."""
         at = self.values.widen(returns)
         if at is not None:
-            table = buffer_view(self.model.packed[f"bodies.{self.codec.name}.control"])
-            rows = table.reshape(-1, self.model.config.d_model)[:VALUE_LEVELS]
-            rows[...] = moved_rows(rows, at)
+            table, values = f"bodies.{self.codec.name}.control", slice(VALUE_LEVELS)
+            rows = self.model.state_dict()[table][values]
+            self.model.set_rows(table, values, moved_rows(rows, at))
 
     def _result(self, played: Played, loss: float, skipped: bool) -> RoundResult:
         ended, self.world.ended = self.world.ended, []

@@ -4,8 +4,8 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.wavecore.actor import Actor, Ticks
 from seed.wavecore.model import WaveCore
-from seed.wavecore.carried import CarriedGraph
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, zeros
+from seed.wavecore.stepping import StepGraph
+from seed.wavecore.tinygrad_seam import buffer_view, zeros
 
 
 class Player:
@@ -18,12 +18,8 @@ class Player:
         ticks = Ticks(zeros((rows, body.slots), np.int32), zeros((rows, body.slots)))
         self._tokens, self._weights = map(buffer_view, ticks)
 
-        def run() -> list[Tensor]:
-            x, after = actor.hidden(ticks, self.state, rows, 1)
-            outputs = [actor.logits(x), *(array for layer in after for array in layer)]
-            Tensor.realize(*outputs)
-            return outputs
-        self._run = CarriedGraph(run, [array for layer in self.state for array in layer])
+        self._arrays = [buffer_view(array) for layer in self.state for array in layer]
+        self._run = StepGraph(model, lambda steps: actor.step(steps, ticks, self.state, rows))
 
     def tick(self, tokens: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """tokens, weights (rows, slots) to logits (rows, columns of the control heads), which are
@@ -34,9 +30,9 @@ class Player:
 
     def begin(self, rows: np.ndarray | slice = slice(None)) -> None:
         """Those rows are as before the first tick."""
-        for array in self._run.state:
+        for array in self._arrays:
             array[rows] = 0
 
     def state_arrays(self) -> list[np.ndarray]:
         """The carried state's memory, of every layer in order."""
-        return self._run.state
+        return self._arrays

@@ -50,7 +50,9 @@ def estimate_mb(profile: Profile, threads: int,
         floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top_k) // 4
     if profile.selfplay.tasks:
         floats["evaluation"] += last
-        floats["rollouts"] = sum(footprint.forward(model, profile.selfplay.questions, 1, threads))
+        floats["rollouts"] = sum(footprint.step(model, profile.selfplay.questions, threads))
+    if profile.selfplay.tasks or bodies:
+        floats["packed"] = weights   # for steps of acting
     episodes = sum(memory_mb(Path(directory)) for directory in profile.body.data)
     if profile.body.data_goal == "model":
         episodes *= 1 + MODEL_MEMORY_FACTOR

@@ -7,6 +7,7 @@ from seed.config import ModelConfig
 from seed.rng import Stream, name_index, stream
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.model import MAX_ONE_THREAD_ROWS, State, WaveCore, rms_norm
+from seed.wavecore.stepping import Stepper
 from seed.wavecore.ticks import TickTargets, tick_embedding, tick_loss
 from seed.wavecore.tinygrad_seam import Tensor
 
@@ -54,6 +55,11 @@ class Actor:
         gain, table = self._weights("control")
         x = x.reshape(-1, x.shape[-1])
         return rms_norm(x, gain, self.model.config.stream_eps) @ table.T
+
+    def step(self, steps: Stepper, ticks: Ticks, state: State, b: int) -> Tensor:
+        """`logits` after a tick of each row; `state` changes in place."""
+        x = steps.layers(self._embed(*ticks, "input", self.body.slots), state, b, 1)
+        return steps.head(x, self._heads("control", x), f"bodies.{self.body.name}.control")
 
     def loss(self, name: str, x: Tensor, target: TickTargets) -> Tensor:
         """Of the heads "control" or "world"; for the latter x comes from `after_action`."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from seed.rng import Stream, stream
 from seed.runtime import choose
-from seed.wavecore.carried import CarriedGraph
 from seed.wavecore.model import State, WaveCore
+from seed.wavecore.stepping import StepGraph
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view, zeros
 
 PREFILL_BYTES = 32   # of one prefill call; the rest goes byte by byte
@@ -19,12 +19,7 @@ class CarriedForward:
     def __init__(self, model: WaveCore, state: State, b: int, t: int):
         inputs = zeros((b, t), np.int32)
         self._tokens = buffer_view(inputs)
-
-        def forward() -> tuple[Tensor, ...]:
-            logits, after = model(inputs, state)
-            Tensor.realize(logits, *_arrays(after))
-            return logits, *_arrays(after)
-        self._graph = CarriedGraph(forward, _arrays(state))
+        self._graph = StepGraph(model, lambda steps: steps.logits(inputs, state, b, t))
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) to logits (b, t, v), which are valid until the next call."""
@@ -103,22 +98,26 @@ class Rollouts:
     def __init__(self, model: WaveCore, rows: int):
         self.rows, self.state = rows, model.init_state(rows)
         self._forward = CarriedForward(model, self.state, rows, 1)
+        self._float_views = _float_views(self.state)
 
     def answer(self, prompts: Sequence[bytes], max_bytes: int, stop: int, temperature: float,
                rng: np.random.Generator) -> list[Rollout]:
         """One answer to each of at most `rows` prompts of at least one byte; temperature as in
         Decoder.generate."""
         _reset(self.state)
-        lengths = np.array([len(p) for p in prompts])
-        texts = [bytearray() for _ in prompts]
-        entropies, peaks = np.zeros((2, len(prompts)))
-        stopped, done = np.zeros((2, len(prompts)), bool)
+        n, lengths = len(prompts), np.array([len(p) for p in prompts])
+        questions = np.zeros((n, lengths.max()), np.uint8)
+        for row, prompt in zip(questions, prompts):
+            row[:len(prompt)] = np.frombuffer(prompt, np.uint8)
+        texts, counts = np.zeros((n, max_bytes), np.uint8), np.zeros(n, int)
+        entropies, peaks = np.zeros((2, n))
+        stopped, done = np.zeros((2, n), bool)
         tokens, at = np.zeros(self.rows, np.int64), 0
         while not done.all():
-            for i, prompt in enumerate(prompts):
-                if at < len(prompt):
-                    tokens[i] = prompt[at]
-            logits = self._forward(tokens[:, None])[:len(prompts), 0].astype(np.float64)
+            asking = np.flatnonzero(at < lengths)
+            if asking.size:
+                tokens[asking] = questions[asking, at]
+            logits = self._forward(tokens[:, None])[:n, 0].astype(np.float64)
             at += 1
             answering = ~done & (at >= lengths)
             if not answering.any():
@@ -128,15 +127,16 @@ class Rollouts:
             noise = rng.gumbel(size=logits.shape) if temperature else 0.0
             sampled = (logits / (temperature or 1.0) + noise).argmax(-1)
             entropies[answering] -= (p * np.log(np.maximum(p, 1e-300))).sum(-1)[answering]
-            for row in np.flatnonzero(answering).tolist():
-                stopped[row] = sampled[row] == stop
-                if not stopped[row]:
-                    texts[row].append(int(sampled[row]))
-                done[row] = stopped[row] or len(texts[row]) >= max_bytes
-                if done[row]:
-                    peaks[row] = np.max([np.abs(view[row]).max()
-                                         for view in _float_views(self.state)])
-                tokens[row] = sampled[row]
-        entropies /= stopped + [len(text) for text in texts]
-        return [Rollout(bytes(text), *numbers) for text, *numbers in zip(
-            texts, stopped.tolist(), entropies.tolist(), peaks.tolist())]
+            stopped |= answering & (sampled == stop)
+            going = np.flatnonzero(answering & ~stopped)
+            texts[going, counts[going]] = sampled[going]
+            counts[going] += 1
+            ending = answering & (stopped | (counts >= max_bytes))
+            if ending.any():
+                peaks[ending] = np.max([np.abs(view[:n][ending]).reshape(ending.sum(), -1).max(1)
+                                        for view in self._float_views], axis=0)
+            done |= ending
+            tokens[:n][answering] = sampled[answering]
+        entropies /= stopped + counts
+        return [Rollout(text[:count].tobytes(), *numbers) for text, count, *numbers in zip(
+            texts, counts, stopped.tolist(), entropies.tolist(), peaks.tolist())]

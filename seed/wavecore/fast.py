@@ -6,12 +6,13 @@ import functools
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import L2_EPS, ModelConfig
+from seed.config import L2_EPS, LANES, ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
-from seed.wavecore.layout import KINDS, Block, proj_columns, round_up
+from seed.wavecore.layout import KINDS, Block, packed_matrices, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
 from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
 from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, launch, launcher
@@ -85,10 +86,25 @@ class _ProjectionBlock:
         self.launch_forward = launcher(*kernel_source(
             file, "FORWARD", constants, carried_out, carried_in,
             {"w": self.arrays, "save": saved, "scratch": forward_scratch}))
+        self.launch_step = self._step_launcher(file, constants, {**save, **forward})
         self.launch_backward = launcher(*kernel_source(
             file, "BACKWARD", constants, gradients, f"dy {carried_in} save",
             {"w": self.arrays, "dw": {f"d_{name}": at for name, at in self.arrays.items()},
              "save": saved, "scratch": backward_scratch}))
+
+    def _step_launcher(self, file: str, constants: Mapping[str, object],
+                       scratch: Sizes) -> LaunchFn:
+        self.step_scratch, offsets = segments(scratch)
+        outputs = " ".join(["y", *(f"{s.name}_out" for s in self.states), "scratch"])
+        in_place = {f"{s.name}_out": {f"{s.name}_in": 0} for s in self.states}
+        return launcher(*kernel_source(
+            file, "STEP", constants, outputs, " ".join(["x w panels", *self.tables]),
+            {"w": self.arrays, "panels": segments(self.panels)[1], "scratch": offsets, **in_place}))
+
+    def step(self, x: Tensor, w: Tensor, panels: Tensor, *states: Tensor) -> Tensor:
+        """y; the states change in place. `panels` are those of a Packer."""
+        return launch([empty(*self.shape), *states, empty(self.step_scratch)],
+                      [x, w, panels, *self.tables.values()], self.launch_step)[0]
 
     def __call__(self, x: Tensor, w: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carried = [Tensor.empty(*s.shape, dtype=s.dtype.__name__) for s in self.states]
@@ -145,14 +161,15 @@ class Attention(_ProjectionBlock):
         padded = round_up(slots)
         super().__init__(config, block, b, t, threads, 3 * d, d)
         self.tables = {"rope": from_array(rope_table(config, t))}
-        columns, scores = p * padded, QUERIES * padded
+        queries = min(QUERIES, t)
+        columns, scores = p * padded, queries * padded
         private = {"keys": columns, "p": scores}   # of the forward pass, and first in the backward
         forward_stride = segments(private)[0]
         backward_stride, offsets = segments({**private, "values": columns, "k": columns,
                                              "dk": columns, "dv": columns, "ds": scores})
         constants = {
             "HEADS": h, "HEAD_DIM": p, "WINDOW": config.sliding_window, "PAST": past,
-            "SLOTS": slots, "SLOTS_PADDED": padded, "QUERIES": QUERIES, "SCALE": p ** -0.5,
+            "SLOTS": slots, "SLOTS_PADDED": padded, "QUERIES": queries, "SCALE": p ** -0.5,
             "HIDDEN_SCORE": HIDDEN_SCORE, "FORWARD_STRIDE": forward_stride,
             "BACKWARD_STRIDE": backward_stride, **with_prefix("PRIVATE", offsets)}
         self._bind("attention.c", constants,
@@ -193,6 +210,31 @@ class Embedding:
         return [None, *launch([empty(*self.table_shape)], [dy, inputs[0]], self.launch_backward)]
 
 
+class PanelUnit(NamedTuple):
+    """A panel: its first float, and that of its first row in the packed weights."""
+    at: int
+    row_at: int
+    columns: int
+
+
+class Packer:
+    """Packs the matrices of a block, as `step` takes them."""
+
+    def __init__(self, config: ModelConfig, block: Block):
+        matrices, offsets = packed_matrices(block), block.offsets()
+        self.size, panels_at = segments({array.name: array.packed_size for array in matrices})
+        units = [PanelUnit(panels_at[a.name] + row * a.shape[1],
+                           offsets[a.name] + row * a.shape[1], a.shape[1])
+                 for a in matrices for row in range(0, a.padded_rows or a.shape[0], LANES)]
+        self.launch = launcher(*kernel_source(
+            "pack.c", "PANELS", {"D_MODEL": config.d_model, "THREADS": 1}, "panels", "w",
+            units=units))
+
+    def __call__(self, w: Tensor, panels: Tensor) -> Tensor:
+        """The panels after the launch, which writes them in place."""
+        return launch([panels], [w], self.launch)[0]
+
+
 class HeadKernels:
     """What heads share (head.h): the final norm, logits by a table (v, d), and gradients of a loss
     whose forward pass leaves d loss / d logits as its second output."""
@@ -208,6 +250,8 @@ class HeadKernels:
         self.arrays = {"scratch": forward}
         self.launch_logits = launcher(*kernel_source(
             file, "LOGITS", self.constants, "logits panels", "x gain table"))
+        self.launch_step = launcher(*kernel_source(
+            file, "STEP", self.constants, "logits", "x gain panels"))
         self.launch_backward = launcher(*kernel_source(
             file, "BACKWARD", self.constants, "dx d_gain d_table scratch",
             "d_loss x gain table d_logits", {"scratch": backward}))
@@ -215,6 +259,10 @@ class HeadKernels:
     def logits(self, x: Tensor, gain: Tensor, table: Tensor) -> Tensor:
         return launch([empty(*self.logits_shape), empty(math.prod(self.table_shape))],
                       [x, gain, table], self.launch_logits)[0]
+
+    def step(self, x: Tensor, gain: Tensor, panels: Tensor) -> Tensor:
+        """`logits` by a table's panels, which are those of a Packer."""
+        return launch([empty(*self.logits_shape)], [x, gain, panels], self.launch_step)[0]
 
     def _loss(self, inputs: list[Tensor], launch_fn: LaunchFn) -> Tensor:
         """inputs: x, gain and table first."""

@@ -149,14 +149,15 @@ class OptimizerKernels:
         self.decide = launcher(*kernel_source(
             "adamw.c", "DECIDE", {**adamw, "GROUPS": len(self.groups),
                                   "GROUP_UNITS": ", ".join(map(str, self.unit_counts))},
-            "state", "loss sums", counts={"sums": len(self.groups)}))
+            "state changes", "loss sums", counts={"sums": len(self.groups)}))
 
     def __call__(self, params: list[Tensor], grads: list[Tensor], m: Tensor, v: Tensor,
-                 state: Tensor, lr: Tensor, loss: Tensor) -> list[Tensor]:
-        """Tensors to realize; they are params, m, v and state after the step."""
+                 state: Tensor, lr: Tensor, loss: Tensor, changes: Tensor) -> list[Tensor]:
+        """Tensors to realize; they are params, m, v and state after the step, which
+        counts in `changes` (WaveCore.version)."""
         sums = [launch([empty(n)], grads[g], norm)[0]
                 for g, n, norm in zip(self.groups, self.unit_counts, self.norms)]
-        state = launch([state], [loss, *sums], self.decide)[0]
+        state = launch([state, changes], [loss, *sums], self.decide)[0]
         after: list[Tensor] = []
         for i, g in enumerate(self.groups):
             inputs, updated = [state, lr, *grads[g]], params[g]

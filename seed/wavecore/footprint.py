@@ -57,7 +57,18 @@ def forward(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     kernels = _kernels(config, b, t, threads)
     saved = max(kernel.save for kernel in kernels)
     scratch = max(kernel.forward_scratch for kernel in kernels)
-    state = sum(math.prod(array.shape) for letter in config.layer_kinds
-                for array in layout.BLOCKS[letter].state_fn(config))
     return Footprint(b * t * (3 * config.d_model + 2 * config.vocab_size) + saved, scratch,
-                     2 * b * state)
+                     2 * b * _row_state(config))
+
+
+def step(config: ModelConfig, rows: int, threads: int) -> Footprint:
+    """One step of many, which saves nothing and changes the state in place. What all steps of a
+    model share, its packed matrices, takes no more than its weights."""
+    scratch = max(kernel.step_scratch for kernel in _kernels(config, rows, 1, threads))
+    return Footprint(rows * (3 * config.d_model + config.vocab_size), scratch,
+                     rows * _row_state(config))
+
+
+def _row_state(config: ModelConfig) -> int:
+    return sum(math.prod(array.shape) for letter in config.layer_kinds
+               for array in layout.BLOCKS[letter].state_fn(config))

@@ -13,7 +13,8 @@ from importlib import resources
 from seed.config import LANES
 from seed.wavecore.layout import round_up
 
-INT_ARGUMENTS = {"tokens", "targets", "topk_ids", "length_in", "length_out"}
+INT_ARGUMENTS = {"tokens", "targets", "topk_ids", "length_in", "length_out",
+                 "changes"}
 SHAPE = ("D_MODEL", "BATCH", "TIME", "THREADS")   # in a kernel's name
 INCLUDE = re.compile(r'^#include "(.+)"\n', re.MULTILINE)
 

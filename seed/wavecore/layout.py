@@ -74,6 +74,14 @@ class Block:
                 for a, at in zip(self.arrays, self.offsets().values())}
 
 
+def packed_matrices(block: Block) -> tuple[Array, ...]:
+    """What many steps read by columns: the projections, and the tables of heads that act."""
+    if block.kind == "embedding":
+        is_head = block.name == "embedding" or block.name.endswith(".control")
+        return block.arrays if is_head else ()
+    return tuple(array for array in block.arrays if array.matrices)
+
+
 def proj_columns(config: ModelConfig) -> int:
     """Rows of the SSM in_proj: q, k (n each), v, z (p each), beta and dt (one each) a head."""
     return config.ssm_heads * (2 * config.d_state + 2 * config.head_dim + 2)

@@ -39,9 +39,10 @@ The operations below are the reference implementation, on any tinygrad device. A
 kernels of fast.py instead, unless it is made with `reference=True`; tests hold that both agree,
 gradients included. The loss is in loss.py.
 """
+import functools
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,9 @@ from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, install, zeros
+
+if TYPE_CHECKING:
+    from seed.wavecore.stepping import Stepper
 
 SIGMOID_STRETCH = 1.1
 HIDDEN_SCORE = -1e30       # of a slot that a query does not see
@@ -218,18 +222,43 @@ class WaveCore:
         self.blocks = layout.blocks(config, self.bodies)
         self.packed: dict[str, Tensor] = {
             block.name: zeros((block.size,)) for block in self.blocks}
+        self.changes = zeros((1,), np.int32)   # of the weights; each optimizer step adds one too
+        self._changes = buffer_view(self.changes)
         self.load_state_dict(params)
 
+    @property
+    def version(self) -> int:
+        """Another one whenever the weights have changed."""
+        return int(self._changes[0])
+
+    @functools.cached_property
+    def stepper(self) -> "Stepper":
+        """For StepGraph."""
+        from seed.wavecore.stepping import Stepper
+        return Stepper(self)
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Named float32 arrays of a checkpoint: the weights themselves, until the next step."""
-        return {key: array for block in self.blocks
-                for key, array in block.unpack(buffer_view(self.packed[block.name])).items()}
+        """Named float32 arrays of a checkpoint: the weights themselves, until the next step. They
+        are changed by `load_state_dict` and `set_rows` alone."""
+        named: dict[str, np.ndarray] = {}
+        for block in self.blocks:
+            flat = buffer_view(self.packed[block.name])
+            flat.flags.writeable = False
+            named |= block.unpack(flat)
+        return named
 
     def load_state_dict(self, named: dict[str, np.ndarray]) -> None:
         """Takes named arrays in place. Raises ParameterError, before any change, if they differ."""
         layout.check_params(self.config, named, self.bodies)
         for block in self.blocks:
             copy_into(self.packed[block.name], block.pack(named))
+        self._changes += 1
+
+    def set_rows(self, table: str, rows: slice, values: np.ndarray | float) -> None:
+        """Changes rows of a table."""
+        flat = buffer_view(self.packed[table])
+        flat.reshape(-1, self.config.d_model)[rows] = values
+        self._changes += 1
 
     def init_state(self, b: int) -> State:
         """The state before the first byte."""
@@ -246,7 +275,7 @@ class WaveCore:
         if self.reference:
             return tied_head(self.config, x, gain, table), state
         b, t = _shape(tokens)
-        return self._kernels("head", b, t).logits(x, gain, table).reshape(b, t, -1), state
+        return self.kernels("head", b, t).logits(x, gain, table).reshape(b, t, -1), state
 
     def loss(self, tokens: Tensor, targets: Tensor, inv_count: Tensor, state: State | None = None,
              soft: SoftTargets | None = None) -> tuple[Tensor, State]:
@@ -258,7 +287,7 @@ class WaveCore:
             logits, state = self(tokens, state)
             return cross_entropy(logits, targets, inv_count, soft), state
         x, state = self._stack(tokens, state)
-        loss_fn = self._kernels("head", *_shape(tokens)).loss
+        loss_fn = self.kernels("head", *_shape(tokens)).loss
         return loss_fn(x, *self._head_weights(), targets.reshape(-1), inv_count, soft), state
 
     def gradients(self, loss: Tensor, is_used_fn: Callable[[str], bool]) -> list[Tensor]:
@@ -284,10 +313,14 @@ class WaveCore:
         """Embedding and all layers; x as in `layers`."""
         b, t = _shape(tokens)
         state = self.init_state(b) if state is None else state
+        return self.layers(self.embed(tokens), state, b, t)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Rows of tokens (b, t), as `layers` takes them."""
         table = self._head_weights()[1]
-        x = table[tokens] if self.reference else \
-            self._kernels("embedding", b, t)(tokens.reshape(-1), table)
-        return self.layers(x, state, b, t)
+        if self.reference:
+            return table[tokens]
+        return self.kernels("embedding", *_shape(tokens))(tokens.reshape(-1), table)
 
     def layers(self, x: Tensor, state: State, b: int, t: int) -> tuple[Tensor, State]:
         """All layers on x, which is (b, t, d) for the reference, else (b*t, d)."""
@@ -304,14 +337,15 @@ class WaveCore:
         """One block on x and the state that it carries, if any."""
         packed = self.packed[name]
         if not self.reference:
-            return self._kernels(kind.name, b, t)(x, packed, *state)
+            return self.kernels(kind.name, b, t)(x, packed, *state)
         block = kind.block_fn(self.config, name)
         w = {a.name: packed[at:at + a.size].reshape(a.shape)
              for a, at in zip(block.arrays, block.offsets().values())}
         results = OPERATIONS[kind.name](self.config, x, w, *state)
         return results if isinstance(results, tuple) else (results,)
 
-    def _kernels(self, kind: str, b: int, t: int) -> Any:
+    def kernels(self, kind: str, b: int, t: int) -> Any:
+        """Of a kind of block, for (b, t) tokens."""
         from seed.wavecore import fast   # which imports this file
         threads = self.threads if b * t > MAX_ONE_THREAD_ROWS else 1
         return fast.kernels_of(self.config, kind, b, t, threads)

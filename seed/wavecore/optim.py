@@ -43,7 +43,7 @@ class Optimizer:
         """Tensors to realize for one update; grads in the order of model.packed, loss (1,)."""
         m, v = (tensor for _, tensor in self.moments.values())
         return self.kernels(list(self.model.packed.values()), grads, m, v, self.state, self.lr,
-                            loss)
+                            loss, self.model.changes)
 
     def trains(self, name: str) -> bool:
         """Whether it may change this packed tensor."""

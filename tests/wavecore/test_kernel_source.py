@@ -35,6 +35,7 @@ def texts(monkeypatch) -> dict[str, str]:
     shape = ModelConfig(d_model=32)
     for kind, kernels in fast.KERNELS.items():
         kernels(shape, layout.KINDS[kind].block_fn(shape, kind), 1, 5, 2)
+    fast.Packer(shape, layout.mlp_block(shape, "mlp"))
     fast.Embedding(shape, 1, 5, 2)
     fast.Head(shape, 1, 5, 2).launch_soft(3, 2.0, 0.5)
     fast_ticks.TickEmbedding(shape, 5, 3, 7, 2)
@@ -44,7 +45,7 @@ def texts(monkeypatch) -> dict[str, str]:
 
 
 def test_no_kernel_defines_a_name_twice(texts):
-    assert len(texts) == 21
+    assert len(texts) == 27
     for name, text in texts.items():
         defined = [macro for macro in DEFINE.findall(text) if macro not in BY_CPU]
         assert len(defined) == len(set(defined)), name

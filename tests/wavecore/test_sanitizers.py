@@ -122,7 +122,7 @@ class Recorder:
                 stride = size // threads
                 gaps += [(at + thread * stride + start, count) for thread in range(threads)
                          for start, count in self.gaps[stride]]
-            size -= size // 6 if name == self.short else 0
+            size -= size // 6 if self.short and name == self.short else 0
             end = layout.round_up(at + size + GAP)
             gaps.append((at + size, end - at - size))
             at = end
@@ -160,11 +160,13 @@ def zeros(*shape: int, dtype=np.float32) -> Tensor:
 
 
 def launch_ticks(core: model.WaveCore, b: int, t: int) -> None:
-    """Every kernel of ticks, as a training step launches them."""
+    """Every kernel of ticks, as a training step launches them, and as acting does."""
     actor, n = Actor(core, BODY), b * t
     def ticks(slots): return Ticks(zeros(n, slots, dtype=np.int32), zeros(n, slots))
     x, _ = actor.hidden(ticks(BODY.slots), core.init_state(b), b, t)
     actor.logits(x)
+    actor.step(core.stepper, ticks(BODY.slots), core.init_state(n), n)
+    core.stepper.packed()
     loss = Tensor(0.0)
     for name, x in (("control", x), ("world", actor.after_action(x, ticks(len(BODY.choices))))):
         heads = getattr(BODY, name)
@@ -175,7 +177,8 @@ def launch_ticks(core: model.WaveCore, b: int, t: int) -> None:
 
 
 def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
-    """Every kernel that one training step and one forward pass of these shapes would launch."""
+    """Every kernel that one training step, one forward pass and one step of acting of these shapes
+    would launch."""
     recorder = Recorder(monkeypatch, short)
     for (d, t, b), (pattern, transition) in itertools.product(shapes, kinds):
         config = ModelConfig(d_model=d, d_ff=2 * d, n_layers=len(pattern), pattern=pattern,
@@ -184,6 +187,7 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
         tokens = Tensor(np.zeros((b, t), np.int32)).realize()
         inv_count = Tensor(np.ones(1, np.float32)).realize()
         core(tokens)
+        core.stepper.logits(tokens, core.init_state(b), b, t)
         loss, _ = core.loss(tokens, tokens, inv_count)
         grads = loss.gradient(*core.packed.values())
         ids = Tensor(np.zeros((b, t, 3), np.int32)).realize()
@@ -230,13 +234,15 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path):
     cases = programs(monkeypatch, [(64, 65, 3)], [("SA", "delta")])
     kernels = {case.name.rstrip("_0123456789") for case in cases}
     assert kernels == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
-                       "mlp_forward", "mlp_backward", "embedding_forward", "embedding_backward",
-                       "head_forward", "head_soft", "head_backward", "head_logits", "adamw_norm",
-                       "adamw_decide", "adamw_apply", "muon_orthogonalize",
-                       "tick_embedding_forward", "tick_embedding_backward", "tick_head_forward",
-                       "tick_head_backward", "tick_head_logits"}
-    # adamw_apply without matrices and with them; ticks and actions; control and world.
-    assert len(cases) == len(kernels) + 1 + 2 + 2
+                       "mlp_forward", "mlp_backward", "ssm_step", "attention_step", "mlp_step",
+                       "pack_panels", "head_step", "tick_head_step", "embedding_forward",
+                       "embedding_backward", "head_forward", "head_soft", "head_backward",
+                       "head_logits", "adamw_norm", "adamw_decide", "adamw_apply",
+                       "muon_orthogonalize", "tick_embedding_forward", "tick_embedding_backward",
+                       "tick_head_forward", "tick_head_backward", "tick_head_logits"}
+    # adamw_apply without matrices and with them; ticks and actions; control and world; the matrices
+    # of three kinds of blocks and two tables; steps of bytes and of ticks.
+    assert len(cases) == len(kernels) + 1 + 2 + 2 + 4 + 3
     assert_clean(tmp_path, cases)
 
 

@@ -4,7 +4,8 @@
  *
  * NORM writes sums, one sum of squares a unit, of a group of gradients. DECIDE updates the state
  * from the sums of all groups: the global norm, the clipping scale, the powers of the betas; a loss
- * or norm that is not finite sets STATE_SKIPPED, and the step is dropped. APPLY updates a group of
+ * or norm that is not finite sets STATE_SKIPPED, and the step is dropped; any other counts in
+ * `changes`. APPLY updates a group of
  * params and their moments in place.
  *
  * Parallel over UNITS: runs of floats of one array, with where they start in their tensor, in m and
@@ -34,6 +35,7 @@ static void kernel_body(member_t *me, args_t a) {
     state[STATE_GRAD_NORM] = norm;
     state[STATE_SKIPPED] = !(norm <= MAX_GRAD_NORM) || !(*a.loss - *a.loss == 0.f);
     if (state[STATE_SKIPPED]) return;
+    *a.changes += 1;
     state[STATE_UPDATES] += 1.f;
     state[STATE_BETA1_POWER] *= BETA1;
     state[STATE_BETA2_POWER] *= BETA2;

@@ -32,6 +32,7 @@ INLINE const float *slot_row(const float *carried, const float *qkv, int slot, i
                        : qkv + (long)(slot - PAST) * 3 * D_MODEL + column * D_MODEL + h * HEAD_DIM;
 }
 
+#ifdef BACKWARD
 /* transposed[d][slot], zero where no valid key stands. */
 INLINE void clear_columns(float *transposed, int first) {
     for (int d = 0; d < HEAD_DIM; d++) {
@@ -39,6 +40,7 @@ INLINE void clear_columns(float *transposed, int first) {
         fill_zero(transposed + (long)d * SLOTS_PADDED + SLOTS, SLOTS_PADDED - SLOTS);
     }
 }
+#endif
 
 /* A block of QUERIES queries, taken together so that a key is read once for all of them, and the
  * slots that they see. Behind the last query it is repeated, unused. */
@@ -78,7 +80,7 @@ INLINE vec where_seen(const queries_t *b, int r, int slot, vec v, float hidden) 
     return at < (float)b->low[r] ? (vec)hidden : v;
 }
 
-#ifdef FORWARD
+#ifndef BACKWARD
 /* The last PAST slots of head h, as the next call's carried keys and values. */
 INLINE void carry(const args_t *a, long b, int h) {
     const float *qkv = a->qkv + b * TIME * 3 * D_MODEL;
@@ -88,7 +90,27 @@ INLINE void carry(const args_t *a, long b, int h) {
         copy(a->k_out + to, slot_row(k_in, qkv, TIME + s, 1, h), HEAD_DIM);
         copy(a->v_out + to, slot_row(v_in, qkv, TIME + s, 2, h), HEAD_DIM);
     }
-    if (h == 0) a->length_out[b] = MIN(PAST, a->length_in[b] + TIME);
+}
+
+/* keys[d][slot], rotated, from the block of LANES slots on that `first` is in; zero where no valid
+ * key stands. */
+INLINE void read_keys(float *keys, const float *k_in, const float *qkv, const float *rope,
+                      int first, int h) {
+    for (int s0 = first / LANES * LANES; s0 < SLOTS; s0 += LANES) {
+        float k[LANES][HEAD_DIM] ALIGNED;
+        for (int i = 0; i < LANES; i++) {
+            int s = s0 + i;
+            if (s < first || s >= SLOTS) fill_zero(k[i], HEAD_DIM);
+            else rotate(k[i], slot_row(k_in, qkv, s, 1, h), rope + (long)s * HEAD_DIM, 1.f, 1.f);
+        }
+        for (int d = 0; d < HEAD_DIM; d += LANES) {
+            vec m[LANES];
+            UNROLL for (int i = 0; i < LANES; i++) m[i] = load(k[i] + d);
+            transpose(m);
+            UNROLL for (int i = 0; i < LANES; i++)
+                store(keys + (long)(d + i) * SLOTS_PADDED + s0, m[i]);
+        }
+    }
 }
 
 NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int h) {
@@ -97,14 +119,8 @@ NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int 
     float *out = a->out + b * TIME * D_MODEL, *stats = a->stats + (b * HEADS + h) * TIME * 2;
     float *private = a->private + (long)thread * FORWARD_STRIDE;
     float *keys = private + PRIVATE_KEYS, *p = private + PRIVATE_P;
-    float k[HEAD_DIM] ALIGNED;
     int first = PAST - a->length_in[b];
-    /* all keys, rotated, as columns */
-    clear_columns(keys, first);
-    for (int s = first; s < SLOTS; s++) {
-        rotate(k, slot_row(k_in, qkv, s, 1, h), rope + (long)s * HEAD_DIM, 1.f, 1.f);
-        for (int d = 0; d < HEAD_DIM; d++) keys[(long)d * SLOTS_PADDED + s] = k[d];
-    }
+    read_keys(keys, k_in, qkv, rope, first, h);
     for (int t0 = 0; t0 < TIME; t0 += QUERIES) {
         queries_t block ALIGNED;
         vec highest[QUERIES], total[QUERIES];
@@ -155,6 +171,9 @@ NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int 
 
 static void kernel_body(member_t *me, args_t a) {
     mixer_forward(me, &a, HEADS, a.qkv, a.out, sliding_window_attention);
+    if (me->thread) return;
+    for (int b = 0; b < BATCH; b++) /* which all heads have read by now */
+        a.length_out[b] = MIN(PAST, a.length_in[b] + TIME);
 }
 #endif
 

@@ -12,7 +12,9 @@
 #define TILE_PANELS 1
 #endif
 #define HOLD(pointer) __asm__("" : "+r"(pointer)) /* else clang adds up addresses in the loop */
-#define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; then single rows */
+#define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; of what that leaves, all rows are a tile: */
+#define MAX_PANELS 4 /* its panels if that is one row, so that sums hide the time that each takes */
+#define FEW_ROWS_PANELS 2
 #define K_BLOCK 256 /* depth that keeps the left rows and one panel in L1 */
 #define SUM_TILE 4096 /* numbers of a weight gradient that a thread adds up at a time */
 #define SUM_TILES(n) (((n) + SUM_TILE - 1) / SUM_TILE)
@@ -24,8 +26,12 @@ INLINE void pack_panel(float *restrict d, const float *restrict B, int K, int k_
         for (int k = 0; k < K; k++) store(d + k * LANES, load(B + (long)k * k_stride));
         return;
     }
-    for (int j = 0; j < LANES; j++)
-        for (int k = 0; k < K; k++) d[k * LANES + j] = B[(long)k * k_stride + (long)j * n_stride];
+    for (int k = 0; k < K; k += LANES) {
+        vec m[LANES];
+        UNROLL for (int j = 0; j < LANES; j++) m[j] = load(B + k + (long)j * n_stride);
+        transpose(m);
+        UNROLL for (int i = 0; i < LANES; i++) store(d + (k + i) * LANES, m[i]);
+    }
 }
 
 /* Panel j of M^T as the right operand, M (N, K). */
@@ -43,15 +49,15 @@ INLINE void pack_columns(float *panels, const float *M, int j, int K, int N) {
 INLINE void multiply_tile(float *restrict C, int ldc, const float *restrict A, long a_row,
                           long a_col, const float *restrict b, long panel_stride, int depth,
                           int accumulate, const int rows, const int panels) {
-    vec c[TILE_ROWS][TILE_PANELS];
+    vec c[TILE_ROWS][MAX_PANELS];
     const float *a[TILE_ROWS];
     UNROLL for (int r = 0; r < rows; r++) {
         a[r] = A + r * a_row;
-        if (TILE_PANELS == 1 && a_col == 1) HOLD(a[r]);
+        if (panels == 1 && a_col == 1) HOLD(a[r]);
         UNROLL for (int p = 0; p < panels; p++) c[r][p] = 0.f;
     }
     for (int k = 0; k < depth; k++) {
-        vec bk[TILE_PANELS];
+        vec bk[MAX_PANELS];
         UNROLL for (int p = 0; p < panels; p++)
             bk[p] = load(b + p * panel_stride + (long)k * LANES);
         UNROLL for (int r = 0; r < rows; r++)
@@ -64,7 +70,7 @@ INLINE void multiply_tile(float *restrict C, int ldc, const float *restrict A, l
         }
 }
 
-/* All rows of a constant number of panels. */
+/* Whole tiles of rows, of a constant number of panels. */
 INLINE void multiply_panels(float *restrict C, int ldc, const float *restrict A, long a_row,
                             long a_col, int rows, const float *restrict b, long panel_stride,
                             int depth, int accumulate, const int panels) {
@@ -75,9 +81,19 @@ INLINE void multiply_panels(float *restrict C, int ldc, const float *restrict A,
     for (; i + SMALL_TILE_ROWS <= rows; i += SMALL_TILE_ROWS)
         multiply_tile(C + (long)i * ldc, ldc, A + i * a_row, a_row, a_col, b, panel_stride, depth,
                       accumulate, SMALL_TILE_ROWS, panels);
-    for (; i < rows; i++)
-        multiply_tile(C + (long)i * ldc, ldc, A + i * a_row, a_row, a_col, b, panel_stride, depth,
-                      accumulate, 1, panels);
+}
+
+/* A constant number of rows that are less than a tile, of all panels. */
+INLINE void multiply_few_rows(float *restrict C, int ldc, const float *restrict A, long a_row,
+                              long a_col, const float *restrict b, long panel_stride, int N,
+                              int depth, int accumulate, const int rows, const int panels) {
+    int j = 0;
+    for (; j + panels * LANES <= N; j += panels * LANES)
+        multiply_tile(C + j, ldc, A, a_row, a_col, b + (j / LANES) * panel_stride, panel_stride,
+                      depth, accumulate, rows, panels);
+    for (; j < N; j += LANES)
+        multiply_tile(C + j, ldc, A, a_row, a_col, b + (j / LANES) * panel_stride, panel_stride,
+                      depth, accumulate, rows, 1);
 }
 
 INLINE void multiply_block(float *restrict C, int ldc, const float *restrict A, long a_row,
@@ -90,6 +106,18 @@ INLINE void multiply_block(float *restrict C, int ldc, const float *restrict A, 
     for (; j < N; j += LANES)
         multiply_panels(C + j, ldc, A, a_row, a_col, rows, b + (j / LANES) * panel_stride,
                         panel_stride, depth, accumulate, 1);
+    int few = rows % TILE_ROWS % SMALL_TILE_ROWS, at = rows - few;
+    C += (long)at * ldc;
+    A += at * a_row;
+    if (few == 1)
+        multiply_few_rows(C, ldc, A, a_row, a_col, b, panel_stride, N, depth, accumulate, 1,
+                          MAX_PANELS);
+    if (few == 2)
+        multiply_few_rows(C, ldc, A, a_row, a_col, b, panel_stride, N, depth, accumulate, 2,
+                          FEW_ROWS_PANELS);
+    if (few == 3)
+        multiply_few_rows(C, ldc, A, a_row, a_col, b, panel_stride, N, depth, accumulate, 3,
+                          FEW_ROWS_PANELS);
 }
 
 NOINLINE void multiply_rows(float *restrict C, int ldc, const float *restrict A, int lda, int rows,

@@ -1,5 +1,6 @@
 /* What heads share: logits = rms_norm(x) table^T, and the gradients from d loss / d logits, which
- * FORWARD saves and BACKWARD scales by the incoming gradient. LOGITS writes logits alone.
+ * FORWARD saves and BACKWARD scales by the incoming gradient. LOGITS writes logits alone; STEP too,
+ * with a table that pack.c has packed before.
  *
  * Shapes: x (ROWS, D_MODEL), table (VOCAB, D_MODEL), logits (ROWS, VOCAB). Parallel over row
  * tiles. */
@@ -8,9 +9,11 @@
 #include "norm.h"
 
 #ifndef BACKWARD
+#ifndef STEP
 INLINE void pack_table(member_t *me, const args_t *a) {
     FOR_TILES(j, VOCAB / LANES) pack_rows(a->panels, a->table, j, D_MODEL);
 }
+#endif
 
 INLINE void logits_of_tile(const args_t *a, float *logits, int r0, int rows) {
     float xn[ROW_TILE * D_MODEL] ALIGNED;
@@ -42,10 +45,12 @@ static void kernel_body(member_t *me, args_t a) {
 }
 #endif
 
-#ifdef LOGITS
+#if defined(LOGITS) || defined(STEP)
 static void kernel_body(member_t *me, args_t a) {
+#ifdef LOGITS
     pack_table(me, &a);
     barrier(me);
+#endif
     FOR_TILES(tile, ROW_TILES)
         logits_of_tile(&a, a.logits, tile * ROW_TILE, MIN(ROW_TILE, ROWS - tile * ROW_TILE));
 }

@@ -5,10 +5,9 @@
  * Saved for the backward pass: hidden. */
 #include "projection.h"
 
-#ifdef FORWARD
+#ifndef BACKWARD
 static void kernel_body(member_t *me, args_t a) {
     pack_projections(me, &a);
-    barrier(me);
     FOR_TILES(tile, ROW_TILES) {
         float out[ROW_TILE * D_FF] ALIGNED;
         project_in(&a, tile, a.hidden);

@@ -3,7 +3,10 @@
  * Shapes: x, y, xn = rms_norm(x) (ROWS, D_MODEL); in_proj (IN_WIDTH, D_MODEL) and out_proj
  * (D_MODEL, OUT_WIDTH), both packed first; f takes `hidden` (ROWS, IN_WIDTH) to `out`
  * (ROWS, OUT_WIDTH). Parallel over tiles of ROW_TILE rows; each group of GROUP_TILES of them
- * adds up its own gradients of the weights. The block saves `hidden`; xn is computed again. */
+ * adds up its own gradients of the weights. The block saves `hidden`; xn is computed again.
+ *
+ * STEP is FORWARD for the few rows of one step of many: pack.c has packed the projections before,
+ * the carried state is changed in place, and nothing is saved. */
 #include "team.h"
 #include "gemm.h"
 #include "norm.h"
@@ -19,12 +22,22 @@ INLINE int tile_row(int tile) { return tile * ROW_TILE; }
 INLINE int tile_count(int tile) { return MIN(ROW_TILE, ROWS - tile_row(tile)); }
 
 #ifdef FORWARD
+/* The first phase. */
 INLINE void pack_projections(member_t *me, const args_t *a) {
     FOR_TILES(j, IN_PANELS + D_MODEL / LANES) {
         if (j < IN_PANELS) pack_rows(a->in_proj_panels, a->in_proj, j, D_MODEL);
         else pack_rows(a->out_proj_panels, a->out_proj, j - IN_PANELS, OUT_WIDTH);
     }
+    barrier(me);
 }
+#endif
+
+#ifndef BACKWARD
+#ifdef STEP
+INLINE void pack_projections(member_t *me, const args_t *a) {
+    (void)me, (void)a;
+}
+#endif
 
 /* hidden = in_proj(rms_norm(x)) */
 INLINE void project_in(const args_t *a, int tile, float *hidden) {
@@ -47,7 +60,6 @@ INLINE void project_out(const args_t *a, int tile, const float *out) {
 INLINE void mixer_forward(member_t *me, const args_t *a, int heads, float *hidden,
                           const float *out, head_fn_t head_fn) {
     pack_projections(me, a);
-    barrier(me);
     FOR_TILES(tile, ROW_TILES) project_in(a, tile, hidden);
     barrier(me);
     FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i / heads, i % heads);

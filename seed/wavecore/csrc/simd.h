@@ -44,6 +44,26 @@ INLINE float max_lanes(vec v) {
     return m;
 }
 
+/* m[i][j] becomes m[j][i]: blocks of 8 x 8 change places, then those of 4 in each, then 2 and 1. */
+#define SWAP_BLOCKS(size, low, high)                                                              \
+    UNROLL for (int i = 0; i < LANES; i++)                                                        \
+        if (!(i & (size))) {                                                                      \
+            vec a = m[i], b = m[i + (size)];                                                      \
+            m[i] = __builtin_shufflevector(a, b, low);                                            \
+            m[i + (size)] = __builtin_shufflevector(a, b, high);                                  \
+        }
+#define LANES_OF(...) __VA_ARGS__
+INLINE void transpose(vec *m) {
+    SWAP_BLOCKS(8, LANES_OF(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+                LANES_OF(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+    SWAP_BLOCKS(4, LANES_OF(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+                LANES_OF(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+    SWAP_BLOCKS(2, LANES_OF(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+                LANES_OF(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    SWAP_BLOCKS(1, LANES_OF(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+                LANES_OF(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+}
+
 /* Lane sums of four vectors at once, as one vector of four. */
 INLINE vec8 add_pairs(vec8 a, vec8 b) {
     return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14)

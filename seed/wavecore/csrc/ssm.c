@@ -95,21 +95,22 @@ INLINE float output_inverse_rms(const float *y) {
     return 1.f / root(sum_lanes(q) * (1.f / HEAD_DIM) + OUT_NORM_EPS);
 }
 
-#ifdef FORWARD
+#ifndef BACKWARD
 NOINLINE void scan(const args_t *a, int thread, long b, int h) {
     gates_t *gates = (gates_t *)a->gates + thread;
     const float *proj = a->proj + b * TIME * IN_WIDTH, *gain = a->out_norm;
     const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
     const float *weight = a->conv1d + h * CHANNELS;
     long head = b * HEADS + h;
-    float *states = a->states + head * CHUNKS * STATE;
     float S[STATE] ALIGNED, y[CHUNK][HEAD_DIM] ALIGNED;
     chunk_t chunk ALIGNED;
     read_gates(gates, a, proj, h);
     copy(S, a->ssm_in + head * STATE, STATE);
     for (int t0 = 0; t0 < TIME; t0 += CHUNK) {
         int len = MIN(CHUNK, TIME - t0);
-        copy(states + (long)(t0 / CHUNK) * STATE, S, STATE);
+#ifdef FORWARD
+        copy(a->states + (head * CHUNKS + t0 / CHUNK) * STATE, S, STATE);
+#endif
         read_chunk(&chunk, proj, conv_in, weight, h, t0, len);
         for (int l = 0; l < len; l++)
             gated_delta_rule(S, S, chunk.qkv[l], gates->decay[t0 + l], gates->beta[t0 + l], y[l], 0,
