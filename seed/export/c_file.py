@@ -1,5 +1,5 @@
 """From a checkpoint to a C source that is verified: compiled here, it has to give the bits of the
-kernels that train, over bytes that it samples itself."""
+kernels that train, over bytes that it samples itself, and over observations at random."""
 import ctypes
 import platform
 import shutil
@@ -27,6 +27,15 @@ STEPS = 1000
 LOGITS = 256
 # What a program that compiles the file by itself does not need: it has sizeof.
 STATE_BYTES = b"\nconst uint32_t brain_state_bytes = sizeof(brain_state);\n"
+CONTROL_LOGITS = b"""
+int brain_act_logits(brain_state *state, const double *observation, const double *noise,
+                     double *action, float *control) {
+    return act(state, observation, noise, action, control);
+}
+"""
+TICKS = 300             # of each body, with observations at random
+BEYOND = 0.1            # of a channel's range, that they reach on either side
+ABSENT_EVERY = 7        # numbers
 MACHINE_FLAGS = {"x86_64": ["-march=native"]}   # others have fused multiply-adds without a flag
 COMPILERS = ("clang", "gcc")
 
@@ -36,11 +45,12 @@ class CompiledBrain:
 
     def __init__(self, source: bytes, compiler: str):
         """Raises CompilerLost if it cannot be compiled, OSError if not loaded."""
+        acts = b"int brain_act(" in source
         flags = [*FLAGS, *MACHINE_FLAGS.get(platform.machine(), [])]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "brain.so"
-            run_compiler([compiler, *flags, "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)],
-                         source + STATE_BYTES)
+            run_compiler([compiler, *flags, "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o",
+                          str(path)], source + STATE_BYTES + (CONTROL_LOGITS if acts else b""))
             library = ctypes.CDLL(str(path))
         size = ctypes.c_uint32.in_dll(library, "brain_state_bytes").value
         self.state = ctypes.create_string_buffer(size)
@@ -48,6 +58,9 @@ class CompiledBrain:
         self._reset, self._step = library.brain_reset, library.brain_step
         self._step.argtypes = [ctypes.c_void_p, ctypes.c_uint8, ctypes.c_void_p]
         self._step.restype = self._reset.restype = None
+        if acts:
+            self._begin, self._act = library.brain_begin, library.brain_act_logits
+            self._act.argtypes = [ctypes.c_void_p] * 5
         self.reset()
 
     def reset(self) -> None:
@@ -61,6 +74,19 @@ class CompiledBrain:
     def call_step(self, byte: int) -> None:
         """The step alone, to be timed."""
         self._step(self.state, byte, self._logits)
+
+    def begin(self, body: int) -> bool:
+        """An episode of a body, by its number; False if there is none of that number."""
+        return not self._begin(self.state, body)
+
+    def act(self, observation: np.ndarray, action: np.ndarray, control: np.ndarray,
+            noise: np.ndarray | None = None) -> bool:
+        """Writes the action (parts,), float64, and the logits of the control heads, float32; False
+        if those are not finite. `noise`, float64, is added to those of the choices."""
+        assert (observation.dtype, action.dtype, control.dtype) == (float, float, np.float32)
+        return not self._act(self.state, observation.ctypes.data,
+                             None if noise is None else noise.ctypes.data, action.ctypes.data,
+                             control.ctypes.data)
 
     def step_us(self, steps: int = STEPS) -> float:
         """Median microseconds of a step, called from here."""
@@ -80,6 +106,7 @@ class CReport:
     reference: Agreement
     trainer: Agreement
     p50_us: float
+    same_ticks: dict[str, bool]   # by body, whether all had the trainer's bits and actions
 
 
 @dataclass(frozen=True)
@@ -103,6 +130,8 @@ class CFile:
         return "\n".join([
             str(self.path), f"{'compiler':<12}{report.compiler} {' '.join(FLAGS)}",
             f"{'trainer':<12}the same bits in {report.trainer.steps} steps",
+            *(f"{'acting':<12}{name}: the same bits and actions in {TICKS} ticks"
+              for name in report.same_ticks),
             f"{'reference':<12}same likeliest byte in {report.reference.agreed} of "
             f"{report.reference.steps} steps, logits within "
             f"{report.reference.relative_delta:.1e} of their range",
@@ -115,9 +144,8 @@ def build_c(run_dir: RunDir, out: Path | None = None, threads: int = 1, verified
     """Writes the newest brain of a run directory as a C source, `out` or brain.c in it.
 
     If `verified` and there is a C compiler, it first runs beside the trainer and the numpy
-    reference. Raises ExportError if it differs from either, ConfigError if there is no brain, it is
-    one that acts, an option is for TFLite files or `out` cannot be used, CheckpointError; nothing
-    is written then.
+    reference. Raises ExportError if it differs from either, ConfigError if there is no brain, an
+    option is for TFLite files or `out` cannot be used, CheckpointError; nothing is written then.
     """
     if options != Options() or check_rate:
         raise ConfigError("--c writes one step, with a struct for the state: leave out --target, "
@@ -133,16 +161,26 @@ def build_c(run_dir: RunDir, out: Path | None = None, threads: int = 1, verified
             report = verify_c(source, trained, any_compiler())
         except (CompilerError, CompilerLost, OSError) as error:
             reason = str(error)
-    if report and report.trainer.max_delta:
-        raise ExportError(f"{path} was not written: compiled by {report.compiler} its logits are "
-                          f"not the trainer's, but {report.trainer.relative_delta:.1e} of their "
-                          f"range away; name another compiler in CC")
-    if report and not report.reference.relative_delta <= MAX_RELATIVE_DELTA["float32"]:
-        raise ExportError(f"{path} was not written: its logits differ from the reference's by "
-                          f"{report.reference.relative_delta:.1e} of their range; export another "
-                          f"checkpoint")
+    rejection = rejection_reason(report) if report else ""
+    if rejection:
+        raise ExportError(f"{path} was not written: {rejection}")
     atomic_file.write(path, source)
     return CFile(path, len(source), report, reason)
+
+
+def rejection_reason(report: CReport) -> str:
+    """Why a source must not be used, and what to do; empty if it is good."""
+    by, change = f"compiled by {report.compiler}", "use another clang, or --no-verify"
+    if report.trainer.max_delta:
+        return (f"{by} its logits are not the trainer's, but {report.trainer.relative_delta:.1e} "
+                f"of their range away; {change}")
+    differs = [name for name, is_same in report.same_ticks.items() if not is_same]
+    if differs:
+        return f"{by} it does not act in {', '.join(differs)} as the trainer does; {change}"
+    if not report.reference.relative_delta <= MAX_RELATIVE_DELTA["float32"]:
+        return (f"its logits differ from the reference's by {report.reference.relative_delta:.1e} "
+                f"of their range; export another checkpoint")
+    return ""
 
 
 def any_compiler() -> str:
@@ -163,4 +201,30 @@ def verify_c(source: bytes, trained: TrainedBrain, compiler: str, steps: int = S
     trained.decoder.reset()
     to_reference, to_trainer = free_run(
         brain, [reference.step, lambda byte: trained.decoder.prefill(bytes([byte]))], steps)
-    return CReport(compiler, to_reference, to_trainer, brain.step_us())
+    return CReport(compiler, to_reference, to_trainer, brain.step_us(), {
+        name: acts_alike(brain, trained, number, name)
+        for number, name in enumerate(trained.bodies)})
+
+
+def acts_alike(brain: CompiledBrain, trained: TrainedBrain, number: int, name: str) -> bool:
+    """Whether a body's logits and actions are the trainer's, bit for bit, for observations at
+    random: the body itself does not run."""
+    from seed.body.player import Player   # needs tinygrad
+    codec, rng = trained.bodies[name].codec, np.random.default_rng(0)
+    player, previous = Player(trained.model, codec, 1), np.full((1, len(codec.actions)), -1)
+    low, high = (np.array([getattr(channel, end) for channel in codec.channels])
+                 for end in ("low", "high"))
+    action = np.empty(len(codec.actions))
+    control = np.empty(codec.body.control.rows, np.float32)
+    brain.reset()
+    brain.begin(number)
+    for _ in range(TICKS):
+        observation = rng.uniform(low - BEYOND * (high - low), high + BEYOND * (high - low))
+        observation[rng.random(len(observation)) < 1 / ABSENT_EVERY] = np.nan
+        logits = player.tick(*codec.encode(codec.levels(observation[None])[0], previous))
+        previous = codec.sample(logits)[1]
+        numbers = [part[choice] for part, choice in zip(codec.actions, previous[0].tolist())]
+        if not (brain.act(observation, action, control) and action.tolist() == numbers
+                and control.tobytes() == logits[0].tobytes()):
+            return False
+    return True

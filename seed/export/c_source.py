@@ -6,15 +6,16 @@ of GROUP columns, each [depth][columns], so that a step reads it from its first 
 The bytes of the file depend on the checkpoint alone.
 """
 import re
+from collections.abc import Collection
 from importlib import resources
 
 import numpy as np
 
 import seed
 from seed.config import L2_EPS, ModelConfig
-from seed.errors import ConfigError, printable
 from seed.evaluation import TrainedBrain
-from seed.wavecore.layout import Array, Block, blocks, round_up
+from seed.export.c_bodies import BodyTables, describe
+from seed.wavecore.layout import BODIES, Array, Block, blocks, round_up
 
 MARK = b"/* Seed Brain in C: "
 GROUP = 64            # columns, as in brain.c
@@ -46,11 +47,12 @@ def grouped(matrix: np.ndarray) -> np.ndarray:
 class Weights:
     """All floats of a brain in the order of its file, and where each array begins."""
 
-    def __init__(self, config: ModelConfig, params: dict[str, np.ndarray]):
+    def __init__(self, config: ModelConfig, params: dict[str, np.ndarray],
+                 bodies: Collection[str]):
         self.pieces: list[np.ndarray] = []
         self.size = 0
         self.constants: dict[str, int] = {}   # offsets; of a layer's arrays, within their block
-        self.first: dict[str, int] = {}       # float of each block of a layer
+        self.first: dict[str, int] = {}       # float of each block of a layer, each table of a body
         for block in blocks(config):
             if block.kind in ("embedding", "norm"):
                 name = "EMBEDDING" if block.kind == "embedding" else "NORM_F"
@@ -61,6 +63,10 @@ class Weights:
         if "A" in config.layer_kinds:
             self.constants["ROPE"] = self.size
             self._add(_rope(config), is_matrix=False)
+        for name in bodies:
+            for table in ("input", "control"):
+                self.first[f"{name}.{table}"] = self.size
+                self._add(params[f"{BODIES}{name}.{table}"], is_matrix=table == "control")
 
     def _add_block(self, block: Block, params: dict[str, np.ndarray]) -> None:
         self.first[block.name] = self.size
@@ -113,16 +119,24 @@ def _state_arrays(config: ModelConfig) -> dict[str, tuple[int, int]]:
     return {name: shape for name, shape in arrays.items() if shape[0]}
 
 
-def _state(config: ModelConfig) -> str:
+def _integers(parts: int) -> list[str]:
+    """The other fields of the state; of a brain that acts, what it has last chosen."""
+    acting = ["body", "has_chosen", f"choices[{parts}]"] if parts else []
+    return ["at", "length", *acting]
+
+
+def _state(config: ModelConfig, parts: int) -> str:
     fields = [f"float {name}[{layers}][{size}]"
               for name, (layers, size) in _state_arrays(config).items()]
-    lines = "".join(f"    {field};\n" for field in (*fields, "int32_t at, length"))
+    lines = "".join(f"    {field};\n" for field in (
+        *fields, f"int32_t {', '.join(_integers(parts))}"))
     return f"typedef struct {{\n{lines}}} brain_state;\n"
 
 
-def state_bytes(config: ModelConfig) -> int:
-    """The size of the struct."""
-    return 4 * sum(layers * size for layers, size in _state_arrays(config).values()) + 8
+def state_bytes(config: ModelConfig, parts: int) -> int:
+    """The size of the struct; `parts`: of an action, 0 if the brain does not act."""
+    floats = sum(layers * size for layers, size in _state_arrays(config).values())
+    return 4 * (floats + (4 + parts if parts else 2))
 
 
 def _key_columns(config: ModelConfig) -> int:
@@ -166,20 +180,23 @@ def _plain(text: str) -> str:
 
 
 def c_source(trained: TrainedBrain) -> bytes:
-    """The file of a brain that reads bytes. Raises ConfigError if it acts."""
-    if trained.bodies:
-        names = ", ".join(map(printable, trained.bodies))
-        raise ConfigError(f"--c: the brain acts in {names}, and a C source reads bytes alone: "
-                          f"export a TFLite file, which examples/c runs")
+    """The file of a brain."""
     config = trained.profile.model
-    weights = Weights(config, trained.params)
-    constants = {**_constants(config), **weights.constants}
+    codecs = [facts.codec for facts in trained.bodies.values()]
+    weights = Weights(config, trained.params, trained.bodies)
+    tables = BodyTables(codecs, weights.first) if codecs else None
+    constants = _constants(config) | weights.constants | (tables.constants() if tables else {})
     defines = "".join(f"#define {name} {value!r}{'f' * isinstance(value, float)}\n"
                       for name, value in constants.items())
+    parts = max((len(codec.actions) for codec in codecs), default=0)
     head = _template("head.txt").format(
         name=_plain(trained.profile.name), step=trained.step, version=_plain(seed.__version__),
         sha256=_plain(trained.sha256 or "unknown"), flags=" ".join(FLAGS),
-        weights=4 * weights.size, state=state_bytes(config))
+        weights=4 * weights.size, state=state_bytes(config, parts), bodies="".join([
+            *(f" * Body {i}, {_plain(name)}: {sizes}.\n"
+              for i, (name, sizes) in enumerate(describe(codecs))), " *\n" * bool(codecs)]))
     return "".join([
-        MARK.decode(), head, _state(config), _template("brain.h"), defines, "\n",
-        _layers(config, weights.first), weights.c_text(), "\n", _template("brain.c")]).encode()
+        MARK.decode(), head, _state(config, parts), _template("brain.h"),
+        _template("act.h") if tables else "", "#endif\n\n#ifndef BRAIN_DECLARATIONS\n", defines,
+        "\n", _layers(config, weights.first), tables.c_text() if tables else "", weights.c_text(),
+        "\n", _template("brain.c"), _template("act.c") if tables else "", "#endif\n"]).encode()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seed.__main__ import main
-from seed.errors import CompilerError, ConfigError, ExportError
+from seed.errors import CompilerError, ExportError
 from seed.export import c_file
 from seed.export.c_file import COMPILERS, STEPS, CompiledBrain, build_c, verify_c
 from seed.export.c_source import FLAGS, MARK, c_source
@@ -43,6 +43,11 @@ def compilers() -> list[str]:
 @pytest.fixture(scope="session")
 def source(brain) -> bytes:
     return c_source(brain)
+
+
+@pytest.fixture(scope="session")
+def acting_source() -> bytes:
+    return c_source(acting_brain())
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +87,9 @@ def test_fast_is_within_1e_5_of_the_reference_and_small(tmp_path):
         assert path.stat().st_size < MAX_OBJECT_BYTES
 
 
-def test_both_kinds_of_cpu_and_compiler_take_it_without_a_warning(source, tmp_path):
+@pytest.mark.parametrize("kind", ["source", "acting_source"])
+def test_both_kinds_of_cpu_and_compiler_take_it_without_a_warning(kind, tmp_path, request):
+    source = request.getfixturevalue(kind)
     commands = [[find_compiler(), f"--target={target}", *flags] for target, flags in (
         ("x86_64-none-elf", ["-march=x86-64"]), ("x86_64-none-elf", ["-march=x86-64-v3"]),
         ("x86_64-none-elf", ["-march=x86-64-v4"]), ("aarch64-none-elf", ["-mcpu=cortex-a76"]),
@@ -96,8 +103,8 @@ def test_both_kinds_of_cpu_and_compiler_take_it_without_a_warning(source, tmp_pa
                     "-DBRAIN_DECLARATIONS", *WARNINGS], input=source, check=True)
 
 
-def test_it_needs_no_library_but_for_copying_memory(source, tmp_path):
-    (tmp_path / "brain.c").write_bytes(source)
+def test_it_needs_no_library_but_for_copying_memory(acting_source, tmp_path):
+    (tmp_path / "brain.c").write_bytes(acting_source)
     (tmp_path / "memory.c").write_text(
         "void *memset(void *p, int c, unsigned long n) { return n ? p : (void *)(long)c; }\n"
         "void *memcpy(void *p, const void *q, unsigned long n) { return n ? p : (void *)q; }\n")
@@ -157,6 +164,16 @@ def test_the_bytes_depend_on_the_checkpoint_alone_and_names_stay_in_their_commen
     comment, _, rest = hostile.partition("*/")
     assert "a __ int x_ ______error _b" in comment
     assert rest == source.decode().partition("*/")[2] and "??" not in hostile and rest.isascii()
+
+
+def test_a_hostile_name_of_a_body_stays_in_the_comment():
+    name, trained = "*/ int x;\n", acting_brain()
+    facts = trained.bodies["rover"]
+    hostile = c_source(replace(
+        trained, bodies={name: facts._replace(codec=replace(facts.codec, name=name))},
+        params={key.replace("bodies.rover", f"bodies.{name}"): array
+                for key, array in trained.params.items()})).decode()
+    assert "Body 0, __ int x__: 13 numbers in" in hostile.partition("*/")[0]
 
 
 def test_a_brain_is_written_verified_and_replaced_by_itself_alone(run_dir, capsys):
@@ -219,5 +236,64 @@ def test_what_a_source_cannot_do_is_one_line(run_dir, capsys):
         assert capsys.readouterr().err.startswith("seed: --c writes one step")
     with pytest.raises(SystemExit):
         main([*command, "--int8"])
-    with pytest.raises(ConfigError, match="acts in cartpole, rover, and a C source reads bytes"):
-        c_source(acting_brain())
+
+
+def test_bodies_act_with_the_bits_and_choices_of_the_trainer(acting_source):
+    trained = acting_brain()
+    for compiler in compilers():
+        report = verify_c(acting_source, trained, compiler, steps=50)
+        assert report.same_ticks == {"cartpole": True, "rover": True}
+        assert report.trainer.max_delta == 0
+
+
+def test_a_source_that_acts_otherwise_is_not_written(tmp_path, monkeypatch):
+    trained = acting_brain()
+    codec = trained.bodies["rover"].codec
+    narrower = replace(codec, channels=(replace(codec.channels[0], low=codec.channels[0].low - 1),
+                                        *codec.channels[1:]))
+    other = replace(trained, bodies=dict(
+        trained.bodies, rover=trained.bodies["rover"]._replace(codec=narrower)))
+    monkeypatch.setattr(c_file.TrainedBrain, "load", lambda *_: trained)
+    monkeypatch.setattr(c_file, "c_source", lambda _: c_source(other))
+    with pytest.raises(ExportError, match="does not act in rover as the trainer does"):
+        build_c(RunDir(tmp_path), tmp_path / "brain.c")
+    assert not (tmp_path / "brain.c").exists()
+
+
+def test_an_episode_begins_and_is_saved_with_the_struct(acting_source):
+    brain, control = CompiledBrain(acting_source, find_compiler()), np.zeros(128, np.float32)
+    observations, action = np.random.default_rng(1).uniform(-1, 1, (6, 4)), np.zeros(1)
+
+    def logits_after(*rows: np.ndarray) -> list[bytes]:
+        assert all(brain.act(row, action, control) for row in rows)
+        return [control.tobytes()]
+    assert brain.begin(0) and not brain.begin(2) and not brain.begin(-1)
+    logits_after(*observations[:3])
+    saved = brain.state.raw
+    expected = logits_after(*observations[3:])
+    ctypes.memmove(brain.state, saved, len(saved))
+    assert logits_after(*observations[3:]) == expected
+    ctypes.memmove(brain.state, saved, len(saved))
+    brain.begin(0)   # the last action is forgotten, all else remembered
+    begun = logits_after(*observations[3:])
+    brain.reset()
+    assert len({*begun, *expected, *logits_after(*observations[3:])}) == 3
+
+
+def test_noise_draws_another_choice_and_logits_that_are_not_finite_no_action(acting_source):
+    brain, control = CompiledBrain(acting_source, find_compiler()), np.zeros(128, np.float32)
+    trained, action = acting_brain(), np.full(4, 7.0)
+    parts = trained.bodies["rover"].codec.actions
+    for chosen in (0, 5, 8):
+        brain.reset()
+        brain.begin(1)
+        choices = [(chosen + i) % 9 for i in range(len(parts))]
+        noise = np.concatenate([1e3 * (np.arange(9) == choice) for choice in choices])
+        assert brain.act(np.zeros(13), action, control, noise)
+        assert action.tolist() == [part[choice] for part, choice in zip(parts, choices)]
+    params = dict(trained.params, **{"bodies.rover.control": np.full_like(
+        trained.params["bodies.rover.control"], 3e38)})
+    brain = CompiledBrain(c_source(replace(trained, params=params)), find_compiler())
+    action[:] = 7
+    brain.begin(1)
+    assert not brain.act(np.zeros(13), action, control) and action.tolist() == [7] * 4

@@ -332,14 +332,7 @@ static void swiglu_mlp(float *x, const float *w) {
     multiply(x, hidden, w + MLP_OUT_PROJ, D_MODEL, D_FF, 1);
 }
 
-void brain_reset(brain_state *state) {
-    *state = (brain_state){0};
-}
-
-void brain_step(brain_state *state, uint8_t byte, float logits[256]) {
-    float x[D_MODEL] ALIGNED, xn[D_MODEL] ALIGNED;
-    const float *table = WEIGHTS.numbers + EMBEDDING, *row = table + byte / GROUP * GROUP * D_MODEL;
-    for (int j = 0; j < D_MODEL; j++) x[j] = row[j * GROUP + byte % GROUP];
+static void run_layers(brain_state *state, float *x) {
     for (int i = 0; i < N_LAYERS; i++) {
         const float *w = WEIGHTS.numbers + LAYERS[i].mixer;
         int n = LAYERS[i].index; /* among those of its kind */
@@ -355,7 +348,17 @@ void brain_step(brain_state *state, uint8_t byte, float logits[256]) {
     }
     state->at = state->at + 1 < WINDOW ? state->at + 1 : 0;
     state->length = state->length + 1 < WINDOW ? state->length + 1 : state->length;
+}
+
+void brain_reset(brain_state *state) {
+    *state = (brain_state){0};
+}
+
+void brain_step(brain_state *state, uint8_t byte, float logits[256]) {
+    float x[D_MODEL] ALIGNED, xn[D_MODEL] ALIGNED;
+    const float *table = WEIGHTS.numbers + EMBEDDING, *row = table + byte / GROUP * GROUP * D_MODEL;
+    for (int j = 0; j < D_MODEL; j++) x[j] = row[j * GROUP + byte % GROUP];
+    run_layers(state, x);
     normalize(xn, x, WEIGHTS.numbers + NORM_F);
     multiply(logits, xn, table, 256, D_MODEL, 0);
 }
-#endif

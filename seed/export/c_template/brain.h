@@ -6,6 +6,3 @@ void brain_step(brain_state *state, uint8_t byte, float logits[256]); /* of the 
 #ifdef __cplusplus
 }
 #endif
-#endif
-
-#ifndef BRAIN_DECLARATIONS
