@@ -1,8 +1,8 @@
 """The pages are true: commands run as written, links and paths exist, results are quoted.
 
 A page is run block by block in a folder that looks like the checkout and has its own runs/. A block
-marked `sh long` takes over a minute and runs with -m long. The text block behind commands is their
-expected output: any number stands for any other, ... for lines left out.
+marked `sh long` or `python long` takes over a minute and runs with -m long. The text block behind
+commands is their expected output: any number stands for any other, ... for lines left out.
 """
 import os
 import re
@@ -101,7 +101,7 @@ def workspace(tmp_path_factory) -> Path:
 
 
 def run_page(page: Path, workspace: Path, kind: str) -> int:
-    """Runs a page's blocks of that kind, and Python behind short ones; the number of them."""
+    """Runs a page's blocks of that kind, sh or sh long, and Python's; the number of them."""
     count, output, heading = 0, "", None
     for i, block in enumerate(blocks(page)):
         if block.kind == kind:
@@ -109,7 +109,7 @@ def run_page(page: Path, workspace: Path, kind: str) -> int:
             output = (text_of(workspace / "first_output") if already
                       else run_shell(block, workspace))
             count, heading = count + 1, block.heading
-        elif block.kind == "python" and kind == "sh":
+        elif block.kind == kind.replace("sh", "python"):
             run([sys.executable, "-c", block.text], workspace)
             count += 1
         elif block.kind == "text" and heading == block.heading and output:
@@ -133,7 +133,7 @@ def test_commands_of_a_page_run_and_print_what_it_shows(workspace, page):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", pages_with("sh long"), ids=name_of)
+@pytest.mark.parametrize("page", pages_with("sh long", "python long"), ids=name_of)
 def test_long_commands_of_a_page_run(workspace, page):
     assert run_page(page, workspace, "sh long")
 
@@ -141,7 +141,7 @@ def test_long_commands_of_a_page_run(workspace, page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_blocks_are_of_a_kind_that_is_tested(page):
     assert {block.kind for block in blocks(page)} <= {
-        "sh", "sh long", "python", "toml", "text", "c"}
+        "sh", "sh long", "python", "python long", "toml", "text", "c"}
 
 
 @pytest.mark.parametrize("page", pages_with("c"), ids=name_of)

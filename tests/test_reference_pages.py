@@ -65,7 +65,8 @@ def test_what_pages_and_examples_import_is_in_the_reference(reference):
         r"^\| `(\w+)`", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE)}
     sources = [path.read_text() for path in (ROOT / "examples").glob("*.py")]
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        sources += re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        sources += re.findall(r"^```python(?: long)?\n(.*?)^```", page.read_text(),
+                              re.DOTALL | re.MULTILINE)
     imported = {name for source in sources for name in imports(source)}
     assert len(imported) > 8 and imported <= named
 
