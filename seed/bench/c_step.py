@@ -7,19 +7,14 @@ each compiler that is here. "of first" is the median of the turns' ratios to the
 """
 import argparse
 import shutil
+from functools import partial
 from pathlib import Path
-from statistics import median
 
-from seed.bench.steps import STEPS_PER_TURN, TURNS, WARM_UP_STEPS, TimedFile
-from seed.bench.worker import timed
+from seed.bench.steps import STEPS_PER_TURN, TURNS, TimedFile
+from seed.bench.turns import Turns
 from seed.export.c_file import COMPILERS, CompiledBrain
 
 BYTE = 65
-
-
-def row(name: str, turns: list[float], first: list[float]) -> str:
-    ratio = median(a / b for a, b in zip(turns, first, strict=True))
-    return f"{name:<32}{1e6 * median(turns):>9.2f}{ratio:>10.2f}"
 
 
 def main() -> None:
@@ -28,17 +23,18 @@ def main() -> None:
     parser.add_argument("c", type=Path)
     args = parser.parse_args()
     file, source = TimedFile(args.tflite), args.c.read_bytes()
-    step_fns = {args.tflite.name: file.interpreter.invoke}
+    first = Turns(file.interpreter.invoke, STEPS_PER_TURN)
+    contenders = {args.tflite.name: first}
     for compiler in filter(shutil.which, COMPILERS):
         brain = CompiledBrain(source, compiler)
-        step_fns[f"{args.c.name} {compiler}"] = lambda brain=brain: brain.call_step(BYTE)
-    turns: dict[str, list[float]] = {name: [] for name in step_fns}
+        contenders[f"{args.c.name} {compiler}"] = Turns(partial(brain.call_step, BYTE),
+                                                        STEPS_PER_TURN)
     for _ in range(TURNS):
-        for name, step_fn in step_fns.items():
-            turns[name].append(median(timed(step_fn, WARM_UP_STEPS, STEPS_PER_TURN)))
+        for turns in contenders.values():
+            turns.turn()
     print(f"{file.runtime}\n{'file':<32}{'step us':>9}{'of first':>10}")
-    for name in step_fns:
-        print(row(name, turns[name], turns[args.tflite.name]))
+    for name, turns in contenders.items():
+        print(f"{name:<32}{1e6 * turns.seconds:>9.2f}{turns.ratio(first):>10.2f}")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ action out: the file's is `Brain.act`.
 """
 import argparse
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
 from seed.bench.control_steps import OBSERVATIONS, TimedBrain, codecs, untrained
-from seed.bench.worker import timed
+from seed.bench.turns import Turns
 from seed.body.codec import Codec
 from seed.body.player import Player
 from seed.config import ModelConfig
@@ -26,28 +24,8 @@ from seed.wavecore.actor import init_body
 from seed.wavecore.decode import CarriedForward, Rollouts
 from seed.wavecore.model import WaveCore, init_params
 
-TURNS, STEPS_PER_TURN, WARM_UP_STEPS, ANSWER_BYTES = 10, 50, 5, 50
+TURNS, STEPS_PER_TURN, ANSWER_BYTES = 10, 50, 50
 NO_STOP = 256   # no byte ends an answer
-
-
-class Turns:
-    """Seconds of one of the things that take turns: the median of each turn."""
-
-    def __init__(self, step_fn: Callable[[], object], steps: int, divisor: int = 1):
-        self.medians: list[float] = []
-        self._step_fn, self._steps, self._divisor = step_fn, steps, divisor
-
-    def turn(self) -> None:
-        self.medians.append(median(timed(self._step_fn, min(WARM_UP_STEPS, self._steps),
-                                         self._steps)) / self._divisor)
-
-    @property
-    def seconds(self) -> float:
-        return median(self.medians)
-
-    def ratio(self, base: "Turns") -> float:
-        """Median of the ratios of the turns."""
-        return median(a / b for a, b in zip(self.medians, base.medians, strict=True))
 
 
 def rollout_turns(model: WaveCore, rows: int) -> tuple[Turns, Turns]:

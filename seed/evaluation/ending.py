@@ -34,7 +34,7 @@ def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns:
 
 
 def _summary(scores: Sequence[Score]) -> str:
-    """The mean of all tasks means something only if that is better than guessing in all of them."""
+    """Below guessing the mean of all tasks is a riddle: then what is learnt already."""
     whole = mean_of_levels(scores)
     if whole.accuracy > whole.chance:
         return (f"{100 * whole.accuracy:.0f} % of held-out questions right (guessing: "

@@ -5,8 +5,7 @@
  * NORM writes sums, one sum of squares a unit, of a group of gradients. DECIDE updates the state
  * from the sums of all groups: the global norm, the clipping scale, the powers of the betas; a loss
  * or norm that is not finite sets STATE_SKIPPED, and the step is dropped; any other counts in
- * `changes`. APPLY updates a group of
- * params and their moments in place.
+ * `changes`. APPLY updates a group of params and their moments in place.
  *
  * Parallel over UNITS: runs of floats of one array, with where they start in their tensor, in m and
  * in v. Matrices alone decay, and their rate is MATRIX_LR_SCALE times the others'. */

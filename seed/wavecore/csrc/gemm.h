@@ -12,9 +12,9 @@
 #define TILE_PANELS 1
 #endif
 #define HOLD(pointer) __asm__("" : "+r"(pointer)) /* else clang adds up addresses in the loop */
-#define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; of what that leaves, all rows are a tile: */
-#define MAX_PANELS 4 /* its panels if that is one row, so that sums hide the time that each takes */
-#define FEW_ROWS_PANELS 2
+#define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; the one to three rows behind are a tile */
+#define MAX_PANELS 4 /* of a tile of one row, so that sums hide the time that each takes */
+#define FEW_ROWS_PANELS 2 /* of one of two or three rows */
 #define K_BLOCK 256 /* depth that keeps the left rows and one panel in L1 */
 #define SUM_TILE 4096 /* numbers of a weight gradient that a thread adds up at a time */
 #define SUM_TILES(n) (((n) + SUM_TILE - 1) / SUM_TILE)
