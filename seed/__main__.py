@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 
+import seed.own_hashes  # noqa: F401  (before all that imports hashlib)
 from seed.commands import kernels_command, options, parser, streams
 from seed.errors import BAD_INPUT, FAILED, INTERRUPTED, RETRY_LATER, KernelMissing, os_error_code
 from seed.system_health import address_space_mb

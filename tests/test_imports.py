@@ -80,6 +80,14 @@ for name in {WITHOUT_TINYGRAD}:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_training_imports_nothing_large_that_it_does_not_use():
+    """16 MB: TLS, OpenSSL's hashes, SQLite, MIME, and tinygrad's bindings of other renderers."""
+    code = ("import sys, seed.__main__, seed.training.pipeline; print(*{'ssl', '_hashlib', "
+            "'sqlite3', 'email', 'tinygrad.runtime.autogen.mesa'} & {*sys.modules})")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 def test_the_exporter_imports_without_a_tflite_runtime():
     code = ("import sys, seed.export.brain_file; sys.exit(bool({name.split('.')[0] for name in "
             "sys.modules} & {'ai_edge_litert', 'tflite_runtime', 'torch'}))")

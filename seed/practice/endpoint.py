@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 from seed.errors import ConfigError
 from seed.interpreter import KEY_VARIABLE
 from seed.practice.http_post import Response, Server, TooLong, post
-from seed.practice.reply import after_thought
+from seed.practice.reply import EndpointError, after_thought
 
 CHAT = "/chat/completions"
 MAX_MESSAGE_CHARACTERS = 120   # of a server's message in ours
@@ -26,23 +26,6 @@ REFUSABLE = ("logprobs", "max_tokens", "temperature", "stop")   # in this order,
 SAFE_IN_URL = "/%:@!$&'()*+,;=~?"
 NO_SUCH_PATH = 404, 405
 NOT_A_COMPLETION = "not a chat completion"
-
-
-class EndpointError(Exception):
-    """No completion. `reason` is short, a key in metrics; `detail` and `fix` are for a person.
-
-    `retryable` tells whether the same request may succeed later, `retry_after_s` when, if the
-    server says so.
-    """
-
-    def __init__(self, reason: str, retryable: bool, fix: str = "see the server's log",
-                 detail: str = "", retry_after_s: float | None = None):
-        super().__init__(reason)
-        self.reason, self.retryable, self.fix = reason, retryable, fix
-        self.detail, self.retry_after_s = detail, retry_after_s
-
-    def describe(self) -> str:
-        return f"{self.reason}{self.detail and f' ({self.detail})'}; {self.fix}"
 
 
 class Completion(NamedTuple):

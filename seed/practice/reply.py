@@ -36,6 +36,23 @@ class Rejection(StrEnum):
     NO_LOGPROB = "no log-probability"
 
 
+class EndpointError(Exception):
+    """No completion. `reason` is short, a key in metrics; `detail` and `fix` are for a person.
+
+    `retryable` tells whether the same request may succeed later, `retry_after_s` when, if the
+    server says so.
+    """
+
+    def __init__(self, reason: str, retryable: bool, fix: str = "see the server's log",
+                 detail: str = "", retry_after_s: float | None = None):
+        super().__init__(reason)
+        self.reason, self.retryable, self.fix = reason, retryable, fix
+        self.detail, self.retry_after_s = detail, retry_after_s
+
+    def describe(self) -> str:
+        return f"{self.reason}{self.detail and f' ({self.detail})'}; {self.fix}"
+
+
 class AnswerFormat(NamedTuple):
     """What a task's answers look like."""
     characters: frozenset[str]

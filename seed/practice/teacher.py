@@ -19,8 +19,7 @@ from seed.curriculum.task import PROPOSED_LEVEL, Item, pick
 from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.vocab import decode, encode
 from seed.interpreter import KEY_VARIABLE
-from seed.practice.endpoint import Endpoint, EndpointError
-from seed.practice.reply import Rejection, answer_format
+from seed.practice.reply import EndpointError, Rejection, answer_format
 from seed.practice.teacher_backend import (Backend, Background, Mock, ProposalRequest, Reply,
                                            Request)
 from seed.rng import Stream, dice
@@ -65,6 +64,7 @@ def open_teacher(profile: Profile, run_dir: RunDir, log: Log) -> "Teacher | None
 
 
 def _endpoint_backend(config: TeacherConfig, dataset: Dataset, log: Log) -> Backend:
+    from seed.practice.endpoint import Endpoint   # with TLS: 4 MB that other runs do without
     rng, tasks = dice(dataset.seed, Stream.TEACHER, 0), dataset.tasks.values()
     if config.propose_fraction:
         require_prompt_pattern(tasks, "teacher.propose_fraction", "teacher.tasks")

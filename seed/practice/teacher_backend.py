@@ -5,12 +5,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from seed.curriculum.task import PROPOSED_LEVEL, Item, Task, pick
 from seed.curriculum.vocab import decode
-from seed.practice.endpoint import Endpoint, EndpointError
-from seed.practice.reply import AnswerFormat, Rejection, parse, parse_question
+from seed.practice.reply import AnswerFormat, EndpointError, Rejection, parse, parse_question
+
+if TYPE_CHECKING:
+    from seed.practice.endpoint import Endpoint
 
 MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0   # doubled after each failure in a row
 MAX_RETRY_AFTER_S = 600.0   # of what a server demands
@@ -77,7 +79,7 @@ class Background:
     each kind: the thread itself writes none.
     """
 
-    def __init__(self, endpoint: Endpoint, shots: Sequence[tuple[str, str]],
+    def __init__(self, endpoint: "Endpoint", shots: Sequence[tuple[str, str]],
                  formats: Mapping[str, AnswerFormat],
                  sleep_fn: Callable[[float], object] = time.sleep):
         self.endpoint, self.shots, self.formats = endpoint, shots, formats

@@ -1,6 +1,5 @@
 """The TFLite runtime that is installed."""
 import contextlib
-import importlib.metadata
 import os
 import re
 import threading
@@ -40,6 +39,7 @@ def find_interpreter() -> tuple[Any, str]:
 
 def check_version(package: str, min_version: str, name: str) -> None:
     """Raises BrainError for an older runtime, which may run a file slowly or wrongly."""
+    import importlib.metadata   # which imports much; a training does without
     try:
         installed = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -53,6 +53,7 @@ def check_version(package: str, min_version: str, name: str) -> None:
 
 def installed_runtime() -> str:
     """The runtime that is here and its version, or what is missing."""
+    import importlib.metadata
     try:
         package = find_interpreter()[1]
     except BrainError as error:

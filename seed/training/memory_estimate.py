@@ -13,7 +13,7 @@ from seed.task_names import is_class_name, is_user_task
 from seed.wavecore import footprint
 from seed.wavecore.layout import BodyShape
 
-PROCESS_MB = 66.0     # interpreter, tinygrad, its graphs and the dataset
+PROCESS_MB = 50.0     # interpreter, tinygrad, its graphs and the dataset
 COMPILER_MB = 105.0   # one running clang
 TASK_PROCESSES_MB = 36.0   # a worker of a user's class and its supervisors
 BODY_PROCESSES_MB = 60.0   # with numpy; while a brain is evaluated there are two

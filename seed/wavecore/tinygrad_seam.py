@@ -12,9 +12,10 @@ import functools
 import os
 import platform
 import struct
+import sys
 import typing
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,20 @@ from seed.wavecore.cpu import Target
 from seed.wavecore.kernel_cache import Log
 from seed.wavecore.kernel_lookup import KernelLookup
 
+# What tinygrad imports and never needs here, 8 MB: other renderers, and a cache that is off.
+UNUSED = ("tinygrad.renderer.nir", "tinygrad.renderer.llvmir", "tinygrad.renderer.isa.x86",
+          "sqlite3")
+
+
+def _stand_in(name: str) -> ModuleType:
+    """A module with every name."""
+    module = ModuleType(name)
+    setattr(module, "__getattr__", lambda attribute: object)
+    return module
+
+
+_stand_ins = {name: _stand_in(name) for name in UNUSED if name not in sys.modules}
+sys.modules.update(_stand_ins)
 _environment = os.environ
 setattr(os, "environ", {key: _environment[key] for key in ("HOME", "PATH") if key in _environment})
 try:   # tinygrad reads a hundred variables, which other programs use: DEBUG, PROFILE, THREADS ...
@@ -34,6 +49,8 @@ try:   # tinygrad reads a hundred variables, which other programs use: DEBUG, PR
     from tinygrad.uop.ops import KernelInfo, Ops, UOp
 finally:
     setattr(os, "environ", _environment)
+    for name in _stand_ins:   # who imports them later gets the real ones
+        del sys.modules[name]
 
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF

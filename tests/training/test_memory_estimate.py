@@ -63,7 +63,7 @@ def test_what_cannot_fit_is_refused_before_it_starts_with_the_sum(tmp_path):
     process = start_tiny(tmp_path, "--memory=0.15")
     errors = wait_and_read_stderr(process)
     assert process.returncode == BAD_INPUT and errors.count("\n") == 1
-    assert "process 66 + compiler 105 + weights 0 + moments 0 " in errors
+    assert "process 50 + compiler 105 + weights 0 + moments 0 " in errors
     assert "but the ceiling is 154 MB: use a smaller" in errors
     assert not RunDir(tmp_path).checkpoint.exists()
 

@@ -157,6 +157,18 @@ assert os.environ == before and type(os.environ).__name__ == "_Environ"
     assert run(script + COMPUTE, DEBUG="0", FOO="1") == "9.0\n"
 
 
+def test_a_program_that_needs_what_the_seam_leaves_out_imports_it_itself():
+    script = """
+import sys
+import seed.wavecore.tinygrad_seam as seam
+assert "tinygrad.renderer.nir" in seam.UNUSED and not {*seam.UNUSED} & {*sys.modules}
+import sqlite3
+from tinygrad.renderer.llvmir import CPULLVMRenderer
+print(sqlite3.connect(":memory:").execute("select 7").fetchone()[0], CPULLVMRenderer.__name__)
+"""
+    assert run(script) == "7 CPULLVMRenderer\n"
+
+
 FULL_DISK = """
 import os
 {compute}
