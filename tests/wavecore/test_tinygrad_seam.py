@@ -136,6 +136,20 @@ def run(script: str, **variables: str) -> str:
     return done.stdout
 
 
+ESTIMATE = """
+import sys
+from seed.profile_file import load_profile
+from seed.training.memory_estimate import estimate_mb
+estimate_mb(load_profile("fast"), 1)
+print(*(name for name in sys.modules if name.startswith("tinygrad.runtime.ops_")))
+"""
+
+
+def test_memory_is_estimated_without_a_look_for_other_devices():
+    """Which takes longer than all else, and `install` is not called for it."""
+    assert run(ESTIMATE) == "tinygrad.runtime.ops_cpu\n"
+
+
 @pytest.mark.attack
 @pytest.mark.parametrize("variables", [
     {"DEBUG": "true"}, {"DEBUG": "1"}, {"PROFILE": "release"}, {"JIT": "off"}, {"THREADS": "auto"},
