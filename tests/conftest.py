@@ -1,5 +1,5 @@
-"""What all tests share: a cache of compiled kernels, so that none compiles what another compiled;
-the end of what a failed test started; the count of attacks."""
+"""What all tests share: a cache of compiled kernels and of Python's bytecode, so that none compiles
+what another compiled; the end of what a failed test started; the count of attacks."""
 import atexit
 import contextlib
 import os
@@ -16,6 +16,8 @@ if "XDG_CACHE_HOME" not in os.environ:   # of the process that starts the others
     kernels = tempfile.TemporaryDirectory(prefix="seed-tests-")
     atexit.register(kernels.cleanup)
     os.environ["XDG_CACHE_HOME"] = kernels.name
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):   # hundreds of processes would compile anew
+        os.environ["PYTHONPYCACHEPREFIX"] = f"{kernels.name}/bytecode"
 install()
 for ignored in (signal.SIGHUP, signal.SIGQUIT):   # below nohup; behind an &
     if signal.getsignal(ignored) is signal.SIG_IGN:

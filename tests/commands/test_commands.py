@@ -148,7 +148,8 @@ def test_a_limit_on_the_size_of_a_file_is_as_a_full_disk(tmp_path):
     done = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@" > samples.txt', "_",
                            sys.executable, "-m", "seed", "samples", "--count=50"], text=True,
                           stderr=subprocess.PIPE, cwd=tmp_path,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          env={**os.environ, "PYTHONPATH": str(ROOT),
+                               "PYTHONDONTWRITEBYTECODE": "1"})   # it would be cut short, and stay
     assert (done.returncode, done.stderr) == (errors.RETRY_LATER, (
         "seed: cannot use the output: File too large; raise the limit on the size of a file "
         "(ulimit -f)\n"))
