@@ -12,6 +12,7 @@ from seed.system_health import MB, Health
 from seed.task_names import is_class_name, is_user_task
 from seed.wavecore import footprint
 from seed.wavecore.layout import BodyShape
+from seed.wavecore.tinygrad_seam import install
 
 PROCESS_MB = 50.0     # interpreter, tinygrad, its graphs and the dataset
 COMPILER_MB = 105.0   # one running clang
@@ -29,6 +30,7 @@ def estimate_mb(profile: Profile, threads: int,
     a step and of the shorter lengths; or while it runs, if that takes more than the compiler.
     Self-play is compiled after it.
     """
+    install()   # the kernels hold tables: without its settings tinygrad looks for every device
     model, train = profile.model, profile.train
     weights = footprint.packed_size(model, bodies)
     step = footprint.training(model, train.batch_size, train.seq_len, threads)

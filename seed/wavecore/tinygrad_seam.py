@@ -193,7 +193,7 @@ def copy_into(tensor: Tensor, values: np.ndarray) -> None:
 
 def from_array(array: np.ndarray) -> Tensor:
     """A realized tensor with these values; filled at once, also while a graph is captured."""
-    tensor = Tensor.empty(*array.shape, dtype=DTYPES[array.dtype.type], device="CPU")
+    tensor = Tensor.empty(*array.shape, dtype=DTYPES[array.dtype.type])
     copy_into(tensor, array)
     return tensor
 

@@ -146,7 +146,7 @@ print(*(name for name in sys.modules if name.startswith("tinygrad.runtime.ops_")
 
 
 def test_memory_is_estimated_without_a_look_for_other_devices():
-    """Which takes longer than all else, and `install` is not called for it."""
+    """Which takes longer than all else; a size search estimates before anything is trained."""
     assert run(ESTIMATE) == "tinygrad.runtime.ops_cpu\n"
 
 
