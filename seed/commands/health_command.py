@@ -53,7 +53,7 @@ def table(health: "Health", decision: "Decision", enforcement: list[str]) -> str
     rows = {"board": health.board or "unknown: not in the device tree"}
     for name, reading in health.readings().items():
         rows[name] = (f"unknown: {reading.reason}" if reading.value is None else
-                      f"{reading.value:,.1f}")
+                      "none" if reading.value == float("inf") else f"{reading.value:,.1f}")
     bits = health.throttled
     now = [name for name, is_set in bits.now().items() if is_set]
     rows["throttled"] = (f"unknown: {bits.reason}" if bits.bits is None else

@@ -3,6 +3,7 @@ word."""
 import argparse
 import importlib
 import itertools
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -49,6 +50,12 @@ FIRST = {   # what matters at first
 
 class HelpFormatter(argparse.HelpFormatter):
     """Tells each default that the help does not tell itself."""
+
+    def _format_usage(self, *args: Any, **named: Any) -> str:
+        """Indented less where a line would else be wider than the terminal."""
+        text = super()._format_usage(*args, **named)
+        is_wide = any(len(line) > self._width for line in text.splitlines())
+        return re.sub(r"\n +", "\n  ", text) if is_wide else text
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""

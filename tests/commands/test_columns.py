@@ -69,11 +69,12 @@ def test_what_commands_print_themselves_is_known():
             if re.search(r"\bprint\(|\.write\(", file.read_text())} <= PRINTING
 
 
+@pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_help_keeps_to_the_terminal(monkeypatch, name):
-    monkeypatch.setenv("COLUMNS", "80")
+def test_a_help_keeps_to_the_terminal(monkeypatch, name, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     lines = commands_of(make_parser())[name].format_help().splitlines()
-    assert max(len(line) for line in lines if len(line.split()) > 1) <= 80
+    assert max(len(line) for line in lines if len(line.split()) > 1) <= columns
 
 
 def test_a_row_goes_on_below_its_second_column_and_a_sentence_a_little_to_the_right():

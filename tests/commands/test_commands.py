@@ -250,6 +250,12 @@ def test_the_table_of_health_has_a_space_behind_every_name():
     assert lines[1].index("55.3") == lines[2].index("41.0") == lines[0].index("Raspberry")
 
 
+def test_a_board_without_a_memory_limit_has_none():
+    board = replace(fake_board.health(), cgroup_limit_mb=Reading(float("inf")))
+    lines = health_command.table(board, governor.Decision(), []).splitlines()
+    assert "none" in [line.split()[1] for line in lines if line.startswith("cgroup_limit_mb")]
+
+
 def test_health_prints_every_reading_and_the_verdict(seed):
     text = seed("health")[1]
     facts = json.loads(seed("health", "--json")[1])
