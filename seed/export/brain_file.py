@@ -51,7 +51,7 @@ class BrainFile:
         oldest = self.model.min_runtime_version.encode()
         self.model.metadata["min_runtime_version"] = oldest.ljust(16, b"\0")
         states = {name: {"shape": shape, "start": initial_value(name)}
-                  for name, shape in state_shapes(profile.model, options.target).items()}
+                  for name, shape in state_shapes(profile.model).items()}
         self.description = {
             "blake2b": "0" * CHECKSUM_DIGITS, "format": FORMAT,
             "made_by": f"seed {seed.__version__}", "runtimes": MIN_RUNTIMES[options.target],

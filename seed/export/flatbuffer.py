@@ -29,7 +29,6 @@ KEEP_DIMS = {"keep_dims": (0, "bool")}
 OPERATORS = {name: Operator(*values) for name, values in {
     "ADD": (0, 1, 11, {}),
     "ASSIGN_VARIABLE": (144, 1, 113, {}),
-    "BATCH_MATMUL": (126, 1, 101, {}),
     "CAST": (53, 3, 37, {"in_type": (0, "byte"), "out_type": (1, "byte")}),
     "CONCATENATION": (2, 1, 10, {"axis": (0, "int")}),
     "ABS": (101, 1, 78, {}),
@@ -48,7 +47,6 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "MEAN": (40, 1, 27, KEEP_DIMS),
     "MINIMUM": (57, 1, 39, {}),
     "MUL": (18, 1, 21, {}),
-    "NEG": (59, 1, 42, {}),
     "READ_VARIABLE": (143, 1, 112, {}),
     "RESHAPE": (22, 1, 17, {"new_shape": (0, "vector")}),
     "RSQRT": (76, 1, 0, {}),
@@ -56,7 +54,6 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "SOFTMAX": (25, 1, 9, {"beta": (0, "float")}),
     "SQRT": (75, 1, 0, {}),
     "SUB": (41, 1, 28, {"activation": (0, "byte")}),
-    "SUM": (74, 1, 27, KEEP_DIMS),
     "TRANSPOSE": (39, 1, 26, {}),
     "VAR_HANDLE": (142, 1, 111, {"container": (0, "string"), "shared_name": (1, "string")}),
 }.items()}
@@ -64,9 +61,9 @@ OPERATORS = {name: Operator(*values) for name, values in {
 SINCE = {
     "1.5.0": ("ADD 1", "CONCATENATION 1", "DEPTHWISE_CONV_2D 1", "MUL 1", "RESHAPE 1", "SOFTMAX 1"),
     "1.6.0": ("DIV 1", "GATHER 1", "MEAN 1", "SUB 1", "TRANSPOSE 1"), "1.7.0": ("EXP 1",),
-    "1.9.0": ("NEG 1",), "1.10.0": ("RSQRT 1", "SQRT 1", "SUM 1"), "1.13.0": ("ABS 1", "FILL 1"),
+    "1.10.0": ("RSQRT 1", "SQRT 1"), "1.13.0": ("ABS 1", "FILL 1"),
     "1.14.0": ("DEQUANTIZE 2", "ELU 1", "GATHER 2", "LOGISTIC 1", "MINIMUM 1", "SLICE 1"),
-    "1.15.0": ("DEQUANTIZE 3",), "2.1.0": ("FULLY_CONNECTED 6",), "2.3.0": ("BATCH_MATMUL 1",),
+    "1.15.0": ("DEQUANTIZE 3",), "2.1.0": ("FULLY_CONNECTED 6",),
     "2.6.0": ("ASSIGN_VARIABLE 1", "READ_VARIABLE 1", "VAR_HANDLE 1"), "2.8.0": ("CAST 3",),
     "2.17.0": ("FULLY_CONNECTED 12",), "2.18.0": ("EMBEDDING_LOOKUP 4",)}
 

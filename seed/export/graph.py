@@ -3,18 +3,20 @@
 
 Norm gains are folded into the next projection, and the trained arrays are reordered so that each
 operator reads contiguous channels. States are resource variables that the signatures share, or
-inputs and outputs. Keys stay unrotated, as in training: the query is rotated for each slot instead.
+inputs and outputs. Keys are kept as rotated: the rotary state, which turns by one byte's angles a
+step, rotates them and the query, and a score has only the difference of both angles.
 
 The step of a brain with bodies reads a byte, a tick or both: the byte's embedding times `present`,
 plus a weighted sum of the rows of all input tables, one body's after the other. It returns the
 byte's logits, those of all control heads in the same order, and the hidden vector. `predict` takes
 that and the action, and returns the logits of all world heads: of the observation that follows.
 
-For LiteRT the recurrence is a batched matrix product, one per head. Portable files have no such
-operator: there k and q are repeated over all channels of their head, and sums run over rows.
+A small operator costs a runtime more than its arithmetic, and matrices that change are packed
+before a product. So heads are batches, k, q and attention weights are columns that multiply rows,
+and sums are means over these rows, whose constant factors are folded into weights.
 """
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +24,7 @@ import numpy as np
 from seed.config import L2_EPS, ModelConfig
 from seed.errors import ConfigError
 from seed.export.flatbuffer import Model, Tensor
-from seed.export.operations import LITERT, Operations
+from seed.export.operations import Operations
 from seed.wavecore.layout import BODIES, BodyShape
 
 MAX_PREFILL = 64
@@ -43,27 +45,26 @@ class Options:
             raise ConfigError(f"--prefill is {self.prefill}: use 2 to {MAX_PREFILL}, or 0 for none")
 
 
-def state_shapes(config: ModelConfig, target: str) -> dict[str, tuple[int, ...]]:
+def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every state, in the order of the explicit inputs and outputs."""
-    c, by_head, slots = config, target == LITERT, config.sliding_window - 1
+    c, slots = config, config.sliding_window - 1
     shapes: dict[str, tuple[int, ...]] = {}
     for i, kind in enumerate(c.layer_kinds):
         if kind == "S":
             shapes[f"conv_{i}"] = (1, c.d_conv - 1, 1, 2 * c.d_state * c.ssm_heads + c.d_inner)
-            shapes[f"ssm_{i}"] = ((1, c.ssm_heads, c.d_state, c.head_dim) if by_head else
-                                  (1, c.d_state, 1, c.d_inner))
+            shapes[f"ssm_{i}"] = (c.ssm_heads, c.d_state, 1, c.head_dim)
         else:
-            shapes[f"keys_{i}"] = (1, slots, 1, c.d_model)
-            shapes[f"values_{i}"] = ((1, c.attn_heads, slots, c.head_dim) if by_head else
-                                     (1, slots, 1, c.d_model))
+            for name in ("keys", "values"):
+                shapes[f"{name}_{i}"] = (c.attn_heads, slots, 1, c.head_dim)
     if "A" in c.layer_kinds:
-        shapes["mask"] = (1, slots, 1, 1)
+        shapes["mask"] = (1, 1, 1, slots)
+        shapes["rotary_0"] = (1, 1, 1, c.head_dim)
     return shapes
 
 
 def initial_value(name: str) -> float:
     """What a state is filled with before the first byte."""
-    return MASKED if name == "mask" else 0.0
+    return {"mask": MASKED, "rotary_0": math.sqrt(0.5)}.get(name, 0.0)
 
 
 def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Options,
@@ -87,7 +88,7 @@ def build_model(config: ModelConfig, params: dict[str, np.ndarray], options: Opt
 def _add_reset(model: Model, config: ModelConfig, options: Options) -> None:
     o = Operations(model.graph("reset"), options.target, options.weights)
     unused = o.graph.input("unused", (1,))
-    for name, shape in state_shapes(config, options.target).items():
+    for name, shape in state_shapes(config).items():
         start = [o.integers(shape), o.constant(initial_value(name))]
         value = o.graph.add("FILL", start, shape)
         o.graph.assign(o.graph.variable(name), value)
@@ -99,7 +100,7 @@ def _add_save_and_load(model: Model, config: ModelConfig, options: Options) -> N
     for graph in (save, load):
         unused = graph.input("unused", (1,))
         graph.output("done", graph.add("ADD", [unused, unused], (1,)))
-    for name, shape in state_shapes(config, options.target).items():
+    for name, shape in state_shapes(config).items():
         save.output(name, save.add("READ_VARIABLE", [save.variable(name)], shape, name=name))
         load.assign(load.variable(name), load.input(name, shape))
 
@@ -136,7 +137,7 @@ def _add_forward(model: Model, config: ModelConfig, params: dict[str, np.ndarray
     x = operations.embed(params["embedding"], tokens, "embedding")
     if bodies:
         x = _with_tick(operations, params, x, bodies)
-    shapes = state_shapes(config, options.target)
+    shapes = state_shapes(config)
     if options.explicit_state:
         state = {name: graph.input(name, shape) for name, shape in shapes.items()}
     else:
@@ -184,9 +185,10 @@ class Layers:
         next_state: State = {}
         x = o.reshape(x, 1, self.t, 1, c.d_model)
         if "mask" in state:
-            mask = o.concat([state["mask"], o.constant(np.zeros((1, self.t, 1, 1)))], 1)
-            next_state["mask"] = o.slice(mask, 1, self.t, c.sliding_window - 1)
-            state = {**state, "mask": mask}   # of all slots that the t rows attend to
+            mask = o.concat([state["mask"], o.constant(np.zeros((1, 1, 1, self.t)))], 3)
+            next_state["mask"] = o.slice(mask, 3, self.t, c.sliding_window - 1)
+            cos, sin, next_state["rotary_0"] = self._rotate(state["rotary_0"])
+            state = {**state, "mask": mask, "cos": cos, "sin": sin}   # of the t rows
         for i, kind in enumerate(c.layer_kinds):
             x, changed = self._ssm(i, x, state) if kind == "S" else self._attention(i, x, state)
             next_state |= changed
@@ -198,8 +200,8 @@ class Layers:
         o, w = self.o, lambda name: self.params[f"layers.{i}.mlp.{name}"]
         o.graph.scope = f"layers.{i}.mlp"
         u = o.rms_norm(x, self.config.stream_eps)
-        gate, up = (o.linear(u, rows * w("norm"), f"in_proj.{name}") for rows, name in zip(
-            np.split(w("in_proj"), 2), ("gate", "up")))
+        rows = np.split(w("in_proj") * w("norm"), 2)
+        gate, up = o.linears(u, "in_proj", dict(zip(("gate", "up"), rows)))
         return o.add(x, o.linear(o.mul(o.silu(gate), up), w("out_proj"), "out_proj"))
 
     def _ssm(self, i: int, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -211,19 +213,17 @@ class Layers:
         heads = rows.reshape(h, width, -1)
 
         def ordered(by_head: np.ndarray) -> np.ndarray:
-            """(h, 2n+p, ...) to channels k, q, v; k and q by head, or by state if portable."""
+            """(h, 2n+p, ...) to channels k, q, v, each by head."""
             q, k, v = np.split(by_head, [n, 2 * n], 1)
-            if o.target != LITERT:
-                k, q = k.swapaxes(0, 1), q.swapaxes(0, 1)
             return np.concatenate([z.reshape(-1, *by_head.shape[2:]) for z in (k, q, v)])
 
         u = o.rms_norm(x, c.stream_eps)
-        kqv = o.linear(u, ordered(heads[:, :2 * n + p]), "in_proj.kqv")
+        kqv, gate = o.linears(u, "in_proj", {"kqv": ordered(heads[:, :2 * n + p]),
+                                             "gate": heads[:, 2 * n + p:].reshape(e, -1)})
         window = o.concat([state[f"conv_{i}"], kqv], 1)
         kernel = ordered(w("conv1d").transpose(1, 2, 0)).T                  # (d_conv, 2nh+e)
         mixed = o.silu(o.depthwise_conv1d(window, kernel, "conv1d"))        # (1, t, 1, 2nh+e)
-        gate_rows = heads[:, 2 * n + p:].reshape(e, -1)
-        gate = o.silu(o.linear(u, gate_rows, "in_proj.gate"))               # (1, t, 1, e)
+        gate = o.silu(gate)                                                 # (1, t, 1, e)
         bias = np.concatenate([np.zeros(h), -w("dt_bias")])
         gates = o.linear_f32(u, np.concatenate([beta_rows, -dt_rows]), bias,   # (1, t, 1, 2h)
                              "in_proj.beta_dt")
@@ -231,98 +231,78 @@ class Layers:
         a = np.array([math.exp(log) for log in w("A_log")])   # np.exp differs between CPUs
         log_decay = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a, "A"))
         decay = o.exp(log_decay)                                            # (1, t, 1, h)
-        recur = self._recur_batched if o.target == LITERT else self._recur_by_rows
         ssm, outputs = state[f"ssm_{i}"], []
         for row in range(self.t):
             row_mixed, row_beta, row_decay = (o.slice(z, 1, row, 1) for z in (mixed, beta, decay))
-            y, ssm = recur(row_mixed, row_beta, row_decay, ssm)
-            outputs.append(o.rms_norm(o.reshape(y, 1, h, 1, p), c.norm_eps))
-        y = o.reshape(o.concat(outputs, 1), 1, self.t, 1, e)
+            y, ssm = self._recur(row_mixed, row_beta, row_decay, ssm)
+            outputs.append(o.reshape(o.rms_norm(y, c.norm_eps), 1, 1, 1, e))
         out_proj = w("out_proj") * np.tile(w("out_norm"), h)
-        x = o.add(x, o.linear(o.mul(y, gate), out_proj, "out_proj"))
+        x = o.add(x, o.linear(o.mul(o.concat(outputs, 1), gate), out_proj, "out_proj"))
         return x, {f"conv_{i}": o.slice(window, 1, self.t, c.d_conv - 1), f"ssm_{i}": ssm}
 
-    def _recur_batched(self, mixed: Tensor, beta: Tensor, decay: Tensor,
-                       ssm: Tensor) -> tuple[Tensor, Tensor]:
-        """One byte of the recurrence: y (1, h, 1, p) and the next state (1, h, n, p)."""
+    def _recur(self, mixed: Tensor, beta: Tensor, decay: Tensor,
+               ssm: Tensor) -> tuple[Tensor, Tensor]:
+        """One byte of the recurrence: y (h, 1, 1, p) and the next state (h, n, 1, p)."""
         c, o = self.config, self.o
         h, n, p = c.ssm_heads, c.d_state, c.head_dim
-        kq = o.l2_normalize(o.reshape(o.slice(mixed, 3, 0, 2 * n * h), 1, 2 * h, 1, n), L2_EPS)
-        k, q = o.slice(kq, 1, 0, h), o.slice(kq, 1, h, h)                   # (1, h, 1, n)
-        v = o.reshape(o.slice(mixed, 3, 2 * n * h, c.d_inner), 1, h, 1, p)
-        decayed = o.mul(ssm, o.reshape(decay, 1, h, 1, 1))
+        kq = o.rms_norm(o.reshape(o.slice(mixed, 3, 0, 2 * n * h), 1, 2 * h, 1, n), L2_EPS / n)
+        k, q = (o.reshape(o.slice(kq, 1, start, h), h, n, 1, 1) for start in (0, h))
+        v = o.reshape(o.slice(mixed, 3, 2 * n * h, c.d_inner), h, 1, 1, p)
+        decayed = o.mul(ssm, o.reshape(decay, h, 1, 1, 1))
         if c.transition == "delta":
-            v = o.sub(v, o.matmul(k, decayed))
-        write = o.mul(v, o.reshape(beta, 1, h, 1, 1))
-        ssm = o.add(decayed, o.mul(o.reshape(k, 1, h, n, 1), write))
-        return o.matmul(q, ssm), ssm
-
-    def _recur_by_rows(self, mixed: Tensor, beta: Tensor, decay: Tensor,
-                       ssm: Tensor) -> tuple[Tensor, Tensor]:
-        """One byte of the recurrence: y (1, 1, 1, e) and the next state (1, n, 1, e)."""
-        c, o = self.config, self.o
-        h, n = c.ssm_heads, c.d_state
-        same_head = np.tile(np.eye(h), (1, n))                              # (h, nh)
-        to_channels = np.repeat(np.eye(h), c.head_dim, 0)                   # (e, h)
-
-        def normalized(start: int) -> Tensor:
-            """Each head's k or q, L2-normalized, repeated for its channels: (1, n, 1, e)."""
-            x = o.slice(mixed, 3, start, n * h)
-            squares = o.linear_f32(o.mul(x, x), same_head, np.full(h, L2_EPS))   # (1, 1, 1, h)
-            by_head = o.div(o.reshape(x, 1, n, 1, h), o.unary("SQRT", squares))
-            return o.linear_f32(by_head, to_channels)
-
-        k, q = normalized(0), normalized(n * h)
-        v = o.slice(mixed, 3, 2 * n * h, c.d_inner)
-        decayed = o.mul(ssm, o.linear_f32(decay, to_channels))
-        if c.transition == "delta":
-            v = o.sub(v, o.sum_rows(o.mul(decayed, k)))
-        ssm = o.add(decayed, o.mul(k, o.mul(o.linear_f32(beta, to_channels), v)))
-        return o.sum_rows(o.mul(ssm, q)), ssm
+            v = o.sub(v, o.mean_rows(o.mul(decayed, k)))
+        ssm = o.add(decayed, o.mul(k, o.mul(v, o.reshape(beta, h, 1, 1, 1))))
+        return o.mean_rows(o.mul(ssm, q)), ssm
 
     def _attention(self, i: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         c, o, w = self.config, self.o, lambda name: self.params[f"layers.{i}.mixer.{name}"]
         o.graph.scope = f"layers.{i}.mixer"
-        h, p, d, slots = c.attn_heads, c.head_dim, c.d_model, c.sliding_window
+        h, p, d, slots, t = c.attn_heads, c.head_dim, c.d_model, c.sliding_window, self.t
         query, key, value = np.split(w("qkv_proj") * w("norm"), 3)
-        query, key = (z.reshape(h, 2, p // 2, d).swapaxes(0, 1).reshape(d, d)   # lower halves of
-                      for z in (query / np.sqrt(p), key))                   # all heads, then upper
-        cos, sin = self._rotary_table(math.cos, "cos"), self._rotary_table(math.sin, "sin")
-        u = o.rms_norm(x, c.stream_eps)
-        q = o.reshape(o.linear(u, query, "qkv_proj.q"), 1, self.t, 2, d // 2)
-        low, high = o.slice(q, 2, 0, 1), o.slice(q, 2, 1, 1)
-        q_quarter = o.concat([o.unary("NEG", high), low], 2)        # rotated by a quarter turn
-        keys = o.concat([state[f"keys_{i}"], o.linear(u, key, "qkv_proj.k")], 1)
-        new_values, axis = o.linear(u, value, "qkv_proj.v"), 1
-        if o.target == LITERT:                                              # to (1, h, t, p)
-            new_values, axis = o.reshape(new_values, 1, self.t, h, p), 2
-            new_values = (o.transpose(new_values, 0, 2, 1, 3) if self.t > 1 else
-                          o.reshape(new_values, 1, h, 1, p))
-        values = o.concat([state[f"values_{i}"], new_values], axis)
-        heads = np.repeat(np.eye(h), p, 1)                                  # (h, d)
-        halves = np.tile(np.repeat(np.eye(h), p // 2, 1), 2)                # the same, in key order
+        rows = np.concatenate([query * math.sqrt(p), key, value])   # the scores are means over p
+        qkv = o.linear(o.rms_norm(x, c.stream_eps), rows, "qkv_proj")       # (1, t, 1, 3d)
+        qk = o.reshape(o.slice(qkv, 3, 0, 2 * d), t, 2 * h, 2, p // 2)
+        swapped = o.concat([o.slice(qk, 2, 1, 1), o.slice(qk, 2, 0, 1)], 2)
+        qk = o.add(o.mul(qk, state["cos"]), o.mul(swapped, state["sin"]))
+        new = {"keys": o.slice(qk, 1, h, h), "values": o.slice(qkv, 3, 2 * d, d)}
+        windows = {}   # of all t rows, (h, slots - 1 + t, 1, p)
+        for name, z in new.items():
+            z = o.reshape(z, 1, t, h, p)
+            z = o.transpose(z, 0, 2, 1, 3) if t > 1 else z
+            windows[name] = o.concat([state[f"{name}_{i}"], o.reshape(z, h, t, 1, p)], 1)
         outputs = []
-        for row in range(self.t):
-            q_row, quarter_row = [o.slice(tensor, 1, row, 1) for tensor in (q, q_quarter)]
-            rotated = o.add(o.mul(cos, q_row), o.mul(sin, quarter_row))     # (1, slots, 2, d/2)
-            rotated = o.reshape(rotated, 1, slots, 1, d)
-            window_keys, valid = (o.slice(z, 1, row, slots) for z in (keys, state["mask"]))
-            scores = o.linear_f32(o.mul(window_keys, rotated), halves)      # (1, slots, 1, h)
-            weight = o.softmax(o.transpose(o.add(scores, valid), 0, 3, 2, 1))   # (1, h, 1, slots)
-            window_values = o.slice(values, axis, row, slots)
-            if o.target == LITERT:
-                outputs.append(o.reshape(o.matmul(weight, window_values), 1, 1, 1, d))
-            else:
-                by_slot = o.linear_f32(o.transpose(weight, 0, 3, 2, 1), heads.T)
-                outputs.append(o.sum_rows(o.mul(by_slot, window_values)))
-        x = o.add(x, o.linear(o.concat(outputs, 1), w("out_proj"), "out_proj"))
-        return x, {f"keys_{i}": o.slice(keys, 1, self.t, slots - 1),
-                   f"values_{i}": o.slice(values, axis, self.t, slots - 1)}
+        for row in range(t):
+            q = o.reshape(o.slice(o.slice(qk, 1, 0, h), 0, row, 1), h, p, 1, 1)
+            keys, values = (o.slice(window, 1, row, slots) for window in windows.values())
+            scores = o.mean_rows(o.mul(o.transpose(keys, 0, 3, 2, 1), q))   # (h, 1, 1, slots)
+            weight = o.softmax(o.add(scores, o.slice(state["mask"], 3, row, slots)))
+            weighted = o.mul(values, o.reshape(weight, h, slots, 1, 1))     # (h, slots, 1, p)
+            outputs.append(o.reshape(o.mean_rows(weighted), 1, 1, 1, d))
+        x = o.add(x, o.linear(o.concat(outputs, 1), w("out_proj") * slots, "out_proj"))
+        return x, {f"{name}_{i}": o.slice(window, 1, t, slots - 1)
+                   for name, window in windows.items()}
 
-    def _rotary_table(self, wave_fn: Callable[[float], float], name: str) -> Tensor:
-        """What rotates the query for each slot, (1, slots, 1, d/2). `wave_fn`: cosine or sine, of
-        `math`, which gives the same bytes with every numpy."""
-        c, half = self.config, self.config.head_dim // 2
-        rows = [[wave_fn((c.sliding_window - 1 - slot) * c.rope_theta ** (-i / half))
-                 for i in range(half)] * c.attn_heads for slot in range(c.sliding_window)]
-        return self.o.constant(np.array(rows).reshape(1, c.sliding_window, 1, -1), name)
+    def _rotate(self, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cosines, and sines with the signs of a head's halves, of the t rows' angles, each
+        (t, 1, 2, p/2); and the next rotary state (1, 1, 1, p). A state is the first row's cosines
+        and sines; at which angle they began makes no difference to a score."""
+        o, t, half = self.o, self.t, self.config.head_dim // 2
+        rates = [self.config.rope_theta ** (-i / half) for i in range(half)]
+        cos, sin = (np.array([[wave_fn(row * rate) for rate in rates] for row in range(t + 1)])
+                    for wave_fn in (math.cos, math.sin))
+        eye, zero = np.eye(half), np.zeros((half, half))
+        matrix = np.block([[eye, zero], [eye, zero], [zero, -eye], [zero, eye],
+                           [np.diag(cos[t]), np.diag(-sin[t])], [np.diag(sin[t]), np.diag(cos[t])]])
+        rotated = o.linear_f32(rotary, matrix, name="rotary")
+        cosines, sines = (o.reshape(o.slice(rotated, 3, start * half, 2 * half), 1, 1, 2, half)
+                          for start in (0, 2))
+        if t > 1:
+            turned = o.constant(np.stack([cos[:t], cos[:t]], 1)[:, None], "rotary.cos")
+            across = o.constant(np.stack([sin[:t], -sin[:t]], 1)[:, None], "rotary.sin")
+            cosines, sines = (o.add(o.mul(cosines, turned), o.mul(sines, across)),
+                              o.sub(o.mul(sines, turned), o.mul(cosines, across)))
+        rotary = o.slice(rotated, 3, 4 * half, 2 * half)
+        # One step of Newton's method keeps squares of cosine and sine at a sum of 1.
+        pairs = np.tile(eye, (2, 2)) / -2
+        scale = o.linear_f32(o.mul(rotary, rotary), pairs, np.full(2 * half, 1.5))
+        return cosines, sines, o.mul(rotary, scale)

@@ -3,6 +3,7 @@
 Portable graphs keep to what XNNPACK takes in tflite-runtime 2.14 as well; graphs for LiteRT use its
 newer operators where that is faster. Tensors are (1, rows, 1, channels) unless said otherwise.
 """
+import math
 from collections.abc import Sequence
 from functools import partialmethod
 
@@ -14,8 +15,10 @@ from seed.export.reference import STRETCH
 VALID_PADDING = 1
 RELU_ACTIVATION = 1
 LITERT = "litert"
+MAX_SUMMED, SUM_PARTS = 32, 8   # channels that one product adds up; parts of more
 MAX_CONCAT_INPUTS = 4    # of one CONCATENATION, for XNNPACK in tflite-runtime 2.14
-LOG1P = (2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)   # -log(1 - s) is 2 atanh(s / (2 - s)), to 2e-6
+# 2 atanh(r) / r for r up to 1/3 is k + m / (n - r^2), to 1.2e-6 (fitted by Lawson's method).
+ATANH_K, ATANH_M, ATANH_N = 0.9113665, 1.7786404, 1.633825
 
 
 def rows_to_int8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +108,16 @@ class Operations:
         scale = self.constant(scales * 127, f"{name}.scales")
         return self.mul(self._fully_connected(x, dequantized), scale)
 
+    def linears(self, x: Tensor, name: str, matrices: dict[str, np.ndarray]) -> list[Tensor]:
+        """x matrix^T of each of a weight's matrices, by their names. LiteRT rounds what a matrix of
+        integers reads to integers as well, which takes as long as a small product: once for all."""
+        if self.weights != "int8" or self.target != LITERT:
+            return [self.linear(x, matrix, f"{name}.{key}") for key, matrix in matrices.items()]
+        y = self.linear(x, np.concatenate([*matrices.values()]), f"{name}.{'_'.join(matrices)}")
+        ends = np.cumsum([len(matrix) for matrix in matrices.values()])
+        return [self.slice(y, 3, int(end) - len(matrix), len(matrix))
+                for end, matrix in zip(ends, matrices.values())]
+
     def embed(self, embedding: np.ndarray, tokens: Tensor, name: str) -> Tensor:
         """Rows (t, d) of the embedding (v, d) for tokens (t,). No delegate takes it: it comes
         first, so that everything after it is one partition."""
@@ -134,13 +147,10 @@ class Operations:
                               padding=VALID_PADDING, stride_w=1, stride_h=1, depth_multiplier=1,
                               dilation_w=1, dilation_h=1)
 
-    def sum_rows(self, x: Tensor) -> Tensor:
-        """(1, rows, 1, c) to (1, 1, 1, c)."""
-        shape = (1, 1, 1, x.shape[-1])
-        if self.target == LITERT:
-            return self.graph.add("SUM", [x, self.integers([1])], shape, keep_dims=True)
-        mean = self.graph.add("MEAN", [x, self.integers([1, 2])], shape, keep_dims=True)
-        return self.mul(mean, self.constant(float(x.shape[1])))
+    def mean_rows(self, x: Tensor) -> Tensor:
+        """(b, rows, 1, c) to (b, 1, 1, c)."""
+        shape = (x.shape[0], 1, 1, x.shape[-1])
+        return self.graph.add("MEAN", [x, self.integers([1, 2])], shape, keep_dims=True)
 
     def silu(self, x: Tensor) -> Tensor:
         return self.mul(x, self.unary("LOGISTIC", x))
@@ -150,8 +160,14 @@ class Operations:
         return self.l2_normalize(x, eps, 1 / x.shape[-1])
 
     def l2_normalize(self, x: Tensor, eps: float, factor: float = 1.0) -> Tensor:
-        """x / sqrt(factor * sum of squares over the channels + eps)."""
-        squares = self.linear_f32(self.mul(x, x), np.full((1, x.shape[-1]), factor),
+        """x / sqrt(factor * sum of squares over the channels + eps). A long row's squares are added
+        up in parts first: within a product each addition waits for the one before."""
+        squares, (*rows, c) = self.mul(x, x), x.shape
+        if c > MAX_SUMMED:
+            parts = self.reshape(squares, math.prod(rows), SUM_PARTS, 1, c // SUM_PARTS)
+            squares = self.reshape(self.mean_rows(parts), *rows, c // SUM_PARTS)
+            factor *= SUM_PARTS
+        squares = self.linear_f32(squares, np.full((1, squares.shape[-1]), factor),
                                   np.full(1, eps))
         if self.target == LITERT:
             return self.mul(x, self.unary("RSQRT", squares))
@@ -164,10 +180,6 @@ class Operations:
         shape = [x.shape[axis] for axis in axes]
         return self.graph.add("TRANSPOSE", [x, self.integers(axes)], shape)
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """(1, h, m, k) times (1, h, k, n); for LiteRT only."""
-        return self.graph.add("BATCH_MATMUL", [a, b], (*a.shape[:-1], b.shape[-1]))
-
     def rectified_sigmoid(self, x: Tensor, scale: float) -> Tensor:
         """scale times a sigmoid stretched about 1/2 and clipped to 0..1."""
         stretched = self.mul(self.unary("LOGISTIC", x), self.constant(scale * STRETCH))
@@ -178,14 +190,15 @@ class Operations:
     def log_sigmoid(self, x: Tensor) -> Tensor:
         """log(sigmoid(x)) = min(x, 0) + log(1 - s), s = sigmoid(-|x|), which is -softplus(-x).
 
-        log(1 - s) is an odd series of s / (2 - s), which keeps the digits of a slow head's decay:
-        the logarithm of a sigmoid near 1, or 1 + elu for exp(-|x|), loses four of them.
+        -log(1 - s) is 2 atanh(r), r = s / (2 - s) = sigmoid(-|x| - log 2), which keeps the
+        digits of a slow head's decay: the logarithm of a sigmoid near 1, or 1 + elu for
+        exp(-|x|), loses four of them.
         """
-        small = self.unary("LOGISTIC", self.unary("NEG", self.unary("ABS", x)))
-        ratio = self.div(small, self.sub(self.constant(2.0), small))
-        square, total = self.mul(ratio, ratio), self.constant(LOG1P[0])
-        for coefficient in LOG1P[1:]:
-            total = self.add(self.mul(total, square), self.constant(coefficient))
+        shifted = self.sub(self.constant(-math.log(2)), self.unary("ABS", x))
+        ratio = self.unary("LOGISTIC", shifted)
+        quotient = self.div(self.constant(ATANH_M),
+                            self.sub(self.constant(ATANH_N), self.mul(ratio, ratio)))
+        total = self.add(quotient, self.constant(ATANH_K))
         return self.sub(self.minimum(x, self.constant(0.0)), self.mul(total, ratio))
 
     def exp(self, x: Tensor) -> Tensor:

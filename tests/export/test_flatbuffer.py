@@ -25,10 +25,10 @@ LEAST_OF_WEIGHTS = {("FULLY_CONNECTED", "FLOAT32"): 5, ("FULLY_CONNECTED", "INT8
 # By target, weights and whether states are explicit: the oldest TFLite (runtime_version.cc).
 OLDEST = {("portable", "float32", False): "2.6.0", ("portable", "float32", True): "2.1.0",
           ("portable", "float16", False): "2.6.0", ("portable", "int8", False): "2.8.0",
-          ("litert", "float32", False): "2.6.0", ("litert", "float32", True): "2.3.0",
+          ("litert", "float32", False): "2.6.0", ("litert", "float32", True): "2.1.0",
           ("litert", "int8", False): "2.18.0"}
 # Operators whose options are not called like them.
-OTHER_OPTIONS = {"MEAN": "Reducer", "SUM": "Reducer", "MINIMUM": "MaximumMinimum"}
+OTHER_OPTIONS = {"MEAN": "Reducer", "MINIMUM": "MaximumMinimum"}
 SLOT_KINDS = {"int": "Int32", "byte": "Int8", "bool": "Bool", "float": "Float32",
               "vector": "UOffsetTRelative", "string": "UOffsetTRelative"}
 

@@ -2,6 +2,8 @@
 import numpy as np
 import pytest
 
+from seed.export import Options
+from seed.export.brain_file import BrainFile
 from seed.export.reference import Reference
 from seed.export.verify import delegate_coverage, free_run
 from seed.profile_file import load_profile
@@ -71,6 +73,26 @@ def test_prefill_equals_single_steps_and_both_continue_alike(brain, tmp_path, ta
     file.reset()
     stepped = [file.step(byte) for byte in prompt][-1], file.step(65)
     assert np.abs(np.array(prefilled) - stepped).max() < 1e-5 * np.ptp(stepped)
+
+
+def test_the_rotary_state_returns_to_length_one(brain, tmp_path):
+    """Else it would grow or shrink over days, and the scores with it."""
+    file = Brain(exported(brain, tmp_path / "f", explicit_state=True))
+    state_in, _ = file._states["rotary_0"]
+    cos, sin = np.split(file.interpreter.get_tensor(state_in).ravel(), 2)
+    assert np.abs(cos ** 2 + sin ** 2 - 1).max() < 1e-6
+    file.interpreter.set_tensor(state_in, 0.9 * file.interpreter.get_tensor(state_in))
+    for byte in b"abcdef":
+        file.step(byte)
+    cos, sin = np.split(file.interpreter.get_tensor(state_in).ravel(), 2)
+    assert np.abs(cos ** 2 + sin ** 2 - 1).max() < 1e-6
+
+
+def test_what_matrices_of_integers_read_is_rounded_once(brain):
+    graph = BrainFile(brain, Options(target="litert", weights="int8")).model.graphs[0]
+    read = [inputs[0] for _, kind, inputs, _, _ in graph.operators if kind == "FULLY_CONNECTED"
+            and graph.tensors[inputs[1]].dtype == "int8"]
+    assert len(read) == len(set(read)) > 8
 
 
 @pytest.mark.long
