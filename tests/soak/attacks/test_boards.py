@@ -153,9 +153,9 @@ def test_a_limit_that_is_lowered_while_training_saves_and_stops(tmp_path, groups
     while not rows(tmp_path / "run", "step"):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.1)
-    (tmp_path / "cgroup" / path).write_text(f"{64 * MB}\n")
+    (tmp_path / "cgroup" / path).write_text(f"{32 * MB}\n")
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 75 and "over the ceiling of 61 MB" in errors
+    assert process.returncode == 75 and "over the ceiling of 30 MB" in errors
     saved = rows(tmp_path / "run", "save")[-1]["step"]
     assert saved == rows(tmp_path / "run", "step")[-1]["step"]
 
