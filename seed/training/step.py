@@ -62,7 +62,7 @@ class TrainStep:
             outputs = [total, *(array for layer in after for array in layer if hears)]
             Tensor.realize(*outputs, *optim.step(grads, total))
             return outputs
-        self._step = CapturedGraph(step)
+        self.graph = CapturedGraph(step)
 
     def run(self, batch: Batch | SoftTargetBatch, lr: float,
             hearing: Hearing | None = None) -> StepResult:
@@ -81,7 +81,7 @@ class TrainStep:
         copy_into(self.optim.lr, np.array([lr], np.float32))
         for array, before in zip(self._state, hearing.state if hearing else ()):
             buffer_view(array)[:len(before)] = before
-        total, *after = (buffer_view(output) for output in self._step())
+        total, *after = (buffer_view(output) for output in self.graph())
         if hearing:
             n = len(hearing.state[0])
             hearing.take_fn([array[:n] for array in after])

@@ -16,7 +16,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -124,6 +124,13 @@ def load_with_far_calls(program: CPUProgram, lib: bytes, base: int = 0) -> bytes
     return image.ljust(len(lib) - len(code), b"\0") + code
 
 
+class Launch(NamedTuple):
+    """A call of a replayed graph."""
+    kernel: str                        # the name of its C function
+    buffer_bytes: tuple[int, ...]      # of each of its arguments
+    call_fn: Callable[[], object]
+
+
 class CapturedGraph:
     """The graph of a function, captured at its first call.
 
@@ -154,6 +161,13 @@ class CapturedGraph:
     def is_replayed(self) -> bool:
         """Whether its launches are called directly."""
         return bool(self._launches)
+
+    def launches(self) -> list[Launch]:
+        """What a replayed graph calls, in order."""
+        return [Launch(program.name, tuple(buffer.size for buffer in buffers),
+                       functools.partial(function, *arguments))
+                for (program, buffers, _, _), (function, arguments) in zip(
+                    self._programs, self._launches, strict=True)]
 
     def _record(self) -> None:
         """Runs the graph, and keeps its launches unless it has calls of another kind too."""
