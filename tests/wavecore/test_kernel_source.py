@@ -11,7 +11,7 @@ from seed.wavecore import fast, fast_optim, fast_ticks, kernel_source, layout, l
 CSRC = sorted((Path(fast.__file__).parent / "csrc").iterdir())
 DEFINE = re.compile(r"^ *#define (\w+)", re.MULTILINE)
 # Defined once for each kind of CPU.
-BY_CPU = {"RELAX", "TILE_ROWS", "TILE_PANELS", "PARTS", "LOAD_PART", "STORE_PART"}
+BY_CPU = {"RELAX", "TILE_ROWS", "TILE_PANELS", "HOLD_NUMBER", "PARTS", "LOAD_PART", "STORE_PART"}
 NUMBER = re.compile(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?(?=f?\b)")
 
 

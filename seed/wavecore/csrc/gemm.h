@@ -12,6 +12,11 @@
 #define TILE_PANELS 1
 #endif
 #define HOLD(pointer) __asm__("" : "+r"(pointer)) /* else clang adds up addresses in the loop */
+#ifdef __aarch64__ /* else clang loads it to all lanes (ld1r), which takes a port of the products */
+#define HOLD_NUMBER(number) __asm__("" : "+w"(number))
+#else
+#define HOLD_NUMBER(number) (void)(number)
+#endif
 #define SMALL_TILE_ROWS 4 /* of what TILE_ROWS leaves; the one to three rows behind are a tile */
 #define MAX_PANELS 4 /* of a tile of one row, so that sums hide the time that each takes */
 #define FEW_ROWS_PANELS 2 /* of one of two or three rows */
@@ -60,8 +65,11 @@ INLINE void multiply_tile(float *restrict C, int ldc, const float *restrict A, l
         vec bk[MAX_PANELS];
         UNROLL for (int p = 0; p < panels; p++)
             bk[p] = load(b + p * panel_stride + (long)k * LANES);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int p = 0; p < panels; p++) c[r][p] += a[r][k * a_col] * bk[p];
+        UNROLL for (int r = 0; r < rows; r++) {
+            float left = a[r][k * a_col];
+            HOLD_NUMBER(left);
+            UNROLL for (int p = 0; p < panels; p++) c[r][p] += left * bk[p];
+        }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++) {
