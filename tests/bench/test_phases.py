@@ -31,7 +31,8 @@ def test_a_small_step_has_a_table_and_a_picture(tmp_path):
     step_ms = float(rows["a step"][2])
     parts_ms = [float(cells[2]) for name, cells in rows.items()
                 if name not in ("phase", "---", "a step")]
-    assert "d MLP" in rows and "SSM: d scan" in rows and 0 < max(parts_ms) < 10 * step_ms
+    assert {"all others", "outside the kernels"} <= {*rows} and min(parts_ms) >= 0
+    assert sum(parts_ms) > 0.9 * step_ms > 0   # the last row is what is left
     assert float(re.search(r"registers: ([\d.]+) GFLOP/s", done.stdout)[1]) > 0.1
     texts = [each.text for each in ElementTree.parse(picture).iter(f"{SVG}text")]
     assert {*rows} - {"phase", "---", "a step"} <= {*texts}
