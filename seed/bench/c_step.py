@@ -34,7 +34,7 @@ def main() -> None:
             turns.turn()
     print(f"{file.runtime}\n{'file':<32}{'step us':>9}{'of first':>10}")
     for name, turns in contenders.items():
-        print(f"{name:<32}{1e6 * turns.seconds:>9.2f}{turns.ratio(first):>10.2f}")
+        print(f"{name:<32}{1e6 * turns.seconds:>9.2f}{turns.ratio(first).median:>10.2f}")
 
 
 if __name__ == "__main__":

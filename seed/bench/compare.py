@@ -1,10 +1,12 @@
 """Runs contenders as processes that take turns in one run, and reports ratios of their times.
 
-The time from start to third step is measured twice: with an empty kernel cache and with a full one.
+The time from start to third step is measured twice: with an empty kernel cache before the turns,
+and with a full one after them, unless the time is over by then.
 """
 import contextlib
 import json
 import os
+import selectors
 import statistics
 import subprocess
 import tempfile
@@ -14,13 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seed.bench.turns import Ratio, paired
 from seed.errors import BenchError
 from seed.interpreter import seed_command
 
 STEPS_PER_TURN = 6
 PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
 WIDTHS = (64, 128, 256)
-PEERS = ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile")
+PEERS = {"torch": ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile"),
+         "mlx": ("mlx",), "tinygrad": ("tinygrad",)}
+SAME_MODEL = ("torch eager", "torch compile", "mlx", "tinygrad")   # and the same weights
+MIN_TURNS = 3
 MAX_LOSS_DIFFERENCE = 1e-4   # relative, of the first loss with the same architecture and weights
 
 
@@ -30,8 +36,9 @@ class Contender:
     name: str
     arguments: list[str]
     cache: Path
+    ends_s: float = float("inf")   # of the monotonic clock: when it has to have answered
     cold_s: float = 0.0
-    warm_s: float = 0.0
+    warm_s: float | None = None
     loss: float = 0.0
     peak_rss_mb: float = 0.0
     turns: list[float] = field(default_factory=list)   # median seconds of a step, per turn
@@ -50,7 +57,13 @@ class Contender:
         return ready["third_step_at"] - started
 
     def answer(self) -> Any:
-        """The worker's next line. Raises BenchError if it has ended."""
+        """The worker's next line. Raises BenchError if it has ended, or the time is over."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            rest_s = None if self.ends_s == float("inf") else self.ends_s - time.monotonic()
+            if not selector.select(None if rest_s is None else max(rest_s, 0.001)):
+                raise BenchError(f"{self.name} takes longer than --minutes allows: give more, or "
+                                 f"a smaller --profile")
         line = self.process.stdout.readline()
         if not line:
             errors = self.process.stderr.read().strip().splitlines()
@@ -71,56 +84,81 @@ class Contender:
     def step_ms(self) -> float:
         return 1e3 * statistics.median(self.turns)
 
+    def ratio(self, base: "Contender") -> Ratio:
+        return paired(self.turns, base.turns)
+
     def kill(self) -> None:
         with self.process:   # closes its pipes and waits for it
             self.process.kill()
 
 
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,
-            turns: int) -> dict[str, Contender]:
-    """Cold start, warm start, then `turns` rounds in which every contender has its turn."""
-    contenders: dict[str, Contender] = {}
+            turns: int, minutes: float = float("inf")) -> dict[str, Contender]:
+    """Cold starts, `turns` rounds in which every contender has its turn, warm starts. Half of the
+    time is for the starts; rounds end with it, but not before MIN_TURNS; warm starts that come
+    later are left out. Raises BenchError."""
+    begin_s, contenders = time.monotonic(), dict[str, Contender]()
+    ends_s = begin_s + 60 * minutes
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         for i, name in enumerate(names):
             cache = Path(folder) / str(i)
             cache.mkdir()
-            contender = Contender(name, [name, profile, str(threads), *overrides], cache)
+            contender = Contender(name, [name, profile, str(threads), *overrides], cache,
+                                  begin_s + 30 * minutes)
             running.callback(contender.kill)
             contender.cold_s = contender.start()
-            contender.stop()
-            contender.warm_s = contender.start()
             contenders[name] = contender
-        for _ in range(turns):
+        for number in range(turns):
+            if number >= MIN_TURNS and time.monotonic() > ends_s:
+                break
             for contender in contenders.values():
+                contender.ends_s = float("inf")
                 contender.turn()
         for contender in contenders.values():
             contender.stop()
+        for contender in contenders.values():
+            if time.monotonic() < ends_s:
+                contender.warm_s = contender.start()
+                contender.stop()
     return contenders
 
 
-def ratios(contender: Contender, base: Contender, name: str) -> dict[str, float]:
-    """Median, least and greatest ratio of the contender's time to base's, turn by turn."""
-    paired = [a / b for a, b in zip(contender.turns, base.turns, strict=True)]
-    return {name: statistics.median(paired), f"{name}_min": min(paired), f"{name}_max": max(paired)}
-
-
-def bench(profile: str, overrides: Sequence[str], threads: int, peers: bool, turns: int) -> dict:
-    """All figures. Raises BenchError if a contender ends, or starts at another loss than seed."""
-    contenders = measure(["seed", *(PEERS if peers else ())], profile, overrides, threads, turns)
-    seed = contenders["seed"]
-    rows, shares = [], []
-    for name, c in contenders.items():
-        if name.startswith("torch") and abs(c.loss - seed.loss) > MAX_LOSS_DIFFERENCE * seed.loss:
-            raise BenchError(f"{name} starts at loss {c.loss}, seed at {seed.loss}: they do not "
+def check(contenders: Sequence[Contender], seed: Contender) -> None:
+    """Raises BenchError if one of the same model starts at another loss."""
+    for c in contenders:
+        if c.name in SAME_MODEL and abs(c.loss - seed.loss) > MAX_LOSS_DIFFERENCE * seed.loss:
+            raise BenchError(f"{c.name} starts at loss {c.loss}, seed at {seed.loss}: they do not "
                              f"compute the same")
-        rows.append({"name": name, "step_ms": c.step_ms, **ratios(c, seed, "ratio"),
-                     "cold_s": c.cold_s, "warm_s": c.warm_s, "peak_rss_mb": c.peak_rss_mb})
-    for d in WIDTHS:
-        widths = [*overrides, f"model.d_model={d}", f"model.d_ff={2 * d}"]
-        pair = measure(["seed", "matmul"], profile, widths, threads, turns)
-        shares.append({"d_model": d, **ratios(pair["matmul"], pair["seed"], "share"),
-                       "step_ms": pair["seed"].step_ms})
-    return {"threads": threads, "contenders": rows, "matmul_share": shares}
+
+
+def bench(profile: str, overrides: Sequence[str], threads: int, peer: str, turns: int,
+          minutes: float) -> dict[str, Any]:
+    """All figures; beside the peers of a library, if one is named, else beside its own matrix
+    products alone by OpenBLAS, at some widths. Raises BenchError."""
+    contenders = measure(["seed", *PEERS.get(peer, ())], profile, overrides, threads, turns,
+                         minutes if peer else minutes / 2)
+    seed = contenders["seed"]
+    check([*contenders.values()], seed)
+    rows = [{"name": name, "step_ms": c.step_ms, "turns": len(c.turns), **_ratio(c, seed, "ratio"),
+             "cold_s": c.cold_s, "warm_s": c.warm_s, "peak_rss_mb": c.peak_rss_mb}
+            for name, c in contenders.items()]
+    return {"threads": threads, "contenders": rows,
+            "matmul_share": [] if peer else [
+                _share(d, profile, overrides, threads, turns, minutes / 2 / len(WIDTHS))
+                for d in WIDTHS]}
+
+
+def _share(d_model: int, profile: str, overrides: Sequence[str], threads: int, turns: int,
+           minutes: float) -> dict[str, Any]:
+    widths = [*overrides, f"model.d_model={d_model}", f"model.d_ff={2 * d_model}"]
+    pair = measure(["seed", "matmul"], profile, widths, threads, turns, minutes)
+    return {"d_model": d_model, **_ratio(pair["matmul"], pair["seed"], "share"),
+            "step_ms": pair["seed"].step_ms}
+
+
+def _ratio(contender: Contender, base: Contender, name: str) -> dict[str, float]:
+    ratio = contender.ratio(base)
+    return {name: ratio.median, f"{name}_min": ratio.least, f"{name}_max": ratio.greatest}
 
 
 def table(report: dict) -> str:
@@ -129,9 +167,14 @@ def table(report: dict) -> str:
     for c in report["contenders"]:
         span = f"{c['ratio_min']:.2f} - {c['ratio_max']:.2f}"
         lines.append(f"{c['name']:<16}{c['step_ms']:>9.1f}{c['ratio']:>8.2f}{span:>15}"
-                     f"{c['cold_s']:>9.1f}{c['warm_s']:>8.1f}{c['peak_rss_mb']:>9.0f}")
-    lines.append("\nshare of OpenBLAS: its time for the step's weight products alone / our step")
+                     f"{c['cold_s']:>9.1f}{_seconds(c['warm_s']):>8}{c['peak_rss_mb']:>9.0f}")
+    if report["matmul_share"]:
+        lines += ["", "share of OpenBLAS: its time for the step's weight products alone / our step"]
     lines += [f"d_model {s['d_model']:>4}  {100 * s['share']:>5.1f} %  "
               f"({100 * s['share_min']:.1f} - {100 * s['share_max']:.1f})  step "
               f"{s['step_ms']:.1f} ms" for s in report["matmul_share"]]
     return "\n".join(lines)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -12,10 +12,11 @@ from statistics import median
 
 import numpy as np
 
-from seed.bench.worker import timed
+from seed.bench.turns import Turns
 from seed.body.codec import Channel, Codec
 from seed.body.facts import Facts
 from seed.body.value_range import ValueRange
+from seed.config import Profile
 from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile
@@ -25,7 +26,7 @@ from seed.runtime import Brain
 from seed.wavecore.actor import init_body
 from seed.wavecore.model import init_params
 
-TURNS, TICKS_PER_TURN, WARM_UP_TICKS = 20, 500, 20
+TURNS, TICKS_PER_TURN = 20, 500
 OBSERVATIONS = 64   # that are given in turn, so that no tick is like the one before
 TORQUES = tuple(map(float, np.linspace(-1, 1, 9)))
 
@@ -38,14 +39,29 @@ def codecs() -> list[Codec]:
             Codec("wide", wide, (TORQUES,) * 14, "numbers", (14,))]
 
 
-def untrained(codec: Codec, folder: Path, profile_name: str, target: str) -> Path:
-    """The file of a brain that has learned nothing."""
-    profile, path = load_profile(profile_name), folder / f"{codec.name} {target}"
+def untrained_brain(codec: Codec, profile: Profile) -> TrainedBrain:
+    """A brain of one body that has learned nothing."""
     params = init_params(profile.model, 0) | init_body(profile.model, codec.body, 0)
-    brain = TrainedBrain(profile, 0, params,
-                         bodies={codec.name: Facts(codec, ValueRange(0.0, 1.0))})
+    return TrainedBrain(profile, 0, params,
+                        bodies={codec.name: Facts(codec, ValueRange(0.0, 1.0))})
+
+
+def untrained_file(brain: TrainedBrain, codec: Codec, folder: Path, target: str) -> Path:
+    path = folder / f"{codec.name} {target}"
     path.write_bytes(BrainFile(brain, Options(target)).tobytes())
     return path
+
+
+def untrained(codec: Codec, folder: Path, profile_name: str, target: str) -> Path:
+    """The file of a brain that has learned nothing."""
+    return untrained_file(untrained_brain(codec, load_profile(profile_name)), codec, folder, target)
+
+
+def observations(codec: Codec) -> np.ndarray:
+    """At random, (OBSERVATIONS, channels)."""
+    low, high = (np.array([getattr(channel, end) for channel in codec.channels])
+                 for end in ("low", "high"))
+    return np.random.default_rng(0).uniform(low, high, (OBSERVATIONS, len(codec.channels)))
 
 
 class TimedBrain:
@@ -59,24 +75,18 @@ class TimedBrain:
         low, high = (np.array([channel[end] for channel in channels]) for end in ("low", "high"))
         self.observations = np.random.default_rng(0).uniform(low, high,
                                                              (OBSERVATIONS, len(channels)))
-        self.calls: list[float] = []   # medians, turn by turn
-        self.ticks: list[list[float]] = []
+        self.calls = Turns(self.brain.interpreter.invoke, TICKS_PER_TURN)
+        self.ticks = Turns(self.tick, TICKS_PER_TURN)
         self.n = 0
 
     def tick(self) -> None:
         self.n += 1
         self.brain.act(self.observations[self.n % OBSERVATIONS])
 
-    def turn(self) -> None:
-        self.calls.append(median(timed(self.brain.interpreter.invoke, WARM_UP_TICKS,
-                                       TICKS_PER_TURN)))
-        self.ticks.append(timed(self.tick, WARM_UP_TICKS, TICKS_PER_TURN))
-
     def row(self) -> str:
-        p99s = [1e6 * np.percentile(turn, 99) for turn in self.ticks]
-        return (f"{self.name:<24}{1e6 * median(self.calls):>9.1f}"
-                f"{1e6 * median(map(median, self.ticks)):>9.1f}{median(p99s):>9.1f}"
-                f"{min(p99s):>11.1f}")
+        p99s = [1e6 * np.percentile(turn, 99) for turn in self.ticks.turns]
+        return (f"{self.name:<24}{1e6 * self.calls.seconds:>9.1f}{1e6 * self.ticks.seconds:>9.1f}"
+                f"{median(p99s):>9.1f}{min(p99s):>11.1f}")
 
 
 def main() -> None:
@@ -90,7 +100,8 @@ def main() -> None:
         brains = [TimedBrain(path) for path in paths]
     for _ in range(TURNS):
         for brain in brains:
-            brain.turn()
+            brain.calls.turn()
+            brain.ticks.turn()
     print(f"{brains[0].brain.runtime}\n{'file':<24}{'call us':>9}{'act p50':>9}{'p99':>9}"
           f"{'least p99':>11}")
     for brain in brains:

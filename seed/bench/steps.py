@@ -9,14 +9,13 @@ outputs in the same order.
 import argparse
 import re
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
-from seed.bench.worker import timed
+from seed.bench.turns import Turns
 from seed.runtime import find_interpreter
 
-TURNS, STEPS_PER_TURN, WARM_UP_STEPS = 20, 200, 20
+TURNS, STEPS_PER_TURN = 20, 200
 
 
 def numbered(tensor: dict) -> tuple[str, list[int]]:
@@ -25,13 +24,11 @@ def numbered(tensor: dict) -> tuple[str, list[int]]:
 
 
 class TimedFile:
-    """A file of any exporter; seconds of its runtime's calls and of whole steps, turn by turn."""
+    """A file of any exporter; its runtime's calls and whole steps take turns."""
 
     def __init__(self, path: Path):
         make, self.runtime = find_interpreter()
         self.name, self.size = path.name, path.stat().st_size
-        self.calls: list[list[float]] = []
-        self.steps: list[list[float]] = []
         self.interpreter = make(model_path=str(path), num_threads=1)
         self.interpreter.allocate_tensors()
         if "reset" in self.interpreter.get_signature_list():
@@ -47,6 +44,8 @@ class TimedFile:
         self.interpreter.set_tensor(self.token, np.array([65], np.int32))
         for t in into:
             self.interpreter.set_tensor(t["index"], np.zeros(t["shape"], np.float32))
+        self.calls = Turns(self.interpreter.invoke, STEPS_PER_TURN)
+        self.steps = Turns(self.step, STEPS_PER_TURN)
 
     def step(self) -> None:
         self.interpreter.set_tensor(self.token, np.array([65], np.int32))
@@ -55,16 +54,10 @@ class TimedFile:
         for into, out in self.states:
             self.interpreter.set_tensor(into, self.interpreter.get_tensor(out))
 
-    def turn(self) -> None:
-        self.calls.append(timed(self.interpreter.invoke, WARM_UP_STEPS, STEPS_PER_TURN))
-        self.steps.append(timed(self.step, WARM_UP_STEPS, STEPS_PER_TURN))
 
-
-def row(turns: list[list[float]], last_turns: list[list[float]]) -> str:
-    """Median microseconds, and the median ratio to the last file's."""
-    medians, last = [list(map(median, times)) for times in (turns, last_turns)]
-    ratio = median(a / b for a, b in zip(medians, last))
-    return f"{1e6 * median(medians):>9.1f}{ratio:>8.2f}"
+def cells(turns: Turns, last: Turns) -> str:
+    """Microseconds, and the ratio to the last file's."""
+    return f"{1e6 * turns.seconds:>9.1f}{turns.ratio(last).median:>8.2f}"
 
 
 def main() -> None:
@@ -73,12 +66,14 @@ def main() -> None:
     files = [TimedFile(path) for path in parser.parse_args().files]
     for _ in range(TURNS):
         for file in files:
-            file.turn()
+            file.calls.turn()
+            file.steps.turn()
     print(f"{files[0].runtime}\n{'file':<24}{'call us':>9}{'x last':>8}{'step us':>9}"
           f"{'x last':>8}{'p99 us':>8}{'bytes':>12}")
+    last = files[-1]
     for file in files:
-        print(f"{file.name:<24}{row(file.calls, files[-1].calls)}{row(file.steps, files[-1].steps)}"
-              f"{1e6 * np.percentile(file.steps, 99):>8.1f}{file.size:>12,}")
+        print(f"{file.name:<24}{cells(file.calls, last.calls)}{cells(file.steps, last.steps)}"
+              f"{1e6 * np.percentile(file.steps.turns, 99):>8.1f}{file.size:>12,}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,28 @@ def seed_step(profile: Profile, threads: int) -> Step:
     return lambda: learner.step(data, LR).loss
 
 
+def tinygrad_step(profile: Profile, threads: int) -> Step:
+    """The same model by tinygrad's own operations, which use one thread."""
+    from seed.bench import tinygrad_delta
+    from seed.training.step import TrainStep
+    from seed.wavecore import model as operations
+    from seed.wavecore.model import WaveCore, init_params
+    from seed.wavecore.optim import Optimizer
+    setattr(operations, "gated_delta_rule", tinygrad_delta.gated_delta_rule)
+    config = replace(profile.train, optimizer="adamw")
+    model = WaveCore(profile.model, init_params(profile.model, config.seed), reference=True)
+    train_step = TrainStep(model, Optimizer(model, config), config.batch_size, config.seq_len)
+    data = batch(profile)
+    return lambda: train_step.run(data, LR).loss
+
+
+def mlx_step(profile: Profile, threads: int) -> Step:
+    """MLX chooses its threads by itself."""
+    from seed.bench.mlx_delta import step_fn
+    tokens, targets = batch(profile)
+    return step_fn(profile, tokens, targets, LR)
+
+
 def torch_step(profile: Profile, threads: int, module: str, compiled: bool) -> Step:
     import torch
     torch.set_num_threads(threads)
@@ -88,6 +110,8 @@ def matmul_step(profile: Profile, threads: int) -> Step:
 CONTENDERS: dict[str, Callable[[Profile, int], Step]] = {
     "seed": seed_step,
     "matmul": matmul_step,
+    "tinygrad": tinygrad_step,
+    "mlx": mlx_step,
     **{f"{name} {mode}": partial(torch_step, module=module, compiled=mode == "compile")
        for name, module in (("torch", "torch_delta"), ("mamba2", "torch_mamba2"))
        for mode in ("eager", "compile")}}

@@ -1,25 +1,44 @@
-"""Time a training step, alone or beside a peer."""
+"""Time a training step, alone or beside a peer; or what acting costs."""
 import argparse
 import importlib.util
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
 
+PACKAGES = {"torch": ("PyTorch", "'seed-brain[peer]'"), "mlx": ("mlx", "'mlx[cpu]'")}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser, default="seed")
-    parser.add_argument("--peer", choices=["torch"], help="needs pip install 'seed-brain[peer]'")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--peer", choices=["torch", "mlx", "tinygrad"],
+                      help="beside the same model in PyTorch, eager and compiled, and a Mamba-2 "
+                           "hybrid; in MLX; or in tinygrad without the kernels")
+    what.add_argument("--act", action="store_true",
+                      help="steps of control by the trainer, an exported file and its C source, "
+                           "and rollouts")
     parser.add_argument("--turns", type=int, default=10, help="measurements of each contender")
+    parser.add_argument("--minutes", type=float, default=10.0,
+                        help="after which no further turn begins, three excepted; a contender has "
+                             "to be ready in half of them")
     options.add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    options.profile_from(args)   # refuses a bad profile before any process starts
-    if args.peer and importlib.util.find_spec("torch") is None:
-        raise ConfigError("--peer torch needs PyTorch: pip install 'seed-brain[peer]'")
-    from seed.bench.compare import bench, table
+    training = argparse.Namespace(**{**vars(args), "minutes": None})   # they are not its own
+    profile = options.profile_from(training)   # refuses a bad one before any process starts
+    if args.peer in PACKAGES and importlib.util.find_spec(args.peer) is None:
+        name, package = PACKAGES[args.peer]
+        raise ConfigError(f"--peer {args.peer} needs {name}: pip install {package}")
     from seed.wavecore.compiler import find_compiler
     find_compiler()   # refuses a machine without one before any process starts
+    if args.act:
+        from seed.bench import acting_speed
+        with options.working("measuring"):
+            report = acting_speed.bench(profile, args.threads, args.turns, args.minutes)
+        return outcome.show(args, report, acting_speed.table(report))
+    from seed.bench.compare import bench, table
     with options.working("measuring"):
-        report = bench(args.profile, args.overrides, args.threads, bool(args.peer), args.turns)
+        report = bench(args.profile, args.overrides, args.threads, args.peer or "", args.turns,
+                       args.minutes)
     return outcome.show(args, report, table(report))

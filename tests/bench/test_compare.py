@@ -3,6 +3,7 @@ import contextlib
 import importlib.util
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def contender(name: str, turns: list[float]) -> compare.Contender:
 
 def test_ratios_are_paired_turn_by_turn():
     peer, seed = contender("peer", [2.0, 9.0, 4.0]), contender("seed", [1.0, 3.0, 4.0])
-    assert compare.ratios(peer, seed, "x") == {"x": 2.0, "x_min": 1.0, "x_max": 3.0}
+    assert peer.ratio(seed) == (2.0, 1.0, 3.0)
 
 
 def test_a_contender_that_dies_is_named_with_its_last_words():
@@ -39,7 +40,7 @@ def test_two_real_contenders_take_their_turns():
     contenders = compare.measure(["seed", "matmul"], "toy", TINY, 2, 2)
     for measured in contenders.values():
         assert len(measured.turns) == 2 and min(measured.turns) > 0
-        assert 0 < measured.warm_s and 0 < measured.cold_s and 10 < measured.peak_rss_mb < 1000
+        assert measured.warm_s > 0 and 0 < measured.cold_s and 10 < measured.peak_rss_mb < 1000
 
 
 def test_another_loss_on_the_same_architecture_is_refused(monkeypatch):
@@ -48,11 +49,40 @@ def test_another_loss_on_the_same_architecture_is_refused(monkeypatch):
         name: compare.Contender(name, [], None, loss=losses.get(name, 5.0), turns=[1.0])
         for name in names})
     with pytest.raises(compare.BenchError, match="torch eager starts at loss 5.01, seed at 5.0"):
-        compare.bench("toy", [], 1, True, 1)
+        compare.bench("toy", [], 1, "torch", 1, 10.0)
     losses["torch eager"] = 5.0001
-    report = compare.bench("toy", [], 1, True, 1)
+    report = compare.bench("toy", [], 1, "torch", 1, 10.0)
     assert [c["ratio"] for c in report["contenders"]] == [1.0] * 5
     assert json.dumps(report) and "mamba2 compile" in compare.table(report)
+
+
+def test_without_a_peer_the_shares_of_openblas_are_measured(monkeypatch):
+    measured = []
+    monkeypatch.setattr(compare, "measure", lambda names, *rest: measured.append(names) or {
+        name: compare.Contender(name, [], None, turns=[2.0 if name == "seed" else 1.0])
+        for name in names})
+    report = compare.bench("toy", [], 1, "", 1, 10.0)
+    assert measured == [["seed"], *[["seed", "matmul"]] * 3]
+    assert [s["share"] for s in report["matmul_share"]] == [0.5] * 3
+    assert "d_model  256   50.0 %" in compare.table(report) and " - " in compare.table(report)
+
+
+def test_a_contender_that_is_not_ready_in_half_of_the_time_is_named():
+    with pytest.raises(compare.BenchError,
+                       match="seed takes longer than --minutes allows: give more, or a smaller"):
+        compare.measure(["seed"], "toy", TINY, 1, 1, minutes=1e-4)
+
+
+def test_turns_end_with_the_time_but_not_before_the_third(monkeypatch):
+    clock = map(float, range(0, 10**6, 60))
+    monkeypatch.setattr(compare, "time", SimpleNamespace(monotonic=clock.__next__))
+    for name in ("start", "answer", "kill", "stop"):
+        monkeypatch.setattr(compare.Contender, name, lambda contender: 1.0)
+    monkeypatch.setattr(compare.Contender, "turn", lambda contender: contender.turns.append(1.0))
+    for minutes, turns in ((0.5, 3), (9.5, 12), (1e3, 20)):
+        contender = compare.measure(["seed"], "toy", [], 1, 20, minutes)["seed"]
+        assert len(contender.turns) == turns
+        assert (contender.warm_s is None) == (minutes < 1e3)
 
 
 def test_a_peer_that_is_not_installed_is_refused_with_the_fix(monkeypatch, capsys):
@@ -60,6 +90,8 @@ def test_a_peer_that_is_not_installed_is_refused_with_the_fix(monkeypatch, capsy
     assert main(["bench", "--peer", "torch"]) == 2
     assert capsys.readouterr().err == \
         "seed: --peer torch needs PyTorch: pip install 'seed-brain[peer]'\n"
+    assert main(["bench", "--peer", "mlx"]) == 2
+    assert capsys.readouterr().err == "seed: --peer mlx needs mlx: pip install 'mlx[cpu]'\n"
 
 
 def test_accuracy_is_the_mean_over_tasks_not_over_levels():

@@ -1,0 +1,16 @@
+"""Ratios are those of paired turns."""
+from seed.bench.turns import Turns, paired
+
+
+def test_ratios_are_of_the_turns_and_not_of_the_sums():
+    ratio = paired([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
+    assert ratio == (2.0, 1.0, 3.0) and str(ratio) == "2.00 (1.00 - 3.00)"
+
+
+def test_a_turn_has_the_seconds_of_each_step_after_those_that_warm_up():
+    calls = []
+    turns = Turns(lambda: calls.append(1), steps=7, divisor=2)
+    turns.turn()
+    assert len(calls) == 12 and len(turns.turns[0]) == 7
+    turns.turns = [[1.0, 2.0, 9.0], [4.0, 4.0, 4.0], [3.0, 3.0, 3.0]]
+    assert turns.medians == [2.0, 4.0, 3.0] and turns.seconds == 3.0
