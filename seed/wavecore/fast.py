@@ -82,13 +82,14 @@ class _ProjectionBlock:
         constants = {**self.common, **constants}
         carried_in = " ".join(["x w", *(f"{s.name}_in" for s in self.states), *self.tables])
         carried_out = " ".join(["y", *(f"{s.name}_out" for s in self.states), "save scratch"])
-        gradients = " ".join(["dx dw", *(f"d_{s.name}_in" for s in self.float_states), "scratch"])
+        gradients = " ".join(["dx dw", *(f"d_{s.name}_in" for s in self.float_states),
+                              "save scratch"])
         self.launch_forward = launcher(*kernel_source(
             file, "FORWARD", constants, carried_out, carried_in,
             {"w": self.arrays, "save": saved, "scratch": forward_scratch}))
         self.launch_step = self._step_launcher(file, constants, {**save, **forward})
         self.launch_backward = launcher(*kernel_source(
-            file, "BACKWARD", constants, gradients, f"dy {carried_in} save",
+            file, "BACKWARD", constants, gradients, f"dy {carried_in}",
             {"w": self.arrays, "dw": {f"d_{name}": at for name, at in self.arrays.items()},
              "save": saved, "scratch": backward_scratch}))
 
@@ -115,11 +116,11 @@ class _ProjectionBlock:
 
     def _gradient(self, dy: Tensor, outputs: list[Tensor],
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:
-        save = outputs[-2]
-        *gradients, _ = launch(
+        save = outputs[-2]   # which the backward pass may write over
+        *gradients, _, _ = launch(
             [empty(*self.shape), empty(self.weights),
-             *(empty(*s.shape) for s in self.float_states), empty(self.backward_scratch)],
-            [dy, *inputs, save], self.launch_backward)
+             *(empty(*s.shape) for s in self.float_states), save, empty(self.backward_scratch)],
+            [dy, *inputs], self.launch_backward)
         return [*gradients, *[None] * (len(inputs) - len(gradients))]
 
 
@@ -142,13 +143,12 @@ class Ssm(_ProjectionBlock):
             "OUT_NORM_EPS": config.norm_eps,
             "GATE_ARRAYS": ", ".join(f"{name}[{padded}]" for name in GATES),
             "PARTIALS": round_up(partial_size), **with_prefix("PARTIAL", partials)}
-        gates = {"gates": threads * len(GATES) * padded}
+        gates, out = {"gates": threads * len(GATES) * padded}, {"out": rows * e}
         self._bind("ssm.c", constants,
-                   save={"proj": rows * in_width, "out": rows * e,
-                         "states": b * h * chunks * n * p},
-                   forward=gates,
-                   backward={"d_out": rows * e, "d_proj": rows * in_width,
-                             "partials": b * h * round_up(partial_size), **gates})
+                   save={"proj": rows * in_width, "states": b * h * chunks * n * p},
+                   forward={**out, **gates},
+                   backward={"d_out": rows * e, "partials": b * h * round_up(partial_size),
+                             **gates})
 
 
 class Attention(_ProjectionBlock):

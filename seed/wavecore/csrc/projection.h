@@ -107,7 +107,8 @@ INLINE void sum_gradients(const args_t *a, int tile) {
     else sum_partials(a->d_norm, a->d_gains, D_MODEL, D_MODEL, ROW_TILES);
 }
 
-/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of d_hidden from d_out. */
+/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of d_hidden from d_out, and of
+ * `out` where they are not saved. */
 INLINE void mixer_backward(member_t *me, const args_t *a, int heads, float *d_out,
                            const float *out, const float *d_hidden, head_fn_t head_fn) {
     pack_projections_transposed(me, a);

@@ -12,8 +12,9 @@
  * HEADS, CHANNELS) before the convolution, where CHANNELS are q, k, v; ssm state (BATCH, HEADS,
  * D_STATE, HEAD_DIM). Parallel over row tiles for the projections and over (batch, head) for the
  * scan.
- * Saved for the backward pass: proj, the gated output `out`, and the state at every CHUNK-th step;
- * the steps between are computed again. */
+ * Saved for the backward pass: proj and the state at every CHUNK-th step; the steps between and the
+ * gated output `out` are computed again. There, `out` takes the place of its gradient d_out, and
+ * d_proj that of proj, from the last chunk to the first. */
 #include "projection.h"
 #include "gated_delta_rule.h"
 #define BETA_COLUMN (HEADS * HEAD_PROJ)
@@ -137,16 +138,17 @@ static void kernel_body(member_t *me, args_t a) {
 #endif
 
 #ifdef BACKWARD
-/* y to dy in place through y * r * gain * silu(z); writes dz, adds to the gain's gradient. Returns
- * y . dy. */
-INLINE float gated_norm_backward(float *y, const float *z, const float *d_out, const float *gain,
-                                 float *dz, float *d_gain) {
+/* y to dy, z to dz and d_out to out, in place, through out = y * r * gain * silu(z); adds to the
+ * gain's gradient. Returns y . dy. */
+INLINE float gated_norm_backward(float *y, float *z, float *d_out, const float *gain,
+                                 float *d_gain) {
     float r = output_inverse_rms(y);
     vec d_unit[HEAD_DIM / LANES], sum = 0.f;
     UNROLL for (int j = 0; j < HEAD_DIM; j += LANES) {
         vec zv = load(z + j), s = sigmoid(zv), silu = zv * s;
         vec unit = load(y + j) * r, g = load(gain + j), d = load(d_out + j);
-        store(dz + j, d * unit * g * (s + silu * (1.f - s)));
+        store(z + j, d * unit * g * (s + silu * (1.f - s)));
+        store(d_out + j, unit * g * zv * s);
         store(d_gain + j, load(d_gain + j) + d * silu * unit);
         d_unit[j / LANES] = d * silu * g;
         sum += d_unit[j / LANES] * unit;
@@ -239,12 +241,12 @@ INLINE void gates_backward(gates_t *g, const args_t *a, float *d_proj, float *pa
 
 NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     gates_t *g = (gates_t *)a->gates + thread;
-    const float *proj = a->proj + b * TIME * IN_WIDTH, *d_out = a->d_out + b * TIME * D_INNER;
+    float *proj = a->proj + b * TIME * IN_WIDTH, *d_out = a->d_out + b * TIME * D_INNER;
     const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
     const float *weight = a->conv1d + h * CHANNELS;
     long head = b * HEADS + h;
     const float *states = a->states + head * CHUNKS * STATE;
-    float *d_proj = a->d_proj + b * TIME * IN_WIDTH, *partial = a->partials + head * PARTIALS;
+    float *partial = a->partials + head * PARTIALS;
     float S[CHUNK + 1][STATE] ALIGNED, dS[STATE] ALIGNED;
     float y[CHUNK][HEAD_DIM] ALIGNED, Sk[CHUNK][HEAD_DIM] ALIGNED, u[CHUNK][HEAD_DIM] ALIGNED;
     float y_dy[CHUNK];
@@ -258,7 +260,7 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     fill_zero(d_conv[0], (CHUNK + PAST) * CHANNELS);
     for (int t0 = (CHUNKS - 1) * CHUNK; t0 >= 0; t0 -= CHUNK) {
         int len = MIN(CHUNK, TIME - t0);
-        float *d_rows = d_proj + (long)t0 * IN_WIDTH + h * HEAD_PROJ;
+        float *rows = proj + (long)t0 * IN_WIDTH + h * HEAD_PROJ;
         /* forward again, keeping every state of the chunk */
         for (int i = PAST - 1; i >= 0; i--) copy(d_conv[len + i], d_conv[i], CHANNELS);
         read_chunk(&chunk, proj, conv_in, weight, h, t0, len);
@@ -269,9 +271,9 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
         /* backward: gated norm, recurrence, SiLU and normalization, convolution */
         for (int l = 0; l < len; l++)
             y_dy[l] = gated_norm_backward(
-                y[l], proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS,
+                y[l], rows + (long)l * IN_WIDTH + CHANNELS,
                 d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
-                d_rows + (long)l * IN_WIDTH + CHANNELS, partial + PARTIAL_OUT_NORM);
+                partial + PARTIAL_OUT_NORM);
         /* S_t is decay_t times a matrix times S_{t-1}, plus what holds v_t. So, with <., .> the sum
          * of products and dS_t that of later steps:
          * d log decay_t = <dS_{t-1}, S_{t-1}> = <dS_t, S_t> + y_t . dy_t - v_t . dv_t */
@@ -284,11 +286,11 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
             g->d_log_decay[t0 + l] = dS_S;
         }
         for (int l = 0; l < len; l++) activation_backward(d_conv[l], &chunk, l);
-        convolution_backward(partial + PARTIAL_CONV1D, d_rows, d_conv, &chunk, weight, len);
+        convolution_backward(partial + PARTIAL_CONV1D, rows, d_conv, &chunk, weight, len);
     }
     copy(a->d_ssm_in + head * STATE, dS, STATE);
     carried_rows_backward(a->d_conv_in + (b * PAST * HEADS + h) * CHANNELS, d_conv, weight);
-    gates_backward(g, a, d_proj, partial, h);
+    gates_backward(g, a, proj, partial, h);
 }
 
 /* The partials of all batches and heads to the gradients of conv1d, A_log, dt_bias and out_norm. */
@@ -308,7 +310,7 @@ INLINE void sum_head_partials(const args_t *a) {
 }
 
 static void kernel_body(member_t *me, args_t a) {
-    mixer_backward(me, &a, HEADS, a.d_out, a.out, a.d_proj, scan_backward);
+    mixer_backward(me, &a, HEADS, a.d_out, a.d_out, a.proj, scan_backward);
     if (me->thread == 0) sum_head_partials(&a);
 }
 #endif
