@@ -13,7 +13,7 @@ class CapturedForward:
 
     def __init__(self, model: WaveCore, batch_size: int, seq_len: int):
         self.tokens = zeros((batch_size, seq_len), np.int32)
-        self._forward = CapturedGraph(lambda: model(self.tokens)[0].realize())
+        self._forward = CapturedGraph(lambda: model(self.tokens)[0].realize(), model.arena)
 
     def run(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (b, t) int32 to logits (b, t, v) float32."""

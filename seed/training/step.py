@@ -62,7 +62,7 @@ class TrainStep:
             outputs = [total, *(array for layer in after for array in layer if hears)]
             Tensor.realize(*outputs, *optim.step(grads, total))
             return outputs
-        self.graph = CapturedGraph(step)
+        self.graph = CapturedGraph(step, model.arena)
 
     def run(self, batch: Batch | SoftTargetBatch, lr: float,
             hearing: Hearing | None = None) -> StepResult:

@@ -13,7 +13,7 @@ class Footprint(NamedTuple):
     """Floats alive at the fullest moment of a pass over (b, t) tokens."""
     activations: int    # what the backward pass needs again, or the widest layer of a forward pass
     scratch: int        # of the kernel that takes most
-    state: int          # what the layers carry in and out; training starts from zeros and drops it
+    held: int           # between passes too: outputs and carried states; training drops them
 
 
 def packed_size(config: ModelConfig, bodies: Sequence[layout.BodyShape] = ()) -> int:
@@ -53,12 +53,13 @@ def ticks(config: ModelConfig, body: layout.BodyShape, rows: int, t: int) -> int
 
 
 def forward(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
-    """One forward pass: a layer's saved activations are free for the next layer's."""
+    """One forward pass: a layer's saved activations are free for the next layer's. All but what is
+    held shares the memory of other passes (WaveCore.arena)."""
     kernels = _kernels(config, b, t, threads)
     saved = max(kernel.save for kernel in kernels)
     scratch = max(kernel.forward_scratch for kernel in kernels)
-    return Footprint(b * t * (3 * config.d_model + 2 * config.vocab_size) + saved, scratch,
-                     2 * b * _row_state(config))
+    row_state, logits = b * _row_state(config), b * t * config.vocab_size
+    return Footprint(b * t * 3 * config.d_model + saved + row_state, scratch, logits + row_state)
 
 
 def step(config: ModelConfig, rows: int, threads: int) -> Footprint:

@@ -50,7 +50,8 @@ from seed.config import L2_EPS, ModelConfig
 from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, copy_into, install, zeros
+from seed.wavecore.tinygrad_seam import (Arena, Tensor, buffer_view, copy_into, install,
+                                         zeros)
 
 if TYPE_CHECKING:
     from seed.wavecore.stepping import Stepper
@@ -222,6 +223,7 @@ class WaveCore:
         self.blocks = layout.blocks(config, self.bodies)
         self.packed: dict[str, Tensor] = {
             block.name: zeros((block.size,)) for block in self.blocks}
+        self.arena = Arena()   # of graphs over whole rows: steps of training, evaluations
         self.changes = zeros((1,), np.int32)   # of the weights; each optimizer step adds one too
         self._changes = buffer_view(self.changes)
         self.load_state_dict(params)

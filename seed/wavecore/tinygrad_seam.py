@@ -7,14 +7,16 @@
 
 tests/wavecore/test_tinygrad_seam.py names each internal.
 """
+import contextlib
 import ctypes
 import functools
+import importlib
 import os
 import platform
 import struct
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -24,15 +26,17 @@ from seed.wavecore.cpu import Target
 from seed.wavecore.kernel_cache import Log
 from seed.wavecore.kernel_lookup import KernelLookup
 
-# What tinygrad imports and never needs here, 8 MB: other renderers, and a cache that is off.
-UNUSED = ("tinygrad.renderer.nir", "tinygrad.renderer.llvmir", "tinygrad.renderer.isa.x86",
-          "sqlite3")
+# What tinygrad imports and does not need here, 8 MB: other renderers, and a cache that is off.
+RENDERERS = "tinygrad.renderer.nir", "tinygrad.renderer.llvmir", "tinygrad.renderer.isa.x86"
+UNUSED = *RENDERERS, "sqlite3"
 
 
 def _stand_in(name: str) -> ModuleType:
-    """A module with every name."""
+    """Of a renderer a module with any class; else one that is imported when it is used: tinygrad
+    opens its cache unless it is told not to, which `install` does."""
     module = ModuleType(name)
-    setattr(module, "__getattr__", lambda attribute: object)
+    setattr(module, "__getattr__", lambda attribute: object if name in RENDERERS else
+            getattr(importlib.import_module(name), attribute))
     return module
 
 
@@ -46,6 +50,7 @@ try:   # tinygrad reads a hundred variables, which other programs use: DEBUG, PR
     from tinygrad.runtime.ops_cpu import CPUProgram
     from tinygrad.runtime.support import compiler_cpu
     from tinygrad.runtime.support.elf import jit_loader
+    from tinygrad.schedule import memory
     from tinygrad.uop.ops import KernelInfo, Ops, UOp
 finally:
     setattr(os, "environ", _environment)
@@ -131,16 +136,42 @@ class Launch(NamedTuple):
     call_fn: Callable[[], object]
 
 
+class Arena:
+    """Memory for the intermediate buffers of graphs that never run at the same time."""
+
+    def __init__(self) -> None:
+        self._buffer: UOp | None = None
+        self._size = 0
+
+    @contextlib.contextmanager
+    def capturing(self) -> Iterator[None]:
+        """A graph that is captured meanwhile gets this memory, or one that is as large as it needs,
+        which later graphs share."""
+        def new_buffer(device: str, size: int, dtype: Any) -> UOp:
+            assert not is_taken, "a graph with two arenas"
+            is_taken.append(True)
+            if self._buffer is None or self._size < size:
+                self._buffer, self._size = UOp.new_buffer(device, size, dtype), size
+            return self._buffer
+        is_taken: list[bool] = []
+        setattr(memory, "UOp", SimpleNamespace(new_buffer=new_buffer))
+        try:
+            yield
+        finally:
+            setattr(memory, "UOp", UOp)
+
+
 class CapturedGraph:
-    """The graph of a function, captured at its first call.
+    """The graph of a function, captured at its first call. Its intermediate buffers are in `arena`,
+    if it has one.
 
     Its buffers stay where they are, so its launches never change: from the third call on they are
     called directly, which spares a small graph most of its time. The second call records them.
     TinyJit would run the function once before, uncaptured, with every intermediate buffer alive.
     """
 
-    def __init__(self, run_fn: Callable[[], Any]):
-        self._graph = TinyJit(run_fn)
+    def __init__(self, run_fn: Callable[[], Any], arena: Arena | None = None):
+        self._graph, self._arena = TinyJit(run_fn), arena or Arena()
         self._graph.cnt = 1
         self._outputs: Any = None
         self._launches: list[tuple[Any, list[ctypes.c_uint64]]] = []
@@ -151,7 +182,10 @@ class CapturedGraph:
         if self._launches:
             for function, arguments in self._launches:
                 function(*arguments)
-        elif self._graph.captured is None or self._programs:
+        elif self._graph.captured is None:
+            with self._arena.capturing():
+                self._outputs = self._graph()
+        elif self._programs:
             self._outputs = self._graph()
         else:
             self._record()

@@ -1,6 +1,7 @@
 """Every internal of tinygrad that the seam relies on is there, and the seam does what it says."""
 import configparser
 import ctypes
+import gc
 import inspect
 import os
 import subprocess
@@ -15,11 +16,12 @@ from tinygrad.device import Buffer, Compiler
 from tinygrad.runtime.ops_cpu import MAX_ARGS, CPUProgram
 from tinygrad.runtime.support.compiler_cpu import ClangCompiler
 from tinygrad.runtime.support.elf import jit_loader
+from tinygrad.schedule.memory import memory_plan_rewrite
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.wavecore import fast_optim, tinygrad_seam
-from seed.wavecore.tinygrad_seam import (CapturedGraph, FarCalls, buffer_view, copy_into, install,
-                                         launch, launcher)
+from seed.wavecore.tinygrad_seam import (Arena, CapturedGraph, FarCalls, buffer_view, copy_into,
+                                         install, launch, launcher)
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +89,28 @@ def test_launches_of_a_graph_are_called_directly_and_write_the_same_buffers():
         assert graph.is_replayed == (value >= 1)
     for value, (first, second) in enumerate(calls):
         assert (first == 3 * value).all() and (second == 12 * value + np.arange(4)).all()
+
+
+def test_graphs_of_one_arena_share_its_memory_and_keep_their_results():
+    assert inspect.getsource(memory_plan_rewrite).count("UOp.new_buffer(") == 1
+    assert "UOp(" not in inspect.getsource(memory_plan_rewrite)
+    arena, graphs, added = Arena(), [], []
+    for n in (3000, 1000, 5000, 4000):
+        x = Tensor(np.ones(n, np.float32)).realize()
+        graph = CapturedGraph(lambda x=x: (x * 2).contiguous().sum().realize(), arena)
+        gc.collect()   # so that nothing else is freed meanwhile
+        gc.disable()
+        before = helpers.GlobalCounters.mem_used
+        result = graph()
+        added.append(helpers.GlobalCounters.mem_used - before)
+        gc.enable()
+        assert result.item() == 2 * n
+        graphs.append((x, graph))
+    assert [bytes_ > 4000 for bytes_ in added] == [True, False, True, False], added
+    for value in range(4):
+        for x, graph in graphs:
+            copy_into(x, np.full(x.shape, value, np.float32))
+            assert graph().item() == 2 * value * x.shape[0]
 
 
 def test_a_view_of_a_buffer_is_the_memory_itself():
@@ -171,16 +195,17 @@ assert os.environ == before and type(os.environ).__name__ == "_Environ"
     assert run(script + COMPUTE, DEBUG="0", FOO="1") == "9.0\n"
 
 
-def test_a_program_that_needs_what_the_seam_leaves_out_imports_it_itself():
+def test_a_program_that_needs_what_the_seam_leaves_out_imports_it_itself(tmp_path):
     script = """
 import sys
 import seed.wavecore.tinygrad_seam as seam
 assert "tinygrad.renderer.nir" in seam.UNUSED and not {*seam.UNUSED} & {*sys.modules}
+print((seam.Tensor([1.0, 2.0]) * 3).sum().item())   # with tinygrad's own cache
 import sqlite3
 from tinygrad.renderer.llvmir import CPULLVMRenderer
 print(sqlite3.connect(":memory:").execute("select 7").fetchone()[0], CPULLVMRenderer.__name__)
 """
-    assert run(script) == "7 CPULLVMRenderer\n"
+    assert run(script, XDG_CACHE_HOME=str(tmp_path)) == "9.0\n7 CPULLVMRenderer\n"
 
 
 FULL_DISK = """
