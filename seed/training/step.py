@@ -42,7 +42,7 @@ class TrainStep:
             for buffers in self.inputs:   # topk_ids, topk_probs
                 buffers += [zeros((*shape, distill.top_k), dtype) for dtype in dtypes]
         self.inv_count = zeros((1,), np.float32)
-        state = model.init_state(batch_size)
+        state = model.init_state(batch_size) if hears else model.empty_state(batch_size)
         self._state = [array for layer in state for array in layer]
 
         def step() -> list[Tensor]:

@@ -223,6 +223,7 @@ class WaveCore:
         self.blocks = layout.blocks(config, self.bodies)
         self.packed: dict[str, Tensor] = {
             block.name: zeros((block.size,)) for block in self.blocks}
+        self._empty_states: dict[int, State] = {}   # by the rows of a batch
         self.arena = Arena()   # of graphs over whole rows: steps of training, evaluations
         self.changes = zeros((1,), np.int32)   # of the weights; each optimizer step adds one too
         self._changes = buffer_view(self.changes)
@@ -265,6 +266,14 @@ class WaveCore:
     def init_state(self, b: int) -> State:
         """The state before the first byte."""
         return [self._init_state(layout.BLOCKS[letter], b) for letter in self.config.layer_kinds]
+
+    def empty_state(self, b: int) -> State:
+        """As init_state, for passes that do not write it: all layers of a kind share their part."""
+        if b not in self._empty_states:
+            by_letter = {letter: self._init_state(layout.BLOCKS[letter], b)
+                         for letter in dict.fromkeys(self.config.layer_kinds)}
+            self._empty_states[b] = [by_letter[letter] for letter in self.config.layer_kinds]
+        return self._empty_states[b]
 
     def _init_state(self, kind: layout.BlockKind, b: int) -> SSMState | AttnState:
         return STATES[kind.name](*(zeros((b, *array.shape), array.dtype)
@@ -314,7 +323,7 @@ class WaveCore:
     def _stack(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Embedding and all layers; x as in `layers`."""
         b, t = _shape(tokens)
-        state = self.init_state(b) if state is None else state
+        state = self.empty_state(b) if state is None else state
         return self.layers(self.embed(tokens), state, b, t)
 
     def embed(self, tokens: Tensor) -> Tensor:

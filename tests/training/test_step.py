@@ -37,7 +37,7 @@ def train(accumulated: int):
 
 def test_a_captured_step_equals_an_eager_one_over_changing_batches_and_rates(monkeypatch):
     captured_results, captured = train(1)
-    monkeypatch.setattr(step_module, "CapturedGraph", lambda run_fn: run_fn)
+    monkeypatch.setattr(step_module, "CapturedGraph", lambda run_fn, arena: run_fn)
     results, eager = train(1)
     assert results == captured_results and len({result.loss for result in results}) == 3
     assert eager.keys() == captured.keys()

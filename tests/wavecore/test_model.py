@@ -1,5 +1,7 @@
 """The whole model: kernels equal the reference, time flows one way, state is all that is
 carried, names and first losses are golden."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tinygrad import Tensor
@@ -142,6 +144,19 @@ def test_the_key_at_window_minus_one_matters_and_at_window_does_not():
     before, after = logits_of(model, tokens)[0], logits_of(model, changed)[0]
     assert not np.array_equal(before[0, 3 + 4], after[0, 3 + 4])
     assert np.array_equal(before[0, 3 + 5:], after[0, 3 + 5:])
+
+
+def test_layers_of_a_kind_share_the_empty_state_which_stays_empty():
+    config = replace(SMALL, n_layers=3, pattern="SSA")
+    model = WaveCore(config, init_params(config, 0))
+    state = model.empty_state(3)
+    assert [type(part).__name__ for part in state] == [
+        type(part).__name__ for part in model.init_state(3)] and model.empty_state(3) is state
+    assert state[1] is state[0] and state[2] is not state[0]
+    tokens = Tensor(np.arange(15, dtype=np.int32).reshape(3, 5))
+    from_init = model(tokens, model.init_state(3))[0].numpy()
+    assert (model(tokens)[0].numpy() == from_init).all()
+    assert not any(array.numpy().any() for part in state for array in part)
 
 
 def test_parameters_survive_a_round_trip_and_wrong_ones_are_named():
