@@ -93,18 +93,18 @@ class Contender:
 
 
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,
-            turns: int, minutes: float = float("inf")) -> dict[str, Contender]:
-    """Cold starts, `turns` rounds in which every contender has its turn, warm starts. Half of the
-    time is for the starts; rounds end with it, but not before MIN_TURNS; warm starts that come
-    later are left out. Raises BenchError."""
-    begin_s, contenders = time.monotonic(), dict[str, Contender]()
-    ends_s = begin_s + 60 * minutes
+            turns: int, minutes: float = float("inf"),
+            ready_s: float = float("inf")) -> dict[str, Contender]:
+    """Cold starts, `turns` rounds in which every contender has its turn, warm starts. Rounds end
+    with the time, but not before MIN_TURNS; warm starts that come later are left out. Raises
+    BenchError if a contender has not started by `ready_s` of the monotonic clock."""
+    contenders, ends_s = dict[str, Contender](), time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         for i, name in enumerate(names):
             cache = Path(folder) / str(i)
             cache.mkdir()
             contender = Contender(name, [name, profile, str(threads), *overrides], cache,
-                                  begin_s + 30 * minutes)
+                                  ready_s)
             running.callback(contender.kill)
             contender.cold_s = contender.start()
             contenders[name] = contender
@@ -135,8 +135,9 @@ def bench(profile: str, overrides: Sequence[str], threads: int, peer: str, turns
           minutes: float) -> dict[str, Any]:
     """All figures; beside the peers of a library, if one is named, else beside its own matrix
     products alone by OpenBLAS, at some widths. Raises BenchError."""
+    ready_s = time.monotonic() + (30 if peer else 60) * minutes   # a peer leaves half for turns
     contenders = measure(["seed", *PEERS.get(peer, ())], profile, overrides, threads, turns,
-                         minutes if peer else minutes / 2)
+                         minutes if peer else minutes / 2, ready_s)
     seed = contenders["seed"]
     check([*contenders.values()], seed)
     rows = [{"name": name, "step_ms": c.step_ms, "turns": len(c.turns), **_ratio(c, seed, "ratio"),
@@ -144,14 +145,14 @@ def bench(profile: str, overrides: Sequence[str], threads: int, peer: str, turns
             for name, c in contenders.items()]
     return {"threads": threads, "contenders": rows,
             "matmul_share": [] if peer else [
-                _share(d, profile, overrides, threads, turns, minutes / 2 / len(WIDTHS))
+                _share(d, profile, overrides, threads, turns, minutes / 2 / len(WIDTHS), ready_s)
                 for d in WIDTHS]}
 
 
 def _share(d_model: int, profile: str, overrides: Sequence[str], threads: int, turns: int,
-           minutes: float) -> dict[str, Any]:
+           minutes: float, ready_s: float) -> dict[str, Any]:
     widths = [*overrides, f"model.d_model={d_model}", f"model.d_ff={2 * d_model}"]
-    pair = measure(["seed", "matmul"], profile, widths, threads, turns, minutes)
+    pair = measure(["seed", "matmul"], profile, widths, threads, turns, minutes, ready_s)
     return {"d_model": d_model, **_ratio(pair["matmul"], pair["seed"], "share"),
             "step_ms": pair["seed"].step_ms}
 

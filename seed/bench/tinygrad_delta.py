@@ -1,6 +1,6 @@
 """A peer for `bench`: the model of model.py in tinygrad's own operations, with the gated delta rule
 in chunks as in mlx_delta.py. Byte by byte it would be a kernel or more for each byte, which takes
-hours to compile.
+hours to compile; `contiguous` keeps tinygrad from making one kernel of what each part needs.
 """
 from seed.wavecore.tinygrad_seam import Tensor
 
@@ -11,8 +11,8 @@ def inverse(A: Tensor) -> Tensor:
     """(I + A)^-1 for strictly lower A (..., CHUNK, CHUNK), which is a product of I + (-A)^(2^i)."""
     power, result = -A, Tensor.eye(CHUNK) - A
     for _ in range(CHUNK.bit_length() - 2):
-        power = power @ power
-        result = result + result @ power
+        power = (power @ power).contiguous()
+        result = (result + result @ power).contiguous()
     return result
 
 
@@ -32,14 +32,15 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tenso
     keys = k.transpose(-1, -2)
     if transition == "delta":
         solve = inverse(((k * beta) @ keys * spread).tril(-1))
-        writes, reads = solve @ writes, solve @ reads
-    scores = q @ keys * spread
+        writes, reads = (solve @ writes).contiguous(), (solve @ reads).contiguous()
+    scores = (q @ keys * spread).contiguous()
     q_in, k_out = q * g.exp()[..., None], k * (g[..., -1:] - g).exp()[..., None]
     keep, ys = g[..., -1].exp(), []
     for i in range(chunks):
         u = writes[:, :, i]
         if transition == "delta":
-            u = u - reads[:, :, i] @ state
+            u = (u - reads[:, :, i] @ state).contiguous()
         ys.append(q_in[:, :, i] @ state + scores[:, :, i] @ u)
-        state = state * keep[:, :, i, None, None] + k_out[:, :, i].transpose(-1, -2) @ u
+        update = k_out[:, :, i].transpose(-1, -2) @ u
+        state = (state * keep[:, :, i, None, None] + update).contiguous()
     return Tensor.stack(*ys, dim=2).permute(0, 2, 3, 1, 4).reshape(b, t, h, p), state

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                            "and rollouts")
     parser.add_argument("--turns", type=int, default=10, help="measurements of each contender")
     parser.add_argument("--minutes", type=float, default=10.0,
-                        help="after which no further turn begins, three excepted; a contender has "
-                             "to be ready in half of them")
+                        help="after which no further turn begins, three excepted; peers have to "
+                             "be ready in half of them")
     options.add_threads(parser)
 
 

@@ -7,10 +7,14 @@ def test_ratios_are_of_the_turns_and_not_of_the_sums():
     assert ratio == (2.0, 1.0, 3.0) and str(ratio) == "2.00 (1.00 - 3.00)"
 
 
-def test_a_turn_has_the_seconds_of_each_step_after_those_that_warm_up():
+def test_a_turn_has_the_seconds_of_each_step_after_those_that_warm_up(monkeypatch):
     calls = []
-    turns = Turns(lambda: calls.append(1), steps=7, divisor=2)
+    turns = Turns(lambda: calls.append(1), steps=7)
     turns.turn()
     assert len(calls) == 12 and len(turns.turns[0]) == 7
+    monkeypatch.setattr("seed.bench.turns.timed", lambda step_fn, warm_up_steps, n: [3.0] * n)
+    answers = Turns(lambda: None, steps=2, divisor=2)
+    answers.turn()
+    assert answers.turns == [[1.5, 1.5]]
     turns.turns = [[1.0, 2.0, 9.0], [4.0, 4.0, 4.0], [3.0, 3.0, 3.0]]
     assert turns.medians == [2.0, 4.0, 3.0] and turns.seconds == 3.0
