@@ -57,6 +57,8 @@ finally:
     for name in _stand_ins:   # who imports them later gets the real ones
         del sys.modules[name]
 
+MALLOC_TRIM: Callable[[int], object] = getattr(   # of glibc
+    ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF
 DTYPES = {np.float32: dtypes.float, np.int32: dtypes.int}
@@ -151,6 +153,7 @@ class Arena:
             assert not is_taken, "a graph with two arenas"
             is_taken.append(True)
             if self._buffer is None or self._size < size:
+                MALLOC_TRIM(0)   # what has been freed, as a brain's initial values, is given back
                 self._buffer, self._size = UOp.new_buffer(device, size, dtype), size
             return self._buffer
         is_taken: list[bool] = []

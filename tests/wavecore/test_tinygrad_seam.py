@@ -208,6 +208,23 @@ print(sqlite3.connect(":memory:").execute("select 7").fetchone()[0], CPULLVMRend
     assert run(script, XDG_CACHE_HOME=str(tmp_path)) == "9.0\n7 CPULLVMRenderer\n"
 
 
+def test_memory_that_is_free_is_given_back_before_an_arena_takes_more():
+    script = """
+import numpy as np
+from seed.system_health import tree_mb
+from seed.wavecore.tinygrad_seam import Arena, CapturedGraph, Tensor, install
+install()
+x = Tensor(np.ones(9, np.float32)).realize()
+CapturedGraph(lambda: (x * 2).contiguous().sum().realize(), Arena())()   # compiles
+arrays = [np.ones(8000) for _ in range(800)]   # 49 MB, each too small to be mapped alone
+del arrays[:-1]
+before_mb = tree_mb()[0].value
+CapturedGraph(lambda: (x * 2).contiguous().sum().realize(), Arena())()
+print(before_mb - tree_mb()[0].value > 40)
+"""
+    assert run(script) == "True\n"
+
+
 FULL_DISK = """
 import os
 {compute}
