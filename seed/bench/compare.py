@@ -30,6 +30,13 @@ MIN_TURNS = 3
 MAX_LOSS_DIFFERENCE = 1e-4   # relative, of the first loss with the same architecture and weights
 
 
+def environment(cache: Path, threads: int | str) -> dict[str, str]:
+    """Of a worker that keeps what it compiles in `cache`."""
+    return {**os.environ, "XDG_CACHE_HOME": str(cache),
+            "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+            "OPENBLAS_NUM_THREADS": str(threads)}
+
+
 @dataclass
 class Contender:
     """One worker process and its measurements."""
@@ -45,9 +52,7 @@ class Contender:
 
     def start(self) -> float:
         """Starts the worker; returns seconds from start to third step."""
-        env = {**os.environ, "XDG_CACHE_HOME": str(self.cache),
-               "TORCHINDUCTOR_CACHE_DIR": str(self.cache / "inductor"),
-               "OPENBLAS_NUM_THREADS": self.arguments[2]}
+        env = environment(self.cache, self.arguments[2])
         started = time.time()
         self.process: Any = subprocess.Popen(
             seed_command(*self.arguments, module="seed.bench.worker"), env=env, text=True,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import seed.own_hashes  # noqa: F401  (before NumPy, as in the command line)
 import numpy as np
 
 from seed.config import Profile

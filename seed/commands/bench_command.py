@@ -1,9 +1,10 @@
-"""Time a training step, alone or beside a peer; or what acting costs."""
+"""Time a training step, alone or beside a peer; or what acting costs, or a training's memory."""
 import argparse
 import importlib.util
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
+from seed.profile_file import load_profile
 
 PACKAGES = {"torch": ("PyTorch", "'seed-brain[peer]'"), "mlx": ("mlx", "'mlx[cpu]'")}
 
@@ -17,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--act", action="store_true",
                       help="steps of control by the trainer, an exported file and its C source, "
                            "and rollouts")
+    what.add_argument("--memory", nargs="*", metavar="PROFILE", dest="memory_of",
+                      help="peak memory of trainings of profiles, and of PyTorch where it is "
+                           "installed (default: toy and seed)")
     parser.add_argument("--turns", type=int, default=10, help="measurements of each contender")
     parser.add_argument("--minutes", type=float, default=10.0,
                         help="after which no further turn begins, three excepted; peers have to "
@@ -37,6 +41,14 @@ def run(args: argparse.Namespace) -> int:
         with options.working("measuring"):
             report = acting_speed.bench(profile, args.threads, args.turns, args.minutes)
         return outcome.show(args, report, acting_speed.table(report))
+    if args.memory_of is not None:
+        from seed.bench import memory
+        profiles = args.memory_of or memory.PROFILES
+        for name in profiles:
+            load_profile(name, args.overrides)
+        with options.working("measuring"):
+            report = memory.bench(profiles, args.overrides, args.threads)
+        return outcome.show(args, report, memory.table(report))
     from seed.bench.compare import bench, table
     with options.working("measuring"):
         report = bench(args.profile, args.overrides, args.threads, args.peer or "", args.turns,
