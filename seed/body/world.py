@@ -74,7 +74,8 @@ class World:
         if hasattr(self.bodies[0], "action_space") and not has_spaces_of(codec, self.bodies[0]):
             raise BodyError(f"{codec.name} has other observations or actions than the "
                             f"{len(codec.channels)} numbers and {len(codec.actions)} parts that "
-                            f"the brain has learnt: restore it, or use another --run-dir")
+                            f"it had before: let it have the same at each start, or use another "
+                            f"--run-dir")
         self._max_reward = getattr(self.bodies, "max_reward", MAX_REWARD)
         self.observations = np.zeros((rows, len(codec.channels)))
         self.last_observations = self.observations.copy()   # of each row's episode before this one
