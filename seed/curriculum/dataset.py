@@ -291,14 +291,6 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
     return Batch(data[:, :-1].copy(), targets.copy())
 
 
-def pack_one_per_row(items: Sequence[Item], seq_len: int) -> Batch:
-    """One item a row, the rest PAD and IGNORE. Raises ConfigError for an item longer than a row."""
-    for item in items:
-        if item_bytes(item) > seq_len + 1:
-            raise ConfigError(_too_long(item, seq_len))
-    return _lay_out([[item] for item in items], seq_len)
-
-
 def samples(dataset: Dataset, n: int) -> list[Item]:
     """n training items of each task and level, for a person to read."""
     items = []

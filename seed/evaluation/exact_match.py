@@ -1,28 +1,28 @@
 """Exact match on items never trained on, per task and level, beside the chance level.
 
-One item per row from a fresh state. An item is right if every answer byte, END included, is the
-argmax given the true bytes before it: equivalently, greedy decoding gives the answer.
+Each item from a fresh state. An item is right if every answer byte, END included, is the argmax
+given the true bytes before it: equivalently, greedy decoding gives the answer.
 """
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from seed.curriculum.dataset import IGNORE, Dataset, pack_one_per_row
+from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
+from seed.curriculum.vocab import END
 from seed.errors import printable
 from seed.evaluation.figure import Z
 from seed.interpreter import near
 
-ROWS = 16   # items of one forward pass
-# Row lengths, so that few shapes are compiled; longer items take seq_len, or a power of two above.
-BUCKETS = (32, 64)
+MAX_PASS_BYTES = 1152   # of the items of one forward pass: twelve row tiles, for 1 to 4 threads
 SCORE_KEYS = "task", "level", "correct", "count", "chance"
 AnswerFn = Callable[[Item, np.ndarray, np.ndarray], object]   # item, its answer with END, the guess
-ForwardFn = Callable[[int, np.ndarray], np.ndarray]   # t, tokens (ROWS, t) -> logits (ROWS, t, v)
+# tokens (n,) of sequences and their bounds (s + 1,) -> logits (n, v), valid until the next call
+ForwardFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -56,44 +56,74 @@ class Score:
                 "interval": self.interval}
 
 
-def forward_rows(items: Sequence[Item], t: int,
-                 forward_fn: ForwardFn) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n, t, v) and targets (n, t) of n <= ROWS items, one per row."""
-    batch, tokens = pack_one_per_row(items, t), np.zeros((ROWS, t), np.int32)
-    tokens[:len(items)] = batch.tokens
-    return forward_fn(t, tokens)[:len(items)], batch.targets
+class PassAnswers(NamedTuple):
+    """The answers of one forward pass with their ENDs, one behind the other."""
+    items: Sequence[Item]
+    ends: np.ndarray      # (items,): where each answer ends
+    targets: np.ndarray   # (n,) uint8
+    logits: np.ndarray    # (n, v), given the true bytes before each
 
 
-def _teacher_forced(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int,
-                    should_stop_fn: Callable[[], bool] = lambda: False
-                    ) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
-    """Per item until `should_stop_fn` is true: answer bytes with END, their argmax; (n,) each."""
-    buckets: dict[int, list[Item]] = {}
-    sizes = [*(size for size in BUCKETS if size < seq_len), seq_len]
+def answer_passes(items: Iterable[Item], forward_fn: ForwardFn,
+                  should_stop_fn: Callable[[], bool] = lambda: False) -> Iterator[PassAnswers]:
+    """Of the items in their order, until `should_stop_fn` is true before a pass."""
+    for pass_items in _passes(items):
+        if should_stop_fn():
+            return
+        lengths = [len(item.prompt) + len(item.answer) for item in pass_items]
+        # Nothing comes before the first byte of all: it is no target.
+        sizes = [min(len(item.answer) + 1, length) for item, length in zip(pass_items, lengths)]
+        cu_seqlens, ends = np.cumsum([0, *lengths]), np.cumsum(sizes)
+        text = b"".join([item.prompt + item.answer for item in pass_items])
+        targets = b"".join([(item.answer + bytes((END,)))[-size:]
+                            for item, size in zip(pass_items, sizes)])
+        logits = forward_fn(np.frombuffer(text, np.uint8), cu_seqlens)
+        at = np.arange(ends[-1]) + np.repeat(cu_seqlens[1:] - ends, sizes)
+        yield PassAnswers(pass_items, ends, np.frombuffer(targets, np.uint8), logits[at])
+
+
+def graph_size(n_bytes: int) -> int:
+    """Bytes of the captured pass that takes so many: few shapes are compiled."""
+    size = MAX_PASS_BYTES
+    while size < n_bytes:
+        size *= 2
+    return size
+
+
+def _passes(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """At most MAX_PASS_BYTES together; a longer item is alone."""
+    pass_items, n_bytes = list[Item](), 0
     for item in items:
         length = len(item.prompt) + len(item.answer)
-        fitting = [size for size in sizes if length <= size] or [1 << (length - 1).bit_length()]
-        buckets.setdefault(fitting[0], []).append(item)
-    for size, bucket in sorted(buckets.items()):
-        for i in range(0, len(bucket), ROWS):
-            if should_stop_fn():
-                return
-            row_items = bucket[i:i + ROWS]
-            logits, targets = forward_rows(row_items, size, forward_fn)
-            for item, guess, target in zip(row_items, logits.argmax(-1), targets):
-                in_answer = target != IGNORE
-                yield item, target[in_answer], guess[in_answer]
+        if pass_items and n_bytes + length > MAX_PASS_BYTES:
+            yield pass_items
+            pass_items, n_bytes = [], 0
+        pass_items.append(item)
+        n_bytes += length
+    if pass_items:
+        yield pass_items
 
 
-def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn, seq_len: int,
+def _guesses(items: Iterable[Item], forward_fn: ForwardFn,
+             should_stop_fn: Callable[[], bool] = lambda: False
+             ) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
+    """Per item as `answer_passes`: answer bytes with END, their argmax; (n,) uint8 each."""
+    for given in answer_passes(items, forward_fn, should_stop_fn):
+        guesses, start = given.logits.argmax(-1).astype(np.uint8), 0
+        for item, end in zip(given.items, given.ends.tolist()):
+            yield item, given.targets[start:end], guesses[start:end]
+            start = end
+
+
+def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn,
              should_stop_fn: Callable[[], bool] = lambda: False,
              answer_fn: AnswerFn = lambda *_: None) -> list[Score] | None:
     """Scores in the order of the items' tasks and levels; None if `should_stop_fn` was true.
     `answer_fn` gets each item and its answer with END: after a wrong byte, what would follow the
     right one."""
     distinct, right = list(dict.fromkeys(items)), dict[Item, bool]()
-    for item, target, guess in _teacher_forced(distinct, forward_fn, seq_len, should_stop_fn):
-        right[item] = bool((guess == target).all())
+    for item, target, guess in _guesses(distinct, forward_fn, should_stop_fn):
+        right[item] = guess.tobytes() == target.tobytes()
         answer_fn(item, target, guess)
     if len(right) < len(distinct):
         return None
@@ -104,14 +134,12 @@ def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn, seq
             for (task, level), hits in groups.items()]
 
 
-def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn,
-              seq_len: int) -> float:
+def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn) -> float:
     """Fraction of the items at which two brains choose the same bytes, right or wrong."""
     distinct = list(dict.fromkeys(items))
-    first, second = ({item: guess.tobytes() for item, _, guess in
-                      _teacher_forced(distinct, forward_fn, seq_len)}
+    first, second = ([guess.tobytes() for _, _, guess in _guesses(distinct, forward_fn)]
                      for forward_fn in (first_fn, second_fn))
-    return sum(first[item] == second[item] for item in distinct) / max(1, len(distinct))
+    return sum(a == b for a, b in zip(first, second)) / max(1, len(distinct))
 
 
 class LevelMean(NamedTuple):

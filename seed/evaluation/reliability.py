@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from seed.curriculum.dataset import IGNORE, Dataset
+from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
-from seed.evaluation.exact_match import ROWS, ForwardFn, forward_rows
+from seed.evaluation.exact_match import ForwardFn, answer_passes
 from seed.rng import Stream, dice
 
 HISTORY_ITEMS = (0, 1, 3)   # items before the question
@@ -69,11 +69,8 @@ def calibration(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int) -> d
     """
     confidences, hits, target_p = [], [], []
     fitting = [item for item in items if len(item.prompt) + len(item.answer) <= seq_len]
-    for first in range(0, len(fitting), ROWS):
-        logits, targets = forward_rows(fitting[first:first + ROWS], seq_len, forward_fn)
-        in_answer = targets != IGNORE
-        targets = targets[in_answer]                                     # (answer bytes,)
-        logits = logits[in_answer].astype(np.float64)                    # (answer bytes, v)
+    for given in answer_passes(fitting, forward_fn):
+        targets, logits = given.targets, given.logits.astype(np.float64)   # (n,), (n, v)
         p = np.exp(logits - logits.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         confidences.append(p.max(-1))

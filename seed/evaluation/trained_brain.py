@@ -97,9 +97,9 @@ class TrainedBrain:
 
     @cached_property
     def forward(self) -> ForwardFn:
-        """A forward pass over rows of t bytes, as evaluations call it."""
-        from seed.evaluation.forward_pass import forward_by_length
-        return forward_by_length(self.model)
+        """A forward pass over sequences of bytes, as evaluations call it."""
+        from seed.evaluation.forward_pass import varlen_forward
+        return varlen_forward(self.model)
 
     @cached_property
     def decoder(self) -> "Decoder":
@@ -176,5 +176,4 @@ class TrainedBrain:
                answer_fn: AnswerFn = lambda *_: None) -> list[Score]:
         """Exact match. `dataset`: of the items, if it is not the brain's own; `answer_fn` as that
         of `evaluate`."""
-        return evaluate(items, dataset or self.dataset, self.forward, self.profile.train.seq_len,
-                        answer_fn=answer_fn) or []
+        return evaluate(items, dataset or self.dataset, self.forward, answer_fn=answer_fn) or []

@@ -60,7 +60,7 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
     child = TrainedBrain.load(run_dir, threads, log, usable.curriculum.tasks)
     items = child.holdout()
     return ShrinkResult(result, parent.scores(items, child.dataset), agreement(
-        items, parent.forward, child.forward, profile.train.seq_len))
+        items, parent.forward, child.forward))
 
 
 def calibration_batches(profile: Profile, n: int = CALIBRATION_BATCHES) -> list[Batch]:

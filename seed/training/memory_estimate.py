@@ -6,7 +6,7 @@ from seed.body.episodes import memory_mb
 from seed.config import Profile
 from seed.curriculum import corpus
 from seed.errors import ConfigError, NotEnoughMemory
-from seed.evaluation.exact_match import BUCKETS, ROWS
+from seed.evaluation.exact_match import MAX_PASS_BYTES, graph_size
 from seed.governor import ceiling_mb
 from seed.system_health import MB, Health
 from seed.task_names import is_class_name, is_user_task
@@ -26,23 +26,19 @@ def estimate_mb(profile: Profile, threads: int,
                 bodies: Sequence[BodyShape] = ()) -> dict[str, float]:
     """MB of the process tree at its peak, by use; they add up.
 
-    The peak is in the first evaluation, while its last row length is compiled beside all buffers of
-    a step, which it shares if they are enough, and the results of the shorter lengths; or while it
-    runs, if that takes more than the compiler. Self-play is compiled after it.
+    The peak is in the first evaluation, while it is compiled beside all buffers of a step; or while
+    it runs, if that takes more than the compiler. Self-play is compiled after it.
     """
     install()   # the kernels hold tables: without its settings tinygrad looks for every device
     model, train = profile.model, profile.train
     weights = footprint.packed_size(model, bodies)
     step = footprint.training(model, train.batch_size, train.seq_len, threads)
     moments, update = footprint.optimizer(model, train, threads, tuple(bodies))
-    lengths = {t for t in BUCKETS if t < train.seq_len} | {train.seq_len}
-    *shorter, last = (footprint.forward(model, ROWS, t, threads) for t in sorted(lengths))
-    shared = step.activations + max(step.scratch, update)
-    last_floats = max(0, last.activations + last.scratch - shared) + last.held
+    evaluation = sum(footprint.varlen(model, _longest_pass(profile), threads))
     gradients = weights if train.grad_accum_steps == 1 else 3 * weights
     floats = {"weights": weights, "moments": moments, "gradients": gradients,
               "activations": step.activations, "scratch": max(step.scratch, update),
-              "evaluation": sum(length.held for length in shorter)}
+              "packed": weights}   # for evaluations, and for steps of acting
     for body in bodies:
         play = profile.body
         acting = footprint.training(model, play.rows, play.chunk, threads)
@@ -53,17 +49,21 @@ def estimate_mb(profile: Profile, threads: int,
         rows = profile.distill.batches * train.batch_size * train.grad_accum_steps * train.seq_len
         floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top_k) // 4
     if profile.selfplay.tasks:
-        floats["evaluation"] += last_floats
+        floats["evaluation"] = evaluation
         floats["rollouts"] = sum(footprint.step(model, profile.selfplay.questions, threads))
-    if profile.selfplay.tasks or bodies:
-        floats["packed"] = weights   # for steps of acting
     episodes = sum(memory_mb(Path(directory)) for directory in profile.body.data)
     if profile.body.data_goal == "model":
         episodes *= 1 + MODEL_MEMORY_FACTOR
-    return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, last_floats * FLOAT_MB),
+    return {"process": PROCESS_MB, "compiler": max(COMPILER_MB, evaluation * FLOAT_MB),
             **{name: count * FLOAT_MB for name, count in floats.items()},
             **({"episodes": episodes} if episodes else {}),
             **_user_tasks_mb(profile), **_user_bodies_mb(profile)}
+
+
+def _longest_pass(profile: Profile) -> int:
+    """Bytes of an evaluation's pass; items of user tasks may be as long as a row."""
+    has_user_tasks = any(map(is_user_task, profile.curriculum.tasks))
+    return graph_size(profile.train.seq_len if has_user_tasks else MAX_PASS_BYTES)
 
 
 def _user_tasks_mb(profile: Profile) -> dict[str, float]:

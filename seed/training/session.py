@@ -152,8 +152,7 @@ class Session:
         def should_stop() -> bool:
             self.reporter.show(f"evaluating, {n_done} of {total}")
             return self.service_requests()
-        return evaluate(items, self.dataset, self.learner.forward, self.profile.train.seq_len,
-                        should_stop, count)
+        return evaluate(items, self.dataset, self.learner.forward, should_stop, count)
 
     def evaluate_bodies(self) -> Acting | None:
         """Of every body in unseen episodes, or None if the run has to stop."""

@@ -7,7 +7,7 @@ import numpy as np
 from seed.config import DistillConfig, Profile
 from seed.curriculum.dataset import Batch, SoftTargetBatch
 from seed.curriculum.vocab import END
-from seed.evaluation.forward_pass import forward_by_length
+from seed.evaluation.forward_pass import varlen_forward
 from seed.rng import Stream, stream
 from seed.wavecore.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
@@ -103,7 +103,7 @@ class Learner:
                               config.grad_accum_steps,
                               profile.distill if profile.distill.parent else None,
                               hears=bool(profile.body.rounds)).run
-        self.forward = forward_by_length(self.model)
+        self.forward = varlen_forward(self.model)
         self._rollouts: Rollouts | None = None
 
     def rollout(self, prompts: Sequence[bytes], max_bytes: int, temperature: float, seed: int,

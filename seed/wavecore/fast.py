@@ -46,6 +46,13 @@ def common_constants(config: ModelConfig, b: int, t: int, threads: int) -> dict[
             "GROUPS": groups(b * t), "NORM_EPS": config.stream_eps}
 
 
+class Sequences(NamedTuple):
+    """Sequences of any lengths, one behind the other in the rows: sequence i has the rows
+    cu_seqlens[i] to cu_seqlens[i + 1]."""
+    cu_seqlens: Tensor   # (at least n + 1,) int32
+    n: Tensor            # (1,) int32
+
+
 # Mixers and MLP: y = x + out_proj(f(in_proj(rms_norm(x))))
 
 class _ProjectionBlock:
@@ -87,25 +94,37 @@ class _ProjectionBlock:
         self.launch_forward = launcher(*kernel_source(
             file, "FORWARD", constants, carried_out, carried_in,
             {"w": self.arrays, "save": saved, "scratch": forward_scratch}))
-        self.launch_step = self._step_launcher(file, constants, {**save, **forward})
+        self.step_scratch, step_scratch = segments({**save, **forward})
+        self.launch_step = self._step_launcher(file, "STEP", constants, step_scratch)
+        if self.states:   # else sequences are rows like others
+            self.launch_varlen = self._step_launcher(file, "VARLEN", constants, step_scratch)
         self.launch_backward = launcher(*kernel_source(
             file, "BACKWARD", constants, gradients, f"dy {carried_in}",
             {"w": self.arrays, "dw": {f"d_{name}": at for name, at in self.arrays.items()},
              "save": saved, "scratch": backward_scratch}))
 
-    def _step_launcher(self, file: str, constants: Mapping[str, object],
+    def _step_launcher(self, file: str, variant: str, constants: Mapping[str, object],
                        scratch: Sizes) -> LaunchFn:
-        self.step_scratch, offsets = segments(scratch)
-        outputs = " ".join(["y", *(f"{s.name}_out" for s in self.states), "scratch"])
-        in_place = {f"{s.name}_out": {f"{s.name}_in": 0} for s in self.states}
+        is_varlen = variant == "VARLEN"
+        states = [] if is_varlen else [s.name for s in self.states]
+        outputs = " ".join(["y", *(f"{name}_out" for name in states), "scratch"])
+        inputs = " ".join(["x w panels", *self.tables, *["cu_seqlens n_seqs"] * is_varlen])
+        in_place = {f"{name}_out": {f"{name}_in": 0} for name in states}
         return launcher(*kernel_source(
-            file, "STEP", constants, outputs, " ".join(["x w panels", *self.tables]),
-            {"w": self.arrays, "panels": segments(self.panels)[1], "scratch": offsets, **in_place}))
+            file, variant, constants, outputs, inputs,
+            {"w": self.arrays, "panels": segments(self.panels)[1], "scratch": scratch, **in_place}))
 
     def step(self, x: Tensor, w: Tensor, panels: Tensor, *states: Tensor) -> Tensor:
         """y; the states change in place. `panels` are those of a Packer."""
         return launch([empty(*self.shape), *states, empty(self.step_scratch)],
                       [x, w, panels, *self.tables.values()], self.launch_step)[0]
+
+    def varlen(self, x: Tensor, w: Tensor, panels: Tensor, sequences: Sequences) -> Tensor:
+        """y of sequences that each begin with an empty state; of one row of the batch."""
+        if not self.states:
+            return self.step(x, w, panels)
+        return launch([empty(*self.shape), empty(self.step_scratch)],
+                      [x, w, panels, *self.tables.values(), *sequences], self.launch_varlen)[0]
 
     def __call__(self, x: Tensor, w: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carried = [Tensor.empty(*s.shape, dtype=s.dtype.__name__) for s in self.states]

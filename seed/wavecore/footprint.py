@@ -10,8 +10,8 @@ from seed.wavecore.fast_optim import thread_scratch
 
 
 class Footprint(NamedTuple):
-    """Floats alive at the fullest moment of a pass over (b, t) tokens."""
-    activations: int    # what the backward pass needs again, or the widest layer of a forward pass
+    """Floats alive at the fullest moment of a pass."""
+    activations: int    # what the backward pass needs again, or the stream and the logits
     scratch: int        # of the kernel that takes most
     held: int           # between passes too: outputs and carried states; training drops them
 
@@ -52,22 +52,20 @@ def ticks(config: ModelConfig, body: layout.BodyShape, rows: int, t: int) -> int
     return rows * t * (2 * body.slots + 2 * len(body.choices) + columns)
 
 
-def forward(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
-    """One forward pass: a layer's saved activations are free for the next layer's. All but what is
-    held shares the memory of other passes (WaveCore.arena)."""
-    kernels = _kernels(config, b, t, threads)
-    saved = max(kernel.save for kernel in kernels)
-    scratch = max(kernel.forward_scratch for kernel in kernels)
-    row_state, logits = b * _row_state(config), b * t * config.vocab_size
-    return Footprint(b * t * 3 * config.d_model + saved + row_state, scratch, logits + row_state)
-
-
 def step(config: ModelConfig, rows: int, threads: int) -> Footprint:
     """One step of many, which saves nothing and changes the state in place. What all steps of a
     model share, its packed matrices, takes no more than its weights."""
-    scratch = max(kernel.step_scratch for kernel in _kernels(config, rows, 1, threads))
-    return Footprint(rows * (3 * config.d_model + config.vocab_size), scratch,
-                     rows * _row_state(config))
+    return _unsaved(config, rows, 1, threads)._replace(held=rows * _row_state(config))
+
+
+def varlen(config: ModelConfig, t: int, threads: int) -> Footprint:
+    """One pass over sequences that have t bytes together; else as `step`."""
+    return _unsaved(config, 1, t, threads)
+
+
+def _unsaved(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
+    scratch = max(kernel.step_scratch for kernel in _kernels(config, b, t, threads))
+    return Footprint(b * t * (3 * config.d_model + config.vocab_size), scratch, 0)
 
 
 def _row_state(config: ModelConfig) -> int:

@@ -14,7 +14,7 @@ from seed.config import LANES
 from seed.wavecore.layout import round_up
 
 INT_ARGUMENTS = {"tokens", "targets", "topk_ids", "length_in", "length_out",
-                 "changes"}
+                 "changes", "cu_seqlens", "n_seqs"}
 SHAPE = ("D_MODEL", "BATCH", "TIME", "THREADS")   # in a kernel's name
 INCLUDE = re.compile(r'^#include "(.+)"\n', re.MULTILINE)
 

@@ -14,7 +14,7 @@ from seed.wavecore.model import AttnState, SSMState, State, WaveCore
 from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view, zeros
 
 if TYPE_CHECKING:
-    from seed.wavecore.fast import HeadKernels
+    from seed.wavecore.fast import HeadKernels, Sequences
 
 
 class Stepper:
@@ -46,6 +46,16 @@ class Stepper:
         x = self.layers(self.model.embed(tokens), state, b, t)
         head = self.model.kernels("head", b, t)
         return self.head(x, head, "embedding").reshape(b, t, -1)
+
+    def varlen_logits(self, tokens: Tensor, sequences: "Sequences", t: int) -> Tensor:
+        """tokens (1, t) to logits (t, v), of sequences that each begin with an empty state."""
+        x = self.model.embed(tokens)
+        for i, letter in enumerate(self.model.config.layer_kinds):
+            for kind, half in ((layout.BLOCKS[letter], "mixer"), (layout.MLP, "mlp")):
+                name = f"layers.{i}.{half}"
+                x = self.model.kernels(kind.name, 1, t).varlen(
+                    x, self.model.packed[name], self._panels[name], sequences)
+        return self.head(x, self.model.kernels("head", 1, t), "embedding")
 
     def layers(self, x: Tensor, state: State, b: int, t: int) -> Tensor:
         """All layers on x (b*t, d); `state` changes in place."""

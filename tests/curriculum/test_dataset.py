@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from seed.config import CurriculumConfig
-from seed.curriculum.dataset import IGNORE, Batch, Dataset, is_holdout, pack_one_per_row
+from seed.curriculum.dataset import IGNORE, Batch, Dataset, is_holdout
 from seed.curriculum.state import CurriculumState
-from seed.curriculum.task import Item
 from seed.curriculum.tasks import NAMES
 from seed.curriculum.vocab import PAD, encode
 from seed.errors import ConfigError
@@ -120,13 +119,6 @@ def test_intermediate_targets_answer_subquestions_that_are_not_of_the_holdout():
             assert np.array_equal(targets, expected)
     assert set(counts) == {"parity", "modular", "cycle", "boolean", "assign", "recall", "story",
                            "brackets", "nested"}
-
-
-def test_evaluation_rows_have_one_item_each():
-    items = dataset_of().holdout(2)
-    assert unpack(pack_one_per_row(items, 129)) == [(item.prompt, item.answer) for item in items]
-    with pytest.raises(ConfigError, match="train.seq_len is 3: an item of copy needs 7"):
-        pack_one_per_row([Item("copy", 1, b"abc>", b"abc")], 3)
 
 
 def test_an_item_that_outgrows_a_row_is_not_drawn_and_rows_too_short_for_all_are_rejected():

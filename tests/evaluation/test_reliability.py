@@ -32,8 +32,8 @@ def test_calibration_compares_confidence_with_accuracy(logit, error):
 def test_the_loss_of_a_confident_wrong_brain_is_its_logit():
     dataset = small_dataset()
     forward = PerfectForward(dataset, 20.0)
-    result = calibration(dataset.holdout(2), lambda t, tokens: np.roll(forward(t, tokens), 1, -1),
-                         T)
+    result = calibration(dataset.holdout(2),
+                         lambda *sequences: np.roll(forward(*sequences), 1, -1), T)
     assert result["loss"] == pytest.approx(20.0, abs=1e-3) and not any(result["accuracy"])
 
 

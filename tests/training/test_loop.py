@@ -205,9 +205,9 @@ def test_a_stop_during_an_evaluation_saves_and_the_next_run_ends_the_same(tmp_pa
     options = ["train.steps=6", f"train.eval_every_minutes={0.0 if last else 1.5}"]
     forward = learner.forward
 
-    def stopping(t, tokens):
+    def stopping(tokens, cu_seqlens):
         signals.stop.set()
-        return forward(t, tokens)
+        return forward(tokens, cu_seqlens)
     learner.forward = stopping
     result = run(tmp_path, learner, *options, signals=signals)
     assert not result.finished and not result.scores

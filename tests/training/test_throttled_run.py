@@ -7,6 +7,7 @@ import pytest
 from seed.config import GovernorConfig
 from seed.errors import StopReason
 from seed.governor import FIRMWARE_S, PAUSE, RUN, STOP
+from seed.evaluation import exact_match
 from seed.storage import RunDir, checkpoint
 from seed.terminal.screen import Screen
 from seed.system_health import Health
@@ -125,19 +126,25 @@ def test_a_board_that_is_too_hot_even_at_rest_waits_until_a_signal_stops_the_run
     assert [row["action"] for row in metric_rows(tmp_path, "governor")] == [PAUSE]
 
 
+@pytest.fixture
+def short_passes(monkeypatch):
+    """So that an evaluation has many."""
+    monkeypatch.setattr(exact_match, "MAX_PASS_BYTES", 160)
+
+
 class SlowToEvaluate(WarmingLearner):
     """As on a small board: a forward pass takes a second, and warms it too."""
 
-    def forward(self, t, tokens):
+    def forward(self, tokens, cu_seqlens):
         self.board.pass_time(1.0, self.board.hot)
-        return super().forward(t, tokens)
+        return super().forward(tokens, cu_seqlens)
 
 
 @pytest.mark.parametrize("health_of, min_s", [
     (lambda board: board.read_health(), 60),
     (lambda board: health(60, int(board.clock.now) % 4), 0)],
     ids=["heat", "flickering under-voltage"])
-def test_an_evaluation_continues_through_pauses_and_saves(tmp_path, health_of, min_s):
+def test_an_evaluation_continues_through_pauses_and_saves(tmp_path, short_passes, health_of, min_s):
     """If each of them began it anew, it would never end."""
     board = FakeBoard(FakeClock(), hot=120.0, start=79.0)
 
@@ -153,7 +160,7 @@ def test_an_evaluation_continues_through_pauses_and_saves(tmp_path, health_of, m
     assert len(metric_rows(tmp_path, "save")) <= 3 + board.clock.now / 60
 
 
-def test_a_slowed_run_is_slowed_in_its_evaluation_too(tmp_path):
+def test_a_slowed_run_is_slowed_in_its_evaluation_too(tmp_path, short_passes):
     board = cool_board()
     run(tmp_path, board, "train.steps=4", "curriculum.holdout_items=64",
         learner=SlowToEvaluate(board), read_health_fn=lambda: health(77.5))

@@ -23,6 +23,7 @@ from seed.wavecore.ticks import TickTargets
 from seed.wavecore.tinygrad_seam import LaunchFn
 
 GAP = 32       # floats between two arrays of a buffer
+SEQUENCE = 19  # bytes of the sequences of a varying length; the last has fewer
 Gap = tuple[int, int]   # first float, floats
 THREADS = 3
 BUILDS = (["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DPOISON"],
@@ -60,6 +61,10 @@ int main(void) {{
             else ((float *)a[i])[j] = (int)(random >> 8) / 16777216.f;
         }}
     }}
+#ifdef VARLEN
+    for (int i = 0; i <= TIME; i++) ((int *)a[N - 2])[i] = MIN(i * SEQUENCE, TIME);
+    *(int *)a[N - 1] = (TIME + SEQUENCE - 1) / SEQUENCE;
+#endif
 #ifdef POISON
     for (unsigned i = 1; i < sizeof gaps / sizeof *gaps; i++)
         __asan_poison_memory_region((float *)a[gaps[i].arg] + gaps[i].at, gaps[i].count * 4);
@@ -152,7 +157,8 @@ class Recorder:
             gaps += [f"{{{i}, {at}, {count}}}" for at, count in self.gaps.get(tensor.numel(), [])]
         call = ", ".join(f"a[{i}]" for i in range(len(tensors)))
         self.cases[text] = Case(name, text + MAIN.format(
-            arguments=", ".join(arguments), gaps=", ".join(gaps), name=name, call=call))
+            arguments=", ".join(arguments), gaps=", ".join(gaps), name=name, call=call).replace(
+                "SEQUENCE", str(SEQUENCE)))
 
 
 def zeros(*shape: int, dtype=np.float32) -> Tensor:
@@ -177,8 +183,8 @@ def launch_ticks(core: model.WaveCore, b: int, t: int) -> None:
 
 
 def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
-    """Every kernel that one training step, one forward pass and one step of acting of these shapes
-    would launch."""
+    """Every kernel that one training step, one forward pass, one over sequences and one step of
+    acting of these shapes would launch."""
     recorder = Recorder(monkeypatch, short)
     for (d, t, b), (pattern, transition) in itertools.product(shapes, kinds):
         config = ModelConfig(d_model=d, d_ff=2 * d, n_layers=len(pattern), pattern=pattern,
@@ -188,6 +194,8 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
         inv_count = Tensor(np.ones(1, np.float32)).realize()
         core(tokens)
         core.stepper.logits(tokens, core.init_state(b), b, t)
+        core.stepper.varlen_logits(zeros(1, b * t, dtype=np.int32), fast.Sequences(
+            zeros(b * t + 1, dtype=np.int32), zeros(1, dtype=np.int32)), b * t)
         loss, _ = core.loss(tokens, tokens, inv_count)
         grads = loss.gradient(*core.packed.values())
         ids = Tensor(np.zeros((b, t, 3), np.int32)).realize()
@@ -235,14 +243,15 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path):
     kernels = {case.name.rstrip("_0123456789") for case in cases}
     assert kernels == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
                        "mlp_forward", "mlp_backward", "ssm_step", "attention_step", "mlp_step",
+                       "ssm_varlen", "attention_varlen",
                        "pack_panels", "head_step", "tick_head_step", "embedding_forward",
                        "embedding_backward", "head_forward", "head_soft", "head_backward",
                        "head_logits", "adamw_norm", "adamw_decide", "adamw_apply",
                        "muon_orthogonalize", "tick_embedding_forward", "tick_embedding_backward",
                        "tick_head_forward", "tick_head_backward", "tick_head_logits"}
     # adamw_apply without matrices and with them; ticks and actions; control and world; the matrices
-    # of three kinds of blocks and two tables; steps of bytes and of ticks.
-    assert len(cases) == len(kernels) + 1 + 2 + 2 + 4 + 3
+    # of three kinds of blocks and two tables; steps of bytes and of ticks; all rows as one.
+    assert len(cases) == len(kernels) + 1 + 2 + 2 + 4 + 3 + 3
     assert_clean(tmp_path, cases)
 
 

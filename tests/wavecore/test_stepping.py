@@ -7,6 +7,7 @@ import pytest
 
 from seed.config import ModelConfig, TrainConfig
 from seed.curriculum.dataset import Batch
+from seed.evaluation.forward_pass import VarlenForward
 from seed.training.step import TrainStep
 from seed.wavecore.actor import Actor, Ticks, init_body
 from seed.wavecore.decode import CarriedForward
@@ -50,6 +51,20 @@ def test_steps_equal_whole_forward_passes_bit_for_bit(b, t):
         expected_state = after
         assert np.array_equal(forward(tokens), logits.numpy())
         assert same(views(state), views(after))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sequences_behind_each_other_equal_whole_forward_passes_bit_for_bit(threads):
+    """Of 1 to 65 bytes: around a chunk of the scan, a vector and the window. A pass that has fewer
+    sequences than the one before it sees none of those."""
+    model, rng = model_of(3, threads), np.random.default_rng(0)
+    lengths = [1, 2, 16, 20, 65, 3, 17, 33]
+    texts = [rng.integers(0, 256, length).astype(np.uint8) for length in lengths]
+    expected = [model(realized(text[None].astype(np.int32)))[0].numpy()[0] for text in texts]
+    forward = VarlenForward(model, 192)
+    for n in (8, 5, 1, 8):   # captured, recorded and replayed
+        logits = forward.run(np.concatenate(texts[:n]), np.cumsum([0, *lengths[:n]]))
+        assert np.array_equal(logits, np.concatenate(expected[:n]))
 
 
 def test_ticks_of_a_body_equal_whole_forward_passes_bit_for_bit():

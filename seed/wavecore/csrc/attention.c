@@ -50,8 +50,8 @@ typedef struct {
 } queries_t;
 
 INLINE void read_queries(queries_t *b, const float *qkv, const float *rope, int first, int t0,
-                         int h) {
-    b->count = MIN(QUERIES, TIME - t0);
+                         int h, int time) {
+    b->count = MIN(QUERIES, time - t0);
     for (int r = 0; r < QUERIES; r++) {
         int t = t0 + MIN(r, b->count - 1);
         b->slot[r] = PAST + t;
@@ -81,6 +81,7 @@ INLINE vec where_seen(const queries_t *b, int r, int slot, vec v, float hidden) 
 }
 
 #ifndef BACKWARD
+#ifndef VARLEN
 /* The last PAST slots of head h, as the next call's carried keys and values. */
 INLINE void carry(const args_t *a, long b, int h) {
     const float *qkv = a->qkv + b * TIME * 3 * D_MODEL;
@@ -91,16 +92,17 @@ INLINE void carry(const args_t *a, long b, int h) {
         copy(a->v_out + to, slot_row(v_in, qkv, TIME + s, 2, h), HEAD_DIM);
     }
 }
+#endif
 
-/* keys[d][slot], rotated, from the block of LANES slots on that `first` is in; zero where no valid
- * key stands. */
+/* keys[d][slot], rotated, from the block of LANES slots on that `first` is in up to `slots`; zero
+ * where no valid key stands. */
 INLINE void read_keys(float *keys, const float *k_in, const float *qkv, const float *rope,
-                      int first, int h) {
-    for (int s0 = first / LANES * LANES; s0 < SLOTS; s0 += LANES) {
+                      int first, int slots, int h) {
+    for (int s0 = first / LANES * LANES; s0 < slots; s0 += LANES) {
         float k[LANES][HEAD_DIM] ALIGNED;
         for (int i = 0; i < LANES; i++) {
             int s = s0 + i;
-            if (s < first || s >= SLOTS) fill_zero(k[i], HEAD_DIM);
+            if (s < first || s >= slots) fill_zero(k[i], HEAD_DIM);
             else rotate(k[i], slot_row(k_in, qkv, s, 1, h), rope + (long)s * HEAD_DIM, 1.f, 1.f);
         }
         for (int d = 0; d < HEAD_DIM; d += LANES) {
@@ -114,18 +116,25 @@ INLINE void read_keys(float *keys, const float *k_in, const float *qkv, const fl
 }
 
 NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int h) {
-    const float *qkv = a->qkv + b * TIME * 3 * D_MODEL, *rope = a->rope;
-    const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
-    float *out = a->out + b * TIME * D_MODEL, *stats = a->stats + (b * HEADS + h) * TIME * 2;
+    long row = first_row(a, b);
+    int time = length_of(a, b);
+    const float *qkv = a->qkv + row * 3 * D_MODEL, *rope = a->rope;
+    float *out = a->out + row * D_MODEL;
     float *private = a->private + (long)thread * FORWARD_STRIDE;
     float *keys = private + PRIVATE_KEYS, *p = private + PRIVATE_P;
+#ifdef VARLEN
+    const float *k_in = 0, *v_in = 0;
+    int first = PAST;
+#else
+    const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
     int first = PAST - a->length_in[b];
-    read_keys(keys, k_in, qkv, rope, first, h);
-    for (int t0 = 0; t0 < TIME; t0 += QUERIES) {
+#endif
+    read_keys(keys, k_in, qkv, rope, first, PAST + time, h);
+    for (int t0 = 0; t0 < time; t0 += QUERIES) {
         queries_t block ALIGNED;
         vec highest[QUERIES], total[QUERIES];
         float top[QUERIES], inverse[QUERIES];
-        read_queries(&block, qkv, rope, first, t0, h);
+        read_queries(&block, qkv, rope, first, t0, h, time);
         /* scores and their maximum */
         UNROLL for (int r = 0; r < QUERIES; r++) highest[r] = HIDDEN_SCORE;
         for (int j = block.start; j <= block.high_all; j += LANES) {
@@ -161,19 +170,26 @@ NOINLINE void sliding_window_attention(const args_t *a, int thread, long b, int 
             for (int r = 0; r < block.count; r++)
                 store(out + (long)(t0 + r) * D_MODEL + h * HEAD_DIM + i, sum[r] * inverse[r]);
         }
+#ifdef FORWARD
+        float *stats = a->stats + ((b * HEADS + h) * TIME + t0) * 2;
         for (int r = 0; r < block.count; r++) {
-            stats[2 * (t0 + r)] = top[r];
-            stats[2 * (t0 + r) + 1] = inverse[r];
+            stats[2 * r] = top[r];
+            stats[2 * r + 1] = inverse[r];
         }
+#endif
     }
+#ifndef VARLEN
     carry(a, b, h);
+#endif
 }
 
 static void kernel_body(member_t *me, args_t a) {
     mixer_forward(me, &a, HEADS, a.qkv, a.out, sliding_window_attention);
+#ifndef VARLEN
     if (me->thread) return;
     for (int b = 0; b < BATCH; b++) /* which all heads have read by now */
         a.length_out[b] = MIN(PAST, a.length_in[b] + TIME);
+#endif
 }
 #endif
 
@@ -236,7 +252,7 @@ NOINLINE void sliding_window_attention_backward(const args_t *a, int thread, lon
         queries_t block ALIGNED;
         incoming_t in ALIGNED;
         float dq[QUERIES][HEAD_DIM] ALIGNED;
-        read_queries(&block, qkv, rope, first, t0, h);
+        read_queries(&block, qkv, rope, first, t0, h, TIME);
         read_incoming(&in, &block, out, d_out, stats, t0, h);
         /* p and ds */
         for (int j = block.start; j <= block.high_all; j += LANES) {

@@ -6,7 +6,9 @@
  * adds up its own gradients of the weights. The block saves `hidden`; xn is computed again.
  *
  * STEP is FORWARD for the few rows of one step of many: pack.c has packed the projections before,
- * the carried state is changed in place, and nothing is saved. */
+ * the carried state is changed in place, and nothing is saved. VARLEN is STEP for sequences of any
+ * lengths, each from an empty state, that stand one behind the other in the rows: sequence b of
+ * *n_seqs from row cu_seqlens[b] on (FlashAttention's term). */
 #include "team.h"
 #include "gemm.h"
 #include "norm.h"
@@ -33,10 +35,21 @@ INLINE void pack_projections(member_t *me, const args_t *a) {
 #endif
 
 #ifndef BACKWARD
-#ifdef STEP
+#if defined(STEP) || defined(VARLEN)
 INLINE void pack_projections(member_t *me, const args_t *a) {
     (void)me, (void)a;
 }
+#endif
+
+/* How many sequences there are, and the rows of one. */
+#ifdef VARLEN
+INLINE int sequences(const args_t *a) { return *a->n_seqs; }
+INLINE long first_row(const args_t *a, long b) { return a->cu_seqlens[b]; }
+INLINE int length_of(const args_t *a, long b) { return a->cu_seqlens[b + 1] - a->cu_seqlens[b]; }
+#else
+INLINE int sequences(const args_t *a) { return (void)a, BATCH; }
+INLINE long first_row(const args_t *a, long b) { return (void)a, b * TIME; }
+INLINE int length_of(const args_t *a, long b) { return (void)a, (void)b, TIME; }
 #endif
 
 /* hidden = in_proj(rms_norm(x)) */
@@ -62,7 +75,7 @@ INLINE void mixer_forward(member_t *me, const args_t *a, int heads, float *hidde
     pack_projections(me, a);
     FOR_TILES(tile, ROW_TILES) project_in(a, tile, hidden);
     barrier(me);
-    FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i / heads, i % heads);
+    FOR_TILES(i, sequences(a) * heads) head_fn(a, me->thread, i / heads, i % heads);
     barrier(me);
     FOR_TILES(tile, ROW_TILES) project_out(a, tile, out + (long)tile_row(tile) * OUT_WIDTH);
 }

@@ -38,13 +38,14 @@ INLINE vec rectified_sigmoid(vec x) {
     return stretched > 1.f ? (vec)1.f : stretched;
 }
 
-INLINE void read_gates(gates_t *g, const args_t *a, const float *proj, int h) {
-    for (int t = 0; t < TIME_PADDED; t++) {
-        g->beta[t] = t < TIME ? proj[(long)t * IN_WIDTH + BETA_COLUMN + h] : 0.f;
-        g->decay[t] = t < TIME ? proj[(long)t * IN_WIDTH + DT_COLUMN + h] : 0.f;
+INLINE void read_gates(gates_t *g, const args_t *a, const float *proj, int h, int time) {
+    int padded = ROUND_UP(time, LANES);
+    for (int t = 0; t < padded; t++) {
+        g->beta[t] = t < time ? proj[(long)t * IN_WIDTH + BETA_COLUMN + h] : 0.f;
+        g->decay[t] = t < time ? proj[(long)t * IN_WIDTH + DT_COLUMN + h] : 0.f;
     }
     float A = exp1(a->A_log[h]), bias = a->dt_bias[h];
-    for (int t = 0; t < TIME_PADDED; t += LANES) {
+    for (int t = 0; t < padded; t += LANES) {
         vec dt = load(g->decay + t) + bias, rate = softplus(dt);
         vec x = load(g->beta + t), s = sigmoid(x);
         store(g->beta + t, BETA_MAX * rectified_sigmoid(x));
@@ -57,6 +58,10 @@ INLINE void read_gates(gates_t *g, const args_t *a, const float *proj, int h) {
 
 /* Row t of the convolution's input; rows before the first come from the carried state. */
 INLINE const float *raw_row(const float *proj, const float *conv_in, int t, int h) {
+#ifdef VARLEN
+    static const float EMPTY[CHANNELS] ALIGNED = {0};
+    if (t < 0) return EMPTY;
+#endif
     return t >= 0 ? proj + (long)t * IN_WIDTH + h * HEAD_PROJ
                   : conv_in + ((long)(PAST + t) * HEADS + h) * CHANNELS;
 }
@@ -99,16 +104,23 @@ INLINE float output_inverse_rms(const float *y) {
 #ifndef BACKWARD
 NOINLINE void scan(const args_t *a, int thread, long b, int h) {
     gates_t *gates = (gates_t *)a->gates + thread;
-    const float *proj = a->proj + b * TIME * IN_WIDTH, *gain = a->out_norm;
-    const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
+    long row = first_row(a, b);
+    int time = length_of(a, b);
+    const float *proj = a->proj + row * IN_WIDTH, *gain = a->out_norm;
     const float *weight = a->conv1d + h * CHANNELS;
-    long head = b * HEADS + h;
     float S[STATE] ALIGNED, y[CHUNK][HEAD_DIM] ALIGNED;
     chunk_t chunk ALIGNED;
-    read_gates(gates, a, proj, h);
+    read_gates(gates, a, proj, h, time);
+#ifdef VARLEN
+    const float *conv_in = 0;
+    fill_zero(S, STATE);
+#else
+    const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
+    long head = b * HEADS + h;
     copy(S, a->ssm_in + head * STATE, STATE);
-    for (int t0 = 0; t0 < TIME; t0 += CHUNK) {
-        int len = MIN(CHUNK, TIME - t0);
+#endif
+    for (int t0 = 0; t0 < time; t0 += CHUNK) {
+        int len = MIN(CHUNK, time - t0);
 #ifdef FORWARD
         copy(a->states + (head * CHUNKS + t0 / CHUNK) * STATE, S, STATE);
 #endif
@@ -118,7 +130,7 @@ NOINLINE void scan(const args_t *a, int thread, long b, int h) {
                              0);
         for (int l = 0; l < len; l++) { /* gated norm */
             const float *z = proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS;
-            float *out = a->out + (b * TIME + t0 + l) * D_INNER + h * HEAD_DIM;
+            float *out = a->out + (row + t0 + l) * D_INNER + h * HEAD_DIM;
             float r = output_inverse_rms(y[l]);
             for (int j = 0; j < HEAD_DIM; j += LANES) {
                 vec zv = load(z + j);
@@ -126,10 +138,12 @@ NOINLINE void scan(const args_t *a, int thread, long b, int h) {
             }
         }
     }
+#ifndef VARLEN
     copy(a->ssm_out + head * STATE, S, STATE);
     for (int i = 0; i < PAST; i++)
         copy(a->conv_out + ((b * PAST + i) * HEADS + h) * CHANNELS,
-             raw_row(proj, conv_in, TIME - PAST + i, h), CHANNELS);
+             raw_row(proj, conv_in, time - PAST + i, h), CHANNELS);
+#endif
 }
 
 static void kernel_body(member_t *me, args_t a) {
@@ -252,7 +266,7 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     float y_dy[CHUNK];
     float d_conv[CHUNK + PAST][CHANNELS] ALIGNED; /* with the later chunk's first rows behind */
     chunk_t chunk ALIGNED;
-    read_gates(g, a, proj, h);
+    read_gates(g, a, proj, h, TIME);
     fill_zero(g->d_beta, TIME_PADDED);
     fill_zero(g->d_log_decay, TIME_PADDED);
     fill_zero(partial, PARTIALS);
