@@ -74,8 +74,8 @@ class Task:
     extrapolates = True                # whether there is an extrapolation level
     stepwise = False   # a level is the one below with more steps: it waits until that is known
     # Where subquestions are: what ends a prompt that may be closed there, and facts (name, value)
-    # that may already follow from what is before them. These match nothing.
-    term_pattern = fact_pattern = r"(?!)"
+    # that may already follow from what is before them. "": there are none.
+    term_pattern = fact_pattern = ""
 
     @property
     def levels(self) -> range:
@@ -97,11 +97,11 @@ class Task:
 
         One answer bit for a string of forty bytes is too weak a signal to learn what to keep of it.
         """
-        for match in re.finditer(self.term_pattern, prompt):
+        for match in re.finditer(self.term_pattern, prompt) if self.term_pattern else ():
             question = prompt[:match.end()] + prompt[-1]
             if answer := self.solve(question):
                 yield Subquestion(match.end(), question, answer)
-        for match in re.finditer(self.fact_pattern, prompt):
+        for match in re.finditer(self.fact_pattern, prompt) if self.fact_pattern else ():
             question = prompt[:match.end(1)] + prompt[-1]
             if self.solve(question) == match[2]:
                 yield Subquestion(match.start(2), question, match[2])

@@ -61,6 +61,12 @@ class Screen:
         return (self.is_live and not self.is_plain and rows >= views.MIN_PANEL_ROWS
                 and columns >= views.MIN_PANEL_COLUMNS)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `show` would draw now, or end a work that is told."""
+        every_s = PANEL_EVERY_S if self.has_panel else LINE_EVERY_S if self.is_live else LOG_EVERY_S
+        return not self._work.is_set() or self.clock() - self._last_s >= every_s
+
     def show(self, now: Progress) -> bool:
         """Draws the view if it is time for one; returns whether it was."""
         self._work.set()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from seed.body.results import Acting
 from seed.body.round import Round
 from seed.config import Profile
+from seed.curriculum.batches import Request
 from seed.curriculum.dataset import Batch, Pool, SoftTargetBatch
 from seed.errors import (ConfigError, Diverged, SaveFailed, SeedError, StopReason,
                          StopRequested)
@@ -116,7 +117,8 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
         if batch is None:
             continue   # the run has to stop
 
-        # Step; roll back after several that were not finite.
+        # Step, while the next batch is drawn; roll back after several that were not finite.
+        _begin_next_batch(session, hooks)
         lr = lr_at(config, state.plan, state.step, state.lr_scale)
         lr *= session.profile.round_lr_scale if isinstance(batch, Round) else 1.0
         step_began_s = clock()
@@ -138,20 +140,39 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
 def _draw(session: Session, hooks: Hooks) -> Batch | SoftTargetBatch | Round | None:
     """What the next step learns from: a body's round, soft targets or a batch of the curriculum,
     after what practice is due; None if the run has to stop."""
-    state, config = session.state, session.profile.train
+    state = session.state
     turn = hooks.bodies.turn(state.step) if hooks.bodies else None
     if hooks.bodies and turn:
         return hooks.bodies.play(*turn, session.service_requests)
     if session.selfplay.is_due(state.step) and not _play(session):
         return None
-    pools = [*session.selfplay.pools(), *_listen_to(hooks.teacher, session)]
-    rest = 1 - sum(pool.data_fraction for pool in pools)
-    pools += [pool._replace(data_fraction=rest * pool.data_fraction)
-              for pool in session.replay_pools]
+    pools = _pools(session, _listen_to(hooks.teacher, session))
     soft_batch = hooks.soft_targets_fn(state.step) if hooks.soft_targets_fn else None
-    return soft_batch or session.dataset.batch(
-        state.curriculum, state.step, config.batch_size * config.grad_accum_steps, config.seq_len,
-        pools, session.selfplay.learns_prompt)
+    return soft_batch or session.batches.take(_request(session, state.step, pools))
+
+
+def _request(session: Session, step: int, pools: Sequence[Pool]) -> Request:
+    config = session.profile.train
+    return Request(session.state.curriculum, step, config.batch_size * config.grad_accum_steps,
+                   config.seq_len, pools, session.selfplay.learns_prompt)
+
+
+def _begin_next_batch(session: Session, hooks: Hooks) -> None:
+    """Unless there is none, or something comes before it that decides what is in it."""
+    state, step = session.state, session.state.step + 1
+    if (hooks.bodies or hooks.teacher or hooks.soft_targets_fn or session.selfplay.is_due(step)
+            or state.curriculum.is_due(session.profile.curriculum, step)
+            or step == state.plan.total_steps):
+        return
+    session.batches.begin(_request(session, step, _pools(session)))
+
+
+def _pools(session: Session, others: Sequence[Pool] = ()) -> list[Pool]:
+    """Of what the brain has practised, of `others`, and of what adaptations have taught."""
+    pools = [*session.selfplay.pools(), *others]
+    rest = 1 - sum(pool.data_fraction for pool in pools)
+    return pools + [pool._replace(data_fraction=rest * pool.data_fraction)
+                    for pool in session.replay_pools]
 
 
 def _evaluate(session: Session, is_last: bool) -> tuple[list[Score], Acting] | None:

@@ -109,6 +109,8 @@ class Reporter:
 
     def show(self, doing: str = "") -> None:
         """Draws the view, if it is time for it. `doing`: something else than training steps."""
+        if not self._screen.is_due:
+            return
         now = self.progress(doing)
         if self._screen.show(now):
             notify(f"STATUS={log_line(now)}")

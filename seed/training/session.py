@@ -12,6 +12,7 @@ from seed import system_health
 from seed.body.results import Acting
 from seed.body.round import Round
 from seed.config import Profile
+from seed.curriculum.batches import Batches
 from seed.curriculum.dataset import Batch, Dataset, SoftTargetBatch
 from seed.curriculum.state import CurriculumState
 from seed.curriculum.task import Item, Task
@@ -71,6 +72,7 @@ class Session:
         self.screen = hooks.screen or Screen(self.clock)
         self.dataset = Dataset(profile.curriculum, profile.identity, config.seed, hooks.loaded,
                                hooks.replay.tasks())
+        self.batches = Batches(self.dataset)
         self._replay, self.replay_pools = hooks.replay, hooks.replay.pools()
         self.dataset.check(config.seq_len, self.screen.log)
         resumed = resume(profile, run_dir, learner, hooks.bodies, self.screen.log)
@@ -254,6 +256,7 @@ class Session:
 
     def close(self, ending: str) -> None:
         """Says in the status file how the run ended: finished, stopped or failed."""
+        self.batches.close()
         self.reporter.write_status(ending)
         self.throttle.close()
         self.reporter.show_last()

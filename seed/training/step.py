@@ -17,7 +17,7 @@ from seed.wavecore.carried import Hearing
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
 from seed.wavecore.model import WaveCore, init_params
-from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, copy_into, zeros
+from seed.wavecore.tinygrad_seam import Tensor, buffer_view, CapturedGraph, zeros
 
 
 class StepResult(NamedTuple):
@@ -41,7 +41,9 @@ class TrainStep:
         if distill:
             for buffers in self.inputs:   # topk_ids, topk_probs
                 buffers += [zeros((*shape, distill.top_k), dtype) for dtype in dtypes]
+        self._input_views = [[buffer_view(tensor) for tensor in buffers] for buffers in self.inputs]
         self.inv_count = zeros((1,), np.float32)
+        self._inv_count, self._lr = buffer_view(self.inv_count), buffer_view(optim.lr)
         state = model.init_state(batch_size) if hears else model.empty_state(batch_size)
         self._state = [array for layer in state for array in layer]
 
@@ -72,13 +74,12 @@ class TrainStep:
         counts = batch.targets >= 0   # (rows, t)
         if isinstance(batch, SoftTargetBatch):
             counts = counts | (batch.topk_ids[..., 0] >= 0)
-        for i, buffers in enumerate(self.inputs):
-            for topk_ids in buffers[2:3]:
-                buffer_view(topk_ids).fill(-1)   # none, unless the batch has them
-            for buffer, values in zip(buffers, batch):
-                copy_into(buffer, values[i * b:(i + 1) * b])
-        copy_into(self.inv_count, np.array([1 / max(1, int(counts.sum()))], np.float32))
-        copy_into(self.optim.lr, np.array([lr], np.float32))
+        for i, views in enumerate(self._input_views):
+            for topk_ids in views[2:3]:
+                topk_ids.fill(-1)   # none, unless the batch has them
+            for view, values in zip(views, batch):
+                np.copyto(view, values[i * b:(i + 1) * b], casting="no")
+        self._inv_count[0], self._lr[0] = 1 / max(1, int(counts.sum())), lr
         for array, before in zip(self._state, hearing.state if hearing else ()):
             buffer_view(array)[:len(before)] = before
         total, *after = (buffer_view(output) for output in self.graph())

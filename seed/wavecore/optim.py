@@ -36,6 +36,7 @@ class Optimizer:
         state = np.zeros(len(OptimizerState), np.float32)
         state[[OptimizerState.BETA1_POWER, OptimizerState.BETA2_POWER]] = 1.0
         self.state = from_array(state)
+        self._state_view = buffer_view(self.state)
         self.lr = zeros((1,))
         self._trained = {block.name for block in self.kernels.first if block.arrays}
 
@@ -51,11 +52,11 @@ class Optimizer:
 
     def grad_norm(self) -> float:
         """Global norm of the last step's gradient, before clipping."""
-        return float(buffer_view(self.state)[OptimizerState.GRAD_NORM])
+        return float(self._state_view[OptimizerState.GRAD_NORM])
 
     def skipped(self) -> bool:
         """Whether the last step was not finite."""
-        return bool(buffer_view(self.state)[OptimizerState.SKIPPED])
+        return bool(self._state_view[OptimizerState.SKIPPED])
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Named moments and the state, as views, not copies; the inverse of load_state_dict."""
