@@ -2,7 +2,7 @@
 import time
 
 from seed.config import LANES
-from seed.wavecore.kernel_source import c_text
+from seed.wavecore.kernel_source import whole_text
 from seed.wavecore.tinygrad_seam import CapturedGraph, buffer_view, empty, launch, launcher, zeros
 
 REPEATS, TILES_OF_A_THREAD = 50_000, 4
@@ -40,7 +40,7 @@ class Peak:
         constants = {"LANES": LANES, "THREADS": threads, "TILES": self._tiles, "REPEATS": REPEATS}
         text = "".join([*(f"#define {name} {value}\n" for name, value in constants.items()),
                         "typedef struct { float *out; const float *in; } args_t;\n",
-                        c_text("team.h").replace('#include "simd.h"\n', c_text("simd.h")), C_TEXT])
+                        whole_text("team.h"), C_TEXT])
         half = zeros((LANES,))
         buffer_view(half).fill(0.5)
         self._graph = CapturedGraph(lambda: launch(

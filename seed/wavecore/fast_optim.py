@@ -147,7 +147,7 @@ class OptimizerKernels:
                 counts=counts, units=matrices)) if matrices else None)
             m, v = m + sum(b.size for b in first), v + sum(b.size for b in second)
         self.decide = launcher(*kernel_source(
-            "adamw.c", "DECIDE", {**adamw, "GROUPS": len(self.groups),
+            "adamw.c", "DECIDE", {**adamw, "THREADS": 1, "GROUPS": len(self.groups),
                                   "GROUP_UNITS": ", ".join(map(str, self.unit_counts))},
             "state changes", "loss sums", counts={"sums": len(self.groups)}))
 

@@ -51,7 +51,7 @@ def kernel_source(file: str, variant: str, constants: Mapping[str, object], outp
     struct, entry = _arguments(name, outputs.split(), inputs.split(), arrays or {}, counts or {})
     return name, "".join([
         *(f"#define {key} {_literal(defines[key])}\n" for key in defines),
-        struct, _table(units), _with_includes(file, set()), entry])
+        struct, _table(units), whole_text(file), entry])
 
 
 def _literal(value: object) -> str:
@@ -62,6 +62,11 @@ def _literal(value: object) -> str:
 def c_text(name: str) -> str:
     """Text of a file in csrc/."""
     return (resources.files("seed.wavecore") / "csrc" / name).read_text(encoding="utf-8")
+
+
+def whole_text(name: str) -> str:
+    """Text of a file in csrc/ with its headers."""
+    return _with_includes(name, set())
 
 
 def _with_includes(name: str, included: set[str]) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 from seed.wavecore.cpu import Target
 from seed.wavecore.kernel_cache import Log
 from seed.wavecore.kernel_lookup import KernelLookup
+from seed.wavecore.kernel_source import whole_text
 
 # What tinygrad imports and does not need here, 8 MB: other renderers, and a cache that is off.
 RENDERERS = "tinygrad.renderer.nir", "tinygrad.renderer.llvmir", "tinygrad.renderer.isa.x86"
@@ -46,7 +47,7 @@ _environment = os.environ
 setattr(os, "environ", {key: _environment[key] for key in ("HOME", "PATH") if key in _environment})
 try:   # tinygrad reads a hundred variables, which other programs use: DEBUG, PROFILE, THREADS ...
     from tinygrad import Tensor, TinyJit, device, dtypes, helpers
-    from tinygrad.device import Buffer
+    from tinygrad.device import Buffer, TinyELF
     from tinygrad.runtime.ops_cpu import CPUProgram
     from tinygrad.runtime.support import compiler_cpu
     from tinygrad.runtime.support.elf import jit_loader
@@ -81,8 +82,8 @@ def install(log: Log = lambda text: None) -> None:
     setattr(compiler_cpu, "subprocess", SimpleNamespace(check_output=lookup.compile))
     setattr(device, "diskcache_get", lookup.get)
     setattr(device, "diskcache_put", lookup.put)
-    if platform.machine() in ("x86_64", "AMD64"):
-        setattr(CPUProgram, "_load", load_with_far_calls)
+    setattr(CPUProgram, "_load", load_with_far_calls
+            if platform.machine() in ("x86_64", "AMD64") else load_with_team)
 
 
 def compile_for(target: Target, c_text: str) -> bytes:
@@ -117,6 +118,33 @@ class FarCalls:
                         for target in reversed(self._targets.values()))
 
 
+class ThreadTeam:
+    """Stands for a library that has `run_in_team` (csrc/thread_team.c), of which all kernels share
+    the threads; compiled and loaded for the first kernel that calls it."""
+
+    @functools.cached_property
+    def run_in_team(self) -> Any:
+        cpu: Any = device.Device["CPU"]
+        code = cpu.compiler.compile_cached(whole_text("thread_team.c"))
+        program = CPUProgram(cpu, TinyELF(code, "run_in_team", cpu.renderer.target, ()))
+        # Threads may stand in its memory until the process ends, so nothing may free it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(program.mem))
+        return program.fxn
+
+
+THREAD_TEAM = ThreadTeam()
+
+
+def libraries(program: CPUProgram) -> list[ctypes.CDLL]:
+    """Where the symbols of a kernel are."""
+    return [typing.cast(ctypes.CDLL, THREAD_TEAM), program.libm, program.rt_lib]
+
+
+def load_with_team(program: CPUProgram, lib: bytes, base: int = 0) -> bytes:
+    """The memory image of an object file that is loaded at `base`."""
+    return jit_loader(lib, base=base, link_libs=libraries(program))
+
+
 def load_with_far_calls(program: CPUProgram, lib: bytes, base: int = 0) -> bytes:
     """The memory image of an object file that is loaded at `base`, as long as the file.
 
@@ -125,7 +153,7 @@ def load_with_far_calls(program: CPUProgram, lib: bytes, base: int = 0) -> bytes
     goes to a jump with a 64-bit address at the end of the kernel's own memory. There is room: a
     symbol's entry in the file is longer.
     """
-    calls = FarCalls([program.libm, program.rt_lib], base + len(lib))
+    calls = FarCalls(libraries(program), base + len(lib))
     image = jit_loader(lib, base=base, link_libs=[typing.cast(ctypes.CDLL, calls)])
     code = calls.code()
     return image.ljust(len(lib) - len(code), b"\0") + code

@@ -41,6 +41,7 @@ WIDE |= {f"INLINE void {store}(float *p, {kind} v) {{ *({kind} *)p = v; }}":
          for kind, store, n in (("vec", "store", 16), ("vec8", "store8", 8), ("vec4", "store4", 4))}
 
 MAIN = """
+typedef unsigned long size_t;
 void *malloc(size_t);
 void free(void *);
 #ifdef POISON
@@ -220,9 +221,11 @@ def build_and_run(folder: Path, case: Case, flags: list[str]) -> str:
             assert wide in text
             text = text.replace(wide, narrow)
     source.write_text(text)
+    team = program.parent / "thread_team.c"
+    team.write_text(kernel_source.whole_text(team.name))
     # Not optimized, every access of the text is made, and compiling takes a fifth of the time.
-    command = [find_compiler(), "-O0", "-gline-tables-only", "-w", *flags, str(source), "-o",
-               str(program), "-lpthread"]
+    command = [find_compiler(), "-O0", "-gline-tables-only", "-w", *flags, str(source), str(team),
+               "-o", str(program), "-lpthread"]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         return built.stderr

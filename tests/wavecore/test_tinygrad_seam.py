@@ -1,6 +1,7 @@
 """Every internal of tinygrad that the seam relies on is there, and the seam does what it says."""
 import configparser
 import ctypes
+import dataclasses
 import gc
 import inspect
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tinygrad import Tensor, TinyJit, dtypes, helpers
-from tinygrad.device import Buffer, Compiler
+from tinygrad.device import Buffer, Compiler, Device, TinyELF
 from tinygrad.runtime.ops_cpu import MAX_ARGS, CPUProgram
 from tinygrad.runtime.support.compiler_cpu import ClangCompiler
 from tinygrad.runtime.support.elf import jit_loader
@@ -57,6 +58,13 @@ def test_the_replaced_functions_have_the_arguments_of_the_replacements():
     assert parameters_of(jit_loader) == ["obj", "base", "link_libs"]
     for library in (CPUProgram.libm, CPUProgram.rt_lib):
         assert isinstance(library, ctypes.CDLL)
+
+
+def test_what_loads_the_threads_of_all_kernels_is_there():
+    fields = [field.name for field in dataclasses.fields(TinyELF)]
+    assert fields[:4] == ["lib", "name", "target", "signature"]
+    assert isinstance(Device["CPU"].compiler, ClangCompiler) and Device["CPU"].renderer.target
+    assert "self.mem = mmap.mmap(-1, len(obj.lib)" in inspect.getsource(CPUProgram.__init__)
 
 
 def test_a_graph_is_captured_at_its_first_call_because_its_count_is_one():

@@ -26,7 +26,7 @@ static void kernel_body(member_t *me, args_t a) {
 static void kernel_body(member_t *me, args_t a) {
     static const int counts[GROUPS] = {GROUP_UNITS};
     float *state = a.state;
-    if (me->thread) return;
+    (void)me;
     double total = 0;
     for (int g = 0; g < GROUPS; g++)
         for (int i = 0; i < counts[g]; i++) total += a.sums[g][i];
