@@ -69,13 +69,15 @@ INLINE void project_out(const args_t *a, int tile, const float *out) {
            OUT_WIDTH, 1);
 }
 
-/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of `out` from `hidden`. */
+/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of `out` from `hidden`.
+ * Threads are at different rows of the batch: heads of one share cache lines. */
 INLINE void mixer_forward(member_t *me, const args_t *a, int heads, float *hidden,
                           const float *out, head_fn_t head_fn) {
     pack_projections(me, a);
     FOR_TILES(tile, ROW_TILES) project_in(a, tile, hidden);
     barrier(me);
-    FOR_TILES(i, sequences(a) * heads) head_fn(a, me->thread, i / heads, i % heads);
+    int rows = sequences(a);
+    FOR_TILES(i, rows * heads) head_fn(a, me->thread, i % rows, i / rows);
     barrier(me);
     FOR_TILES(tile, ROW_TILES) project_out(a, tile, out + (long)tile_row(tile) * OUT_WIDTH);
 }
@@ -120,8 +122,8 @@ INLINE void sum_gradients(const args_t *a, int tile) {
     else sum_partials(a->d_norm, a->d_gains, D_MODEL, D_MODEL, ROW_TILES);
 }
 
-/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of d_hidden from d_out, and of
- * `out` where they are not saved. */
+/* A mixer's kernel: head_fn(a, thread, b, h) makes one head's columns of d_hidden from d_out, and
+ * of `out` where they are not saved. */
 INLINE void mixer_backward(member_t *me, const args_t *a, int heads, float *d_out,
                            const float *out, const float *d_hidden, head_fn_t head_fn) {
     pack_projections_transposed(me, a);
@@ -129,7 +131,7 @@ INLINE void mixer_backward(member_t *me, const args_t *a, int heads, float *d_ou
     FOR_TILES(tile, ROW_TILES)
         project_out_backward(a, tile, d_out + (long)tile_row(tile) * OUT_WIDTH);
     barrier(me);
-    FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i / heads, i % heads);
+    FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i % BATCH, i / BATCH);
     barrier(me);
     FOR_GROUPED_TILES(tile) {
         float out_panels[ROW_TILE * OUT_WIDTH] ALIGNED;
