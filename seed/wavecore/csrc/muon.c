@@ -10,20 +10,63 @@
 #include "team.h"
 #include "gemm.h"
 
-/* X (r, c) from the momentum after this gradient; `transposed`: X is its transpose. */
+/* LANES rows from i on, and columns from j on, of the matrix that x holds, or whose transpose. */
+INLINE void load_block(vec *block, const float *x, int transposed, int i, int j, int c) {
+    UNROLL for (int k = 0; k < LANES; k++)
+        block[k] = load(x + (transposed ? (long)(j + k) * c + i : (long)(i + k) * c + j));
+    if (transposed) transpose(block);
+}
+
+INLINE void store_block(float *x, vec *block, int transposed, int i, int j, int c) {
+    if (transposed) transpose(block);
+    UNROLL for (int k = 0; k < LANES; k++)
+        store(x + (transposed ? (long)(j + k) * c + i : (long)(i + k) * c + j), block[k]);
+}
+
+/* X, with c columns, from the momentum after this gradient; `transposed`: X is its transpose. */
 INLINE void momentum(float *restrict x, float *restrict m, const float *restrict g, float scale,
-                     unit_t u, int transposed, int r, int c) {
-    fill_zero(x, (long)r * c);
-    for (int i = 0; i < u.rows; i++) {
+                     unit_t u, int transposed, int c) {
+    for (int i = 0; i < u.rows; i += LANES)
         for (int j = 0; j < u.columns; j += LANES) {
-            long at = (long)i * u.columns + j;
-            vec gj = load(g + at) * scale, mj = load(m + at) * MOMENTUM + gj;
-            vec xj = mj * MOMENTUM + gj;
-            store(m + at, mj);
-            if (!transposed) store(x + (long)i * c + j, xj);
-            else for (int lane = 0; lane < LANES; lane++) x[(long)(j + lane) * c + i] = xj[lane];
+            vec block[LANES];
+            for (int k = 0; k < LANES; k++) {
+                block[k] = 0.f;
+                if (i + k >= u.rows) continue;
+                long at = (long)(i + k) * u.columns + j;
+                vec gj = load(g + at) * scale, mj = load(m + at) * MOMENTUM + gj;
+                block[k] = mj * MOMENTUM + gj;
+                store(m + at, mj);
+            }
+            store_block(x, block, transposed, i, j, c);
         }
-    }
+}
+
+/* The matrix moves by the orthogonal X. */
+INLINE void apply(float *restrict p, const float *restrict x, float keep, float rate, unit_t u,
+                  int transposed, int c) {
+    for (int i = 0; i < u.rows; i += LANES)
+        for (int j = 0; j < u.columns; j += LANES) {
+            vec block[LANES];
+            load_block(block, x, transposed, i, j, c);
+            for (int k = 0; k < LANES && i + k < u.rows; k++) {
+                float *out = p + (long)(i + k) * u.columns + j;
+                store(out, load(out) * keep - rate * block[k]);
+            }
+        }
+}
+
+/* C (n, n) = A B, with B packed, of a product that is symmetric to the bit: half of it is made, and
+ * the other half copied. */
+INLINE void matmul_symmetric(float *C, const float *A, const float *b, int n, int K) {
+    for (int j = 0; j < n; j += TILE_PANELS * LANES)
+        matmul(C + (long)j * n + j, n, A + (long)j * K, K, n - j, b + (long)j * K,
+               MIN(TILE_PANELS * LANES, n - j), K, 0);
+    for (int i = 0; i < n; i += LANES)
+        for (int j = i + LANES; j < n; j += LANES) {
+            vec block[LANES];
+            load_block(block, C, 1, i, j, n);
+            store_block(C, block, 0, i, j, n);
+        }
 }
 
 /* X (r, c) to its nearly orthogonal factor; panels (r, c), A and AA (r, r) are scratch. */
@@ -35,9 +78,9 @@ INLINE void orthogonalize(float *restrict x, float *restrict panels, float *rest
     for (int i = 0; i < r * c; i += LANES) store(x + i, load(x + i) * by);
     for (int n = 0; n < NS_STEPS; n++) {
         for (int j = 0; j < r / LANES; j++) pack_rows(panels, x, j, c);
-        matmul(A, r, x, c, r, panels, r, c, 0);
+        matmul_symmetric(A, x, panels, r, c);
         for (int j = 0; j < r / LANES; j++) pack_columns(panels, A, j, r, r);
-        matmul(AA, r, A, r, r, panels, r, r, 0);
+        matmul_symmetric(AA, A, panels, r, r);
         for (int i = 0; i < r * r; i += LANES)
             store(A + i, load(A + i) * NS_B + load(AA + i) * NS_C);
         for (int j = 0; j < c / LANES; j++) pack_columns(panels, x, j, r, c);
@@ -56,19 +99,8 @@ static void kernel_body(member_t *me, args_t a) {
         int c = ROUND_UP(MAX(u.rows, u.columns), LANES);
         float *x = a.scratch + (long)me->thread * SCRATCH_STRIDE, *panels = x + r * c;
         float *A = panels + r * c, *AA = A + r * r;
-        momentum(x, a.m + u.m, a.grads[u.tensor] + u.at, state[STATE_GRAD_SCALE], u, transposed, r,
-                 c);
+        momentum(x, a.m + u.m, a.grads[u.tensor] + u.at, state[STATE_GRAD_SCALE], u, transposed, c);
         orthogonalize(x, panels, A, AA, r, c);
-        float keep = 1.f - *a.lr * WEIGHT_DECAY, rate = *a.lr * u.lr_scale;
-        for (int row = 0; row < u.rows; row++) {
-            for (int j = 0; j < u.columns; j += LANES) {
-                float *out = p + (long)row * u.columns + j;
-                vec o;
-                for (int lane = 0; lane < LANES; lane++)
-                    o[lane] = transposed ? x[(long)(j + lane) * c + row]
-                                         : x[(long)row * c + j + lane];
-                store(out, load(out) * keep - rate * o);
-            }
-        }
+        apply(p, x, 1.f - *a.lr * WEIGHT_DECAY, *a.lr * u.lr_scale, u, transposed, c);
     }
 }
