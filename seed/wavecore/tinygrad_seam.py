@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import mmap
 import os
 import platform
 import struct
@@ -48,6 +49,7 @@ setattr(os, "environ", {key: _environment[key] for key in ("HOME", "PATH") if ke
 try:   # tinygrad reads a hundred variables, which other programs use: DEBUG, PROFILE, THREADS ...
     from tinygrad import Tensor, TinyJit, device, dtypes, helpers
     from tinygrad.device import Buffer, TinyELF
+    from tinygrad.runtime import ops_cpu
     from tinygrad.runtime.ops_cpu import CPUProgram
     from tinygrad.runtime.support import compiler_cpu
     from tinygrad.runtime.support.elf import jit_loader
@@ -82,6 +84,7 @@ def install(log: Log = lambda text: None) -> None:
     setattr(compiler_cpu, "subprocess", SimpleNamespace(check_output=lookup.compile))
     setattr(device, "diskcache_get", lookup.get)
     setattr(device, "diskcache_put", lookup.put)
+    setattr(ops_cpu, "mmap", SimpleNamespace(**{**vars(mmap), "mmap": map_memory}))
     setattr(CPUProgram, "_load", load_with_far_calls
             if platform.machine() in ("x86_64", "AMD64") else load_with_team)
 
@@ -95,6 +98,18 @@ def compile_for(target: Target, c_text: str) -> bytes:
 def _without_variables(module: Any) -> Any:
     """The module `os` with an empty environment, for what tinygrad reads after its import."""
     return SimpleNamespace(**{**vars(module), "getenv": lambda key, default=None: default})
+
+
+def map_memory(descriptor: int, size: int, flags: int, protection: int) -> mmap.mmap:
+    """As mmap.mmap, but what tinygrad maps as shared memory, its buffers, is of this process alone:
+    a forked child has a copy. Linux has huge pages for such memory, which makes a step 2 to 8 %
+    faster."""
+    if not flags & mmap.MAP_SHARED:
+        return mmap.mmap(descriptor, size, flags, protection)
+    memory = mmap.mmap(descriptor, size, flags & ~mmap.MAP_SHARED | mmap.MAP_PRIVATE, protection)
+    with contextlib.suppress(OSError):   # a Linux without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 class FarCalls:

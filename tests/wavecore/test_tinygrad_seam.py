@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import inspect
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from tinygrad import Tensor, TinyJit, dtypes, helpers
 from tinygrad.device import Buffer, Compiler, Device, TinyELF
-from tinygrad.runtime.ops_cpu import MAX_ARGS, CPUProgram
+from tinygrad.runtime.ops_cpu import MAX_ARGS, CPUAllocator, CPUProgram
 from tinygrad.runtime.support.compiler_cpu import ClangCompiler
 from tinygrad.runtime.support.elf import jit_loader
 from tinygrad.schedule.memory import memory_plan_rewrite
@@ -22,7 +23,7 @@ from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.wavecore import fast_optim, tinygrad_seam
 from seed.wavecore.tinygrad_seam import (Arena, CapturedGraph, FarCalls, buffer_view, copy_into,
-                                         install, launch, launcher)
+                                         install, launch, launcher, zeros)
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,6 +120,29 @@ def test_graphs_of_one_arena_share_its_memory_and_keep_their_results():
         for x, graph in graphs:
             copy_into(x, np.full(x.shape, value, np.float32))
             assert graph().item() == 2 * value * x.shape[0]
+
+
+def test_the_memory_of_buffers_is_mapped_as_the_replacement_takes_it():
+    assert ("mmap.mmap(-1, size, mmap.MAP_ANON | mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)"
+            in inspect.getsource(CPUAllocator._alloc))
+
+
+def test_a_forked_child_has_a_copy_of_the_buffers_and_may_have_huge_pages():
+    x = zeros((1 << 20,))
+    view = buffer_view(x)
+    child = os.fork()
+    if not child:
+        view[0] = 1
+        os._exit(int(view[0]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1 and view[0] == 0
+    if Path("/sys/kernel/mm/transparent_hugepage").exists():
+        address, flags = view.ctypes.data, ""
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if area := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                is_here = int(area[1], 16) <= address < int(area[2], 16)
+            elif line.startswith("VmFlags") and is_here:
+                flags = line
+        assert " hg" in flags
 
 
 def test_a_view_of_a_buffer_is_the_memory_itself():
