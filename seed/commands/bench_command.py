@@ -42,13 +42,13 @@ def run(args: argparse.Namespace) -> int:
             report = acting_speed.bench(profile, args.threads, args.turns, args.minutes)
         return outcome.show(args, report, acting_speed.table(report))
     if args.memory_of is not None:
-        from seed.bench import memory
-        profiles = args.memory_of or memory.PROFILES
+        from seed.bench import peak_memory
+        profiles = args.memory_of or peak_memory.PROFILES
         for name in profiles:
             load_profile(name, args.overrides)
         with options.working("measuring"):
-            report = memory.bench(profiles, args.overrides, args.threads)
-        return outcome.show(args, report, memory.table(report))
+            report = peak_memory.bench(profiles, args.overrides, args.threads)
+        return outcome.show(args, report, peak_memory.table(report))
     from seed.bench.compare import bench, table
     with options.working("measuring"):
         report = bench(args.profile, args.overrides, args.threads, args.peer or "", args.turns,

@@ -139,15 +139,19 @@ def _memory(graph: list, tensors: list[_Tensor], codes: list[int], table: Any,
     ready = {i: tensor for i, tensor in enumerate(tensors) if tensor.letter.isupper()}
     ready |= {i: tensors[i] for i in inputs} | {-1: _Tensor()}
     last = {i: n for n, row in enumerate(operators) for i in row[1]} | dict.fromkeys(outputs, -1)
-    live, peak, copied, assigned = sum(tensors[i].size for i in inputs), 0, 0, set()
+    live, peak, copied = sum(tensors[i].size for i in inputs), 0, 0
+    assigned, variables = set(), set()   # states that are written, tensors that hold one
     for n, (number, reads, writes, kind, at) in enumerate(operators):
         x = tuple([ready[i] for i in reads[:5]])
         y = tuple([_Tensor() if i in ready else tensors[i] for i in writes])
         copied += packed(codes[number], kind, at, x, y)
+        if len({*reads}) < len(reads) and any(reads.count(i) > 1 for i in variables):
+            raise ValueError("an operator reads the same state twice")   # XNNPACK crashes
         if not x:   # the handle of a variable
             variable = table("ss", at)[1]
             y = (y[0]._replace(name=variable, shape=states[variable]),)
         assigned |= {x[0].name} if not y else set()
+        variables |= {*writes} if x and x[0].letter == "r" else set()
         ready |= zip(writes, y)
         live += sum(tensor.size for tensor in y)
         peak = max(peak, live)

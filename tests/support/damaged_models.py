@@ -53,6 +53,18 @@ def other_handle(model: Model) -> None:
             step(model).operators[i] = (*row[:2], [handle, row[2][1]], *row[3:])
 
 
+def doubled_state(model: Model) -> None:
+    """A sum of a state with itself, which the state then is: XNNPACK crashes."""
+    operators = step(model).operators
+    last = [row for row in operators if row[1] == "ASSIGN_VARIABLE"][-1]
+    value = [row[3][0] for row in operators if row[1] == "READ_VARIABLE" and row[2] == last[2][:1]]
+    i = [i for i, row in enumerate(operators) if row[3] == last[2][1:]][0]
+    state = step(model).tensors[value[0]]
+    total = step(model).add("ADD", [state, state], state.shape)
+    operators.insert(i + 1, operators.pop())
+    operators[operators.index(last)] = (*last[:2], [last[2][0], total.index], *last[3:])
+
+
 def claims_memory(model: Model) -> None:
     """An operator that writes 1.6 GB, from two vectors of 80 KB."""
     row, column = (step(model).constant(np.ones(shape, np.float32)) for shape in (
@@ -124,6 +136,7 @@ DAMAGES: dict[str, Damage] = {
     "variable of another container": changed(
         "VAR_HANDLE", "options", lambda old: {**old, "container": "x"}),
     "variable that reset does not assign": without_assignment,
+    "state that is read twice by an operator": doubled_state,
     "memory": claims_memory,
     "memory of scales": shares_scales,
     "graphs in another order": swapped,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seed.__main__ import main
-from seed.bench import memory
+from seed.bench import peak_memory
 from seed.errors import BAD_INPUT, BenchError
 
 TINY = ["model.n_layers=1", "model.d_model=32", "model.d_ff=32", "train.batch_size=2",
@@ -25,17 +25,17 @@ def test_a_training_and_its_steps_are_measured_in_processes_of_their_own(monkeyp
 def test_the_table_names_what_is_not_installed():
     rows = [{"profile": "toy", "training_mb": 90.4, "steps_mb": 80.0, "torch_eager_mb": None},
             {"profile": "seed", "training_mb": 120.0, "steps_mb": 110.0, "torch_eager_mb": 1038.2}]
-    assert memory.table({"memory": rows}).splitlines()[1:] == [
+    assert peak_memory.table({"memory": rows}).splitlines()[1:] == [
         "toy                 90      80  not installed",
         "seed               120     110           1038"]
 
 
 def test_a_training_that_fails_is_named_with_its_last_words(tmp_path):
     with pytest.raises(BenchError, match="a training of toy did not run: .*train.seq_len"):
-        memory.training_mb("toy", ["train.seq_len=4"], 1, tmp_path)
+        peak_memory.training_mb("toy", ["train.seq_len=4"], 1, tmp_path)
 
 
 def test_an_unknown_profile_is_refused_before_any_process_starts(monkeypatch, capsys):
-    monkeypatch.setattr(memory, "bench", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(peak_memory, "bench", lambda *_: pytest.fail("it was measured"))
     assert main(["bench", "--memory", "sed"]) == BAD_INPUT
     assert "sed" in capsys.readouterr().err

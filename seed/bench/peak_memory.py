@@ -1,6 +1,6 @@
 """Peak memory of trainings, each in a process of its own, whose peak the kernel tells (VmHWM).
 
-    python -m seed.bench.memory PROFILE THREADS [a.b=value ...]
+    python -m seed.bench.peak_memory PROFILE THREADS [a.b=value ...]
 
 That is such a process: it trains STEPS steps in a run directory that is removed, with all that a
 training does, evaluations, practice and saving among it, and prints its peak as JSON. "steps" and
@@ -47,7 +47,7 @@ def steps_mb(name: str, profile: str, overrides: Sequence[str], threads: int,
 
 def training_mb(profile: str, overrides: Sequence[str], threads: int, cache: Path) -> float:
     """Of a whole training. Raises BenchError if it fails."""
-    command = seed_command(profile, str(threads), *overrides, module="seed.bench.memory")
+    command = seed_command(profile, str(threads), *overrides, module="seed.bench.peak_memory")
     for _ in range(2):
         done = subprocess.run(command, env=environment(cache, threads), capture_output=True,
                               text=True)
