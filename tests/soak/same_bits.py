@@ -23,8 +23,8 @@ import safetensors.numpy
 from ai_edge_litert import schema_py_generated as schema
 
 ROOT = Path(__file__).parents[2]
-# Trainings: recorded when weight gradients moved into the row tiles, with clang 14 and AVX-512; AVX2
-# gives the same. Exported files: when both targets got one graph.
+# Trainings: recorded when weight gradients moved into the row tiles, with clang 14 and AVX-512;
+# AVX2 gives the same. Exported files: when both targets got one graph.
 GOLDEN = {
     "toy": "551cfa5ec085a4595f0d61f33810fddc2bd610183944832c622f28c94ed2ca6b",
     "seed": "0057c416a28683ae7b7d720da859ca8ccd38dfc10497c66d00315b68fe03285c",
