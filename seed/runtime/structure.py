@@ -140,7 +140,8 @@ def _memory(graph: list, tensors: list[_Tensor], codes: list[int], table: Any,
     ready |= {i: tensors[i] for i in inputs} | {-1: _Tensor()}
     last = {i: n for n, row in enumerate(operators) for i in row[1]} | dict.fromkeys(outputs, -1)
     live, peak, copied = sum(tensors[i].size for i in inputs), 0, 0
-    assigned, variables = set(), set()   # states that are written, tensors that hold one
+    assigned = set[str]()    # states that are written
+    variables = set[int]()   # tensors that hold one
     for n, (number, reads, writes, kind, at) in enumerate(operators):
         x = tuple([ready[i] for i in reads[:5]])
         y = tuple([_Tensor() if i in ready else tensors[i] for i in writes])
