@@ -4,7 +4,6 @@ import importlib.util
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
-from seed.profile_file import load_profile
 
 PACKAGES = {"torch": ("PyTorch", "'seed-brain[peer]'"), "mlx": ("mlx", "'mlx[cpu]'")}
 
@@ -43,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return outcome.show(args, report, acting_speed.table(report))
     if args.memory_of is not None:
         from seed.bench import peak_memory
+        from seed.profile_file import load_profile
         profiles = args.memory_of or peak_memory.PROFILES
         for name in profiles:
             load_profile(name, args.overrides)

@@ -52,10 +52,13 @@ class HelpFormatter(argparse.HelpFormatter):
     """Tells each default that the help does not tell itself."""
 
     def _format_usage(self, *args: Any, **named: Any) -> str:
-        """Indented less where a line would else be wider than the terminal."""
+        """Where a line would be wider than the terminal, all are indented less, and choices that
+        are still too wide stand one below the other."""
         text = super()._format_usage(*args, **named)
-        is_wide = any(len(line) > self._width for line in text.splitlines())
-        return re.sub(r"\n +", "\n  ", text) if is_wide else text
+        if any(len(line) > self._width for line in text.splitlines()):
+            text = re.sub(r"\n +", "\n  ", text)
+        return "\n".join(line if len(line) <= self._width else line.replace(" | ", "\n  | ")
+                         for line in text.split("\n"))
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""

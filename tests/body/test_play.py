@@ -190,10 +190,10 @@ def test_each_graph_of_training_and_acting_is_replayed_launch_by_launch(tmp_path
     graphs, init, call = [], CapturedGraph.__init__, CapturedGraph.__call__
     fast.kernels_of.cache_clear()
 
-    def recorded_init(graph: CapturedGraph, run_fn):
+    def recorded_init(graph: CapturedGraph, *arguments):
         graphs.append(graph)
         graph.calls = 0
-        init(graph, run_fn)
+        init(graph, *arguments)
 
     def counted_call(graph: CapturedGraph):
         graph.calls += 1

@@ -146,4 +146,4 @@ def test_the_examples_of_the_pages_are_items():
 
 
 def test_text_survives_the_vocabulary():
-    assert decode([*encode("añ✓"), END, 65]) == "añ✓"
+    assert decode(bytes([*encode("añ✓"), END, 65])) == "añ✓"

@@ -142,10 +142,10 @@ def test_trials_are_stored_and_judged_again_by_other_limits(tmp_path):
         return SizeSearch(TOY, 2, WIDE._replace(memory_mb=limit_mb)._replace(**limits),
                           RunDir(tmp_path), seconds)
     first = search()
-    assert len(try_sizes(first, trial_of)) > 2 and LADDER[first.chosen] == (128, 8, 16, 128)
+    assert len(try_sizes(first, trial_of)) > 2 and LADDER[first.chosen] == (128, 8, 24, 128)
     assert first.verdicts()[first.chosen + 1] == "over 400 MB"
     assert try_sizes(search(), trial_of) == [] and search().chosen == first.chosen
-    faster = search(min_tokens_s=60_000.0)
+    faster = search(min_tokens_s=90_000.0)
     tried = try_sizes(faster, trial_of)
     assert faster.chosen < first.chosen and not set(tried) & first.trials.keys()
     assert search(memory_mb=500.0).verdicts().get(first.chosen + 1) is None  # was killed at 400
