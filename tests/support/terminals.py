@@ -35,11 +35,14 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def _read(self) -> None:
-        with suppress(OSError):   # it is closed
+        """Until nothing writes to it. Closes what it reads from, whose number is another file's
+        from then on."""
+        with suppress(OSError):
             while data := os.read(self._master, 65536):
                 with self._lock:
                     self._stream.feed(data)
                     self._written += data
+        os.close(self._master)
 
     def read(self) -> None:
         """All that was written until now is on the screen when this returns."""
@@ -73,10 +76,6 @@ class Terminal:
         self.read()
         return self._screen.cursor.x
 
-    def close(self) -> None:
-        self.out.close()
-        os.close(self._master)
-
 
 @contextmanager
 def terminal(columns: int, rows: int):
@@ -84,4 +83,4 @@ def terminal(columns: int, rows: int):
     try:
         yield opened
     finally:
-        opened.close()
+        opened.out.close()
