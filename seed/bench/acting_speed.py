@@ -42,7 +42,7 @@ class TimedPlayer:
         self.codec, self.n = codec, 0
         self.player = Player(WaveCore(brain.profile.model, brain.params, bodies=[codec.body]),
                              codec, 1)
-        self.observations = observations(codec)
+        self.observations = observations((each.low, each.high) for each in codec.channels)
         self.choices = np.zeros((1, len(codec.actions)), np.int64)
 
     def tick(self) -> None:
@@ -59,7 +59,7 @@ class TimedSource:
     def __init__(self, source: bytes, compiler: str, codec: Codec):
         self.brain, self.n = CompiledBrain(source, compiler), 0
         self.brain.begin(0)
-        self.observations = observations(codec)
+        self.observations = observations((each.low, each.high) for each in codec.channels)
         self.action = np.empty(len(codec.actions))
         self.control = np.empty(codec.body.control.rows, np.float32)
 

@@ -7,6 +7,7 @@ numbers and 14 parts of an action. The files take turns; "call" is the runtime's
 """
 import argparse
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
@@ -57,11 +58,10 @@ def untrained(codec: Codec, folder: Path, profile_name: str, target: str) -> Pat
     return untrained_file(untrained_brain(codec, load_profile(profile_name)), codec, folder, target)
 
 
-def observations(codec: Codec) -> np.ndarray:
-    """At random, (OBSERVATIONS, channels)."""
-    low, high = (np.array([getattr(channel, end) for channel in codec.channels])
-                 for end in ("low", "high"))
-    return np.random.default_rng(0).uniform(low, high, (OBSERVATIONS, len(codec.channels)))
+def observations(ranges: Iterable[tuple[float, float]]) -> np.ndarray:
+    """At random within the channels' ranges, (OBSERVATIONS, channels)."""
+    low, high = np.array([*ranges]).T
+    return np.random.default_rng(0).uniform(low, high, (OBSERVATIONS, len(low)))
 
 
 class TimedBrain:
@@ -72,9 +72,7 @@ class TimedBrain:
         body = next(iter(self.brain.bodies))
         self.brain.begin(body)
         channels = self.brain.description["bodies"][body]["codec"]["channels"]
-        low, high = (np.array([channel[end] for channel in channels]) for end in ("low", "high"))
-        self.observations = np.random.default_rng(0).uniform(low, high,
-                                                             (OBSERVATIONS, len(channels)))
+        self.observations = observations((each["low"], each["high"]) for each in channels)
         self.calls = Turns(self.brain.interpreter.invoke, TICKS_PER_TURN)
         self.ticks = Turns(self.tick, TICKS_PER_TURN)
         self.n = 0
