@@ -41,7 +41,7 @@ class ClassProcess:
     def __init__(self, kind: Kind, name: str, path: str, class_name: str):
         self.kind, self.name = kind, name
         self.stop_fn: Callable[[], bool] = bool   # whether the run has to stop; never
-        self._worker_pid = 0   # 0: unknown
+        self._worker: Path | None = None   # its folder in /proc, once it is known
         self._link, worker_link = socket.socketpair()
         self._control, supervisor_control = socket.socketpair()
         with worker_link, supervisor_control:
@@ -61,7 +61,7 @@ class ClassProcess:
 
         Raises the kind's errors, StopRequested.
         """
-        number, timer = secrets.randbits(48), _Timer(self._worker_pid)
+        number, timer = secrets.randbits(48), _Timer(self._worker)
         try:
             self._link.settimeout(max_s)
             self._link.sendall(to_frame({"id": number, **request, "call": call}))
@@ -96,7 +96,7 @@ class ClassProcess:
 
     def watch(self, pid: object) -> None:
         """Tells which process is the worker, as it says itself."""
-        self._worker_pid = pid if isinstance(pid, int) else 0
+        self._worker = Path(f"/proc/{pid}") if isinstance(pid, int) else None
 
     def _receive(self, n: int, call: str, max_s: float, timer: "_Timer") -> bytes:
         """Exactly n bytes. Raises OSError."""
@@ -137,32 +137,47 @@ class ClassProcess:
 class _Timer:
     """The time of a call, without what a stopped machine or a busy one adds to it."""
 
-    def __init__(self, pid: int):
-        self.schedstat = Path(f"/proc/{pid}/schedstat") if pid else None
-        self.slice_start_s = time.monotonic()
-        self.run_s = self.delayed_s = 0.0   # in earlier slices
-        self.delay_s: float | None = None   # total of the worker's, at the last look
+    def __init__(self, worker: Path | None):
+        self.worker = worker   # its folder in /proc
+        self.slice_start_s = self.got_on_s = time.monotonic()
+        self.run_s = self.waited_s = 0.0    # in earlier slices
+        self.wait_s: float | None = None    # total of the worker's, at the last look
+        self.cpu_ns = b""                   # likewise
 
     def add_slice(self) -> None:
-        now_s, delay_s = time.monotonic(), self._read_delay_s()
-        self.run_s += min(now_s - self.slice_start_s, 2 * SLICE_S)
-        if delay_s is not None and self.delay_s is not None:
-            self.delayed_s += min(delay_s - self.delay_s, now_s - self.slice_start_s, 2 * SLICE_S)
-        self.slice_start_s, self.delay_s = now_s, delay_s
+        wait_s, now_s = self._read_wait_s(), time.monotonic()
+        slice_s = min(now_s - self.slice_start_s, 2 * SLICE_S)
+        self.run_s += slice_s
+        if wait_s is not None and self.wait_s is not None:
+            # In a slice of usual length what exceeds it makes good what an earlier look missed.
+            waited_s, was_stopped = wait_s - self.wait_s, now_s - self.slice_start_s > slice_s
+            self.waited_s += min(waited_s, slice_s) if was_stopped else waited_s
+        self.slice_start_s, self.wait_s = now_s, wait_s
 
-    def _read_delay_s(self) -> float | None:
-        """How long the worker has waited for a core in its life."""
+    def _read_wait_s(self) -> float | None:
+        """How long the worker has waited for a core in its life.
+
+        The kernel adds a wait when it ends, which may be after seconds: until then it is the time
+        since the worker, which could run, was last seen to get on.
+        """
         try:
-            return int(self.schedstat.read_text().split()[1]) / 1e9 if self.schedstat else None
+            if self.worker is None:
+                return None
+            state = (self.worker / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            cpu_ns, wait_ns = (self.worker / "schedstat").read_bytes().split()[:2]
         except (OSError, ValueError, IndexError):
             return None   # a kernel without it
+        now_s = time.monotonic()
+        if state != b"R" or cpu_ns != self.cpu_ns:
+            self.cpu_ns, self.got_on_s = cpu_ns, now_s
+        return int(wait_ns) / 1e9 + now_s - self.got_on_s
 
     def counted_s(self) -> float:
         last_s = min(time.monotonic() - self.slice_start_s, 2 * SLICE_S)
-        return max(0.0, self.run_s - self.delayed_s) + last_s
+        return max(0.0, self.run_s - self.waited_s) + last_s
 
     def is_over(self, max_s: float) -> bool:
-        return self.run_s - self.delayed_s >= max_s or self.run_s >= MAX_STARVED * max_s
+        return self.run_s - self.waited_s >= max_s or self.run_s >= MAX_STARVED * max_s
 
 
 def _end(supervisor: subprocess.Popen, link: socket.socket, control: socket.socket) -> None:

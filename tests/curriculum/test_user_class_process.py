@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,8 +41,9 @@ def worker_of(pid: int) -> int:
                 and b"user_class_supervisor" not in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
-def cpu_ticks(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+def wait_ns(pid: int) -> int:
+    """How long it has waited for a core."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
 
 
 def test_a_set_of_texts_has_the_same_order_in_every_process(tmp_path):
@@ -264,22 +266,45 @@ def test_time_in_which_the_run_is_stopped_does_not_count(tmp_path):
 
 
 def test_a_class_that_waits_for_a_core_is_not_slow(tmp_path, monkeypatch):
-    """Four busy processes on the worker's core."""
+    """Four busy processes on the worker's core, until it has waited for ten times its limit."""
     monkeypatch.setattr(user_tasks, "MAX_CALL_S", 0.5)
+    monkeypatch.setattr(user_class_process, "MAX_STARVED", float("inf"))   # by others, too
     task = load(hostile(tmp_path, generate=after(
         30, "e = time.process_time() + 0.15; "
             "[0 for _ in iter(lambda: time.process_time() < e, False)]")))
     worker, core = worker_of(task._process.pid), min(os.sched_getaffinity(0))
     os.sched_setaffinity(worker, {core})
+    draw(task, 28)   # with the two at the start: not slow yet
+    start_ns = wait_ns(worker)
     rivals = [subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c",
                                 "while 1: pass"], start_new_session=True) for _ in range(4)]
     try:
-        wait_until(lambda: all(cpu_ticks(rival.pid) > 5 for rival in rivals), None, TIMEOUT_S)
-        assert len(draw(task, 31)) == 31
+        while wait_ns(worker) < start_ns + 5e9:
+            assert len(draw(task, 1)) == 1
     finally:
         for rival in rivals:
             rival.kill()
             rival.wait()
+
+
+@pytest.mark.parametrize("state, run_s, wait_s, over_s", [
+    ("R", 1.0, 0.0, 1.0), ("S", 0.0, 0.0, 1.0), ("R", 0.05, 0.05, 2.0),
+    ("R", 0.002, 0.03, 16.0), ("R", 0.002, 0.4, 20.0), ("R", 0.002, 7.0, 20.0)])
+def test_a_wait_for_a_core_does_not_count_however_long(
+        tmp_path, monkeypatch, state, run_s, wait_s, over_s):
+    """The kernel adds a wait to its total when it ends. After 20 times the limit a call is over."""
+    now_s = 0.0
+    monkeypatch.setattr(user_class_process, "time", SimpleNamespace(monotonic=lambda: now_s))
+    timer = user_class_process._Timer(tmp_path)
+    (tmp_path / "stat").write_text(f"5 (a ) b) {state} 1")
+    while not timer.is_over(1.0):
+        now_s += user_class_process.SLICE_S
+        turns, rest_s = divmod(now_s, wait_s + run_s) if run_s else (0, 0)
+        cpu_s, waited_s = turns * run_s + max(0, rest_s - wait_s), turns * wait_s
+        waited_s += wait_s if rest_s >= wait_s else 0
+        (tmp_path / "schedstat").write_text(f"{cpu_s * 1e9:.0f} {waited_s * 1e9:.0f} 1")
+        timer.add_slice()
+    assert now_s == pytest.approx(over_s, rel=0.1)
 
 
 def test_a_flood_of_replies_ends_at_once(tmp_path):
