@@ -17,7 +17,7 @@ import numpy as np
 
 from seed.bench.control_steps import (OBSERVATIONS, TimedBrain, codecs, observations,
                                       untrained_brain, untrained_file)
-from seed.bench.turns import Turns
+from seed.bench.turns import Turns, take_turns
 from seed.body.codec import Codec
 from seed.body.player import Player
 from seed.config import Profile
@@ -96,20 +96,17 @@ def rollout_turns(model: WaveCore, rows: int) -> tuple[Turns, Turns]:
 
 
 def bench(profile: Profile, threads: int, turns: int, minutes: float) -> dict[str, Any]:
-    """All figures; `threads` of rollouts. Turns end with the time, but not before the second."""
+    """All figures; `threads` of rollouts. Turns end with the time (take_turns)."""
     ends_s = time.monotonic() + 60 * minutes
     control = control_turns(profile)
     brain = untrained_brain(codecs()[0], profile)
     model = WaveCore(profile.model, brain.params, threads, bodies=[codecs()[0].body])
     rollouts = {rows: rollout_turns(model, rows) for rows in ROWS}
     everything = [*control.values(), *(each for pair in rollouts.values() for each in pair)]
-    for number in range(turns + 1):
-        if number > 1 and time.monotonic() > ends_s:
-            break
-        for each in everything:
-            each.turn()
+    take_turns(everything, 1)   # which compiles and captures
     for each in everything:
-        del each.turns[0]   # it compiles and captures
+        each.turns.clear()
+    take_turns(everything, turns, ends_s)
     base = control[TRAINER]
     return {"profile": profile.name, "threads": threads, "turns": len(base.turns),
             "control": [{"path": name, "us": 1e6 * each.seconds, "per_s": 1 / each.seconds,

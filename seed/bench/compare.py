@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seed.bench.turns import Ratio, paired
+from seed.bench.turns import Ratio, paired, take_turns
 from seed.errors import BenchError
 from seed.interpreter import seed_command
 
@@ -26,7 +26,6 @@ WIDTHS = (64, 128, 256)
 PEERS = {"torch": ("torch eager", "torch compile", "mamba2 eager", "mamba2 compile"),
          "mlx": ("mlx",), "tinygrad": ("tinygrad",)}
 SAME_MODEL = ("torch eager", "torch compile", "mlx", "tinygrad")   # and the same weights
-MIN_TURNS = 3
 MAX_LOSS_DIFFERENCE = 1e-4   # relative, of the first loss with the same architecture and weights
 
 
@@ -100,9 +99,9 @@ class Contender:
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,
             turns: int, minutes: float = float("inf"),
             ready_s: float = float("inf")) -> dict[str, Contender]:
-    """Cold starts, `turns` rounds in which every contender has its turn, warm starts. Rounds end
-    with the time, but not before MIN_TURNS; warm starts that come later are left out. Raises
-    BenchError if a contender has not started by `ready_s` of the monotonic clock."""
+    """Cold starts, rounds of turns until the time is over (take_turns), warm starts; those that
+    come later are left out. Raises BenchError if a contender has not started by `ready_s` of the
+    monotonic clock."""
     contenders, ends_s = dict[str, Contender](), time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         for i, name in enumerate(names):
@@ -113,12 +112,9 @@ def measure(names: Sequence[str], profile: str, overrides: Sequence[str], thread
             running.callback(contender.kill)
             contender.cold_s = contender.start()
             contenders[name] = contender
-        for number in range(turns):
-            if number >= MIN_TURNS and time.monotonic() > ends_s:
-                break
-            for contender in contenders.values():
-                contender.ends_s = float("inf")
-                contender.turn()
+        for contender in contenders.values():
+            contender.ends_s = float("inf")
+        take_turns(contenders.values(), turns, ends_s)
         for contender in contenders.values():
             contender.stop()
         for contender in contenders.values():

@@ -5,19 +5,21 @@
 Without files it makes untrained ones, for a body of 4 numbers and 2 choices, and for one of 60
 numbers and 14 parts of an action. The files take turns; "call" is the runtime's own.
 """
-import argparse
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from seed.bench.turns import Turns
+from seed.bench import command_line
+from seed.bench.turns import Turns, take_turns
 from seed.body.codec import Channel, Codec
 from seed.body.facts import Facts
 from seed.body.value_range import ValueRange
 from seed.config import Profile
+from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.export import Options
 from seed.export.brain_file import BrainFile
@@ -68,8 +70,12 @@ class TimedBrain:
     """Acts in its first body, with observations at random."""
 
     def __init__(self, path: Path):
+        """Raises BrainError, ConfigError if it has no body."""
         self.name, self.brain = path.name, Brain(path)
-        body = next(iter(self.brain.bodies))
+        body = next(iter(self.brain.bodies), None)
+        if body is None:
+            raise ConfigError(f"{path} has no body that it could act in: time it with python -m "
+                              f"seed.bench.steps")
         self.brain.begin(body)
         channels = self.brain.description["bodies"][body]["codec"]["channels"]
         self.observations = observations((each["low"], each["high"]) for each in channels)
@@ -87,24 +93,26 @@ class TimedBrain:
                 f"{median(p99s):>9.1f}{min(p99s):>11.1f}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def measured(files: Sequence[Path], profile_name: str) -> str:
+    """The table. Raises ConfigError, BrainError."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = files or [untrained(codec, Path(folder), profile_name, target)
+                          for codec in codecs() for target in (Options().target, LITERT)]
+        brains = [TimedBrain(path) for path in paths]
+    take_turns((turns for brain in brains for turns in (brain.calls, brain.ticks)), TURNS)
+    return "\n".join([
+        brains[0].brain.runtime,
+        f"{'file':<24}{'call us':>9}{'act p50':>9}{'p99':>9}{'least p99':>11}",
+        *(brain.row() for brain in brains)])
+
+
+def main() -> int:
+    parser = command_line.make_parser(__doc__)
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--profile", default="control", help="of the untrained brains")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = args.files or [untrained(codec, Path(folder), args.profile, target)
-                               for codec in codecs() for target in (Options().target, LITERT)]
-        brains = [TimedBrain(path) for path in paths]
-    for _ in range(TURNS):
-        for brain in brains:
-            brain.calls.turn()
-            brain.ticks.turn()
-    print(f"{brains[0].brain.runtime}\n{'file':<24}{'call us':>9}{'act p50':>9}{'p99':>9}"
-          f"{'least p99':>11}")
-    for brain in brains:
-        print(brain.row())
+    return command_line.run("control_steps", lambda: measured(args.files, args.profile))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

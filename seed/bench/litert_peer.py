@@ -6,13 +6,13 @@
 One step with states in and out, written as one writes it in PyTorch. `--int8` quantises the weights
 with the converter's own dynamic-range recipe.
 """
-import argparse
 import tempfile
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from seed.bench.command_line import make_parser
 from seed.bench.torch_delta import l2_normalize, rotate
 from seed.config import ModelConfig
 from seed.evaluation import TrainedBrain
@@ -115,7 +115,7 @@ def check(step: Step, brain: TrainedBrain, steps: int = 50) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--int8", action="store_true")

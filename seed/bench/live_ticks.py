@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seed.bench import timed_body
+from seed.bench.command_line import make_parser
 from seed.bench.control_steps import codecs, untrained
 from seed.export.operations import LITERT
 from seed.interpreter import seed_command
@@ -227,7 +228,7 @@ def report(phases: Phases) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of a phase")
     parser.add_argument("--alone-seconds", type=float,
                         help="of a phase of the loop alone (the same)")

@@ -7,7 +7,6 @@ A phase ends at a barrier. Its time is the median of the steps, in each of which
 kernel are added up; the peak is taken before each. Phases that only copy or add numbers have no
 ideal. Use one thread on a machine that other programs use too.
 """
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -18,13 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seed.bench import phase_plot
+from seed.bench import command_line, phase_plot
 from seed.bench.peak import Peak
 from seed.bench.phase_work import Phase, phases_of
 from seed.bench.proof import board_facts
 from seed.bench.step_kernels import Step, compiled_anew
 from seed.config import Profile
-from seed.errors import BAD_INPUT, BenchError, SeedError
+from seed.errors import BenchError, ConfigError
 from seed.profile_file import load_profile
 from seed.storage import atomic_file
 from seed.storage.output_file import check_output
@@ -144,28 +143,25 @@ def caption(profile_name: str, threads: int, report: Report) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="seed")
-    parser.add_argument("--set", action="append", default=[], dest="overrides",
-                        metavar="a.b=value", help="override one key of the profile")
+    parser = command_line.make_parser(__doc__)
+    command_line.add_profile(parser, "seed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--svg", type=Path, help="a picture of the table")
     args = parser.parse_args()
-    try:
+
+    def measured() -> str:
         if args.threads < 1 or args.steps < 1:
-            raise BenchError("--threads and --steps are numbers from 1 on")
+            raise ConfigError(f"--threads is {args.threads} and --steps {args.steps}: use 1 or "
+                              f"more")
         if args.svg:
             check_output("--svg", args.svg, "an SVG", lambda head: head.startswith(b"<svg"))
         report = measure(load_profile(args.profile, args.overrides), args.threads, args.steps)
-        print(table(report))
         if args.svg:
             text = phase_plot.svg(report.rows, caption(args.profile, args.threads, report))
             atomic_file.write(args.svg, text.encode())
-    except SeedError as error:
-        print(f"phases: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+        return table(report)
+    return command_line.run("phases", measured)
 
 
 if __name__ == "__main__":

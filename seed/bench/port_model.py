@@ -8,7 +8,6 @@ how many cycles a block takes in the long run, with all data in the first cache.
 has the ports of a Cortex-A57, so the model is that of neoverse-n1, the same core for servers; it
 leaves out that a Cortex-A76 decodes four instructions a cycle, which is added here.
 """
-import argparse
 import json
 import shutil
 import subprocess
@@ -17,9 +16,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from seed.bench import command_line
 from seed.bench.arm64_blocks import EMULATOR, LINKER, Block, counted
 from seed.bench.step_kernels import Step, compiled_anew
-from seed.errors import BAD_INPUT, BenchError, SeedError
+from seed.errors import BenchError, ConfigError
 from seed.profile_file import load_profile
 from seed.wavecore.compiler import find_compiler
 
@@ -145,17 +145,17 @@ def table(kernels: Sequence[Kernel]) -> str:
 
 
 def check(program: str) -> None:
-    """Raises BenchError unless the tools are there."""
+    """Raises ConfigError, CompilerError unless the tools are there."""
     for tool, package in PACKAGES.items():
         if not shutil.which(tool):
-            raise BenchError(f"{tool} is not on PATH: apt install {package}")
+            raise ConfigError(f"{tool} is not on PATH: apt install {package}")
     if not shutil.which(program):
-        raise BenchError(f"{program} is not on PATH: apt install llvm-19, or name it with "
-                         f"--llvm-mca")
+        raise ConfigError(f"{program} is not on PATH: apt install llvm-19, or name it with "
+                          f"--llvm-mca")
     text = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
     if f"LLVM version {VERSION}" not in text:
-        raise BenchError(f"{program} is not of LLVM 19: name one with --llvm-mca, because others "
-                         f"have other models")
+        raise ConfigError(f"{program} is not of LLVM 19: name one with --llvm-mca, because others "
+                          f"have other models")
     find_compiler()
 
 
@@ -172,19 +172,15 @@ def estimate(program: str, profile_name: str, overrides: Sequence[str]) -> list[
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="seed")
-    parser.add_argument("--set", action="append", default=[], dest="overrides",
-                        metavar="a.b=value", help="override one key of the profile")
+    parser = command_line.make_parser(__doc__)
+    command_line.add_profile(parser, "seed")
     parser.add_argument("--llvm-mca", default="llvm-mca-19", metavar="PROGRAM")
     args = parser.parse_args()
-    try:
+
+    def estimated() -> str:
         check(args.llvm_mca)
-        print(table(estimate(args.llvm_mca, args.profile, args.overrides)))
-    except SeedError as error:
-        print(f"port_model: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+        return table(estimate(args.llvm_mca, args.profile, args.overrides))
+    return command_line.run("port_model", estimated)
 
 
 if __name__ == "__main__":

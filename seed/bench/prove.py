@@ -179,7 +179,7 @@ def number_within(low: float, high: float) -> Any:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bin/prove.sh", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bin/prove.sh", description=__doc__.partition("\n\n")[0])
     minutes = number_within(0.1, MAX_MINUTES)
     parser.add_argument("--minutes", type=minutes, default=60.0, help="of training")
     parser.add_argument("--live-minutes", type=minutes, default=10.0)

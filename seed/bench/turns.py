@@ -1,11 +1,11 @@
 """Things that take turns: their ratios count on a machine that others use."""
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from seed.bench.worker import timed
-
-WARM_UP_STEPS = 5   # untimed, at the start of a turn
+WARM_UP_STEPS = 3   # untimed, at the start of a turn: an idle core is slow at first
+MIN_TURNS = 3       # however little time there is
 
 
 class Ratio(NamedTuple):
@@ -24,6 +24,33 @@ def paired(seconds: Sequence[float], base: Sequence[float]) -> Ratio:
     return Ratio(median(ratios), min(ratios), max(ratios))
 
 
+def timed(step_fn: Callable[[], object], n: int) -> list[float]:
+    """Seconds of each of n steps, after some that are not timed."""
+    for _ in range(min(WARM_UP_STEPS, n)):
+        step_fn()
+    seconds = []
+    for _ in range(n):
+        start = time.perf_counter()
+        step_fn()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+class TakesTurns(Protocol):
+    def turn(self) -> None: ...
+
+
+def take_turns(contenders: Iterable[TakesTurns], turns: int, ends_s: float = float("inf")) -> None:
+    """`turns` rounds, in each of which every contender has its turn. They end at `ends_s` of the
+    monotonic clock, but not before MIN_TURNS."""
+    contenders = [*contenders]
+    for number in range(turns):
+        if number >= MIN_TURNS and time.monotonic() > ends_s:
+            return
+        for contender in contenders:
+            contender.turn()
+
+
 class Turns:
     """Seconds of one of the things that take turns in this process."""
 
@@ -33,8 +60,8 @@ class Turns:
         self._step_fn, self._steps, self._divisor = step_fn, steps, divisor
 
     def turn(self) -> None:
-        self.turns.append([seconds / self._divisor for seconds in timed(
-            self._step_fn, min(WARM_UP_STEPS, self._steps), self._steps)])
+        seconds = timed(self._step_fn, self._steps)
+        self.turns.append([each / self._divisor for each in seconds])
 
     @property
     def medians(self) -> list[float]:

@@ -3,7 +3,7 @@
     python -m seed.bench.worker CONTENDER PROFILE THREADS [a.b=value ...]
 
 After its third step it prints one JSON line with the time and the first loss. For each number n on
-its input it runs WARM_UP_STEPS steps and n more, and prints the seconds of the latter as a JSON
+its input it runs some steps to warm up and n more, and prints the seconds of the latter as a JSON
 list. At the end of its input it prints its peak memory.
 """
 import importlib
@@ -17,13 +17,13 @@ from functools import partial
 import seed.own_hashes  # noqa: F401  (before NumPy, as in the command line)
 import numpy as np
 
+from seed.bench.turns import timed
 from seed.config import Profile
 from seed.curriculum.dataset import Batch
 from seed.profile_file import load_profile
 from seed.system_health import tree_mb
 
 LR = 1e-3
-WARM_UP_STEPS = 3  # untimed, at the start of a turn: an idle core is slow at first
 Step = Callable[[], float]
 
 
@@ -118,25 +118,13 @@ CONTENDERS: dict[str, Callable[[Profile, int], Step]] = {
        for mode in ("eager", "compile")}}
 
 
-def timed(step_fn: Callable[[], object], warm_up_steps: int, n: int) -> list[float]:
-    """Seconds of each of n steps, after some that are not timed."""
-    for _ in range(warm_up_steps):
-        step_fn()
-    seconds = []
-    for _ in range(n):
-        start = time.perf_counter()
-        step_fn()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
 def main() -> None:
     contender, profile_name, threads, *overrides = sys.argv[1:]
     step = CONTENDERS[contender](load_profile(profile_name, overrides), int(threads))
     losses = [step() for _ in range(3)]
     print(json.dumps({"third_step_at": time.time(), "loss": losses[0]}), flush=True)
     for line in sys.stdin:
-        print(json.dumps(timed(step, WARM_UP_STEPS, int(line))), flush=True)
+        print(json.dumps(timed(step, int(line))), flush=True)
     print(json.dumps({"peak_rss_mb": tree_mb()[1].value}), flush=True)
 
 

@@ -1,7 +1,6 @@
 """The benchmark of acting times a step of control by each path, and rollouts of several widths."""
 import json
 import shutil
-from types import SimpleNamespace
 
 from seed.__main__ import main
 from seed.bench import acting_speed
@@ -28,22 +27,11 @@ def test_each_path_takes_its_turns(monkeypatch, capsys):
     assert lines[-1].startswith("3 ")
 
 
-def test_turns_end_with_the_time_but_not_before_the_second(monkeypatch):
-    turns = []
-
-    class Counted:
-        turns = ["the first"]
-        seconds = 1.0
-
-        def turn(self):
-            turns.append(1)
-
-        def ratio(self, base):
-            return acting_speed.Turns.ratio(self, base)
-        medians = [1.0]
-    monkeypatch.setattr(acting_speed, "control_turns", lambda profile: {"trainer": Counted()})
+def test_the_first_turn_counts_nowhere_and_turns_end_with_the_time(monkeypatch):
+    seconds = iter([9.0] + [1.0] * 9)
+    paths = {"trainer": acting_speed.Turns(lambda: None, 1)}
+    monkeypatch.setattr("seed.bench.turns.timed", lambda step_fn, n: [next(seconds)])
+    monkeypatch.setattr(acting_speed, "control_turns", lambda profile: paths)
     monkeypatch.setattr(acting_speed, "ROWS", ())
-    monkeypatch.setattr(acting_speed, "time",
-                        SimpleNamespace(monotonic=iter([0.0, 70.0]).__next__))
-    acting_speed.bench(load_profile("control"), 1, 5, 1.0)
-    assert len(turns) == 2
+    report = acting_speed.bench(load_profile("control"), 1, 5, -1.0)
+    assert paths["trainer"].turns == [[1.0]] * 3 and report["turns"] == 3

@@ -12,7 +12,7 @@ from seed.storage import RunDir
 from tests.support import brains
 from seed.__main__ import main
 from seed.experiments import ablate, growth, lengths, new_rules
-from seed.bench import compare
+from seed.bench import compare, turns
 from seed.curriculum.task import Item
 from seed.profile_file import load_profile, to_toml
 from seed.storage import checkpoint, metrics_reader
@@ -75,13 +75,15 @@ def test_a_contender_that_is_not_ready_in_time_is_named():
 
 def test_turns_end_with_the_time_but_not_before_the_third(monkeypatch):
     clock = map(float, range(0, 10**6, 60))
-    monkeypatch.setattr(compare, "time", SimpleNamespace(monotonic=clock.__next__))
+    fake = SimpleNamespace(monotonic=clock.__next__)
+    monkeypatch.setattr(compare, "time", fake)
+    monkeypatch.setattr(turns, "time", fake)
     for name in ("start", "answer", "kill", "stop"):
         monkeypatch.setattr(compare.Contender, name, lambda contender: 1.0)
     monkeypatch.setattr(compare.Contender, "turn", lambda contender: contender.turns.append(1.0))
-    for minutes, turns in ((0.5, 3), (9.5, 12), (1e3, 20)):
+    for minutes, count in ((0.5, 3), (9.5, 12), (1e3, 20)):
         contender = compare.measure(["seed"], "toy", [], 1, 20, minutes)["seed"]
-        assert len(contender.turns) == turns
+        assert len(contender.turns) == count
         assert (contender.warm_s is None) == (minutes < 1e3)
 
 

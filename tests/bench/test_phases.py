@@ -78,7 +78,7 @@ def test_a_bar_is_as_long_as_its_time():
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--threads", "0"], "--threads and --steps are numbers from 1 on"),
+    (["--threads", "0"], "--threads is 0 and --steps 20: use 1 or more"),
     (["--svg", "/nonexistent/x.svg"], "/nonexistent is not a directory")])
 def test_bad_input_is_refused_in_one_line(monkeypatch, capsys, words, message):
     monkeypatch.setattr("sys.argv", ["phases", *words])

@@ -9,6 +9,7 @@ import pytest
 from seed.bench import arm64_blocks, port_model
 from seed.bench.arm64_blocks import Block
 from seed.bench.port_model import Cost
+from seed.errors import ConfigError
 from seed.wavecore import kernel_lookup, tinygrad_seam
 from seed.wavecore.cpu import find_target
 
@@ -87,5 +88,5 @@ def test_another_llvm_is_refused(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho LLVM version 14.0.6\n")
     program.chmod(0o755)
     monkeypatch.setattr(port_model, "PACKAGES", {})
-    with pytest.raises(port_model.BenchError, match="is not of LLVM 19"):
+    with pytest.raises(ConfigError, match="is not of LLVM 19"):
         port_model.check(str(program))
