@@ -64,6 +64,7 @@ MALLOC_TRIM: Callable[[int], object] = getattr(   # of glibc
     ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
 JUMP = struct.Struct("<HIQ2x")   # jmp *(%rip), to the address behind it
 JUMP_OPCODE = 0x25FF
+LAUNCH_WORDS = 64   # of csrc/launches.c: a function and the most arguments that tinygrad passes
 DTYPES = {np.float32: dtypes.float, np.int32: dtypes.int}
 LaunchFn = Callable[..., UOp]
 GradientFn = Callable[[Tensor, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
@@ -133,18 +134,24 @@ class FarCalls:
                         for target in reversed(self._targets.values()))
 
 
-class ThreadTeam:
-    """Stands for a library that has `run_in_team` (csrc/thread_team.c), of which all kernels share
-    the threads; compiled and loaded for the first kernel that calls it."""
+@functools.cache
+def shared_function(name: str, file: str) -> Any:
+    """A C function that a process loads once, from a file of csrc/."""
+    cpu: Any = device.Device["CPU"]
+    code = cpu.compiler.compile_cached(whole_text(file))
+    program = CPUProgram(cpu, TinyELF(code, name, cpu.renderer.target, ()))
+    # Threads may stand in its memory until the process ends, so nothing may free it.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(program.mem))
+    return program.fxn
 
-    @functools.cached_property
+
+class ThreadTeam:
+    """Stands for a library that has `run_in_team`, of which all kernels share the threads; compiled
+    and loaded for the first kernel that calls it."""
+
+    @property
     def run_in_team(self) -> Any:
-        cpu: Any = device.Device["CPU"]
-        code = cpu.compiler.compile_cached(whole_text("thread_team.c"))
-        program = CPUProgram(cpu, TinyELF(code, "run_in_team", cpu.renderer.target, ()))
-        # Threads may stand in its memory until the process ends, so nothing may free it.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(program.mem))
-        return program.fxn
+        return shared_function("run_in_team", "thread_team.c")
 
 
 THREAD_TEAM = ThreadTeam()
@@ -212,8 +219,9 @@ class CapturedGraph:
     if it has one.
 
     Its buffers stay where they are, so its launches never change: from the third call on they are
-    called directly, which spares a small graph most of its time. The second call records them.
-    TinyJit would run the function once before, uncaptured, with every intermediate buffer alive.
+    called directly, by csrc/launches.c, which spares a small graph most of its time. The second
+    call records them. TinyJit would run the function once before, uncaptured, with every
+    intermediate buffer alive.
     """
 
     def __init__(self, run_fn: Callable[[], Any], arena: Arena | None = None):
@@ -222,12 +230,12 @@ class CapturedGraph:
         self._outputs: Any = None
         self._launches: list[tuple[Any, list[ctypes.c_uint64]]] = []
         self._programs: list[tuple[CPUProgram, Any, Any, Any]] = []   # whose memory they use
+        self._replay_fn: Callable[[], object] | None = None
 
     def __call__(self) -> Any:
         """The function's outputs: the same buffers at each call."""
-        if self._launches:
-            for function, arguments in self._launches:
-                function(*arguments)
+        if self._replay_fn:
+            self._replay_fn()
         elif self._graph.captured is None:
             with self._arena.capturing():
                 self._outputs = self._graph()
@@ -240,7 +248,7 @@ class CapturedGraph:
     @property
     def is_replayed(self) -> bool:
         """Whether its launches are called directly."""
-        return bool(self._launches)
+        return self._replay_fn is not None
 
     def launches(self) -> list[Launch]:
         """What a replayed graph calls, in order."""
@@ -271,6 +279,17 @@ class CapturedGraph:
                 if "core_id" in program.runtimevars:
                     arguments[program.runtimevars["core_id"]] = core
                 self._launches.append((program.fxn, [ctypes.c_uint64(a) for a in arguments]))
+        self._replay_fn = functools.partial(shared_function("run_launches", "launches.c"),
+                                            *_launch_table(self._launches))
+
+
+def _launch_table(launches: Sequence[tuple[Any, list[ctypes.c_uint64]]]) -> tuple[Any, Any]:
+    """What run_launches takes: a row of words for each launch, and how many there are."""
+    rows = np.zeros((len(launches), LAUNCH_WORDS), np.uint64)
+    for row, (function, arguments) in zip(rows, launches):
+        words = [ctypes.cast(function, ctypes.c_void_p).value or 0, *(a.value for a in arguments)]
+        row[:len(words)] = words
+    return rows.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(len(rows))   # which keeps the rows
 
 
 def buffer_view(tensor: Tensor) -> np.ndarray:

@@ -22,8 +22,8 @@ from tinygrad.schedule.memory import memory_plan_rewrite
 from tinygrad.uop.ops import KernelInfo, Ops, UOp
 
 from seed.wavecore import fast_optim, tinygrad_seam
-from seed.wavecore.tinygrad_seam import (Arena, CapturedGraph, FarCalls, buffer_view, copy_into,
-                                         install, launch, launcher, zeros)
+from seed.wavecore.tinygrad_seam import (LAUNCH_WORDS, Arena, CapturedGraph, FarCalls, buffer_view,
+                                         copy_into, empty, install, launch, launcher, zeros)
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,6 +98,34 @@ def test_launches_of_a_graph_are_called_directly_and_write_the_same_buffers():
         assert graph.is_replayed == (value >= 1)
     for value, (first, second) in enumerate(calls):
         assert (first == 3 * value).all() and (second == 12 * value + np.arange(4)).all()
+
+
+def test_launches_run_in_order_and_each_gets_all_its_arguments():
+    """A launch adds up weighted first numbers of its inputs, among them the last launch's."""
+    assert LAUNCH_WORDS == MAX_ARGS + 1
+    x, inputs = zeros((1,)), [tinygrad_seam.from_array(np.full(1, i, np.float32))
+                              for i in range(MAX_ARGS)]
+
+    def run() -> Tensor:
+        result = x
+        for count in range(2, MAX_ARGS + 1):   # arguments
+            names = [f"in_{i}" for i in range(1, count)]
+            terms = " + ".join(f"{i % 7}.f * *{name}" for i, name in enumerate(names, 1))
+            parameters = ", ".join(f"float *{name}" for name in ["out", *names])
+            result, = launch([empty(1)], [result, *inputs[2:count]], launcher(
+                f"sum_{count}", f"void sum_{count}({parameters}) {{ *out = {terms}; }}"))
+        return result.realize()
+    graph = CapturedGraph(run)
+    for value in range(4):
+        copy_into(x, np.full(1, value, np.float32))
+        got, want = float(buffer_view(graph())[0]), float(value)
+        for count in range(2, MAX_ARGS + 1):
+            want += sum(i % 7 * i for i in range(2, count))
+        assert got == want and graph.is_replayed == (value >= 1)
+    copy_into(x, np.full(1, 9, np.float32))
+    for one in graph.launches():
+        one.call_fn()
+    assert len(graph.launches()) == MAX_ARGS - 1 and float(buffer_view(graph())[0]) == want + 6
 
 
 def test_graphs_of_one_arena_share_its_memory_and_keep_their_results():
