@@ -18,8 +18,8 @@ from tinygrad.device import Device, TinyELF
 from seed.wavecore.tinygrad_seam import CPUProgram, install
 install(print)
 TEXT = '''
-void run_in_team(int threads, void (*body)(void *work, int thread), void *work);
-static void body(void *work, int thread) { BODY }
+void run_in_team(int threads, void (*body)(void *work, int thread, int members), void *work);
+static void body(void *work, int thread, int members) { BODY }
 void entry(int *work, int threads) { run_in_team(threads, body, work); work[64]++; }
 '''
 kept = []
@@ -175,3 +175,36 @@ for policy in {policies} * 2:
         run(4, 20)
         os._exit(0)
     assert not os.waitpid(child, 0)[1]""")
+
+
+def test_where_no_more_threads_may_start_a_launch_runs_on_those_there_are():
+    """Barriers wait for no others, no bit changes, and a later launch starts the rest."""
+    assert_runs("""
+import resource
+from seed.profile_file import load_profile
+from seed.wavecore.model import WaveCore, init_params
+from seed.wavecore.tinygrad_seam import CapturedGraph, buffer_view, from_array
+config = load_profile("toy", ["model.n_layers=2"]).model
+tokens = from_array(np.arange(200, dtype=np.int32).reshape(2, 100))
+model = WaveCore(config, init_params(config, 0), threads=4)
+graph = CapturedGraph(lambda: model(tokens)[0].realize())
+def logits():
+    return buffer_view(graph()).tobytes()
+expected = [logits() for _ in range(3)][-1]
+def n_tasks():
+    return len(os.listdir("/proc/self/task"))
+for n_threads in (1, 3):
+    child = os.fork()   # which has no threads yet
+    if child:
+        assert not os.waitpid(child, 0)[1]
+        continue
+    signal.alarm(60)
+    if os.geteuid() == 0:   # whom the limit does not stop
+        os.setuid(54321)
+    run(n_threads)
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, most))
+    assert (logits(), n_tasks()) == (expected, n_threads)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    assert (logits(), n_tasks()) == (expected, 4)
+    os._exit(0)""")

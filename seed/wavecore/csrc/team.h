@@ -1,11 +1,11 @@
-/* A team of THREADS threads (thread_team.c) runs kernel_body in phases, which barriers end.
+/* A team of at most THREADS threads (thread_team.c) runs kernel_body in phases, which barriers end.
  *
  * The tiles of a phase are taken from a counter that the threads share. Which thread takes a tile
  * never changes a bit of the result: a tile has one owner, and partial sums are added in tile
  * order. */
 #include "simd.h"
 #include "wait.h"
-void run_in_team(int threads, void (*body)(void *work, int thread), void *work);
+void run_in_team(int threads, void (*body)(void *work, int thread, int members), void *work);
 
 #define MAX_PHASES 8
 
@@ -15,7 +15,7 @@ typedef struct {
 } team_t;
 typedef struct {
     team_t *team;
-    int thread, phase;
+    int thread, members, phase;
 } member_t;
 
 static void kernel_body(member_t *me, args_t a);
@@ -26,7 +26,7 @@ INLINE void barrier(member_t *me) {
     if (++me->phase == MAX_PHASES) __builtin_trap();
     if (THREADS == 1) return;
     int generation = __atomic_load_n(&team->generation, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == THREADS) {
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == me->members) {
         __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&team->generation, generation + 1, __ATOMIC_RELEASE);
         return;
@@ -50,8 +50,8 @@ INLINE int take_tile(member_t *me) {
         for (int tile = group * GROUP_TILES, end = MIN(tile + GROUP_TILES, ROW_TILES); \
              tile < end; tile++)
 
-static void member_main(void *team, int thread) {
-    member_t me = {team, thread, 0};
+static void member_main(void *team, int thread, int members) {
+    member_t me = {team, thread, members, 0};
     kernel_body(&me, *me.team->args);
 }
 
@@ -61,6 +61,6 @@ INLINE void run_team(const args_t *args) {
     team.arrived = team.generation = 0;
     for (int i = 0; i < MAX_PHASES; i++) team.next[i] = 0;
     team.args = args;
-    if (THREADS == 1) member_main(&team, 0);
+    if (THREADS == 1) member_main(&team, 0, 1);
     else run_in_team(THREADS, member_main, &team);
 }
