@@ -40,6 +40,7 @@ class KernelCache:
         self.folder, self._descriptor = folder, -1
         self._warnings: list[str] = []
         self._crash_file: TextIO | None = None
+        self._process = os.getpid()
         try:
             self._descriptor = _open_private(folder) if folder else -1
             if self._descriptor >= 0:
@@ -82,9 +83,10 @@ class KernelCache:
                 os.unlink(name, dir_fd=self._descriptor)
 
     def close(self) -> None:
-        if self._crash_file:
+        if self._crash_file and self._process == os.getpid():   # a forked child shares the file
             faulthandler.disable()
-            os.unlink(self._crash_file.name, dir_fd=self._descriptor)
+            with contextlib.suppress(OSError):   # the directory is gone
+                os.unlink(self._crash_file.name, dir_fd=self._descriptor)
             self._crash_file.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -99,27 +101,29 @@ class KernelCache:
         """Each process has a locked file, to which a fatal signal writes. One that is not empty and
         no longer locked is of a process that crashed: maybe by a kernel."""
         for name in os.listdir(self._descriptor):
-            if not name.startswith(CRASH_PREFIX):
-                continue
-            with open(name, opener=self._open_fn(READ_FLAGS), errors="replace") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue   # its process is alive
-                reason = file.readline(200).strip()
-                if not reason:
-                    os.unlink(name, dir_fd=self._descriptor)
-                    continue
-                self._remove(self._objects())
-                os.replace(name, LAST_CRASH, src_dir_fd=self._descriptor,
-                           dst_dir_fd=self._descriptor)
-                self._warnings.append(f"the last process crashed ({reason}): all kernels are "
-                                      f"compiled again; details in {self.folder}/{LAST_CRASH}")
+            if name.startswith(CRASH_PREFIX):
+                with contextlib.suppress(FileNotFoundError):   # its process has just ended
+                    self._look_at_crash(name)
         name = f"{CRASH_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
         self._crash_file = open(name, "w", opener=self._open_fn(
             os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
         fcntl.flock(self._crash_file, fcntl.LOCK_EX)
         faulthandler.enable(self._crash_file)
+
+    def _look_at_crash(self, name: str) -> None:
+        with open(name, opener=self._open_fn(READ_FLAGS), errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return   # its process is alive
+            reason = file.readline(200).strip()
+            if not reason:
+                os.unlink(name, dir_fd=self._descriptor)
+                return
+            self._remove(self._objects())
+            os.replace(name, LAST_CRASH, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            self._warnings.append(f"the last process crashed ({reason}): all kernels are "
+                                  f"compiled again; details in {self.folder}/{LAST_CRASH}")
 
     def _objects(self) -> list[str]:
         return [name for name in os.listdir(self._descriptor) if not name.endswith(".txt")
@@ -128,12 +132,16 @@ class KernelCache:
     def _limit(self) -> None:
         names = self._objects()
         if len(names) > MAX_OBJECTS:
-            age = {name: os.stat(name, dir_fd=self._descriptor).st_mtime for name in names}
-            self._remove(sorted(names, key=lambda name: age[name])[:len(names) // 2])
+            age = dict[str, float]()
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):   # as in _remove
+                    age[name] = os.stat(name, dir_fd=self._descriptor).st_mtime
+            self._remove(sorted(age, key=lambda name: age[name])[:len(age) // 2])
 
     def _remove(self, names: list[str]) -> None:
         for name in names:
-            os.unlink(name, dir_fd=self._descriptor)
+            with contextlib.suppress(FileNotFoundError):   # another process removes them too
+                os.unlink(name, dir_fd=self._descriptor)
 
 
 def _open_private(folder: Path) -> int:

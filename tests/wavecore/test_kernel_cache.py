@@ -1,5 +1,6 @@
 """Compiled kernels come from a private directory alone, exactly as they were written."""
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -187,3 +188,40 @@ def test_the_oldest_objects_go_when_there_are_too_many(cache, folder, monkeypatc
     after = KernelCache(folder)
     assert [after.get(str(i)) is not None for i in range(8)] == [False] * 4 + [True] * 4
     after.close()
+
+
+def test_a_forked_child_that_ends_leaves_the_crash_file_of_its_parent(folder):
+    """Else no crash of the parent is seen, and its end complains."""
+    script = """
+import atexit, os, sys
+from pathlib import Path
+from seed.wavecore.kernel_cache import KernelCache
+atexit.register(KernelCache(Path(sys.argv[1])).close)
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print(*os.listdir(sys.argv[1]))"""
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True,
+                          text=True, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("crash-")
+    assert not [*folder.iterdir()]
+
+
+def test_a_directory_that_is_removed_meanwhile_is_no_error(cache, folder):
+    shutil.rmtree(folder)
+    cache.put("a", CODE)
+    assert cache.get("a") is None
+    cache.close()
+
+
+def test_files_of_processes_that_end_meanwhile_are_no_error(cache, folder, monkeypatch):
+    """Between the look at the directory and the look at a file."""
+    monkeypatch.setattr(kernel_cache, "MAX_OBJECTS", 1)
+    for key in "abc":
+        cache.put(key, CODE)
+    listed = os.listdir(folder)
+    gone = ["crash-1-0", "0" * 40]
+    monkeypatch.setattr(os, "listdir", lambda path: [*gone, *listed])
+    other = KernelCache(folder)
+    assert not warnings_of(other) and len([*folder.glob("crash-*")]) == 2
+    other.close()
