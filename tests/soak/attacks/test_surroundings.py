@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from seed.commands.options import MIN_ADDRESS_SPACE_MB
 from tests.soak.same_bits import weights_sha256
 from tests.support.checkout import ROOT
 from tests.support.namespace import needs_mounts, with_mounts
@@ -143,12 +144,30 @@ def test_a_limit_on_the_address_space_changes_no_bit(tmp_path, plain, limit_mb):
     assert done.returncode == 0 and weights_sha256(tmp_path / "run") == plain, done.stderr
 
 
-@pytest.mark.parametrize("limit_mb", [100, 170, 230, 270, 290])
-def test_too_small_an_address_space_is_one_line_and_75(tmp_path, limit_mb):
-    """Attack 111: RLIMIT_AS 170 MB and 230 MB."""
-    done = run("bash", "-c", LIMIT, "_", str(1024 * limit_mb), *tiny_command(tmp_path / "run"))
+def is_too_small(done: subprocess.CompletedProcess) -> bool:
+    """Whether it says in one line that there is too little address space."""
     assert done.returncode == 75 and "ulimit -v" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "OpenBLAS" not in done.stderr
+    return True
+
+
+@pytest.mark.parametrize("limit_mb", [100, 170, 230])
+def test_too_small_an_address_space_is_one_line_and_75(tmp_path, limit_mb):
+    """Attack 111: RLIMIT_AS 170 MB and 230 MB."""
+    assert is_too_small(run("bash", "-c", LIMIT, "_", str(1024 * limit_mb),
+                            *tiny_command(tmp_path / "run")))
+
+
+def test_wherever_a_training_runs_out_of_address_space_it_is_one_line_and_75(tmp_path, plain):
+    """Own: from what numpy needs to what a training needs, whatever that has come to."""
+    too_small_mb = []
+    for limit_mb in range(MIN_ADDRESS_SPACE_MB, 600, 3):
+        done = run("bash", "-c", LIMIT, "_", str(1024 * limit_mb), *tiny_command(tmp_path / "run"))
+        if done.returncode == 0:
+            break
+        assert is_too_small(done)
+        too_small_mb.append(limit_mb)
+    assert too_small_mb and weights_sha256(tmp_path / "run") == plain, done.stderr
 
 
 def test_a_small_stack_of_the_main_thread(tmp_path, plain):
