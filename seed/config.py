@@ -14,6 +14,7 @@ from seed.settings import build, check_multiple, require, setting
 
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
+SIGMOID_STRETCH = 1.1     # of the sigmoid that gives beta, about 1/2, before it is clipped to 0..1
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
 REPORT_KEYS = ("report_file", "report_command", "report_max_age_s", "min_battery_percent",
                "only_idle")   # of the governor

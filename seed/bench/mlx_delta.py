@@ -12,7 +12,7 @@ import mlx.nn as nn
 import mlx.optimizers as optimizers
 import numpy as np
 
-from seed.config import L2_EPS, Profile
+from seed.config import L2_EPS, SIGMOID_STRETCH, Profile
 from seed.wavecore.model import init_params
 
 CHUNK = 32   # a power of two
@@ -26,7 +26,7 @@ def l2_normalize(x: mx.array) -> mx.array:
 
 def rectified_sigmoid(x: mx.array) -> mx.array:
     """Sigmoid stretched about 1/2 and cut to 0..1, with a gradient straight through the cut."""
-    stretched = mx.sigmoid(x) * 1.1 - 0.05
+    stretched = mx.sigmoid(x) * SIGMOID_STRETCH - (SIGMOID_STRETCH - 1) / 2
     return stretched + mx.stop_gradient(mx.clip(stretched, 0, 1) - stretched)
 
 

@@ -8,7 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from seed.config import L2_EPS, Profile
+from seed.config import L2_EPS, SIGMOID_STRETCH, Profile
 from seed.wavecore.model import init_params
 
 CHUNK = 32  # the fastest of 16, 32 and 64 at d_model 128 and t 128 on a CPU
@@ -20,7 +20,7 @@ def l2_normalize(x: torch.Tensor) -> torch.Tensor:
 
 def rectified_sigmoid(x: torch.Tensor) -> torch.Tensor:
     """Sigmoid stretched about 1/2 and cut to 0..1, with a gradient straight through the cut."""
-    stretched = torch.sigmoid(x) * 1.1 - 0.05
+    stretched = torch.sigmoid(x) * SIGMOID_STRETCH - (SIGMOID_STRETCH - 1) / 2
     return stretched + (stretched.clamp(0, 1) - stretched).detach()
 
 

@@ -9,8 +9,8 @@ from functools import partialmethod
 
 import numpy as np
 
+from seed.config import SIGMOID_STRETCH
 from seed.export.flatbuffer import TYPES, Graph, Tensor
-from seed.export.reference import STRETCH
 
 VALID_PADDING = 1
 RELU_ACTIVATION = 1
@@ -182,9 +182,9 @@ class Operations:
 
     def rectified_sigmoid(self, x: Tensor, scale: float) -> Tensor:
         """scale times a sigmoid stretched about 1/2 and clipped to 0..1."""
-        stretched = self.mul(self.unary("LOGISTIC", x), self.constant(scale * STRETCH))
-        shifted = self.graph.add("SUB", [stretched, self.constant(scale * (STRETCH - 1) / 2)],
-                                 x.shape, activation=RELU_ACTIVATION)
+        stretched = self.mul(self.unary("LOGISTIC", x), self.constant(scale * SIGMOID_STRETCH))
+        low = self.constant(scale * (SIGMOID_STRETCH - 1) / 2)
+        shifted = self.graph.add("SUB", [stretched, low], x.shape, activation=RELU_ACTIVATION)
         return self.minimum(shifted, self.constant(scale))
 
     def log_sigmoid(self, x: Tensor) -> Tensor:

@@ -5,9 +5,7 @@ Dimension letters as in `wavecore/model.py`, for a batch of one.
 """
 import numpy as np
 
-from seed.config import L2_EPS, ModelConfig
-
-STRETCH = 1.1  # of the rectified sigmoid that gives beta: clipped to 0..1
+from seed.config import L2_EPS, SIGMOID_STRETCH, ModelConfig
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -64,7 +62,8 @@ class Reference:
         mixed = silu((window * w("conv1d")).sum(0))
         q, k, v = l2_normalize(mixed[:, :n]), l2_normalize(mixed[:, n:2 * n]), mixed[:, 2 * n:]
         decay = np.exp(-np.logaddexp(0, dt + w("dt_bias")) * np.exp(w("A_log")))[:, None, None]
-        beta = c.beta_max * np.clip(STRETCH * sigmoid(beta) - (STRETCH - 1) / 2, 0, 1)
+        beta = c.beta_max * np.clip(
+            SIGMOID_STRETCH * sigmoid(beta) - (SIGMOID_STRETCH - 1) / 2, 0, 1)
         beta = beta[:, None, None]
         S = self.ssm[i]
         if c.transition == "delta":   # S (I - beta k k^T)

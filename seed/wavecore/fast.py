@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import L2_EPS, LANES, ModelConfig
+from seed.config import L2_EPS, LANES, SIGMOID_STRETCH, ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
 from seed.wavecore.layout import KINDS, Block, packed_matrices, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
-from seed.wavecore.model import HIDDEN_SCORE, SIGMOID_STRETCH, rope_table
+from seed.wavecore.model import HIDDEN_SCORE, rope_table
 from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time

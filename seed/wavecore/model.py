@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seed.config import L2_EPS, ModelConfig
+from seed.config import L2_EPS, SIGMOID_STRETCH, ModelConfig
 from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
@@ -56,7 +56,6 @@ from seed.wavecore.tinygrad_seam import (Arena, Tensor, buffer_view, copy_into, 
 if TYPE_CHECKING:
     from seed.wavecore.stepping import Stepper
 
-SIGMOID_STRETCH = 1.1
 HIDDEN_SCORE = -1e30       # of a slot that a query does not see
 MAX_ONE_THREAD_ROWS = 32   # b * t up to which a team of threads costs more than it brings
 Weights = dict[str, Tensor]   # of a block, by the names in layout.py
