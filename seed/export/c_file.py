@@ -40,16 +40,20 @@ MACHINE_FLAGS = {"x86_64": ["-march=native"]}   # others have fused multiply-add
 COMPILERS = ("clang", "gcc")
 
 
+def flags() -> list[str]:
+    """With which a source gives the bits of the kernels on this machine."""
+    return [*FLAGS, *MACHINE_FLAGS.get(platform.machine(), [])]
+
+
 class CompiledBrain:
     """A C source, compiled for this machine and loaded, with its state."""
 
     def __init__(self, source: bytes, compiler: str):
         """Raises CompilerLost if it cannot be compiled, OSError if not loaded."""
         acts = b"int brain_act(" in source
-        flags = [*FLAGS, *MACHINE_FLAGS.get(platform.machine(), [])]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "brain.so"
-            run_compiler([compiler, *flags, "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o",
+            run_compiler([compiler, *flags(), "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o",
                           str(path)], source + STATE_BYTES + (CONTROL_LOGITS if acts else b""))
             library = ctypes.CDLL(str(path))
         size = ctypes.c_uint32.in_dll(library, "brain_state_bytes").value
@@ -128,7 +132,7 @@ class CFile:
             return f"{self.path}: {self.size:,} bytes, not verified{why}"
         report = self.report
         return "\n".join([
-            str(self.path), f"{'compiler':<12}{report.compiler} {' '.join(FLAGS)}",
+            str(self.path), f"{'compiler':<12}{report.compiler} {' '.join(flags())}",
             f"{'trainer':<12}the same bits in {report.trainer.steps} steps",
             *(f"{'acting':<12}{name}: the same bits and actions in {TICKS} ticks"
               for name in report.same_ticks),

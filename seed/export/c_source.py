@@ -12,13 +12,14 @@ from importlib import resources
 import numpy as np
 
 import seed
-from seed.config import L2_EPS, ModelConfig
+from seed.config import L2_EPS, LANES, SIGMOID_STRETCH, ModelConfig
+from seed.curriculum.vocab import END
 from seed.evaluation import TrainedBrain
 from seed.export.c_bodies import BodyTables, describe
-from seed.wavecore.layout import BODIES, Array, Block, blocks, round_up
+from seed.wavecore.layout import BODIES, Array, Block, blocks, proj_columns, round_up
 
 MARK = b"/* Seed Brain in C: "
-GROUP = 64            # columns, as in brain.c
+GROUP = 64            # columns of a matrix that lie together
 BYTES_PER_LINE = 32
 DIGITS = np.frombuffer(b"01234567", np.uint8)   # which an octal number would continue with
 MATRICES = {"in_proj", "qkv_proj", "out_proj"}
@@ -82,16 +83,19 @@ class Weights:
         self.size += floats.size
 
     def c_text(self) -> str:
-        """A string: compilers read one much faster than as many numbers, and it is no longer."""
+        """A string: compilers read one much faster than as many numbers, and it is no longer.
+        gcc and clang have no limit for one, and would warn that ISO C has."""
         data = np.concatenate(self.pieces).astype("<f4").view(np.uint8)
         is_before_digit = np.isin(np.append(data[1:], 0), DIGITS)
         tokens = [ESCAPES[i] for i in (data + 256 * is_before_digit).tolist()]
         lines = ["".join(tokens[i:i + BYTES_PER_LINE])
                  for i in range(0, len(tokens), BYTES_PER_LINE)]
         text = "\n".join(f'    "{line}"' for line in lines)
-        return (f"static const union {{\n    char bytes[{len(tokens) + 1}];\n"
+        return (f"#pragma GCC diagnostic push\n"
+                f"#pragma GCC diagnostic ignored \"-Woverlength-strings\"\n"
+                f"static const union {{\n    char bytes[{len(tokens) + 1}];\n"
                 f"    float numbers[{self.size}];\n}} __attribute__((aligned(64))) WEIGHTS = {{\n"
-                f"{text}}};\n")
+                f"{text}}};\n#pragma GCC diagnostic pop\n")
 
 
 def _padded(array: Array, values: np.ndarray) -> np.ndarray:
@@ -130,7 +134,8 @@ def _state(config: ModelConfig, parts: int) -> str:
               for name, (layers, size) in _state_arrays(config).items()]
     lines = "".join(f"    {field};\n" for field in (
         *fields, f"int32_t {', '.join(_integers(parts))}"))
-    return f"typedef struct {{\n{lines}}} brain_state;\n"
+    return (f"typedef struct {{\n{lines}}} brain_state;\n"
+            f"#define BRAIN_END {END}   /* the byte that ends an answer */\n")
 
 
 def state_bytes(config: ModelConfig, parts: int) -> int:
@@ -147,14 +152,16 @@ def _key_columns(config: ModelConfig) -> int:
 def _constants(config: ModelConfig) -> dict[str, object]:
     c, kinds = config, config.layer_kinds
     constants: dict[str, object] = {
-        "SSM_LAYERS": kinds.count("S"), "ATTENTION_LAYERS": kinds.count("A"),
-        "N_LAYERS": c.n_layers, "WINDOW": c.sliding_window, "D_MODEL": c.d_model,
-        "D_FF": c.d_ff, "HEAD_DIM": c.head_dim, "NORM_EPS": c.stream_eps}
+        "LANES": LANES, "GROUP": GROUP, "SSM_LAYERS": kinds.count("S"),
+        "ATTENTION_LAYERS": kinds.count("A"), "N_LAYERS": c.n_layers,
+        "WINDOW": c.sliding_window, "D_MODEL": c.d_model, "D_FF": c.d_ff, "HEAD_DIM": c.head_dim,
+        "NORM_EPS": c.stream_eps}
     if "S" in kinds:
         constants |= {
             "D_STATE": c.d_state, "D_CONV": c.d_conv, "SSM_HEADS": c.ssm_heads,
-            "SSM_COLUMNS": round_up(c.ssm_heads * (2 * c.d_state + 2 * c.head_dim + 2)),
-            "BETA_MAX": float(c.beta_max), "DELTA": float(c.transition == "delta"),
+            "SSM_COLUMNS": round_up(proj_columns(c)),
+            "BETA_MAX": float(c.beta_max), "SIGMOID_STRETCH": SIGMOID_STRETCH,
+            "DELTA": float(c.transition == "delta"),
             "OUT_NORM_EPS": c.norm_eps, "L2_EPS": L2_EPS}
     if "A" in kinds:
         constants |= {"KEY_COLUMNS": _key_columns(c), "ATTENTION_HEADS": c.attn_heads,

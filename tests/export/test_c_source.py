@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from seed.__main__ import main
+from seed.curriculum.vocab import END
 from seed.errors import CompilerError, ExportError
 from seed.export import c_file
 from seed.export.c_file import COMPILERS, STEPS, CompiledBrain, build_c, verify_c
@@ -21,7 +22,8 @@ from tests.support.acting_brains import untrained as acting_brain
 from tests.support.tflite import SMALL
 
 MAX_OBJECT_BYTES = 700_000   # of the profile fast
-WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow",
+            "-Wundef", "-Werror"]
 SHAPES = {
     "small": SMALL,
     "ssm": ("model.pattern=S", "model.n_layers=2", "model.d_model=48", "model.head_dim=16",
@@ -116,16 +118,19 @@ def test_it_needs_no_library_but_for_copying_memory(acting_source, tmp_path):
 
 def test_another_file_declares_what_it_calls(source, compiled, tmp_path):
     (tmp_path / "brain.c").write_bytes(source)
-    (tmp_path / "main.c").write_text("""#include <stdio.h>
+    (tmp_path / "main.c").write_text(f"#define EXPECTED_END {END}" + """
+#include <stdio.h>
 #define BRAIN_DECLARATIONS
 #include "brain.c"
+_Static_assert(BRAIN_END == EXPECTED_END, "the byte that ends an answer");
 int main(void) {
     static brain_state state;
     float logits[256];
     brain_reset(&state);
     brain_step(&state, 'A', logits);
     return fwrite(logits, 4, 256, stdout) != 256;
-}""")
+}
+""")
     for compiler in compilers():
         subprocess.run([compiler, *FLAGS, *WARNINGS, "main.c", "brain.c", "-o", "main"],
                        cwd=tmp_path, check=True)
@@ -182,6 +187,7 @@ def test_a_brain_is_written_verified_and_replaced_by_itself_alone(run_dir, capsy
         assert main(command) == 0
         text = capsys.readouterr().out
         assert f"the same bits in {STEPS} steps" in text and "us median" in text
+        assert " ".join(c_file.flags()) in text   # with others the last digits may differ
     assert run_dir.exported_c.read_bytes().startswith(MARK)
     assert main([*command, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -28,7 +28,8 @@ static void embed_tick(float *x, const brain_state *state, const body_t *body,
         const channel_t *c = BODY_CHANNELS + body->first_channel + i;
         upper_row[i] = 0;
         if (observation[i] - observation[i] != 0) continue; /* not finite */
-        double at = level_of(BORDERS[c->borders], observation[i]) * ((c->knots - 1) / 255.0);
+        double spacing = (c->knots - 1) / (LEVELS - 1.0); /* of levels, in knots */
+        double at = level_of(BORDERS[c->borders], observation[i]) * spacing;
         int below = MIN((int)at, c->knots - 2);
         const float *row = table + (c->row + below) * D_MODEL;
         upper_row[i] = row + D_MODEL;
@@ -59,7 +60,7 @@ static int act(brain_state *state, const double *observation, const double *nois
         int best = 0;
         double highest = 0;
         for (int j = 0; j < part->size; j++) {
-            double z = control[part->column + j] + (noise ? noise[j] : 0.0);
+            double z = (double)control[part->column + j] + (noise ? noise[j] : 0.0);
             if (j == 0 || z > highest) {
                 highest = z;
                 best = j;

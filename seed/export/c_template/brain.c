@@ -27,10 +27,8 @@
 #else
 #define WIDTH 4
 #endif
-#define LANES 16
 #define PIECES (LANES / WIDTH)
 #define TILE 8        /* vecs of sums in registers */
-#define GROUP 64      /* columns of a matrix that lie together */
 #define INLINE static inline __attribute__((always_inline))
 #define ALIGNED __attribute__((aligned(64)))
 #define ROUND_UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
@@ -90,7 +88,7 @@ INLINE float sum_squares(const float *x, int n) {
     return sum_lanes(s);
 }
 INLINE float inverse_rms(const float *x, int n, float eps) {
-    return 1.f / root(fused(all(sum_squares(x, n)), all(1.f / n), all(eps))[0]);
+    return 1.f / root(fused(all(sum_squares(x, n)), all(1.f / (float)n), all(eps))[0]);
 }
 
 /* By range reduction to |r| <= ln(2)/2 and a polynomial of degree 7. */
@@ -171,7 +169,8 @@ INLINE void read_gates(float *beta, float *decay, const float *columns, const fl
     }
     for (int h = 0; h < PADDED_HEADS; h += WIDTH) {
         vec rate = softplus(load(decay + h) + load(w + SSM_DT_BIAS + h));
-        vec s = fused(all(1.1f), sigmoid(load(beta + h)), all(-0.5f * (1.1f - 1.f)));
+        vec s = fused(all(SIGMOID_STRETCH), sigmoid(load(beta + h)),
+                      all(-0.5f * (SIGMOID_STRETCH - 1.f)));
         s = where(s < all(0.f), all(0.f), s);
         s = where(s > all(1.f), all(1.f), s);
         store(beta + h, BETA_MAX * s);
