@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_brain(parser)
     options.add_bodies(parser, "of those that the brain knows; default: all that can be "
                        "opened and are no files")
-    parser.add_argument("--episodes", type=int, default=100, help="of each body")
+    parser.add_argument("--episodes", type=int, default=100,
+                        help="of each body; 16 are played together, fewer one by one")
     parser.add_argument("--sample", action="store_true",
                         help="draw actions by their probabilities, not the likeliest")
     parser.add_argument("--record", type=options.path, metavar="DIR",

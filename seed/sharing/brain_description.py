@@ -12,6 +12,7 @@ from seed.body.facts import Facts, facts_of
 from seed.config import Profile, from_dict
 from seed.curriculum.state import CurriculumState
 from seed.errors import CheckpointError, ConfigError, printable
+from seed.export.c_source import MARK
 from seed.live.brains import Decision
 from seed.regular_file import reader
 from seed.runtime import MAGIC, BrainError, describe, installed_runtime
@@ -50,12 +51,15 @@ def of_path(path: Path, log: Log) -> dict[str, Any]:
         raise ConfigError(f"{path} is not there: name a .tflite file, a checkpoint or a run "
                           f"directory")
     with reader(path) as file:
-        head = file.read(8)
-    if head[4:] == MAGIC:
+        head = file.read(len(MARK))
+    if head[4:8] == MAGIC:
         return of_exported(path)
     if head.startswith(ZIP):
         raise ConfigError(f"{path} is a zip file: if it is a packed brain, make a run of it with "
                           f"seed unpack, and describe that")
+    if head == MARK:
+        raise ConfigError(f"{path} is a C source of a brain: the comment that it begins with "
+                          f"describes it; seed info tells more of the run it was exported from")
     if path.suffix == ".toml":
         raise ConfigError(f"{path} is a profile: describe it with --profile {path}")
     return {"file": str(path), **of_checkpoint(checkpoint.read(path))}

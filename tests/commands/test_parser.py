@@ -9,6 +9,7 @@ from seed.commands.parser import EXAMPLES, FIRST
 from seed.commands.shells import commands_of
 from seed.config import GovernorConfig, LiveConfig
 from seed.errors import BAD_INPUT
+from seed.evaluation.trained_brain import MAX_BODIES
 
 PARSERS = commands_of(make_parser())
 
@@ -46,6 +47,11 @@ def test_a_default_of_the_profile_is_that_of_the_profile(name, flag, value):
     action = PARSERS[name]._option_string_actions[flag]
     assert action.default is None and f"(default: the profile's, {value:g} if it has none)" in \
         " ".join(action.help.split())
+
+
+def test_play_tells_how_many_episodes_are_played_together():
+    action = PARSERS["play"]._option_string_actions["--episodes"]
+    assert f"{MAX_BODIES} are played together, fewer one by one" in action.help
 
 
 @pytest.mark.parametrize("name, text", [

@@ -9,6 +9,7 @@ from seed import errors
 from seed.__main__ import main
 from seed.export import Options
 from seed.export.brain_file import BrainFile
+from seed.export.c_source import MARK
 from seed.profile_file import load_profile
 from seed.runtime import describe, seal
 from seed.storage import RunDir
@@ -125,6 +126,7 @@ def test_what_is_no_brain_is_one_line_and_exit_code_2(run_dir, info, tmp_path):
     good = exported(brains.trained(run_dir.checkpoint), tmp_path / "good").read_bytes()
     wrong = [(tmp_path / "none", "is not there: name"), (tmp_path, "has no brain: train one"),
              (hostile(tmp_path / "a", b"PK\3\4" + b"x" * 99), "make a run of it with seed unpack"),
+             (hostile(tmp_path / "brain.c", MARK + b"x" * 99), "is a C source of a brain: the com"),
              (hostile(tmp_path / "p.toml", b"[model]\n" * 9), "describe it with --profile"),
              (hostile(tmp_path / "e", b"x" * 99), "is not a whole safetensors file"),
              (hostile(tmp_path / "b", good[:-5]), "its checksum is wrong"),
