@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#if __FINITE_MATH_ONLY__
+#error "compile without -ffast-math and -ffinite-math-only: a number may be absent, or no action"
+#endif
+
 #define MU 15.0
 
 bool seed_run(seed_brain *brain, signature *s) {

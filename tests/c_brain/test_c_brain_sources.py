@@ -54,6 +54,14 @@ def test_the_sources_compile_without_a_warning(tmp_path, language):
                        check=True, cwd=tmp_path)
 
 
+def test_flags_that_change_what_a_number_is_are_refused(tmp_path):
+    """Else motors may get what comes of logits that are not finite."""
+    for flag in ("-ffast-math", "-ffinite-math-only"):
+        done = subprocess.run([find_compiler(), flag, "-fsyntax-only", str(C / "seed_brain.c")],
+                              capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode and "without -ffast-math" in done.stderr
+
+
 def build_command(language: str) -> str:
     """The one that step.c gives, with the compiler at hand."""
     command = re.search(r"^ \*     (clang .+)$", (C / "step.c").read_text(), re.MULTILINE)[1]

@@ -140,6 +140,42 @@ int main(void) {
         np.testing.assert_allclose(logits, compiled.step(65), atol=1e-5 * np.ptp(logits))
 
 
+def test_two_brains_are_in_one_program_under_names_of_their_own(source, tmp_path):
+    (tmp_path / "brain.c").write_bytes(source)
+    (tmp_path / "call.c").write_text("""#define BRAIN_DECLARATIONS
+#include "brain.c"
+void CALL(float logits[256]);
+void CALL(float logits[256]) {
+    static brain_state state;
+    brain_step(&state, 'A', logits);
+}""")
+    (tmp_path / "main.c").write_text("""#include <string.h>
+void call_left(float *), call_right(float *);
+int main(void) {
+    float left[256], right[256];
+    call_left(left);
+    call_right(right);
+    return memcmp(left, right, sizeof left);
+}""")
+    for side in ("left", "right"):
+        names = [f"-Dbrain_{name}={side}_{name}" for name in ("state", "reset", "step")]
+        for file in ("brain", "call"):
+            subprocess.run([find_compiler(), *FLAGS, *WARNINGS, *names, f"-DCALL=call_{side}", "-c",
+                            f"{file}.c", "-o", f"{side}_{file}.o"], cwd=tmp_path, check=True)
+    objects = [f"{side}_{file}.o" for side in ("left", "right") for file in ("brain", "call")]
+    subprocess.run([find_compiler(), "main.c", *objects, "-o", "main"], cwd=tmp_path, check=True)
+    subprocess.run([str(tmp_path / "main")], check=True)
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-ffinite-math-only"])
+def test_flags_that_change_what_a_number_is_are_refused(source, flag):
+    """With -ffinite-math-only an absent number of an observation would be a level of it."""
+    for compiler in compilers():
+        done = subprocess.run([compiler, *FLAGS, flag, "-x", "c", "-", "-fsyntax-only"],
+                              input=source, capture_output=True)
+        assert done.returncode and b"without -ffast-math" in done.stderr, compiler
+
+
 def test_a_copy_of_the_struct_is_the_state(compiled):
     data = brains.some_bytes(60)
     compiled.reset()

@@ -3,8 +3,9 @@
  * A vec is as wide as the instruction set that the compiler may use. Sums over lanes are those of
  * LANES lanes, whatever the width. What is rounded once is written as `fused`; the compiler must
  * fuse nothing else. Without an instruction for it `fused` rounds twice. */
-#ifdef __FAST_MATH__
-#error "compile this file without -ffast-math: exp needs the order of its sums"
+#if defined(__FAST_MATH__) || __FINITE_MATH_ONLY__
+#error "compile this file without -ffast-math and -ffinite-math-only: exp needs the order of its \
+sums, and a number that is not finite is absent"
 #endif
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the weights are little-endian"
