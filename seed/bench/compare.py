@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -48,12 +49,13 @@ class Contender:
     loss: float = 0.0
     peak_rss_mb: float = 0.0
     turns: list[float] = field(default_factory=list)   # median seconds of a step, per turn
+    process: Any = None
 
     def start(self) -> float:
         """Starts the worker; returns seconds from start to third step."""
         env = environment(self.cache, self.arguments[2])
         started = time.time()
-        self.process: Any = subprocess.Popen(
+        self.process = subprocess.Popen(
             seed_command(*self.arguments, module="seed.bench.worker"), env=env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         ready = self.answer()
@@ -71,11 +73,13 @@ class Contender:
         line = self.process.stdout.readline()
         if not line:
             errors = self.process.stderr.read().strip().splitlines()
-            raise BenchError(f"{self.name} did not run: {errors[-1] if errors else 'no message'}")
+            reason = errors[-1] if errors else ending(self.process.wait())
+            raise BenchError(f"{self.name} did not run: {reason}")
         return json.loads(line)
 
     def turn(self) -> None:
-        print(STEPS_PER_TURN, file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):   # it has ended: its answer tells why
+            print(STEPS_PER_TURN, file=self.process.stdin, flush=True)
         self.turns.append(statistics.median(self.answer()))
         time.sleep(PAUSE_S)
 
@@ -92,8 +96,14 @@ class Contender:
         return paired(self.turns, base.turns)
 
     def kill(self) -> None:
-        with self.process:   # closes its pipes and waits for it
-            self.process.kill()
+        if self.process:
+            with contextlib.suppress(BrokenPipeError), self.process:   # closes its pipes and waits
+                self.process.kill()
+
+
+def ending(code: int) -> str:
+    """How a process ended that has said nothing."""
+    return f"it was killed ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
 
 
 def measure(names: Sequence[str], profile: str, overrides: Sequence[str], threads: int,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import seed.own_hashes  # noqa: F401  (as in the command line)
-from seed.bench.compare import Contender, environment
+from seed.bench.compare import Contender, ending, environment
 from seed.errors import BenchError
 from seed.interpreter import seed_command
 from seed.profile_file import load_profile
@@ -54,7 +54,7 @@ def training_mb(profile: str, overrides: Sequence[str], threads: int, cache: Pat
         if done.returncode:
             errors = done.stderr.strip().splitlines()
             raise BenchError(f"a training of {profile} did not run: "
-                             f"{errors[-1] if errors else 'no message'}")
+                             f"{errors[-1] if errors else ending(done.returncode)}")
     return json.loads(done.stdout.splitlines()[-1])["peak_rss_mb"]
 
 

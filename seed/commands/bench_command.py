@@ -1,9 +1,13 @@
 """Time a training step, alone or beside a peer; or what acting costs, or a training's memory."""
 import argparse
 import importlib.util
+from typing import TYPE_CHECKING, Any
 
 from seed.commands import options, outcome
 from seed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seed.config import Profile
 
 PACKAGES = {"torch": ("PyTorch", "'seed-brain[peer]'"), "mlx": ("mlx", "'mlx[cpu]'")}
 
@@ -35,22 +39,27 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--peer {args.peer} needs {name}: pip install {package}")
     from seed.wavecore.compiler import find_compiler
     find_compiler()   # refuses a machine without one before any process starts
+    from seed.bench.interrupted import as_by_ctrl_c
+    with options.working("measuring"), as_by_ctrl_c():
+        report, text = _measure(args, profile)
+    return outcome.show(args, report, text)
+
+
+def _measure(args: argparse.Namespace, profile: "Profile") -> tuple[dict[str, Any], str]:
+    """All figures, and their table."""
     if args.act:
         from seed.bench import acting_speed
-        with options.working("measuring"):
-            report = acting_speed.bench(profile, args.threads, args.turns, args.minutes)
-        return outcome.show(args, report, acting_speed.table(report))
+        report = acting_speed.bench(profile, args.threads, args.turns, args.minutes)
+        return report, acting_speed.table(report)
     if args.memory_of is not None:
         from seed.bench import peak_memory
         from seed.profile_file import load_profile
         profiles = args.memory_of or peak_memory.PROFILES
         for name in profiles:
             load_profile(name, args.overrides)
-        with options.working("measuring"):
-            report = peak_memory.bench(profiles, args.overrides, args.threads)
-        return outcome.show(args, report, peak_memory.table(report))
+        report = peak_memory.bench(profiles, args.overrides, args.threads)
+        return report, peak_memory.table(report)
     from seed.bench.compare import bench, table
-    with options.working("measuring"):
-        report = bench(args.profile, args.overrides, args.threads, args.peer or "", args.turns,
-                       args.minutes)
-    return outcome.show(args, report, table(report))
+    report = bench(args.profile, args.overrides, args.threads, args.peer or "", args.turns,
+                   args.minutes)
+    return report, table(report)

@@ -3,6 +3,12 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +40,35 @@ def test_ratios_are_paired_turn_by_turn():
 def test_a_contender_that_dies_is_named_with_its_last_words():
     with pytest.raises(compare.BenchError, match="nobody did not run: KeyError: 'nobody'"):
         compare.measure(["nobody"], "toy", TINY, 1, 1)
+
+
+def test_a_contender_that_is_killed_between_its_turns_is_named_too(tmp_path):
+    """A write to it fails before anything is read of it; no other error comes of its pipes."""
+    killed = contender("matmul", [])
+    killed.arguments, killed.cache = ["matmul", "toy", "1", *TINY], tmp_path
+    killed.kill()   # before its start: nothing to do
+    killed.start()
+    killed.process.kill()
+    killed.process.wait()
+    with pytest.raises(compare.BenchError, match=r"matmul did not run: it was killed \(Killed\)"):
+        killed.turn()
+    killed.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_bench_with_its_processes_and_files(tmp_path, number):
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "seed", "bench", "--profile", "toy", "--threads", "1",
+         *(f"--set={text}" for text in TINY)], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True)
+    children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children")
+    while not (started := [int(pid) for pid in children.read_text().split()
+                           if b"seed.bench.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]):
+        assert bench.poll() is None
+        time.sleep(0.05)
+    bench.send_signal(number)
+    assert bench.communicate()[1] == "seed: interrupted\n" and bench.returncode == 130
+    assert not [*tmp_path.iterdir()] and not Path(f"/proc/{started[0]}").exists()
 
 
 def test_two_real_contenders_take_their_turns():
