@@ -88,6 +88,30 @@ assert times() == first and states() == ["S"] * 3
 run(4)""")
 
 
+def test_a_worker_that_is_done_early_is_awake_for_the_next_launch():
+    """The caller's part takes longer than a worker waits between launches. Threads that do not run
+    side by side may sleep, so that not every attempt tells."""
+    assert_runs("""
+TEXT = "int clock_gettime(int, long *);" + TEXT.replace(
+    "run_in_team(threads, body, work);",
+    "for (int i = 0; i < 20; i++) run_in_team(threads, body, work);")
+slow = load("long t[2]; clock_gettime(1, t); long until = t[0] * 1000000000 + t[1] + 60000;"
+            "while (!thread && t[0] * 1000000000 + t[1] < until) clock_gettime(1, t);")
+def sleeps():
+    worker, = workers()
+    line, = (line for line in Path(f"/proc/self/task/{worker}/status").read_text().splitlines()
+             if line.startswith("voluntary"))
+    return int(line.split()[1])
+def sleeps_of_20_launches():
+    run(2, function=count)
+    before = sleeps()
+    slow(ctypes.c_void_p(work.ctypes.data), 2)
+    return sleeps() - before
+work, until = np.zeros(65, np.int32), time.monotonic() + 60
+while sleeps_of_20_launches() > 1:   # one before the first
+    assert time.monotonic() < until""")
+
+
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_200_children_have_teams_of_their_own(is_busy):
     """Also of a process that is in the middle of a launch, in another thread."""

@@ -31,7 +31,8 @@ long syscall(long, ...);
 #define CLOCK_MONOTONIC 1
 #define SET_MASK 2
 #define MEMBERS_BITS 8 /* of an order, for the number of members */
-#define MAX_SPIN_NS 5000   /* from one launch to the next, before a thread sleeps */
+#define MAX_REST_NS 200000 /* for the rest of a launch, and */
+#define MAX_SPIN_NS 20000  /* from one launch to the next, before a thread sleeps */
 #define LOOKS_A_CLOCK 16
 #define MAX_WAKES 0x7fffffff
 #define PAGE 4096
@@ -54,14 +55,19 @@ static long now_ns(void) {
     return t.s * 1000000000 + t.ns;
 }
 
-/* The order that comes after the order `seen`. */
+/* The order that comes after the order `seen`. Who is done early stays awake for the rest of its
+ * launch, as at a barrier: to be woken takes longer than most first phases. */
 static int next_order(int seen) {
-    long start = now_ns();
+    long start = now_ns(), over = start;
     for (int looks = 1;; looks++) {
         int order = __atomic_load_n(&team.order, __ATOMIC_ACQUIRE);
         if (order != seen) return order;
         RELAX();
-        if (looks % LOOKS_A_CLOCK || now_ns() - start < MAX_SPIN_NS) continue;
+        if (looks % LOOKS_A_CLOCK) continue;
+        long now = now_ns();
+        if (now - start < MAX_REST_NS && __atomic_load_n(&team.holder, __ATOMIC_RELAXED))
+            over = now;
+        if (now - over < MAX_SPIN_NS) continue;
         __atomic_add_fetch(&team.sleepers, 1, __ATOMIC_SEQ_CST);
         syscall(FUTEX, &team.order, FUTEX_WAIT_PRIVATE, seen, 0);
         __atomic_sub_fetch(&team.sleepers, 1, __ATOMIC_SEQ_CST);
