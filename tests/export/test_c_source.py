@@ -148,7 +148,8 @@ void CALL(float logits[256]);
 void CALL(float logits[256]) {
     static brain_state state;
     brain_step(&state, 'A', logits);
-}""")
+}
+""")
     (tmp_path / "main.c").write_text("""#include <string.h>
 void call_left(float *), call_right(float *);
 int main(void) {
