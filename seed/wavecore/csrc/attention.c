@@ -204,13 +204,13 @@ INLINE void read_incoming(incoming_t *in, const queries_t *block, const float *o
     UNROLL for (int r = 0; r < QUERIES; r++) {
         int t = t0 + MIN(r, block->count - 1);
         float use = r < block->count ? 1.f : 0.f; /* a repeated query has no gradient */
-        vec dot = 0.f;
+        vec product = 0.f;
         for (int i = 0; i < HEAD_DIM; i += LANES) {
             vec d = load(d_out + (long)t * D_MODEL + h * HEAD_DIM + i);
-            dot += d * load(out + (long)t * D_MODEL + h * HEAD_DIM + i);
+            product += d * load(out + (long)t * D_MODEL + h * HEAD_DIM + i);
             store(in->d_out[r] + i, d);
         }
-        in->mean[r] = sum_lanes(dot);
+        in->mean[r] = sum_lanes(product);
         in->top[r] = stats[2 * t];
         in->inverse[r] = stats[2 * t + 1] * use;
     }

@@ -2,17 +2,16 @@
  *
  * Shapes: x, xn (rows, D_MODEL); gain (D_MODEL). Nothing is saved, r is computed again. */
 
-INLINE float inverse_rms(const float *x) {
-    vec q = 0.f;
-    for (int j = 0; j < D_MODEL; j += LANES) q += load(x + j) * load(x + j);
-    return 1.f / root(sum_lanes(q) * (1.f / D_MODEL) + NORM_EPS);
+/* Of any n numbers. */
+INLINE float inverse_rms(const float *x, int n, float eps) {
+    return 1.f / root(dot(x, x, n) * (1.f / n) + eps);
 }
 
 INLINE void rms_norm(float *restrict xn, const float *restrict x, const float *restrict gain,
                      int rows) {
     for (int i = 0; i < rows; i++) {
         const float *xi = x + (long)i * D_MODEL;
-        float r = inverse_rms(xi);
+        float r = inverse_rms(xi, D_MODEL, NORM_EPS);
         for (int j = 0; j < D_MODEL; j += LANES)
             store(xn + (long)i * D_MODEL + j, load(xi + j) * r * load(gain + j));
     }

@@ -67,9 +67,7 @@ INLINE const float *raw_row(const float *proj, const float *conv_in, int t, int 
 }
 
 INLINE float l2_normalize(float *v, int n) {
-    vec q = 0.f;
-    for (int j = 0; j < n; j += LANES) q += load(v + j) * load(v + j);
-    float inverse = 1.f / root(sum_lanes(q) + L2_EPS);
+    float inverse = 1.f / root(dot(v, v, n) + L2_EPS);
     for (int j = 0; j < n; j += LANES) store(v + j, load(v + j) * inverse);
     return inverse;
 }
@@ -93,12 +91,6 @@ NOINLINE void read_chunk(chunk_t *c, const float *proj, const float *conv_in, co
         c->q_inverse[l] = l2_normalize(c->qkv[l], D_STATE);
         c->k_inverse[l] = l2_normalize(c->qkv[l] + D_STATE, D_STATE);
     }
-}
-
-INLINE float output_inverse_rms(const float *y) {
-    vec q = 0.f;
-    for (int j = 0; j < HEAD_DIM; j += LANES) q += load(y + j) * load(y + j);
-    return 1.f / root(sum_lanes(q) * (1.f / HEAD_DIM) + OUT_NORM_EPS);
 }
 
 #ifndef BACKWARD
@@ -131,7 +123,7 @@ NOINLINE void scan(const args_t *a, int thread, long b, int h) {
         for (int l = 0; l < len; l++) { /* gated norm */
             const float *z = proj + (long)(t0 + l) * IN_WIDTH + h * HEAD_PROJ + CHANNELS;
             float *out = a->out + (row + t0 + l) * D_INNER + h * HEAD_DIM;
-            float r = output_inverse_rms(y[l]);
+            float r = inverse_rms(y[l], HEAD_DIM, OUT_NORM_EPS);
             for (int j = 0; j < HEAD_DIM; j += LANES) {
                 vec zv = load(z + j);
                 store(out + j, load(y[l] + j) * r * load(gain + j) * zv * sigmoid(zv));
@@ -156,7 +148,7 @@ static void kernel_body(member_t *me, args_t a) {
  * gain's gradient. Returns y . dy. */
 INLINE float gated_norm_backward(float *y, float *z, float *d_out, const float *gain,
                                  float *d_gain) {
-    float r = output_inverse_rms(y);
+    float r = inverse_rms(y, HEAD_DIM, OUT_NORM_EPS);
     vec d_unit[HEAD_DIM / LANES], sum = 0.f;
     UNROLL for (int j = 0; j < HEAD_DIM; j += LANES) {
         vec zv = load(z + j), s = sigmoid(zv), silu = zv * s;
@@ -179,9 +171,7 @@ INLINE float gated_norm_backward(float *y, float *z, float *d_out, const float *
 
 /* d of a unit vector to d of the vector it was made from: inverse (d - unit (unit . d)). */
 INLINE void l2_normalize_backward(float *d, const float *unit, float inverse, int n) {
-    vec dot = 0.f;
-    for (int j = 0; j < n; j += LANES) dot += load(d + j) * load(unit + j);
-    float s = sum_lanes(dot);
+    float s = dot(d, unit, n);
     for (int j = 0; j < n; j += LANES) store(d + j, inverse * (load(d + j) - load(unit + j) * s));
 }
 
