@@ -118,14 +118,16 @@ def bench(profile: Profile, threads: int, turns: int, minutes: float) -> dict[st
 
 
 def table(report: dict[str, Any]) -> str:
-    lines = [f"{report['profile']}, {report['turns']} turns", f"{'step of control':<20}{'us':>9}"
+    lines = [f"profile {report['profile']}, turns: {report['turns']}",
+             f"{'step of control':<20}{'us':>9}"
              f"{'a second':>10}{'of trainer':>12}{'least - most':>15}"]
     for row in report["control"]:
         ratio = row["of_trainer"]
         span = f"{ratio['least']:.2f} - {ratio['greatest']:.2f}"
         lines.append(f"{row['path']:<20}{row['us']:>9.1f}{row['per_s']:>10,.0f}"
                      f"{ratio['median']:>12.2f}{span:>15}")
-    lines += ["", f"a byte of rollouts, {report['threads']} threads", f"{'rows':<20}{'model ms':>9}"
+    lines += ["", f"a byte of rollouts, threads: {report['threads']}",
+              f"{'rows':<20}{'model ms':>9}"
               f"{'a row us':>10}{'answers ms':>12}"]
     return "\n".join([*lines, *_rollout_lines(report["rollouts"])])
 

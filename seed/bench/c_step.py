@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from seed.bench import command_line
-from seed.bench.steps import STEPS_PER_TURN, TURNS, TimedFile
+from seed.bench.steps import BYTE, STEPS_PER_TURN, TURNS, TimedFile
 from seed.bench.turns import Turns, take_turns
 from seed.errors import ConfigError
 from seed.export.c_file import COMPILERS, CompiledBrain
 from seed.export.c_source import MARK
-
-BYTE = 65
 
 
 def measured(tflite: Path, c: Path) -> str:

@@ -14,12 +14,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seed.bench.turns import Ratio, paired, take_turns
 from seed.errors import BenchError
-from seed.interpreter import seed_command
+from seed.interpreter import die_with_parent, seed_command
 
 STEPS_PER_TURN = 6
 PAUSE_S = 0.2      # between turns, so that a peer's threads have stopped spinning
@@ -57,7 +58,9 @@ class Contender:
         started = time.time()
         self.process = subprocess.Popen(
             seed_command(*self.arguments, module="seed.bench.worker"), env=env, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # A signal may come before this process knows the one that it has started.
+            preexec_fn=partial(die_with_parent, os.getpid()))
         ready = self.answer()
         self.loss = ready["loss"]
         return ready["third_step_at"] - started
@@ -154,7 +157,7 @@ def bench(profile: str, overrides: Sequence[str], threads: int, peer: str, turns
     rows = [{"name": name, "step_ms": c.step_ms, "turns": len(c.turns), **_ratio(c, seed, "ratio"),
              "cold_s": c.cold_s, "warm_s": c.warm_s, "peak_rss_mb": c.peak_rss_mb}
             for name, c in contenders.items()]
-    return {"threads": threads, "contenders": rows,
+    return {"profile": profile, "threads": threads, "contenders": rows,
             "matmul_share": [] if peer else [
                 _share(d, profile, overrides, threads, turns, minutes / 2 / len(WIDTHS), ready_s)
                 for d in WIDTHS]}
@@ -174,7 +177,9 @@ def _ratio(contender: Contender, base: Contender, name: str) -> dict[str, float]
 
 
 def table(report: dict) -> str:
-    lines = [f"{'':<16}{'step ms':>9}{'x seed':>8}{'least - most':>15}{'cold s':>9}{'warm s':>8}"
+    lines = [f"profile {report['profile']}, threads: {report['threads']}, turns: "
+             f"{report['contenders'][0]['turns']}",
+             f"{'':<16}{'step ms':>9}{'x seed':>8}{'least - most':>15}{'cold s':>9}{'warm s':>8}"
              f"{'peak MB':>9}"]
     for c in report["contenders"]:
         span = f"{c['ratio_min']:.2f} - {c['ratio_max']:.2f}"

@@ -9,18 +9,20 @@ before, in a cache of their own: a compiler is another process.
 """
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import seed.own_hashes  # noqa: F401  (as in the command line)
 from seed.bench.compare import Contender, ending, environment
 from seed.errors import BenchError
-from seed.interpreter import seed_command
+from seed.interpreter import die_with_parent, seed_command
 from seed.profile_file import load_profile
 from seed.storage import RunDir
 from seed.system_health import tree_mb
@@ -50,7 +52,7 @@ def training_mb(profile: str, overrides: Sequence[str], threads: int, cache: Pat
     command = seed_command(profile, str(threads), *overrides, module="seed.bench.peak_memory")
     for _ in range(2):
         done = subprocess.run(command, env=environment(cache, threads), capture_output=True,
-                              text=True)
+                              text=True, preexec_fn=partial(die_with_parent, os.getpid()))
         if done.returncode:
             errors = done.stderr.strip().splitlines()
             raise BenchError(f"a training of {profile} did not run: "

@@ -20,6 +20,7 @@ from seed.errors import ConfigError
 from seed.runtime import find_interpreter
 
 TURNS, STEPS_PER_TURN = 20, 200
+BYTE = 65   # that each step reads
 
 
 def numbered(tensor: dict) -> tuple[str, list[int]]:
@@ -56,14 +57,14 @@ class TimedFile:
                               f"seed.bench.control_steps times one that acts")
         self.token, self.logits = tokens[0], logits[0]
         self.states = [(a["index"], b["index"]) for a, b in zip(into, out, strict=True)]
-        self.interpreter.set_tensor(self.token, np.array([65], np.int32))
+        self.interpreter.set_tensor(self.token, np.array([BYTE], np.int32))
         for t in into:
             self.interpreter.set_tensor(t["index"], np.zeros(t["shape"], np.float32))
         self.calls = Turns(self.interpreter.invoke, STEPS_PER_TURN)
         self.steps = Turns(self.step, STEPS_PER_TURN)
 
     def step(self) -> None:
-        self.interpreter.set_tensor(self.token, np.array([65], np.int32))
+        self.interpreter.set_tensor(self.token, np.array([BYTE], np.int32))
         self.interpreter.invoke()
         self.interpreter.get_tensor(self.logits)
         for into, out in self.states:

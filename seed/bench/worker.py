@@ -24,7 +24,7 @@ from seed.profile_file import load_profile
 from seed.system_health import tree_mb
 
 LR = 1e-3
-Step = Callable[[], float]
+StepFn = Callable[[], float]   # makes an optimizer step, returns its loss
 
 
 def batch(profile: Profile) -> Batch:
@@ -35,7 +35,7 @@ def batch(profile: Profile) -> Batch:
     return Batch(tokens, targets)
 
 
-def seed_step(profile: Profile, threads: int) -> Step:
+def seed_step(profile: Profile, threads: int) -> StepFn:
     """With AdamW for all parameters, as the peers."""
     from seed.training.step import Learner
     profile = replace(profile, train=replace(profile.train, optimizer="adamw"))
@@ -43,7 +43,7 @@ def seed_step(profile: Profile, threads: int) -> Step:
     return lambda: learner.step(data, LR).loss
 
 
-def tinygrad_step(profile: Profile, threads: int) -> Step:
+def tinygrad_step(profile: Profile, threads: int) -> StepFn:
     """The same model by tinygrad's own operations, which use one thread."""
     from seed.bench import tinygrad_delta
     from seed.training.step import TrainStep
@@ -58,14 +58,14 @@ def tinygrad_step(profile: Profile, threads: int) -> Step:
     return lambda: train_step.run(data, LR).loss
 
 
-def mlx_step(profile: Profile, threads: int) -> Step:
+def mlx_step(profile: Profile, threads: int) -> StepFn:
     """MLX chooses its threads by itself."""
     from seed.bench.mlx_delta import step_fn
     tokens, targets = batch(profile)
     return step_fn(profile, tokens, targets, LR)
 
 
-def torch_step(profile: Profile, threads: int, module: str, compiled: bool) -> Step:
+def torch_step(profile: Profile, threads: int, module: str, compiled: bool) -> StepFn:
     import torch
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def torch_step(profile: Profile, threads: int, module: str, compiled: bool) -> S
     return step
 
 
-def matmul_step(profile: Profile, threads: int) -> Step:
+def matmul_step(profile: Profile, threads: int) -> StepFn:
     """Only the products with weight matrices, forward and backward, by numpy's OpenBLAS."""
     from seed.wavecore.layout import blocks
     rows, rng = profile.train.batch_size * profile.train.seq_len, np.random.default_rng(0)
@@ -108,7 +108,7 @@ def matmul_step(profile: Profile, threads: int) -> Step:
     return step
 
 
-CONTENDERS: dict[str, Callable[[Profile, int], Step]] = {
+CONTENDERS: dict[str, Callable[[Profile, int], StepFn]] = {
     "seed": seed_step,
     "matmul": matmul_step,
     "tinygrad": tinygrad_step,

@@ -58,7 +58,7 @@ class DelegateCoverage:
     outside: dict[str, int] = field(default_factory=dict)   # all others but STATE_OPERATORS
 
 
-class Stepper(Protocol):
+class ReadsBytes(Protocol):
     """What reads bytes, as Brain does."""
 
     def reset(self) -> None: ...
@@ -66,7 +66,7 @@ class Stepper(Protocol):
     def step(self, byte: int) -> np.ndarray: ...
 
 
-def free_run(brain: Stepper, expected_fns: Sequence[StepFn], steps: int,
+def free_run(brain: ReadsBytes, expected_fns: Sequence[StepFn], steps: int,
              seed: int = 0) -> list[Agreement]:
     """Feeds the brain its own samples at temperature 1, until its logits are not finite, and
     compares them to each function's."""

@@ -23,7 +23,7 @@ def test_each_path_takes_its_turns(monkeypatch, capsys):
     assert all(row["us"] > 0 and row["per_s"] > 0 for row in report["control"])
     assert [row["rows"] for row in report["rollouts"]] == [1, 3]
     lines = acting_speed.table(report).splitlines()
-    assert lines[0] == "control, 2 turns" and lines[2].startswith("trainer")
+    assert lines[0] == "profile control, turns: 2" and lines[2].startswith("trainer")
     assert lines[-1].startswith("3 ")
 
 
