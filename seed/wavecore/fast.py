@@ -19,7 +19,8 @@ from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, lau
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
 MAX_GROUPS = 12   # of row tiles; each has weight gradients of its own, which are added in the end
-CHUNK = 16      # steps of the scan from one state that is saved for the backward pass to the next
+MAX_CHUNK = 64   # steps of the scan from one state that is saved for the backward pass to the next
+CHUNK_FLOATS = 2 ** 15   # of a chunk's states, which stay in a core's second cache
 QUERIES = 4     # queries that attention takes together
 GATES = ("beta", "decay", "beta_slope", "rate", "rate_slope", "d_beta", "d_log_decay")   # of ssm.c
 
@@ -37,6 +38,12 @@ def group_tiles(rows: int) -> int:
 
 def groups(rows: int) -> int:
     return math.ceil(row_tiles(rows) / group_tiles(rows))
+
+
+def chunk_steps(config: ModelConfig, t: int) -> int:
+    """Steps of a chunk of the scan, a multiple of LANES."""
+    fit = CHUNK_FLOATS // (config.d_state * config.head_dim) // LANES * LANES
+    return min(max(LANES, min(fit, MAX_CHUNK)), round_up(t))
 
 
 def common_constants(config: ModelConfig, b: int, t: int, threads: int) -> dict[str, object]:
@@ -149,14 +156,15 @@ class Ssm(_ProjectionBlock):
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
         e, h, n, p = config.d_inner, config.ssm_heads, config.d_state, config.head_dim
         rows, channels, in_width = b * t, 2 * n + p, round_up(proj_columns(config))
-        chunks, padded = math.ceil(t / CHUNK), round_up(t)
+        chunk, padded = chunk_steps(config, t), round_up(t)
+        chunks = math.ceil(t / chunk)
         super().__init__(config, block, b, t, threads, in_width, e)
         partial_size, partials = segments(
             {"conv1d": config.d_conv * channels, "out_norm": p, "A_log": 1, "dt_bias": 1}, unit=1)
         constants = {
             "TIME_PADDED": padded, "D_INNER": e, "HEADS": h, "D_STATE": n, "HEAD_DIM": p,
             "D_CONV": config.d_conv, "PAST": config.d_conv - 1, "CHANNELS": channels,
-            "HEAD_PROJ": channels + p, "CHUNK": CHUNK, "CHUNKS": chunks, "L2_EPS": L2_EPS,
+            "HEAD_PROJ": channels + p, "CHUNK": chunk, "CHUNKS": chunks, "L2_EPS": L2_EPS,
             "SIGMOID_STRETCH": SIGMOID_STRETCH, "BETA_MAX": config.beta_max,
             "DELTA": 1.0 if config.transition == "delta" else 0.0,
             "OUT_NORM_EPS": config.norm_eps,
@@ -194,8 +202,7 @@ class Attention(_ProjectionBlock):
         self._bind("attention.c", constants,
                    save={"qkv": rows * 3 * d, "out": rows * d, "stats": b * h * t * 2},
                    forward={"private": threads * forward_stride},
-                   backward={"d_out": rows * d, "d_qkv": rows * 3 * d,
-                             "private": threads * backward_stride})
+                   backward={"d_out": rows * d, "private": threads * backward_stride})
 
 
 class Mlp(_ProjectionBlock):
@@ -257,6 +264,7 @@ class Packer:
 class HeadKernels:
     """What heads share (head.h): the final norm, logits by a table (v, d), and gradients of a loss
     whose forward pass leaves d loss / d logits as its second output."""
+    replaces_x = False   # whether the gradient of x takes the place of x
 
     def __init__(self, config: ModelConfig, rows: int, v: int, file: str,
                  constants: Mapping[str, object]):
@@ -291,14 +299,16 @@ class HeadKernels:
     def _gradient(self, d_loss: Tensor, outputs: list[Tensor],
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:
         gradients = launch(
-            [empty(*self.shape), empty(self.shape[1]), empty(*self.table_shape),
-             empty(self.backward_scratch)],
+            [inputs[0] if self.replaces_x else empty(*self.shape), empty(self.shape[1]),
+             empty(*self.table_shape), empty(self.backward_scratch)],
             [d_loss.contiguous(), *inputs[:3], outputs[1]], self.launch_backward)[:3]
         return [*gradients, *[None] * (len(inputs) - 3)]
 
 
 class Head(HeadKernels):
-    """Final norm and tied head: logits, or the cross-entropy over targets >= 0."""
+    """Final norm and tied head: logits, or the cross-entropy over targets >= 0, after whose
+    gradient nobody may need x again."""
+    replaces_x = True
 
     def __init__(self, config: ModelConfig, b: int, t: int, threads: int):
         super().__init__(config, b * t, config.vocab_size, "head.c",

@@ -223,7 +223,7 @@ class WaveCore:
         self.packed: dict[str, Tensor] = {
             block.name: zeros((block.size,)) for block in self.blocks}
         self._empty_states: dict[int, State] = {}   # by the rows of a batch
-        self.arena = Arena()   # of graphs over whole rows: steps of training, evaluations
+        self.arena = Arena()   # of all graphs: steps of training, evaluations, steps of acting
         self.changes = zeros((1,), np.int32)   # of the weights; each optimizer step adds one too
         self._changes = buffer_view(self.changes)
         self.load_state_dict(params)

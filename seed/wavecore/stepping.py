@@ -81,7 +81,7 @@ class StepGraph:
     def __init__(self, model: WaveCore, step_fn: Callable[[Stepper], Tensor]):
         """`step_fn` makes the result."""
         self._stepper = model.stepper
-        self._graph = CapturedGraph(lambda: step_fn(self._stepper).realize())
+        self._graph = CapturedGraph(lambda: step_fn(self._stepper).realize(), model.arena)
         self._output: np.ndarray | None = None   # once it stays where it is
 
     def __call__(self) -> np.ndarray:

@@ -193,7 +193,7 @@ class Arena:
 
     def __init__(self) -> None:
         self._buffer: UOp | None = None
-        self._size = 0
+        self.n_bytes = 0
 
     @contextlib.contextmanager
     def capturing(self) -> Iterator[None]:
@@ -202,9 +202,9 @@ class Arena:
         def new_buffer(device: str, size: int, dtype: Any) -> UOp:
             assert not is_taken, "a graph with two arenas"
             is_taken.append(True)
-            if self._buffer is None or self._size < size:
+            if self._buffer is None or self.n_bytes < size:
                 MALLOC_TRIM(0)   # what has been freed, as a brain's initial values, is given back
-                self._buffer, self._size = UOp.new_buffer(device, size, dtype), size
+                self._buffer, self.n_bytes = UOp.new_buffer(device, size, dtype), size
             return self._buffer
         is_taken: list[bool] = []
         setattr(memory, "UOp", SimpleNamespace(new_buffer=new_buffer))

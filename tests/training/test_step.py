@@ -7,6 +7,7 @@ from seed.curriculum.dataset import Batch
 from seed.training import step as step_module
 from seed.wavecore.optim import Optimizer
 from seed.training.step import TrainStep
+from seed.wavecore import footprint
 from seed.wavecore.carried import Hearing
 from seed.wavecore.model import WaveCore, init_params
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view
@@ -52,6 +53,16 @@ def test_two_accumulated_half_batches_step_like_the_whole_batch():
         assert abs(result.grad_norm - accumulated.grad_norm) < 1e-4 * result.grad_norm
     for key in init_params(SMALL, 8):
         assert np.abs(after[key] - after_halves[key]).max() < 1e-4, key
+
+
+def test_a_step_takes_little_more_memory_than_what_it_saves():
+    """Gradients and scratch stand where nothing is needed any more: the buffers share less than
+    all that they hold, without the scratch of the largest kernel."""
+    config = ModelConfig(d_model=64, d_ff=128, n_layers=2, pattern="SA")
+    model, shape = WaveCore(config, init_params(config, 8), threads=2), (8, 256)
+    step = TrainStep(model, Optimizer(model, TrainConfig(optimizer="adamw")), *shape)
+    step.run(Batch(*np.zeros((2, *shape), np.int32)), 1e-3)
+    assert 0 < model.arena.n_bytes <= 4 * footprint.training(config, *shape, threads=2).activations
 
 
 def test_rows_that_hear_begin_with_a_state_and_the_others_empty():

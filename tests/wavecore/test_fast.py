@@ -190,7 +190,28 @@ def test_a_gate_that_is_not_a_number_is_not_clipped_to_one():
 def test_the_thread_count_changes_no_bit(kind):
     config = config_of(64)
     case = random_case(kind, config, 3, 65)
-    runs = [by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)]
+    assert_same_bits([by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)])
+
+
+def test_the_length_of_a_chunk_of_the_scan_changes_no_bit(monkeypatch):
+    config = config_of(64)
+    case = random_case("ssm", config, 2, 130)
+    runs = []
+    for steps in (16, 32, 48, 64):
+        monkeypatch.setattr(fast, "MAX_CHUNK", steps)
+        runs.append(by_kernel("ssm", config, *case))
+    assert_same_bits(runs)
+
+
+@pytest.mark.parametrize("d_state, head_dim, t, steps", [
+    (16, 32, 256, 64), (16, 32, 17, 32), (16, 32, 1, 16), (32, 32, 256, 32), (32, 48, 256, 16),
+    (128, 128, 256, 16)])
+def test_states_of_a_chunk_of_the_scan_stay_in_the_second_cache(d_state, head_dim, t, steps):
+    config = ModelConfig(d_model=384, d_state=d_state, head_dim=head_dim)
+    assert fast.chunk_steps(config, t) == steps
+
+
+def assert_same_bits(runs) -> None:
     for out, d_inputs, d_weights in runs[1:]:
         for actual, expected in zip([*out, *d_inputs], [*runs[0][0], *runs[0][1]], strict=True):
             assert np.array_equal(actual.numpy(), expected.numpy())

@@ -135,3 +135,12 @@ def test_steps_see_every_change_of_the_weights_and_pack_once_for_each(monkeypatc
 def test_weights_are_not_changed_behind_the_models_back():
     with pytest.raises(ValueError, match="read-only"):
         model_of(3).state_dict()["norm_f"][0] = 2.0
+
+
+def test_evaluations_and_steps_of_acting_run_in_the_memory_that_all_graphs_share():
+    """That of training steps is in it as well (tests/training/test_step.py)."""
+    evaluated, acting = model_of(3), model_of(3)
+    assert evaluated.arena.n_bytes == acting.arena.n_bytes == 0
+    VarlenForward(evaluated, 96).run(np.zeros(3, np.int32), np.array([0, 3], np.int32))
+    CarriedForward(acting, acting.init_state(3), 3, 1)(np.zeros((3, 1), np.int32))
+    assert evaluated.arena.n_bytes > 0 and acting.arena.n_bytes > 0

@@ -10,7 +10,7 @@
  * length (BATCH) int; rope (SLOTS, HEAD_DIM), cosines first. Parallel over row tiles for the
  * projections and over (batch, head) between them.
  * Saved for the backward pass: qkv, the attention output `out`, and stats: per query the maximal
- * score and the inverse of the sum of exponentials. */
+ * score and the inverse of the sum of exponentials. There, d_qkv takes the place of qkv. */
 #include "projection.h"
 #define HALF (HEAD_DIM / 2)
 
@@ -235,11 +235,10 @@ INLINE void read_slots(float *keys, float *values, float *k, const float *k_in, 
 /* With p the probabilities and g = dO . v_j: ds = p (g - dO . o), dq = ds K, dK += ds q and
  * dV += p dO. */
 NOINLINE void sliding_window_attention_backward(const args_t *a, int thread, long b, int h) {
-    const float *qkv = a->qkv + b * TIME * 3 * D_MODEL, *rope = a->rope;
+    float *qkv = a->qkv + b * TIME * 3 * D_MODEL;
     const float *k_in = a->k_in + b * PAST * D_MODEL, *v_in = a->v_in + b * PAST * D_MODEL;
     const float *out = a->out + b * TIME * D_MODEL, *d_out = a->d_out + b * TIME * D_MODEL;
-    const float *stats = a->stats + (b * HEADS + h) * TIME * 2;
-    float *d_qkv = a->d_qkv + b * TIME * 3 * D_MODEL;
+    const float *stats = a->stats + (b * HEADS + h) * TIME * 2, *rope = a->rope;
     float *private = a->private + (long)thread * BACKWARD_STRIDE;
     float *keys = private + PRIVATE_KEYS, *values = private + PRIVATE_VALUES;
     float *k = private + PRIVATE_K, *dk = private + PRIVATE_DK, *dv = private + PRIVATE_DV;
@@ -290,19 +289,19 @@ NOINLINE void sliding_window_attention_backward(const args_t *a, int thread, lon
             UNROLL for (int r = 0; r < QUERIES; r++) store(dq[r] + i, sum[r]);
         }
         for (int r = 0; r < block.count; r++)
-            rotate(d_qkv + (long)(t0 + r) * 3 * D_MODEL + h * HEAD_DIM, dq[r],
+            rotate(qkv + (long)(t0 + r) * 3 * D_MODEL + h * HEAD_DIM, dq[r],
                    rope + (long)block.slot[r] * HEAD_DIM, SCALE, -1.f);
     }
     /* dk, rotated back, and dv to their slots */
     for (int s = 0; s < SLOTS; s++) {
-        float *to_k = (float *)slot_row(a->d_k_in + b * PAST * D_MODEL, d_qkv, s, 1, h);
-        float *to_v = (float *)slot_row(a->d_v_in + b * PAST * D_MODEL, d_qkv, s, 2, h);
+        float *to_k = (float *)slot_row(a->d_k_in + b * PAST * D_MODEL, qkv, s, 1, h);
+        float *to_v = (float *)slot_row(a->d_v_in + b * PAST * D_MODEL, qkv, s, 2, h);
         rotate(to_k, dk + (long)s * HEAD_DIM, rope + (long)s * HEAD_DIM, 1.f, -1.f);
         copy(to_v, dv + (long)s * HEAD_DIM, HEAD_DIM);
     }
 }
 
 static void kernel_body(member_t *me, args_t a) {
-    mixer_backward(me, &a, HEADS, a.d_out, a.out, a.d_qkv, sliding_window_attention_backward);
+    mixer_backward(me, &a, HEADS, a.d_out, a.out, a.qkv, sliding_window_attention_backward);
 }
 #endif

@@ -19,9 +19,9 @@ INLINE void rms_norm(float *restrict xn, const float *restrict x, const float *r
 
 /* dx = residual + (dxn * gain * r - x * mean(x * dxn * gain) * r^3) for rows r0.., the gain's
  * partial gradient of this tile, and xn of the rows in panel layout for the weight gradient that
- * follows. residual may be null. */
-INLINE void rms_norm_backward(float *restrict dx, const float *residual, const float *restrict dxn,
-                              const float *restrict x, const float *restrict gain,
+ * follows. residual may be null, and dx may be x. */
+INLINE void rms_norm_backward(float *dx, const float *residual, const float *restrict dxn,
+                              const float *x, const float *restrict gain,
                               float *restrict xn_panels, float *restrict d_gain, int r0, int rows) {
     fill_zero(d_gain, D_MODEL);
     for (int i = 0; i < rows; i++) {

@@ -14,7 +14,8 @@
  * scan.
  * Saved for the backward pass: proj and the state at every CHUNK-th step; the steps between and the
  * gated output `out` are computed again. There, `out` takes the place of its gradient d_out, and
- * d_proj that of proj, from the last chunk to the first. */
+ * d_proj that of proj, from the last chunk to the first. Sums are made LANES steps at a time, so
+ * the length of a chunk changes no bit. */
 #include "projection.h"
 #include "gated_delta_rule.h"
 #define BETA_COLUMN (HEADS * HEAD_PROJ)
@@ -185,17 +186,18 @@ INLINE void activation_backward(float *d_qkv, const chunk_t *c, int l) {
     }
 }
 
-/* Of a chunk: d_proj, and the partial gradient of conv1d, from d_conv, the gradient of the
- * convolution's output with the later chunk's first PAST rows behind. */
+/* Of some rows, before the convolution `raw` with PAST more in front: d_proj, and the partial
+ * gradient of conv1d, from d_conv, the gradient of the convolution's output with PAST more rows
+ * behind. */
 INLINE void convolution_backward(float *d_weight, float *d_proj, float (*d_conv)[CHANNELS],
-                                 const chunk_t *c, const float *weight, int len) {
+                                 const float (*raw)[CHANNELS], const float *weight, int len) {
     for (int j = 0; j < CHANNELS; j += LANES) {
         vec dw[D_CONV];
         UNROLL for (int i = 0; i < D_CONV; i++) dw[i] = load(d_weight + i * CHANNELS + j);
         for (int l = 0; l < len; l++) {
             vec d = load(d_conv[l] + j), dx = 0.f;
             UNROLL for (int i = 0; i < D_CONV; i++) {
-                dw[i] += d * load(c->raw[l + i] + j);
+                dw[i] += d * load(raw[l + i] + j);
                 dx += load(weight + (long)(PAST - i) * HEADS * CHANNELS + j)
                     * load(d_conv[l + i] + j);
             }
@@ -273,24 +275,28 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
             gated_delta_rule(S[l], S[l + 1], chunk.qkv[l], g->decay[t0 + l], g->beta[t0 + l], y[l],
                              Sk[l], u[l]);
         /* backward: gated norm, recurrence, SiLU and normalization, convolution */
-        for (int l = 0; l < len; l++)
-            y_dy[l] = gated_norm_backward(
-                y[l], rows + (long)l * IN_WIDTH + CHANNELS,
-                d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
-                partial + PARTIAL_OUT_NORM);
-        /* S_t is decay_t times a matrix times S_{t-1}, plus what holds v_t. So, with <., .> the sum
-         * of products and dS_t that of later steps:
-         * d log decay_t = <dS_{t-1}, S_{t-1}> = <dS_t, S_t> + y_t . dy_t - v_t . dv_t */
-        float dS_S = dot(dS, S[len], STATE);
-        for (int l = len - 1; l >= 0; l--) {
-            dS_S += y_dy[l];
-            dS_S -= gated_delta_rule_backward(dS, S[l], chunk.qkv[l], Sk[l], u[l], y[l],
-                                              g->decay[t0 + l], g->beta[t0 + l], d_conv[l],
-                                              &g->d_beta[t0 + l]);
-            g->d_log_decay[t0 + l] = dS_S;
+        for (int l0 = (len - 1) / LANES * LANES; l0 >= 0; l0 -= LANES) {
+            int end = MIN(l0 + LANES, len);
+            for (int l = l0; l < end; l++)
+                y_dy[l] = gated_norm_backward(
+                    y[l], rows + (long)l * IN_WIDTH + CHANNELS,
+                    d_out + (long)(t0 + l) * D_INNER + h * HEAD_DIM, a->out_norm,
+                    partial + PARTIAL_OUT_NORM);
+            /* S_t is decay_t times a matrix times S_{t-1}, plus what holds v_t. So, with <., .> the
+             * sum of products and dS_t that of later steps:
+             * d log decay_t = <dS_{t-1}, S_{t-1}> = <dS_t, S_t> + y_t . dy_t - v_t . dv_t */
+            float dS_S = dot(dS, S[end], STATE);
+            for (int l = end - 1; l >= l0; l--) {
+                dS_S += y_dy[l];
+                dS_S -= gated_delta_rule_backward(dS, S[l], chunk.qkv[l], Sk[l], u[l], y[l],
+                                                  g->decay[t0 + l], g->beta[t0 + l], d_conv[l],
+                                                  &g->d_beta[t0 + l]);
+                g->d_log_decay[t0 + l] = dS_S;
+            }
+            for (int l = l0; l < end; l++) activation_backward(d_conv[l], &chunk, l);
+            convolution_backward(partial + PARTIAL_CONV1D, rows + (long)l0 * IN_WIDTH, d_conv + l0,
+                                 chunk.raw + l0, weight, end - l0);
         }
-        for (int l = 0; l < len; l++) activation_backward(d_conv[l], &chunk, l);
-        convolution_backward(partial + PARTIAL_CONV1D, rows, d_conv, &chunk, weight, len);
     }
     copy(a->d_ssm_in + head * STATE, dS, STATE);
     carried_rows_backward(a->d_conv_in + (b * PAST * HEADS + h) * CHANNELS, d_conv, weight);
