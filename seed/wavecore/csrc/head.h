@@ -7,6 +7,7 @@
 #include "team.h"
 #include "gemm.h"
 #include "norm.h"
+#include "rows.h"
 
 #ifndef BACKWARD
 #ifndef STEP
@@ -31,8 +32,7 @@ INLINE float loss_scale(const args_t *a);
 static void kernel_body(member_t *me, args_t a) {
     pack_table(me, &a);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) {
-        int r0 = tile * ROW_TILE, rows = MIN(ROW_TILE, ROWS - r0);
+    FOR_ROWS(r0, rows) {
         logits_of_tile(&a, a.d_logits, r0, rows);
         for (long r = r0; r < r0 + rows; r++)
             a.losses[r] = row_loss(&a, a.d_logits + r * VOCAB, r);
@@ -51,8 +51,7 @@ static void kernel_body(member_t *me, args_t a) {
     pack_table(me, &a);
     barrier(me);
 #endif
-    FOR_TILES(tile, ROW_TILES)
-        logits_of_tile(&a, a.logits, tile * ROW_TILE, MIN(ROW_TILE, ROWS - tile * ROW_TILE));
+    FOR_ROWS(r0, rows) logits_of_tile(&a, a.logits, r0, rows);
 }
 #endif
 

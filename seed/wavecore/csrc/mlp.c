@@ -8,17 +8,17 @@
 #ifndef BACKWARD
 static void kernel_body(member_t *me, args_t a) {
     pack_projections(me, &a);
-    FOR_TILES(tile, ROW_TILES) {
+    FOR_ROWS(r0, rows) {
         float out[ROW_TILE * D_FF] ALIGNED;
-        project_in(&a, tile, a.hidden);
-        for (int i = 0; i < tile_count(tile); i++) {
-            const float *hi = a.hidden + (long)(tile_row(tile) + i) * 2 * D_FF;
+        project_in(&a, r0, rows, a.hidden);
+        for (int i = 0; i < rows; i++) {
+            const float *hi = a.hidden + (long)(r0 + i) * 2 * D_FF;
             for (int j = 0; j < D_FF; j += LANES) {
                 vec gate = load(hi + j);
                 store(out + (long)i * D_FF + j, gate * sigmoid(gate) * load(hi + D_FF + j));
             }
         }
-        project_out(&a, tile, out);
+        project_out(&a, r0, rows, out);
     }
 }
 #endif
@@ -33,7 +33,7 @@ static void kernel_body(member_t *me, args_t a) {
         float d_out[ROW_TILE * D_FF] ALIGNED, d_hidden[ROW_TILE * STRIDE] ALIGNED;
         float out_panels[ROW_TILE * D_FF] ALIGNED;
         int rows = tile_count(tile);
-        project_out_backward(&a, tile, d_out);
+        project_out_backward(&a, tile_row(tile), rows, d_out);
         for (int i = 0; i < rows; i++) {
             const float *hi = a.hidden + (long)(tile_row(tile) + i) * 2 * D_FF;
             float *di = d_hidden + (long)i * STRIDE;

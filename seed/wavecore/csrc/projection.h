@@ -2,8 +2,8 @@
  *
  * Shapes: x, y, xn = rms_norm(x) (ROWS, D_MODEL); in_proj (IN_WIDTH, D_MODEL) and out_proj
  * (D_MODEL, OUT_WIDTH), both packed first; f takes `hidden` (ROWS, IN_WIDTH) to `out`
- * (ROWS, OUT_WIDTH). Parallel over tiles of ROW_TILE rows; each group of GROUP_TILES of them
- * adds up its own gradients of the weights. The block saves `hidden`; xn is computed again.
+ * (ROWS, OUT_WIDTH). Parallel over row tiles (rows.h); a group of GROUP_TILES tiles of ROW_TILE
+ * rows adds up its own gradients of the weights. The block saves `hidden`; xn is computed again.
  *
  * STEP is FORWARD for the few rows of one step of many: pack.c has packed the projections before,
  * the carried state is changed in place, and nothing is saved. VARLEN is STEP for sequences of any
@@ -12,6 +12,7 @@
 #include "team.h"
 #include "gemm.h"
 #include "norm.h"
+#include "rows.h"
 #define IN_PANELS (IN_WIDTH / LANES)
 #define IN_SIZE (IN_WIDTH * D_MODEL)
 #define OUT_SIZE (D_MODEL * OUT_WIDTH)
@@ -19,9 +20,6 @@
 #define SUMS (SUM_TILES(IN_SIZE) + SUM_TILES(OUT_SIZE) + 1)
 
 typedef void (*head_fn_t)(const args_t *a, int thread, long b, int h);
-
-INLINE int tile_row(int tile) { return tile * ROW_TILE; }
-INLINE int tile_count(int tile) { return MIN(ROW_TILE, ROWS - tile_row(tile)); }
 
 #ifdef FORWARD
 /* The first phase. */
@@ -52,18 +50,16 @@ INLINE long first_row(const args_t *a, long b) { return (void)a, b * TIME; }
 INLINE int length_of(const args_t *a, long b) { return (void)a, (void)b, TIME; }
 #endif
 
-/* hidden = in_proj(rms_norm(x)) */
-INLINE void project_in(const args_t *a, int tile, float *hidden) {
+/* hidden = in_proj(rms_norm(x)), of at most ROW_TILE rows from r0 on. */
+INLINE void project_in(const args_t *a, long r0, int rows, float *hidden) {
     float xn[ROW_TILE * D_MODEL] ALIGNED;
-    long r0 = tile_row(tile);
-    rms_norm(xn, a->x + r0 * D_MODEL, a->norm, tile_count(tile));
-    matmul(hidden + r0 * IN_WIDTH, IN_WIDTH, xn, D_MODEL, tile_count(tile), a->in_proj_panels,
-           IN_WIDTH, D_MODEL, 0);
+    rms_norm(xn, a->x + r0 * D_MODEL, a->norm, rows);
+    matmul(hidden + r0 * IN_WIDTH, IN_WIDTH, xn, D_MODEL, rows, a->in_proj_panels, IN_WIDTH,
+           D_MODEL, 0);
 }
 
-/* y = x + out_proj(out), where `out` points to the tile's first row. */
-INLINE void project_out(const args_t *a, int tile, const float *out) {
-    long r0 = tile_row(tile), rows = tile_count(tile);
+/* y = x + out_proj(out), where `out` points to row r0. */
+INLINE void project_out(const args_t *a, long r0, int rows, const float *out) {
     copy(a->y + r0 * D_MODEL, a->x + r0 * D_MODEL, rows * D_MODEL);
     matmul(a->y + r0 * D_MODEL, D_MODEL, out, OUT_WIDTH, rows, a->out_proj_panels, D_MODEL,
            OUT_WIDTH, 1);
@@ -74,16 +70,19 @@ INLINE void project_out(const args_t *a, int tile, const float *out) {
 INLINE void mixer_forward(member_t *me, const args_t *a, int heads, float *hidden,
                           const float *out, head_fn_t head_fn) {
     pack_projections(me, a);
-    FOR_TILES(tile, ROW_TILES) project_in(a, tile, hidden);
+    FOR_ROWS(r0, n) project_in(a, r0, n, hidden);
     barrier(me);
     int rows = sequences(a);
     FOR_TILES(i, rows * heads) head_fn(a, me->thread, i % rows, i / rows);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES) project_out(a, tile, out + (long)tile_row(tile) * OUT_WIDTH);
+    FOR_ROWS(r0, n) project_out(a, r0, n, out + (long)r0 * OUT_WIDTH);
 }
 #endif
 
 #ifdef BACKWARD
+INLINE int tile_row(int tile) { return tile * ROW_TILE; }
+INLINE int tile_count(int tile) { return MIN(ROW_TILE, ROWS - tile_row(tile)); }
+
 INLINE void pack_projections_transposed(member_t *me, const args_t *a) {
     FOR_TILES(j, OUT_WIDTH / LANES + D_MODEL / LANES) {
         int i = j - OUT_WIDTH / LANES;
@@ -92,10 +91,10 @@ INLINE void pack_projections_transposed(member_t *me, const args_t *a) {
     }
 }
 
-/* d_out = dy out_proj, where `d_out` points to the tile's first row. */
-INLINE void project_out_backward(const args_t *a, int tile, float *d_out) {
-    matmul(d_out, OUT_WIDTH, a->dy + (long)tile_row(tile) * D_MODEL, D_MODEL, tile_count(tile),
-           a->out_proj_panels, OUT_WIDTH, D_MODEL, 0);
+/* d_out = dy out_proj, where `d_out` points to row r0. */
+INLINE void project_out_backward(const args_t *a, long r0, int rows, float *d_out) {
+    matmul(d_out, OUT_WIDTH, a->dy + r0 * D_MODEL, D_MODEL, rows, a->out_proj_panels, OUT_WIDTH,
+           D_MODEL, 0);
 }
 
 /* Of a row tile: dx = dy + d rms_norm(d_hidden in_proj), and its share of the gradients of the gain
@@ -128,8 +127,7 @@ INLINE void mixer_backward(member_t *me, const args_t *a, int heads, float *d_ou
                            const float *out, const float *d_hidden, head_fn_t head_fn) {
     pack_projections_transposed(me, a);
     barrier(me);
-    FOR_TILES(tile, ROW_TILES)
-        project_out_backward(a, tile, d_out + (long)tile_row(tile) * OUT_WIDTH);
+    FOR_ROWS(r0, n) project_out_backward(a, r0, n, d_out + (long)r0 * OUT_WIDTH);
     barrier(me);
     FOR_TILES(i, BATCH * heads) head_fn(a, me->thread, i % BATCH, i / BATCH);
     barrier(me);
