@@ -73,8 +73,8 @@ def test_the_board_s_free_memory_and_a_cgroup_count_as_well():
     assert "ceiling is 6144 MB" in check_fits(toy, 2, health(left=8000.0))
     with pytest.raises(NotEnoughMemory, match="100 MB of the board's memory are free: end"):
         check_fits(toy, 2, health(left=300.0))
-    with pytest.raises(ConfigError, match="the ceiling is 190 MB"):
-        check_fits(toy, 2, health(cgroup=200.0))
+    with pytest.raises(ConfigError, match="the ceiling is 171 MB"):
+        check_fits(toy, 2, health(cgroup=180.0))
 
 
 def test_a_board_without_free_memory_ends_with_the_exit_code_that_asks_for_a_retry(tmp_path):
