@@ -51,14 +51,16 @@ class Contender:
     peak_rss_mb: float = 0.0
     turns: list[float] = field(default_factory=list)   # median seconds of a step, per turn
     process: Any = None
+    errors: Any = None   # a file: a pipe that nobody reads fills up, and its writer waits
 
     def start(self) -> float:
         """Starts the worker; returns seconds from start to third step."""
         env = environment(self.cache, self.arguments[2])
         started = time.time()
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")
         self.process = subprocess.Popen(
             seed_command(*self.arguments, module="seed.bench.worker"), env=env, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
             # A signal may come before this process knows the one that it has started.
             preexec_fn=partial(die_with_parent, os.getpid()))
         ready = self.answer()
@@ -75,8 +77,10 @@ class Contender:
                                  f"a smaller --profile")
         line = self.process.stdout.readline()
         if not line:
-            errors = self.process.stderr.read().strip().splitlines()
-            reason = errors[-1] if errors else ending(self.process.wait())
+            code = self.process.wait()
+            self.errors.seek(0)
+            errors = self.errors.read().strip().splitlines()
+            reason = errors[-1] if errors else ending(code)
             raise BenchError(f"{self.name} did not run: {reason}")
         return json.loads(line)
 
@@ -102,6 +106,8 @@ class Contender:
         if self.process:
             with contextlib.suppress(BrokenPipeError), self.process:   # closes its pipes and waits
                 self.process.kill()
+        if self.errors:
+            self.errors.close()
 
 
 def ending(code: int) -> str:

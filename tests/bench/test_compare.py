@@ -4,7 +4,6 @@ import importlib.util
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -57,13 +56,32 @@ def test_a_contender_that_is_killed_between_its_turns_is_named_too(tmp_path):
 
 
 def is_killed(pid: int) -> bool:
-    """Whether it has ended, or does so with the time that it gets."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    pending = int(re.search(r"^SigPnd:\s*(\w+)", status, re.MULTILINE)[1], 16)
-    return bool(pending >> signal.SIGKILL - 1 & 1) or "\nState:\tZ" in status
+    """Whether it ends: who is killed is there until it gets time."""
+    until_s = time.monotonic() + 60
+    while time.monotonic() < until_s:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if "\nState:\tZ" in status:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_contender_may_write_more_to_its_standard_error_than_a_pipe_holds(monkeypatch, tmp_path):
+    talk = """import json, sys
+sys.stderr.write("warning\\n" * 100_000)
+print(json.dumps({"loss": 1.0, "third_step_at": 0.0}), flush=True)
+sys.stdin.readline()
+sys.exit("the last word")"""
+    monkeypatch.setattr(compare, "seed_command", lambda *arguments, module: [
+        sys.executable, "-c", talk])
+    talking = compare.Contender("talking", ["", "", "1"], tmp_path, time.monotonic() + 30)
+    talking.start()
+    with pytest.raises(compare.BenchError, match="talking did not run: the last word"):
+        talking.turn()
+    talking.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
