@@ -46,8 +46,9 @@ CHILD = [*(word for word in TINY if "tasks" not in word and "holdout" not in wor
 LARGER = ["model.d_model=64", "model.d_ff=64", "model.n_layers=2", "model.pattern=SA"]
 RUN_FILES = ("checkpoint.safetensors", "checkpoint.pre_adapt.safetensors",
              "checkpoint.pre_adapt.2.safetensors", "selfplay.jsonl",
-             "teacher.jsonl", "soft_targets.safetensors", "brain.tflite", "report.html",
+             "teacher.jsonl", "soft_targets.safetensors", "brain.tflite", "page.html",
              "limit.toml", "brain.toml")
+# Not report.html, which a training ends with: it tells how long that took.
 OPTIONAL = {"checkpoint.previous.safetensors"}   # depends on which saves there were
 BAD_WORDS = re.compile(r"Traceback|WARNING|damaged|refused|not a whole|not a checkpoint")
 SAVED = re.compile(r'"kind": "save", "step": (\d+)|Done: (\d+) step')
@@ -120,7 +121,7 @@ CASES = {
     "export": Case(["export", "--run-dir=ROOT/run", "--threads=1"], "brain", 9,
                    lost_file("runtime ", "run/brain.tflite")),
     "eval --html": Case(["eval", "--run-dir=ROOT/run", "--threads=1", "--items=1",
-                         "--html=ROOT/run/report.html"], "brain", 7, lost_file("-", CHECKPOINT)),
+                         "--html=ROOT/run/page.html"], "brain", 7, lost_file("-", CHECKPOINT)),
 }
 
 
