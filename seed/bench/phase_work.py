@@ -51,9 +51,11 @@ def _attention(model: ModelConfig, rows: int) -> dict[str, tuple[Phase, ...]]:
 
 
 def _mlp(model: ModelConfig, rows: int) -> dict[str, tuple[Phase, ...]]:
-    work = rows * model.d_model * 3 * model.d_ff
+    hidden = rows * model.d_model * 2 * model.d_ff
+    work = hidden + rows * model.d_model * model.d_ff
     return {"mlp forward": (Phase(REST), Phase("MLP", work)),
-            "mlp backward": (Phase(REST), Phase("d MLP", 2 * work), Phase(REST))}
+            "mlp backward": (Phase(REST), Phase("d MLP", 2 * work), Phase(REST)),
+            "mlp again": (Phase(REST), Phase(REST), Phase("d MLP", hidden + 2 * work), Phase(REST))}
 
 
 def _head(model: ModelConfig, rows: int) -> dict[str, tuple[Phase, ...]]:

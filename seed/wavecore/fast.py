@@ -66,7 +66,8 @@ class _ProjectionBlock:
     """What the mixers and the MLP share (projection.h).
 
     A block is called with x (b*t, d), the packed weights and the carried states, and returns
-    y (b*t, d) and the states after it. Integer states and `tables` have no gradient.
+    y (b*t, d) and the states after it. Integer states and `tables` have no gradient. That of x
+    takes the place of x, which nobody may need again.
     """
 
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int,
@@ -81,6 +82,7 @@ class _ProjectionBlock:
         kind = KINDS[block.kind]
         self.arrays = {"in_proj" if name == kind.in_proj else name: at
                        for name, at in block.offsets().items()}
+        self.gradients = {f"d_{name}": at for name, at in self.arrays.items()}
         self.states = [array._replace(shape=(b, *array.shape)) for array in kind.state_fn(config)]
         self.float_states = [state for state in self.states if state.dtype == np.float32]
         self.tables: dict[str, Tensor] = {}
@@ -107,8 +109,7 @@ class _ProjectionBlock:
             self.launch_varlen = self._step_launcher(file, "VARLEN", constants, step_scratch)
         self.launch_backward = launcher(*kernel_source(
             file, "BACKWARD", constants, gradients, f"dy {carried_in}",
-            {"w": self.arrays, "dw": {f"d_{name}": at for name, at in self.arrays.items()},
-             "save": saved, "scratch": backward_scratch}))
+            {"w": self.arrays, "dw": self.gradients, "save": saved, "scratch": backward_scratch}))
 
     def _step_launcher(self, file: str, variant: str, constants: Mapping[str, object],
                        scratch: Sizes) -> LaunchFn:
@@ -144,7 +145,7 @@ class _ProjectionBlock:
                   inputs: list[Tensor]) -> Sequence[Tensor | None]:
         save = outputs[-2]   # which the backward pass may write over
         *gradients, _, _ = launch(
-            [empty(*self.shape), empty(self.weights),
+            [inputs[0], empty(self.weights),
              *(empty(*s.shape) for s in self.float_states), save, empty(self.backward_scratch)],
             [dy, *inputs], self.launch_backward)
         return [*gradients, *[None] * (len(inputs) - len(gradients))]
@@ -157,22 +158,21 @@ class Ssm(_ProjectionBlock):
         e, h, n, p = config.d_inner, config.ssm_heads, config.d_state, config.head_dim
         rows, channels, in_width = b * t, 2 * n + p, round_up(proj_columns(config))
         chunk, padded = chunk_steps(config, t), round_up(t)
-        chunks = math.ceil(t / chunk)
+        saved_states = math.ceil(t / chunk) - 1   # of a head
         super().__init__(config, block, b, t, threads, in_width, e)
         partial_size, partials = segments(
             {"conv1d": config.d_conv * channels, "out_norm": p, "A_log": 1, "dt_bias": 1}, unit=1)
         constants = {
             "TIME_PADDED": padded, "D_INNER": e, "HEADS": h, "D_STATE": n, "HEAD_DIM": p,
             "D_CONV": config.d_conv, "PAST": config.d_conv - 1, "CHANNELS": channels,
-            "HEAD_PROJ": channels + p, "CHUNK": chunk, "CHUNKS": chunks, "L2_EPS": L2_EPS,
-            "SIGMOID_STRETCH": SIGMOID_STRETCH, "BETA_MAX": config.beta_max,
-            "DELTA": 1.0 if config.transition == "delta" else 0.0,
-            "OUT_NORM_EPS": config.norm_eps,
+            "HEAD_PROJ": channels + p, "CHUNK": chunk, "SAVED_STATES": saved_states,
+            "L2_EPS": L2_EPS, "SIGMOID_STRETCH": SIGMOID_STRETCH, "BETA_MAX": config.beta_max,
+            "DELTA": 1.0 if config.transition == "delta" else 0.0, "OUT_NORM_EPS": config.norm_eps,
             "GATE_ARRAYS": ", ".join(f"{name}[{padded}]" for name in GATES),
             "PARTIALS": round_up(partial_size), **with_prefix("PARTIAL", partials)}
         gates, out = {"gates": threads * len(GATES) * padded}, {"out": rows * e}
         self._bind("ssm.c", constants,
-                   save={"proj": rows * in_width, "states": b * h * chunks * n * p},
+                   save={"proj": rows * in_width, "states": b * h * saved_states * n * p},
                    forward={**out, **gates},
                    backward={"d_out": rows * e, "partials": b * h * round_up(partial_size),
                              **gates})
@@ -209,10 +209,25 @@ class Mlp(_ProjectionBlock):
     """The SwiGLU MLP."""
 
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
-        f, rows = config.d_ff, b * t
+        d, f, rows = config.d_model, config.d_ff, b * t
         super().__init__(config, block, b, t, threads, 2 * f, f)
         self._bind("mlp.c", {"D_FF": f}, save={"hidden": rows * 2 * f}, forward={},
                    backward={})
+        self.again_scratch, scratch = segments(
+            {**self.panels, **self.backward_arrays, "forward_panels": 2 * f * d})
+        self.launch_again = launcher(*kernel_source(
+            "mlp.c", "AGAIN", {**self.common, "D_FF": f, "BACKWARD": 1}, "dx dw scratch", "dy x w",
+            {"w": self.arrays, "dw": self.gradients, "scratch": scratch}))
+
+    def unsaved(self, x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        """As a call, but the backward pass makes `hidden` again."""
+        outputs = [empty(*self.shape), empty(self.save), empty(self.forward_scratch)]
+        return launch(outputs, [x, w], self.launch_forward, self._gradient_again)[0],
+
+    def _gradient_again(self, dy: Tensor, outputs: list[Tensor],
+                        inputs: list[Tensor]) -> Sequence[Tensor | None]:
+        return launch([inputs[0], empty(self.weights), empty(self.again_scratch)], [dy, *inputs],
+                      self.launch_again)[:2]
 
 
 # Embedding and head

@@ -37,9 +37,10 @@ def _kernels(config: ModelConfig, b: int, t: int, threads: int) -> list[Any]:
 
 
 def training(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
-    """One forward and backward pass: everything saved lives until its layer's gradient."""
+    """One forward and backward pass: everything saved lives until its layer's gradient, but what
+    the last MLP makes again."""
     kernels, stream = _kernels(config, b, t, threads), b * t * config.d_model
-    saved = sum(kernel.save + stream for kernel in kernels)
+    saved = sum(kernel.save + stream for kernel in kernels) - kernels[-1].save
     scratch = max(kernel.backward_scratch for kernel in kernels)
     return Footprint(4 * stream + saved + b * t * config.vocab_size, scratch, 0)
 

@@ -223,6 +223,8 @@ class WaveCore:
         self.packed: dict[str, Tensor] = {
             block.name: zeros((block.size,)) for block in self.blocks}
         self._empty_states: dict[int, State] = {}   # by the rows of a batch
+        # The last MLP: what it saves is there just when most memory is in use.
+        self._unsaved = f"layers.{config.n_layers - 1}.mlp"
         self.arena = Arena()   # of all graphs: steps of training, evaluations, steps of acting
         self.changes = zeros((1,), np.int32)   # of the weights; each optimizer step adds one too
         self._changes = buffer_view(self.changes)
@@ -347,7 +349,10 @@ class WaveCore:
         """One block on x and the state that it carries, if any."""
         packed = self.packed[name]
         if not self.reference:
-            return self.kernels(kind.name, b, t)(x, packed, *state)
+            kernels = self.kernels(kind.name, b, t)
+            if name == self._unsaved:
+                return kernels.unsaved(x, packed)
+            return kernels(x, packed, *state)
         block = kind.block_fn(self.config, name)
         w = {a.name: packed[at:at + a.size].reshape(a.shape)
              for a, at in zip(block.arrays, block.offsets().values())}

@@ -193,6 +193,14 @@ def test_the_thread_count_changes_no_bit(kind):
     assert_same_bits([by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)])
 
 
+def test_hidden_made_again_in_the_backward_pass_has_the_same_bits(monkeypatch):
+    config = config_of(64)
+    case = random_case("mlp", config, 3, 65)
+    saved = by_kernel("mlp", config, *case)
+    monkeypatch.setattr(fast.Mlp, "__call__", fast.Mlp.unsaved)
+    assert_same_bits([saved, by_kernel("mlp", config, *case)])
+
+
 def test_the_length_of_a_chunk_of_the_scan_changes_no_bit(monkeypatch):
     config = config_of(64)
     case = random_case("ssm", config, 2, 130)

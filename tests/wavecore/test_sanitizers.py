@@ -245,8 +245,8 @@ def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path):
     cases = programs(monkeypatch, [(64, 65, 3)], [("SA", "delta")])
     kernels = {case.name.rstrip("_0123456789") for case in cases}
     assert kernels == {"ssm_forward", "ssm_backward", "attention_forward", "attention_backward",
-                       "mlp_forward", "mlp_backward", "ssm_step", "attention_step", "mlp_step",
-                       "ssm_varlen", "attention_varlen",
+                       "mlp_forward", "mlp_backward", "mlp_again", "ssm_step", "attention_step",
+                       "mlp_step", "ssm_varlen", "attention_varlen",
                        "pack_panels", "head_step", "tick_head_step", "embedding_forward",
                        "embedding_backward", "head_forward", "head_soft", "head_backward",
                        "head_logits", "adamw_norm", "adamw_decide", "adamw_apply",

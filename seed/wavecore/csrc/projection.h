@@ -21,6 +21,15 @@
 
 typedef void (*head_fn_t)(const args_t *a, int thread, long b, int h);
 
+/* hidden = in_proj(rms_norm(x)), of at most ROW_TILE rows from r0 on, where `hidden` (rows, stride)
+ * points to row r0. `panels` are those of pack_rows. */
+INLINE void project_in(const args_t *a, const float *panels, long r0, int rows, float *hidden,
+                       int stride) {
+    float xn[ROW_TILE * D_MODEL] ALIGNED;
+    rms_norm(xn, a->x + r0 * D_MODEL, a->norm, rows);
+    matmul(hidden, stride, xn, D_MODEL, rows, panels, IN_WIDTH, D_MODEL, 0);
+}
+
 #ifdef FORWARD
 /* The first phase. */
 INLINE void pack_projections(member_t *me, const args_t *a) {
@@ -50,14 +59,6 @@ INLINE long first_row(const args_t *a, long b) { return (void)a, b * TIME; }
 INLINE int length_of(const args_t *a, long b) { return (void)a, (void)b, TIME; }
 #endif
 
-/* hidden = in_proj(rms_norm(x)), of at most ROW_TILE rows from r0 on. */
-INLINE void project_in(const args_t *a, long r0, int rows, float *hidden) {
-    float xn[ROW_TILE * D_MODEL] ALIGNED;
-    rms_norm(xn, a->x + r0 * D_MODEL, a->norm, rows);
-    matmul(hidden + r0 * IN_WIDTH, IN_WIDTH, xn, D_MODEL, rows, a->in_proj_panels, IN_WIDTH,
-           D_MODEL, 0);
-}
-
 /* y = x + out_proj(out), where `out` points to row r0. */
 INLINE void project_out(const args_t *a, long r0, int rows, const float *out) {
     copy(a->y + r0 * D_MODEL, a->x + r0 * D_MODEL, rows * D_MODEL);
@@ -70,7 +71,8 @@ INLINE void project_out(const args_t *a, long r0, int rows, const float *out) {
 INLINE void mixer_forward(member_t *me, const args_t *a, int heads, float *hidden,
                           const float *out, head_fn_t head_fn) {
     pack_projections(me, a);
-    FOR_ROWS(r0, n) project_in(a, r0, n, hidden);
+    FOR_ROWS(r0, n)
+        project_in(a, a->in_proj_panels, r0, n, hidden + (long)r0 * IN_WIDTH, IN_WIDTH);
     barrier(me);
     int rows = sequences(a);
     FOR_TILES(i, rows * heads) head_fn(a, me->thread, i % rows, i / rows);
@@ -98,7 +100,8 @@ INLINE void project_out_backward(const args_t *a, long r0, int rows, float *d_ou
 }
 
 /* Of a row tile: dx = dy + d rms_norm(d_hidden in_proj), and its share of the gradients of the gain
- * and of both projections. `d_hidden` (rows, stride) and `out_panels` start at the tile. */
+ * and of both projections. `d_hidden` (rows, stride) and `out_panels` start at the tile. dx may be
+ * x. */
 INLINE void project_in_backward(const args_t *a, int tile, const float *d_hidden, int stride,
                                 const float *out_panels) {
     float dxn[ROW_TILE * D_MODEL] ALIGNED, xn_panels[ROW_TILE * D_MODEL] ALIGNED;

@@ -12,10 +12,10 @@
  * HEADS, CHANNELS) before the convolution, where CHANNELS are q, k, v; ssm state (BATCH, HEADS,
  * D_STATE, HEAD_DIM). Parallel over row tiles for the projections and over (batch, head) for the
  * scan.
- * Saved for the backward pass: proj and the state at every CHUNK-th step; the steps between and the
- * gated output `out` are computed again. There, `out` takes the place of its gradient d_out, and
- * d_proj that of proj, from the last chunk to the first. Sums are made LANES steps at a time, so
- * the length of a chunk changes no bit. */
+ * Saved for the backward pass: proj and the state at every CHUNK-th step after the first; the steps
+ * between and the gated output `out` are computed again. There, `out` takes the place of its
+ * gradient d_out, and d_proj that of proj, from the last chunk to the first. Sums are made LANES
+ * steps at a time, so the length of a chunk changes no bit. */
 #include "projection.h"
 #include "gated_delta_rule.h"
 #define BETA_COLUMN (HEADS * HEAD_PROJ)
@@ -115,7 +115,7 @@ NOINLINE void scan(const args_t *a, int thread, long b, int h) {
     for (int t0 = 0; t0 < time; t0 += CHUNK) {
         int len = MIN(CHUNK, time - t0);
 #ifdef FORWARD
-        copy(a->states + (head * CHUNKS + t0 / CHUNK) * STATE, S, STATE);
+        if (t0) copy(a->states + (head * SAVED_STATES + t0 / CHUNK - 1) * STATE, S, STATE);
 #endif
         read_chunk(&chunk, proj, conv_in, weight, h, t0, len);
         for (int l = 0; l < len; l++)
@@ -251,7 +251,7 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     const float *conv_in = a->conv_in + b * PAST * HEADS * CHANNELS;
     const float *weight = a->conv1d + h * CHANNELS;
     long head = b * HEADS + h;
-    const float *states = a->states + head * CHUNKS * STATE;
+    const float *states = a->states + head * SAVED_STATES * STATE;
     float *partial = a->partials + head * PARTIALS;
     float S[CHUNK + 1][STATE] ALIGNED, dS[STATE] ALIGNED;
     float y[CHUNK][HEAD_DIM] ALIGNED, Sk[CHUNK][HEAD_DIM] ALIGNED, u[CHUNK][HEAD_DIM] ALIGNED;
@@ -264,13 +264,13 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     fill_zero(partial, PARTIALS);
     fill_zero(dS, STATE);
     fill_zero(d_conv[0], (CHUNK + PAST) * CHANNELS);
-    for (int t0 = (CHUNKS - 1) * CHUNK; t0 >= 0; t0 -= CHUNK) {
+    for (int t0 = SAVED_STATES * CHUNK; t0 >= 0; t0 -= CHUNK) {
         int len = MIN(CHUNK, TIME - t0);
         float *rows = proj + (long)t0 * IN_WIDTH + h * HEAD_PROJ;
         /* forward again, keeping every state of the chunk */
         for (int i = PAST - 1; i >= 0; i--) copy(d_conv[len + i], d_conv[i], CHANNELS);
         read_chunk(&chunk, proj, conv_in, weight, h, t0, len);
-        copy(S[0], states + (long)(t0 / CHUNK) * STATE, STATE);
+        copy(S[0], t0 ? states + (t0 / CHUNK - 1L) * STATE : a->ssm_in + head * STATE, STATE);
         for (int l = 0; l < len; l++)
             gated_delta_rule(S[l], S[l + 1], chunk.qkv[l], g->decay[t0 + l], g->beta[t0 + l], y[l],
                              Sk[l], u[l]);
