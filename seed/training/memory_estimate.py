@@ -34,7 +34,8 @@ def estimate_mb(profile: Profile, threads: int,
     weights = footprint.packed_size(model, bodies)
     step = footprint.training(model, train.batch_size, train.seq_len, threads)
     moments, update = footprint.optimizer(model, train, threads, tuple(bodies))
-    evaluation = sum(footprint.varlen(model, _longest_pass(profile), threads))
+    shared = step.activations + max(step.scratch, update)   # memory of steps, for all graphs
+    evaluation = _beyond(footprint.varlen(model, _longest_pass(profile), threads), shared)
     gradients = weights if train.grad_accum_steps == 1 else 3 * weights
     floats = {"weights": weights, "moments": moments, "gradients": gradients,
               "activations": step.activations, "scratch": max(step.scratch, update),
@@ -50,7 +51,8 @@ def estimate_mb(profile: Profile, threads: int,
         floats["parent"] = 2 * rows * (3 + 6 * profile.distill.top_k) // 4
     if profile.selfplay.tasks:
         floats["evaluation"] = evaluation
-        floats["rollouts"] = sum(footprint.step(model, profile.selfplay.questions, threads))
+        floats["rollouts"] = _beyond(
+            footprint.step(model, profile.selfplay.questions, threads), shared)
     episodes = sum(memory_mb(Path(directory)) for directory in profile.body.data)
     if profile.body.data_goal == "model":
         episodes *= 1 + MODEL_MEMORY_FACTOR
@@ -58,6 +60,11 @@ def estimate_mb(profile: Profile, threads: int,
             **{name: count * FLOAT_MB for name, count in floats.items()},
             **({"episodes": episodes} if episodes else {}),
             **_user_tasks_mb(profile), **_user_bodies_mb(profile)}
+
+
+def _beyond(graph: footprint.Footprint, shared: int) -> int:
+    """Floats that a graph needs beside memory that it shares with others."""
+    return graph.held + max(0, graph.activations + graph.scratch - shared)
 
 
 def _longest_pass(profile: Profile) -> int:

@@ -11,7 +11,7 @@ from seed.wavecore.fast_optim import thread_scratch
 
 class Footprint(NamedTuple):
     """Floats alive at the fullest moment of a pass."""
-    activations: int    # what the backward pass needs again, or the stream and the logits
+    activations: int    # what the backward pass needs again and the logits, or the stream
     scratch: int        # of the kernel that takes most
     held: int           # between passes too: outputs and carried states; training drops them
 
@@ -56,7 +56,8 @@ def ticks(config: ModelConfig, body: layout.BodyShape, rows: int, t: int) -> int
 def step(config: ModelConfig, rows: int, threads: int) -> Footprint:
     """One step of many, which saves nothing and changes the state in place. What all steps of a
     model share, its packed matrices, takes no more than its weights."""
-    return _unsaved(config, rows, 1, threads)._replace(held=rows * _row_state(config))
+    outputs = _unsaved(config, rows, 1, threads)
+    return outputs._replace(held=outputs.held + rows * _row_state(config))
 
 
 def varlen(config: ModelConfig, t: int, threads: int) -> Footprint:
@@ -66,7 +67,7 @@ def varlen(config: ModelConfig, t: int, threads: int) -> Footprint:
 
 def _unsaved(config: ModelConfig, b: int, t: int, threads: int) -> Footprint:
     scratch = max(kernel.step_scratch for kernel in _kernels(config, b, t, threads))
-    return Footprint(b * t * (3 * config.d_model + config.vocab_size), scratch, 0)
+    return Footprint(3 * b * t * config.d_model, scratch, b * t * config.vocab_size)
 
 
 def _row_state(config: ModelConfig) -> int:

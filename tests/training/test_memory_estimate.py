@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from seed.errors import BAD_INPUT, RETRY_LATER, ConfigError, NotEnoughMemory
+from seed.evaluation.exact_match import MAX_PASS_BYTES, graph_size
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
+from seed.system_health import MB
 from seed.training.memory_estimate import check_fits, estimate_mb
 from tests.support.fake_board import health
 from tests.support.tiny_run import start_tiny, tiny_command, wait_and_read_stderr
@@ -57,6 +59,14 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(tmp_path, profil
     estimate = sum(estimate_mb(load_profile(profile, overrides), 2).values())
     assert f"memory: about {estimate:.0f} MB" in process.communicate()[1]
     assert abs(estimate / peak - 1) < 0.15, (estimate, peak)
+
+
+def test_evaluations_and_rollouts_take_the_memory_of_a_step_and_what_they_need_beyond():
+    large = estimate_mb(load_profile("seed"), 2)
+    small = estimate_mb(load_profile("seed", ["train.batch_size=1", "train.seq_len=16"]), 2)
+    logits_mb = 4 * graph_size(MAX_PASS_BYTES) * 256 / MB
+    assert large["evaluation"] == pytest.approx(logits_mb) and small["evaluation"] > 2 * logits_mb
+    assert small["rollouts"] == large["rollouts"] > 0   # they need less than the smaller step
 
 
 def test_what_cannot_fit_is_refused_before_it_starts_with_the_sum(tmp_path):
