@@ -130,11 +130,14 @@ def try_sizes(search: SizeSearch, trial_fn) -> list[int]:
 
 
 def test_trials_are_stored_and_judged_again_by_other_limits(tmp_path):
-    limit_mb = 400.0
+    def peak_of(size: Size) -> float:
+        return sum(estimate_mb(size.apply_to(TOY), 2).values())
+    largest = LADDER.index((128, 8, 24, 128))
+    limit_mb = 0.99 * peak_of(LADDER[largest + 1])
 
     def trial_of(size: Size) -> Trial:
-        peak = sum(estimate_mb(size.apply_to(TOY), 2).values())
-        killed = {"outcome": Outcome.OUT_OF_MEMORY, "message": "over 400 MB"}
+        peak = peak_of(size)
+        killed = {"outcome": Outcome.OUT_OF_MEMORY, "message": "over the limit"}
         return stable_trial(size, peak_mb=min(peak, limit_mb), step_s=1e-4 * peak,
                             memory_limit_mb=limit_mb, **(killed if peak > limit_mb else {}))
 
@@ -142,13 +145,13 @@ def test_trials_are_stored_and_judged_again_by_other_limits(tmp_path):
         return SizeSearch(TOY, 2, WIDE._replace(memory_mb=limit_mb)._replace(**limits),
                           RunDir(tmp_path), seconds)
     first = search()
-    assert len(try_sizes(first, trial_of)) > 2 and LADDER[first.chosen] == (128, 8, 24, 128)
-    assert first.verdicts()[first.chosen + 1] == "over 400 MB"
+    assert len(try_sizes(first, trial_of)) > 2 and first.chosen == largest
+    assert first.verdicts()[first.chosen + 1] == "over the limit"
     assert try_sizes(search(), trial_of) == [] and search().chosen == first.chosen
     faster = search(min_tokens_s=90_000.0)
     tried = try_sizes(faster, trial_of)
     assert faster.chosen < first.chosen and not set(tried) & first.trials.keys()
-    assert search(memory_mb=500.0).verdicts().get(first.chosen + 1) is None  # was killed at 400
+    assert search(memory_mb=1.25 * limit_mb).verdicts().get(first.chosen + 1) is None
     assert search(seconds=600.0).trials == {} and search(seconds=20.0).trials.keys() == {
         *first.trials, *tried}
     other_recipe = SizeSearch(load_profile("toy", ["train.optimizer=adamw"]), 2, WIDE,
