@@ -130,13 +130,12 @@ def try_sizes(search: SizeSearch, trial_fn) -> list[int]:
 
 
 def test_trials_are_stored_and_judged_again_by_other_limits(tmp_path):
-    def peak_of(size: Size) -> float:
-        return sum(estimate_mb(size.apply_to(TOY), 2).values())
+    peaks = {size: sum(estimate_mb(size.apply_to(TOY), 2).values()) for size in LADDER}
     largest = LADDER.index((128, 8, 24, 128))
-    limit_mb = 0.99 * peak_of(LADDER[largest + 1])
+    limit_mb = 0.99 * peaks[LADDER[largest + 1]]
 
     def trial_of(size: Size) -> Trial:
-        peak = peak_of(size)
+        peak = peaks[size]
         killed = {"outcome": Outcome.OUT_OF_MEMORY, "message": "over the limit"}
         return stable_trial(size, peak_mb=min(peak, limit_mb), step_s=1e-4 * peak,
                             memory_limit_mb=limit_mb, **(killed if peak > limit_mb else {}))
