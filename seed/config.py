@@ -15,9 +15,11 @@ from seed.settings import build, check_multiple, require, setting
 LANES = 16                # floats of one kernel vector; every width is a multiple of it
 L2_EPS = 1e-6             # added to the squared norm that q and k are divided by the root of
 SIGMOID_STRETCH = 1.1     # of the sigmoid that gives beta, about 1/2, before it is clipped to 0..1
+TURN_SCALE = 1 / 16       # turns of a state for each unit of the projection that says how far
 MAX_DATA_FRACTION = 0.95  # of a batch from self-play and the teacher, so that generators have a say
 REPORT_KEYS = ("report_file", "report_command", "report_max_age_s", "min_battery_percent",
                "only_idle")   # of the governor
+ROTARY_KEYS = ("rotary_steps", "beta_bias_min")   # of the model
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class ModelConfig:
     sliding_window: int = setting(64, 2, 4096, "bytes")
     transition: Literal["delta", "diagonal"] = "delta"
     beta_max: float = setting(2.0, 0.1, 2.0)
+    rotary_steps: int = setting(0, 0, 1024)   # parts of a turn of a state; 0: states do not turn
+    beta_bias_min: float = setting(-3.0, -20.0, 0.0)   # of the head that writes least, if they do
     dt_bias_min: float = setting(-20.0, -100.0, 100.0)
     dt_bias_max: float = setting(-4.0, -100.0, 100.0)
 
@@ -266,8 +270,12 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """A nested dict, the inverse of `from_dict`; what a checkpoint stores. Without a loop, a
-        report and [live] it is as before there were any, and so are checkpoints and files."""
+        report, [live] and rotation it is as before there were any, and so are checkpoints and
+        files."""
         tables = asdict(self)
+        if all(getattr(self.model, key) == getattr(ModelConfig(), key) for key in ROTARY_KEYS):
+            for key in ROTARY_KEYS:
+                del tables["model"][key]
         if self.governor == self.governor.without_report():
             for key in REPORT_KEYS:
                 del tables["governor"][key]
@@ -298,6 +306,8 @@ def _check_relations(profile: Profile) -> None:
     check_multiple("model.d_model", m.d_model, m.head_dim)
     require(m.dt_bias_min <= m.dt_bias_max, "model.dt_bias_min", m.dt_bias_min,
             f"at most dt_bias_max ({m.dt_bias_max})")
+    require(m.rotary_steps != 1, "model.rotary_steps", m.rotary_steps,
+            "0 for states that do not turn, or at least 2")
     check_multiple("body.ticks", profile.body.ticks, profile.body.chunk)
     require(profile.body.reward != "goal" or profile.body.goal, "body.goal", profile.body.goal,
             "a number of the observation and its value there, such as {0 = 1.0}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from seed import system_health
 from seed.body.facts import facts_of
-from seed.config import ModelConfig, Profile, TrainConfig, from_dict
+from seed.config import ROTARY_KEYS, ModelConfig, Profile, TrainConfig, from_dict
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.trained_brain import stored_params
 from seed.interpreter import shown_command
@@ -36,6 +36,7 @@ from seed.wavecore.model import init_params
 from seed.wavecore.submodel import Selection
 
 RECORDS = "episodes", "recent", "changed"   # of a body's rows, in a checkpoint
+KEPT = "dt_bias_min", "dt_bias_max", *ROTARY_KEYS   # of the small model, whatever the profile has
 NEW_STATE_SCALE = 1e-3   # of the initial weights of new rows of a state
 Named = dict[str, np.ndarray]
 
@@ -59,8 +60,7 @@ def grow_brain(run_dir: RunDir, to: Profile | None = None, threads: int = 1,
         brain = run_dir.load_brain(log, recover=True)
         small = from_dict(brain.meta["profile"])
         large = (replace(small, name=to.name, loop=to.loop, model=replace(
-                     to.model, dt_bias_min=small.model.dt_bias_min,
-                     dt_bias_max=small.model.dt_bias_max))
+                     to.model, **{key: getattr(small.model, key) for key in KEPT}))
                  if to else _next_up_to_limit(run_dir, small, brain.meta["step"], log))
         submodel.check(small.model, large.model)
         bodies = body_shapes(brain)
@@ -192,7 +192,7 @@ def _shrink_new_states(small: ModelConfig, large: ModelConfig, grown: Named,
     """Scales down the rows that give the old heads' q and k their new dimensions."""
     for letter, layer, heads in zip(small.layer_kinds, chosen.layers, chosen.heads):
         kind = layout.BLOCKS[letter]
-        old, all_rows = (kind.head_index_fn(large, heads, np.arange(d_state)).in_rows
+        old, all_rows = (kind.head_index_fn(large, heads, d_state).in_rows
                          for d_state in (small.d_state, large.d_state))
         rows = np.setdiff1d(all_rows, old)
         grown[f"layers.{layer}.mixer.{kind.in_proj}"][rows] *= np.float32(NEW_STATE_SCALE)
@@ -208,7 +208,7 @@ def _recombine(large: ModelConfig, grown: Named, chosen: Selection,
         for half, old in (("mlp", units), ("mixer", heads)):
             kind, key = blocks[half], f"layers.{layer}.{half}"
             new, first, second = (
-                kind.head_index_fn(large, some, np.arange(large.d_state))
+                kind.head_index_fn(large, some, large.d_state)
                 for some in _pairs(old, kind.n_heads_fn(large), rng))
             whole = {kind.in_proj: (first.in_rows,), **first.others}
             for source, target in ((whole, {kind.in_proj: (new.in_rows,), **new.others}),

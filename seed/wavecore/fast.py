@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seed.config import L2_EPS, LANES, SIGMOID_STRETCH, ModelConfig
+from seed.config import L2_EPS, LANES, SIGMOID_STRETCH, TURN_SCALE, ModelConfig
 from seed.wavecore.kernel_source import kernel_source, segments, with_prefix
 from seed.wavecore.layout import KINDS, Block, packed_matrices, proj_columns, round_up
 from seed.wavecore.loss import MIN_NORMAL, SoftTargets
-from seed.wavecore.model import HIDDEN_SCORE, rope_table
+from seed.wavecore.model import HIDDEN_SCORE
+from seed.wavecore.rotary import rope_table, turn_table
 from seed.wavecore.tinygrad_seam import Tensor, LaunchFn, empty, from_array, launch, launcher
 
 ROW_TILE = 96   # rows of activations that one thread takes at a time
@@ -160,8 +161,10 @@ class Ssm(_ProjectionBlock):
         chunk, padded = chunk_steps(config, t), round_up(t)
         saved_states = math.ceil(t / chunk) - 1   # of a head
         super().__init__(config, block, b, t, threads, in_width, e)
-        partial_size, partials = segments(
-            {"conv1d": config.d_conv * channels, "out_norm": p, "A_log": 1, "dt_bias": 1}, unit=1)
+        vectors = {"out_norm": p, "A_log": 1, "dt_bias": 1}
+        if config.rotary_steps:
+            vectors["beta_bias"] = 1
+        partial_size, partials = segments({"conv1d": config.d_conv * channels, **vectors}, unit=1)
         constants = {
             "TIME_PADDED": padded, "D_INNER": e, "HEADS": h, "D_STATE": n, "HEAD_DIM": p,
             "D_CONV": config.d_conv, "PAST": config.d_conv - 1, "CHANNELS": channels,
@@ -169,13 +172,24 @@ class Ssm(_ProjectionBlock):
             "L2_EPS": L2_EPS, "SIGMOID_STRETCH": SIGMOID_STRETCH, "BETA_MAX": config.beta_max,
             "DELTA": 1.0 if config.transition == "delta" else 0.0, "OUT_NORM_EPS": config.norm_eps,
             "GATE_ARRAYS": ", ".join(f"{name}[{padded}]" for name in GATES),
-            "PARTIALS": round_up(partial_size), **with_prefix("PARTIAL", partials)}
+            "PARTIALS": round_up(partial_size), **with_prefix("PARTIAL", partials),
+            **_turns(config.rotary_steps)}
         gates, out = {"gates": threads * len(GATES) * padded}, {"out": rows * e}
         self._bind("ssm.c", constants,
                    save={"proj": rows * in_width, "states": b * h * saved_states * n * p},
                    forward={**out, **gates},
                    backward={"d_out": rows * e, "partials": b * h * round_up(partial_size),
                              **gates})
+
+
+def _turns(steps: int) -> dict[str, object]:
+    """Constants of rotary.h."""
+    if not steps:
+        return {"ROTARY_STEPS": 0}
+    cosines, sines = ([f"{wave}f" for wave in row] for row in turn_table(steps).tolist())
+    return {"ROTARY_STEPS": steps, "PARTS_PER_UNIT": TURN_SCALE * steps,
+            "RADIANS_PER_UNIT": 2 * math.pi * TURN_SCALE,
+            "COSINES": ", ".join(cosines), "SINES": ", ".join(sines)}
 
 
 class Attention(_ProjectionBlock):

@@ -13,8 +13,8 @@ from importlib import resources
 from seed.config import LANES
 from seed.wavecore.layout import round_up
 
-INT_ARGUMENTS = {"tokens", "targets", "topk_ids", "length_in", "length_out",
-                 "changes", "cu_seqlens", "n_seqs"}
+INT_ARGUMENTS = {"tokens", "targets", "topk_ids", "length_in", "length_out", "phase_in",
+                 "phase_out", "changes", "cu_seqlens", "n_seqs"}
 SHAPE = ("D_MODEL", "BATCH", "TIME", "THREADS")   # in a kernel's name
 INCLUDE = re.compile(r'^#include "(.+)"\n', re.MULTILINE)
 

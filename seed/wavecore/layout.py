@@ -83,20 +83,27 @@ def packed_matrices(block: Block) -> tuple[Array, ...]:
 
 
 def proj_columns(config: ModelConfig) -> int:
-    """Rows of the SSM in_proj: q, k (n each), v, z (p each), beta and dt (one each) a head."""
-    return config.ssm_heads * (2 * config.d_state + 2 * config.head_dim + 2)
+    """Rows of the SSM in_proj: q, k (n each), v, z (p each), beta and dt (one each) a head; where
+    states turn, also the turn of each pair of rows (n/2)."""
+    return config.ssm_heads * (2 * config.d_state + 2 * config.head_dim + 2 + state_pairs(config))
+
+
+def state_pairs(config: ModelConfig) -> int:
+    """Of rows of a head's state, that turn together: row i and row i + n/2. 0: they do not turn."""
+    return config.d_state // 2 if config.rotary_steps else 0
 
 
 def ssm_block(config: ModelConfig, name: str) -> Block:
     d, e, h = config.d_model, config.d_inner, config.ssm_heads
-    n, p = config.d_state, config.head_dim
-    rows = proj_columns(config)
+    n, p, pairs = config.d_state, config.head_dim, state_pairs(config)
+    rows, turns = proj_columns(config), (pairs,) * h if pairs else ()
     return Block("ssm", name, (
         Array("norm", (d,)),
-        Array("in_proj", (rows, d), (n, n, p, p) * h + (2 * h,), round_up(rows)),
+        Array("in_proj", (rows, d), (n, n, p, p) * h + (2 * h,) + turns, round_up(rows)),
         Array("conv1d", (config.d_conv, h, 2 * n + p)),
         Array("A_log", (h,)),
         Array("dt_bias", (h,)),
+        *([Array("beta_bias", (h,))] if pairs else []),
         Array("out_norm", (p,)),
         Array("out_proj", (d, e), (d,))))
 
@@ -125,8 +132,10 @@ class StateArray(NamedTuple):
 
 
 def ssm_state(config: ModelConfig) -> tuple[StateArray, ...]:
-    h, n, p = config.ssm_heads, config.d_state, config.head_dim
-    return (StateArray("conv", (config.d_conv - 1, h, 2 * n + p)), StateArray("ssm", (h, n, p)))
+    h, n, p, pairs = config.ssm_heads, config.d_state, config.head_dim, state_pairs(config)
+    phase = (StateArray("phase", (h, pairs), np.int32),) if pairs else ()   # parts of a turn
+    return (StateArray("conv", (config.d_conv - 1, h, 2 * n + p)), StateArray("ssm", (h, n, p)),
+            *phase)
 
 
 def attention_state(config: ModelConfig) -> tuple[StateArray, ...]:
@@ -147,30 +156,35 @@ def _each_head(heads: np.ndarray, size: int, within: np.ndarray) -> np.ndarray:
     return (heads[:, None] * size + within).reshape(-1)
 
 
-def ssm_heads(config: ModelConfig, heads: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
-    """`state_rows`: which of the n rows of a head's state."""
-    n, p = config.d_state, config.head_dim
+def ssm_heads(config: ModelConfig, heads: np.ndarray, d_state: int) -> HeadIndex:
+    """`d_state`: how many of the n rows of a head's state: the first, or the first pairs."""
+    n, p, pairs = config.d_state, config.head_dim, np.arange(d_state // 2)
+    state_rows = (np.concatenate([pairs, n // 2 + pairs]) if config.rotary_steps
+                  else np.arange(d_state))
     qkv = np.concatenate([state_rows, n + state_rows, 2 * n + np.arange(p)])
     qkvz = np.concatenate([qkv, 2 * n + p + np.arange(p)])
     gates = config.ssm_heads * 2 * (n + p)    # first row of beta; those of dt follow
     in_rows = [_each_head(heads, 2 * (n + p), qkvz), gates + heads,
                gates + config.ssm_heads + heads]
+    if config.rotary_steps:
+        in_rows.append(gates + 2 * config.ssm_heads + _each_head(heads, n // 2, pairs))
     taps = np.arange(config.d_conv)
+    vectors = ["A_log", "dt_bias", *["beta_bias"] * bool(config.rotary_steps)]
     return HeadIndex(
         np.concatenate(in_rows), _each_head(heads, p, np.arange(p)),
-        {"conv1d": np.ix_(taps, heads, qkv), "A_log": (heads,), "dt_bias": (heads,),
+        {"conv1d": np.ix_(taps, heads, qkv), **{name: (heads,) for name in vectors},
          "out_norm": (np.arange(p),)},
         {"in_proj": (_each_head(heads, 2 * (n + p), 2 * n + np.arange(2 * p)),),
          "conv1d": np.ix_(taps, heads, 2 * n + np.arange(p))})
 
 
-def attention_heads(config: ModelConfig, heads: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
+def attention_heads(config: ModelConfig, heads: np.ndarray, d_state: int) -> HeadIndex:
     columns = _each_head(heads, config.head_dim, np.arange(config.head_dim))
     q, k, v = (columns + i * config.d_model for i in range(3))
     return HeadIndex(np.concatenate([q, k, v]), columns, {}, {"qkv_proj": (v,)})
 
 
-def mlp_units(config: ModelConfig, units: np.ndarray, state_rows: np.ndarray) -> HeadIndex:
+def mlp_units(config: ModelConfig, units: np.ndarray, d_state: int) -> HeadIndex:
     up = units + config.d_ff
     return HeadIndex(np.concatenate([units, up]), units, {}, {"in_proj": (up,)})
 
@@ -183,7 +197,7 @@ class BlockKind:
     block_fn: Callable[[ModelConfig, str], Block]
     in_proj: str              # name of its projection in
     n_heads_fn: Callable[[ModelConfig], int]
-    head_index_fn: Callable[[ModelConfig, np.ndarray, np.ndarray], HeadIndex]
+    head_index_fn: Callable[[ModelConfig, np.ndarray, int], HeadIndex]
     state_fn: Callable[[ModelConfig], tuple[StateArray, ...]]
 
 

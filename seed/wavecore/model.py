@@ -16,6 +16,16 @@ where q, k, v, z, b and dt are projections of x; q, k and v pass a short causal 
 time and silu, and q and k have length 1. beta in 0..2 lets a step keep, overwrite or reflect what
 is stored under k (Grazzi et al. 2411.12537).
 
+With config.rotary_steps the state turns before each step, S_(t-1) becomes R_t S_(t-1) above, so
+that it can count modulo small numbers. R_t turns rows i and i + n/2 by an angle each:
+
+    turn_t = whole(TURN_SCALE r_t)    whole: rounded to 1/rotary_steps, so that nothing drifts
+    phase_t = phase_(t-1) + turn_t    modulo 1; carried in whole parts of 1/rotary_steps
+
+where r is a projection of x. Turns of one plane commute, so S is held in a frame that turns along:
+q and k are turned back by the phase, and the equation is that without R. This is a rotary position
+that depends on the data (Mamba-3, 2603.15569). b gets beta_bias, so that some heads write rarely.
+
     shapes   b batch   t time   d d_model   e d_inner = h*p   f d_ff   h heads   n d_state
              p head_dim   w sliding_window   v vocab_size
 
@@ -34,6 +44,9 @@ is stored under k (Grazzi et al. 2411.12537).
     A_log                                    0: A is -1
     dt_bias                                  evenly over the heads, dt_bias_min..dt_bias_max: a head
                                              starts by forgetting softplus(dt_bias) a byte
+    beta_bias (where states turn)            evenly, beta_bias_min..0: a head that forgets little
+                                             starts by writing little
+    rows of r in in_proj                     uniform in +-TURN_INIT/sqrt(fan_in)
 
 The operations below are the reference implementation, on any tinygrad device. A model runs the C
 kernels of fast.py instead, unless it is made with `reference=True`; tests hold that both agree,
@@ -50,12 +63,14 @@ from seed.config import L2_EPS, SIGMOID_STRETCH, ModelConfig
 from seed.rng import Stream, stream
 from seed.wavecore import layout
 from seed.wavecore.loss import SoftTargets, cross_entropy
+from seed.wavecore.rotary import phases, rope_table, rotate
 from seed.wavecore.tinygrad_seam import (Arena, Tensor, buffer_view, copy_into, install,
                                          zeros)
 
 if TYPE_CHECKING:
     from seed.wavecore.stepping import Stepper
 
+TURN_INIT = 0.03           # of the initial rows of in_proj that turn states
 HIDDEN_SCORE = -1e30       # of a slot that a query does not see
 MAX_ONE_THREAD_ROWS = 32   # b * t up to which a team of threads costs more than it brings
 Weights = dict[str, Tensor]   # of a block, by the names in layout.py
@@ -67,6 +82,13 @@ class SSMState(NamedTuple):
     ssm: Tensor     # (b, h, n, p)
 
 
+class RotarySSMState(NamedTuple):
+    """The same where states turn."""
+    conv: Tensor
+    ssm: Tensor     # in a frame that turns by the phase
+    phase: Tensor   # (b, h, n/2) int32, in whole parts of a turn
+
+
 class AttnState(NamedTuple):
     """What an attention layer carries: the last w-1 keys (not rotated) and values."""
     k: Tensor       # (b, w-1, d)
@@ -74,7 +96,8 @@ class AttnState(NamedTuple):
     length: Tensor  # (b,) int32, how many of them, counted from the end, are valid
 
 
-State = list[SSMState | AttnState]   # of every layer
+LayerState = SSMState | RotarySSMState | AttnState
+State = list[LayerState]   # of every layer
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -111,42 +134,35 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tenso
     return Tensor.stack(*ys, dim=1), state
 
 
-def ssm_mixer(config: ModelConfig, x: Tensor, w: Weights, conv_in: Tensor,
-              ssm_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x (b, t, d) plus the gated delta rule's output; conv_in (b, d_conv-1, h, 2n+p) and
-    ssm_in (b, h, n, p) are the carried state. Returns y (b, t, d), conv_out, ssm_out."""
+def ssm_mixer(config: ModelConfig, x: Tensor, w: Weights, conv_in: Tensor, ssm_in: Tensor,
+              phase_in: Tensor | None = None) -> tuple[Tensor, ...]:
+    """x (b, t, d) plus the gated delta rule's output; conv_in (b, d_conv-1, h, 2n+p), ssm_in
+    (b, h, n, p) and, where states turn, phase_in (b, h, n/2) are the carried state. Returns
+    y (b, t, d) and the state after it."""
     b, t, _ = x.shape
     h, n, p, past = config.ssm_heads, config.d_state, config.head_dim, config.d_conv - 1
-    proj = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T   # (b, t, h*(2n+2p) + 2h)
+    proj = rms_norm(x, w["norm"], config.stream_eps) @ w["in_proj"].T   # (b, t, rows of in_proj)
     split = h * (2 * n + 2 * p)
     qkvz = proj[..., :split].reshape(b, t, h, 2 * n + 2 * p)
     z = qkvz[..., 2 * n + p:]                                           # (b, t, h, p)
-    beta = rectified_sigmoid(proj[..., split:split + h]) * config.beta_max      # (b, t, h)
-    dt = (proj[..., split + h:] + w["dt_bias"]).softplus()                 # (b, t, h)
+    b_bias = w["beta_bias"] if config.rotary_steps else 0.0
+    beta = rectified_sigmoid(proj[..., split:split + h] + b_bias) * config.beta_max   # (b, t, h)
+    dt = (proj[..., split + h:split + 2 * h] + w["dt_bias"]).softplus()    # (b, t, h)
     decay = (-dt * w["A_log"].exp()).exp()                              # (b, t, h)
     raw = conv_in.cat(qkvz[..., :2 * n + p], dim=1)                     # (b, past+t, h, 2n+p)
     taps = [raw[:, i:i + t] * w["conv1d"][i] for i in range(config.d_conv)]
     qkv = Tensor.usum(*taps).silu()                                     # (b, t, h, 2n+p)
-    q, k, v = qkv[..., :n], qkv[..., n:2 * n], qkv[..., 2 * n:]
-    y, ssm_out = gated_delta_rule(l2_normalize(q), l2_normalize(k), v, beta, decay, ssm_in,
-                                  config.transition)                    # (b, t, h, p)
+    q, k, v = l2_normalize(qkv[..., :n]), l2_normalize(qkv[..., n:2 * n]), qkv[..., 2 * n:]
+    carried: tuple[Tensor, ...] = ()
+    if phase_in is not None:
+        r = proj[..., split + 2 * h:].reshape(b, t, h, n // 2)
+        phase, phase_out = phases(config, r, phase_in)
+        angle, carried = phase * (-2 * np.pi / config.rotary_steps), (phase_out,)
+        q, k = (rotate(z, angle.cos(), angle.sin()) for z in (q, k))
+    y, ssm_out = gated_delta_rule(q, k, v, beta, decay, ssm_in, config.transition)  # (b, t, h, p)
     out = rms_norm(y, w["out_norm"], config.norm_eps) * z.silu()
-    return x + out.reshape(b, t, h * p) @ w["out_proj"].T, raw[:, t:t + past], ssm_out
-
-
-def rope_table(config: ModelConfig, t: int) -> np.ndarray:
-    """(w-1+t, p) float32: cosines, then sines, of slot * theta^(-2i/p) (Su et al. 2104.09864)."""
-    half = config.head_dim // 2
-    frequency = config.rope_theta ** (-np.arange(half) / half)
-    angle = np.arange(config.sliding_window - 1 + t)[:, None] * frequency
-    return np.concatenate([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
-
-
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotary position embedding of x (b, slots, h, p) by the table's (slots, p)."""
-    half = typing.cast(int, x.shape[-1]) // 2
-    low, high, cos, sin = x[..., :half], x[..., half:], table[:, None, :half], table[:, None, half:]
-    return (low * cos - high * sin).cat(high * cos + low * sin, dim=-1)
+    y = x + out.reshape(b, t, h * p) @ w["out_proj"].T
+    return y, raw[:, t:t + past], ssm_out, *carried
 
 
 def sliding_window_attention(config: ModelConfig, x: Tensor, w: Weights, k_in: Tensor, v_in: Tensor,
@@ -160,9 +176,10 @@ def sliding_window_attention(config: ModelConfig, x: Tensor, w: Weights, k_in: T
     h, p, past = config.attn_heads, config.head_dim, config.sliding_window - 1
     qkv = rms_norm(x, w["norm"], config.stream_eps) @ w["qkv_proj"].T   # (b, t, 3d)
     k, v = k_in.cat(qkv[..., d:2 * d], dim=1), v_in.cat(qkv[..., 2 * d:], dim=1)  # (b, past+t, d)
-    table = Tensor(rope_table(config, t))
-    q_rotated = rotate(qkv[..., :d].reshape(b, t, h, p), table[past:]).transpose(1, 2)
-    k_rotated = rotate(k.reshape(b, past + t, h, p), table).permute(0, 2, 3, 1)
+    table = Tensor(rope_table(config, t))[:, None]                      # (past+t, 1, p)
+    cos, sin = table[..., :p // 2], table[..., p // 2:]
+    q_rotated = rotate(qkv[..., :d].reshape(b, t, h, p), cos[past:], sin[past:]).transpose(1, 2)
+    k_rotated = rotate(k.reshape(b, past + t, h, p), cos, sin).permute(0, 2, 3, 1)
     scores = q_rotated @ k_rotated * p ** -0.5                          # (b, h, t, past+t)
     slot, query = Tensor.arange(past + t), past + Tensor.arange(t)[:, None]
     seen = (slot <= query) & (slot > query - config.sliding_window)     # (t, past+t)
@@ -187,7 +204,8 @@ def tied_head(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Te
 # The mathematics of each kind of block; layout.BLOCKS and fast.KERNELS hold the rest.
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "ssm": ssm_mixer, "attention": sliding_window_attention, "mlp": swiglu_mlp}
-STATES = {"ssm": SSMState, "attention": AttnState}
+# By what a layer carries (layout.BlockKind.state_fn).
+STATES = {kind._fields: kind for kind in (SSMState, RotarySSMState, AttnState)}
 
 
 def init_params(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
@@ -207,8 +225,14 @@ def _init(config: ModelConfig, kind: str, array: layout.Array,
         return np.zeros(array.shape)
     if array.name == "dt_bias":   # a head starts by forgetting softplus(dt_bias) a byte
         return np.linspace(config.dt_bias_min, config.dt_bias_max, array.size)
+    if array.name == "beta_bias":
+        return np.linspace(config.beta_bias_min, 0.0, array.size)
     fan_in = config.d_conv if array.name == "conv1d" else array.shape[-1]
-    return rng.uniform(-1, 1, array.shape) / np.sqrt(fan_in)
+    values = rng.uniform(-1, 1, array.shape) / np.sqrt(fan_in)
+    turns = config.ssm_heads * layout.state_pairs(config) if kind == "ssm" else 0
+    if array.name == "in_proj" and turns:
+        values[-turns:] *= TURN_INIT
+    return values
 
 
 class WaveCore:
@@ -276,9 +300,10 @@ class WaveCore:
             self._empty_states[b] = [by_letter[letter] for letter in self.config.layer_kinds]
         return self._empty_states[b]
 
-    def _init_state(self, kind: layout.BlockKind, b: int) -> SSMState | AttnState:
-        return STATES[kind.name](*(zeros((b, *array.shape), array.dtype)
-                                   for array in kind.state_fn(self.config)))
+    def _init_state(self, kind: layout.BlockKind, b: int) -> LayerState:
+        arrays = kind.state_fn(self.config)
+        return STATES[tuple(array.name for array in arrays)](
+            *(zeros((b, *array.shape), array.dtype) for array in arrays))
 
     def __call__(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """tokens (b, t) int32 to logits (b, t, v) and the state after them."""
@@ -340,7 +365,7 @@ class WaveCore:
         for i, (letter, before) in enumerate(zip(self.config.layer_kinds, state, strict=True)):
             kind = layout.BLOCKS[letter]
             x, *carried = self._apply(kind, f"layers.{i}.mixer", b, t, x, *before)
-            after.append(STATES[kind.name](*(s.detach() for s in carried)))
+            after.append(type(before)(*(s.detach() for s in carried)))
             x, = self._apply(layout.MLP, f"layers.{i}.mlp", b, t, x)
         return x, after
 

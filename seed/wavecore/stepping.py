@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seed.wavecore import layout
-from seed.wavecore.model import AttnState, SSMState, State, WaveCore
+from seed.wavecore.model import LayerState, State, WaveCore
 from seed.wavecore.tinygrad_seam import CapturedGraph, Tensor, buffer_view, zeros
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Stepper:
         return kernels.step(x, self.model.packed["norm_f"], self._panels[table])
 
     def _block(self, kind: layout.BlockKind, name: str, b: int, t: int, x: Tensor,
-               state: SSMState | AttnState | tuple[()] = ()) -> Tensor:
+               state: LayerState | tuple[()] = ()) -> Tensor:
         return self.model.kernels(kind.name, b, t).step(x, self.model.packed[name],
                                                         self._panels[name], *state)
 

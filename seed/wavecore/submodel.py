@@ -1,5 +1,6 @@
 """Where the numbers of a small model lie in a large one: it is a selection of layers, channels of
-the residual stream, heads of each mixer, units of each MLP and the first rows of each state."""
+the residual stream, heads of each mixer, units of each MLP and the first rows of each state (where
+states turn, the first pairs of rows)."""
 from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from seed.config import ModelConfig
 from seed.errors import ConfigError
 from seed.wavecore import layout
 
-SAME = ("head_dim", "d_conv", "sliding_window", "transition", "beta_max")
+SAME = ("head_dim", "d_conv", "sliding_window", "transition", "beta_max", "rotary_steps")
 SMALLER = ("d_model", "n_layers", "d_ff", "d_state")
 
 
@@ -79,7 +80,7 @@ def first(small: ModelConfig, large: ModelConfig) -> Selection:
 def index_maps(small: ModelConfig, large: ModelConfig, selection: Selection,
                bodies: Sequence[layout.BodyShape] = ()) -> Iterator[IndexMap]:
     """Where every array of the small model lies."""
-    channels, state_rows = selection.channels, np.arange(small.d_state)
+    channels = selection.channels
     yield IndexMap("embedding", "embedding", np.ix_(np.arange(small.vocab_size), channels))
     yield IndexMap("norm_f", "norm_f", (channels,))
     for table in (block for body in bodies for block in body.blocks(small)):
@@ -88,7 +89,7 @@ def index_maps(small: ModelConfig, large: ModelConfig, selection: Selection,
     for new, (old, heads, units) in enumerate(zip(
             selection.layers, selection.heads, selection.units, strict=True)):
         for half, kind in layout.halves(small, new):
-            at = kind.head_index_fn(large, heads if half == "mixer" else units, state_rows)
+            at = kind.head_index_fn(large, heads if half == "mixer" else units, small.d_state)
             arrays = {"norm": (channels,), kind.in_proj: np.ix_(at.in_rows, channels),
                       "out_proj": np.ix_(channels, at.out_columns), **at.others}
             for name, index in arrays.items():

@@ -21,6 +21,14 @@ def cut(x):
 defvjp(cut, lambda answer, x: lambda gradient: gradient)   # straight through
 
 
+@primitive
+def whole(x):
+    return numpy.round(x)
+
+
+defvjp(whole, lambda answer, x: lambda gradient: gradient)   # straight through
+
+
 def rectified_sigmoid(x):
     return cut(0.5 + 1.1 * (sigmoid(x) - 0.5))
 
@@ -29,18 +37,39 @@ def silu(x):
     return x * sigmoid(x)
 
 
-def ssm(config, x, w, conv_in, ssm_in):
+def turns(config, x, w):
+    """Of the state's pairs of rows (b, t, h, n/2), in parts, not yet whole."""
+    proj = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["in_proj"].T)
+    h, pairs = config.ssm_heads, config.d_state // 2
+    return np.reshape(proj[..., -h * pairs:], (*x.shape[:2], h, pairs)) / 16 * config.rotary_steps
+
+
+def turned_back(config, z, phase):
+    """Each half of z (b, t, h, n) is a part of complex numbers."""
+    half = config.d_state // 2
+    angle = np.exp(-2j * np.pi * phase / config.rotary_steps)
+    c = (z[..., :half] + 1j * z[..., half:]) * angle
+    return np.concatenate([np.real(c), np.imag(c)], -1)
+
+
+def ssm(config, x, w, conv_in, ssm_in, phase_in=None):
     b, t, _ = x.shape
     h, n, p, k = config.ssm_heads, config.d_state, config.head_dim, config.d_conv
     proj = np.dot(rms_norm(x, w["norm"], config.stream_eps), w["in_proj"].T)
     split = h * 2 * (n + p)
     qkvz = np.reshape(proj[..., :split], (b, t, h, 2 * (n + p)))
-    beta = config.beta_max * rectified_sigmoid(proj[..., split:split + h])
-    decay = np.exp(-np.log1p(np.exp(proj[..., split + h:] + w["dt_bias"])) * np.exp(w["A_log"]))
+    beta = config.beta_max * rectified_sigmoid(proj[..., split:split + h] + w.get("beta_bias", 0))
+    dt = proj[..., split + h:split + 2 * h] + w["dt_bias"]
+    decay = np.exp(-np.log1p(np.exp(dt)) * np.exp(w["A_log"]))
     raw = np.concatenate([conv_in, qkvz[..., :2 * n + p]], 1)
     qkv = silu(sum(raw[:, i:i + t] * w["conv1d"][i] for i in range(k)))
     q, key = (z / np.sqrt(np.sum(z * z, -1, keepdims=True) + 1e-6)
               for z in (qkv[..., :n], qkv[..., n:2 * n]))
+    carried = ()
+    if phase_in is not None:
+        phase = phase_in[:, None] + np.cumsum(whole(turns(config, x, w)), 1)
+        q, key = turned_back(config, q, phase), turned_back(config, key, phase)
+        carried = (phase[:, -1] % config.rotary_steps,)
     v, S, ys = qkv[..., 2 * n:], ssm_in, []
     for i in range(t):
         a, kt = decay[:, i, :, None], key[:, i]
@@ -49,7 +78,7 @@ def ssm(config, x, w, conv_in, ssm_in):
         S = a[..., None] * S + kt[..., None] * u[:, :, None]
         ys.append(np.einsum("bhnp,bhn->bhp", S, q[:, i]))
     out = rms_norm(np.stack(ys, 1), w["out_norm"], config.norm_eps) * silu(qkvz[..., 2 * n + p:])
-    return x + np.dot(np.reshape(out, (b, t, h * p)), w["out_proj"].T), raw[:, t:], S
+    return x + np.dot(np.reshape(out, (b, t, h * p)), w["out_proj"].T), raw[:, t:], S, *carried
 
 
 def attention(config, x, w, k_in, v_in, length):
@@ -92,9 +121,10 @@ def loss(config, params, tokens, targets):
         mixer, second = ({key.removeprefix(f"layers.{i}.{part}."): a for key, a in params.items()
                           if key.startswith(f"layers.{i}.{part}.")} for part in ("mixer", "mlp"))
         if kind == "S":
-            channels = 2 * config.d_state + config.head_dim
-            x = ssm(config, x, mixer, np.zeros((b, config.d_conv - 1, config.ssm_heads, channels)),
-                    np.zeros((b, config.ssm_heads, config.d_state, config.head_dim)))[0]
+            h, n, channels = config.ssm_heads, config.d_state, 2 * config.d_state + config.head_dim
+            phase = [np.zeros((b, h, n // 2))] if config.rotary_steps else []
+            x = ssm(config, x, mixer, np.zeros((b, config.d_conv - 1, h, channels)),
+                    np.zeros((b, h, n, config.head_dim)), *phase)[0]
         else:
             empty = np.zeros((b, past, config.d_model))
             x = attention(config, x, mixer, empty, empty, np.zeros(b, int))[0]

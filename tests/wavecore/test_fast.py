@@ -1,6 +1,7 @@
 """Each kernel equals its reference implementation and a float64 oracle: values, carried state and
 every gradient, at every awkward size."""
 import itertools
+from dataclasses import replace
 
 import autograd
 import numpy as np
@@ -14,8 +15,11 @@ from tests.support import oracle
 from tests.support.tensors import TOLERANCE, distance, realized
 
 
-def config_of(d_model: int, transition: str = "delta") -> ModelConfig:
-    return ModelConfig(d_model=d_model, d_ff=2 * d_model, transition=transition)
+def config_of(d_model: int, variant: str = "delta") -> ModelConfig:
+    """`variant`: a transition, or "turns N": into N parts, where states turn."""
+    changes = ({"rotary_steps": int(variant.split()[1])} if "turns" in variant
+               else {"transition": variant})
+    return replace(ModelConfig(d_model=d_model, d_ff=2 * d_model), **changes)
 
 
 def random_case(kind: str, config: ModelConfig, b: int, t: int):
@@ -32,12 +36,29 @@ def random_case(kind: str, config: ModelConfig, b: int, t: int):
     if kind == "ssm":
         h, n, p = config.ssm_heads, config.d_state, config.head_dim
         states = [normal(b, config.d_conv - 1, h, 2 * n + p), normal(b, h, n, p)]
-        weights["in_proj"][-2 * h:-h] *= 10   # beta reaches 0 and beta_max
+        beta = h * 2 * (n + p)
+        weights["in_proj"][beta:beta + h] *= 10   # beta reaches 0 and beta_max
+        if config.rotary_steps:
+            states.append(rng.integers(0, config.rotary_steps, (b, h, n // 2)).astype(np.int32))
+            weights["in_proj"][beta + 2 * h:] *= 4
+            return block, weights, off_borders(config, weights, normal(b, t, config.d_model)), (
+                normal(b, t, config.d_model)), states
     if kind == "attention":
         past = config.sliding_window - 1
         length = np.array([(5, 0, past)[i % 3] for i in range(b)], np.int32)
         states = [normal(b, past, config.d_model), normal(b, past, config.d_model), length]
     return block, weights, normal(b, t, config.d_model), normal(b, t, config.d_model), states
+
+
+def off_borders(config: ModelConfig, weights, x: np.ndarray) -> np.ndarray:
+    """x (b, t, d) with rows whose turns all implementations round alike."""
+    rng = np.random.default_rng(1)
+    while True:
+        parts = oracle.turns(config, x.astype(np.float64), weights)
+        is_near = (np.abs(parts % 1 - 0.5) < 1e-3).any((2, 3))
+        if not is_near.any():
+            return x
+        x[is_near] = rng.standard_normal((is_near.sum(), x.shape[-1])).astype(np.float32)
 
 
 def by_reference(kind, config, block, weights, x, dy, states):
@@ -58,7 +79,7 @@ def by_oracle(kind, config, block, weights, x, dy, states):
     """The same in float64."""
     run = getattr(oracle, kind)
     floats = [s.astype(np.float64) for s in states if s.dtype == np.float32]
-    rest = states[len(floats):]
+    rest = [s.astype(np.float64) for s in states[len(floats):]]
     w = {name: a.astype(np.float64) for name, a in weights.items()}
     out = run(config, x.astype(np.float64), w, *floats, *rest)
 
@@ -99,21 +120,22 @@ def assert_equal(actual, expected) -> None:
         assert distance(actual[2][name], gradient) < TOLERANCE, name
 
 
-@pytest.mark.parametrize("kind, d_model, b, t, transition", [
+@pytest.mark.parametrize("kind, d_model, b, t, variant", [
     ("mlp", 64, 3, 65, "delta"), ("attention", 64, 3, 130, "delta"), ("ssm", 64, 3, 2, "delta"),
-    ("ssm", 32, 2, 3, "diagonal"),
+    ("ssm", 32, 2, 3, "diagonal"), ("ssm", 32, 2, 3, "turns 120"),
     *(pytest.param(*case, marks=pytest.mark.long) for case in (
         ("mlp", 32, 1, 1, "delta"), ("attention", 32, 1, 1, "delta"), ("ssm", 32, 1, 1, "delta"),
         ("ssm", 64, 2, 5, "diagonal"))),
 ])
-def test_a_kernel_equals_its_reference(kind, d_model, b, t, transition):
-    config = config_of(d_model, transition)
+def test_a_kernel_equals_its_reference(kind, d_model, b, t, variant):
+    config = config_of(d_model, variant)
     case = random_case(kind, config, b, t)
     assert_equal(by_kernel(kind, config, *case), by_reference(kind, config, *case))
 
 
 WIDTHS, TIMES, BATCHES = (32, 64, 96, 128, 160, 192, 224, 256), (1, 2, 63, 64, 65, 130), (1, 3, 16)
-KINDS = (("ssm", "delta"), ("ssm", "diagonal"), ("attention", "delta"), ("mlp", "delta"))
+KINDS = (("ssm", "delta"), ("ssm", "diagonal"), ("attention", "delta"), ("mlp", "delta"),
+         ("ssm", "turns 120"))
 GRID = list(itertools.product(KINDS, WIDTHS, TIMES, BATCHES))
 # Every width, time and batch of every kind, and most pairs of them, in a twentieth of the time. Of
 # "diagonal" every time and batch: its widths are those of "delta".
@@ -132,15 +154,16 @@ def test_a_kernel_equals_the_float64_oracle_everywhere(kind, d_model, t, b):
     check_against_oracle(*kind, d_model, t, b)
 
 
-def check_against_oracle(kind: str, transition: str, d_model: int, t: int, b: int) -> None:
-    config = config_of(d_model, transition)
+def check_against_oracle(kind: str, variant: str, d_model: int, t: int, b: int) -> None:
+    config = config_of(d_model, variant)
     case = random_case(kind, config, b, t)
     assert_equal(by_kernel(kind, config, *case), by_oracle(kind, config, *case))
 
 
-def test_the_whole_model_equals_the_float64_oracle():
+@pytest.mark.parametrize("parts", [0, 120])
+def test_the_whole_model_equals_the_float64_oracle(parts):
     from seed.wavecore.model import WaveCore, init_params
-    config = ModelConfig(n_layers=4)
+    config = ModelConfig(n_layers=4, rotary_steps=parts)
     params = init_params(config, 0)
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, 256, (2, 3, 65)).astype(np.int32)
@@ -186,11 +209,12 @@ def test_a_gate_that_is_not_a_number_is_not_clipped_to_one():
     assert np.isnan(y).all()
 
 
-@pytest.mark.parametrize("kind", ["ssm", "attention", "mlp"])
-def test_the_thread_count_changes_no_bit(kind):
-    config = config_of(64)
+@pytest.mark.parametrize("kind, variant", [
+    ("ssm", "delta"), ("attention", "delta"), ("mlp", "delta"), ("ssm", "turns 120")])
+def test_the_thread_count_changes_no_bit(kind, variant):
+    config = config_of(64, variant)
     case = random_case(kind, config, 3, 65)
-    assert_same_bits([by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3)])
+    assert_same_bits([by_kernel(kind, config, *case, threads=threads) for threads in (1, 2, 3, 4)])
 
 
 def test_hidden_made_again_in_the_backward_pass_has_the_same_bits(monkeypatch):
@@ -201,8 +225,9 @@ def test_hidden_made_again_in_the_backward_pass_has_the_same_bits(monkeypatch):
     assert_same_bits([saved, by_kernel("mlp", config, *case)])
 
 
-def test_the_length_of_a_chunk_of_the_scan_changes_no_bit(monkeypatch):
-    config = config_of(64)
+@pytest.mark.parametrize("variant", ["delta", "turns 120"])
+def test_the_length_of_a_chunk_of_the_scan_changes_no_bit(monkeypatch, variant):
+    config = config_of(64, variant)
     case = random_case("ssm", config, 2, 130)
     runs = []
     for steps in (16, 32, 48, 64):
@@ -227,9 +252,10 @@ def assert_same_bits(runs) -> None:
             assert np.array_equal(d_weights[name], runs[0][2][name]), name
 
 
-@pytest.mark.parametrize("kind", ["ssm", "attention"])
-def test_a_split_sequence_with_carried_state_equals_the_whole(kind):
-    config = config_of(64)
+@pytest.mark.parametrize("kind, variant", [
+    ("ssm", "delta"), ("attention", "delta"), ("ssm", "turns 120"), ("ssm", "turns 7")])
+def test_a_split_sequence_with_carried_state_equals_the_whole(kind, variant):
+    config = config_of(64, variant)
     block, weights, x, _, states = random_case(kind, config, 2, 37)
 
     def run(x, states):
@@ -243,3 +269,26 @@ def test_a_split_sequence_with_carried_state_equals_the_whole(kind):
         assert distance(y, whole[0]) < 1e-5
         for actual, expected in zip(last[1:], whole[1:], strict=True):
             assert distance(actual, expected) < 1e-5
+
+
+def test_a_state_counts_modulo_small_numbers_without_drift():
+    """Nothing is forgotten or written, and each step turns by a third, a fifth or not at all: after
+    any multiple of 15 steps the output is that of the first, to the last bit."""
+    config = config_of(32, "turns 120")
+    block, weights, x, _, states = random_case("ssm", config, 1, 3001)
+    x[:] = x[:, :1]
+    x[..., 0] = 8.0
+    weights["norm"][:] = 1.0
+    h, n, p = config.ssm_heads, config.d_state, config.head_dim
+    beta = h * 2 * (n + p)
+    weights["in_proj"][beta:] = 0
+    weights["in_proj"][beta:beta + 2 * h, 0] = -20.0    # beta and dt
+    xn = oracle.rms_norm(x.astype(np.float64), 1.0, config.stream_eps)[0, 0, 0]
+    parts = np.resize([40, 24, 0, -40, 144], h * n // 2)
+    weights["in_proj"][beta + 2 * h:, 0] = parts / 120 * 16 / xn
+    weights["dt_bias"][:] = -100.0
+    out, _ = forward_by_kernel("ssm", config, block, weights, x, states)
+    y, phase = out[0].numpy(), out[3].numpy()
+    assert np.array_equal(y[5::15], np.resize(y[5], y[5::15].shape))
+    assert not np.array_equal(y[5], y[6])
+    assert np.array_equal(phase, (states[2] + 3001 * parts.reshape(1, h, -1)) % 120)

@@ -5,13 +5,14 @@
  *     decay_t = exp(-exp(A_log) softplus(dt_t + dt_bias))    beta_t = BETA_MAX rectified_sigmoid(.)
  * where the sigmoid is stretched to SIGMOID_STRETCH about 1/2 and clipped to 0..1. At beta_t = 2 a
  * step reflects along k_t and preserves the state's norm; a sigmoid only approaches 2, and the
- * error grows with every byte. The derivative ignores the clipping.
+ * error grows with every byte. The derivative ignores the clipping. With ROTARY_STEPS the state
+ * turns (rotary.h), and beta's projection gets beta_bias.
  *
  * Shapes: x, y (ROWS, D_MODEL); proj (ROWS, IN_WIDTH), of which head h owns the columns q k v z
- * from h * HEAD_PROJ and one beta and one dt column behind all heads; conv state (BATCH, PAST,
- * HEADS, CHANNELS) before the convolution, where CHANNELS are q, k, v; ssm state (BATCH, HEADS,
- * D_STATE, HEAD_DIM). Parallel over row tiles for the projections and over (batch, head) for the
- * scan.
+ * from h * HEAD_PROJ, one beta and one dt column behind all heads, and PAIRS of turns behind those;
+ * conv state (BATCH, PAST, HEADS, CHANNELS) before the convolution, where CHANNELS are q, k, v; ssm
+ * state (BATCH, HEADS, D_STATE, HEAD_DIM); phase (BATCH, HEADS, PAIRS). Parallel over row tiles for
+ * the projections and over (batch, head) for the scan.
  * Saved for the backward pass: proj and the state at every CHUNK-th step after the first; the steps
  * between and the gated output `out` are computed again. There, `out` takes the place of its
  * gradient d_out, and d_proj that of proj, from the last chunk to the first. Sums are made LANES
@@ -20,6 +21,12 @@
 #include "gated_delta_rule.h"
 #define BETA_COLUMN (HEADS * HEAD_PROJ)
 #define DT_COLUMN (BETA_COLUMN + HEADS)
+#if ROTARY_STEPS
+#include "rotary.h"
+#define COLUMNS (TURN_COLUMN + HEADS * PAIRS) /* of proj, without the padding */
+#else
+#define COLUMNS (DT_COLUMN + HEADS)
+#endif
 
 /* Of one head at every step; rate = softplus(dt + dt_bias). The slopes are the derivatives of
  * beta, before clipping, and of rate. */
@@ -31,6 +38,9 @@ typedef struct {
     float conv[CHUNK][CHANNELS], gate[CHUNK][CHANNELS]; /* after it, and its sigmoid */
     float qkv[CHUNK][CHANNELS];        /* after SiLU; q and k of unit norm */
     float q_inverse[CHUNK], k_inverse[CHUNK]; /* 1/norm of q and k */
+#if ROTARY_STEPS
+    float cos[CHUNK][PAIRS], sin[CHUNK][PAIRS]; /* of the phases, which turn q and k back */
+#endif
 } chunk_t;
 
 INLINE vec rectified_sigmoid(vec x) {
@@ -48,7 +58,11 @@ INLINE void read_gates(gates_t *g, const args_t *a, const float *proj, int h, in
     float A = exp1(a->A_log[h]), bias = a->dt_bias[h];
     for (int t = 0; t < padded; t += LANES) {
         vec dt = load(g->decay + t) + bias, rate = softplus(dt);
-        vec x = load(g->beta + t), s = sigmoid(x);
+        vec x = load(g->beta + t);
+#if ROTARY_STEPS
+        x += a->beta_bias[h];
+#endif
+        vec s = sigmoid(x);
         store(g->beta + t, BETA_MAX * rectified_sigmoid(x));
         store(g->beta_slope + t, BETA_MAX * SIGMOID_STRETCH * s * (1.f - s));
         store(g->rate + t, rate);
@@ -91,6 +105,12 @@ NOINLINE void read_chunk(chunk_t *c, const float *proj, const float *conv_in, co
         }
         c->q_inverse[l] = l2_normalize(c->qkv[l], D_STATE);
         c->k_inverse[l] = l2_normalize(c->qkv[l] + D_STATE, D_STATE);
+#if ROTARY_STEPS
+        read_waves(c->cos[l], c->sin[l],
+                   proj + (long)(t0 + l) * IN_WIDTH + TURN_COLUMN + h * PAIRS);
+        turn(c->qkv[l], c->cos[l], c->sin[l], -1.f);
+        turn(c->qkv[l] + D_STATE, c->cos[l], c->sin[l], -1.f);
+#endif
     }
 }
 
@@ -112,6 +132,15 @@ NOINLINE void scan(const args_t *a, int thread, long b, int h) {
     long head = b * HEADS + h;
     copy(S, a->ssm_in + head * STATE, STATE);
 #endif
+#if ROTARY_STEPS
+    float phase[PAIRS];
+#ifdef VARLEN
+    fill_zero(phase, PAIRS);
+#else
+    for (int i = 0; i < PAIRS; i++) phase[i] = (float)a->phase_in[head * PAIRS + i];
+#endif
+    advance_phases(a->proj + row * IN_WIDTH + TURN_COLUMN + h * PAIRS, phase, time);
+#endif
     for (int t0 = 0; t0 < time; t0 += CHUNK) {
         int len = MIN(CHUNK, time - t0);
 #ifdef FORWARD
@@ -132,6 +161,10 @@ NOINLINE void scan(const args_t *a, int thread, long b, int h) {
         }
     }
 #ifndef VARLEN
+#if ROTARY_STEPS
+    for (int i = 0; i < PAIRS; i++)
+        a->phase_out[head * PAIRS + i] = phase[i] >= 0.f ? (int)phase[i] : 0;
+#endif
     copy(a->ssm_out + head * STATE, S, STATE);
     for (int i = 0; i < PAST; i++)
         copy(a->conv_out + ((b * PAST + i) * HEADS + h) * CHANNELS,
@@ -180,6 +213,10 @@ INLINE void l2_normalize_backward(float *d, const float *unit, float inverse, in
 INLINE void activation_backward(float *d_qkv, const chunk_t *c, int l) {
     l2_normalize_backward(d_qkv, c->qkv[l], c->q_inverse[l], D_STATE);
     l2_normalize_backward(d_qkv + D_STATE, c->qkv[l] + D_STATE, c->k_inverse[l], D_STATE);
+#if ROTARY_STEPS
+    turn(d_qkv, c->cos[l], c->sin[l], 1.f);
+    turn(d_qkv + D_STATE, c->cos[l], c->sin[l], 1.f);
+#endif
     for (int j = 0; j < CHANNELS; j += LANES) {
         vec x = load(c->conv[l] + j), s = load(c->gate[l] + j);
         store(d_qkv + j, load(d_qkv + j) * (s + x * s * (1.f - s)));
@@ -221,14 +258,20 @@ INLINE void carried_rows_backward(float *d_conv_in, float (*d_conv)[CHANNELS],
         }
 }
 
-/* d_beta and d_log_decay to the columns beta and dt of d_proj, and to partials of A_log and
- * dt_bias. */
+/* d_beta and d_log_decay to the columns beta and dt of d_proj, and to partials of A_log, dt_bias
+ * and beta_bias. */
 INLINE void gates_backward(gates_t *g, const args_t *a, float *d_proj, float *partial, int h) {
     float A = exp1(a->A_log[h]);
     vec d_A_log = 0.f, d_dt_bias = 0.f;
+#if ROTARY_STEPS
+    vec d_beta_bias = 0.f;
+#endif
     for (int t = 0; t < TIME_PADDED; t += LANES) {
         vec d_rate = -load(g->d_log_decay + t) * A;
         store(g->d_beta + t, load(g->d_beta + t) * load(g->beta_slope + t));
+#if ROTARY_STEPS
+        d_beta_bias += load(g->d_beta + t);
+#endif
         d_A_log += d_rate * load(g->rate + t);
         d_rate *= load(g->rate_slope + t);
         d_dt_bias += d_rate;
@@ -236,12 +279,15 @@ INLINE void gates_backward(gates_t *g, const args_t *a, float *d_proj, float *pa
     }
     partial[PARTIAL_A_LOG] = sum_lanes(d_A_log);
     partial[PARTIAL_DT_BIAS] = sum_lanes(d_dt_bias);
+#if ROTARY_STEPS
+    partial[PARTIAL_BETA_BIAS] = sum_lanes(d_beta_bias);
+#endif
     for (int t = 0; t < TIME; t++) {
         float *row = d_proj + (long)t * IN_WIDTH;
         row[BETA_COLUMN + h] = g->d_beta[t];
         row[DT_COLUMN + h] = g->d_log_decay[t];
         if (h == 0) /* the padding columns are read by the products that follow */
-            fill_zero(row + DT_COLUMN + HEADS, IN_WIDTH - DT_COLUMN - HEADS);
+            fill_zero(row + COLUMNS, IN_WIDTH - COLUMNS);
     }
 }
 
@@ -258,6 +304,10 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     float y_dy[CHUNK];
     float d_conv[CHUNK + PAST][CHANNELS] ALIGNED; /* with the later chunk's first rows behind */
     chunk_t chunk ALIGNED;
+#if ROTARY_STEPS
+    float d_phase[PAIRS];
+    fill_zero(d_phase, PAIRS);
+#endif
     read_gates(g, a, proj, h, TIME);
     fill_zero(g->d_beta, TIME_PADDED);
     fill_zero(g->d_log_decay, TIME_PADDED);
@@ -292,6 +342,10 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
                                                   g->decay[t0 + l], g->beta[t0 + l], d_conv[l],
                                                   &g->d_beta[t0 + l]);
                 g->d_log_decay[t0 + l] = dS_S;
+#if ROTARY_STEPS
+                turns_backward(proj + (long)(t0 + l) * IN_WIDTH + TURN_COLUMN + h * PAIRS, d_phase,
+                               chunk.qkv[l], d_conv[l]);
+#endif
             }
             for (int l = l0; l < end; l++) activation_backward(d_conv[l], &chunk, l);
             convolution_backward(partial + PARTIAL_CONV1D, rows + (long)l0 * IN_WIDTH, d_conv + l0,
@@ -303,7 +357,8 @@ NOINLINE void scan_backward(const args_t *a, int thread, long b, int h) {
     gates_backward(g, a, proj, partial, h);
 }
 
-/* The partials of all batches and heads to the gradients of conv1d, A_log, dt_bias and out_norm. */
+/* The partials of all batches and heads to the gradients of conv1d, A_log, dt_bias, beta_bias and
+ * out_norm. */
 INLINE void sum_head_partials(const args_t *a) {
     for (int h = 0; h < HEADS; h++) {
         const float *partial = a->partials + (long)h * PARTIALS;
@@ -313,10 +368,16 @@ INLINE void sum_head_partials(const args_t *a) {
                          partial + PARTIAL_CONV1D + i * CHANNELS, CHANNELS, stride, BATCH);
         sum_partials(a->d_A_log + h, partial + PARTIAL_A_LOG, 1, stride, BATCH);
         sum_partials(a->d_dt_bias + h, partial + PARTIAL_DT_BIAS, 1, stride, BATCH);
+#if ROTARY_STEPS
+        sum_partials(a->d_beta_bias + h, partial + PARTIAL_BETA_BIAS, 1, stride, BATCH);
+#endif
     }
     sum_partials(a->d_out_norm, a->partials + PARTIAL_OUT_NORM, HEAD_DIM, PARTIALS, BATCH * HEADS);
     fill_zero(a->d_A_log + HEADS, ROUND_UP(HEADS, LANES) - HEADS);
     fill_zero(a->d_dt_bias + HEADS, ROUND_UP(HEADS, LANES) - HEADS);
+#if ROTARY_STEPS
+    fill_zero(a->d_beta_bias + HEADS, ROUND_UP(HEADS, LANES) - HEADS);
+#endif
 }
 
 static void kernel_body(member_t *me, args_t a) {
