@@ -12,11 +12,12 @@ from importlib import resources
 import numpy as np
 
 import seed
-from seed.config import L2_EPS, LANES, SIGMOID_STRETCH, ModelConfig
+from seed.config import L2_EPS, LANES, SIGMOID_STRETCH, TURN_SCALE, ModelConfig
 from seed.curriculum.vocab import END
 from seed.evaluation import TrainedBrain
 from seed.export.c_bodies import BodyTables, describe
-from seed.wavecore.layout import BODIES, Array, Block, blocks, proj_columns, round_up
+from seed.wavecore.layout import (BODIES, Array, Block, blocks, proj_columns, round_up,
+                                  state_pairs)
 
 MARK = b"/* Seed Brain in C: "
 GROUP = 64            # columns of a matrix that lie together
@@ -64,6 +65,10 @@ class Weights:
         if "A" in config.layer_kinds:
             self.constants["ROPE"] = self.size
             self._add(_rope(config), is_matrix=False)
+        if config.rotary_steps and "S" in config.layer_kinds:
+            from seed.wavecore.rotary import turn_table   # imports tinygrad
+            self.constants["TURNS"] = self.size
+            self._add(turn_table(config.rotary_steps), is_matrix=False)
         for name in bodies:
             for table in ("input", "control"):
                 self.first[f"{name}.{table}"] = self.size
@@ -105,7 +110,7 @@ def _padded(array: Array, values: np.ndarray) -> np.ndarray:
 
 def _rope(config: ModelConfig) -> np.ndarray:
     """(p/2, 2, slots): the cosines and the sines of each pair's angle in all slots."""
-    from seed.wavecore.model import rope_table   # imports tinygrad
+    from seed.wavecore.rotary import rope_table   # imports tinygrad
     window, half = config.sliding_window, config.head_dim // 2
     table = np.zeros((half, 2, round_up(window)), np.float32)
     table[:, :, :window] = rope_table(config, 1).reshape(window, 2, half).transpose(2, 1, 0)
@@ -118,9 +123,10 @@ def _state_arrays(config: ModelConfig) -> dict[str, tuple[int, int]]:
     channels = c.ssm_heads * (2 * c.d_state + c.head_dim)
     arrays = {"conv": (ssm, (c.d_conv - 1) * channels),
               "ssm": (ssm, c.ssm_heads * c.d_state * c.head_dim),
+              "phase": (ssm, c.ssm_heads * state_pairs(c)),
               "keys": (attention, c.d_model * _key_columns(c)),
               "values": (attention, c.sliding_window * c.d_model)}
-    return {name: shape for name, shape in arrays.items() if shape[0]}
+    return {name: shape for name, shape in arrays.items() if shape[0] and shape[1]}
 
 
 def _integers(parts: int) -> list[str]:
@@ -155,7 +161,7 @@ def _constants(config: ModelConfig) -> dict[str, object]:
         "LANES": LANES, "GROUP": GROUP, "SSM_LAYERS": kinds.count("S"),
         "ATTENTION_LAYERS": kinds.count("A"), "N_LAYERS": c.n_layers,
         "WINDOW": c.sliding_window, "D_MODEL": c.d_model, "D_FF": c.d_ff, "HEAD_DIM": c.head_dim,
-        "NORM_EPS": c.stream_eps}
+        "NORM_EPS": c.stream_eps, "ROTARY_STEPS": c.rotary_steps if "S" in kinds else 0}
     if "S" in kinds:
         constants |= {
             "D_STATE": c.d_state, "D_CONV": c.d_conv, "SSM_HEADS": c.ssm_heads,
@@ -163,6 +169,8 @@ def _constants(config: ModelConfig) -> dict[str, object]:
             "BETA_MAX": float(c.beta_max), "SIGMOID_STRETCH": SIGMOID_STRETCH,
             "DELTA": float(c.transition == "delta"),
             "OUT_NORM_EPS": c.norm_eps, "L2_EPS": L2_EPS}
+        if c.rotary_steps:
+            constants["PARTS_PER_UNIT"] = TURN_SCALE * c.rotary_steps
     if "A" in kinds:
         constants |= {"KEY_COLUMNS": _key_columns(c), "ATTENTION_HEADS": c.attn_heads,
                       "SCALE": c.head_dim ** -0.5}
@@ -179,6 +187,11 @@ def _layers(config: ModelConfig, first: dict[str, int]) -> str:
 
 def _template(name: str) -> str:
     return (resources.files("seed.export") / "c_template" / name).read_text(encoding="utf-8")
+
+
+def _brain(config: ModelConfig) -> str:
+    turns = _template("rotary.c") if config.rotary_steps else ""
+    return _template("brain.c").replace('#include "rotary.c"\n', turns)
 
 
 def _plain(text: str) -> str:
@@ -206,4 +219,4 @@ def c_source(trained: TrainedBrain) -> bytes:
         MARK.decode(), head, _state(config, parts), _template("brain.h"),
         _template("act.h") if tables else "", "#endif\n\n#ifndef BRAIN_DECLARATIONS\n", defines,
         "\n", _layers(config, weights.first), tables.c_text() if tables else "", weights.c_text(),
-        "\n", _template("brain.c"), _template("act.c") if tables else "", "#endif\n"]).encode()
+        "\n", _brain(config), _template("act.c") if tables else "", "#endif\n"]).encode()

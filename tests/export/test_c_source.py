@@ -33,6 +33,9 @@ SHAPES = {
     "deep products": ("model.pattern=AS", "model.n_layers=2", "model.d_model=288",
                       "model.head_dim=96", "model.sliding_window=2", "model.d_ff=16",
                       "model.d_conv=8", "model.beta_max=1.0"),
+    "turns": ("model.pattern=SA", "model.n_layers=2", "model.d_model=32", "model.rotary_steps=120"),
+    "larger turns": ("model.pattern=S", "model.n_layers=2", "model.d_model=48",
+                     "model.head_dim=16", "model.d_state=48", "model.rotary_steps=7"),
     "window": ("model.pattern=SA", "model.n_layers=2", "model.d_model=32", "model.d_conv=2",
                "model.sliding_window=17")}
 

@@ -13,7 +13,8 @@ from tests.support.tflite import SMALL
 @pytest.mark.parametrize("overrides", [["model.pattern=SA"], ["model.pattern=S"],
                                        ["model.pattern=S", "model.transition=diagonal"],
                                        ["model.pattern=A"],
-                                       ["model.pattern=S", "model.d_state=48"]],
+                                       ["model.pattern=S", "model.d_state=48"],
+                                       ["model.pattern=S", "model.rotary_steps=120"]],
                          ids=str)
 def test_the_numpy_reference_equals_that_of_the_trainer(overrides):
     """Two implementations, written independently."""

@@ -170,8 +170,11 @@ INLINE void read_gates(float *beta, float *decay, const float *columns, const fl
     }
     for (int h = 0; h < PADDED_HEADS; h += WIDTH) {
         vec rate = softplus(load(decay + h) + load(w + SSM_DT_BIAS + h));
-        vec s = fused(all(SIGMOID_STRETCH), sigmoid(load(beta + h)),
-                      all(-0.5f * (SIGMOID_STRETCH - 1.f)));
+        vec b = load(beta + h);
+#if ROTARY_STEPS
+        b += load(w + SSM_BETA_BIAS + h);
+#endif
+        vec s = fused(all(SIGMOID_STRETCH), sigmoid(b), all(-0.5f * (SIGMOID_STRETCH - 1.f)));
         s = where(s < all(0.f), all(0.f), s);
         s = where(s > all(1.f), all(1.f), s);
         store(beta + h, BETA_MAX * s);
@@ -197,6 +200,7 @@ INLINE void to_unit_length(float *v) {
     for (int j = 0; j < D_STATE; j += WIDTH) store(v + j, load(v + j) * inverse);
 }
 
+#include "rotary.c"
 /* u = beta (v - DELTA decay S^T k), S = decay S + k u^T, y = S^T q; S is [D_STATE][HEAD_DIM]. */
 INLINE void gated_delta_rule(float *S, const float *qkv, float decay, float beta, float *y) {
     const float *q = qkv, *k = qkv + D_STATE, *v = qkv + 2 * D_STATE;
@@ -223,7 +227,7 @@ INLINE void gated_delta_rule(float *S, const float *qkv, float decay, float beta
     }
 }
 
-static void ssm_mixer(float *x, const float *w, float *past, float *S) {
+static void ssm_mixer(float *x, const float *w, float *past, float *S, float *phase) {
     float xn[D_MODEL] ALIGNED, proj[SSM_COLUMNS] ALIGNED, out[SSM_HEADS * HEAD_DIM] ALIGNED;
     float beta[PADDED_HEADS] ALIGNED = {0}, decay[PADDED_HEADS] ALIGNED = {0};
     normalize(xn, x, w + SSM_NORM);
@@ -235,6 +239,12 @@ static void ssm_mixer(float *x, const float *w, float *past, float *S) {
         convolve(qkv, head, past + h * CHANNELS, w + SSM_CONV1D + h * CHANNELS);
         to_unit_length(qkv);
         to_unit_length(qkv + D_STATE);
+#if ROTARY_STEPS
+        turn_by(qkv, qkv + D_STATE, phase + h * PAIRS,
+                proj + SSM_HEADS * (HEAD_PROJ + 2) + h * PAIRS);
+#else
+        (void)phase;
+#endif
         gated_delta_rule(S + h * D_STATE * HEAD_DIM, qkv, decay[h], beta[h], y);
         float r = inverse_rms(y, HEAD_DIM, OUT_NORM_EPS);
         for (int j = 0; j < HEAD_DIM; j += WIDTH) {
@@ -341,8 +351,11 @@ static void run_layers(brain_state *state, float *x) {
             attention_mixer(x, w, state->keys[n], state->values[n], state->at,
                             WINDOW - 1 - state->length);
 #endif
-#if SSM_LAYERS
-        if (!LAYERS[i].is_attention) ssm_mixer(x, w, state->conv[n], state->ssm[n]);
+#if SSM_LAYERS && ROTARY_STEPS
+        if (!LAYERS[i].is_attention)
+            ssm_mixer(x, w, state->conv[n], state->ssm[n], state->phase[n]);
+#elif SSM_LAYERS
+        if (!LAYERS[i].is_attention) ssm_mixer(x, w, state->conv[n], state->ssm[n], 0);
 #endif
         swiglu_mlp(x, WEIGHTS.numbers + LAYERS[i].mlp);
     }
