@@ -48,6 +48,7 @@ OPERATORS = {name: Operator(*values) for name, values in {
     "MINIMUM": (57, 1, 39, {}),
     "MUL": (18, 1, 21, {}),
     "READ_VARIABLE": (143, 1, 112, {}),
+    "ROUND": (116, 1, 0, {}),
     "RESHAPE": (22, 1, 17, {"new_shape": (0, "vector")}),
     "RSQRT": (76, 1, 0, {}),
     "SLICE": (65, 1, 48, {}),
@@ -62,7 +63,8 @@ SINCE = {
     "1.5.0": ("ADD 1", "CONCATENATION 1", "DEPTHWISE_CONV_2D 1", "MUL 1", "RESHAPE 1", "SOFTMAX 1"),
     "1.6.0": ("DIV 1", "GATHER 1", "MEAN 1", "SUB 1", "TRANSPOSE 1"), "1.7.0": ("EXP 1",),
     "1.10.0": ("RSQRT 1", "SQRT 1"), "1.13.0": ("ABS 1", "FILL 1"),
-    "1.14.0": ("DEQUANTIZE 2", "ELU 1", "GATHER 2", "LOGISTIC 1", "MINIMUM 1", "SLICE 1"),
+    "1.14.0": ("DEQUANTIZE 2", "ELU 1", "GATHER 2", "LOGISTIC 1", "MINIMUM 1", "ROUND 1",
+               "SLICE 1"),
     "1.15.0": ("DEQUANTIZE 3",), "2.1.0": ("FULLY_CONNECTED 6",),
     "2.6.0": ("ASSIGN_VARIABLE 1", "READ_VARIABLE 1", "VAR_HANDLE 1"), "2.8.0": ("CAST 3",),
     "2.17.0": ("FULLY_CONNECTED 12",), "2.18.0": ("EMBEDDING_LOOKUP 4",)}

@@ -4,7 +4,9 @@
 Norm gains are folded into the next projection, and the trained arrays are reordered so that each
 operator reads contiguous channels. States are resource variables that the signatures share, or
 inputs and outputs. Keys are kept as rotated: the rotary state, which turns by one byte's angles a
-step, rotates them and the query, and a score has only the difference of both angles.
+step, rotates them and the query, and a score has only the difference of both angles. Phases of an
+SSM's state are whole numbers of parts of a turn, from which a product of one-hot rows reads cosines
+and sines, so that they are exact for ever; both rows of a pair are neighbours.
 
 The step of a brain with bodies reads a byte, a tick or both: the byte's embedding times `present`,
 plus a weighted sum of the rows of all input tables, one body's after the other. It returns the
@@ -21,11 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seed.config import L2_EPS, ModelConfig
+from seed.config import L2_EPS, TURN_SCALE, ModelConfig
 from seed.errors import ConfigError
 from seed.export.flatbuffer import Model, Tensor
-from seed.export.operations import Operations
-from seed.wavecore.layout import BODIES, BodyShape
+from seed.export.operations import RELU_ACTIVATION, Operations
+from seed.wavecore.layout import BODIES, BodyShape, state_pairs
 
 MAX_PREFILL = 64
 MASKED = -30000.0  # added to the score of a slot that holds no key yet
@@ -53,6 +55,8 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         if kind == "S":
             shapes[f"conv_{i}"] = (1, c.d_conv - 1, 1, 2 * c.d_state * c.ssm_heads + c.d_inner)
             shapes[f"ssm_{i}"] = (c.ssm_heads, c.d_state, 1, c.head_dim)
+            if c.rotary_steps:
+                shapes[f"phase_{i}"] = (1, 1, 1, c.ssm_heads * state_pairs(c))
         else:
             for name in ("keys", "values"):
                 shapes[f"{name}_{i}"] = (c.attn_heads, slots, 1, c.head_dim)
@@ -209,12 +213,16 @@ class Layers:
         o.graph.scope = f"layers.{i}.mixer"
         h, n, p, e = c.ssm_heads, c.d_state, c.head_dim, c.d_inner
         width = 2 * n + 2 * p   # q, k, v and the gate of a head
-        rows, beta_rows, dt_rows = np.split(w("in_proj") * w("norm"), [h * width, h * width + h])
+        rows, beta_rows, dt_rows, turn_rows = np.split(
+            w("in_proj") * w("norm"), h * width + np.array([0, h, 2 * h]))
         heads = rows.reshape(h, width, -1)
+        pairs = np.arange(n).reshape(2, -1).T.reshape(-1)   # row i and row i + n/2, one by one
 
         def ordered(by_head: np.ndarray) -> np.ndarray:
             """(h, 2n+p, ...) to channels k, q, v, each by head."""
             q, k, v = np.split(by_head, [n, 2 * n], 1)
+            if c.rotary_steps:
+                q, k = q[:, pairs], k[:, pairs]
             return np.concatenate([z.reshape(-1, *by_head.shape[2:]) for z in (k, q, v)])
 
         u = o.rms_norm(x, c.stream_eps)
@@ -224,29 +232,69 @@ class Layers:
         kernel = ordered(w("conv1d").transpose(1, 2, 0)).T                  # (d_conv, 2nh+e)
         mixed = o.silu(o.depthwise_conv1d(window, kernel, "conv1d"))        # (1, t, 1, 2nh+e)
         gate = o.silu(gate)                                                 # (1, t, 1, e)
-        bias = np.concatenate([np.zeros(h), -w("dt_bias")])
-        gates = o.linear_f32(u, np.concatenate([beta_rows, -dt_rows]), bias,   # (1, t, 1, 2h)
-                             "in_proj.beta_dt")
+        beta_bias = w("beta_bias") if c.rotary_steps else np.zeros(h)
+        bias = np.concatenate([beta_bias, -w("dt_bias"), np.zeros(len(turn_rows))])
+        gate_rows = [beta_rows, -dt_rows, turn_rows * np.float32(TURN_SCALE * c.rotary_steps)]
+        gates = o.linear_f32(u, np.concatenate(gate_rows), bias, "in_proj.beta_dt")
         beta = o.rectified_sigmoid(o.slice(gates, 3, 0, h), c.beta_max)
         a = np.array([math.exp(log) for log in w("A_log")])   # np.exp differs between CPUs
         log_decay = o.mul(o.log_sigmoid(o.slice(gates, 3, h, h)), o.constant(a, "A"))
         decay = o.exp(log_decay)                                            # (1, t, 1, h)
-        ssm, outputs = state[f"ssm_{i}"], []
+        ssm, outputs, waves, next_phase = state[f"ssm_{i}"], list[Tensor](), None, State()
+        if c.rotary_steps:
+            r = o.slice(gates, 3, 2 * h, len(turn_rows))
+            waves, next_phase[f"phase_{i}"] = self._turn(r, state[f"phase_{i}"])
         for row in range(self.t):
             row_mixed, row_beta, row_decay = (o.slice(z, 1, row, 1) for z in (mixed, beta, decay))
-            y, ssm = self._recur(row_mixed, row_beta, row_decay, ssm)
+            row_waves = o.slice(waves, 0, row, 1) if waves else None
+            y, ssm = self._recur(row_mixed, row_beta, row_decay, ssm, row_waves)
             outputs.append(o.reshape(o.rms_norm(y, c.norm_eps), 1, 1, 1, e))
         out_proj = w("out_proj") * np.tile(w("out_norm"), h)
         x = o.add(x, o.linear(o.mul(o.concat(outputs, 1), gate), out_proj, "out_proj"))
-        return x, {f"conv_{i}": o.slice(window, 1, self.t, c.d_conv - 1), f"ssm_{i}": ssm}
+        return x, {f"conv_{i}": o.slice(window, 1, self.t, c.d_conv - 1), f"ssm_{i}": ssm,
+                   **next_phase}
 
-    def _recur(self, mixed: Tensor, beta: Tensor, decay: Tensor,
-               ssm: Tensor) -> tuple[Tensor, Tensor]:
+    def _turn(self, r: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """r (1, t, 1, h*n/2), in parts of a turn but not whole, and the phases before the t bytes,
+        to what _turned_back needs of each (t, h, 1, 2n), and the last phases: whole numbers from
+        -steps/2 to steps/2."""
+        c, o, t, steps = self.config, self.o, self.t, self.config.rotary_steps
+        parts, sums = o.unary("ROUND", r), []
+        for row in range(t):
+            phase = o.add(phase, o.slice(parts, 1, row, 1))
+            sums.append(phase)
+        phases = o.concat(sums, 1)
+        turns = o.unary("ROUND", o.mul(phases, o.constant(1 / steps)))
+        phases = o.sub(phases, o.mul(turns, o.constant(steps)))
+        known = np.arange(-(steps // 2), steps // 2 + 1)
+        distance = o.unary("ABS", o.sub(o.reshape(phases, 1, math.prod(phases.shape), 1, 1),
+                                        o.constant(known.reshape(1, 1, 1, -1))))
+        one_hot = o.graph.add("SUB", [o.constant(1.0), distance], distance.shape,
+                              activation=RELU_ACTIVATION)
+        cos, sin = ([wave_fn(2 * math.pi * part / steps) for part in known.tolist()]
+                    for wave_fn in (math.cos, math.sin))
+        waves = o.linear_f32(one_hot, np.array([cos, cos, sin, np.negative(sin)]), name="turns")
+        return o.reshape(waves, t, c.ssm_heads, 1, 2 * c.d_state), o.slice(phases, 1, t - 1, 1)
+
+    def _turned_back(self, kq: Tensor, waves: Tensor) -> Tensor:
+        """kq (2, h, 1, n) with each pair turned back: low cos + high sin, high cos - low sin."""
+        eye = np.eye(self.config.d_state // 2)
+        factors = self.o.linear_f32(kq, np.kron(eye, [[1, 0], [0, 1], [0, 1], [1, 0]]))
+        return self.o.linear_f32(self.o.mul(factors, waves),
+                                 np.kron(eye, [[1, 0, 1, 0], [0, 1, 0, 1]]))
+
+    def _recur(self, mixed: Tensor, beta: Tensor, decay: Tensor, ssm: Tensor,
+               waves: Tensor | None) -> tuple[Tensor, Tensor]:
         """One byte of the recurrence: y (h, 1, 1, p) and the next state (h, n, 1, p)."""
         c, o = self.config, self.o
         h, n, p = c.ssm_heads, c.d_state, c.head_dim
-        kq = o.rms_norm(o.reshape(o.slice(mixed, 3, 0, 2 * n * h), 1, 2 * h, 1, n), L2_EPS / n)
-        k, q = (o.reshape(o.slice(kq, 1, start, h), h, n, 1, 1) for start in (0, h))
+        kq = o.slice(mixed, 3, 0, 2 * n * h)
+        if waves:
+            kq = self._turned_back(o.rms_norm(o.reshape(kq, 2, h, 1, n), L2_EPS / n), waves)
+            k, q = (o.reshape(o.slice(kq, 0, start, 1), h, n, 1, 1) for start in (0, 1))
+        else:
+            kq = o.rms_norm(o.reshape(kq, 1, 2 * h, 1, n), L2_EPS / n)
+            k, q = (o.reshape(o.slice(kq, 1, start, h), h, n, 1, 1) for start in (0, h))
         v = o.reshape(o.slice(mixed, 3, 2 * n * h, c.d_inner), h, 1, 1, p)
         decayed = o.mul(ssm, o.reshape(decay, h, 1, 1, 1))
         if c.transition == "delta":
