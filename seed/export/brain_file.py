@@ -24,7 +24,7 @@ from seed.export.graph import Options, build_model, initial_value, state_shapes
 from seed.export.operations import LITERT
 from seed.export.reference import Reference
 from seed.export.verify_acting import ActingReport, verify_acting
-from seed.export.verify import Report, rejection_reason, same_logits, verify
+from seed.export.verify import Report, rejection_reason, same_logits, steady_bytes, verify
 from seed.runtime import (CHECKSUM_DIGITS, FORMAT, MAGIC, Brain, TickTimes, TooSlow,
                           measure_selftest, seal)
 from seed.storage import RunDir, atomic_file
@@ -108,8 +108,7 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
     file, report, acting = BrainFile(trained, options), None, list[ActingReport]()
     if verified:
         brain, items = _open(file.tobytes(holdout=[])), trained.holdout()
-        report = verify(brain, Reference(trained.profile.model, trained.params),
-                        lambda byte: trained.decoder.prefill(bytes([byte])), items,
+        report = verify(brain, trained, items,
                         [score.to_dict() for score in trained.scores(items)])
         reason = rejection_reason(report, options.weights)
         if reason:
@@ -121,7 +120,8 @@ def build(run_dir: RunDir, options: Options = Options(), out: Path | None = None
                               f"{shown(lost.mean_return)}, the checkpoint's "
                               f"{shown(lost.checkpoint_return)}; export wider weights than "
                               f"{options.weights}")
-        data = file.tobytes(report.holdout, measure_selftest(brain))
+        tested = steady_bytes(Reference(trained.profile.model, trained.params))
+        data = file.tobytes(report.holdout, measure_selftest(brain, tested))
         if not same_logits(_open(data), brain):
             raise ExportError(f"{path} was not written: its logits changed as its scores were "
                               f"added; use another TFLite runtime")

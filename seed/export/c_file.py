@@ -16,8 +16,7 @@ from seed.errors import CompilerError, CompilerLost, ConfigError, ExportError
 from seed.evaluation import TrainedBrain
 from seed.export.c_source import FLAGS, MARK, c_source
 from seed.export.graph import Options
-from seed.export.reference import Reference
-from seed.export.verify import MAX_RELATIVE_DELTA, Agreement, free_run
+from seed.export.verify import MAX_RELATIVE_DELTA, Agreement, beside
 from seed.storage import RunDir, atomic_file
 from seed.storage.output_file import check_output
 from seed.storage.run_dir import Log
@@ -201,10 +200,7 @@ def any_compiler() -> str:
 def verify_c(source: bytes, trained: TrainedBrain, compiler: str, steps: int = STEPS) -> CReport:
     """Runs the source beside the reference and the trainer. Raises CompilerLost, OSError."""
     brain = CompiledBrain(source, compiler)
-    reference = Reference(trained.profile.model, trained.params)
-    trained.decoder.reset()
-    to_reference, to_trainer = free_run(
-        brain, [reference.step, lambda byte: trained.decoder.prefill(bytes([byte]))], steps)
+    to_reference, to_trainer = beside(brain, trained, steps, MAX_RELATIVE_DELTA["float32"])
     return CReport(compiler, to_reference, to_trainer, brain.step_us(), {
         name: acts_alike(brain, trained, number, name)
         for number, name in enumerate(trained.bodies)})

@@ -5,6 +5,7 @@ other machines, to the last digits. That of int8 on LiteRT rounds activations to
 differently from one architecture to another.
 """
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +39,12 @@ class SelfTest:
         return text
 
 
-def measure_selftest(brain: Any) -> dict[str, Any]:
+def measure_selftest(brain: Any, data: Sequence[int] = BYTES) -> dict[str, Any]:
     """What a file says of its own self-test, measured here with that file."""
-    logits = _logits(brain, list(BYTES))
+    logits = _logits(brain, list(data))
     tolerance = INTEGER_TOLERANCE if _is_integer(brain.description) else TOLERANCE
     return {"machine": platform.machine() or "unknown", "runtime": installed_runtime(),
-            "bytes": list(BYTES), "tolerance": tolerance,
+            "bytes": list(data), "tolerance": tolerance,
             "logits": [float(f"{logit:.{DIGITS}g}") for logit in logits.tolist()]}
 
 
