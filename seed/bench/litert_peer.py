@@ -6,7 +6,9 @@
 One step with states in and out, written as one writes it in PyTorch. `--int8` quantises the weights
 with the converter's own dynamic-range recipe.
 """
+import math
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,12 +16,13 @@ import torch.nn.functional as F
 
 from seed.bench.command_line import make_parser
 from seed.bench.torch_delta import l2_normalize, rotate
-from seed.config import ModelConfig
+from seed.config import TURN_SCALE, ModelConfig
 from seed.evaluation import TrainedBrain
 from seed.export.graph import MASKED
 from seed.export.reference import Reference
 from seed.export.verify import MAX_RELATIVE_DELTA, Agreement
 from seed.storage.checkpoint import read
+from seed.wavecore.layout import state_pairs
 
 
 class Step(torch.nn.Module):
@@ -44,12 +47,14 @@ class Step(torch.nn.Module):
 
     def forward(self, token: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         table, gain = self.get_buffer("embedding"), self.get_buffer("norm_f")
-        *states_in, mask = states
+        *rest, mask = states
+        states_in = iter(rest)
         x, states_out, mask = F.embedding(token, table), [], torch.cat([mask, torch.zeros(1)])
         for i, kind in enumerate(self.config.layer_kinds):
             mixer = self.ssm if kind == "S" else self.attention
             u = self.norm(x, self.get(i, "mixer.norm"))
-            y, *changed = mixer(i, u, states_in[2 * i], states_in[2 * i + 1], mask)
+            n_states = 3 if kind == "S" and self.config.rotary_steps else 2
+            y, *changed = mixer(i, u, mask, *islice(states_in, n_states))
             states_out += changed
             x = x + y
             hidden = F.linear(self.norm(x, self.get(i, "mlp.norm")), self.get(i, "mlp.in_proj"))
@@ -57,16 +62,23 @@ class Step(torch.nn.Module):
             x = x + F.linear(F.silu(gate) * up, self.get(i, "mlp.out_proj"))
         return F.linear(self.norm(x, gain), table), *states_out, mask[1:]
 
-    def ssm(self, i, x, conv, state, mask):
+    def ssm(self, i, x, mask, conv, state, phase=None):
         c = self.config
         h, n, p = c.ssm_heads, c.d_state, c.head_dim
         proj = F.linear(x, self.get(i, "mixer.in_proj"))[0]
-        heads, beta, dt = proj.split([h * (2 * n + 2 * p), h, h])
+        heads, beta, dt, r = proj.split([h * (2 * n + 2 * p), h, h, h * state_pairs(c)])
         heads = heads.view(h, 2 * n + 2 * p)
         window = torch.cat([conv, heads[None, :, :2 * n + p]])             # (d_conv, h, 2n+p)
         mixed = F.silu((window * self.get(i, "mixer.conv1d")).sum(0))
         q, k, v = mixed.split([n, n, p], -1)
         q, k = l2_normalize(q), l2_normalize(k)
+        carried = []
+        if phase is not None:
+            beta = beta + self.get(i, "mixer.beta_bias")
+            phase = phase + torch.round(r.view(h, -1) * (TURN_SCALE * c.rotary_steps))
+            phase = phase - c.rotary_steps * torch.round(phase / c.rotary_steps)
+            angle, carried = phase * (2 * math.pi / c.rotary_steps), [phase]
+            q, k = (rotate(z, angle.cos(), -angle.sin()) for z in (q, k))
         decay = torch.exp(-F.softplus(dt + self.get(i, "mixer.dt_bias"))
                           * torch.exp(self.get(i, "mixer.A_log")))[:, None, None]
         beta = (c.beta_max * (1.1 * torch.sigmoid(beta) - 0.05).clamp(0, 1))[:, None]
@@ -76,9 +88,10 @@ class Step(torch.nn.Module):
         state = state + k[:, :, None] * (beta * v)[:, None]
         y = torch.bmm(q[:, None], state)[:, 0]
         y = self.norm(y, self.get(i, "mixer.out_norm"), c.norm_eps) * F.silu(heads[:, 2 * n + p:])
-        return F.linear(y.reshape(1, h * p), self.get(i, "mixer.out_proj")), window[1:], state
+        y = F.linear(y.reshape(1, h * p), self.get(i, "mixer.out_proj"))
+        return y, window[1:], state, *carried
 
-    def attention(self, i, x, keys, values, mask):
+    def attention(self, i, x, mask, keys, values):
         c = self.config
         h, p, slots = c.attn_heads, c.head_dim, c.sliding_window
         q, k, v = F.linear(x, self.get(i, "mixer.qkv_proj")).view(3, h, 1, p)
@@ -91,12 +104,13 @@ class Step(torch.nn.Module):
 
 
 def initial_states(config: ModelConfig) -> list[torch.Tensor]:
-    """The states before the first byte: two of each layer, then the mask of the window."""
+    """The states before the first byte: those of each layer, then the mask of the window."""
     c, states = config, []
     for kind in c.layer_kinds:
         if kind == "S":
             states += [torch.zeros(c.d_conv - 1, c.ssm_heads, 2 * c.d_state + c.head_dim),
                        torch.zeros(c.ssm_heads, c.d_state, c.head_dim)]
+            states += [torch.zeros(c.ssm_heads, state_pairs(c))] if c.rotary_steps else []
         else:
             states += [torch.zeros(c.attn_heads, c.sliding_window - 1, c.head_dim)] * 2
     return [*states, torch.full((c.sliding_window - 1,), MASKED)]

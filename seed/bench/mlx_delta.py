@@ -4,6 +4,7 @@ The gated delta rule runs in chunks as in torch_delta.py. MLX has no gradient of
 so (I + A)^-1 of a chunk is a product: A is strictly lower, so A^CHUNK = 0, and with B = -A
 (I - B)^-1 = (I + B)(I + B^2)(I + B^4) ... Fresh state, t a multiple of CHUNK.
 """
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import mlx.nn as nn
 import mlx.optimizers as optimizers
 import numpy as np
 
-from seed.config import L2_EPS, SIGMOID_STRETCH, Profile
+from seed.config import L2_EPS, SIGMOID_STRETCH, TURN_SCALE, Profile
 from seed.wavecore.model import init_params
 
 CHUNK = 32   # a power of two
@@ -28,6 +29,19 @@ def rectified_sigmoid(x: mx.array) -> mx.array:
     """Sigmoid stretched about 1/2 and cut to 0..1, with a gradient straight through the cut."""
     stretched = mx.sigmoid(x) * SIGMOID_STRETCH - (SIGMOID_STRETCH - 1) / 2
     return stretched + mx.stop_gradient(mx.clip(stretched, 0, 1) - stretched)
+
+
+def phases(r: mx.array, steps: int) -> mx.array:
+    """r (b, t, h, n/2) to the angles by which states have turned, in whole parts of a turn."""
+    parts = r * (TURN_SCALE * steps)
+    phase = (parts + mx.stop_gradient(mx.round(parts) - parts)).cumsum(1)
+    return (phase - mx.stop_gradient(mx.floor(phase / steps)) * steps) * (2 * math.pi / steps)
+
+
+def turned_back(x: mx.array, angle: mx.array) -> mx.array:
+    """Pairs of x (.., n), of its halves, turned back by angles (.., n/2)."""
+    (low, high), cos, sin = mx.split(x, 2, -1), mx.cos(angle), mx.sin(angle)
+    return mx.concatenate([low * cos + high * sin, high * cos - low * sin], -1)
 
 
 def inverse(A: mx.array) -> mx.array:
@@ -88,14 +102,18 @@ class Peer:
         width, channels = h * 2 * (n + p), 2 * n + p
         proj = self.norm(x, w, f"{at}.norm") @ w[f"{at}.in_proj"].T
         qkvz = proj[..., :width].reshape(b, t, h, 2 * (n + p))
-        beta, dt = proj[..., width:width + h], proj[..., width + h:]
+        beta, dt = proj[..., width:width + h], proj[..., width + h:width + 2 * h]
         raw = mx.pad(qkvz[..., :channels].reshape(b, t, h * channels),
                      [(0, 0), (c.d_conv - 1, 0), (0, 0)])
         kernel = w[f"{at}.conv1d"].reshape(c.d_conv, h * channels).T[..., None]
         qkv = nn.silu(mx.conv1d(raw, kernel, groups=h * channels)).reshape(b, t, h, channels)
         log_decay = -nn.softplus(dt + w[f"{at}.dt_bias"]) * mx.exp(w[f"{at}.A_log"])
-        y = gated_delta(l2_normalize(qkv[..., :n]), l2_normalize(qkv[..., n:2 * n]),
-                        qkv[..., 2 * n:], c.beta_max * rectified_sigmoid(beta), log_decay,
+        q, k = l2_normalize(qkv[..., :n]), l2_normalize(qkv[..., n:2 * n])
+        if c.rotary_steps:
+            angle = phases(proj[..., width + 2 * h:].reshape(b, t, h, -1), c.rotary_steps)
+            q, k = turned_back(q, angle), turned_back(k, angle)
+            beta = beta + w[f"{at}.beta_bias"]
+        y = gated_delta(q, k, qkv[..., 2 * n:], c.beta_max * rectified_sigmoid(beta), log_decay,
                         c.transition == "delta")
         out = self.norm(y, w, f"{at}.out_norm") * nn.silu(qkvz[..., channels:])
         return x + out.reshape(b, t, h * p) @ w[f"{at}.out_proj"].T

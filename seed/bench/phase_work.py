@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 from seed.config import ModelConfig, Profile
 from seed.wavecore.fast_optim import NS_STEPS
-from seed.wavecore.layout import blocks, proj_columns, round_up
+from seed.wavecore.layout import blocks, proj_columns, round_up, state_pairs
 
 
 class Phase(NamedTuple):
@@ -29,7 +29,9 @@ def _ssm(model: ModelConfig, rows: int) -> dict[str, tuple[Phase, ...]]:
     d, e, state = model.d_model, model.d_inner, model.d_state * model.head_dim
     heads, width = rows * model.ssm_heads, round_up(proj_columns(model))
     convolution = model.d_conv * (2 * model.d_state + model.head_dim)
-    forward, backward = 4 * state + convolution, 7 * state + 2 * convolution
+    turns = 8 * state_pairs(model)   # of q and k, or of their gradients, which are summed too
+    forward = 4 * state + convolution + turns
+    backward = 7 * state + 2 * convolution + turns + turns // 2
     return {
         "ssm forward": (Phase(REST), Phase("SSM: project in", rows * d * width),
                         Phase("SSM: scan", heads * forward),

@@ -8,7 +8,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from seed.config import L2_EPS, SIGMOID_STRETCH, Profile
+from seed.config import L2_EPS, SIGMOID_STRETCH, TURN_SCALE, Profile
+from seed.wavecore.layout import state_pairs
 from seed.wavecore.model import init_params
 
 CHUNK = 32  # the fastest of 16, 32 and 64 at d_model 128 and t 128 on a CPU
@@ -28,6 +29,13 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     """Rotary positions of x (..., t, p) by angles (t, p/2)."""
     low, high = x.chunk(2, -1)
     return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
+
+
+def phases(r: torch.Tensor, steps: int) -> torch.Tensor:
+    """r (b, t, h, n/2) to the angles by which states have turned, in whole parts of a turn."""
+    parts = r * (TURN_SCALE * steps)
+    phase = (parts + (parts.round() - parts).detach()).cumsum(1)
+    return (phase - (phase / steps).floor().detach() * steps) * (2 * math.pi / steps)
 
 
 def gated_delta(q, k, v, beta, log_decay, delta: bool) -> torch.Tensor:
@@ -81,8 +89,9 @@ class Peer:
     def ssm(self, x: torch.Tensor, at: str) -> torch.Tensor:
         c, w, (b, t, _) = self.config, self.w, x.shape
         h, n, p = c.ssm_heads, c.d_state, c.head_dim
-        qkvz, beta, dt = F.linear(self.norm(x, f"{at}.norm"), w[f"{at}.in_proj"]).split(
-            [h * 2 * (n + p), h, h], -1)
+        turns = h * state_pairs(c)
+        qkvz, beta, dt, r = F.linear(self.norm(x, f"{at}.norm"), w[f"{at}.in_proj"]).split(
+            [h * 2 * (n + p), h, h, turns], -1)
         qkvz = qkvz.view(b, t, h, 2 * (n + p))
         channels = 2 * n + p
         raw = qkvz[..., :channels].reshape(b, t, h * channels).transpose(1, 2)
@@ -90,8 +99,13 @@ class Peer:
         qkv = F.silu(F.conv1d(F.pad(raw, (c.d_conv - 1, 0)), kernel, groups=h * channels))
         q, k, v = qkv.transpose(1, 2).reshape(b, t, h, channels).split([n, n, p], -1)
         log_decay = -F.softplus(dt + w[f"{at}.dt_bias"]) * w[f"{at}.A_log"].exp()
-        y = gated_delta(l2_normalize(q), l2_normalize(k), v, c.beta_max * rectified_sigmoid(beta),
-                        log_decay, c.transition == "delta")
+        q, k = l2_normalize(q), l2_normalize(k)
+        if turns:
+            angle = phases(r.view(b, t, h, -1), c.rotary_steps)
+            q, k = (rotate(z, angle.cos(), -angle.sin()) for z in (q, k))
+            beta = beta + w[f"{at}.beta_bias"]
+        y = gated_delta(q, k, v, c.beta_max * rectified_sigmoid(beta), log_decay,
+                        c.transition == "delta")
         out = self.norm(y, f"{at}.out_norm") * F.silu(qkvz[..., channels:])
         return x + F.linear(out.reshape(b, t, h * p), w[f"{at}.out_proj"])
 
