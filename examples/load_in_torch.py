@@ -1,5 +1,6 @@
 """An unpacked brain in PyTorch, one byte after the other: load_in_torch.py FOLDER PROMPT"""
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -26,12 +27,16 @@ class Brain:
     def ssm(self, key, x):
         c, h, n, p = self.c, self.c["ssm_heads"], self.c["d_state"], self.c["head_dim"]
         y, taps = self.w[key + "in_proj"] @ x, self.w[key + "conv1d"]
-        heads, b, dt = y[:-2 * h].reshape(h, -1), y[-2 * h:-h], y[-h:] + self.w[key + "dt_bias"]
+        at = 2 * h * (n + p)   # where the gates begin
+        heads, b, dt = y[:at].reshape(h, -1), y[at:at + h], y[at + h:at + 2 * h]
+        dt = dt + self.w[key + "dt_bias"]
         past, s = self.states.get(key, (0 * taps[1:], torch.zeros((h, n, p))))
         window = torch.concatenate([past, heads[None, :, :-p]])
         mixed = silu((window * taps).sum(0))
         qk, v = mixed[:, :2 * n].reshape(h, 2, n), mixed[:, 2 * n:]
         qk = qk / torch.sqrt((qk * qk).sum(-1)[..., None] + c["l2_eps"])
+        if c["rotary_steps"]:
+            b, s = b + self.w[key + "beta_bias"], self.turned(s, y[at + 2 * h:].reshape(h, -1, 1))
         beta = torch.clip(c["stretch"] * torch.sigmoid(b) - (c["stretch"] - 1) / 2, 0, 1)
         rate = torch.exp(self.w[key + "A_log"]) * torch.log1p(torch.exp(dt))
         s = torch.exp(-rate)[:, None, None] * s
@@ -39,6 +44,12 @@ class Brain:
         s = s + c["beta_max"] * beta[:, None, None] * qk[:, 1, :, None] * v[:, None]
         self.states[key], y = (window[1:], s), torch.einsum("hnp,hn->hp", s, qk[:, 0])
         return rms_norm(y, (p,), self.w[key + "out_norm"], c["norm_eps"]) * silu(heads[:, -p:])
+
+    def turned(self, s, r):   # state (h, n, p) by r (h, n/2, 1)
+        steps, low, high = self.c["rotary_steps"], s[:, :s.shape[1] // 2], s[:, s.shape[1] // 2:]
+        angle = torch.round(r * self.c["turn_scale"] * steps) * (2 * math.pi / steps)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        return torch.concatenate([low * cos - high * sin, high * cos + low * sin], 1)
 
     def attention(self, key, x):
         p, half, qkv = self.c["head_dim"], self.c["head_dim"] // 2, self.w[key + "qkv_proj"] @ x

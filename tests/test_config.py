@@ -65,6 +65,16 @@ def test_a_profile_without_a_loop_is_stored_as_before_there_were_loops():
     assert from_dict(stored) == load_profile("fast")
 
 
+def test_a_model_whose_states_do_not_turn_is_stored_as_before_there_were_turns():
+    """Checkpoints and files of before, and programs of before, know no such keys."""
+    plain = load_profile("toy")
+    assert not {"rotary_steps", "beta_bias_min"} & plain.to_dict()["model"].keys()
+    assert from_dict(plain.to_dict()).model.rotary_steps == 0
+    turning = load_profile("toy", ["model.rotary_steps=120"])
+    assert turning.to_dict()["model"]["rotary_steps"] == 120
+    assert from_dict(turning.to_dict()) == turning
+
+
 def test_a_profile_s_own_tasks_and_identity_replace_the_inherited_ones(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text("[curriculum.tasks]\nadd = 3\n[identity]\n")
@@ -125,6 +135,7 @@ def test_every_number_has_a_range_and_a_value_outside_it_is_refused_by_name():
     ("model.vocab_size=16", "model.vocab_size", "is unknown"),
     ("model.head_dim=48", "model.head_dim is 48", "use a multiple of 32; nearest is 64"),
     ("model.d_model=48", "model.d_model is 48", "use a multiple of 32; nearest is 64"),
+    ("model.rotary_steps=1", "model.rotary_steps is 1", "use 0 for states that do not turn, or at"),
     ("model.dt_bias_min=0", "model.dt_bias_min is 0.0", "use at most dt_bias_max (-4.0)"),
     ("train.optimizer=sparse", "train.optimizer", "'muon' or 'adamw'"),
     ("train.trainable=none", "train.trainable", "'all' or 'no-matrices'"),

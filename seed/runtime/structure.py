@@ -25,7 +25,8 @@ TYPES = {0: ("f", 4), 1: ("h", 2), 2: ("i", 4), 9: ("b", 1), 13: ("r", 0)}   # l
 # what is read and written, upper case for constants, x for f or F; the shape that is written, from
 # the shapes s and constant integers v that are read and the options o. False: never exported.
 OPERATORS: list[tuple[dict[int, int], Any, str, Callable[[Any, Any, Any], Any]]] = [
-    ({14: 0, 47: 33, 59: 42, 75: 0, 76: 0, 101: 78, 111: 0, 116: 0}, "", "x>f", lambda s, v, o: s[0]),
+    ({14: 0, 47: 33, 59: 42, 75: 0, 76: 0, 101: 78, 111: 0, 116: 0}, "", "x>f",
+     lambda s, v, o: s[0]),
     ({0: 11, 18: 21, 41: 28, 42: 29, 57: 39}, "B", "xx>f",
      lambda s, v, o: o[0] < 2 and np.broadcast_shapes(*s)),
     ({2: 10}, "i", "x{2,4}>f", lambda s, v, o: len({(*n[:o[0]], *n[o[0] + 1:]) for n in s}) == 1

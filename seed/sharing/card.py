@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.numpy
 
 import seed
-from seed.config import L2_EPS, SIGMOID_STRETCH
+from seed.config import L2_EPS, SIGMOID_STRETCH, TURN_SCALE
 from seed.curriculum.vocab import END, PAD
 from seed.errors import ConfigError, printable
 from seed.evaluation import TrainedBrain
@@ -41,7 +41,8 @@ def config(trained: TrainedBrain) -> dict[str, Any]:
             "vocab_size": c.vocab_size, "layer_kinds": c.layer_kinds, "d_inner": c.d_inner,
             "ssm_heads": c.ssm_heads, "attn_heads": c.attn_heads, "rope_theta": c.rope_theta,
             "norm_eps": c.norm_eps, "stream_eps": c.stream_eps, "l2_eps": L2_EPS,
-            "stretch": SIGMOID_STRETCH, "end": END, "pad": PAD, "step": trained.step,
+            "stretch": SIGMOID_STRETCH, "turn_scale": TURN_SCALE, "end": END, "pad": PAD,
+            "step": trained.step,
             "bodies": {name: facts.to_dict() for name, facts in trained.bodies.items()}}
 
 

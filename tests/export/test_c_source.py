@@ -56,6 +56,12 @@ def acting_source() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def turning_source(tmp_path_factory) -> bytes:
+    return c_source(brains.trained(brains.untrained(
+        tmp_path_factory.mktemp("turning"), "toy", *SMALL, "model.rotary_steps=120")))
+
+
+@pytest.fixture(scope="session")
 def compiled(source) -> CompiledBrain:
     return CompiledBrain(source, find_compiler())
 
@@ -92,7 +98,7 @@ def test_fast_is_within_1e_5_of_the_reference_and_small(tmp_path):
         assert path.stat().st_size < MAX_OBJECT_BYTES
 
 
-@pytest.mark.parametrize("kind", ["source", "acting_source"])
+@pytest.mark.parametrize("kind", ["source", "acting_source", "turning_source"])
 def test_both_kinds_of_cpu_and_compiler_take_it_without_a_warning(kind, tmp_path, request):
     source = request.getfixturevalue(kind)
     commands = [[find_compiler(), f"--target={target}", *flags] for target, flags in (

@@ -24,20 +24,23 @@ from tests.support.tensors import distance, realized
 SMALL = ModelConfig(d_model=32, d_ff=32, n_layers=3)
 KINDS = {"depth": {"n_layers": 5}, "width": {"d_model": 64}, "units": {"d_ff": 64},
          "states": {"d_state": 32}}
+TURNING = dataclasses.replace(SMALL, rotary_steps=120)
 SOME = [kinds for n in range(1, 5) for kinds in itertools.combinations(KINDS, n)]
 
 
-def larger(kinds) -> ModelConfig:
+def larger(kinds, small: ModelConfig = SMALL) -> ModelConfig:
     changes = {key: value for kind in kinds for key, value in KINDS[kind].items()}
-    return dataclasses.replace(SMALL, **changes)
+    return dataclasses.replace(small, **changes)
 
 
-def trained_like() -> dict[str, np.ndarray]:
+def trained_like(small: ModelConfig = SMALL) -> dict[str, np.ndarray]:
     """Perturbed initial weights, with a stream as large as a trained brain's."""
     rng = np.random.default_rng(5)
-    params = init_params(SMALL, 1)
+    params = init_params(small, 1)
     for key, array in params.items():
         array *= rng.uniform(0.5, 2.0, array.shape).astype(np.float32)
+        if key.endswith("mixer.in_proj") and small.rotary_steps:
+            array[-small.ssm_heads * small.d_state // 2:] *= 50
     params["embedding"] *= 20
     return params
 
@@ -61,6 +64,25 @@ def test_a_grown_brain_computes_the_same(kinds):
     before = WaveCore(SMALL, params)(tokens)[0].numpy()
     after = WaveCore(larger(kinds), grown)(tokens)[0].numpy()
     assert distance(after, before) < 1e-5
+
+
+@pytest.mark.parametrize("kinds", [("states",), ("width",), tuple(KINDS)], ids="+".join)
+def test_a_grown_brain_whose_states_turn_computes_the_same(kinds):
+    """Pairs of rows of a state stay pairs, and their turns are theirs."""
+    large, params = larger(kinds, TURNING), trained_like(TURNING)
+    tokens = realized(batches(1)[0].tokens)
+    grown = grow.grow(TURNING, params, large, seed=2)
+    before, state = WaveCore(TURNING, params)(tokens)
+    after = WaveCore(large, grown)(tokens)[0]
+    assert distance(after.numpy(), before.numpy()) < 1e-5
+    assert len(set(state[0].phase.numpy().ravel())) > 10
+
+
+def test_a_brain_that_does_not_turn_grows_to_a_profile_that_does_as_it_is(tmp_path):
+    run_dir, profile = RunDir(tmp_path / "brain"), load_profile("seed", ["model.rotary_steps=120"])
+    untrained_run(run_dir.path)
+    grow_brain(run_dir, profile)
+    assert from_dict(checkpoint.read(run_dir.checkpoint).meta["profile"]).model.rotary_steps == 0
 
 
 def test_new_arrays_train_and_the_loss_does_not_jump():

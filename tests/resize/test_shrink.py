@@ -43,24 +43,28 @@ def rotated(params):
     return result
 
 
-@pytest.mark.parametrize("rotate_fn", [dict, rotated])
-def test_parts_without_effect_are_pruned(rotate_fn):
+@pytest.mark.parametrize("rotate_fn, rotary_steps", [(dict, 0), (rotated, 0), (dict, 120)])
+def test_parts_without_effect_are_pruned(rotate_fn, rotary_steps):
     """A small brain grown into a large one, with all parts shuffled, is found again."""
-    small = init_params(SMALL, 1)
+    small_config, large_config = (dataclasses.replace(config, rotary_steps=rotary_steps)
+                                  for config in (SMALL, LARGE))
+    small = init_params(small_config, 1)
     small["embedding"] *= 40   # so that the norms' eps is negligible
+    for layer in (0, 1) if rotary_steps else ():
+        small[f"layers.{layer}.mixer.in_proj"][-16:] *= 50   # so that states turn
     rng = np.random.default_rng(0)
 
     def some(of: int, n: int) -> np.ndarray:
         return np.sort(rng.permutation(of)[:n])
-    heads = tuple(some(4, 2) if kind == "S" else some(2, 1) for kind in SMALL.layer_kinds)
+    heads = tuple(some(4, 2) if kind == "S" else some(2, 1) for kind in small_config.layer_kinds)
     hidden = submodel.Selection((0, 3, 4), some(64, 32), heads,
                                 tuple(some(64, 32) for _ in range(3)))
-    params = rotate_fn(grow.grow(SMALL, small, LARGE, seed=2, chosen=hidden))
+    params = rotate_fn(grow.grow(small_config, small, large_config, seed=2, chosen=hidden))
     tokens = realized(batches(1)[0].tokens)
-    whole = WaveCore(LARGE, params)(tokens)[0].numpy()
-    assert distance(whole, WaveCore(SMALL, small)(tokens)[0].numpy()) < 1e-5
-    cut = prune(LARGE, params, SMALL, batches(2), threads=1)
-    assert distance(WaveCore(SMALL, cut)(tokens)[0].numpy(), whole) < 1e-4
+    whole = WaveCore(large_config, params)(tokens)[0].numpy()
+    assert distance(whole, WaveCore(small_config, small)(tokens)[0].numpy()) < 1e-5
+    cut = prune(large_config, params, small_config, batches(2), threads=1)
+    assert distance(WaveCore(small_config, cut)(tokens)[0].numpy(), whole) < 1e-4
 
 
 def test_reconstruction_makes_up_for_a_removed_layer(monkeypatch):

@@ -25,12 +25,13 @@ EXAMPLE = ROOT / "examples/load_in_torch.py"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
-@pytest.fixture(scope="module", params=["delta", "diagonal"])
+@pytest.fixture(scope="module", params=["transition=delta", "transition=diagonal",
+                                        "rotary_steps=120"])
 def folder(request, tmp_path_factory) -> Path:
     """An unpacked brain, whose window of 9 bytes and 2 heads are used."""
     path = tmp_path_factory.mktemp("shared")
     brains.untrained(path / "run", "toy", *SMALL, "model.d_model=64",
-                     f"model.transition={request.param}")
+                     f"model.{request.param}")
     pack(RunDir(path / "run"), path / "brain.seedpack")
     unpack(path / "brain.seedpack", RunDir(path / "unpacked"))
     return path / "unpacked"

@@ -24,7 +24,7 @@ def modules() -> dict[str, types.ModuleType]:
     """What stands in sys.modules for PyTorch."""
     torch, functional = types.ModuleType("torch"), types.ModuleType("torch.nn.functional")
     for name in ("exp", "log1p", "sqrt", "clip", "cos", "sin", "arange", "zeros", "concatenate",
-                 "einsum"):
+                 "einsum", "round"):
         setattr(torch, name, getattr(np, name))
     torch.sigmoid, torch.softmax = sigmoid, softmax
     functional.rms_norm, functional.silu = rms_norm, lambda x: x * sigmoid(x)

@@ -1,6 +1,7 @@
 """Steps have the bits of whole forward passes, and never see weights that are no longer there."""
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,16 +20,19 @@ from seed.wavecore.tinygrad_seam import Tensor, buffer_view
 from tests.support.tensors import realized
 
 SMALL = ModelConfig(d_model=64, d_ff=48, n_layers=2, pattern="SA", sliding_window=20)
+TURNING = replace(SMALL, rotary_steps=120)
 BODY = BodyShape("a", 4 * 4 + 3, 2 * 4 + 2, 4, (2,))
 
 
-def model_of(seed: int, threads: int = 1) -> WaveCore:
+def model_of(seed: int, threads: int = 1, config: ModelConfig = SMALL) -> WaveCore:
     """With weights so large that every one matters."""
-    params = init_params(SMALL, seed) | init_body(SMALL, BODY, seed)
+    params = init_params(config, seed) | init_body(config, BODY, seed)
     for name in params:
         if name == "embedding" or name.startswith("bodies."):
             params[name] *= 20
-    return WaveCore(SMALL, params, threads, bodies=[BODY])
+        if name.endswith("in_proj") and config.rotary_steps:
+            params[name][-config.ssm_heads * config.d_state // 2:] *= 50
+    return WaveCore(config, params, threads, bodies=[BODY])
 
 
 def views(state) -> list[np.ndarray]:
@@ -39,9 +43,11 @@ def same(arrays, others) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(arrays, others, strict=True))
 
 
-@pytest.mark.parametrize("b, t", [(1, 1), (1, 32), (2, 1), (3, 1), (7, 1), (16, 1), (33, 1)])
-def test_steps_equal_whole_forward_passes_bit_for_bit(b, t):
-    model, rng = model_of(3, threads=2), np.random.default_rng((b, t))
+@pytest.mark.parametrize("b, t, config", [
+    *((b, t, SMALL) for b, t in ((1, 1), (1, 32), (2, 1), (3, 1), (7, 1), (16, 1), (33, 1))),
+    (1, 32, TURNING), (3, 1, TURNING), (33, 1, TURNING)])
+def test_steps_equal_whole_forward_passes_bit_for_bit(b, t, config):
+    model, rng = model_of(3, 2, config), np.random.default_rng((b, t))
     state, expected_state = model.init_state(b), model.init_state(b)
     forward = CarriedForward(model, state, b, t)
     for _ in range(24 if t == 1 else 4):   # so many that the window is full
@@ -51,13 +57,14 @@ def test_steps_equal_whole_forward_passes_bit_for_bit(b, t):
         expected_state = after
         assert np.array_equal(forward(tokens), logits.numpy())
         assert same(views(state), views(after))
+    assert config is SMALL or len(set(state[0].phase.numpy().ravel())) > 10
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_sequences_behind_each_other_equal_whole_forward_passes_bit_for_bit(threads):
+@pytest.mark.parametrize("threads, config", [(1, SMALL), (3, SMALL), (3, TURNING)])
+def test_sequences_behind_each_other_equal_whole_forward_passes_bit_for_bit(threads, config):
     """Of 1 to 65 bytes: around a chunk of the scan, a vector and the window. A pass that has fewer
     sequences than the one before it sees none of those."""
-    model, rng = model_of(3, threads), np.random.default_rng(0)
+    model, rng = model_of(3, threads, config), np.random.default_rng(0)
     lengths = [1, 2, 16, 20, 65, 3, 17, 33]
     texts = [rng.integers(0, 256, length).astype(np.uint8) for length in lengths]
     expected = [model(realized(text[None].astype(np.int32)))[0].numpy()[0] for text in texts]
