@@ -211,14 +211,15 @@ def steady_bytes(reference: Reference) -> list[int]:
     otherwise on another machine."""
     margins: dict[bytes, float] = {}
     for first in range(BYTES[0], 128):
-        data = bytes([first, *BYTES[1:]])
+        data = bytes([first]) + BYTES[1:]
         reference.reset()
         for byte in data:
             reference.step(byte)
         margins[data] = reference.least_margin
         if np.isinf(reference.least_margin):   # nothing turns
             break
-    return list(max(margins, key=lambda data: margins[data]))
+    best = max(margins, key=margins.__getitem__)
+    return list(best)
 
 
 def rejection_reason(report: Report, weights: str) -> str:

@@ -205,7 +205,8 @@ def tied_head(config: ModelConfig, x: Tensor, gain: Tensor, table: Tensor) -> Te
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "ssm": ssm_mixer, "attention": sliding_window_attention, "mlp": swiglu_mlp}
 # By what a layer carries (layout.BlockKind.state_fn).
-STATES = {kind._fields: kind for kind in (SSMState, RotarySSMState, AttnState)}
+STATES: dict[tuple[str, ...], type[LayerState]] = {
+    kind._fields: kind for kind in (SSMState, RotarySSMState, AttnState)}
 
 
 def init_params(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:

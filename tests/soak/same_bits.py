@@ -36,6 +36,7 @@ GOLDEN = {
     "int8": "692d467633e65ce2bd60f1f3499534375230789e3dacee1d1e3eb89a6bfaec53",
     "float16": "cc1dc12e53c2dd32847c77367a3bd66cc098175c7e00c667eab2dbae7b3163f5",
     "short": "ae3b8fb320513cbc4cf54cfc686ad33ef54354e6e41ef4f63dc72632f065de19",
+    "turns": "032f04185ffb37f84e2e038f251327a2529906c485647b823b09cba8be1315a1",
     "short portable": "9e3f971c6c12f812dfaad76fd9d8ca251bd16c63e442d97c6b31e812ec36deea",
     "short int8": "0f7c1efeb8da7b8e901a5b50d6701a272446ae718a23679d19af544c47ca974f",
 }
@@ -84,6 +85,12 @@ def train(run_dir: Path, profile: str, steps: int, *options: str) -> None:
 def short(folder: Path) -> str:
     train(folder / "short", "toy", 40, "--set=curriculum.eval_every_steps=20")
     return weights_sha256(folder / "short")
+
+
+def turns(folder: Path) -> str:
+    train(folder / "turns", "toy", 40, "--set=curriculum.eval_every_steps=20",
+          "--set=model.rotary_steps=120")
+    return weights_sha256(folder / "turns")
 
 
 def toy(folder: Path) -> str:
@@ -168,7 +175,7 @@ def float16(folder: Path) -> str:
 CASES: dict[str, Callable[[Path], str]] = {
     "toy": toy, "seed": seed_profile, "practice": practice, "shrink": shrink, "grow": grow,
     "adapt": adapt, "portable": portable, "int8": int8, "float16": float16,
-    "short": short, "short portable": short_portable, "short int8": short_int8}
+    "short": short, "turns": turns, "short portable": short_portable, "short int8": short_int8}
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [
-    "short", "short portable", "short int8",
+    "short", "turns", "short portable", "short int8",
     *(pytest.param(name, marks=pytest.mark.long) for name in ("toy", "portable", "int8"))])
 def test_the_bits_are_those_that_were_recorded(name, folder):
     assert same_bits.CASES[name](folder) == same_bits.GOLDEN[name]

@@ -92,7 +92,7 @@ def int_limit(text: str) -> int:
     scalars = re.findall(r"\{\d+, (\d+), \d+, 1\}", text)   # widths of heads of ticks
     if scalars:   # a target is a column, and the next one belongs to its head
         return min(map(int, scalars)) - 1
-    bound = re.search(r"#define (?:WINDOW|VOCAB) (\d+)", text)
+    bound = re.search(r"#define (?:WINDOW|VOCAB|ROTARY_STEPS) (\d+)", text)
     return int(bound[1]) if bound else 0
 
 
@@ -187,9 +187,9 @@ def programs(monkeypatch, shapes, kinds, short: str = "") -> list[Case]:
     """Every kernel that one training step, one forward pass, one over sequences and one step of
     acting of these shapes would launch."""
     recorder = Recorder(monkeypatch, short)
-    for (d, t, b), (pattern, transition) in itertools.product(shapes, kinds):
+    for (d, t, b), (pattern, transition, *turns) in itertools.product(shapes, kinds):
         config = ModelConfig(d_model=d, d_ff=2 * d, n_layers=len(pattern), pattern=pattern,
-                             transition=transition)
+                             transition=transition, rotary_steps=sum(turns))
         core = model.WaveCore(config, model.init_params(config, 0), THREADS)
         tokens = Tensor(np.zeros((b, t), np.int32)).realize()
         inv_count = Tensor(np.ones(1, np.float32)).realize()
@@ -239,6 +239,14 @@ def assert_clean(folder: Path, cases: list[Case]) -> None:
         reports = pool.map(lambda work: build_and_run(folder, *work),
                            itertools.product(cases, BUILDS))
         assert not [report for report in reports if report]
+
+
+def test_kernels_of_states_that_turn_are_clean_under_the_sanitizers(monkeypatch, tmp_path):
+    cases = [case for case in programs(monkeypatch, [(64, 65, 3)], [("S", "delta", 120)])
+             if case.name.startswith("ssm_")]
+    assert {case.name.rstrip("_0123456789") for case in cases} == {
+        "ssm_forward", "ssm_backward", "ssm_step", "ssm_varlen"}
+    assert_clean(tmp_path, cases)
 
 
 def test_every_kernel_is_clean_under_the_sanitizers(monkeypatch, tmp_path):
