@@ -1,12 +1,16 @@
 """An unpacked brain in PyTorch, one byte after the other: load_in_torch.py FOLDER PROMPT"""
 import json
-import math
 import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import rms_norm, silu
+
+
+def turned(x, angle, dim):   # the first and the second half of x along `dim` make pairs
+    low, high, cos, sin = *torch.chunk(x, 2, dim), torch.cos(angle), torch.sin(angle)
+    return torch.concatenate([low * cos - high * sin, high * cos + low * sin], dim)
 
 
 class Brain:
@@ -27,16 +31,16 @@ class Brain:
     def ssm(self, key, x):
         c, h, n, p = self.c, self.c["ssm_heads"], self.c["d_state"], self.c["head_dim"]
         y, taps = self.w[key + "in_proj"] @ x, self.w[key + "conv1d"]
-        at = 2 * h * (n + p)   # where the gates begin
-        heads, b, dt = y[:at].reshape(h, -1), y[at:at + h], y[at + h:at + 2 * h]
-        dt = dt + self.w[key + "dt_bias"]
+        heads, b, dt, r = torch.split(y, [2 * h * (n + p), h, h, len(y) - 2 * h * (n + p + 1)])
+        heads, dt = heads.reshape(h, -1), dt + self.w[key + "dt_bias"]
         past, s = self.states.get(key, (0 * taps[1:], torch.zeros((h, n, p))))
         window = torch.concatenate([past, heads[None, :, :-p]])
         mixed = silu((window * taps).sum(0))
         qk, v = mixed[:, :2 * n].reshape(h, 2, n), mixed[:, 2 * n:]
         qk = qk / torch.sqrt((qk * qk).sum(-1)[..., None] + c["l2_eps"])
-        if c["rotary_steps"]:
-            b, s = b + self.w[key + "beta_bias"], self.turned(s, y[at + 2 * h:].reshape(h, -1, 1))
+        if steps := c["rotary_steps"]:   # the state turns by whole parts of a turn
+            b, r = b + self.w[key + "beta_bias"], r.reshape(h, -1, 1) * c["turn_scale"]
+            s = turned(s, torch.round(r * steps) * (2 * torch.pi / steps), 1)
         beta = torch.clip(c["stretch"] * torch.sigmoid(b) - (c["stretch"] - 1) / 2, 0, 1)
         rate = torch.exp(self.w[key + "A_log"]) * torch.log1p(torch.exp(dt))
         s = torch.exp(-rate)[:, None, None] * s
@@ -45,22 +49,14 @@ class Brain:
         self.states[key], y = (window[1:], s), torch.einsum("hnp,hn->hp", s, qk[:, 0])
         return rms_norm(y, (p,), self.w[key + "out_norm"], c["norm_eps"]) * silu(heads[:, -p:])
 
-    def turned(self, s, r):   # state (h, n, p) by r (h, n/2, 1)
-        steps, low, high = self.c["rotary_steps"], s[:, :s.shape[1] // 2], s[:, s.shape[1] // 2:]
-        angle = torch.round(r * self.c["turn_scale"] * steps) * (2 * math.pi / steps)
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        return torch.concatenate([low * cos - high * sin, high * cos + low * sin], 1)
-
     def attention(self, key, x):
         p, half, qkv = self.c["head_dim"], self.c["head_dim"] // 2, self.w[key + "qkv_proj"] @ x
         q, new = qkv.reshape(3, -1, p)[0], qkv.reshape(1, 3, -1, p)[:, 1:]
         kv = torch.concatenate([self.states.get(key, new[:0]), new])[-self.c["sliding_window"]:]
         self.states[key], distance = kv, torch.arange(len(kv) - 1, -1, -1)[:, None, None]
         angle = distance * self.c["rope_theta"] ** (-torch.arange(half) / half)
-        low, high, cos, sin = q[:, :half], q[:, half:], torch.cos(angle), torch.sin(angle)
-        turned = torch.concatenate([low * cos - high * sin, high * cos + low * sin], -1)
-        weight = torch.softmax((turned * kv[:, 0]).sum(-1) / p ** 0.5, 0)   # (slots, heads)
-        return (weight[..., None] * kv[:, 1]).sum(0)
+        scores = (turned(q[None], angle, -1) * kv[:, 0]).sum(-1) / p ** 0.5   # (slots, heads)
+        return (torch.softmax(scores, 0)[..., None] * kv[:, 1]).sum(0)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.support import joint_brains
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-MAX_LINES, MAX_S = 60, 120
+MAX_LINES, MAX_S = 68, 120
 TICKS, SILENT_TICKS = 20, 5
 FAILING_BRAIN = '''
 import os, runpy, sys

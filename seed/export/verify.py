@@ -2,16 +2,18 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
-from seed.evaluation import TrainedBrain
 from seed.export.reference import Reference
 from seed.runtime import Brain, choose
 from seed.runtime.selftest import BYTES
+
+if TYPE_CHECKING:   # a file is judged where there are no checkpoints too
+    from seed.evaluation import TrainedBrain
 
 StepFn = Callable[[int], np.ndarray]     # a byte to the logits (v,) after it
 # Largest difference as a fraction of the logits' range: more is a fault of the exporter.
@@ -183,7 +185,7 @@ def accuracy(scores: list[dict[str, Any]]) -> float:
     return sum(s["correct"] for s in scores) / max(1, sum(s["count"] for s in scores))
 
 
-def verify(brain: Brain, trained: TrainedBrain, items: Sequence[Item],
+def verify(brain: Brain, trained: "TrainedBrain", items: Sequence[Item],
            checkpoint: list[dict[str, Any]], steps: int = 1000) -> Report:
     """Measures everything; writes nothing. `checkpoint`: the trainer's scores on the items."""
     weights = brain.description["weights"]
@@ -197,7 +199,7 @@ def verify(brain: Brain, trained: TrainedBrain, items: Sequence[Item],
                   delegate_coverage(brain.interpreter), p50_us, p99_us)
 
 
-def beside(brain: ReadsBytes, trained: TrainedBrain, steps: int,
+def beside(brain: ReadsBytes, trained: "TrainedBrain", steps: int,
            max_delta: float) -> list[Agreement]:
     """A free run beside the reference and the trainer."""
     reference, decoder = Reference(trained.profile.model, trained.params), trained.decoder

@@ -157,7 +157,8 @@ class Ssm(_ProjectionBlock):
 
     def __init__(self, config: ModelConfig, block: Block, b: int, t: int, threads: int):
         e, h, n, p = config.d_inner, config.ssm_heads, config.d_state, config.head_dim
-        rows, channels, in_width = b * t, 2 * n + p, round_up(proj_columns(config))
+        rows, channels, columns = b * t, 2 * n + p, proj_columns(config)
+        in_width = round_up(columns)
         chunk, padded = chunk_steps(config, t), round_up(t)
         saved_states = math.ceil(t / chunk) - 1   # of a head
         super().__init__(config, block, b, t, threads, in_width, e)
@@ -168,7 +169,8 @@ class Ssm(_ProjectionBlock):
         constants = {
             "TIME_PADDED": padded, "D_INNER": e, "HEADS": h, "D_STATE": n, "HEAD_DIM": p,
             "D_CONV": config.d_conv, "PAST": config.d_conv - 1, "CHANNELS": channels,
-            "HEAD_PROJ": channels + p, "CHUNK": chunk, "SAVED_STATES": saved_states,
+            "HEAD_PROJ": channels + p, "COLUMNS": columns, "CHUNK": chunk,
+            "SAVED_STATES": saved_states,
             "L2_EPS": L2_EPS, "SIGMOID_STRETCH": SIGMOID_STRETCH, "BETA_MAX": config.beta_max,
             "DELTA": 1.0 if config.transition == "delta" else 0.0, "OUT_NORM_EPS": config.norm_eps,
             "GATE_ARRAYS": ", ".join(f"{name}[{padded}]" for name in GATES),

@@ -26,7 +26,9 @@ def modules() -> dict[str, types.ModuleType]:
     for name in ("exp", "log1p", "sqrt", "clip", "cos", "sin", "arange", "zeros", "concatenate",
                  "einsum", "round"):
         setattr(torch, name, getattr(np, name))
-    torch.sigmoid, torch.softmax = sigmoid, softmax
+    torch.sigmoid, torch.softmax, torch.pi = sigmoid, softmax, np.pi
+    torch.split = lambda x, sizes: np.split(x, np.cumsum(sizes)[:-1])
+    torch.chunk = np.split
     functional.rms_norm, functional.silu = rms_norm, lambda x: x * sigmoid(x)
     load = types.ModuleType("safetensors.torch")
     load.load_file = safetensors.numpy.load_file

@@ -23,9 +23,6 @@
 #define DT_COLUMN (BETA_COLUMN + HEADS)
 #if ROTARY_STEPS
 #include "rotary.h"
-#define COLUMNS (TURN_COLUMN + HEADS * PAIRS) /* of proj, without the padding */
-#else
-#define COLUMNS (DT_COLUMN + HEADS)
 #endif
 
 /* Of one head at every step; rate = softplus(dt + dt_bias). The slopes are the derivatives of
