@@ -1,9 +1,9 @@
 """The dataset: the mixture of tasks, packed training batches, holdout and extrapolation items.
 
 From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts them into rows, and
-`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE.
-`_add_intermediate_targets` then sets targets inside prompts. An item belongs to the holdout if the
-hash of its prompt says so (1 in 8), whatever the seed.
+`_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE. Then
+`_add_targets_inside` and `_add_intermediate_targets` set targets inside prompts. An item belongs to
+the holdout if the hash of its prompt says so (1 in 8), whatever the seed, unless it is a fact.
 """
 import random
 import sys
@@ -87,7 +87,7 @@ class Dataset:
             item = task.generate(rng, level)
             fits = item_bytes(item) <= max_item_bytes
             any_fits |= fits
-            if fits and answer in (None, item.answer) and is_holdout(item.prompt) == holdout:
+            if fits and answer in (None, item.answer) and task.belongs(item, holdout):
                 return item
         if not any_fits:
             raise ConfigError(_too_long(item, max_item_bytes - 1))
@@ -103,7 +103,7 @@ class Dataset:
         for task, level in self.levels:
             self.draw(rng, task, level, holdout=False, max_item_bytes=seq_len + 1)
             if isinstance(task, Corpus):
-                sizes = [item_bytes(item) - 1 for item in task.items]
+                sizes = [item_bytes(item) - 1 for item in task.items if item.level in task.levels]
                 n_long = sum(size > seq_len for size in sizes)
                 if n_long:
                     log(f"{printable(task.name)}: {n_long} of {len(sizes)} lines are not trained "
@@ -136,6 +136,7 @@ class Dataset:
         items = self._training_items(curriculum, step, batch_size * length, length, extra_pools)
         rows = _pack(items, batch_size, length)
         batch = _lay_out(rows, seq_len, learn_prompt_fn)
+        _add_targets_inside(rows, batch.targets, learn_prompt_fn, self.config.intermediate_targets)
         if self.config.intermediate_targets:
             self._add_intermediate_targets(rows, batch.targets, learn_prompt_fn)
         return batch
@@ -200,10 +201,11 @@ class Dataset:
                     Stream.EVALUATION)]
 
     def extrapolation(self, n_per_level: int, excluded: Collection[str] = ()) -> list[Item]:
-        """n items per task, longer than any trained one; the same for every run seed. `excluded`:
-        tasks that self-play trains beyond their levels."""
-        return self.beyond({name: task.levels.stop for name, task in self.tasks.items()
-                            if task.extrapolates and name not in excluded}, n_per_level)
+        """n items per extrapolation level, longer than any trained one; the same for every run
+        seed. `excluded`: tasks that self-play trains beyond their levels."""
+        return self.beyond({name: task.extrapolation_levels.stop - 1
+                            for name, task in self.tasks.items() if name not in excluded},
+                           n_per_level)
 
     def beyond(self, highest_levels: Mapping[str, int], n_per_level: int) -> list[Item]:
         """n items of each level after the training levels up to a task's highest."""
@@ -213,8 +215,8 @@ class Dataset:
 
     def within_levels(self, highest_levels: Mapping[str, int]) -> dict[str, int]:
         """Of the tasks of this dataset, each at most at the highest level that it can ask."""
-        return {name: min(highest, len(self.tasks[name].levels) + int(self.tasks[name].extrapolates)
-                          ) if name in TASKS else highest
+        return {name: min(highest, self.tasks[name].extrapolation_levels.stop - 1)
+                if name in TASKS else highest
                 for name, highest in highest_levels.items() if name in self.tasks}
 
     def _held_out(self, task: Task, levels: Iterable[int], n_per_level: int,
@@ -289,6 +291,20 @@ def _lay_out(rows: Sequence[Sequence[Item]], seq_len: int,
             start = end
     targets = np.where(loss_mask, data, IGNORE)[:, 1:]        # (b, t)
     return Batch(data[:, :-1].copy(), targets.copy())
+
+
+def _add_targets_inside(rows: Sequence[Sequence[Item]], targets: np.ndarray,
+                        learn_prompt_fn: Callable[[Item], bool], with_labels: bool) -> None:
+    """Sets targets (b, t) inside prompts: the questions there, and labels if they are wanted."""
+    for row, row_targets in zip(rows, targets):
+        start = 0
+        for item in row:
+            for tokens in (item.questions, item.labels if with_labels else b""):
+                if tokens and not learn_prompt_fn(item):
+                    inside = np.frombuffer(tokens, np.uint8)   # (n,)
+                    places = np.flatnonzero(inside != PAD)
+                    row_targets[start + places] = inside[places]
+            start += item_bytes(item)
 
 
 def samples(dataset: Dataset, n: int) -> list[Item]:

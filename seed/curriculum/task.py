@@ -25,6 +25,10 @@ class Item(NamedTuple):
     level: int
     prompt: bytes
     answer: bytes  # without END
+    # Targets inside the prompt: byte i is to follow its first i + 1 bytes; PAD: nothing is asked.
+    labels: bytes = b""      # help the training
+    questions: bytes = b""   # belong to what is asked: an item is right if all of it is
+    is_fact: bool = False    # trained on and evaluated alike, whatever the hash of the prompt
 
 
 class Subquestion(NamedTuple):
@@ -80,6 +84,15 @@ class Task:
     @property
     def levels(self) -> range:
         return range(1, len(self.chance_levels) + 1)
+
+    @property
+    def extrapolation_levels(self) -> range:
+        """Those after the training levels, which are evaluated only."""
+        return range(self.levels.stop, self.levels.stop + int(self.extrapolates))
+
+    def belongs(self, item: Item, holdout: bool) -> bool:
+        """Whether an item is on that side of the holdout split; a fact is on both."""
+        return item.is_fact or is_holdout(item.prompt) == holdout
 
     def chance(self, level: int) -> float:
         """Chance level in 0..1; the extrapolation level counts as the hardest trained one."""

@@ -1,29 +1,17 @@
-"""Answers requests about a user's task class, in its process (user_class_worker.py). Bytes are
-written as latin-1. Needs the standard library alone."""
+"""Answers requests about a user's task class, in its process (user_class_worker.py). An item's
+tokens are written as latin-1. Needs the standard library alone."""
 import random
 from collections.abc import Callable
 from typing import Any
 
 from seed.curriculum.task_interface import TaskClass
 from seed.curriculum.user_class_worker import InvalidClass, describe, load, outer_pid, shown
-from seed.curriculum.vocab import END, PAD
+from seed.curriculum.user_items import item_tokens
+from seed.curriculum.vocab import escape, unescape
 
-MAX_LEVELS = 100
-MAX_TEXT_BYTES = 4096     # of a prompt or an answer
+MAX_LEVELS = 100          # that are trained, and as many that are evaluated only
+FLAGS = {"stepwise": False, "holdout": True}
 REQUIRED = ("levels", "chance", "generate", "verify")
-
-
-def to_bytes(what: str, value: Any, kind: str = "str or bytes") -> bytes:
-    """Bytes or a text's UTF-8. Raises InvalidClass."""
-    if not isinstance(value, (str, bytes)):
-        raise InvalidClass(f"{what} is {type(value).__name__}: give {kind}")
-    try:
-        data = value.encode() if isinstance(value, str) else value
-    except UnicodeEncodeError:
-        raise InvalidClass(f"{what} {shown(value)} is not valid text") from None
-    if not 0 < len(data) <= MAX_TEXT_BYTES:
-        raise InvalidClass(f"{what} has {len(data)} bytes: give 1 to {MAX_TEXT_BYTES}")
-    return data
 
 
 class Calls:
@@ -47,37 +35,43 @@ class Calls:
         for level, chance in enumerate(chances, 1):
             if not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
                 raise InvalidClass(f"chance({level}) is {shown(chance)}: give 0 to 1")
-        return {"chance_levels": list(map(float, chances)), "pid": outer_pid()}
+        n_beyond = getattr(self.task, "extrapolation_levels", 0)
+        if not isinstance(n_beyond, int) or not 0 <= n_beyond <= MAX_LEVELS:
+            raise InvalidClass(f"extrapolation_levels is {shown(n_beyond)}: give a number from 0 "
+                               f"to {MAX_LEVELS}")
+        flags = {name: getattr(self.task, name, default) for name, default in FLAGS.items()}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise InvalidClass(f"{name} is {shown(flag)}: give True or False")
+        return {"chance_levels": list(map(float, chances)), "extrapolation_levels": n_beyond,
+                **flags, "pid": outer_pid()}
 
     def generate(self, level: int, seed: int) -> list[str]:
         item = self.task.generate(random.Random(seed), level)
-        if not isinstance(item, tuple) or len(item) != 2:
-            raise InvalidClass(f"generate returns {type(item).__name__}: return (prompt, answer)")
+        if not isinstance(item, tuple) or len(item) not in (2, 3):
+            raise InvalidClass(f"generate returns {type(item).__name__}: return (prompt, answer), "
+                               'or (prompt, answer, {"questions": [(end, text), ...]})')
         self.uses_bytes = isinstance(item[0], bytes)
-        texts = [self._as_bytes(what, value) for what, value in zip(("prompt", "answer"), item)]
+        tokens = item_tokens(*item)
         try:
-            verdict = self.task.verify(*item)
+            verdict = self.task.verify(*item[:2])
         except BaseException as error:
             raise InvalidClass(describe("verify", error)) from None
         if not verdict:
             raise InvalidClass(f"verify returns {shown(verdict)} for generate's {shown(item[0])} "
                                f"{shown(item[1])}")
-        return [text.decode("latin-1") for text in texts]
+        return [text.decode("latin-1") for text in tokens]
 
     def verify(self, prompt: str, answer: str) -> bool:
         """Judges any answer: wrong if the class cannot even parse it."""
         if self.uses_bytes is None:
             self.generate(1, 0)
-        pair = [text.encode("latin-1") for text in (prompt, answer)]
+        tokens = [text.encode("latin-1") for text in (prompt, answer)]
+        pair = list(map(unescape, tokens))
+        if list(map(escape, pair)) != tokens:   # ESCAPE before a byte that it does not stand for
+            return False
         try:
             return bool(self.task.verify(*(text if self.uses_bytes else
                                            text.decode(errors="replace") for text in pair)))
         except BaseException:
             return False
-
-    def _as_bytes(self, what: str, value: Any) -> bytes:
-        data = to_bytes(what, value)
-        if set(data) & {END, PAD}:
-            raise InvalidClass(f"{what} {shown(data)} contains byte 0xFE or 0xFF: they are "
-                               f"reserved")
-        return data

@@ -1,7 +1,9 @@
 """Exact match on items never trained on, per task and level, beside the chance level.
 
 Each item from a fresh state. An item is right if every answer byte, END included, is the argmax
-given the true bytes before it: equivalently, greedy decoding gives the answer.
+given the true bytes before it: equivalently, greedy decoding gives the answer. If it has questions
+inside its prompt, what follows there has to be right too. Token accuracy counts single bytes of
+answers and questions, without END.
 """
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +15,14 @@ import numpy as np
 
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
-from seed.curriculum.vocab import END
+from seed.curriculum.vocab import END, PAD
 from seed.errors import printable
 from seed.evaluation.figure import Z
 from seed.interpreter import near
 
 MAX_PASS_BYTES = 1152   # of the items of one forward pass: twelve row tiles, for 1 to 4 threads
 SCORE_KEYS = "task", "level", "correct", "count", "chance"
+TOKEN_KEYS = "tokens", "right_tokens", "is_taught"   # which earlier files do not have
 AnswerFn = Callable[[Item, np.ndarray, np.ndarray], object]   # item, its answer with END, the guess
 # tokens (n,) of sequences and their bounds (s + 1,) -> logits (n, v), valid until the next call
 ForwardFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -33,6 +36,9 @@ class Score:
     count: int      # distinct items: easy levels have few
     chance: float   # accuracy of the best answer that ignores the prompt
     hits: tuple[bool, ...] = field(default=(), compare=False, repr=False)   # of each item, in order
+    tokens: int = 0         # bytes that were asked for, without END
+    right_tokens: int = 0   # of them, given the true bytes before each
+    is_taught: bool = False   # facts, all of which are trained on
 
     @property
     def accuracy(self) -> float:
@@ -46,20 +52,27 @@ class Score:
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return max(0.0, centre - half), min(1.0, centre + half)
 
+    @property
+    def token_accuracy(self) -> float | None:
+        """None if all answers are empty."""
+        return self.right_tokens / self.tokens if self.tokens else None
+
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Score":
         """The inverse of `to_dict`."""
-        return cls(*(row[name] for name in SCORE_KEYS))
+        return cls(*(row[name] for name in SCORE_KEYS),
+                   **{name: row[name] for name in TOKEN_KEYS if name in row})
 
     def to_dict(self) -> dict:
-        return {**{name: getattr(self, name) for name in SCORE_KEYS}, "accuracy": self.accuracy,
-                "interval": self.interval}
+        return {**{name: getattr(self, name) for name in (*SCORE_KEYS, *TOKEN_KEYS)},
+                "accuracy": self.accuracy, "interval": self.interval,
+                "token_accuracy": self.token_accuracy}
 
 
 class PassAnswers(NamedTuple):
-    """The answers of one forward pass with their ENDs, one behind the other."""
+    """Of one forward pass: of each item what is asked inside its prompt, its answer and END."""
     items: Sequence[Item]
-    ends: np.ndarray      # (items,): where each answer ends
+    ends: np.ndarray      # (items,): where each item's targets end
     targets: np.ndarray   # (n,) uint8
     logits: np.ndarray    # (n, v), given the true bytes before each
 
@@ -71,15 +84,31 @@ def answer_passes(items: Iterable[Item], forward_fn: ForwardFn,
         if should_stop_fn():
             return
         lengths = [len(item.prompt) + len(item.answer) for item in pass_items]
-        # Nothing comes before the first byte of all: it is no target.
-        sizes = [min(len(item.answer) + 1, length) for item, length in zip(pass_items, lengths)]
-        cu_seqlens, ends = np.cumsum([0, *lengths]), np.cumsum(sizes)
+        cu_seqlens, places, targets = np.cumsum([0, *lengths]), [], []
+        for item, start, length in zip(pass_items, cu_seqlens.tolist(), lengths):
+            # Nothing comes before the first byte of all: it is no target.
+            size = min(len(item.answer) + 1, length)
+            inside = question_places(item)
+            places += [start + inside, np.arange(start + length - size, start + length)]
+            targets.append(bytes(item.questions[i] for i in inside)
+                           + (item.answer + bytes((END,)))[-size:])
         text = b"".join([item.prompt + item.answer for item in pass_items])
-        targets = b"".join([(item.answer + bytes((END,)))[-size:]
-                            for item, size in zip(pass_items, sizes)])
         logits = forward_fn(np.frombuffer(text, np.uint8), cu_seqlens)
-        at = np.arange(ends[-1]) + np.repeat(cu_seqlens[1:] - ends, sizes)
-        yield PassAnswers(pass_items, ends, np.frombuffer(targets, np.uint8), logits[at])
+        yield PassAnswers(pass_items, np.cumsum(list(map(len, targets))),
+                          np.frombuffer(b"".join(targets), np.uint8),
+                          logits[np.concatenate(places)])
+
+
+def question_places(item: Item) -> np.ndarray:
+    """After which bytes of the prompt something is asked; (n,) int64."""
+    return np.flatnonzero(np.frombuffer(item.questions, np.uint8) != PAD)
+
+
+def questions_are_right(item: Item, logits: np.ndarray) -> bool:
+    """Of (n, v) logits after each byte of the prompt."""
+    places = question_places(item)
+    expected = np.frombuffer(item.questions, np.uint8)[places]
+    return bool((logits[places].argmax(-1) == expected).all())
 
 
 def graph_size(n_bytes: int) -> int:
@@ -107,7 +136,7 @@ def _passes(items: Iterable[Item]) -> Iterator[list[Item]]:
 def _guesses(items: Iterable[Item], forward_fn: ForwardFn,
              should_stop_fn: Callable[[], bool] = lambda: False
              ) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
-    """Per item as `answer_passes`: answer bytes with END, their argmax; (n,) uint8 each."""
+    """Per item as `answer_passes`: its targets, their argmax; (n,) uint8 each."""
     for given in answer_passes(items, forward_fn, should_stop_fn):
         guesses, start = given.logits.argmax(-1).astype(np.uint8), 0
         for item, end in zip(given.items, given.ends.tolist()):
@@ -121,17 +150,24 @@ def evaluate(items: Sequence[Item], dataset: Dataset, forward_fn: ForwardFn,
     """Scores in the order of the items' tasks and levels; None if `should_stop_fn` was true.
     `answer_fn` gets each item and its answer with END: after a wrong byte, what would follow the
     right one."""
-    distinct, right = list(dict.fromkeys(items)), dict[Item, bool]()
+    distinct, n_seen = list(dict.fromkeys(items)), 0
+    groups: dict[tuple[str, int], list[tuple[Item, np.ndarray]]] = {}
     for item, target, guess in _guesses(distinct, forward_fn, should_stop_fn):
-        right[item] = guess.tobytes() == target.tobytes()
-        answer_fn(item, target, guess)
-    if len(right) < len(distinct):
-        return None
-    groups: dict[tuple[str, int], list[bool]] = {}
-    for item in distinct:
-        groups.setdefault((item.task, item.level), []).append(right[item])
-    return [Score(task, level, sum(hits), len(hits), dataset.chance(task, level), tuple(hits))
-            for (task, level), hits in groups.items()]
+        groups.setdefault((item.task, item.level), []).append((item, target == guess))
+        size, n_seen = len(item.answer) + 1, n_seen + 1
+        answer_fn(item, target[-size:], guess[-size:])
+    return None if n_seen < len(distinct) else [
+        _score(task, level, dataset.chance(task, level), group)
+        for (task, level), group in groups.items()]
+
+
+def _score(task: str, level: int, chance: float,
+           group: Sequence[tuple[Item, np.ndarray]]) -> Score:
+    """Of items, and whether each of their targets is right; the last of them is END."""
+    hits = tuple(bool(right.all()) for _, right in group)
+    tokens = np.concatenate([right[:-1] for _, right in group])
+    return Score(task, level, sum(hits), len(hits), chance, hits, len(tokens), int(tokens.sum()),
+                 any(item.is_fact for item, _ in group))
 
 
 def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn) -> float:
@@ -167,7 +203,8 @@ def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
 
 def table(scores: Sequence[Score], levels: bool = True) -> str:
     """One line per task; if `levels`, a line for each of its levels before it."""
-    lines = [f"{'task':<14}{'level':>6}{'exact %':>9}{'95 % interval':>16}{'chance %':>10}{'n':>6}"]
+    lines = [f"{'task':<14}{'level':>6}{'exact %':>9}{'95 % interval':>16}{'chance %':>10}{'n':>6}"
+             f"{'token %':>9}"]
     for name in dict.fromkeys(s.task for s in scores):
         task_scores = [s for s in scores if s.task == name]
         if levels or len(task_scores) == 1:
@@ -176,15 +213,19 @@ def table(scores: Sequence[Score], levels: bool = True) -> str:
             count = sum(s.count for s in task_scores)
             chance = sum(s.chance * s.count for s in task_scores) / count
             correct = sum(s.correct for s in task_scores)
-            lines.append(_line(Score(name, 0, correct, count, chance), "all"))
-    return "\n".join(lines)
+            lines.append(_line(Score(name, 0, correct, count, chance, (), *(
+                sum(getattr(s, key) for s in task_scores) for key in TOKEN_KEYS[:2])), "all"))
+    taught = dict.fromkeys(near(Path(s.task)) for s in scores if s.is_taught)
+    return "\n".join(lines + [f"taught: {printable(name)} is evaluated on what it was trained on, "
+                              f"nothing of it is held out" for name in taught])
 
 
 def _line(s: Score, level: str) -> str:
     low, high = (100 * x for x in s.interval)
     interval = f"{low:.1f} - {high:.1f}"
     return (f"{printable(s.task):<14}{level:>6}{100 * s.accuracy:>9.1f}{interval:>16}"
-            f"{100 * s.chance:>10.1f}{s.count:>6}")
+            f"{100 * s.chance:>10.1f}{s.count:>6}"
+            + ("" if s.token_accuracy is None else f"{100 * s.token_accuracy:>9.1f}"))
 
 
 def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[Score]]) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 from seed.body.codec import Codec
 from seed.body.episodes import EpisodeFolder
 from seed.body.stored import matching
-from seed.curriculum.corpus import recorded_items
+from seed.curriculum.corpus import read_recorded
 from seed.curriculum.task import is_holdout
-from seed.curriculum.vocab import decode
 from seed.errors import ConfigError
-from seed.evaluation.exact_match import Score
+from seed.evaluation.exact_match import Score, questions_are_right
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.settings import nearest
 from seed.task_names import is_class_name, is_user_task
@@ -45,18 +44,23 @@ class Chooser(Protocol):
     def take(self, choices: Sequence[int]) -> None: ...
 
 
-def on_items(name: str, answer_fn: Callable[[list[bytes], int], Sequence[bytes]]) -> list[Row]:
-    """Of a file. `answer_fn`: answers to prompts, of so many bytes at most. Raises ConfigError."""
+def on_items(name: str, answer_fn: Callable[[list[bytes], int], Sequence[bytes]],
+             prompt_fn: Callable[[bytes], np.ndarray]) -> list[Row]:
+    """Of a file. `answer_fn`: answers to prompts, of so many bytes at most; `prompt_fn`: (n, v)
+    logits after each byte of a prompt, for what is asked inside it. Raises ConfigError."""
     if not is_user_task(name) or is_class_name(name):
         raise ConfigError(f"--data is {name!r}: use items.jsonl, notes.txt or a directory of "
                           f"episodes")
-    items = list(dict.fromkeys(recorded_items(name)))
+    items = list(dict.fromkeys(read_recorded(name).items))
     if not items:
         raise ConfigError(f"{name} has no example: record some")
     max_bytes = max(len(item.answer) for item in items) + 1   # what does not end is wrong
     answers = answer_fn([item.prompt for item in items], max_bytes)
-    hits = [answer == item.answer for item, answer in zip(items, answers, strict=True)]
-    held_out = [hit for hit, item in zip(hits, items) if is_holdout(item.prompt)]
+    hits = [answer == item.answer and (
+        not item.questions or questions_are_right(item, prompt_fn(item.prompt)))
+        for item, answer in zip(items, answers, strict=True)]
+    held_out = [hit for hit, item in zip(hits, items)
+                if is_holdout(item.prompt) and not item.is_fact]
     return [Row(what, sum(rows), len(rows)) for what, rows in (
         (ALL, hits), (HELD_OUT, held_out)) if rows]
 
@@ -140,7 +144,8 @@ def trained_on_data(brain: TrainedBrain, data: str) -> list[Row]:
     if Path(data).is_dir():
         codecs = {name: facts.codec for name, facts in brain.bodies.items()}
         return on_episodes(Path(data), codecs, lambda name: _Trained(brain, codecs[name]))
-    return on_items(data, brain.greedy_answers)
+    return on_items(data, brain.greedy_answers, lambda prompt: brain.forward(
+        np.frombuffer(prompt, np.uint8), np.array([0, len(prompt)])))
 
 
 def exported_on_data(brain: "Brain", data: str) -> list[Row]:
@@ -149,5 +154,13 @@ def exported_on_data(brain: "Brain", data: str) -> list[Row]:
         codecs = {name: Codec.from_dict(body["codec"])
                   for name, body in brain.description["bodies"].items()}
         return on_episodes(Path(data), codecs, lambda name: _Exported(brain, name))
+
+    def answer(prompt: bytes, max_bytes: int) -> bytes:
+        brain.reset()
+        return bytes(brain.generate_bytes(prompt, max_bytes))
+
+    def logits_of(prompt: bytes) -> np.ndarray:
+        brain.reset()
+        return np.array([brain.step(byte) for byte in prompt])
     return on_items(data, lambda prompts, max_bytes: [
-        brain.generate(decode(prompt), max_bytes).encode() for prompt in prompts])
+        answer(prompt, max_bytes) for prompt in prompts], logits_of)

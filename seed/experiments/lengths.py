@@ -34,7 +34,7 @@ def main() -> None:
         parser.error(str(error))
     tasks = brain.dataset.tasks
     for name in args.tasks:
-        if name not in tasks or not tasks[name].extrapolates:
+        if name not in tasks or not tasks[name].extrapolation_levels:
             parser.error(f"--tasks {name}: no extrapolation level; use tasks of the brain that "
                          f"have one, such as parity")
     levels = {name: tasks[name].levels.stop for name in args.tasks}

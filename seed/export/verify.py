@@ -8,6 +8,7 @@ import numpy as np
 
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
+from seed.evaluation.exact_match import questions_are_right
 from seed.export.reference import Reference
 from seed.runtime import Brain, choose
 from seed.runtime.selftest import BYTES
@@ -129,12 +130,18 @@ def same_logits(first: Brain, second: Brain, steps: int = 100) -> bool:
 
 
 def exact_match(brain: Brain, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """By task and level, how many answers are right byte for byte, END included."""
+    """By task and level, how many answers are right byte for byte, END included, and what is asked
+    inside their prompts."""
     groups: dict[tuple[str, int], list[bool]] = {}
     for item in dict.fromkeys(items):
         brain.reset()
         answer = bytes(brain.generate_bytes(item.prompt, len(item.answer) + 1, stop=END))
-        groups.setdefault((item.task, item.level), []).append(answer == item.answer)
+        is_right = answer == item.answer
+        if is_right and item.questions:
+            brain.reset()
+            is_right = questions_are_right(item, np.array(
+                [brain.step(byte) for byte in item.prompt]))
+        groups.setdefault((item.task, item.level), []).append(is_right)
     return [{"task": task, "level": level, "correct": sum(hits), "count": len(hits)}
             for (task, level), hits in groups.items()]
 

@@ -161,7 +161,8 @@ class Selfplay:
 
     def _still_valid(self, item: Item) -> bool:
         """An item may have been accepted before `verify` was turned on."""
-        return not self.config.verify or self.dataset.tasks[item.task].verify(*item[2:])
+        return not self.config.verify or self.dataset.tasks[item.task].verify(
+            item.prompt, item.answer)
 
     def pools(self) -> list[Pool]:
         """Accepted items of each task and level. Weight grows with item count up to one round, so

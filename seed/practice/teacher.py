@@ -40,7 +40,8 @@ class TaughtItem(NamedTuple):
 
     def to_object(self) -> dict[str, Any]:
         """A line of the file."""
-        return {"step": self.step, **self.item._asdict(),
+        return {"step": self.step, "task": self.item.task, "level": self.item.level,
+                **({"is_fact": True} if self.item.is_fact else {}),
                 "prompt": self.item.prompt.decode("utf-8", BYTES_AS_TEXT),
                 "answer": self.item.answer.decode("utf-8", BYTES_AS_TEXT)}
 
@@ -48,8 +49,9 @@ class TaughtItem(NamedTuple):
     def from_object(cls, row: dict[str, Any]) -> "TaughtItem":
         if (type(row["step"]), type(row["level"]), type(row["task"])) != (int, int, str):
             raise ValueError("not a taught item")
-        texts = [row[key].encode("utf-8", BYTES_AS_TEXT) for key in ("prompt", "answer")]
-        return cls(row["step"], Item(row["task"], row["level"], *texts))
+        prompt, answer = (row[key].encode("utf-8", BYTES_AS_TEXT) for key in ("prompt", "answer"))
+        return cls(row["step"], Item(row["task"], row["level"], prompt, answer,
+                                     is_fact=row.get("is_fact") is True))
 
 
 def open_teacher(profile: Profile, run_dir: RunDir, log: Log) -> "Teacher | None":
@@ -137,8 +139,8 @@ class Teacher:
             self.reply_counts[str(rejection or "accepted")] += 1
             if rejection is None:
                 known.add(reply.question.prompt)
-                accepted.append(reply.question._replace(level=PROPOSED_LEVEL,
-                                                        answer=encode(reply.answer)))
+                accepted.append(reply.question._replace(
+                    level=PROPOSED_LEVEL, answer=encode(reply.answer), labels=b"", questions=b""))
         rows = [TaughtItem(step, item) for item in accepted]
         if not rows:
             return []
@@ -201,7 +203,7 @@ class Teacher:
     def _still_valid(self, item: Item) -> bool:
         """The file or the profile may have changed since an item was accepted."""
         task = self.dataset.tasks.get(item.task)
-        return task is not None and not is_holdout(item.prompt) and (
+        return task is not None and task.belongs(item, holdout=False) and (
             not self.config.verify or task.verify(item.prompt, item.answer))
 
     def _rejection_reason(self, reply: Reply, known: set[bytes]

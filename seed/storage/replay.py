@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from seed.curriculum.corpus import Corpus
 from seed.curriculum.dataset import Pool
-from seed.curriculum.task import Item, is_holdout
+from seed.curriculum.task import Item
 from seed.curriculum.user_class_worker import InvalidClass
-from seed.curriculum.user_task_worker import to_bytes
+from seed.curriculum.user_items import from_json, to_json
 from seed.errors import CheckpointError, UserTaskError, printable
 from seed.regular_file import parse_json, read_bytes
 from seed.storage import atomic_file, checkpoint
@@ -78,7 +78,7 @@ class Replay(NamedTuple):
         """Training items, as many of each rule."""
         tasks = self.tasks()
         return [Pool(DATA_FRACTION / len(tasks), [item for item in task.items
-                                                  if not is_holdout(item.prompt)])
+                                                  if task.belongs(item, holdout=False)])
                 for task in tasks]
 
 
@@ -88,8 +88,8 @@ def _parsed(data: bytes) -> dict[str, list[Item]]:
     for line in data.splitlines():
         row = parse_json(line)
         try:
-            name, prompt, answer = (row[key] for key in ("rule", "prompt", "answer"))
-            item = Item(printable(name), 1, to_bytes("prompt", prompt), to_bytes("answer", answer))
+            item = Item(printable(row["rule"]), 1, *from_json(row),
+                        is_fact=row.get("holdout") is False)
         except (TypeError, KeyError, InvalidClass):
             raise ValueError("a line is no example") from None
         rules.setdefault(item.task, []).append(item)
@@ -99,8 +99,8 @@ def _parsed(data: bytes) -> dict[str, list[Item]]:
 def write(run_dir: RunDir, rules: Rules) -> str:
     """The hash, which is to be in the checkpoint's metadata. Raises OSError."""
     data = b"".join(json.dumps({
-        "rule": name, "prompt": item.prompt.decode(), "answer": item.answer.decode()}).encode()
-        + b"\n" for name, items in rules.items() for item in items)
+        "rule": name, **to_json(*item[2:6]), **({"holdout": False} if item.is_fact else {})
+        }).encode() + b"\n" for name, items in rules.items() for item in items)
     digest = _digest(data)
     atomic_file.write(run_dir.replay(digest), data)
     return digest
@@ -119,20 +119,12 @@ def without(rules: Rules, prompts: Collection[bytes]) -> Rules:
 
 def with_rule(rules: Rules, name: str, items: Iterable[Item]) -> Rules:
     """With the newest one. Of many examples some are chosen, evenly."""
-    items = list(dict.fromkeys(filter(_is_text, items)))
+    items = list(dict.fromkeys(item._replace(level=1) for item in items))
     rest = dict(without(rules, {item.prompt for item in items}))
     items = [*rest.pop(name, ()), *items]
     n = min(len(items), MAX_EXAMPLES)
     chosen = [items[i * len(items) // n] for i in range(n)]
     return dict([*rest.items(), *([(name, chosen)] if chosen else [])][-MAX_RULES:])
-
-
-def _is_text(item: Item) -> bool:
-    """A class may have prompts that are not."""
-    try:
-        return bool(item.prompt.decode() and item.answer.decode())
-    except UnicodeDecodeError:
-        return False
 
 
 def copy(source: RunDir, path: Path, target: RunDir) -> None:

@@ -153,7 +153,7 @@ def acting_of(profile: Profile, folder: RunDir, trained: TrainedBrain,
 def examples_of(task: Task, profile: Profile) -> list[Item]:
     """Those of a file that fit into a row, or some of a class."""
     if isinstance(task, Corpus):
-        items = task.items
+        items = [item for item in task.items if item.level in task.levels]
     else:
         rng = dice(profile.train.seed, Stream.SAMPLE, 0)
         items = [task.generate(rng, level) for level in task.levels

@@ -29,7 +29,7 @@ def test_batches_and_held_out_items_are_those_that_they_always_were():
     for items, golden in ((dataset.holdout(5), "5f74c7012deb"),
                           (dataset.evaluation_items(UNLOCKED), "54d58e4830f4"),
                           (dataset.extrapolation(5), "05d676d08f69")):
-        assert short_hash(repr([tuple(item) for item in items]).encode()) == golden
+        assert short_hash(repr([item[:4] for item in items]).encode()) == golden
 
 
 def test_holdout_and_training_share_no_prompt_for_any_seed():

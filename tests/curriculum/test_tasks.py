@@ -47,7 +47,7 @@ def test_a_task_s_items_are_those_that_it_always_had(name):
 
 
 def test_verifiers_accept_every_item_and_reject_a_corrupted_answer(items):
-    for task, _, prompt, answer in items:
+    for task, _, prompt, answer, *_ in items:
         assert DATASET.tasks[task].verify(prompt, answer)
         for wrong in (answer[:-1], answer + b"1", bytes([answer[0] ^ 1]) + answer[1:]):
             assert not DATASET.tasks[task].verify(prompt, wrong), (prompt, wrong)
@@ -59,7 +59,7 @@ def test_any_prompt_that_matches_a_pattern_is_verified_without_an_error():
     letters = {name: "".join(sorted({chr(byte) for item in items if item.task == name
                                      for byte in item.prompt})) for name in DATASET.tasks}
     rng, counts = random.Random(1), Counter[str]()
-    for name, _, prompt, _ in items:
+    for name, _, prompt, *_ in items:
         task, text, alphabet = DATASET.tasks[name], prompt.decode(), letters[name]
         for _ in range(80):
             i = rng.randrange(len(text))

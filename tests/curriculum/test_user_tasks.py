@@ -91,9 +91,10 @@ WRONG = {
     "generate at level 1 raises KeyError": COLOURS.replace("number = int", "number = {}[1] or int"),
     "generate returns str": COLOURS.replace('return f"colour', 'return "x"  # f"colour'),
     "return (prompt, answer)": COLOURS.replace('return f"colour', 'return 1, 2, f"colour'),
-    "answer has 0 bytes": COLOURS.replace(f"{ANSWER}\n    def", '""\n    def'),
+    "prompt has 0 bytes": COLOURS.replace('f"colour {number}@"', '""'),
     "prompt is int": COLOURS.replace('f"colour {number}@"', "number"),
-    "they are reserved": COLOURS.replace('f"colour {number}@"', 'b"\\xff"'),
+    "prompt has 4098 bytes (0xFD to 0xFF are two each): give 1 to 4096": COLOURS.replace(
+        'f"colour {number}@"', '2049 * b"\\xff"'),
     "verify returns False for generate's": COLOURS.replace("return answer ==", "return answer !="),
     "loading raises KeyboardInterrupt": "raise KeyboardInterrupt",
     "loading raises Mute": "class Mute(BaseException):\n    def __str__(self): 1 / 0\nraise Mute",

@@ -15,6 +15,9 @@ from tests.support.acting_brains import file_of, untrained, untrained_for
 from tests.support.rules import rule, small_brain
 
 
+def NO_QUESTIONS(prompt): raise AssertionError
+
+
 @pytest.fixture
 def trained():
     return untrained_for({"target": simple_bodies.Target})
@@ -40,10 +43,11 @@ def test_an_answer_is_right_if_it_is_the_recorded_one_and_ends(tmp_path):
     data = rule(tmp_path / "rule.jsonl", "?")
     prompts = [f"{i}?".encode() for i in range(10, 50)]
     held_out = sum(map(is_holdout, prompts))
-    rows = on_items(data, lambda prompts, max_bytes: [prompt[:-1] for prompt in prompts])
+    rows = on_items(data, lambda prompts, max_bytes: [prompt[:-1] for prompt in prompts],
+                    NO_QUESTIONS)
     assert [tuple(row) for row in rows] == [("all", 40, 40), ("held out", held_out, held_out)]
     rows = on_items(data, lambda prompts, max_bytes: [b"10" + max_bytes * b"x"] + [
-        prompt[:-1] for prompt in prompts[1:]])   # it never ends
+        prompt[:-1] for prompt in prompts[1:]], NO_QUESTIONS)   # it never ends
     assert rows[0].correct == 39 and rows[0].to_dict()["accuracy"] == 39 / 40
     assert "97.5" in table(rows)
 
