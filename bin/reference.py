@@ -20,7 +20,7 @@ PAGES = (
     ("runtime", "On a robot", "Needs a copy of the folder `seed/runtime`, numpy and a TFLite "
      "runtime ([export](../export.md#on-the-robot)); there the package is `runtime`, here "
      "`seed.runtime`.",
-     {"seed.runtime": "Brain Recorder TickTimes SelfTest BrainError TooSlow choose describe "
+     {"seed.runtime": "Brain Answer Recorder TickTimes SelfTest BrainError TooSlow choose describe "
                       "installed_runtime",
       "seed.runtime.state_file": "write_whole"}),
     ("classes", "Bodies and tasks of your own", "What a class in a file of yours has: a body "

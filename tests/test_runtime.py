@@ -7,12 +7,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from seed.evaluation import TrainedBrain
 from seed.export.brain_file import MIN_RUNTIMES
 from seed.rng import Stream, stream
-from seed.runtime import Brain, BrainError, describe, seal
+from seed.runtime import Answer, Brain, BrainError, describe, seal
+from seed.runtime.answer import log_probability, shown
 from seed.storage import RunDir
 from tests.support import brains
 from tests.support.brains import exported
@@ -113,6 +115,59 @@ def test_the_runtime_alone_generates_what_the_trainer_generates(brain, tmp_path)
             capture_output=True, text=True, cwd=tmp_path / "robot", timeout=60, env=env)
         assert done.returncode == 0, done
         assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"explicit_state": True, "prefill": 4}], ids=str)
+def test_an_exported_file_is_as_sure_of_each_answer_as_the_trainer(brain, tmp_path, options):
+    file = Brain(exported(brain, tmp_path / "f", **options))
+    for prompt in ("12+30=", "abc>", "who are you?"):
+        for max_bytes, temperature in ((20, 0.0), (2, 0.0), (3, 1.0)):
+            expected = brain.answer(prompt, max_bytes, temperature, 5)
+            answer = file.answer(prompt, max_bytes, None, temperature, 5)
+            assert (answer.text, answer.has_ended) == (expected.text, expected.has_ended)
+            assert 0 < answer.confidence < 1
+            assert answer.confidence == pytest.approx(expected.confidence, abs=1e-4)
+
+
+def test_an_answer_is_as_sure_as_the_product_of_its_bytes_and_its_end(brain, tmp_path):
+    file = Brain(exported(brain, tmp_path / "f"))
+    whole = file.answer("12+30=", 2)
+    file.reset()
+    text = bytes(file.generate_bytes(b"12+30=", 2))
+
+    def probability(prompt: bytes, byte: int) -> float:
+        file.reset()
+        logits = file.prefill(prompt).astype(float)
+        return np.exp(logits[byte]) / np.exp(logits).sum()
+    first, second = (probability(b"12+30=" + text[:i], text[i]) for i in range(2))
+    assert not whole.has_ended and whole.confidence == pytest.approx(first * second, rel=1e-5)
+    ended = file.answer("12+30=", 2, stop=text[1])   # that byte is its end
+    assert ended == (text[:1].decode(errors="replace"), whole.confidence, True)
+    nothing = file.answer("12+30=", 0)
+    assert nothing == ("", 1.0, False)
+
+
+def test_an_answer_below_the_least_confidence_is_withheld_by_trainer_and_file(brain, tmp_path):
+    for answerer in (brain, Brain(exported(brain, tmp_path / "f"))):
+        given = answerer.answer("12+30=", 9)
+        assert given.text == answerer.generate("12+30=", 9)
+        assert answerer.answer("12+30=", 9, min_confidence=given.confidence) == given
+        assert answerer.answer("12+30=", 9, min_confidence=np.nextafter(given.confidence, 1)) == (
+            None, given.confidence, given.has_ended)
+
+
+def test_logits_that_are_not_finite_give_no_confidence():
+    for logits in (np.array([np.nan, 0.0]), np.array([np.inf, 0.0]), np.full(2, -np.inf)):
+        byte = int(logits.argmax())
+        answer = Answer.of([(byte, log_probability(logits, byte))], 1, bytes.decode, 0.0)
+        assert answer.confidence == 0.0
+    assert log_probability(np.array([1e30, 0.0], np.float32), 1) < -1e29
+
+
+@pytest.mark.parametrize("confidence, text", [
+    (1.0, "1.00"), (1 - 1e-6, "0.99"), (0.7999, "0.79"), (0.29, "0.29"), (1e-9, "0.00")])
+def test_a_confidence_is_shown_rounded_down(confidence, text):
+    assert shown(confidence) == text
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
@@ -227,6 +282,8 @@ def test_wrong_calls_raise_one_kind_of_error(brain, tmp_path):
         ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
         ("temperature", "1"), ("temperature", None), ("seed", -1),
         ("seed", 1.5), ("seed", None), ("seed", 2 ** 70))]
+    wrong += [lambda value=value: file.answer("1+1=", min_confidence=value) for value in (
+        -0.1, 1.1, float("nan"), "0.5", None)]
     wrong.append(lambda: Brain(path).latency_us())
     for call in wrong:
         with pytest.raises(BrainError) as error:

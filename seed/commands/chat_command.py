@@ -24,7 +24,8 @@ def run(args: argparse.Namespace) -> int:
     with options.working("loading"):
         brain = TrainedBrain.load(args.run_dir, args.threads, options.log,
                                   options.named_tasks(args))
-    conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed)
+    conversation = Conversation(brain, args.max_bytes, args.temperature, args.seed,
+                                args.min_confidence)
     examples = map(unbroken, conversation.examples(N_EXAMPLES))
     options.log(f"{brain.profile.name}, {brain.step:,} steps. Ask, for example:  "
                 f"{'   '.join(examples)}")

@@ -13,6 +13,6 @@ def run(args: argparse.Namespace) -> int:
     from seed.evaluation import TrainedBrain
     with options.working("answering"):
         brain = TrainedBrain.load(args.run_dir, args.threads, options.log)
-        text = brain.generate(args.prompt, args.max_bytes, args.temperature, args.seed)
-    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text,
-                        is_data=True)
+        answer = brain.answer(args.prompt, args.max_bytes, args.temperature, args.seed,
+                              args.min_confidence)
+    return outcome.show_answer(args, answer)

@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[float, float]] = {   # of numeric flags, in any command
     "threads": (1, MAX_THREADS), "seed": (0, 2 ** 63 - 1), "steps": (1, 1e18),
     "memory": (1e-3, 1e6),
     "items": (1, 1e5), "episodes": (1, 1e5),
-    "temperature": (0, 100), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
+    "temperature": (0, 100), "min_confidence": (0, 1), "max_bytes": (1, 1e6), "tokens": (1, 1e18),
     "turns": (1, 1e6), "count": (1, 1e6), "minutes": (1e-3, 1e6), "trial_seconds": (1, 86400),
     "tokens_per_s": (0, 1e9), "tokens_per_param": (0, 1e9),
     "min_gain": (0, 100), "max_loss": (0, 100),
@@ -231,6 +231,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.0,
                         help="of the sampling; 0: the likeliest byte each time")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    add_min_confidence(parser)
+
+
+def add_min_confidence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--min-confidence", type=float, default=0.0, metavar="X",
+                        help="an answer is not given if its confidence, which is its probability "
+                             "from 0 to 1 for the brain, is below this")
 
 
 def check(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from seed.task_names import is_class_name
 from seed.terminal_text import escaped, fitted
 
 if TYPE_CHECKING:
+    from seed.runtime import Answer
     from seed.training.pipeline import TrainResult
 
 
@@ -27,6 +28,18 @@ def show(args: argparse.Namespace, facts: Any, text: str, is_data: bool = False)
     else:
         print_result(escaped(text) if is_data else fitted(escaped(text), sys.stdout))
     return 0
+
+
+def show_answer(args: argparse.Namespace, answer: "Answer") -> int:
+    """As `show`. Of an answer that is withheld nothing is on standard output; null with --json."""
+    from seed.runtime.answer import shown
+    if answer.text is None and not args.json:
+        options.log(f"unsure: confidence {shown(answer.confidence)} is below "
+                    f"{args.min_confidence:g}")
+        return 0
+    facts = {"prompt": args.prompt, "answer": answer.text, "confidence": answer.confidence,
+             "has_ended": answer.has_ended}
+    return show(args, facts, answer.text or "", is_data=True)
 
 
 def report(args: argparse.Namespace, result: "TrainResult") -> int:

@@ -12,6 +12,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.runtime import Brain
     brain = Brain(args.file)
-    text = brain.generate(args.prompt, args.max_bytes, None, args.temperature, args.seed)
-    return outcome.show(args, {"prompt": args.prompt, "answer": text}, text,
-                        is_data=True)
+    return outcome.show_answer(args, brain.answer(
+        args.prompt, args.max_bytes, None, args.temperature, args.seed, args.min_confidence))

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="0: any that is free (default: %(default)s)")
     parser.add_argument("--status-dir", type=options.run_dir, metavar="DIR",
                         help="where the training keeps its status.json, if not in RUN")
+    options.add_min_confidence(parser)
     options.add_tasks(parser)
     options.add_brain(parser)
 
@@ -36,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
                         "through it as it is: do this only in a network that you trust")
         options.log("Ctrl-C ends")
     serve(args.run_dir, args.status_dir or args.run_dir, args.host, args.port, args.threads,
-          options.log, show, options.named_tasks(args))
+          options.log, show, options.named_tasks(args), args.min_confidence)
     return 0

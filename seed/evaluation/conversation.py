@@ -8,38 +8,46 @@ from seed.curriculum.vocab import END, decode, encode
 from seed.errors import ConfigError
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.rng import Stream, stream
+from seed.runtime.answer import shown
 
-MAX_SURE_NATS = 0.5    # mean entropy of a byte
 MAX_EXAMPLE_CHARS = 24
 MAX_QUESTION_BYTES = 4096   # a longer one takes minutes
 
 
 class Reply(NamedTuple):
-    """`right`: what the question's task says; "" where no task has such a question. `example`: what
-    can be asked instead then."""
+    """`answer` to `has_ended` as of `seed.runtime.Answer`. `right`: what the question's task says;
+    "" where no task has such a question. `example`: what can be asked instead then."""
     question: str
-    answer: str
-    has_ended: bool    # by the brain, not by the limit
-    is_sure: bool
+    answer: str | None
+    confidence: float
+    has_ended: bool
     right: str
     example: str
 
     def describe(self) -> str:
         """In a line."""
-        notes = ["" if self.has_ended else "it did not end", "" if self.is_sure else "unsure"]
+        notes = [f"confidence {shown(self.confidence)}"]
+        if self.answer is None:
+            notes.insert(0, "unsure")
+        elif not self.has_ended:
+            notes.append("it did not end")
         if self.right:
-            is_right = self.has_ended and self.answer == self.right
-            notes.append("right" if is_right else f"it should be {self.right}")
+            notes.append("right" if self.is_right else f"it should be {self.right}")
         elif self.example:
             notes.append(f"it was taught no such question: try {self.example}")
-        return f"{self.answer}   ({', '.join(filter(None, notes))})".replace("   ()", "")
+        return f"{self.answer or ''}   ({', '.join(notes)})"
+
+    @property
+    def is_right(self) -> bool:
+        return self.has_ended and self.answer == self.right
 
 
 class Conversation:
-    """Each question has a fresh state. `temperature` 0 takes the likeliest byte."""
+    """Each question has a fresh state. `temperature` 0 takes the likeliest byte. An answer whose
+    confidence is below `min_confidence` is withheld."""
 
     def __init__(self, brain: TrainedBrain, max_bytes: int, temperature: float = 0.0,
-                 seed: int = 0):
+                 seed: int = 0, min_confidence: float = 0.0):
         """Raises ConfigError if the brain has only learnt to act."""
         if brain.profile.body.is_alone:
             raise ConfigError("the brain has learnt to act, and no questions: see it act with seed "
@@ -47,6 +55,7 @@ class Conversation:
         from seed.wavecore.decode import Rollouts
         self._tasks, self._max_bytes, self._temperature = (
             brain.dataset.tasks, max_bytes, temperature)
+        self._min_confidence = min_confidence
         self._patterned = [task for task in self._tasks.values()   # a user's tell no pattern
                            if hasattr(task, "prompt_pattern")]
         self._rng, self._examples_rng = stream(seed, Stream.GENERATE, 0), random.Random(seed)
@@ -63,8 +72,9 @@ class Conversation:
         task = self.task_of(question)
         may_be_known = task or len(self._patterned) < len(self._tasks)
         examples = [] if may_be_known else self.examples(1)
-        return Reply(question, decode(rollout.text), rollout.ended,
-                     rollout.entropy <= MAX_SURE_NATS, task.solve(question) if task else "",
+        is_given = rollout.confidence >= self._min_confidence
+        return Reply(question, decode(rollout.text) if is_given else None, rollout.confidence,
+                     rollout.ended, task.solve(question) if task else "",
                      examples[0] if examples else "")
 
     def task_of(self, question: str) -> Task | None:

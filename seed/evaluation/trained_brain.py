@@ -16,6 +16,7 @@ from seed.curriculum.vocab import END, decode, encode
 from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.exact_match import AnswerFn, ForwardFn, Score, evaluate
 from seed.rng import Stream, stream
+from seed.runtime import Answer
 from seed.settings import nearest
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
@@ -24,7 +25,7 @@ from seed.wavecore.layout import BodyShape, blocks
 
 if TYPE_CHECKING:
     from seed.body.results import Returns
-    from seed.wavecore.decode import Decoder, Rollouts
+    from seed.wavecore.decode import Decoder, Rollout, Rollouts
     from seed.wavecore.model import WaveCore
 
 ROLLOUT_ROWS = 48   # prompts that are answered at once
@@ -116,16 +117,25 @@ class TrainedBrain:
     def generate(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0,
                  seed: int = 0) -> str:
         """The answer to a prompt, from a fresh state; temperature 0 is greedy."""
-        self.decoder.reset()
-        answer = self.decoder.generate(encode(prompt), max_bytes, END, temperature, seed)
-        return decode(bytes(answer))
+        return self.answer(prompt, max_bytes, temperature, seed).text or ""
 
-    def greedy_answers(self, prompts: Sequence[bytes], max_bytes: int) -> list[bytes]:
-        """Answers of at most `max_bytes`, without END, each from a fresh state."""
+    def answer(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0, seed: int = 0,
+               min_confidence: float = 0.0) -> Answer:
+        """As `generate`, with the confidence; the text is None if that is below min_confidence."""
+        self.decoder.reset()
+        return Answer.of(self.decoder.drawn(encode(prompt), max_bytes, END, temperature, seed),
+                         END, decode, min_confidence)
+
+    def rollouts_of(self, prompts: Sequence[bytes], max_bytes: int) -> "list[Rollout]":
+        """Greedy answers of at most `max_bytes`, each from a fresh state."""
         rng = stream(0, Stream.ROLLOUT, 0)   # temperature 0 draws nothing
-        return [answer.text for i in range(0, len(prompts), ROLLOUT_ROWS)
+        return [answer for i in range(0, len(prompts), ROLLOUT_ROWS)
                 for answer in self.rollouts.answer(prompts[i:i + ROLLOUT_ROWS], max_bytes, END,
                                                    0.0, rng)]
+
+    def greedy_answers(self, prompts: Sequence[bytes], max_bytes: int) -> list[bytes]:
+        """As `rollouts_of`: the texts, without END."""
+        return [answer.text for answer in self.rollouts_of(prompts, max_bytes)]
 
     def returns(self, body: str, episodes: int, seed: int, greedy: bool = True,
                 rows: int = MAX_BODIES, record: Path | None = None,

@@ -1,5 +1,6 @@
 """Runs exported brains on a robot, which needs only a copy of this folder: brain.py."""
-from .brain import Brain, choose
+from .answer import Answer, choose
+from .brain import Brain
 from .rate import TickTimes, TooSlow
 from .recording import Recorder
 from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainError, describe,
@@ -7,6 +8,6 @@ from .sealed_file import (CHECKSUM_DIGITS, CHECKSUM_KEY, FORMAT, MAGIC, BrainErr
 from .selftest import SelfTest, measure_selftest
 from .tflite import find_interpreter, installed_runtime
 
-__all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Brain", "BrainError", "Recorder",
-           "SelfTest", "TickTimes", "TooSlow", "choose", "describe", "find_interpreter",
+__all__ = ["CHECKSUM_DIGITS", "CHECKSUM_KEY", "FORMAT", "MAGIC", "Answer", "Brain", "BrainError",
+           "Recorder", "SelfTest", "TickTimes", "TooSlow", "choose", "describe", "find_interpreter",
            "installed_runtime", "measure_selftest", "seal"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .sealed_file import BrainError
 
-MAX_SEED = 2 ** 63 - 1
+MAX_COUNT = 2 ** 63 - 1   # of a seed and of bytes
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -30,6 +30,21 @@ def checked_temperature(value: Any) -> float:
     return float(value)
 
 
+def checked_confidence(value: Any) -> float:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
+        raise BrainError(f"min_confidence is {value!r:.60}: use 0 to 1")
+    return float(value)
+
+
+def encoded(prompt: Any) -> bytes:
+    if not isinstance(prompt, str):
+        raise BrainError(f"the prompt is {type(prompt).__name__}: give text")
+    try:
+        return prompt.encode()
+    except UnicodeEncodeError:
+        raise BrainError("the prompt is not UTF-8: give text") from None
+
+
 class Draws:
     """Generators of random numbers, by what a caller gives: one, or a seed, whose draws continue as
     long as no other seed is given."""
@@ -43,7 +58,7 @@ class Draws:
             return explore
         if type(explore) is bool:
             raise BrainError(f"explore is {explore}: use a seed or a NumPy Generator")
-        seed = integer("explore", explore, 0, MAX_SEED)
+        seed = integer("explore", explore, 0, MAX_COUNT)
         if not self._last or seed != self._last[0]:
             self._last = seed, np.random.default_rng(seed)
         return self._last[1]

@@ -5,6 +5,7 @@ tflite-runtime (Python 3.11 and numpy below 2).
     brain.reset()
     logits = brain.step(65)              # (256,) float32 after one byte
     print(brain.generate("12+30="))
+    brain.answer("12+30=", min_confidence=0.8)   # text None, if it is less sure
 
     brain.record("recorded")             # for seed train --data and seed adapt --data
     brain.begin()                        # an episode of the body that it was trained in
@@ -27,7 +28,9 @@ import numpy as np
 from . import state_file
 from .acting import (BodyCodec, choice_rows, hidden_width, input_rows, output_columns,
                      world_columns)
-from .arguments import Draws, checked_temperature, in_one_thread, integer
+from .answer import Answer, drawn
+from .arguments import (MAX_COUNT, Draws, checked_confidence, checked_temperature, encoded,
+                        in_one_thread, integer)
 from .rate import TickTimes, TooSlow, loop_of, time_brain
 from .recording import Recorder, checked_reward
 from .sealed_file import BrainError, describe, name_of, read
@@ -37,25 +40,15 @@ from .tflite import check_version, find_interpreter, without_notes
 
 MAX_TIMED_STEPS = 10_000            # that latency_us looks back on
 MAX_THREADS = 64
-MAX_COUNT = 2 ** 63 - 1             # of a seed and of bytes
-MIN_TEMPERATURE = 1e-30             # less is 0: logits divided by it would not be finite
 GENERATE = 5                        # Stream.GENERATE of seed/rng.py: the trainer draws the same
-
-
-def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    """The likeliest byte at temperature 0, else one drawn from the softmax of (v,) logits."""
-    if temperature < MIN_TEMPERATURE:
-        return int(logits.argmax())
-    p = np.exp((logits - logits.max()) / temperature, dtype=np.float64)
-    return int(rng.choice(p.size, p=p / p.sum()))
 
 
 class Brain:
     """A brain with its state, for one thread; `threads`: of one step, more than 1 is not faster.
 
-    Threads that call `generate` wait for each other, as it begins anew each time. `reset`, `step`
-    and `prefill` share one state: they raise BrainError while another thread uses this Brain. Make
-    one Brain for each thread.
+    Threads that call `generate` or `answer` wait for each other, as these begin anew. `reset`,
+    `step` and `prefill` share one state: they raise BrainError while another thread uses this
+    Brain. Make one Brain for each thread.
 
     Raises BrainError for a file that cannot be read, is damaged, is no brain, or is for another or
     a newer runtime; and for every argument that is wrong in type or range.
@@ -332,37 +325,45 @@ class Brain:
             raise BrainError("no observation has been acted on yet: call act first")
         return self.bodies[self.body].value(self.control_logits)
 
+    def _drawn(self, prompt: bytes, max_bytes: int, stop: int, temperature: float,
+               seed: int) -> Iterator[tuple[int, float]]:
+        """As `drawn`, after a prompt. Raises BrainError."""
+        max_bytes = integer("max_bytes", max_bytes, 0, MAX_COUNT)
+        temperature = checked_temperature(temperature)
+        rng = np.random.default_rng((integer("seed", seed, 0, MAX_COUNT), GENERATE, 0))
+
+        def checked(logits: np.ndarray) -> np.ndarray:
+            if temperature and not np.isfinite(logits).all():
+                raise BrainError(f"{self.name} gives logits that are not finite: export it again")
+            return logits
+        return drawn(checked(self.prefill(prompt)), lambda byte: checked(self.step(byte)),
+                     max_bytes, stop, temperature, rng)
+
     def generate_bytes(self, prompt: bytes, max_bytes: int = 128, stop: int | None = None,
                        temperature: float = 0.0, seed: int = 0) -> Iterator[int]:
         """Yields at most max_bytes bytes until `stop` (None: the end of an answer). Temperature 0
         takes the likeliest byte; above 0 the draws are the trainer's of the same seed."""
         stop = self.vocabulary["end"] if stop is None else integer("stop", stop, 0, 255)
-        max_bytes = integer("max_bytes", max_bytes, 0, MAX_COUNT)
-        temperature = checked_temperature(temperature)
-        rng = np.random.default_rng((integer("seed", seed, 0, MAX_COUNT), GENERATE, 0))
-        logits = self.prefill(prompt)
-        for _ in range(max_bytes):
-            if temperature and not np.isfinite(logits).all():
-                raise BrainError(f"{self.name} gives logits that are not finite: export it again")
-            byte = choose(logits, temperature, rng)
-            if byte == stop:
-                return
-            yield byte
-            logits = self.step(byte)
+        for byte, _ in self._drawn(prompt, max_bytes, stop, temperature, seed):
+            if byte != stop:
+                yield byte
 
     def generate(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
                  temperature: float = 0.0, seed: int = 0) -> str:
         """Text until `stop` (None: the end of an answer), from a fresh state."""
-        if not isinstance(prompt, str):
-            raise BrainError(f"the prompt is {type(prompt).__name__}: give text")
-        try:
-            data = prompt.encode()
-        except UnicodeEncodeError:
-            raise BrainError("the prompt is not UTF-8: give text") from None
+        return self.answer(prompt, max_bytes, stop, temperature, seed).text or ""
+
+    def answer(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
+               temperature: float = 0.0, seed: int = 0, min_confidence: float = 0.0) -> Answer:
+        """As `generate`, with the confidence; the text is None if that is below min_confidence."""
+        data, pad = encoded(prompt), bytes([self.vocabulary["pad"]])
+        stop = self.vocabulary["end"] if stop is None else integer("stop", stop, 0, 255)
+        min_confidence = checked_confidence(min_confidence)
         with self._lock:
             self.reset()
-            answer = bytes(self.generate_bytes(data, max_bytes, stop, temperature, seed))
-        return answer.split(bytes([self.vocabulary["pad"]]))[0].decode("utf-8", errors="replace")
+            return Answer.of(
+                self._drawn(data, max_bytes, stop, temperature, seed), stop,
+                lambda text: text.split(pad)[0].decode("utf-8", errors="replace"), min_confidence)
 
     @in_one_thread
     def time_ticks(self, clock: Callable[[], float] = time.perf_counter,

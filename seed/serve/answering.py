@@ -34,8 +34,9 @@ class Answering:
     what was compiled stays as long as it is a brain of the same shape."""
 
     def __init__(self, run_dir: RunDir, threads: int, log: Callable[[str], None],
-                 tasks: Collection[str] = ()):
+                 tasks: Collection[str] = (), min_confidence: float = 0.0):
         self._run_dir, self._threads, self._log, self._tasks = run_dir, threads, log, tasks
+        self.min_confidence = min_confidence   # of an answer that is given
         self._jobs: queue.Queue[_Job] = queue.Queue(MAX_WAITING)
         self._loaded: Loaded | None = None
         self._lock, self._has_thread = threading.Lock(), False
@@ -103,7 +104,8 @@ class Answering:
             loaded.brain.model.load_state_dict(brain.params)
             self._loaded = loaded._replace(mark=mark)
         else:
-            self._loaded = Loaded(brain, Conversation(brain, MAX_ANSWER_BYTES), mark)
+            self._loaded = Loaded(brain, Conversation(
+                brain, MAX_ANSWER_BYTES, min_confidence=self.min_confidence), mark)
         return self._loaded
 
     def _mark(self) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """Completions as clients of OpenAI, llama.cpp and Ollama ask for them. A token is a byte."""
 import codecs
 import json
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -34,10 +35,11 @@ class Question(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Of an answer; the last one has a reason and the numbers of bytes."""
+    """Of an answer; the last one has a reason, the numbers of bytes and the confidence."""
     text: str
     reason: str | None = None
     usage: dict[str, int] | None = None
+    confidence: float | None = None   # as of seed.runtime.Answer
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -130,26 +132,43 @@ def _stops(value: Any) -> list[str]:
 def pieces(question: Question, loaded: Loaded) -> Iterator[Piece]:
     """As they come; what may be the beginning of a stop is held back."""
     loaded.brain.decoder.reset()
-    decoder, text, shown, n_bytes = codecs.getincrementaldecoder("utf-8")("replace"), "", 0, 0
-    longest, reason = max(map(len, question.stops), default=1), "length"
-    answer = loaded.brain.decoder.generate(question.prompt, question.max_tokens + 1, END,
-                                           question.temperature, question.seed)
-    for byte in answer:
-        if byte == PAD:
+    decoder, text, shown = codecs.getincrementaldecoder("utf-8")("replace"), "", 0
+    longest, n_bytes, total = max(map(len, question.stops), default=1), 0, 0.0
+    drawn = loaded.brain.decoder.drawn(question.prompt, question.max_tokens + 1, END,
+                                       question.temperature, question.seed)
+    for byte, nats in drawn:
+        if n_bytes == question.max_tokens and byte not in (END, PAD):
+            return (yield _last(question, text[shown:] + decoder.decode(b"", True), "length",
+                                n_bytes, total))
+        total += nats
+        if byte in (END, PAD):
             break
-        if n_bytes == question.max_tokens:
-            return (yield _last(question, text[shown:] + decoder.decode(b"", True), reason,
-                                n_bytes))
         n_bytes += 1
         text += decoder.decode(bytes([byte]))
         end = _first_stop(text, question.stops)
         if end is not None:
-            return (yield _last(question, text[shown:end], "stop", n_bytes))
+            return (yield _last(question, text[shown:end], "stop", n_bytes, total))
         ready = len(text) - longest + 1
         if ready > shown:
             yield Piece(text[shown:ready])
             shown = ready
-    yield _last(question, text[shown:] + decoder.decode(b"", True), "stop", n_bytes)
+    yield _last(question, text[shown:] + decoder.decode(b"", True), "stop", n_bytes, total)
+
+
+def given(parts: Iterator[Piece], min_confidence: float) -> Iterator[Piece]:
+    """The same pieces; or, as the last one tells the confidence, empty ones and the whole text at
+    the end, unless it is below that."""
+    text = ""
+    for part in parts:
+        text += part.text
+        if not min_confidence:
+            yield part
+        elif part.confidence is None:
+            yield Piece("")
+        elif part.confidence < min_confidence:
+            yield part._replace(text="", reason="content_filter")
+        else:
+            yield part._replace(text=text)
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:
@@ -157,10 +176,11 @@ def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     return min(places, default=None)
 
 
-def _last(question: Question, text: str, reason: str, n_bytes: int) -> Piece:
+def _last(question: Question, text: str, reason: str, n_bytes: int, total: float) -> Piece:
+    """`total`: the log probability of all bytes, nats."""
     return Piece(text, reason, {
         "prompt_tokens": len(question.prompt), "completion_tokens": n_bytes,
-        "total_tokens": len(question.prompt) + n_bytes})
+        "total_tokens": len(question.prompt) + n_bytes}, math.exp(total))
 
 
 class Completions:
@@ -181,7 +201,8 @@ class Completions:
 
     def _answer(self, request: Request, is_chat: bool) -> Response:
         question = parse(request.body, is_chat)
-        parts = self._answering.ask(lambda loaded: pieces(question, loaded), request.is_gone_fn)
+        parts = self._answering.ask(lambda loaded: given(
+            pieces(question, loaded), self._answering.min_confidence), request.is_gone_fn)
         kind = "chat.completion" if is_chat else "text_completion"
         head = {"id": f"{'chatcmpl' if is_chat else 'cmpl'}-{time.monotonic_ns()}", "object": kind,
                 "created": int(time.time()), "model": self._name()}
@@ -194,12 +215,15 @@ class Completions:
         if not answer or not answer[-1].usage:
             raise Refused(499, "the client has left")
         return as_json({**head, "usage": answer[-1].usage, "choices": [
-            _choice(is_chat, "message", "".join(part.text for part in answer), answer[-1].reason)]})
+            _choice(is_chat, "message", answer[-1]._replace(
+                text="".join(part.text for part in answer)))]})
 
 
-def _choice(is_chat: bool, name: str, text: str, reason: str | None) -> dict[str, Any]:
+def _choice(is_chat: bool, name: str, part: Piece) -> dict[str, Any]:
+    text = part.text
     content = {name: {"role": "assistant", "content": text}} if is_chat else {"text": text}
-    return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+    sureness = {} if part.confidence is None else {"confidence": part.confidence}
+    return {"index": 0, **content, "logprobs": None, "finish_reason": part.reason, **sureness}
 
 
 def _events(question: Question, head: dict[str, Any], first: Piece | None,
@@ -211,7 +235,7 @@ def _events(question: Question, head: dict[str, Any], first: Piece | None,
     try:
         while part:
             yield event({**head, "choices": [
-                _choice(question.is_chat, "delta", part.text, part.reason)]})
+                _choice(question.is_chat, "delta", part)]})
             if part.usage and question.counts:
                 yield event({**head, "choices": [], "usage": part.usage})
             part = next(parts, None)

@@ -36,9 +36,10 @@ class Site:
     """The routes of a run."""
 
     def __init__(self, run_dir: RunDir, status_dir: RunDir, threads: int,
-                 log: Callable[[str], None], tasks: Collection[str] = ()):
+                 log: Callable[[str], None], tasks: Collection[str] = (),
+                 min_confidence: float = 0.0):
         self._watched = Watched(run_dir, status_dir)
-        self._answering = Answering(run_dir, threads, log, tasks)
+        self._answering = Answering(run_dir, threads, log, tasks, min_confidence)
         completions = Completions(self._answering, self._watched.profile)
         self.routes = {
             "/": Route("GET", _reading(lambda: pages.panel_page(
@@ -67,9 +68,8 @@ class Site:
         reply = next(self._answering.ask(work, request.is_gone_fn), None)
         if reply is None:
             raise Refused(499, "the client has left")
-        is_right = reply.has_ended and reply.answer == reply.right
         return as_json({**reply._asdict(), "line": reply.describe(),
-                        "mark": "" if not reply.right else "good" if is_right else "bad"})
+                        "mark": "" if not reply.right else "good" if reply.is_right else "bad"})
 
 
 def _reading(make_fn: Callable[[], Response]) -> Callable[[Request], Response]:
@@ -127,10 +127,11 @@ def _own_address() -> str:
 
 def serve(run_dir: RunDir, status_dir: RunDir, host: str, port: int, threads: int,
           log: Callable[[str], None], show_fn: Callable[[Address], object],
-          tasks: Collection[str] = ()) -> None:
+          tasks: Collection[str] = (), min_confidence: float = 0.0) -> None:
     """Until SIGINT, SIGTERM or the end of the terminal: then the process ends with 0. Raises
     ConfigError if it cannot listen."""
-    server, address = open_server(Site(run_dir, status_dir, threads, log, tasks), host, port, log)
+    site = Site(run_dir, status_dir, threads, log, tasks, min_confidence)
+    server, address = open_server(site, host, port, log)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:

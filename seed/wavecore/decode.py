@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seed.rng import Stream, stream
-from seed.runtime import choose
+from seed.runtime.answer import drawn
 from seed.wavecore.model import State, WaveCore
 from seed.wavecore.stepping import StepGraph
 from seed.wavecore.tinygrad_seam import Tensor, buffer_view, zeros
@@ -74,14 +74,15 @@ class Decoder:
                  seed: int = 0) -> Iterator[int]:
         """Yields at most max_bytes bytes until `stop`, drawn from softmax(logits / temperature);
         temperature 0 takes the likeliest byte."""
-        rng = stream(seed, Stream.GENERATE, 0)
-        logits = self.prefill(prompt)
-        for _ in range(max_bytes):
-            byte = choose(logits, temperature, rng)
-            if byte == stop:
-                return
-            yield byte
-            logits = self._feed(np.array([byte]))
+        for byte, _ in self.drawn(prompt, max_bytes, stop, temperature, seed):
+            if byte != stop:
+                yield byte
+
+    def drawn(self, prompt: bytes, max_bytes: int, stop: int, temperature: float,
+              seed: int) -> Iterator[tuple[int, float]]:
+        """As `generate`, with `stop` and each byte's log probability at temperature 1."""
+        return drawn(self.prefill(prompt), lambda byte: self._feed(np.array([byte])), max_bytes,
+                     stop, temperature, stream(seed, Stream.GENERATE, 0))
 
 
 class Rollout(NamedTuple):
@@ -90,6 +91,7 @@ class Rollout(NamedTuple):
     ended: bool       # by the stop byte, not by max_bytes
     entropy: float    # mean over its bytes, the stop byte among them, nats
     peak: float       # largest magnitude in the state after it; NaN if any of it is
+    confidence: float   # as that of runtime.Answer
 
 
 class Rollouts:
@@ -110,7 +112,7 @@ class Rollouts:
         for row, prompt in zip(questions, prompts):
             row[:len(prompt)] = np.frombuffer(prompt, np.uint8)
         texts, counts = np.zeros((n, max_bytes), np.uint8), np.zeros(n, int)
-        entropies, peaks = np.zeros((2, n))
+        entropies, peaks, log_ps = np.zeros((3, n))
         stopped, done = np.zeros((2, n), bool)
         tokens, at = np.zeros(self.rows, np.int64), 0
         while not done.all():
@@ -126,7 +128,9 @@ class Rollouts:
             p /= p.sum(-1, keepdims=True)
             noise = rng.gumbel(size=logits.shape) if temperature else 0.0
             sampled = (logits / (temperature or 1.0) + noise).argmax(-1)
-            entropies[answering] -= (p * np.log(np.maximum(p, 1e-300))).sum(-1)[answering]
+            log_p = np.log(np.maximum(p, 1e-300))
+            entropies[answering] -= (p * log_p).sum(-1)[answering]
+            log_ps[answering] += log_p[np.arange(n), sampled][answering]
             stopped |= answering & (sampled == stop)
             going = np.flatnonzero(answering & ~stopped)
             texts[going, counts[going]] = sampled[going]
@@ -138,5 +142,7 @@ class Rollouts:
             done |= ending
             tokens[:n][answering] = sampled[answering]
         entropies /= stopped + counts
+        confidences = np.nan_to_num(np.exp(log_ps))   # none where logits are not finite
         return [Rollout(text[:count].tobytes(), *numbers) for text, count, *numbers in zip(
-            texts, counts, stopped.tolist(), entropies.tolist(), peaks.tolist())]
+            texts, counts, stopped.tolist(), entropies.tolist(), peaks.tolist(),
+            confidences.tolist())]

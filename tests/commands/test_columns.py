@@ -9,6 +9,7 @@ from seed.__main__ import COMMANDS, main, make_parser
 from seed.commands import options
 from seed.commands.shells import commands_of
 from seed.profile_file import to_toml
+from seed.runtime import Answer
 from seed.terminal_text import fitted, unbroken
 from tests.support import brains, recorded_run, small_run
 from tests.support.tflite import ROOT, SMALL
@@ -98,7 +99,8 @@ def test_elsewhere_a_line_stays_whole():
 
 def test_an_answer_is_printed_as_it_is(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("seed.runtime.Brain.generate", lambda *_: "a  b " * 40)
+    monkeypatch.setattr("seed.runtime.Brain.answer",
+                        lambda *_: Answer("a  b " * 40, 1.0, True))
     with terminal(80, 24) as seen:
         monkeypatch.setattr("sys.stdout", seen.out)
         assert main(["run", "a.tflite", "--prompt=x"]) == 0

@@ -88,6 +88,9 @@ def test_a_command_file_has_at_most_sixty_lines_of_code():
     (["generate", "--prompt", "x", "--temperature=-1"], "--temperature is -1"),
     (["generate", "--prompt", "x", "--max-bytes", "0"], "--max-bytes is 0"),
     (["generate", "--prompt", "x", "--seed=-1"], "--seed is -1"),
+    (["generate", "--prompt", "x", "--min-confidence=1.5"], "--min-confidence is 1.5: use 0 to 1"),
+    (["chat", "--min-confidence=nan"], "--min-confidence is nan: use 0 to 1"),
+    (["serve", "--min-confidence=-1"], "--min-confidence is -1.0: use 0 to 1"),
     (["grow", "--to", "seed"], "has no brain: train one"),
     (["adapt", "--data=rule.jsonl", "--as=worn"], "rule.jsonl has no episodes of a body: leave"),
     (["adapt"], "--data is missing")], ids=lambda value: " ".join(value)[:40] if isinstance(
@@ -204,8 +207,24 @@ def test_a_brain_is_described_and_generates_as_its_exported_file_does(run_dir, s
     assert report["reference"]["agreed"] == report["trainer"]["agreed"] == 1000
     assert report["delegate"]["partitions"] == 1 and report["holdout"] and report["p50_us"] > 0
     question = ["--prompt", "12+30=", "--max-bytes", "9"]
-    assert seed("run", out, *question, "--json") == seed("generate", *where, *question, "--json")
+    facts, of_file = (json.loads(seed(*command, *question, "--json")[1]) for command in (
+        ("generate", *where), ("run", out)))
+    assert of_file == {**facts, "confidence": pytest.approx(facts["confidence"], abs=1e-4)}
+    assert list(facts) == ["prompt", "answer", "confidence", "has_ended"]
     assert seed("run", out, *question)[1].strip()
+
+
+def test_an_answer_below_the_least_confidence_is_not_printed(run_dir, seed, tmp_path):
+    where = ["generate", "--run-dir", run_dir, "--threads=1", "--prompt=12+30=", "--max-bytes=9"]
+    facts = json.loads(seed(*where, "--json")[1])
+    assert 0 < facts["confidence"] < 0.9 and facts["answer"]
+    code, text, lines = seed(*where, "--min-confidence=0.9")
+    assert (code, text) == (0, "") and re.fullmatch(
+        r"unsure: confidence 0\.\d\d is below 0\.9", lines[-1])
+    code, text, lines = seed(*where, "--min-confidence=0.9", "--json")
+    assert code == 0 and json.loads(text) == {**facts, "answer": None}
+    least = f"--min-confidence={facts['confidence']!r}"
+    assert json.loads(seed(*where, least, "--json")[1]) == facts
 
 
 def test_export_without_verification_says_so(run_dir, seed, tmp_path):

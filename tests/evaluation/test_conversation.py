@@ -20,6 +20,8 @@ from seed.wavecore import decode
 from seed.wavecore.decode import Rollout
 from tests.support.tiny_run import WAIT_S, tiny_command
 
+LEAST = 0.8   # confidence of an answer that is given
+
 
 @pytest.fixture
 def told(monkeypatch):
@@ -30,28 +32,32 @@ def told(monkeypatch):
     profile = load_profile("toy")
     dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     return Conversation(SimpleNamespace(profile=profile, dataset=dataset, model=None),
-                        128), answers
+                        128, min_confidence=LEAST), answers
 
 
-@pytest.mark.parametrize("question, text, ended, entropy, line", [
-    ("12+30=", b"42", True, 0.1, "42   (right)"),
-    ("12+30=", b"43", True, 0.9, "43   (unsure, it should be 42)"),
-    ("12+30=", b"42", False, 0.1, "42   (it did not end, it should be 42)"),
-    ("who are you?", b"I am Seed, a small robot brain.", True, 0.0,
-     "I am Seed, a small robot brain.   (right)")])
+@pytest.mark.parametrize("question, text, ended, confidence, line", [
+    ("12+30=", b"42", True, 0.9, "42   (confidence 0.90, right)"),
+    ("12+30=", b"43", True, 0.8, "43   (confidence 0.80, it should be 42)"),
+    ("12+30=", b"42", True, 0.799, "   (unsure, confidence 0.79, it should be 42)"),
+    ("12+30=", b"42", False, 0.9, "42   (confidence 0.90, it did not end, it should be 42)"),
+    ("who are you?", b"I am Seed, a small robot brain.", True, 1.0,
+     "I am Seed, a small robot brain.   (confidence 1.00, right)")])
 def test_an_answer_is_told_right_wrong_unsure_or_without_an_end(told, question, text, ended,
-                                                                entropy, line):
+                                                                confidence, line):
     conversation, answers = told
-    answers.append(Rollout(text, ended, entropy, 1.0))
-    assert conversation.ask(question).describe() == line
+    answers.append(Rollout(text, ended, 0.1, 1.0, confidence))
+    reply = conversation.ask(question)
+    assert reply.describe() == line and reply.confidence == confidence
+    assert reply.answer == (None if confidence < LEAST else text.decode())
 
 
 def test_what_no_task_asks_is_said_with_an_example(told):
     conversation, answers = told
-    answers.append(Rollout(b"", True, 0.1, 1.0))
+    answers.append(Rollout(b"", True, 0.1, 1.0, 0.9))
     reply = conversation.ask("12+30")
     assert conversation.task_of(reply.example) and reply.right == ""
-    assert reply.describe() == f"   (it was taught no such question: try {reply.example})"
+    assert reply.describe() == (
+        f"   (confidence 0.90, it was taught no such question: try {reply.example})")
     assert len({conversation.task_of(text).name for text in conversation.examples(4)}) == 4
 
 
@@ -61,15 +67,15 @@ def test_of_a_users_task_nobody_says_what_is_right_or_was_taught(told):
     conversation = Conversation(SimpleNamespace(
         profile=load_profile("toy"), model=None,
         dataset=SimpleNamespace(tasks={**taught, "notes.txt": Task()})), 128)
-    answers += [Rollout(b"14", True, 0.1, 1.0)] * 2
-    assert conversation.ask("7 and 7 make ").describe() == "14"
-    assert conversation.ask("7+7=").describe() == "14   (right)"
+    answers += [Rollout(b"14", True, 0.1, 1.0, 0.9)] * 2
+    assert conversation.ask("7 and 7 make ").describe() == "14   (confidence 0.90)"
+    assert conversation.ask("7+7=").describe() == "14   (confidence 0.90, right)"
 
 
 @pytest.mark.parametrize("mark", ["1{}+1=", "{}("])
 def test_a_question_that_would_take_minutes_is_refused(told, mark):
     conversation, answers = told
-    answers.append(Rollout(b"1", True, 0.1, 1.0))
+    answers.append(Rollout(b"1", True, 0.1, 1.0, 0.9))
     longest = mark.format(mark[0] * (MAX_QUESTION_BYTES - len(mark) + 2))
     conversation.ask(longest)
     with pytest.raises(ConfigError, match="a question has 4,097 bytes: ask with 4,096 at most"):

@@ -34,7 +34,7 @@ def test_logits_are_the_interpreters_bit_for_bit(brain, tmp_path, monkeypatch, t
         for byte in data:
             assert np.array_equal(plain.step(byte), compiled.step(byte))
         plain.reset(), compiled.reset()
-    assert plain.generate("12+30=", 20) == compiled.generate("12+30=", 20)
+    assert plain.answer("12+30=", 20) == compiled.answer("12+30=", 20)
 
 
 @pytest.mark.parametrize("kind", ["portable", "explicit"])

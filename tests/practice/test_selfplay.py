@@ -53,7 +53,7 @@ def knows(fraction: float):
     """A rollout that is right for the first prompts and wrong for the others."""
     def rollout(prompts, max_bytes, temperature, seed, index):
         n = round(fraction * len(prompts))
-        return [Rollout(right(p) if i < n else b"9" * len(right(p)), True, 0.1, 1.0)
+        return [Rollout(right(p) if i < n else b"9" * len(right(p)), True, 0.1, 1.0, 0.9)
                 for i, p in enumerate(prompts)]
     return rollout
 
@@ -73,7 +73,7 @@ def test_only_right_answers_to_training_questions_of_the_next_level_are_accepted
 
 def test_an_unterminated_answer_is_rejected(tmp_path):
     row, = selfplay_of(tmp_path).play(10, 0, lambda prompts, *_: [
-        Rollout(right(p), False, 0.1, 1.0) for p in prompts])
+        Rollout(right(p), False, 0.1, 1.0, 0.9) for p in prompts])
     assert not row.accepted and row.ended == 0
 
 
@@ -84,7 +84,7 @@ def test_an_answer_with_high_entropy_or_unusual_states_is_rejected(tmp_path, ver
     entropy_and_peak = {0: (0.6, 1.0), 1: (0.1, 4.1), 2: (0.1, float("nan")),
                         3: (float("nan"), 1.0), 4: (0.5, 4.0)}
     row, = selfplay.play(10, 0, lambda prompts, *_: [
-        Rollout(right(p), True, *entropy_and_peak.get(i, (0.5, 1.0)))
+        Rollout(right(p), True, *entropy_and_peak.get(i, (0.5, 1.0)), 0.9)
         for i, p in enumerate(prompts)])
     assert [item.prompt for item in row.accepted] == prompts_of(selfplay)[4:]
     assert (row.ended, row.confident) == (16, 8)
@@ -146,7 +146,7 @@ def test_by_vote_the_majority_is_accepted_unless_it_is_short(tmp_path):
         texts = [b"12345678"] * len(prompts)
         texts[1] = b"12345678" if len(indices) <= 3 else b"87654321"
         texts[2] = b"1"
-        return [Rollout(text, True, 0.1, 1.0) for text in texts]
+        return [Rollout(text, True, 0.1, 1.0, 0.9) for text in texts]
     row, = selfplay.play(10, 0, rollout)
     assert len(set(indices)) == 5
     prompts = prompts_of(selfplay)
@@ -211,11 +211,11 @@ def test_sampled_texts_that_parse_as_new_questions_join_the_round(tmp_path):
         indices.append(index)
         if set(prompts) == {bytes([END])}:
             assert temperature == 1.0 and max_bytes == 129
-            return [Rollout(text.encode(), True, 0.5, 1.0) for text in samples]
+            return [Rollout(text.encode(), True, 0.5, 1.0, 0.9) for text in samples]
         prompts_asked.append(prompts)
         return [Rollout(b"1" if p.endswith(b"#") else
                         b"5" if p == third.encode() else
-                        str(sum(map(int, p[:-1].split(b"+")))).encode(), True, 0.1, 1.0)
+                        str(sum(map(int, p[:-1].split(b"+")))).encode(), True, 0.1, 1.0, 0.9)
                 for p in prompts]
     rounds = selfplay.play(10, 0, rollout)
     assert prompts_asked[2:] == [[text.encode() for text in (first, second, third)]]

@@ -2,6 +2,7 @@
 import json
 import select
 
+import numpy as np
 import pytest
 
 from seed.curriculum.vocab import END
@@ -9,7 +10,7 @@ from seed.errors import ConfigError
 from seed.serve import answering
 from seed.serve.access import Refused
 from seed.storage import RunDir
-from tests.support.served_run import WAIT_S, Brain, read_all
+from tests.support.served_run import BYTE_NATS, WAIT_S, Brain, read_all, served
 from tests.support.small_run import wait_until
 
 PLAIN, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -62,6 +63,33 @@ def test_an_answer_ends_where_it_is_to_in_one_piece_or_many(site, brain, path, w
                    for choice in choices) == text
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(parts) - 1) + [reason]
     assert counts["choices"] == [] and counts["usage"]["prompt_tokens"] == 6
+
+
+@pytest.mark.parametrize("written, options, n_drawn", [
+    (b"abc", {}, 4), (b"abc", {"max_tokens": 3}, 4), (b"abcdef", {"max_tokens": 3}, 3),
+    (b"abcdef", {"stop": "cd"}, 4), (b"ab\xffcd", {}, 3)])
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_end_of_an_answer_tells_its_confidence(site, brain, written, options, n_drawn, streams):
+    brain.text = written
+    answer = site.ask(PLAIN, {"prompt": "a", "stream": streams, **options}).content.decode()
+    events = answer.split("\n\n")[:-2] if streams else [answer]
+    choices = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
+    assert choices[-1]["confidence"] == pytest.approx(np.exp(n_drawn * BYTE_NATS))
+    assert not any("confidence" in choice for choice in choices[:-1])
+
+
+@pytest.mark.parametrize("path", [PLAIN, CHAT])
+@pytest.mark.parametrize("min_confidence, text, reason", [
+    (0.7, "42", "stop"), (0.75, "", "content_filter")])   # it is exp(-0.3)
+def test_of_an_answer_that_is_too_unsure_no_text_is_sent(
+        run_dir, brain, monkeypatch, path, min_confidence, text, reason):
+    with served(run_dir, brain, monkeypatch, min_confidence) as site:
+        choice, = site.ask(path, ASKED[path]).json()["choices"]
+        assert (text_of(path, choice), choice["finish_reason"]) == (text, reason)
+        events = site.ask(PLAIN, {"prompt": "a", "stream": True}).content.decode().split("\n\n")
+        choices = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events[:-2]]
+        assert [part["text"] for part in choices] == [""] * (len(choices) - 1) + [text]
+        assert choices[-1]["finish_reason"] == reason
 
 
 @pytest.mark.parametrize("fields, words", [
@@ -171,8 +199,8 @@ def test_a_run_that_was_removed_is_no_fault_of_the_question(tmp_path):
 
 def test_an_error_after_the_first_piece_is_an_event(site, monkeypatch):
     class Failing(Brain):
-        def generate(self, *args):
-            yield 97
+        def drawn(self, *args):
+            yield 97, 0.0
             raise MemoryError("no room")
     monkeypatch.setattr(answering.Answering, "_load", lambda self: Failing().loaded())
     events = site.ask(PLAIN, {"prompt": "a", "stream": True}).content.decode().split("\n\n")

@@ -15,10 +15,12 @@ from seed.serve.serving import Site, open_server
 from seed.storage import RunDir
 
 WAIT_S = 60.0   # on whatever machine
+BYTE_NATS = -0.1
 
 
 class Brain:
-    """Answers each prompt with `text`; waits before each byte until `may_go`."""
+    """Answers each prompt with `text`, each byte and the end with BYTE_NATS; waits before each byte
+    until `may_go`."""
 
     def __init__(self, text: bytes = b"42"):
         self.text, self.calls, self.n_written = text, [], 0
@@ -28,17 +30,17 @@ class Brain:
     def reset(self) -> None:
         pass
 
-    def generate(self, prompt, max_bytes, stop, temperature, seed) -> Iterator[int]:
+    def drawn(self, prompt, max_bytes, stop, temperature, seed) -> Iterator[tuple[int, float]]:
         self.calls.append((prompt, max_bytes, temperature, seed))
-        for byte in self.text[:max_bytes]:
+        for byte in (self.text + bytes([END]))[:max_bytes]:
             assert self.may_go.wait(WAIT_S)
             if byte == END:
-                return
+                return (yield END, BYTE_NATS)
             self.n_written += 1
-            yield byte
+            yield byte, BYTE_NATS
 
     def ask(self, question: str) -> Reply:
-        return Reply(question, "42", True, True, "42" if question == "12+30=" else "", "")
+        return Reply(question, "42", 0.93, True, "42" if question == "12+30=" else "", "")
 
     def loaded(self) -> Any:
         return answering.Loaded(SimpleNamespace(decoder=self), self, (0, 0, 0))
@@ -93,13 +95,14 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def served(run_dir: RunDir, brain: Brain | None, monkeypatch) -> Iterator[Served]:
+def served(run_dir: RunDir, brain: Brain | None, monkeypatch,
+           min_confidence: float = 0.0) -> Iterator[Served]:
     """`brain`: None: that of the run directory."""
     if brain:
         monkeypatch.setattr(answering.Answering, "_load", lambda self: brain.loaded())
     log: list[str] = []
-    server, address = open_server(Site(run_dir, run_dir, 1, log.append), "127.0.0.1", 0,
-                                  log.append)
+    site = Site(run_dir, run_dir, 1, log.append, min_confidence=min_confidence)
+    server, address = open_server(site, "127.0.0.1", 0, log.append)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

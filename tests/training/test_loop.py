@@ -283,7 +283,7 @@ def test_a_run_from_before_there_were_loops_resumes_and_may_get_one_or_lose_it(t
 def test_self_play_may_begin_and_end_in_a_resumed_run_which_logs_that(tmp_path):
     class Player(CountingLearner):
         def rollout(self, prompts, longest, temperature, seed, index):
-            return [Rollout(b"1", True, 0.0, 1.0) for _ in prompts]
+            return [Rollout(b"1", True, 0.0, 1.0, 0.9) for _ in prompts]
     run(tmp_path, Player(FakeClock()), "train.steps=20")
     out = io.StringIO()
     clock = FakeClock()

@@ -35,6 +35,9 @@ def test_a_reset_decoder_repeats_itself_and_an_empty_prompt_is_refused(model):
     decoder.reset()
     assert decoder.state_rms() == 0
     assert bytes(decoder.generate(b"ab", 5, 256, temperature=1.0, seed=1)) == first
+    decoder.reset()
+    first_bytes = [(byte, nats < 0) for byte, nats in decoder.drawn(b"ab", 5, 256, 1.0, 1)]
+    assert first_bytes == [(byte, True) for byte in first]
     with pytest.raises(ValueError, match="prompt is empty"):
         decoder.prefill(b"")
 
@@ -60,6 +63,16 @@ def test_many_answers_at_once_equal_one_at_a_time(model):
         assert answer.peak == pytest.approx(
             max(np.abs(s.numpy()).max() for layer in alone.state for s in layer
                 if s.dtype.name == "float"), rel=1e-5)
+        assert answer.confidence == pytest.approx(confidence_of(model, prompt, answer, stop))
+
+
+def confidence_of(model, prompt: bytes, answer, stop: int) -> float:
+    """The product of the probabilities in one forward pass, with that of an end."""
+    text = answer.text + bytes([stop]) * answer.ended
+    tokens = np.frombuffer(prompt + text, np.uint8).astype(np.int32)
+    logits = model(Tensor(tokens[None, :-1]))[0].numpy()[0, len(prompt) - 1:].astype(np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    return p[np.arange(len(text)), list(text)].prod()
 
 
 def test_sampled_answers_follow_the_temperature_and_the_stream():
