@@ -25,7 +25,7 @@ PAGES = (
       "seed.runtime.state_file": "write_whole"}),
     ("classes", "Bodies and tasks of your own", "What a class in a file of yours has: a body "
      "([own robot](../own_robot.md)) or a task "
-     "([curriculum](../curriculum.md#tasks-of-your-own)). It is known by these names alone, and "
+     "([user tasks](../user_tasks.md)). It is known by these names alone, and "
      "inherits from nothing.",
      {"seed.body.body_interface": "Body", "seed.curriculum.task_interface": "TaskClass"}),
     ("training", "Training", "What the commands call ([training](../training.md)).",
