@@ -31,6 +31,7 @@ from .acting import (BodyCodec, choice_rows, hidden_width, input_rows, output_co
 from .answer import Answer, drawn
 from .arguments import (MAX_COUNT, Draws, checked_confidence, checked_temperature, encoded,
                         in_one_thread, integer)
+from .escape import as_text
 from .rate import TickTimes, TooSlow, loop_of, time_brain
 from .recording import Recorder, checked_reward
 from .sealed_file import BrainError, describe, name_of, read
@@ -356,14 +357,13 @@ class Brain:
     def answer(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
                temperature: float = 0.0, seed: int = 0, min_confidence: float = 0.0) -> Answer:
         """As `generate`, with the confidence; the text is None if that is below min_confidence."""
-        data, pad = encoded(prompt), bytes([self.vocabulary["pad"]])
+        data, pad = encoded(prompt), self.vocabulary["pad"]
         stop = self.vocabulary["end"] if stop is None else integer("stop", stop, 0, 255)
         min_confidence = checked_confidence(min_confidence)
         with self._lock:
             self.reset()
-            return Answer.of(
-                self._drawn(data, max_bytes, stop, temperature, seed), stop,
-                lambda text: text.split(pad)[0].decode("utf-8", errors="replace"), min_confidence)
+            return Answer.of(self._drawn(data, max_bytes, stop, temperature, seed), stop,
+                             lambda text: as_text(text, pad), min_confidence)
 
     @in_one_thread
     def time_ticks(self, clock: Callable[[], float] = time.perf_counter,

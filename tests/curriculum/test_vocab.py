@@ -2,7 +2,9 @@
 import itertools
 import random
 
+from seed import runtime
 from seed.curriculum.vocab import END, ESCAPE, PAD, decode, escape, unescape
+from seed.runtime.escape import as_text
 
 
 def test_every_byte_string_comes_back_from_its_tokens():
@@ -26,3 +28,12 @@ def test_text_is_its_own_tokens_and_answers_are_shown_without_escapes():
 def test_what_a_brain_writes_that_stands_for_no_byte_stays():
     for tokens in (b"\xfd", b"\xfda", b"\xfd\xfd\xdf"[:2], b"a\xfd\x20"):
         assert unescape(tokens) == tokens and escape(unescape(tokens)) != tokens
+
+
+def test_a_robot_without_the_trainer_escapes_and_shows_the_same():
+    rng = random.Random(1)
+    for _ in range(2000):
+        data = bytes(rng.choices((0x41, 0xC3, 0xB6, 0x20, 0xDF, ESCAPE, END, PAD), k=9))
+        assert runtime.escape(data) == escape(data) and runtime.unescape(data) == unescape(data)
+        tokens = data.replace(bytes((END,)), b"")
+        assert as_text(tokens, PAD) == decode(tokens)
