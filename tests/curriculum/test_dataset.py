@@ -14,6 +14,7 @@ from seed.curriculum.state import CurriculumState
 from seed.curriculum.tasks import NAMES
 from seed.curriculum.vocab import PAD, encode
 from seed.errors import ConfigError
+from seed.profile_file import load_profile
 from tests.support.items import IDENTITY, UNLOCKED, dataset_of, task_of, unpack
 from tests.support.solvers import solve
 
@@ -60,6 +61,16 @@ def test_held_out_items_are_distinct_and_balanced_over_few_answers():
     answers = {item.answer for item in dataset.evaluation_items(UNLOCKED)
                if item.task == "identity"}
     assert answers == set(dataset.tasks["identity"].answers)
+
+
+def test_every_question_of_the_identity_table_is_taught_in_some_wording():
+    table = load_profile("seed").identity
+    dataset = Dataset(CurriculumConfig(tasks={"identity": 1.0}), table, 0)
+    items = dataset._training_items(UNLOCKED, 0, 200 * 40 * len(table), 999, ())
+    for question, answer in table.items():
+        wordings = {item.prompt for item in items if item.answer == encode(answer)
+                    and question.casefold().strip(" ?") in item.prompt.decode().casefold()}
+        assert len(wordings) >= 5, question
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step():

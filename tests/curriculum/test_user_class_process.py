@@ -98,7 +98,9 @@ def test_a_damaged_reply_is_named_and_bounded(tmp_path, reply):
 def test_a_reply_of_the_wrong_kind_is_named(tmp_path, monkeypatch):
     task = load(hostile(tmp_path))
     for value in ("ab", ["a"], ["a", 5], ["a", "\u0100"], ["", "b"], ["a", "\xff"], [["a"], "b"],
-                  {"a": "b"}, ["a", "b" * 5000], None):
+                  {"a": "b"}, ["a", "b" * 5000], None, ["abc", "", "x", 5], ["abc", "", "xyz", ""],
+                  ["abc", "", "", "xyz"], ["abc", "", "\xfe", ""], ["abc", "", "", "\xfe"],
+                  ["abc", "", "x", "y"], ["abc", "", "", "", ""], ["abc", "", "x" * 5000, ""]):
         monkeypatch.setattr(task._process, "ask", lambda *args, **request: (value, 0.0))
         with pytest.raises(UserTaskError, match="is damaged"):
             task.generate(random.Random(0), 1)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from seed.curriculum.task import Item, is_holdout
+from seed.curriculum.user_items import item_tokens
 from seed.profile_file import load_profile
 from seed.storage import RunDir, replay
 from seed.storage.replay import Replay
@@ -35,6 +36,23 @@ def test_examples_come_back_as_they_were_written(tmp_path):
         name: [item[2:] for item in each] for name, each in rules.items()}
     assert read.to_meta() == {"replay": digest} and Replay().to_meta() == {}
     assert Replay.read(run_dir, {}, print) == Replay()
+
+
+def test_all_that_a_task_can_say_comes_back(tmp_path):
+    taught = [Item("rule", 3, *item_tokens(*given), is_fact=is_fact) for given, is_fact in (
+        (("abc", "", {"questions": [(1, "x")], "labels": [(2, "y")]}), False),
+        ((b"\xff\xfe\x00", b"\xfd"), True), (("who?", "Seed"), True), (("ö", "ü"), False))]
+    run_dir = RunDir(tmp_path)
+    digest = replay.write(run_dir, replay.with_rule({}, "a.jsonl", taught))
+    rules = Replay.read(run_dir, {"replay": digest}, pytest.fail).rules
+    assert [item[1:] for item in rules["a.jsonl"]] == [(1, *item[2:]) for item in taught]
+
+
+def test_facts_are_replayed_in_full():
+    facts = [item._replace(is_fact=True) for item in items("?")]
+    assert any(is_holdout(item.prompt) for item in facts)
+    pool, = Replay(replay.with_rule({}, "a.jsonl", facts)).pools()
+    assert [item.prompt for item in pool.items] == [item.prompt for item in facts]
 
 
 def test_training_items_of_all_rules_share_a_fraction_and_none_is_held_out():

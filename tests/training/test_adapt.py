@@ -10,8 +10,10 @@ import pytest
 from seed.config import from_dict
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.evaluation import TrainedBrain
+from seed.evaluation.on_data import trained_on_data
 from seed.profile_file import load_profile
 from seed.storage import RunDir, checkpoint
+from seed.storage.replay import Replay
 from seed.training import adapt
 from seed.training.adapt import adapt_brain, profile_for, recipe_of, undo_adaptation
 from seed.training.stop_signals import StopSignals
@@ -87,6 +89,19 @@ def test_an_adapted_brain_knows_the_rule_and_undo_restores_every_bit(run_dir):
     assert not run_dir.checkpoint_before_adaptation.exists()
     with pytest.raises(ConfigError, match="nothing to undo"):
         undo_adaptation(run_dir)
+
+
+def test_a_table_of_facts_is_taught_and_evaluated_in_full(run_dir):
+    facts = [{"prompt": f"fact {i}?", "answer": str(i)} for i in range(12)]
+    Path(rule(run_dir)).write_text("\n".join(map(json.dumps, [{"holdout": False}, *facts])))
+    result = adapted(run_dir)
+    score = next(score for score in result.after if score.task == rule(run_dir))
+    assert score.is_taught and score.count >= 4
+    meta = checkpoint.read_meta(run_dir.checkpoint)
+    pool, = Replay.read(run_dir, meta, print).pools()
+    assert {item.prompt.decode() for item in pool.items} == {fact["prompt"] for fact in facts}
+    assert [row.what for row in trained_on_data(TrainedBrain.load(run_dir), rule(run_dir))] == [
+        "all"]
 
 
 def test_a_light_adaptation_changes_no_matrix(run_dir):
