@@ -3,7 +3,7 @@ from collections.abc import Collection
 from typing import Any
 
 from seed.errors import ConfigError
-from seed.evaluation import reliability
+from seed.evaluation import confidence, reliability
 from seed.evaluation.exact_match import Score, table
 from seed.evaluation.examples import Examples
 from seed.evaluation.trained_brain import TrainedBrain
@@ -35,6 +35,7 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
     splits = {"selfplay": dataset.beyond(played, n),
               "extrapolation": dataset.extrapolation(n, played)}
     examples = Examples(holdout)
+    fitting = [item for item in holdout if len(item.prompt) + len(item.answer) <= t]
     holdout_scores = brain.scores(holdout, answer_fn=examples.add)
     return {
         "profile": brain.profile.name, "step": brain.step,
@@ -42,7 +43,10 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
         **{name: [s.to_dict() for s in brain.scores(items)] for name, items in splits.items()},
         "consistency": reliability.consistency(dataset, brain.greedy_answers, t,
                                                min(n, MAX_CONSISTENCY_QUESTIONS)),
-        "calibration": reliability.calibration(holdout, brain.forward, t),
+        "confidence": confidence.measured(*(
+            confidence.judged(items, brain.rollouts_of) for items in (
+                fitting, dataset.extrapolation(n)))),
+        "loss": reliability.loss(fitting, brain.forward),
         "stability": reliability.stability(brain.decoder, FREE_RUN_BYTES)}
 
 
@@ -55,12 +59,14 @@ def text_summary(results: dict[str, Any]) -> str:
             lines.append(f"\n{name}\n{table(scores)}")
     questions, same, right = (sum(task[key] for task in results["consistency"])
                               for key in ("questions", "same", "right"))
-    calibration, stability = results["calibration"], results["stability"]
+    stability = results["stability"]
+    lines.append(f"\n{confidence.table(results['confidence'])}")
     lines.append(
         f"\nconsistency: the same answer after every history to {same} of {questions} questions, "
         f"the right one to {right}\n"
-        f"calibration: expected error {100 * calibration['error']:.1f} %, holdout loss "
-        f"{calibration['loss']:.4f} nats per byte\n"
+        f"calibration: expected error "
+        f"{100 * results['confidence']['calibration']['error']:.1f} %, holdout loss "
+        f"{results['loss']:.4f} nats per byte\n"
         f"stability: {stability['steps']} bytes of free run, states "
         f"{'finite' if stability['finite'] else 'NOT FINITE'}, "
         f"{100 * stability['repetition']:.1f} % of 8-byte pieces repeated")

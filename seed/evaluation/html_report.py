@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from seed.body.results import shown
-from seed.evaluation import score_cards
+from seed.evaluation import confidence, score_cards
 from seed.evaluation.exact_match import Score, mean_of_levels
 from seed.evaluation.html_page import document, encoded, facts, section, table, text
 from seed.evaluation.run_facts import RunFacts, read_run
@@ -155,7 +155,7 @@ def _more_scores(results: Mapping[str, Any]) -> str:
 def _reliability(results: Mapping[str, Any]) -> str:
     if not results:
         return ""
-    calibration, stability = results["calibration"], results["stability"]
+    calibration, stability = results["confidence"]["calibration"], results["stability"]
     rows = [(short(c["task"]), c["questions"], c["same"], c["right"])
             for c in results["consistency"][:score_cards.MAX_TASKS]]
     bins = [(c, a) for n, c, a in zip(calibration["count"], calibration["confidence"],
@@ -165,16 +165,23 @@ def _reliability(results: Mapping[str, Any]) -> str:
     return section(
         "Consistency", "The same question alone, after one other item and after three.",
         table(("task", "questions", "same answer", "right each time"), rows)) + section(
-        "Calibration", f"Expected error {percent(calibration['error'])}, loss "
-        f"{calibration['loss']:.4f} nats a byte; thin line: as sure as it is right.",
-        '<div class="grid plots">' + plot(
-            "Right bytes against the probability given to them", Axis("probability, %", 0, 1, 100),
-            Axis("right, %", 0, 1, 100), [("bytes", bins)], diagonal=True) + "</div>") + section(
+        "Confidence", "The probability that it gives to its whole answers. AUROC: how often a "
+        "right one has more than a wrong one. Expected calibration error "
+        f"{percent(calibration['error'])}; thin line: as sure as it is right.",
+        table(("answers to", *confidence.HEAD), _confidence_rows(results["confidence"]))
+        + '<div class="grid plots">' + plot(
+            "Right answers against the confidence in them", Axis("confidence, %", 0, 1, 100),
+            Axis("right, %", 0, 1, 100), [("answers", bins)], diagonal=True) + "</div>") + section(
         "Stability", f"Free run of {stability['steps']:,} bytes at temperature 1; "
         f"{'all states finite' if finite else 'NOT FINITE'}; {percent(stability['repetition'])} of "
         "8-byte pieces repeated.", '<div class="grid plots">' + plot(
             "Size of its states", Axis("bytes written", low=0), Axis("root mean square", low=0),
             [("states", states if finite else [])]) + "</div>")
+
+
+def _confidence_rows(measured: dict[str, Any]) -> list[tuple[str, ...]]:
+    *tasks, holdout, longer, all_answers = confidence.rows(measured)
+    return [*tasks[:score_cards.MAX_TASKS], holdout, longer, all_answers]
 
 
 def _teacher(row: Mapping[str, Any]) -> str:

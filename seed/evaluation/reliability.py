@@ -1,5 +1,5 @@
-"""What exact match does not show: the same answer after any history (consistency), confidence that
-matches accuracy (calibration), finite and varied output in a free run (stability)."""
+"""What exact match does not show: the same answer after any history (consistency), the loss, finite
+and varied output in a free run (stability)."""
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,6 @@ from seed.evaluation.exact_match import ForwardFn, answer_passes
 from seed.rng import Stream, dice
 
 HISTORY_ITEMS = (0, 1, 3)   # items before the question
-CONFIDENCE_BINS = 10
 MIN_PROBABILITY = 1e-30     # of a right byte, so that no loss is infinite
 NGRAM_BYTES = 8             # of the pieces whose repetition is counted
 AnswersFn = Callable[[Sequence[bytes], int], list[bytes]]   # prompts, maximal bytes -> answers
@@ -60,32 +59,15 @@ def _history(dataset: Dataset, rng: random.Random, item: Item, count: int, room:
     return history
 
 
-def calibration(items: Sequence[Item], forward_fn: ForwardFn, seq_len: int) -> dict[str, Any]:
-    """Confidence against accuracy, over all answer bytes given the true bytes before them.
-
-    `count`, mean `confidence` and `accuracy` of bins of the likeliest byte's probability, 0 where
-    empty; `loss`, the mean cross-entropy of the right bytes in nats; `error`, the expected
-    calibration error (Guo et al. 1706.04599, eq. 3).
-    """
-    confidences, hits, target_p = [], [], []
-    fitting = [item for item in items if len(item.prompt) + len(item.answer) <= seq_len]
-    for given in answer_passes(fitting, forward_fn):
-        targets, logits = given.targets, given.logits.astype(np.float64)   # (n,), (n, v)
+def loss(items: Sequence[Item], forward_fn: ForwardFn) -> float:
+    """Mean cross-entropy of the right bytes given those before them, nats."""
+    losses = []
+    for given in answer_passes(items, forward_fn):
+        logits = given.logits.astype(np.float64)   # (n, v)
         p = np.exp(logits - logits.max(-1, keepdims=True))
-        p /= p.sum(-1, keepdims=True)
-        confidences.append(p.max(-1))
-        hits.append(logits.argmax(-1) == targets)
-        target_p.append(p[np.arange(len(p)), targets])
-    confidence, hit = np.concatenate(confidences), np.concatenate(hits)
-    bins = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
-    count = np.bincount(bins, minlength=CONFIDENCE_BINS)
-    confidences, accuracies = (
-        (np.bincount(bins, values, CONFIDENCE_BINS) / np.maximum(1, count)).tolist()
-        for values in (confidence, hit.astype(np.float64)))
-    loss = -np.log(np.maximum(np.concatenate(target_p), MIN_PROBABILITY)).mean()
-    error = sum(n * abs(c - a) for n, c, a in zip(count.tolist(), confidences, accuracies))
-    return {"count": count.tolist(), "confidence": confidences, "accuracy": accuracies,
-            "loss": float(loss), "error": error / max(1, len(hit))}
+        target_p = p[np.arange(len(p)), given.targets] / p.sum(-1)
+        losses.append(-np.log(np.maximum(target_p, MIN_PROBABILITY)))
+    return float(np.concatenate(losses).mean())
 
 
 def stability(decoder: Any, steps: int, seed: int = 0, samples: int = 50) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 scores.write_text(json.dumps(report), encoding="utf-8")
             report = json.loads(scores.read_text(encoding="utf-8"))
             print(f"{seed:<6}{kind.__name__:<9}{report['step']:>7,}"
-                  f"{report['calibration']['loss']:>14.4f}"
+                  f"{report['loss']:>14.4f}"
                   f"{100 * accuracy(report['holdout']):>11.1f}", flush=True)
     return 0
 

@@ -40,6 +40,11 @@ def results(run_dir) -> dict:
 def test_results_have_scores_examples_and_reliability(results):
     assert results["step"] == 7 and results["holdout"] and results["extrapolation"]
     assert results["stability"]["steps"] == 2000 and results["stability"]["finite"]
+    sure = results["confidence"]
+    assert [row["task"] for row in sure["tasks"]][:3] == ["copy", "repeat", "identity"]
+    assert sure["all"]["answers"] == sure["holdout"]["answers"] + sure["extrapolation"]["answers"]
+    assert sure["extrapolation"]["answers"] > 20 and results["loss"] > 1
+    assert 0 < sure["all"]["wrong_confidence"] < 0.5
     copies = [row for row in results["examples"] if row["task"] == "copy"]
     assert [row["level"] for row in copies] == [1, 2, 3]
     assert all(row["prompt"].startswith(row["right"]) for row in copies)
@@ -47,6 +52,7 @@ def test_results_have_scores_examples_and_reliability(results):
 
 def test_the_text_names_each_result_in_plain_words(results):
     text = text_summary(results)
+    assert re.search(r"^extrapolation +\d+ ", text, re.MULTILINE)
     assert "calibration: expected error" in text and "stability: 2000 bytes of free run" in text
     assert "consistency: the same answer after every history to" in text
     assert re.search(r"^copy +all ", text, re.MULTILINE)
@@ -57,7 +63,7 @@ def test_the_page_of_an_evaluation_has_all_of_it_beside_the_history_of_the_run(r
     assert "http" not in text and "<script" not in text
     titles = re.findall("<h2>([^<]*)</h2>", text)
     assert titles == ["How it went", "What it knows", "Longer than it was trained on",
-                      "Consistency", "Calibration", "Stability", "Teacher"]
+                      "Consistency", "Confidence", "Stability", "Teacher"]
     assert text.count('class="plot"') == 4 and "add_long, level 4" not in text
     assert text.count("<details>") > 30 and "NOT FINITE" not in text
     scores = [Score.from_dict(row) for row in results["holdout"]]

@@ -1,8 +1,8 @@
-"""Consistency, calibration and stability, measured on brains of which they are known."""
+"""Consistency, loss and stability, measured on brains of which they are known."""
 import numpy as np
 import pytest
 
-from seed.evaluation.reliability import calibration, consistency, stability
+from seed.evaluation.reliability import consistency, loss, stability
 from tests.support.perfect_forward import PerfectForward, T, small_dataset
 
 
@@ -19,22 +19,18 @@ def test_only_a_brain_that_no_history_distracts_is_consistent(distractible):
         assert all(row["right"] == row["questions"] for row in results)
 
 
-@pytest.mark.parametrize("logit, error", [(20.0, 0.0), (np.log(255.0), 0.5)])
-def test_calibration_compares_confidence_with_accuracy(logit, error):
-    """Always right: with a confidence of 1 at a logit of 20, of one half at log 255."""
+@pytest.mark.parametrize("logit", [20.0, np.log(255.0)])
+def test_the_loss_of_a_brain_that_is_always_right_is_how_unsure_it_is(logit):
     dataset = small_dataset()
-    result = calibration(dataset.holdout(2), PerfectForward(dataset, logit), T)
-    assert sum(result["count"]) > 100 and result["error"] == pytest.approx(error, abs=1e-4)
-    assert result["accuracy"][np.argmax(result["count"])] == 1.0
-    assert result["loss"] == pytest.approx(np.log1p(255 * np.exp(-logit)), abs=1e-6)
+    measured = loss(dataset.holdout(2), PerfectForward(dataset, logit))
+    assert measured == pytest.approx(np.log1p(255 * np.exp(-logit)), abs=1e-6)
 
 
 def test_the_loss_of_a_confident_wrong_brain_is_its_logit():
     dataset = small_dataset()
     forward = PerfectForward(dataset, 20.0)
-    result = calibration(dataset.holdout(2),
-                         lambda *sequences: np.roll(forward(*sequences), 1, -1), T)
-    assert result["loss"] == pytest.approx(20.0, abs=1e-3) and not any(result["accuracy"])
+    measured = loss(dataset.holdout(2), lambda *sequences: np.roll(forward(*sequences), 1, -1))
+    assert measured == pytest.approx(20.0, abs=1e-3)
 
 
 class CountingDecoder:
