@@ -25,6 +25,7 @@ class Stream(IntEnum):
     BODY_EVALUATION = 14
     BODY_DATA = 15
     BODY_MODEL = 16
+    STATED = 17
 
 
 def name_index(name: str) -> int:

@@ -15,9 +15,13 @@ def operands(rng: random.Random, level: int) -> tuple[int, int]:
 class Add(Task):
     """12+39= is answered 51, most significant digit first."""
     name, prompt_pattern, chance_levels = "add", r"\d+\+\d+=", (0.1, 0.02, 0.036)
+    chance_stated = 0.002
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         return "%d+%d=" % operands(rng, level)
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return f"{integer(rng, 0, 999)}+{integer(rng, 0, 999)}="
 
     def solve(self, prompt: str) -> str:
         return str(sum(map(int, prompt[:-1].split("+"))))
@@ -26,9 +30,14 @@ class Add(Task):
 class Subtract(Task):
     """51-39= is answered 12; the result is never negative."""
     name, prompt_pattern, chance_levels = "subtract", r"\d+-\d+=", (0.165, 0.04, 0.045)
+    chance_stated = 0.003
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high = sorted(operands(rng, level))
+        return f"{high}-{low}="
+
+    def sample_stated(self, rng: random.Random) -> str:
+        low, high = sorted((integer(rng, 0, 999), integer(rng, 0, 999)))
         return f"{high}-{low}="
 
     def solve(self, prompt: str) -> str:
@@ -39,7 +48,7 @@ class Subtract(Task):
 class Compare(Task):
     """12<39! is answered T, else F; the answer is drawn first, so both are equally likely."""
     name, prompt_pattern, chance_levels = "compare", r"\d+<\d+!", (0.5, 0.5, 0.5)
-    answers = (b"T", b"F")
+    answers, chance_stated = (b"T", b"F"), 0.5
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         if level == 1:
@@ -54,6 +63,9 @@ class Compare(Task):
             return f"{low}<{high + 1 if low == high else high}!"
         return f"{high}<{low}!"
 
+    def sample_stated(self, rng: random.Random) -> str:
+        return f"{integer(rng, 0, 999)}<{integer(rng, 0, 999)}!"
+
     def solve(self, prompt: str) -> str:
         left, right = prompt[:-1].split("<")
         return "T" if int(left) < int(right) else "F"
@@ -62,11 +74,15 @@ class Compare(Task):
 class Sort(Task):
     """7,31,5^ is answered 5,7,31."""
     name, prompt_pattern, chance_levels = "sort", r"\d+(,\d+)+\^", (0.045, 0.003, 0.002)
+    chance_stated = 0.001
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         count = integer(rng, *((3, 3), (3, 4), (3, 5), (7, 8))[level - 1])
         low, high = ((1, 1), (1, 2), (1, 2), (2, 2))[level - 1]
         return ",".join([str(number_of_digits(rng, low, high)) for _ in range(count)]) + "^"
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return ",".join([str(integer(rng, 0, 99)) for _ in range(integer(rng, 3, 5))]) + "^"
 
     def solve(self, prompt: str) -> str:
         return ",".join(sorted(prompt[:-1].split(","), key=int))
@@ -78,10 +94,16 @@ class AddLong(Task):
     The answer has one digit more than the longer number, so that its length reveals nothing.
     """
     name, prompt_pattern, chance_levels = "add_long", r"\d+\+\d+~", (0.013, 0.003, 0.001)
+    chance_stated = 0.001
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high = ((1, 4), (1, 10), (10, 10), (12, 16))[level - 1]
-        left, right = number_of_digits(rng, low, high), number_of_digits(rng, low, high)
+        return self._sum(number_of_digits(rng, low, high), number_of_digits(rng, low, high))
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return self._sum(integer(rng, 0, 10 ** 10 - 1), integer(rng, 0, 10 ** 10 - 1))
+
+    def _sum(self, left: int, right: int) -> str:
         return f"{str(left)[::-1]}+{str(right)[::-1]}~"
 
     def solve(self, prompt: str) -> str:
@@ -93,10 +115,14 @@ class AddLong(Task):
 class Multiply(Task):
     """724*6~ is answered 2652: 427 * 6 = 2562 with the least significant digit first."""
     name, prompt_pattern, chance_levels = "multiply", r"\d+\*\d~", (0.2, 0.16, 0.11)
+    chance_stated = 0.11
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high = ((1, 1), (1, 2), (2, 4), (6, 7))[level - 1]
         return f"{str(number_of_digits(rng, low, high))[::-1]}*{integer(rng, 0, 9)}~"
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return f"{str(integer(rng, 0, 9999))[::-1]}*{integer(rng, 0, 9)}~"
 
     def solve(self, prompt: str) -> str:
         left, right = prompt[:-1].split("*")

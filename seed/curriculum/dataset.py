@@ -18,7 +18,7 @@ import numpy as np
 from seed.config import CurriculumConfig
 from seed.errors import ConfigError, printable
 from seed.curriculum.state import CurriculumState
-from seed.curriculum.task import Item, Task, is_holdout, pick
+from seed.curriculum.task import STATED_LEVEL, Item, Task, is_holdout, pick
 from seed.curriculum.tasks import NAMES, TASKS
 from seed.curriculum.corpus import Corpus
 from seed.curriculum.user_tasks import UserTask, load
@@ -84,7 +84,8 @@ class Dataset:
         """
         any_fits = False
         for _ in range(MAX_DRAWS):
-            item = task.generate(rng, level)
+            item = (task.generate_stated(rng) if level == STATED_LEVEL else
+                    task.generate(rng, level))
             fits = item_bytes(item) <= max_item_bytes
             any_fits |= fits
             if fits and answer in (None, item.answer) and task.belongs(item, holdout):
@@ -187,6 +188,13 @@ class Dataset:
         """n items per task and training level, never trained on; the same for every run seed."""
         return [item for task in (*self.tasks.values(), *self.replayed.values())
                 for item in self._held_out(task, task.levels, n_per_level, Stream.HOLDOUT)]
+
+    def stated(self, n_per_level: int) -> list[Item]:
+        """Of each task as many items as `holdout` has of its levels, but drawn uniformly from all
+        that it states; never trained on either, and the same for every run seed."""
+        return [item for task in (*self.tasks.values(), *self.replayed.values())
+                for item in self._held_out(task, (STATED_LEVEL,), n_per_level * len(task.levels),
+                                           Stream.STATED)]
 
     def chance(self, task: str, level: int) -> float:
         """Of a task of the mixture, or one that is replayed."""

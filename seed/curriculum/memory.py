@@ -14,17 +14,26 @@ class Assign(Task):
     """
     name, prompt_pattern = "assign", r"([a-z]=([a-z]|\d+)([+-]([a-z]|\d+))?,)+[a-z]="
     chance_levels, fact_pattern = (0.15, 0.155, 0.155), r"([a-z])=(\d+),"
+    chance_stated = 0.155
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
+        count = integer(rng, *((2, 3), (3, 5), (5, 8), (13, 14))[level - 1])
+        return self._program(rng, count, level > 2)
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return self._program(rng, integer(rng, 2, 8), True)
+
+    def _program(self, rng: random.Random, count: int, may_change: bool) -> str:
+        """So many statements; `may_change`: also of a variable that has a value."""
         values: dict[str, int] = {}
         statements = ""
-        for _ in range(integer(rng, *((2, 3), (3, 5), (5, 8), (13, 14))[level - 1])):
+        for _ in range(count):
             known = list(values)
             some = pick(rng, known) if len(known) > 1 else ""
             if some and rng.random() < 0.3:
                 statements += f"{some}={values[some]},"
                 continue
-            is_known = bool(some) and level > 2 and rng.random() < 0.3
+            is_known = bool(some) and may_change and rng.random() < 0.3
             name = some if is_known else pick(rng, LETTERS)
             while name in values and not is_known:
                 name = pick(rng, LETTERS)
@@ -68,6 +77,7 @@ class Recall(Task):
     """
     name, prompt_pattern = "recall", r"([a-z]:[a-z]{2},)+[a-z]:"
     chance_levels, fact_pattern = (0.004, 0.004, 0.004), r"([a-z]):([a-z]{2}),"
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         count = integer(rng, *((2, 4), (2, 10), (2, 20), (24, 26))[level - 1])

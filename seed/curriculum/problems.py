@@ -20,15 +20,23 @@ class Story(Task):
     In half of the stories somebody's number is restated after the first event.
     """
     name, chance_levels, fact_pattern = "story", (0.13, 0.13, 0.14), r"(\w+) has (\d+)\."
+    chance_stated = 0.115
     prompt_pattern = r"([A-Z][a-z]{2} (has|finds|loses|gives [A-Z][a-z]{2}) \d+\. )+[A-Z][a-z]{2}:"
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
-        count = (1, 2, 2, 3)[level - 1]
+        return self._story(rng, (1, 2, 2, 3)[level - 1],
+                           *((1, 2), (1, 2), (2, 4), (6, 8))[level - 1])
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return self._story(rng, integer(rng, 1, 2), 1, 4)
+
+    def _story(self, rng: random.Random, count: int, low: int, high: int) -> str:
+        """Of so many people, in low..high events."""
         start = int(rng.random() * len(PEOPLE))
         counts = {PEOPLE[(start + i) % len(PEOPLE)]: integer(rng, 0, 20) for i in range(count)}
         people = list(counts)
         story = [f"{name} has {number}. " for name, number in counts.items()]
-        events = integer(rng, *((1, 2), (1, 2), (2, 4), (6, 8))[level - 1])
+        events = integer(rng, low, high)
         while len(story) < count + events:
             who = pick(rng, people)
             receiver = people[(people.index(who) + 1) % count]
@@ -64,21 +72,32 @@ class Story(Task):
 class Brackets(Task):
     """([]{(| is answered )}): the brackets that close all open ones."""
     name, prompt_pattern, chance_levels = "brackets", r"[()\[\]{}]+\|", (0.195, 0.1, 0.06)
-    term_pattern = r"[()\[\]{}]"
+    term_pattern, chance_stated = r"[()\[\]{}]", 0.075
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         low, high, max_depth = ((2, 5, 3), (4, 10, 5), (6, 20, 8), (24, 40, 12))[level - 1]
         while True:
-            marks, unclosed = "", ""
-            for _ in range(integer(rng, low, high)):
-                if unclosed and (len(unclosed) == max_depth or rng.random() < 0.45):
-                    marks += CLOSES[unclosed[-1]]
-                    unclosed = unclosed[:-1]
-                else:
-                    unclosed += pick(rng, "([{")
-                    marks += unclosed[-1]
-            if unclosed:
-                return marks + "|"
+            prompt = self._marks(rng, integer(rng, low, high), max_depth)
+            if prompt:
+                return prompt
+
+    def sample_stated(self, rng: random.Random) -> str:
+        count, prompt = integer(rng, 2, 20), ""
+        while not prompt:
+            prompt = self._marks(rng, count, 8)
+        return prompt
+
+    def _marks(self, rng: random.Random, count: int, max_depth: int) -> str:
+        """So many; "" if none is left open."""
+        marks, unclosed = "", ""
+        for _ in range(count):
+            if unclosed and (len(unclosed) == max_depth or rng.random() < 0.45):
+                marks += CLOSES[unclosed[-1]]
+                unclosed = unclosed[:-1]
+            else:
+                unclosed += pick(rng, "([{")
+                marks += unclosed[-1]
+        return marks + "|" if unclosed else ""
 
     def solve(self, prompt: str) -> str:
         unclosed: list[str] = []
@@ -94,10 +113,17 @@ class Nested(Task):
     """((3*4)+2)% is answered 4: the value modulo 5 of an expression in brackets."""
     name, prompt_pattern, chance_levels = "nested", r"\([\d()+*-]+\)%", (0.2, 0.2, 0.2)
     answers, stepwise = (b"0", b"1", b"2", b"3", b"4"), True
+    chance_stated = 0.2
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
-        low, high = ((0, 1), (1, 2), (1, 3), (6, 7))[level - 1]
-        inner, digit = self._expression(rng, integer(rng, low, high)), str(integer(rng, 0, 9))
+        return self._sum(rng, integer(rng, *((0, 1), (1, 2), (1, 3), (6, 7))[level - 1]))
+
+    def sample_stated(self, rng: random.Random) -> str:
+        return self._sum(rng, integer(rng, 0, 3))
+
+    def _sum(self, rng: random.Random, depth: int) -> str:
+        """Brackets around an expression with some that are exactly `depth` deep."""
+        inner, digit = self._expression(rng, depth), str(integer(rng, 0, 9))
         # A sum with a uniform digit outside keeps the five answers equally likely.
         left, right = (inner, digit) if rng.random() < 0.5 else (digit, inner)
         return f"({left}{pick(rng, '-+')}{right})%"
@@ -136,6 +162,7 @@ class Grid(Task):
     Of several shortest paths it is the first in alphabetical order.
     """
     name, prompt_pattern, chance_levels = "grid", r"[RG.#]+(/[RG.#]+)+@", (0.13, 0.075, 0.042)
+    chance_stated = 0.042
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         side, max_walls = ((3, 1), (4, 3), (5, 6), (7, 12))[level - 1]
@@ -143,10 +170,23 @@ class Grid(Task):
             cells = ["."] * (side * side)
             for mark in "RG" + "#" * integer(rng, 0, max_walls):
                 cells[int(rng.random() * len(cells))] = mark
-            prompt = "/".join(["".join(cells[i:i + side])
-                               for i in range(0, len(cells), side)]) + "@"
+            prompt = self._rows(cells, side)
             if "R" in prompt and "G" in prompt and self.solve(prompt):
                 return prompt
+
+    def sample_stated(self, rng: random.Random) -> str:
+        n_walls = integer(rng, 0, 6)
+        while True:
+            cells, free = ["."] * 25, list(range(25))
+            for mark in "RG" + n_walls * "#":
+                cells[free.pop(int(rng.random() * len(free)))] = mark
+            prompt = self._rows(cells, 5)
+            if self.solve(prompt):
+                return prompt
+
+    def _rows(self, cells: list[str], side: int) -> str:
+        rows = ["".join(cells[i:i + side]) for i in range(0, len(cells), side)]
+        return "/".join(rows) + "@"
 
     def solve(self, prompt: str) -> str:
         """Breadth first, moves in alphabetical order: the first path to a place is its answer."""

@@ -43,6 +43,7 @@ def joined(numbers: list[int]) -> str:
 class Count(Task):
     """3,6,9: is answered 12,15,18: the next three, up or down."""
     name, prompt_pattern, chance_levels = "count", r"\d+,\d+,\d+:", (0.025, 0.008, 0.004)
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         max_step, first, span = (
@@ -96,7 +97,7 @@ class Next(Task):
 class Missing(Task):
     """4,8,_,16; is answered 12: the term left out of a run or an alternation."""
     name, prompt_pattern = "missing", r"(?=[^_]*_[^_]*$)(\d+|_)(,(\d+|_)){3,};"
-    chance_levels = (0.03, 0.012, 0.02)
+    chance_levels, stated_levels = (0.03, 0.012, 0.02), (2, 3)   # runs, alternations
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         numbers = (run(rng, integer(rng, 4, 5), 9, 0, 100) if level == 1 else

@@ -11,11 +11,13 @@ import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import NamedTuple, TypeVar
 
 from seed.curriculum.vocab import encode
 
 PROPOSED_LEVEL = 0   # of a question that a brain or a teacher proposed
+STATED_LEVEL = 0     # of an item that is drawn from all that its task states
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Choice = TypeVar("Choice")
 
@@ -74,6 +76,8 @@ class Task:
     name: str
     prompt_pattern: str                # regular expression of the whole prompt
     chance_levels: tuple[float, ...]   # of each training level
+    stated_levels: tuple[int, ...] = ()   # they have all that the task states; (): all do
+    chance_stated: float = 0.0         # of `sample_stated`
     answers: tuple[bytes, ...] = ()    # all of them where they are few: evaluations balance them
     extrapolates = True                # whether there is an extrapolation level
     stepwise = False   # a level is the one below with more steps: it waits until that is known
@@ -96,10 +100,17 @@ class Task:
 
     def chance(self, level: int) -> float:
         """Chance level in 0..1; the extrapolation level counts as the hardest trained one."""
+        if level == STATED_LEVEL:
+            return self.chance_stated or fmean(map(self.chance, self.stated_levels or self.levels))
         return self.chance_levels[min(level, len(self.chance_levels)) - 1]
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         raise NotImplementedError
+
+    def sample_stated(self, rng: random.Random) -> str:
+        """A prompt drawn uniformly from all that docs/curriculum.md states of the task: levels have
+        more of what is short, which is in each. "": each of `stated_levels` is as likely."""
+        return ""
 
     def solve(self, prompt: str) -> str:
         """The answer; "" for a prompt that matches the pattern and has no answer."""
@@ -122,6 +133,14 @@ class Task:
     def generate(self, rng: random.Random, level: int) -> Item:
         prompt = self.sample_prompt(rng, level)
         return Item(self.name, level, encode(prompt), encode(self.solve(prompt)))
+
+    def generate_stated(self, rng: random.Random) -> Item:
+        """Of `sample_stated`."""
+        prompt = self.sample_stated(rng)
+        if prompt:
+            return Item(self.name, STATED_LEVEL, encode(prompt), encode(self.solve(prompt)))
+        level = pick(rng, self.stated_levels or self.levels)
+        return self.generate(rng, level)._replace(level=STATED_LEVEL)
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
         """True if `prompt` belongs to this task and `answer` (without END) is right."""

@@ -11,6 +11,7 @@ class Parity(Task):
     """10110# is answered 1: whether the number of ones is odd."""
     name, prompt_pattern, chance_levels = "parity", r"[01]+#", (0.5, 0.5, 0.5)
     answers, stepwise, term_pattern = (b"0", b"1"), True, "[01]"
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
@@ -24,6 +25,7 @@ class Modular(Task):
     """7+4*2% is answered 0: the value modulo 5, products first."""
     name, prompt_pattern, chance_levels = "modular", r"\d([+*-]\d)+%", (0.2, 0.2, 0.2)
     answers, stepwise, term_pattern = (b"0", b"1", b"2", b"3", b"4"), True, r"[+*-]\d"
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         terms = integer(rng, *((2, 3), (2, 8), (2, 20), (21, 128))[level - 1])
@@ -49,6 +51,7 @@ class Cycle(Task):
     """RRL@ is answered 1: the place on a ring of five after steps right, left, or none (S)."""
     name, prompt_pattern, chance_levels = "cycle", r"[LRS]+@", (0.2, 0.2, 0.2)
     answers, stepwise, term_pattern = (b"0", b"1", b"2", b"3", b"4"), True, "[LRS]"
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         length = integer(rng, *((3, 8), (3, 20), (3, 40), (41, 256))[level - 1])
@@ -66,6 +69,7 @@ class Boolean(Task):
     """T&!F|T$ is answered T: ! binds first, then & (and), | (or), ^ (xor) from left to right."""
     name, prompt_pattern, chance_levels = "boolean", r"!?[TF]([&|^]!?[TF])+\$", (0.5, 0.5, 0.5)
     answers, stepwise, term_pattern = (b"T", b"F"), True, r"[&|^]!?[TF]"
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         terms = integer(rng, *((3, 4), (3, 8), (3, 16), (25, 64))[level - 1])

@@ -10,6 +10,7 @@ class Copy(Task):
     """abc> is answered abc."""
     name, prompt_pattern, chance_levels = "copy", r"[a-z]+>", (0.003, 0.003, 0.003)
     lengths, closing, times = ((3, 4), (3, 8), (3, 12), (16, 24)), ">", 1
+    stated_levels = (3,)
 
     def sample_prompt(self, rng: random.Random, level: int) -> str:
         return letters(rng, *self.lengths[level - 1]) + self.closing
