@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from seed.training.stop_signals import StopSignals
     signals = StopSignals().watch()   # before numpy starts threads
-    from seed.evaluation.exact_match import comparison
+    from seed.evaluation.score_summary import comparison
     from seed.training import adapt_brain, undo_adaptation
     if args.undo:
         undo_adaptation(args.run_dir)
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         result = adapt_brain(args.run_dir, args.data, args.threads, options.log, signals,
                              share=args.share, **_recipe(args))
     return outcome.report_adaptation(
-        args, result.train, result.refusal, {"before": result.before, "after": result.after},
-        lambda: comparison(("before %", "after %"), (result.before, result.after)))
+        args, result.train, result.refusal, result.facts,
+        lambda: comparison(("before", "after"), *result.measured))
 
 
 def _adapt_to_body(args: argparse.Namespace, signals: Any) -> int:

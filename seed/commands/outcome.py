@@ -52,19 +52,21 @@ def report(args: argparse.Namespace, result: "TrainResult") -> int:
         text = _tables(result)
     else:
         from seed.evaluation.ending import ending
-        text = ending(result.step, result.elapsed_s, result.scores, result.returns, result.choices,
-                      _next_commands(args, result))
+        text = ending(result.step, result.elapsed_s, result.measured, result.returns,
+                      result.choices, _next_commands(args, result))
     facts = {name: [row.to_dict() for row in rows] for name, rows in (
-        ("returns", result.returns), ("choices", result.choices))}
-    return show(args, {"step": result.step, "scores": result.scores, **facts}, text)
+        ("scores", result.scores), ("uniform", result.uniform), ("returns", result.returns),
+        ("choices", result.choices))}
+    return show(args, {"step": result.step, "summary": result.measured.to_dict(), **facts}, text)
 
 
 def _tables(result: "TrainResult") -> str:
     from seed.body.results import choices_table, returns_table
-    from seed.evaluation.exact_match import table
+    from seed.evaluation.exact_match import taught_lines
+    from seed.evaluation.score_summary import table
     tables = [f"finished at step {result.step}"]
     if result.scores:
-        tables.append(table(result.scores, levels=False))
+        tables += [table(result.measured), *taught_lines(result.scores)]
     if result.returns:
         tables.append(returns_table(result.returns))
     if result.choices:

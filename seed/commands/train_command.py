@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_brain(parser, "new")
     parser.add_argument("--plain", action="store_true", help="one line of progress, no panel")
-    parser.add_argument("--table", action="store_true", help="end with the accuracy of each task "
-                                                             "as a table")
+    parser.add_argument("--table", action="store_true", help="end with the three scores of each "
+                                                             "task as a table")
     options.add_growth(parser)
 
 

@@ -3,9 +3,10 @@ from collections.abc import Collection
 from typing import Any
 
 from seed.errors import ConfigError
-from seed.evaluation import confidence, reliability
-from seed.evaluation.exact_match import Score, table
+from seed.evaluation import confidence, reliability, score_summary
+from seed.evaluation.exact_match import table
 from seed.evaluation.examples import Examples
+from seed.evaluation.score_summary import Measured
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.storage import RunDir
 from seed.storage.run_dir import Log
@@ -36,10 +37,13 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
               "extrapolation": dataset.extrapolation(n, played)}
     examples = Examples(holdout)
     fitting = [item for item in holdout if len(item.prompt) + len(item.answer) <= t]
-    holdout_scores = brain.scores(holdout, answer_fn=examples.add)
+    measured = Measured(brain.scores(holdout, answer_fn=examples.add),
+                        brain.scores(dataset.stated(n)))
     return {
         "profile": brain.profile.name, "step": brain.step,
-        "holdout": [s.to_dict() for s in holdout_scores], "examples": examples.to_rows(),
+        "holdout": [s.to_dict() for s in measured.levels],
+        "uniform": [s.to_dict() for s in measured.uniform], "summary": measured.to_dict(),
+        "examples": examples.to_rows(),
         **{name: [s.to_dict() for s in brain.scores(items)] for name, items in splits.items()},
         "consistency": reliability.consistency(dataset, brain.greedy_answers, t,
                                                min(n, MAX_CONSISTENCY_QUESTIONS)),
@@ -53,10 +57,12 @@ def evaluate_brain(run_dir: RunDir, threads: int = 1, n_items: int | None = None
 def text_summary(results: dict[str, Any]) -> str:
     """What `evaluate_brain` returns, for a terminal."""
     lines = [f"brain at step {results['step']}"]
+    measured = Measured.from_dicts(results["holdout"], results.get("uniform", []))
     for name in SPLITS:
         if results[name]:
-            scores = [Score.from_dict(row) for row in results[name]]
-            lines.append(f"\n{name}\n{table(scores)}")
+            shown = measured if name == "holdout" else Measured.from_dicts(results[name])
+            lines.append(f"\n{name}\n{table(*shown)}")
+    lines.append(f"\n{score_summary.table(measured)}")
     questions, same, right = (sum(task[key] for task in results["consistency"])
                               for key in ("questions", "same", "right"))
     stability = results["stability"]

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from seed.body.results import ChoiceAccuracy, Returns, shown
-from seed.evaluation.exact_match import Score, mean_of_levels
+from seed.evaluation.score_summary import Measured
 from seed.task_names import short
 from seed.terminal_text import duration
 
@@ -13,15 +13,15 @@ MAX_COLUMNS = 100
 INDENT = 16   # characters
 
 
-def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns: Sequence[Returns],
+def ending(step: int, elapsed_s: float | None, measured: Measured, returns: Sequence[Returns],
            choices: Sequence[ChoiceAccuracy], next_commands: Mapping[str, str]) -> str:
     """Of a training that finished. `next_commands`: what for, and the command."""
     width = min(MAX_COLUMNS, shutil.get_terminal_size().columns)
     steps = f"{step:,} step{'s' if step > 1 else ''}"
     words = [f"Done: {steps}{f' in {duration(elapsed_s)}' if elapsed_s else ''}."]
-    if scores:
-        words.append(_summary(scores))
-    rows = [*_row("", " ".join(words), width, 1), *_by_strength(scores, width)]
+    if measured.levels:
+        words.append(f"{_summary(measured)} By task, mean of levels:")
+    rows = [*_row("", " ".join(words), width, 1), *_by_strength(measured, width)]
     for row in returns:
         success = f", {100 * row.success:.0f} % succeed" if row.success is not None else ""
         rows += _row("acts", f"{short(row.body)}: return {shown(row.mean)} in {row.episodes} "
@@ -33,30 +33,30 @@ def ending(step: int, elapsed_s: float | None, scores: Sequence[Score], returns:
     return "\n".join(rows)
 
 
-def _summary(scores: Sequence[Score]) -> str:
+def _summary(measured: Measured) -> str:
     """Below guessing the mean of all tasks is a riddle: then what is learnt already."""
-    whole = mean_of_levels(scores)
+    summary = measured.summary
+    assert summary, "there are scores"
+    whole = summary.mean_of_levels
     if whole.accuracy > whole.chance:
-        return (f"{100 * whole.accuracy:.0f} % of held-out questions right (guessing: "
-                f"{100 * whole.chance:.0f} %).")
-    tasks = {name: mean_of_levels([score for score in scores if score.task == name])
-             for name in dict.fromkeys(score.task for score in scores)}
-    learnt = {name: mean.accuracy for name, mean in tasks.items()
-              if mean.interval[0] > mean.chance}
+        uniform = (f", {100 * summary.uniform_draw.accuracy:.0f} % of uniform draws"
+                   if summary.uniform_draw else "")
+        return (f"Held-out questions right: {100 * whole.accuracy:.0f} % as the mean of levels "
+                f"(guessing: {100 * whole.chance:.0f} %), "
+                f"{100 * summary.hardest_level.accuracy:.0f} % at the hardest levels{uniform}.")
+    means = {task: each.mean_of_levels for task, each in measured.task_summaries.items()}
+    learnt = {task: mean.accuracy for task, mean in means.items() if mean.interval[0] > mean.chance}
     if not learnt:
-        return f"No task of {len(tasks)} is done better than by guessing yet: train on."
+        return f"No task of {len(means)} is done better than by guessing yet: train on."
     best = max(learnt, key=lambda name: learnt[name])
-    return (f"Better than guessing in {len(learnt)} of {len(tasks)} tasks so far, best in "
+    return (f"Better than guessing in {len(learnt)} of {len(means)} tasks so far, best in "
             f"{short(best)}: {100 * learnt[best]:.0f} % of held-out questions right.")
 
 
-def _by_strength(scores: Sequence[Score], width: int) -> list[str]:
+def _by_strength(measured: Measured, width: int) -> list[str]:
     """The tasks that are solid, so-so and weak, each with its percent."""
-    tasks: dict[str, list[float]] = {}
-    for score in scores:
-        tasks.setdefault(short(score.task), []).append(score.accuracy)
-    means = sorted(((sum(levels) / len(levels), name) for name, levels in tasks.items()),
-                   key=lambda pair: -pair[0])
+    means = sorted(((each.mean_of_levels.accuracy, short(task))
+                    for task, each in measured.task_summaries.items()), key=lambda pair: -pair[0])
     rows: list[str] = []
     for label, least, below in (("solid", SOLID, 2.0), ("so-so", SO_SO, SOLID),
                                 ("weak", -1.0, SO_SO)):

@@ -179,7 +179,7 @@ def agreement(items: Sequence[Item], first_fn: ForwardFn, second_fn: ForwardFn) 
 
 
 class LevelMean(NamedTuple):
-    """Of levels that count alike, however many questions each has."""
+    """Of scores that count alike, however many questions each has; mostly those of levels."""
     accuracy: float
     chance: float
     interval: tuple[float, float]   # 95 %, from those of the levels (MOVER, Zou and Donner 2008)
@@ -201,46 +201,31 @@ def by_task(scores: Sequence[Score]) -> dict[str, tuple[float, ...]]:
             for name in dict.fromkeys(s.task for s in scores)}
 
 
-def table(scores: Sequence[Score], levels: bool = True) -> str:
-    """One line per task; if `levels`, a line for each of its levels before it."""
-    lines = [f"{'task':<14}{'level':>6}{'exact %':>9}{'95 % interval':>16}{'chance %':>10}{'n':>6}"
+def table(scores: Sequence[Score], uniform: Sequence[Score] = ()) -> str:
+    """One line per level; below those of a task the mean of its levels, if it has several, and its
+    score of `uniform`, if it has one."""
+    lines = [f"{'task':<14}{'level':>8}{'exact %':>9}{'95 % interval':>16}{'chance %':>10}{'n':>6}"
              f"{'token %':>9}"]
     for name in dict.fromkeys(s.task for s in scores):
-        task_scores = [s for s in scores if s.task == name]
-        if levels or len(task_scores) == 1:
-            lines += [_line(s, str(s.level)) for s in task_scores]
-        if len(task_scores) > 1:
-            count = sum(s.count for s in task_scores)
-            chance = sum(s.chance * s.count for s in task_scores) / count
-            correct = sum(s.correct for s in task_scores)
-            lines.append(_line(Score(name, 0, correct, count, chance, (), *(
-                sum(getattr(s, key) for s in task_scores) for key in TOKEN_KEYS[:2])), "all"))
+        levels = [s for s in scores if s.task == name]
+        lines += [_line(str(s.level), s, [s]) for s in levels]
+        if len(levels) > 1:
+            lines.append(_line("mean", mean_of_levels(levels), levels))
+        lines += [_line("uniform", s, [s]) for s in uniform if s.task == name]
+    return "\n".join([*lines, *taught_lines(scores)])
+
+
+def taught_lines(scores: Sequence[Score]) -> list[str]:
+    """A warning for each task that is no holdout."""
     taught = dict.fromkeys(near(Path(s.task)) for s in scores if s.is_taught)
-    return "\n".join(lines + [f"taught: {printable(name)} is evaluated on what it was trained on, "
-                              f"nothing of it is held out" for name in taught])
+    return [f"taught: {printable(name)} is evaluated on what it was trained on, nothing of it is "
+            f"held out" for name in taught]
 
 
-def _line(s: Score, level: str) -> str:
-    low, high = (100 * x for x in s.interval)
-    interval = f"{low:.1f} - {high:.1f}"
-    return (f"{printable(s.task):<14}{level:>6}{100 * s.accuracy:>9.1f}{interval:>16}"
-            f"{100 * s.chance:>10.1f}{s.count:>6}"
-            + ("" if s.token_accuracy is None else f"{100 * s.token_accuracy:>9.1f}"))
-
-
-def comparison(names: tuple[str, str], scores: tuple[Sequence[Score], Sequence[Score]]) -> str:
-    """One line per task: exact % over all its levels, of two brains."""
-    lines = [f"{'task':<28}{names[0]:>10}{names[1]:>10}{'n':>7}"]
-    for name in dict.fromkeys(score.task for score in scores[1]):
-        counts = [(sum(s.correct for s in brain_scores if s.task == name),
-                   sum(s.count for s in brain_scores if s.task == name))
-                  for brain_scores in scores]
-        lines.append(f"{_shown(name):<28}" + "".join(f"{100 * hits / max(1, n):>10.1f}"
-                                                     for hits, n in counts) + f"{counts[1][1]:>7}")
-    return "\n".join(lines)
-
-
-def _shown(task: str) -> str:
-    """In a column of 28: a file from the current folder; what is cut off shows."""
-    name = printable(near(Path(task)) if task.startswith("/") else task)
-    return name if len(name) <= 28 else "..." + name[-25:]
+def _line(level: str, shown: Score | LevelMean, scores: Sequence[Score]) -> str:
+    """`scores`: those that are `shown`, of one task."""
+    low, high = (100 * x for x in shown.interval)
+    interval, tokens = f"{low:.1f} - {high:.1f}", sum(s.tokens for s in scores)
+    return (f"{printable(scores[0].task):<14}{level:>8}{100 * shown.accuracy:>9.1f}{interval:>16}"
+            f"{100 * shown.chance:>10.1f}{sum(s.count for s in scores):>6}" + (
+                f"{100 * sum(s.right_tokens for s in scores) / tokens:>9.1f}" if tokens else ""))

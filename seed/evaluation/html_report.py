@@ -6,11 +6,11 @@ from typing import Any
 
 from seed.body.results import shown
 from seed.evaluation import confidence, score_cards
-from seed.evaluation.exact_match import Score, mean_of_levels
 from seed.evaluation.html_page import document, encoded, facts, section, table, text
 from seed.evaluation.run_facts import RunFacts, read_run
 from seed.evaluation.run_history import RunHistory
 from seed.evaluation.score_cards import percent
+from seed.evaluation.score_summary import Measured
 from seed.evaluation.svg_plot import Axis, Mark, Points, plot
 from seed.storage import RunDir, atomic_file
 from seed.storage.curves import Curve
@@ -28,28 +28,32 @@ def page(run: RunFacts, results: Mapping[str, Any] | None = None, head: str = ""
     """`results` of evaluate_brain; without them, those that the training has recorded. `head` and
     `top` are HTML of who shows the page."""
     evaluation = run.history.evaluation or {"step": 0, "scores": []}
-    rows = results["holdout"] if results else evaluation["scores"]
-    scores = [Score.from_dict(row) for row in rows]
+    measured = Measured.from_dicts(results["holdout"] if results else evaluation["scores"],
+                                   (results or evaluation).get("uniform", []))
     examples = (results or evaluation).get("examples", [])
     step = results["step"] if results else evaluation["step"]
     title = f"{run.name}: {run.profile or 'a brain'}"
     content = "".join([
-        f"{top}<h1>{text(run.name)}</h1>", _summary(run, scores, evaluation),
+        f"{top}<h1>{text(run.name)}</h1>", _summary(run, measured, evaluation),
         section("How it went", _marks_note(run.history), _plots(run.history)),
         section("What it knows", f"At step {step:,}, of questions that it was never trained on. "
-                "Bar: answers that are right to the last byte, the mean of all levels; line: 95 % "
-                "interval; mark: guessing.",
-                score_cards.cards(scores, examples) if scores else ""),
+                "Bar: answers that are right to the last byte, the mean of levels; line: 95 % "
+                "interval; mark: guessing. Levels overlap: what is short is in each of them, so "
+                "below are the hardest level and questions drawn uniformly from all that a task "
+                "states.", score_cards.cards(measured, examples) if measured.levels else ""),
         _bodies(evaluation), _more_scores(results or NOTHING), _reliability(results or NOTHING),
         _teacher(run.history.teacher), _sizes(run.sizes)])
     return document(title, content, head)
 
 
-def _summary(run: RunFacts, scores: Sequence[Score], evaluation: Mapping[str, Any]) -> str:
+def _summary(run: RunFacts, measured: Measured, evaluation: Mapping[str, Any]) -> str:
     history, results = run.history, list[tuple[str, str]]()
-    if scores:
-        whole = mean_of_levels(scores)
-        results += [("right", percent(whole.accuracy)), ("guessing", percent(whole.chance))]
+    if measured.summary:
+        whole, hardest, uniform = measured.summary
+        results += [("right, mean of levels", percent(whole.accuracy)),
+                    ("guessing", percent(whole.chance)),
+                    ("right, hardest levels", percent(hardest.accuracy)),
+                    ("right, uniform draws", percent(uniform.accuracy) if uniform else UNKNOWN)]
     results += [(f"{short(row['body'])}, return", shown(row["mean"]))
                 for row in evaluation.get("returns", [])[:MAX_BODIES]]
     total = f" of {run.total_steps:,}" if run.total_steps else ""
@@ -145,7 +149,7 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def _more_scores(results: Mapping[str, Any]) -> str:
     return "".join(section(title, note, score_cards.cards(
-        [Score.from_dict(row) for row in results[name]]) if results[name] else "")
+        Measured.from_dicts(results[name])) if results[name] else "")
         for name, title, note in (
             ("extrapolation", "Longer than it was trained on", ""),
             ("selfplay", "Levels of self-play", "Longer questions, which it trained by asking "

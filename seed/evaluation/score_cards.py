@@ -4,35 +4,42 @@ from statistics import fmean
 from typing import Any
 
 from seed.curriculum.state import grade_of
-from seed.evaluation.exact_match import Score, mean_of_levels
+from seed.evaluation.exact_match import mean_of_levels
 from seed.evaluation.html_page import code, folded, table, text
+from seed.evaluation.score_summary import TITLES, Measured
 from seed.evaluation.svg_plot import bar
 from seed.task_names import short
 
 MAX_TASKS, MAX_LEVELS = 100, 30   # that are shown
 
 
-def cards(scores: Sequence[Score], examples: Sequence[dict[str, Any]] = ()) -> str:
-    """By grade."""
-    grades: dict[int, dict[str, list[Score]]] = {}
-    for score in scores:
-        grades.setdefault(grade_of(score.task), {}).setdefault(score.task, []).append(score)
+def cards(measured: Measured, examples: Sequence[dict[str, Any]] = ()) -> str:
+    """By grade, whose percent is the mean of its tasks' means of levels."""
+    grades: dict[int, dict[str, Measured]] = {}
+    for task, of_task in measured.by_task.items():
+        grades.setdefault(grade_of(task), {})[task] = of_task
     content, left = "", MAX_TASKS
     for grade, tasks in sorted(grades.items()):
         shown, left = list(tasks.items())[:left], max(0, left - len(tasks))
         name = f"Grade {grade}" if grade else "Your tasks"
         if shown:
-            right = fmean(mean_of_levels(levels).accuracy for _, levels in shown)
+            right = fmean(mean_of_levels(of_task.levels).accuracy for _, of_task in shown)
             content += f"<h3>{name}: {percent(right)}</h3><div class=grid>" + "".join(
-                _card(task, levels, [row for row in examples if row["task"] == task])
-                for task, levels in shown) + "</div>"
+                _card(task, of_task, [row for row in examples if row["task"] == task])
+                for task, of_task in shown) + "</div>"
     n_tasks = sum(map(len, grades.values()))
     return content + (f"<p class=note>and {n_tasks - MAX_TASKS} more tasks</p>"
                       if n_tasks > MAX_TASKS else "")
 
 
-def _card(task: str, levels: Sequence[Score], examples: Sequence[dict[str, Any]]) -> str:
-    whole, n_questions = mean_of_levels(levels), sum(score.count for score in levels)
+def _card(task: str, of_task: Measured, examples: Sequence[dict[str, Any]]) -> str:
+    summary, levels = of_task.summary, of_task.levels
+    assert summary, "it has levels"
+    whole = summary.mean_of_levels
+    notes = [f"guessing {percent(whole.chance)}",
+             f"{sum(score.count for score in levels)} questions"]
+    notes += [f"{title} {percent(mean.accuracy)}" for title, mean in zip(TITLES[1:], summary[1:])
+              if mean and (of_task.uniform or len(levels) > 1)]
     rows = [(score.level, percent(score.accuracy),
              "–".join(f"{100 * end:.1f}" for end in score.interval),
              percent(score.chance), f"{score.correct}/{score.count}")
@@ -41,7 +48,7 @@ def _card(task: str, levels: Sequence[Score], examples: Sequence[dict[str, Any]]
     return (f'<article class="card"><h4><span>{text(short(task))}</span>'
             f'<span>{percent(whole.accuracy)}</span></h4>'
             f'{bar(whole.accuracy, whole.interval, whole.chance)}'
-            f'<div class="note">guessing {percent(whole.chance)}, {n_questions} questions</div>'
+            f'<div class="note">{", ".join(notes)}</div>'
             f'{f"<ul class=examples>{answers}</ul>" if answers else ""}'
             + folded("1 level" if len(levels) == 1 else f"{len(levels)} levels", table(
                 ("level", "right", "95 % interval", "guessing", "count"), rows)) + "</article>")

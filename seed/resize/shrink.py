@@ -28,6 +28,7 @@ class ShrinkResult(NamedTuple):
     train: TrainResult
     parent_scores: Sequence[Score] = ()   # of the holdout, when the training has finished
     agreement: float = 0.0                # fraction of items with the same answer
+    parent_uniform: Sequence[Score] = ()  # of uniform draws
 
 
 def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads: int = 1,
@@ -59,8 +60,9 @@ def shrink_brain(parent_dir: RunDir, run_dir: RunDir, profile: Profile, threads:
         return ShrinkResult(result)
     child = TrainedBrain.load(run_dir, threads, log, usable.curriculum.tasks)
     items = child.holdout()
+    drawn = child.dataset.stated(child.profile.curriculum.holdout_items)
     return ShrinkResult(result, parent.scores(items, child.dataset), agreement(
-        items, parent.forward, child.forward))
+        items, parent.forward, child.forward), parent.scores(drawn, child.dataset))
 
 
 def calibration_batches(profile: Profile, n: int = CALIBRATION_BATCHES) -> list[Batch]:

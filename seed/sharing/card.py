@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import safetensors.numpy
@@ -91,10 +92,11 @@ def _front_matter(trained: TrainedBrain, rows: Rows, license: str) -> str:
                               "pipeline_tag": kind,
                               "tags": ["seed-brain", "robotics", "byte-level", "tflite"]}
     if rows:
-        value = sum(row["correct"] for row in rows) / max(1, sum(row["count"] for row in rows))
+        value = fmean(row["correct"] / row["count"] for row in rows)
         fields["model-index"] = [{"name": printable(trained.profile.name), "results": [{
             "task": {"type": kind}, "dataset": {"name": "held-out questions", "type": "seed-brain"},
-            "metrics": [{"type": "exact_match", "value": round(value, 4)}]}]}]
+            "metrics": [{"type": "exact_match", "name": "exact match, mean of levels",
+                         "value": round(value, 4)}]}]}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
 

@@ -62,7 +62,8 @@ def _is_choice(row: dict[str, Any]) -> bool:
 
 
 def _is_evaluation(row: dict[str, Any]) -> bool:
-    return (all(map(_is_score, row["scores"])) and all(map(_is_return, row.get("returns", [])))
+    return (all(map(_is_score, row["scores"])) and all(map(_is_score, row.get("uniform", [])))
+            and all(map(_is_return, row.get("returns", [])))
             and all(map(_is_choice, row.get("choices", [])))
             and all(map(_has_fields(task=str, prompt=str, answer=str, right=str),
                         row.get("examples", [])))

@@ -29,6 +29,7 @@ from seed.errors import BAD_INPUT, ConfigError, StopReason, StopRequested
 from seed.evaluation import TrainedBrain
 from seed.evaluation.acceptance import Limits, check_provable, refusal
 from seed.evaluation.exact_match import Score
+from seed.evaluation.score_summary import Measured
 from seed.profile_file import applied, overridden
 from seed.regular_file import blocks, read_bytes
 from seed.rng import Stream, dice
@@ -55,6 +56,20 @@ class AdaptResult(NamedTuple):
     train: TrainResult | None = None
     before: Sequence[Score] = ()
     refusal: str = ""
+    uniform_before: Sequence[Score] = ()   # as `before`, of uniform draws
+
+    @property
+    def measured(self) -> tuple[Measured, Measured]:
+        """Before and after."""
+        return (Measured(self.before, self.uniform_before),
+                self.train.measured if self.train else Measured(()))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        before, after = (measured.to_dict() for measured in self.measured)
+        return {"before": self.before, "after": self.after,
+                "summary": {"before": before, "after": after}}
 
     @property
     def after(self) -> Sequence[Score]:
@@ -119,23 +134,33 @@ def _train(profile: Profile, folder: RunDir, trained: TrainedBrain, task: Task, 
     before = holdout_scores(profile, trained, old, loaded)
     if limits:
         check_provable(before, task.name, limits)
+    uniform = _uniform_scores(profile, trained, old, loaded)
     acting = acting_of(profile, folder, trained, signals.stop.is_set) if limits else Acting()
     if acting is None:
         return AdaptResult(TrainResult(0, StopReason.STOPPED), before)
     result = train(profile, folder, threads, log, signals, lambda: trained.params,
                    known=trained.bodies, screen=screen, replay=old, loaded=loaded)
-    if not limits or not result.finished:
-        return AdaptResult(result, before)
-    return AdaptResult(result, before, refusal(
-        before, result.scores, task.name, limits, (acting, Acting(result.returns))))
+    reason = refusal(before, result.scores, task.name, limits, (
+        acting, Acting(result.returns))) if limits and result.finished else ""
+    return AdaptResult(result, before, reason, uniform)
 
 
 def holdout_scores(profile: Profile, trained: TrainedBrain, old: Replay,
                    loaded: Mapping[str, Task]) -> list[Score]:
     """Of all that the training of a profile evaluates."""
-    dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed, loaded,
-                      old.tasks())
+    dataset = _evaluated(profile, old, loaded)
     return trained.scores(dataset.holdout(profile.curriculum.holdout_items), dataset)
+
+
+def _uniform_scores(profile: Profile, trained: TrainedBrain, old: Replay,
+                    loaded: Mapping[str, Task]) -> list[Score]:
+    """As `holdout_scores`."""
+    dataset = _evaluated(profile, old, loaded)
+    return trained.scores(dataset.stated(profile.curriculum.holdout_items), dataset)
+
+
+def _evaluated(profile: Profile, old: Replay, loaded: Mapping[str, Task]) -> Dataset:
+    return Dataset(profile.curriculum, profile.identity, profile.train.seed, loaded, old.tasks())
 
 
 def acting_of(profile: Profile, folder: RunDir, trained: TrainedBrain,

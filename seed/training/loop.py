@@ -13,6 +13,7 @@ from seed.errors import (ConfigError, Diverged, SaveFailed, SeedError, StopReaso
                          StopRequested)
 from seed.evaluation.exact_match import Score, by_task
 from seed.evaluation.examples import Examples, ShortAnswers
+from seed.evaluation.score_summary import Measured
 from seed.practice.teacher import Teacher
 from seed.storage.checkpointer import RETRY_DELAY_S
 from seed.storage.run_dir import RunDir
@@ -35,11 +36,17 @@ class TrainResult(NamedTuple):
     returns: Sequence[Returns] = ()   # of the bodies, when finished
     choices: Sequence[ChoiceAccuracy] = ()   # of recorded episodes, when finished
     elapsed_s: float | None = None   # of training, when finished; None if it is not known
+    uniform: Sequence[Score] = ()    # of uniform draws from what tasks state, when finished
 
     @property
     def finished(self) -> bool:
         """Whether all of its steps or minutes are done."""
         return self.reason is StopReason.FINISHED
+
+    @property
+    def measured(self) -> Measured:
+        """Scores and uniform draws."""
+        return Measured(self.scores, self.uniform)
 
 
 def run(profile: Profile, run_dir: RunDir, learner: Learner, signals: StopSignals,
@@ -103,11 +110,11 @@ def _loop(session: Session, hooks: Hooks) -> TrainResult:
             results, last_eval_s = _evaluate(session, is_last), clock()
             if results is None:
                 continue   # the run has to stop: service_requests says so again
-            scores, acting = results
+            measured, acting = results
             if is_last:
-                return TrainResult(state.step, StopReason.FINISHED, scores, *acting,
-                                   elapsed_s=session.total_s)
-            session.reporter.accuracy(scores, acting)
+                return TrainResult(state.step, StopReason.FINISHED, measured.levels, *acting,
+                                   elapsed_s=session.total_s, uniform=measured.uniform)
+            session.reporter.accuracy(measured.levels, acting)
         is_due = state.curriculum.is_due(session.profile.curriculum, state.step)
         if session.has_curriculum and is_due and not _evaluate_curriculum(session):
             continue
@@ -175,15 +182,19 @@ def _pools(session: Session, others: Sequence[Pool] = ()) -> list[Pool]:
                     for pool in session.replay_pools]
 
 
-def _evaluate(session: Session, is_last: bool) -> tuple[list[Score], Acting] | None:
-    """Of the holdout and of all bodies, which is written to the metrics; None if the run has to
-    stop."""
+def _evaluate(session: Session, is_last: bool) -> tuple[Measured, Acting] | None:
+    """Of the holdout, at the end also of uniform draws, and of all bodies, which is written to the
+    metrics; None if the run has to stop."""
     examples = Examples(session.holdout if is_last else [])
     scores, acting = session.evaluate(session.holdout, examples.add), session.evaluate_bodies()
     if scores is None or acting is None:
         return None
-    session.reporter.evaluation(scores, acting, examples.to_rows())
-    return scores, acting
+    uniform = session.evaluate(session.uniform_items() if is_last else [])
+    if uniform is None:
+        return None
+    measured = Measured(scores, uniform)
+    session.reporter.evaluation(measured, acting, examples.to_rows())
+    return measured, acting
 
 
 def _evaluate_curriculum(session: Session) -> bool:

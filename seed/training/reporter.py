@@ -9,6 +9,7 @@ from seed import governor
 from seed.body.results import Acting
 from seed.curriculum.state import LAST, grade_of, highest_grade
 from seed.evaluation.exact_match import Score
+from seed.evaluation.score_summary import Measured
 from seed.storage.status_file import StatusFiles
 from seed.system_health import machine
 from seed.systemd import notify
@@ -73,11 +74,12 @@ class Reporter:
         if result.mean_return is not None:
             self._returns.setdefault(name, deque(maxlen=MAX_RETURNS)).append(result.mean_return)
 
-    def evaluation(self, scores: Sequence[Score], acting: Acting,
+    def evaluation(self, measured: Measured, acting: Acting,
                    examples: Sequence[dict[str, Any]]) -> None:
         self._session.metrics.write(
             "eval", self._session.state.step, board=machine(), elapsed_s=self._session.total_s,
-            **acting.to_dict(), scores=[score.to_dict() for score in scores], examples=examples)
+            **acting.to_dict(), scores=[score.to_dict() for score in measured.levels],
+            uniform=[score.to_dict() for score in measured.uniform], examples=examples)
 
     def accuracy(self, scores: Sequence[Score], acting: Acting) -> None:
         """Of unseen items and episodes."""

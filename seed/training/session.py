@@ -141,6 +141,11 @@ class Session:
                 unlocked: self.dataset.evaluation_items(self.state.curriculum)}
         return self._curriculum_items[unlocked]
 
+    def uniform_items(self) -> list[Item]:
+        """Drawn from all that tasks state; none without a curriculum."""
+        return (self.dataset.stated(self.profile.curriculum.holdout_items)
+                if self.has_curriculum else [])
+
     def evaluate(self, items: Sequence[Item],
                  answer_fn: AnswerFn = lambda *_: None) -> list[Score] | None:
         """Scores, or None if the run has to stop; `answer_fn` gets each answer."""

@@ -1,6 +1,7 @@
 """All results of one brain: as data, as text, and as one page."""
 import json
 import re
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -55,7 +56,33 @@ def test_the_text_names_each_result_in_plain_words(results):
     assert re.search(r"^extrapolation +\d+ ", text, re.MULTILINE)
     assert "calibration: expected error" in text and "stability: 2000 bytes of free run" in text
     assert "consistency: the same answer after every history to" in text
-    assert re.search(r"^copy +all ", text, re.MULTILINE)
+    for name in ("mean", "uniform"):
+        assert re.search(rf"^copy +{name} ", text, re.MULTILINE)
+    last = text[text.index("exact % (guessing %)"):].splitlines()
+    assert last[0].split()[4:] == "mean of levels hardest level uniform draw".split()
+    assert [line.split()[0] for line in last[1:22]] == [*results["summary"]["tasks"], "all"]
+
+
+def test_results_have_three_scores_of_each_task_and_of_all(results):
+    uniform = {row["task"]: row for row in results["uniform"]}
+    last = {row["task"]: row for row in results["holdout"]}   # of each task
+    assert uniform.keys() == last.keys() == results["summary"]["tasks"].keys()
+    assert {row["level"] for row in uniform.values()} == {0} and uniform["add"]["count"] == 6
+    for task, scores in results["summary"]["tasks"].items():
+        assert scores["uniform_draw"]["accuracy"] == uniform[task]["accuracy"]
+        assert scores["hardest_level"]["accuracy"] == last[task]["accuracy"]
+    means = results["summary"]
+    assert means["uniform_draw"]["chance"] == pytest.approx(fmean(
+        row["chance"] for row in uniform.values()))
+    assert means["mean_of_levels"]["chance"] == pytest.approx(fmean(
+        row["chance"] for row in results["holdout"]))
+
+
+def test_results_of_an_older_version_are_a_text_and_a_page_without_uniform_draws(run_dir, results):
+    older = {name: value for name, value in results.items() if name not in ("uniform", "summary")}
+    text, html = text_summary(older), page(read_run(run_dir), older)
+    assert re.search(r"^all .* -$", text, re.MULTILINE) and "uniform  " not in text
+    assert "<dt>right, uniform draws</dt><dd>unknown</dd>" in html
 
 
 def test_the_page_of_an_evaluation_has_all_of_it_beside_the_history_of_the_run(run_dir, results):

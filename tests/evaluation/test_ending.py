@@ -7,19 +7,25 @@ from seed.body.results import ChoiceAccuracy, Returns
 from seed.evaluation.ending import ending
 from seed.evaluation.exact_match import Score
 from seed.evaluation.run_summary import summary
+from seed.evaluation.score_summary import Measured
 from seed.storage import RunDir
 from tests.support import brains
 
 SCORES = [Score("identity", 1, 40, 40, 0.25), Score("copy", 1, 40, 40, 0.0),
           Score("copy", 2, 36, 40, 0.0), Score("count", 2, 22, 40, 0.1),
           Score("/home/me/mine.jsonl", 1, 3, 40, 0.02)]
+UNIFORM = [Score(task, 0, n, 40, 0.0) for task, n in (
+    ("identity", 40), ("copy", 30), ("count", 10), ("/home/me/mine.jsonl", 0))]
 COMMANDS = {"talk to it": "seed chat runs/1", "train on": "seed train --run-dir runs/1"}
 
 
 def test_the_end_says_what_the_brain_can_do_and_what_comes_next(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert ending(2206, 240.4, SCORES, [], [], COMMANDS) == """\
- Done: 2,206 steps in 4:00. 70 % of held-out questions right (guessing: 7 %).
+    measured = Measured(SCORES, UNIFORM)
+    assert ending(2206, 240.4, measured, [], [], COMMANDS) == """\
+ Done: 2,206 steps in 4:00. Held-out questions right: 70 % as the mean of
+ levels (guessing: 7 %), 63 % at the hardest levels, 50 % of uniform draws. By
+ task, mean of levels:
    solid        identity 100  copy 95
    so-so        count 55
    weak         mine.jsonl 8
@@ -37,14 +43,14 @@ UNLEARNT = [Score(f"task {i}", 1, 0, 40, 0.2) for i in range(8)]
      "yet: train on.")])
 def test_a_mean_below_guessing_is_told_by_what_is_better_than_guessing(monkeypatch, scores, words):
     monkeypatch.setenv("COLUMNS", "80")
-    text = " ".join(ending(100, 14.0, scores, [], [], {}).split())
-    assert text.startswith(f"Done: 100 steps in 0:14. {words}")
+    text = " ".join(ending(100, 14.0, Measured(scores), [], [], {}).split())
+    assert text.startswith(f"Done: 100 steps in 0:14. {words} By task, mean of levels: ")
 
 
 def test_the_end_of_a_brain_that_acts(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    text = ending(150, None, [], [Returns("cartpole", 64, 500.0, 0.0, 500.0, None),
-                                  Returns("/x/robot.py:Arm", 64, 0.25, 0.0, 0.0, 0.5)],
+    text = ending(150, None, Measured([]), [Returns("cartpole", 64, 500.0, 0.0, 500.0, None),
+                                            Returns("/x/robot.py:Arm", 64, 0.25, 0.0, 0.0, 0.5)],
                   [ChoiceAccuracy("arm", "/data", 0.974, 1200)], {})
     assert text == """\
  Done: 150 steps.
@@ -58,7 +64,8 @@ def test_the_end_is_as_wide_as_the_terminal_and_no_name_is_parted_from_its_perce
         monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     names = [f"task_{i:02d}" for i in range(30)]
-    text = ending(1, 1.0, [Score(name, 1, 40, 40, 0.0) for name in names], [], [], {})
+    measured = Measured([Score(name, 1, 40, 40, 0.0) for name in names])
+    text = ending(1, 1.0, measured, [], [], {})
     assert max(map(len, text.splitlines())) < columns
     rows = text.splitlines()
     assert all(any(f"{name} 100" in row for row in rows) for name in names)

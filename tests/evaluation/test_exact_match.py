@@ -8,8 +8,8 @@ from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
 from seed.evaluation import TrainedBrain
-from seed.evaluation.exact_match import (MAX_PASS_BYTES, Score, agreement, by_task, comparison,
-                                         evaluate, graph_size, table)
+from seed.evaluation.exact_match import (MAX_PASS_BYTES, Score, agreement, by_task, evaluate,
+                                         graph_size, table)
 from seed.export.reference import Reference
 from seed.profile_file import load_profile
 from seed.wavecore.model import init_params
@@ -117,31 +117,21 @@ def test_an_untrained_brain_is_at_chance_in_every_task_and_level(name, n):
 SCORES = [Score("add", 1, 3, 4, 0.1), Score("add", 2, 1, 4, 0.1), Score("copy", 1, 4, 4, 0.0)]
 
 
-def test_a_table_has_a_line_per_task_and_per_level_if_asked_for():
-    full, short = ([line.split()[:3] for line in table(SCORES, levels).splitlines()[1:]]
-                   for levels in (True, False))
-    assert full == [["add", "1", "75.0"], ["add", "2", "25.0"], ["add", "all", "50.0"],
-                    ["copy", "1", "100.0"]]
-    assert short == full[2:]
-
-
-def test_a_comparison_has_a_line_per_task_over_its_levels():
-    lines = comparison(("before %", "after %"), (SCORES[:1], SCORES)).splitlines()[1:]
-    assert [line.split() for line in lines] == [["add", "75.0", "50.0", "8"],
-                                                ["copy", "0.0", "100.0", "4"]]
+def test_a_table_has_a_line_per_level_then_their_mean_and_the_uniform_draw():
+    uniform = [Score("add", 0, 1, 8, 0.01), Score("copy", 0, 8, 8, 0.0)]
+    rows = [line.split() for line in table([*SCORES, Score("add", 3, 0, 1, 0.4)], uniform)
+            .splitlines()[1:]]
+    assert [[*row[:3], *row[-2:]] for row in rows] == [
+        ["add", "1", "75.0", "10.0", "4"], ["add", "2", "25.0", "10.0", "4"],
+        ["add", "3", "0.0", "40.0", "1"], ["add", "mean", "33.3", "20.0", "9"],
+        ["add", "uniform", "12.5", "1.0", "8"], ["copy", "1", "100.0", "0.0", "4"],
+        ["copy", "uniform", "100.0", "0.0", "8"]]
+    tokens = [Score("sort", level, 1, 2, 0.1, tokens=8, right_tokens=n) for level, n in (
+        (1, 8), (2, 4))]
+    assert [row.split()[-1] for row in table(tokens).splitlines()[1:]] == ["100.0", "50.0", "75.0"]
     assert by_task(SCORES) == {"add": (0.75, 0.25), "copy": (1.0,)}
 
 
 def test_a_name_adds_no_line_to_a_table():
-    scores = [Score("/home/a\nadd\x1b.jsonl", 1, 1, 2, 0.0)]
-    for text in (table(scores), comparison(("", ""), (scores, scores))):
-        assert len(text.splitlines()) == 2 and "a\\nadd\\x1b.jsonl" in text
-
-
-def test_a_comparison_names_a_file_from_the_current_folder_and_shows_what_is_cut(
-        tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    scores = [Score(f"{tmp_path}/runs/rule.jsonl", 1, 1, 2, 0.0),
-              Score("/elsewhere/of/another/person/rule.jsonl", 1, 1, 2, 0.0)]
-    names = [line[:28].rstrip() for line in comparison(("", ""), (scores, scores)).splitlines()[1:]]
-    assert names == ["runs/rule.jsonl", "...another/person/rule.jsonl"]
+    text = table([Score("/home/a\nadd\x1b.jsonl", 1, 1, 2, 0.0)])
+    assert len(text.splitlines()) == 2 and "a\\nadd\\x1b.jsonl" in text

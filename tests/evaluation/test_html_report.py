@@ -67,7 +67,10 @@ def test_the_summary_is_what_the_metrics_say(tree):
     summary = dict(zip(tree.texts["dt"], tree.texts["dd"]))
     right, chance = 40 / 64 + 31 / 64 + 20 / 64 + 1 / 2, 0.25 + 0.125 + 0.05 + 0.5
     assert summary == {
-        "right": f"{100 * right / 4:.1f}\u00a0%", "guessing": f"{100 * chance / 4:.1f}\u00a0%",
+        "right, mean of levels": f"{100 * right / 4:.1f}\u00a0%",
+        "guessing": f"{100 * chance / 4:.1f}\u00a0%",
+        "right, hardest levels": f"{100 * (31 / 64 + 20 / 64 + 1 / 2) / 3:.1f}\u00a0%",
+        "right, uniform draws": f"{100 * (32 / 128 + 1 / 64 + 1 / 2) / 3:.1f}\u00a0%",
         "cartpole, return": "480.5", "profile": "fast", "parameters": "138,768", "steps": "7",
         "board": "Raspberry Pi 5 Model B Rev 1.0", "last line written": "2026-09-21 14:16 UTC",
         "trained for": "3:07", "hottest": "70\u00a0°C", "most memory": "139\u00a0MB"}
@@ -92,6 +95,11 @@ def test_tasks_have_a_card_with_examples_and_folded_levels(tree):
                                 "31.2\u00a0%"]
     assert tree.texts["summary"] == ["1 level", "2 levels", "1 level"]
     assert not any("open" in attrs for tag, attrs in tree.tags if tag == "details")
+    notes = [text for text in tree.texts["div"] if text.startswith("guessing ") and "," in text]
+    assert [text.replace("\u00a0", " ") for text in notes] == [
+        "guessing 50.0 %, 2 questions, hardest level 50.0 %, uniform draw 50.0 %",
+        "guessing 18.8 %, 128 questions, hardest level 48.4 %, uniform draw 25.0 %",
+        "guessing 5.0 %, 64 questions, hardest level 31.2 %, uniform draw 1.6 %"]
     assert tree.texts["code"] == ["ab>", "ab", "17+17=", "36…", "34"]
     assert {"40/64", "31/64", "20/64", "1/2", "50.3–73.3"} <= set(tree.texts["td"])
 
@@ -114,14 +122,16 @@ def test_the_page_needs_nothing_else_and_knows_dark_and_narrow_screens(text, tre
 
 def test_an_older_run_without_time_heat_and_examples_says_unknown(tmp_path):
     rows = [{key: value for key, value in row.items() if key not in (
-        "time", "temp_c", "memory_mb", "tokens_per_s", "board", "examples", "answers", "elapsed_s")}
+        "time", "temp_c", "memory_mb", "tokens_per_s", "board", "examples", "answers", "elapsed_s",
+        "uniform")}
         for row in recorded_run.rows()]
     text = page(read_run(recorded_run.write(tmp_path, rows)))
     tree = Tree(text)
     summary = dict(zip(tree.texts["dt"], tree.texts["dd"]))
     unknown = {name for name, value in summary.items() if value == "unknown"}
     assert unknown == {"profile", "parameters", "board", "last line written", "trained for",
-                       "hottest", "most memory"}
+                       "hottest", "most memory", "right, uniform draws"}
+    assert "uniform draw " not in text and "hardest level 48.4" in text
     assert "code" not in tree.texts and "Temperature" not in text and "Speed" not in text
 
 

@@ -45,6 +45,7 @@ SCORE = {"task": "copy", "level": 1, "correct": 1, "count": 2, "chance": 0.5}
 
 @pytest.mark.parametrize("row", [
     BAD, {**BAD, "scores": [{**SCORE, "count": 0}]}, {**BAD, "scores": [{**SCORE, "correct": 3}]},
+    {**BAD, "scores": [SCORE], "uniform": [5]},
     {**BAD, "scores": [{**SCORE, "chance": 2}]}, {**BAD, "scores": 5}, {**BAD, "scores": [5]},
     {**BAD, "scores": [], "returns": [{"body": "a"}]}, {**BAD, "scores": [], "board": 5},
     {**BAD, "scores": [], "elapsed_s": -1}, {**BAD, "scores": [], "elapsed_s": "1"},

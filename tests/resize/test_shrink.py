@@ -186,6 +186,9 @@ def test_a_shrinking_that_was_killed_ends_with_the_same_bits(tmp_path, few_batch
     assert report["step"] == 25 and report["agreement"] == result.agreement
     scores = [score.to_dict() for score in result.parent_scores]
     assert report["parent"] == json.loads(json.dumps(scores))
+    parent, child = (report["summary"][name]["tasks"] for name in ("parent", "child"))
+    assert parent.keys() == child.keys() and all(
+        scores["uniform_draw"] for scores in (*parent.values(), *child.values()))
     assert RunDir(tmp_path / "whole").checkpoint.read_bytes() == killed.checkpoint.read_bytes()
 
 

@@ -123,7 +123,7 @@ def test_weights_and_configuration_are_enough_for_another_framework(source, pack
 def test_the_card_has_front_matter_scores_lineage_and_no_folders(tmp_path):
     brains.untrained(tmp_path, "toy", *SMALL, 'curriculum.tasks={"/home/me/a.py:T"=1}')
     run_dir, lines = RunDir(tmp_path), []
-    rows = [{**ROWS[0], "task": "/home/me/a.py:T"}]
+    rows = [{**ROWS[0], "task": "/home/me/a.py:T"}, {**ROWS[0], "level": 2, "count": 12}]
     run_dir.metrics.write_text(json.dumps({"kind": "eval", "step": 7, "scores": rows}) + "\n")
     pack(run_dir, tmp_path / "b.seedpack", lines.append, "cc-by-4.0")
     card = files_of((tmp_path / "b.seedpack").read_bytes())["README.md"].decode()
@@ -132,7 +132,7 @@ def test_the_card_has_front_matter_scores_lineage_and_no_folders(tmp_path):
         line.split(": ", 1) for line in head.splitlines())}
     assert (fields["license"], fields["library_name"]) == ("cc-by-4.0", "seed-brain")
     metric = fields["model-index"][0]["results"][0]["metrics"][0]
-    assert metric == {"type": "exact_match", "value": 0.75}
+    assert metric == {"type": "exact_match", "name": "exact match, mean of levels", "value": 0.5}
     assert "| a.py:T | 1 | 3 of 4 |" in text and "/home" not in card
     assert lines == ["the packed settings name what is on this machine: /home/me/a.py:T"]
 

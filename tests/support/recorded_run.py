@@ -10,6 +10,8 @@ BEGAN_S = 1_790_000_000.0
 STEPS = 2000
 SCORES = [Score("copy", 1, 40, 64, 0.25), Score("copy", 2, 31, 64, 0.125),
           Score("add", 1, 20, 64, 0.05), Score("/home/me/items.jsonl", 1, 1, 2, 0.5)]
+UNIFORM = [Score("copy", 0, 32, 128, 0.125), Score("add", 0, 1, 64, 0.002),
+           Score("/home/me/items.jsonl", 0, 1, 2, 0.5)]
 EXAMPLES = [{"task": "copy", "level": 1, "prompt": "ab>", "answer": "ab", "right": "ab"},
             {"task": "add", "level": 1, "prompt": "17+17=", "answer": "36…", "right": "34"}]
 ANSWERS = [{"prompt": "12<39!", "answer": "T", "right": "T"}]
@@ -48,6 +50,7 @@ def rows() -> list[dict[str, Any]]:
             {"kind": "eval", "step": STEPS, "time": BEGAN_S + STEPS / 10 + 5,
              "board": "Raspberry Pi 5 Model B Rev 1.0", "elapsed_s": 187.5,
              "scores": [s.to_dict() for s in SCORES],
+             "uniform": [s.to_dict() for s in UNIFORM],
              "examples": EXAMPLES, "returns": RETURNS, "choices": CHOICES}]
 
 

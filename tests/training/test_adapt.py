@@ -130,6 +130,10 @@ def test_a_killed_adaptation_resumes_to_the_same_bits(run_dir):
         kill_at_line(command(run_dir), run_dir.adaptation.metrics, lines)
     result = run_command(run_dir)
     assert result["step"] == STEPS and result["before"] and result["after"]
+    for moment in ("before", "after"):
+        tasks = result["summary"][moment]["tasks"]
+        assert tasks.keys() == {row["task"] for row in result[moment]}
+        assert all(scores["uniform_draw"] for scores in tasks.values())
     killed = checkpoint.read(run_dir.checkpoint)
     run_dir.checkpoint.write_bytes(before)
     adapted(run_dir)

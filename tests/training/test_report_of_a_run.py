@@ -14,11 +14,12 @@ from tests.support import recorded_run
 from tests.support.counting_learner import CountingLearner, metric_rows, small_profile
 
 
-def test_the_last_evaluation_records_three_answers_of_each_task_and_the_board(tmp_path):
+def test_the_last_evaluation_records_three_answers_of_each_task_uniform_draws_and_the_board(
+        tmp_path):
     learner = CountingLearner()
     profile = small_profile("train.steps=40", "curriculum.eval_every_steps=20",
                             "train.eval_every_minutes=0.25")
-    loop.run(profile, RunDir(tmp_path), learner, StopSignals(), Hooks(learner.clock))
+    result = loop.run(profile, RunDir(tmp_path), learner, StopSignals(), Hooks(learner.clock))
     *earlier, last = metric_rows(tmp_path, "eval")
     assert earlier and not any(row["examples"] for row in earlier) and "board" in last
     counts: dict[str, int] = {}
@@ -26,6 +27,10 @@ def test_the_last_evaluation_records_three_answers_of_each_task_and_the_board(tm
         assert row["prompt"] and row["answer"] != row["right"]   # all logits are equal
         counts[row["task"]] = counts.get(row["task"], 0) + 1
     assert set(counts) == {score["task"] for score in last["scores"]}
+    assert not any(row["uniform"] for row in earlier)
+    drawn = {score["task"]: score for score in last["uniform"]}
+    assert drawn.keys() == counts.keys() and {score["level"] for score in drawn.values()} == {0}
+    assert result.measured.uniform == result.uniform and len(result.uniform) == len(drawn)
     assert max(counts.values()) == 3
     assert [len(row["answers"]) for row in metric_rows(tmp_path, "curriculum")] == [3]
 
