@@ -66,7 +66,7 @@ def test_questions_are_always_targets_and_labels_are_intermediate_ones(tmp_path,
 
 
 def test_where_a_prompt_is_learnt_too_it_has_no_other_targets(tmp_path):
-    dataset = dataset_of_task(task_of_text(tmp_path))
+    dataset = dataset_of_task(task_of_text(tmp_path, RECALL.replace('(2, "2")', '(2, "?")')))
     batch = dataset.batch(UNLOCKED, 0, 4, 64, learn_prompt_fn=lambda item: True)
     learnt = batch.targets[:, :-1]
     assert np.array_equal(learnt[learnt >= 0], batch.tokens[:, 1:][learnt >= 0])

@@ -124,6 +124,19 @@ def test_a_resumed_run_trains_on_the_same_items_at_the_same_steps(tmp_path):
     assert scripted_teacher(tmp_path, right).items == teacher.items
 
 
+def test_facts_are_taught_in_full_and_after_a_resume_too_without_what_is_asked_inside(tmp_path):
+    rows = [{"prompt": f"{i} is?", "answer": str(i), "labels": [[1, "x"]], "questions": [[2, "y"]]}
+            for i in range(40)]
+    path = tmp_path / "facts.jsonl"
+    path.write_text("\n".join(map(json.dumps, [{"holdout": False}, *rows])))
+    tasks = f"teacher.tasks={{{str(path)!r}=1.0}}"
+    first = collect(mock_teacher(tmp_path, tasks), *range(0, 200, 10))
+    again = mock_teacher(tmp_path, tasks)
+    assert first.pool(1000) == again.pool(1000) != []
+    assert any(is_holdout(item.prompt) for item in again.pool(1000))
+    assert not any(item.labels or item.questions for item in again.pool(1000))
+
+
 def test_an_interrupted_mock_gives_the_same_items(tmp_path):
     """The probe is repeated, and takes no question from the rounds."""
     folders = tmp_path / "whole", tmp_path / "interrupted"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seed.config import from_dict
+from seed.curriculum.user_tasks import load
 from seed.errors import ConfigError, SeedError, StopReason
 from seed.evaluation import TrainedBrain
 from seed.evaluation.on_data import trained_on_data
@@ -102,6 +103,15 @@ def test_a_table_of_facts_is_taught_and_evaluated_in_full(run_dir):
     assert {item.prompt.decode() for item in pool.items} == {fact["prompt"] for fact in facts}
     assert [row.what for row in trained_on_data(TrainedBrain.load(run_dir), rule(run_dir))] == [
         "all"]
+
+
+def test_what_is_only_evaluated_is_no_example(tmp_path):
+    rows = [{"prompt": f"{i}?", "answer": "x", "level": 1 + i % 3, "extrapolation": i % 3 == 2}
+            for i in range(180)]
+    path = tmp_path / "items.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    items = adapt.examples_of(load(str(path)), load_profile("toy"))
+    assert len(items) == 120 and {item.level for item in items} == {1, 2}
 
 
 def test_a_light_adaptation_changes_no_matrix(run_dir):
