@@ -9,7 +9,6 @@ from seed.curriculum.task import Item
 from seed.curriculum.vocab import END, PAD
 from seed.evaluation.exact_match import Score, evaluate, table
 from seed.evaluation.on_data import on_items
-from seed.evaluation.reliability import calibration
 from seed.export.verify import exact_match
 from tests.support.perfect_forward import small_dataset
 
@@ -87,11 +86,6 @@ def test_recorded_items_are_right_if_their_questions_are(tmp_path):
         rows = on_items(str(path), lambda prompts, max_bytes: [b"gh" for _ in prompts],
                         lambda prompt: says(np.frombuffer(prompt, np.uint8), [0, len(prompt)]))
         assert rows[0].correct == n_right
-
-
-def test_calibration_counts_what_is_asked_inside():
-    row = calibration([ITEM, EMPTY], Says(ITEM, EMPTY), 99)
-    assert sum(row["count"]) == 6   # two questions, two bytes of an answer, two ENDs
 
 
 def test_scores_of_an_earlier_version_can_still_be_read():
