@@ -40,6 +40,8 @@ def _card(task: str, of_task: Measured, examples: Sequence[dict[str, Any]]) -> s
              f"{sum(score.count for score in levels)} questions"]
     notes += [f"{title} {percent(mean.accuracy)}" for title, mean in zip(TITLES[1:], summary[1:])
               if mean and (of_task.uniform or len(levels) > 1)]
+    if any(score.is_taught for score in levels):
+        notes.append("all of them taught")
     rows = [(score.level, percent(score.accuracy),
              "–".join(f"{100 * end:.1f}" for end in score.interval),
              percent(score.chance), f"{score.correct}/{score.count}")

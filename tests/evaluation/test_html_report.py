@@ -2,12 +2,16 @@
 bounded size and without foreign tags whatever the metrics say."""
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from seed.evaluation.exact_match import Score
 from seed.evaluation.html_report import page, write_report
 from seed.evaluation.run_facts import read_run
+from seed.evaluation.score_cards import cards
+from seed.evaluation.score_summary import Measured
 from tests.support import brains, recorded_run
 
 VOID = {"meta", "rect", "line", "circle", "polyline"}
@@ -192,3 +196,10 @@ def test_a_huge_evaluation_is_a_page_of_bounded_size(tmp_path):
     assert len(text.encode()) < MAX_PAGE_BYTES and "and 50 more tasks" in text
     assert text.count("<article") == 100
     assert not re.search(r"\bnan\b|\binf\b", text)
+
+
+def test_a_card_says_that_facts_were_taught():
+    score = Score("facts.jsonl", 1, 3, 4, 0.1)
+    for is_taught in (True, False):
+        text = cards(Measured([replace(score, is_taught=is_taught)]))
+        assert ("all of them taught" in text) == is_taught
