@@ -1,4 +1,4 @@
-"""List the brains of a folder."""
+"""List the brains of a folder, each with the mean of levels of its last evaluation."""
 import argparse
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ def _table(rows: list[Any], folder: Path) -> str:
         return f"{printable(str(folder))} has no brains"
     rows = [row._replace(run=printable(row.run), profile=printable(row.profile)) for row in rows]
     width = max(len(row.run) for row in rows)
-    lines = [f"{'run':<{width}}  {'profile':<10}{'steps':>10}  {'right %':>7}  {'MB':>6}  "
+    lines = [f"{'run':<{width}}  {'profile':<10}{'steps':>10}  {'mean %':>7}  {'MB':>6}  "
              f"{'saved':<16}  state"]
     for row in rows:
         right = f"{100 * row.right:.0f}" if row.right is not None else "-"

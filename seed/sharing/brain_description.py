@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from seed.body.facts import Facts, facts_of
@@ -131,13 +132,11 @@ def of_exported(path: Path) -> dict[str, Any]:
 
 
 def _accuracies(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Fraction of right answers by task, of rows of a holdout."""
-    counts: dict[str, list[int]] = {}
+    """The mean of levels by task, of rows of a holdout."""
+    levels: dict[str, list[float]] = {}
     for row in rows:
-        sums = counts.setdefault(str(row["task"]), [0, 0])
-        sums[0] += int(row["correct"])
-        sums[1] += int(row["count"])
-    return {task: correct / count for task, (correct, count) in counts.items()}
+        levels.setdefault(str(row["task"]), []).append(int(row["correct"]) / int(row["count"]))
+    return {task: fmean(accuracies) for task, accuracies in levels.items()}
 
 
 def _spaces(facts: Facts) -> dict[str, Any]:
@@ -165,6 +164,7 @@ def text(fields: Mapping[str, Any]) -> str:
 def _lines(fields: Mapping[str, Any]) -> Iterator[str]:
     for key, value in fields.items():
         if key == "scores":
+            key = "scores, mean of levels"
             value = {task: f"{100 * accuracy:.1f} %" for task, accuracy in value.items()}
         elif key == "bodies":
             value = {name: _in_words(spaces) for name, spaces in value.items()}

@@ -74,10 +74,10 @@ def test_an_exported_file_tells_its_origin_its_runtimes_and_its_scores(run_dir, 
     assert facts["runtimes"] == {"ai-edge-litert": "2.1.6"} and facts["verified"] == "not verified"
     assert (facts["weights"], facts["target"], facts["step"]) == ("int8", "litert", 7)
     assert facts["here"].startswith("ai-edge-litert 2.") and facts["bytes"] == path.stat().st_size
-    rows = [{"task": "copy", "level": n, "correct": n, "count": 4} for n in (1, 2)]
+    rows = [{"task": "copy", "level": n, "correct": n, "count": 4 * n ** 2} for n in (1, 2)]
     path.write_bytes(BrainFile(brain, Options()).tobytes(rows))
-    assert json.loads(info(path, "--json")[1])["scores"] == {"copy": 3 / 8}
-    assert "\nscores\n  copy                    37.5 %\n" in info(path)[1]
+    assert json.loads(info(path, "--json")[1])["scores"] == {"copy": 3 / 16}
+    assert "\nscores, mean of levels\n  copy                    18.8 %\n" in info(path)[1]
 
 
 def test_a_run_tells_whether_its_exported_file_is_of_its_brain(run_dir, info, tmp_path):
