@@ -22,8 +22,8 @@ from seed.wavecore.layout import count_params
 CLASSES = {"even_pairs": "EvenPairs", "brackets": "Bracketed"}
 TASKS = ("parity", "even_pairs", "cycle", "modular", "brackets")
 # Attention sees a window, so that only states carry; states turn, and hardly forget.
-OVERRIDES = ("model.sliding_window=4", "model.rotary_steps=120", "model.dt_bias_max=-12",
-          "train.weight_decay=1.0", "train.eval_every_minutes=0")
+OVERRIDES = ("model.sliding_window=4", "model.rotary_steps=20", "model.dt_bias_max=-12",
+             "train.weight_decay=1.0", "train.eval_every_minutes=0")
 
 
 def task_name(task: str) -> str:

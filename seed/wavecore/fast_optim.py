@@ -16,6 +16,7 @@ NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)   # a, b, c of muon.c (Jordan et al.
 NS_STEPS = 5              # Newton-Schulz iterations
 NS_EPS = 1e-7             # added to the norm that the momentum is divided by
 MUON_RMS = 0.2            # root mean square of an update: that of AdamW's (Liu et al. 2502.16982)
+MIN_WEIGHT, MIN_MOMENTUM = 1e-9, 1e-15   # of matrices: less is 0 (muon.c)
 
 
 class OptimizerState(IntEnum):
@@ -128,6 +129,7 @@ class OptimizerKernels:
                  "MATRIX_LR_SCALE": matrix_lr_scale, "GRAD_CLIP": config.grad_clip,
                  "MAX_GRAD_NORM": MAX_GRAD_NORM}
         muon = {**common, "MOMENTUM": config.momentum, "NS_STEPS": NS_STEPS, "NS_EPS": NS_EPS,
+                "MIN_WEIGHT": MIN_WEIGHT, "MIN_MOMENTUM": MIN_MOMENTUM,
                 "SCRATCH_STRIDE": stride, **dict(zip(("NS_A", "NS_B", "NS_C"), NS_COEFFICIENTS))}
         m = v = 0
         for g in self.groups:

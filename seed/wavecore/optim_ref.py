@@ -2,7 +2,8 @@
 import numpy as np
 
 from seed.config import TrainConfig
-from seed.wavecore.fast_optim import NS_COEFFICIENTS, NS_EPS, NS_STEPS
+from seed.wavecore.fast_optim import (MIN_MOMENTUM, MIN_WEIGHT, NS_COEFFICIENTS, NS_EPS,
+                                      NS_STEPS)
 
 Array = np.ndarray
 
@@ -35,6 +36,11 @@ def orthogonalize(x: Array) -> Array:
     return x
 
 
+def without_tiny(x: Array, least: float) -> Array:
+    """x with 0 for what is not larger than `least`, of either sign."""
+    return np.where(np.abs(x) <= least, 0.0, x)
+
+
 def muon(p: Array, g: Array, m: Array, lr: float, scale: float,
          config: TrainConfig) -> tuple[Array, Array]:
     """One matrix p (r, c) and its momentum m after one step, with Nesterov's look ahead.
@@ -42,6 +48,6 @@ def muon(p: Array, g: Array, m: Array, lr: float, scale: float,
     `scale` times sqrt of the longer side gives the update the root mean square of `scale` (Liu et
     al. 2502.16982).
     """
-    m = m * config.momentum + g
+    m = without_tiny(m * config.momentum + g, MIN_MOMENTUM)
     update = orthogonalize(g + m * config.momentum) * (scale * max(p.shape) ** 0.5)
-    return p * (1 - lr * config.weight_decay) - update * lr, m
+    return without_tiny(p * (1 - lr * config.weight_decay) - update * lr, MIN_WEIGHT), m

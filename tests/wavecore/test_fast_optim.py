@@ -153,6 +153,29 @@ def test_orthogonalizing_keeps_singular_vectors_and_draws_every_value_towards_on
     assert 0.6 < np.diag(values).min() and np.diag(values).max() < 1.3
 
 
+def test_weights_that_only_decay_end_as_zeros():
+    """A unit of the MLP that nothing needs: products of its weights are no subnormal numbers."""
+    config, size = TrainConfig(lr=0.01, weight_decay=10.0, grad_clip=1e6), 2e-9
+    params = init_params(SMALL, 6)
+    key = "layers.0.mlp.in_proj"
+    params[key][0] = size
+    model = WaveCore(SMALL, params, threads=2)
+    optim = Optimizer(model, config)
+    optim.lr.assign(Tensor([config.lr])).realize()
+    array, = (a for block in model.blocks for a in block.arrays if block.key(a) == key)
+    rng = np.random.default_rng(0)
+    grads = {name: rng.standard_normal(p.shape).astype(np.float32) for name, p in params.items()}
+    grads[key][0] = 0.0
+    expected, moments = params[key].astype(np.float64), [np.zeros(params[key].shape)]
+    for step in range(1, 10):
+        run_optimizer(model, optim, grads, 1.0)
+        expected, moments = stepped(array, expected, grads[key], moments, step, config,
+                                    SMALL.d_model)
+    after = model.state_dict()[key]
+    assert not after[0].any() and not expected[0].any() and size * 0.9 ** 9 > 1e-10
+    assert np.abs(after[1:]).min() > 0 and np.abs(after - expected).max() < 1e-5
+
+
 @pytest.mark.parametrize("loss, poison", [(1.0, np.nan), (1.0, np.inf), (np.nan, 0.0)])
 def test_a_step_that_is_not_finite_changes_no_bit(loss, poison):
     model = WaveCore(SMALL, init_params(SMALL, 7), threads=2)

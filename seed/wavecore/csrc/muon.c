@@ -4,11 +4,19 @@
  * With X = momentum / its Frobenius norm, NS_STEPS times X <- aX + (bA + cA^2) X, where A = X X^T
  * (a, b, c are NS_A, NS_B, NS_C), which draws the singular values towards 1.
  *
+ * What is smaller than MIN_WEIGHT, or in the momentum than MIN_MOMENTUM, becomes 0. Weights that
+ * nothing needs any more only decay, and products of three of them would not be normal numbers,
+ * with which a CPU may take ten times as long.
+ *
  * Parallel over UNITS: matrices, with where they start in their tensor and in the moments, and the
  * scale of their rate. Columns are a multiple of LANES. X has the matrix's shorter side as its
  * rows, padded with zeros to a multiple of LANES. */
 #include "team.h"
 #include "gemm.h"
+
+INLINE vec without_tiny(vec x, float least) {
+    return __builtin_elementwise_abs(x) <= least ? (vec){0} : x;
+}
 
 /* LANES rows from i on, and columns from j on, of the matrix that x holds, or whose transpose. */
 INLINE void load_block(vec *block, const float *x, int transposed, int i, int j, int c) {
@@ -34,6 +42,7 @@ INLINE void momentum(float *restrict x, float *restrict m, const float *restrict
                 if (i + k >= u.rows) continue;
                 long at = (long)(i + k) * u.columns + j;
                 vec gj = load(g + at) * scale, mj = load(m + at) * MOMENTUM + gj;
+                mj = without_tiny(mj, MIN_MOMENTUM);
                 block[k] = mj * MOMENTUM + gj;
                 store(m + at, mj);
             }
@@ -50,7 +59,7 @@ INLINE void apply(float *restrict p, const float *restrict x, float keep, float 
             load_block(block, x, transposed, i, j, c);
             for (int k = 0; k < LANES && i + k < u.rows; k++) {
                 float *out = p + (long)(i + k) * u.columns + j;
-                store(out, load(out) * keep - rate * block[k]);
+                store(out, without_tiny(load(out) * keep - rate * block[k], MIN_WEIGHT));
             }
         }
 }
