@@ -41,8 +41,13 @@ class Subtract(Task):
         return f"{high}-{low}="
 
     def solve(self, prompt: str) -> str:
-        left, right = prompt[:-1].split("-")
-        return str(int(left) - int(right))
+        mark = prompt.index("-", 1)   # a number may be negative too
+        return str(int(prompt[:mark]) - int(prompt[mark + 1:-1]))
+
+    def answer_to(self, text: str) -> str:
+        """A result below zero is asked for in other words (wording.py)."""
+        answer = super().answer_to(text)
+        return "" if answer.startswith("-") else answer
 
 
 class Compare(Task):
@@ -113,7 +118,10 @@ class AddLong(Task):
 
 
 class Multiply(Task):
-    """724*6~ is answered 2652: 427 * 6 = 2562 with the least significant digit first."""
+    """724*6~ is answered 2652: 427 * 6 = 2562 with the least significant digit first.
+
+    In other words (wording.py) it also is 6*7=, which is answered 42.
+    """
     name, prompt_pattern, chance_levels = "multiply", r"\d+\*\d~", (0.2, 0.16, 0.11)
     chance_stated = 0.11
 
@@ -126,4 +134,6 @@ class Multiply(Task):
 
     def solve(self, prompt: str) -> str:
         left, right = prompt[:-1].split("*")
+        if prompt[-1] == "=":
+            return str(int(left) * int(right))
         return str(int(left[::-1]) * int(right))[::-1]

@@ -3,7 +3,8 @@
 From a training item to its loss mask: `Dataset.batch` draws items, `_pack` puts them into rows, and
 `_lay_out` makes tokens and targets; a target outside the loss mask is IGNORE. Then
 `_add_targets_inside` and `_add_intermediate_targets` set targets inside prompts. An item belongs to
-the holdout if the hash of its prompt says so (1 in 8), whatever the seed, unless it is a fact.
+the holdout if its task says so, mostly by the hash of its prompt (1 in 8), whatever the seed,
+unless it is a fact.
 """
 import random
 import sys
@@ -18,9 +19,11 @@ import numpy as np
 from seed.config import CurriculumConfig
 from seed.errors import ConfigError, printable
 from seed.curriculum.state import CurriculumState
-from seed.curriculum.task import STATED_LEVEL, Item, Task, is_holdout, pick
+from seed.curriculum.asked import Asked
+from seed.curriculum.task import STATED_LEVEL, Item, Task, pick
 from seed.curriculum.tasks import NAMES, TASKS
 from seed.curriculum.corpus import Corpus
+from seed.curriculum.unknown import Unknown
 from seed.curriculum.user_tasks import UserTask, load
 from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.curriculum.words import Identity
@@ -69,9 +72,17 @@ class Dataset:
         if Identity.name in names and not identity:
             raise ConfigError("identity is empty: fill [identity] with question = answer, "
                               "or set curriculum.tasks.identity=0")
-        self.tasks: dict[str, Task] = {
-            name: Identity(identity) if name == Identity.name else
-            TASKS[name]() if name in TASKS else loaded.get(name) or load(name) for name in names}
+        self.tasks: dict[str, Task] = {}
+        for name in names:
+            if name == Identity.name:
+                self.tasks[name] = Identity(identity)
+            elif name == Asked.name:   # after the tasks that it asks about, as the next
+                self.tasks[name] = Asked(self.tasks)
+            elif name == Unknown.name:
+                self.tasks[name] = Unknown(self.tasks)
+            else:
+                self.tasks[name] = TASKS[name]() if name in TASKS else (
+                    loaded.get(name) or load(name))
         self.replayed = {task.name: task for task in replayed}
         self.seed, self.config = seed, config
         self.levels = [(task, level) for task in self.tasks.values() for level in task.levels]
@@ -176,7 +187,7 @@ class Dataset:
                 task = self.tasks.get(item.task)
                 if task and item.level in task.levels and not learn_prompt_fn(item):
                     for end, question, answer in task.intermediate_targets(decode(item.prompt)):
-                        if is_holdout(encode(question)):
+                        if task.is_held_out(encode(question)):
                             continue
                         for i, byte in enumerate(encode(answer), end):
                             row_targets[start + i - 1] = byte

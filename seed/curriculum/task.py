@@ -18,6 +18,7 @@ from seed.curriculum.vocab import encode
 
 PROPOSED_LEVEL = 0   # of a question that a brain or a teacher proposed
 STATED_LEVEL = 0     # of an item that is drawn from all that its task states
+UNKNOWN = "I do not know"   # the answer to a prompt to which no task has one
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Choice = TypeVar("Choice")
 
@@ -96,7 +97,7 @@ class Task:
 
     def belongs(self, item: Item, holdout: bool) -> bool:
         """Whether an item is on that side of the holdout split; a fact is on both."""
-        return item.is_fact or is_holdout(item.prompt) == holdout
+        return item.is_fact or self.is_held_out(item.prompt) == holdout
 
     def chance(self, level: int) -> float:
         """Chance level in 0..1; the extrapolation level counts as the hardest trained one."""
@@ -142,15 +143,23 @@ class Task:
         level = pick(rng, self.stated_levels or self.levels)
         return self.generate(rng, level)._replace(level=STATED_LEVEL)
 
+    def is_held_out(self, prompt: bytes) -> bool:
+        """Whether a prompt of this task, or of a subquestion, is never trained on."""
+        return is_holdout(prompt)
+
+    def answer_to(self, text: str) -> str:
+        """The answer if the text is a prompt of this task that has one, else ""."""
+        if not re.fullmatch(self.prompt_pattern, text, re.ASCII):
+            return ""
+        try:
+            return self.solve(text)
+        except ValueError:   # Python parses no number of more than 4,300 digits
+            return ""
+
     def verify(self, prompt: bytes, answer: bytes) -> bool:
         """True if `prompt` belongs to this task and `answer` (without END) is right."""
         text = prompt.decode("utf-8", errors="replace")
-        if answer == b"" or not re.fullmatch(self.prompt_pattern, text, re.ASCII):
-            return False
-        try:
-            return encode(self.solve(text)) == answer
-        except ValueError:   # Python parses no number of more than 4,300 digits
-            return False
+        return answer != b"" and encode(self.answer_to(text)) == answer
 
     def parse_prompt(self, text: bytes) -> bytes:
         """The prompt of this task at the start of a text; b"" if there is none."""

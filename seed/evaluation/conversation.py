@@ -3,8 +3,10 @@ import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from seed.curriculum.task import Task
+from seed.curriculum.task import UNKNOWN, Task
+from seed.curriculum.unknown import Unknown
 from seed.curriculum.vocab import END, decode, encode
+from seed.curriculum.wording import answer_of
 from seed.errors import ConfigError
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.rng import Stream, stream
@@ -15,8 +17,9 @@ MAX_QUESTION_BYTES = 4096   # a longer one takes minutes
 
 
 class Reply(NamedTuple):
-    """`answer` to `has_ended` as of `seed.runtime.Answer`. `right`: what the question's task says;
-    "" where no task has such a question. `example`: what can be asked instead then."""
+    """`answer` to `has_ended` as of `seed.runtime.Answer`. `right`: of the task that has such a
+    question, or is asked it in other words; UNKNOWN if there is none; "" where nobody can say that.
+    `example`: what can be asked instead then."""
     question: str
     answer: str | None
     confidence: float
@@ -33,6 +36,8 @@ class Reply(NamedTuple):
             notes.append("it did not end")
         if self.right:
             notes.append("right" if self.is_right else f"it should be {self.right}")
+            if self.example:
+                notes.append(f"try {self.example}")
         elif self.example:
             notes.append(f"it was taught no such question: try {self.example}")
         return f"{self.answer or ''}   ({', '.join(notes)})"
@@ -56,8 +61,11 @@ class Conversation:
         self._tasks, self._max_bytes, self._temperature = (
             brain.dataset.tasks, max_bytes, temperature)
         self._min_confidence = min_confidence
-        self._patterned = [task for task in self._tasks.values()   # a user's tell no pattern
-                           if hasattr(task, "prompt_pattern")]
+        self._known = {name: task for name, task in self._tasks.items()   # a user's tell no pattern
+                       if hasattr(task, "prompt_pattern")}
+        self._has_others = len(self._known) < len(self._tasks)
+        if self._has_others:   # nobody knows what they do not answer
+            self._known.pop(Unknown.name, None)
         self._rng, self._examples_rng = stream(seed, Stream.GENERATE, 0), random.Random(seed)
         self._rollouts = Rollouts(brain.model, rows=1)
 
@@ -69,18 +77,12 @@ class Conversation:
                               f"{MAX_QUESTION_BYTES:,} at most")
         rollout = self._rollouts.answer([text], self._max_bytes, END, self._temperature,
                                         self._rng)[0]
-        task = self.task_of(question)
-        may_be_known = task or len(self._patterned) < len(self._tasks)
-        examples = [] if may_be_known else self.examples(1)
+        right = answer_of(question, self._known)
+        is_known = self._has_others or right not in ("", UNKNOWN)
+        examples = [] if is_known else self.examples(1)
         is_given = rollout.confidence >= self._min_confidence
         return Reply(question, decode(rollout.text) if is_given else None, rollout.confidence,
-                     rollout.ended, task.solve(question) if task else "",
-                     examples[0] if examples else "")
-
-    def task_of(self, question: str) -> Task | None:
-        """The task that has such questions, if it tells what they look like."""
-        text = encode(question)
-        return next((task for task in self._patterned if task.parse_prompt(text) == text), None)
+                     rollout.ended, right, examples[0] if examples else "")
 
     def examples(self, n: int) -> list[str]:
         """Short questions of so many tasks, or of fewer."""
@@ -89,6 +91,6 @@ class Conversation:
 
 def short_questions(tasks: Mapping[str, Task], rng: random.Random, n: int) -> list[str]:
     """Of so many of the tasks, or of fewer."""
-    chosen = rng.sample(list(tasks.values()), len(tasks))
-    prompts = [decode(task.generate(rng, 1).prompt) for task in chosen]
+    taught = [task for task in tasks.values() if task.name != Unknown.name]
+    prompts = [decode(task.generate(rng, 1).prompt) for task in rng.sample(taught, len(taught))]
     return [prompt for prompt in prompts if len(prompt) <= MAX_EXAMPLE_CHARS][:n]

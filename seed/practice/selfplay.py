@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seed.config import SelfplayConfig
 from seed.errors import ConfigError
-from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
+from seed.curriculum.dataset import Dataset, Pool, item_bytes
 from seed.curriculum.task import PROPOSED_LEVEL, Item, Task
 from seed.curriculum.user_tasks import UserTask, require_prompt_pattern
 from seed.curriculum.vocab import END
@@ -183,14 +183,14 @@ class Selfplay:
         known = {item.prompt for item in self.accepted.get((task.name, PROPOSED_LEVEL), ())}
         prompts = dict.fromkeys(task.parse_prompt(sample.text) for sample in samples)
         return [prompt for prompt in prompts
-                if prompt and prompt not in known and not is_holdout(prompt)]
+                if prompt and prompt not in known and not task.is_held_out(prompt)]
 
     def _prompts(self, task: Task, level: int, seed: int, index: int) -> list[bytes]:
         """Distinct questions outside the holdout."""
         rng, prompts = dice(seed, Stream.SELFPLAY, index), dict[bytes, None]()
         for _ in range(MAX_DRAWS_PER_QUESTION * self.config.questions):
             item = task.generate(rng, level)
-            if not is_holdout(item.prompt) and item_bytes(item) <= self.max_item_bytes:
+            if not task.is_held_out(item.prompt) and item_bytes(item) <= self.max_item_bytes:
                 prompts[item.prompt] = None
             if len(prompts) == self.config.questions:
                 return list(prompts)

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from seed.config import Profile, TeacherConfig
-from seed.curriculum.dataset import Dataset, Pool, is_holdout, item_bytes
+from seed.curriculum.dataset import Dataset, Pool, item_bytes
 from seed.curriculum.task import PROPOSED_LEVEL, Item, pick
 from seed.curriculum.user_tasks import require_prompt_pattern
 from seed.curriculum.vocab import decode, encode
@@ -214,12 +214,13 @@ class Teacher:
         question, answer = reply.question, encode(reply.answer)
         if item_bytes(question._replace(answer=answer)) > self.max_item_bytes:
             return Rejection.LONG
-        if question.level == PROPOSED_LEVEL and is_holdout(question.prompt):
+        task = self.dataset.tasks[question.task]
+        if question.level == PROPOSED_LEVEL and task.is_held_out(question.prompt):
             return Rejection.HOLDOUT
         if question.level == PROPOSED_LEVEL and question.prompt in known:
             return Rejection.DUPLICATE
         if self.config.verify:
-            is_right = self.dataset.tasks[question.task].verify(question.prompt, answer)
+            is_right = task.verify(question.prompt, answer)
             return None if is_right else Rejection.WRONG
         if reply.logprob is None:
             return Rejection.NO_LOGPROB

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from seed.errors import ConfigError, UserTaskError
-from seed.curriculum.dataset import Dataset, is_holdout
+from seed.curriculum.dataset import Dataset
+from seed.curriculum.task import is_holdout
 from seed.curriculum.user_tasks import load
 from seed.profile_file import load_profile
 from seed.rng import Stream, dice

@@ -11,7 +11,8 @@ import pytest
 
 from seed.__main__ import main
 from seed.curriculum.dataset import Dataset
-from seed.curriculum.task import Task
+from seed.curriculum.task import UNKNOWN, Task
+from seed.curriculum.wording import answer_of
 from seed.errors import ConfigError
 from seed.evaluation import TrainedBrain
 from seed.evaluation.conversation import MAX_QUESTION_BYTES, Conversation
@@ -40,6 +41,8 @@ def told(monkeypatch):
     ("12+30=", b"43", True, 0.8, "43   (confidence 0.80, it should be 42)"),
     ("12+30=", b"42", True, 0.799, "   (unsure, confidence 0.79, it should be 42)"),
     ("12+30=", b"42", False, 0.9, "42   (confidence 0.90, it did not end, it should be 42)"),
+    ("what is 12 + 30", b"42", True, 0.9, "42   (confidence 0.90, right)"),
+    ("5 - 9 =", b"4", True, 0.9, "4   (confidence 0.90, it should be -4)"),
     ("who are you?", b"I am Seed, a small robot brain.", True, 1.0,
      "I am Seed, a small robot brain.   (confidence 1.00, right)")])
 def test_an_answer_is_told_right_wrong_unsure_or_without_an_end(told, question, text, ended,
@@ -51,14 +54,37 @@ def test_an_answer_is_told_right_wrong_unsure_or_without_an_end(told, question, 
     assert reply.answer == (None if confidence < LEAST else text.decode())
 
 
-def test_what_no_task_asks_is_said_with_an_example(told):
+@pytest.mark.parametrize("question, text, note", [
+    ("hi there!", b"I do not know", "right"), ("hi there!", b"0", "it should be I do not know"),
+    ("k:ab,f:", b"I do not know", "right"), ("k:ab,f:", b"ab", "it should be I do not know")])
+def test_what_no_task_knows_is_not_known_and_something_else_can_be_asked(told, question, text,
+                                                                         note):
     conversation, answers = told
-    answers.append(Rollout(b"", True, 0.1, 1.0, 0.9))
-    reply = conversation.ask("12+30")
-    assert conversation.task_of(reply.example) and reply.right == ""
+    answers.append(Rollout(text, True, 0.1, 1.0, 0.9))
+    reply = conversation.ask(question)
+    assert answer_of(reply.example, conversation._tasks) not in ("", UNKNOWN)
+    assert reply.describe() == f"{text.decode()}   (confidence 0.90, {note}, try {reply.example})"
+
+
+def test_a_brain_without_that_task_is_told_that_it_was_taught_no_such_question(told):
+    conversation, answers = told
+    tasks = {name: task for name, task in conversation._tasks.items()
+             if name not in ("asked", "unknown")}
+    conversation = Conversation(SimpleNamespace(
+        profile=load_profile("toy"), model=None, dataset=SimpleNamespace(tasks=tasks)), 128)
+    answers += [Rollout(b"", True, 0.1, 1.0, 0.9), Rollout(b"42", True, 0.1, 1.0, 0.9)]
+    reply = conversation.ask("hi there!")
     assert reply.describe() == (
         f"   (confidence 0.90, it was taught no such question: try {reply.example})")
-    assert len({conversation.task_of(text).name for text in conversation.examples(4)}) == 4
+    assert conversation.ask("how much is 12 plus 30?").describe() == (
+        "42   (confidence 0.90, right)")
+
+
+def test_examples_are_of_as_many_tasks(told):
+    conversation, _ = told
+    prompts = conversation.examples(4)
+    assert len(prompts) == 4 and UNKNOWN not in [
+        answer_of(prompt, conversation._tasks) for prompt in prompts]
 
 
 def test_of_a_users_task_nobody_says_what_is_right_or_was_taught(told):
@@ -68,7 +94,7 @@ def test_of_a_users_task_nobody_says_what_is_right_or_was_taught(told):
         profile=load_profile("toy"), model=None,
         dataset=SimpleNamespace(tasks={**taught, "notes.txt": Task()})), 128)
     answers += [Rollout(b"14", True, 0.1, 1.0, 0.9)] * 2
-    assert conversation.ask("7 and 7 make ").describe() == "14   (confidence 0.90)"
+    assert conversation.ask("7 and 7 add up to ").describe() == "14   (confidence 0.90)"
     assert conversation.ask("7+7=").describe() == "14   (confidence 0.90, right)"
 
 

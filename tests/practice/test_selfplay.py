@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed.curriculum.dataset import Dataset, is_holdout
-from seed.curriculum.task import Item
+from seed.curriculum.dataset import Dataset
+from seed.curriculum.task import Item, is_holdout
 from seed.curriculum.vocab import END
 from seed.errors import ConfigError
 from seed.practice.selfplay import Selfplay
@@ -118,7 +118,8 @@ def test_what_was_accepted_by_vote_is_verified_once_verify_is_on(tmp_path):
     assert selfplay_of(tmp_path, "selfplay.tasks={}", step=20).pools() == []
 
 
-@pytest.mark.parametrize("task, n_levels", [("parity", 4), ("identity", 1)])
+@pytest.mark.parametrize("task, n_levels", [("parity", 4), ("identity", 3), ("asked", 3),
+                                            ("unknown", 3)])
 def test_a_level_that_a_task_lacks_is_rejected_at_the_start(tmp_path, task, n_levels):
     profile = load_profile("toy", [f"selfplay.tasks={{{task}={n_levels}}}"])
     dataset = Dataset(profile.curriculum, profile.identity, 0)
@@ -285,6 +286,18 @@ def test_a_killed_run_with_selfplay_resumes_to_the_same_bits(tmp_path, moments):
     subprocess.run(command(killed.path, 80), capture_output=True, check=True)
     assert whole.checkpoint.read_bytes() == killed.checkpoint.read_bytes()
     assert whole.selfplay_log.read_bytes() == killed.selfplay_log.read_bytes()
+
+
+def test_questions_in_words_are_played_at_their_levels_and_none_that_is_held_out(tmp_path):
+    profile = load_profile("toy", ["curriculum.tasks={add=1.0,asked=1.0,unknown=1.0}",
+                                   "selfplay.tasks={asked=3,unknown=3}"])
+    dataset = Dataset(profile.curriculum, profile.identity, 0)
+    play = Selfplay(profile.selfplay, dataset, RunDir(tmp_path), 0, 129, print)
+    for name in ("asked", "unknown"):
+        task = dataset.tasks[name]
+        prompts = play._prompts(task, play.next_level(task), 0, 0)
+        assert len(prompts) == 64 and not any(map(task.is_held_out, prompts))
+        assert task.parse_prompt(prompts[0]) == b""
 
 
 @pytest.mark.parametrize("overrides, message", [

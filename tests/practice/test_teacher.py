@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from seed.curriculum.dataset import Dataset, is_holdout
+from seed.curriculum.dataset import Dataset
 from seed.curriculum.state import CurriculumState
-from seed.curriculum.task import Item
+from seed.curriculum.task import Item, is_holdout
 from seed.errors import ConfigError
 from seed.practice.endpoint import EndpointError
 from seed.practice.reply import Rejection

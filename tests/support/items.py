@@ -1,6 +1,4 @@
 """Datasets of all tasks for tests, and the items that a batch contains."""
-import re
-
 from seed.config import CurriculumConfig
 from seed.curriculum.dataset import IGNORE, Batch, Dataset
 from seed.curriculum.state import LAST, CurriculumState
@@ -19,8 +17,12 @@ def dataset_of(seed: int = 0, intermediate_targets: bool = False, **tasks: float
 
 
 def task_of(dataset: Dataset, prompt: bytes) -> str:
-    return next(name for name, task in dataset.tasks.items()
-                if re.fullmatch(task.prompt_pattern, prompt.decode()))
+    return next(name for name, task in dataset.tasks.items() if task.answer_to(prompt.decode()))
+
+
+def is_held_out(dataset: Dataset, prompt: bytes) -> bool:
+    """Whether the task of a prompt never trains on it."""
+    return dataset.tasks[task_of(dataset, prompt)].is_held_out(prompt)
 
 
 def unpack(batch: Batch) -> list[tuple[bytes, bytes]]:

@@ -12,7 +12,9 @@ T = 96   # a row length that all its items fit into
 
 
 def small_dataset() -> Dataset:
-    profile = load_profile("toy", ["curriculum.tasks.boolean=0", "curriculum.tasks.repeat=0"])
+    """Without what has no closing, by which a prompt's end could be told."""
+    profile = load_profile("toy", [f"curriculum.tasks.{task}=0" for task in (
+        "boolean", "repeat", "asked", "unknown")])
     return Dataset(profile.curriculum, profile.identity, 0)
 
 

@@ -1,9 +1,12 @@
 """Every task's answer by other means than the product's: numpy, Python's eval, search."""
 import re
 from collections import Counter
+from difflib import SequenceMatcher
 from fractions import Fraction
 
 import numpy as np
+
+from seed.curriculum.wording import canonical
 
 
 def missing_term(numbers):
@@ -92,8 +95,19 @@ def next_letter(body):
                                                 for i in range(p, len(body))))
 
 
+def asked_identity(text, identity):
+    """The answer of the question that is most like what the text ends with."""
+    words = re.sub("[^a-z ]", "", text.lower())
+    return identity[max(identity, key=lambda question: SequenceMatcher(
+        None, question, words.strip()[-len(question) - 1:]).ratio())]
+
+
 def solve(task: str, prompt: bytes, identity: dict[str, str]) -> str:
     text = prompt.decode()
+    if task == "asked":   # tests/curriculum/test_wording.py compares the canonical prompt
+        task, text = canonical(text)
+    if task == "unknown":   # tests/curriculum/test_unknown.py looks for an answer
+        return "I do not know"
     body = text[:-1]
     numbers = [int(n) for n in re.findall(r"\d+", text)]
     return {
@@ -104,10 +118,10 @@ def solve(task: str, prompt: bytes, identity: dict[str, str]) -> str:
         "next": lambda: str(next_term(numbers)) if numbers else next_letter(body),
         "missing": lambda: str(missing_term(
             [None if n == "_" else int(n) for n in body.split(",")])),
-        "add": lambda: str(numbers[0] + numbers[1]),
-        "subtract": lambda: str(numbers[0] - numbers[1]),
+        "add": lambda: str(eval(body)),
+        "subtract": lambda: str(eval(body)),
         "add_long": lambda: reversed_arithmetic(body),
-        "multiply": lambda: reversed_arithmetic(body),
+        "multiply": lambda: reversed_arithmetic(body) if text[-1] == "~" else str(eval(body)),
         "compare": lambda: "FT"[numbers[0] < numbers[1]],
         "sort": lambda: ",".join(map(str, np.sort(numbers))),
         "parity": lambda: str(int(body, 2).bit_count() & 1),
@@ -120,5 +134,5 @@ def solve(task: str, prompt: bytes, identity: dict[str, str]) -> str:
         "story": lambda: str(story_count(body.split(". ")[:-1], body.split(". ")[-1])),
         "brackets": lambda: closing_brackets(body),
         "grid": lambda: shortest_path(body.split("/")),
-        "identity": lambda: next(a for q, a in identity.items() if q in text.lower()),
+        "identity": lambda: asked_identity(text, identity),
     }[task]()
