@@ -1,5 +1,6 @@
 """Questions and labels inside a prompt, of a class and of a file: targets there, nowhere else."""
 import json
+import random
 
 import numpy as np
 import pytest
@@ -171,3 +172,24 @@ def test_a_class_whose_questions_change_between_calls_is_refused(tmp_path):
                               "return prompt").replace("(10, a)", "(10, 'ab'[self.n % 2])")
     with pytest.raises(UserTaskError, match="gives another result for the same question"):
         load(task_of_text(tmp_path, counting))
+
+
+JUNK = [None, True, -1, 0, 1, 2, 10 ** 30, 1.5, "", "x", "ö", "\ud800", [], [1, 255], [[1, "x"]],
+        [[1, "x"], [1, "y"]], [[2, [255]]], [["1", "x"]], [[1, "x" * 5000]], {}, {"1": "x"}]
+
+
+def test_whatever_a_line_has_is_an_item_or_one_line_of_what_is_wrong():
+    rng, n_right = random.Random(0), 0
+    for _ in range(20_000):
+        row = {"prompt": "abcd", "answer": "e"} | {
+            rng.choice(("prompt", "answer", "labels", "questions")): rng.choice(JUNK)
+            for _ in range(rng.randrange(3))}
+        try:
+            tokens = from_json(row)
+        except InvalidClass as error:
+            assert "\n" not in str(error) and len(str(error)) < 400
+            continue
+        assert from_json(to_json(*tokens)) == tokens
+        assert max(map(len, (tokens.labels, tokens.questions))) < len(tokens.prompt)
+        n_right += 1
+    assert 1000 < n_right < 19_000
