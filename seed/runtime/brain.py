@@ -137,7 +137,7 @@ class Brain:
 
     @in_one_thread
     def step(self, byte: int) -> np.ndarray:
-        """Logits (v,) float32 after one more byte. Raises BrainError unless 0 <= byte < 256."""
+        """Logits (v,) float32 after a byte. Raises BrainError unless 0 <= byte < 256."""
         byte = integer("byte", byte, 0, 255)
         started = time.perf_counter()
         self.interpreter.set_tensor(self._token, np.array([byte], np.int32))
@@ -156,7 +156,7 @@ class Brain:
 
     @in_one_thread
     def prefill(self, prompt: bytes) -> np.ndarray:
-        """Logits (v,) after all bytes of the prompt. Raises BrainError if it is empty."""
+        """Logits (v,) after a prompt. Raises BrainError if it is empty."""
         if not isinstance(prompt, (bytes, bytearray)):
             raise BrainError(f"the prompt is {type(prompt).__name__}: give bytes")
         if not prompt:
