@@ -8,13 +8,13 @@ from seed.curriculum.dataset import Dataset
 from seed.curriculum.vocab import END
 from seed.profile_file import load_profile
 
-T = 96   # a row length that all its items fit into
+T = 128   # a row length that all its items fit into
 
 
 def small_dataset() -> Dataset:
     """Without what has no closing, by which a prompt's end could be told."""
     profile = load_profile("toy", [f"curriculum.tasks.{task}=0" for task in (
-        "boolean", "repeat", "asked", "unknown")])
+        "boolean", "repeat", "identity", "asked", "unknown")])
     return Dataset(profile.curriculum, profile.identity, 0)
 
 
