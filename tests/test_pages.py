@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "LOG.md"
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
-    "training", "metrics", "curriculum", "practice", "own_robot", "body", "episodes", "learning",
-    "live", "board", "robot", "operations", "resize", "export", "file", "sharing", "embedding",
+    "training", "metrics", "curriculum", "user_tasks", "practice", "own_robot", "body",
+    "episodes", "learning", "live", "board", "robot", "operations", "resize", "export", "file", "sharing", "embedding",
     "model", "kernels", "images", "watching", "guarantees", "results", "LOG", "contributing",
     "glossary", "reference")]
 DOCS += sorted((ROOT / "docs/reference").glob("*.md"))   # tests/test_reference_pages.py
