@@ -24,9 +24,9 @@ README, CHANGELOG, LOG = ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs
 RESULTS, GLOSSARY = ROOT / "docs" / "results.md", ROOT / "docs" / "glossary.md"
 DOCS = [ROOT / "docs" / f"{name}.md" for name in (
     "training", "metrics", "curriculum", "user_tasks", "practice", "own_robot", "body",
-    "episodes", "learning", "live", "board", "robot", "operations", "resize", "export", "file", "sharing", "embedding",
-    "model", "kernels", "images", "watching", "guarantees", "results", "LOG", "contributing",
-    "glossary", "reference")]
+    "episodes", "learning", "live", "board", "robot", "operations", "resize", "export", "file",
+    "sharing", "embedding", "model", "kernels", "images", "watching", "guarantees", "results",
+    "LOG", "contributing", "glossary", "reference")]
 DOCS += sorted((ROOT / "docs/reference").glob("*.md"))   # tests/test_reference_pages.py
 PAGES = [README, *DOCS]
 SCRIPTS = sorted((ROOT / "bin").glob("*.sh"))
