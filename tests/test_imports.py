@@ -88,6 +88,13 @@ def test_a_training_imports_nothing_large_that_it_does_not_use():
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
+def test_a_file_is_judged_where_there_are_no_checkpoints():
+    """tests/support/judge.py runs in tflite-runtime's environment, which has numpy and no more."""
+    code = ("import sys; sys.modules['safetensors'] = sys.modules['tinygrad'] = None; "
+            "import seed.export.verify")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_the_exporter_imports_without_a_tflite_runtime():
     code = ("import sys, seed.export.brain_file; sys.exit(bool({name.split('.')[0] for name in "
             "sys.modules} & {'ai_edge_litert', 'tflite_runtime', 'torch'}))")

@@ -52,6 +52,8 @@ class Corpus(Task):
         items = set(self._by_level.get(level, ()))
         answers = [Counter(item.answer for item in items if self.belongs(item, holdout))
                    for holdout in (True, False)]
+        if not items:
+            raise UserTaskError(f"{self.name} has no line with a prompt: give at least some dozens")
         if not all(answers):
             n_prompts = len({item.prompt for item in items})
             of_level = f" of level {level}" if len(self._by_level) > 1 else ""
@@ -108,7 +110,8 @@ def _parsed(name: str, lines: Iterator[tuple[int, str]]) -> Recorded:
                 continue
             level, is_beyond = _level(row)
             tokens = from_json(row) if is_json else _split_text(line)
-            items.append(Item(name, level, *tokens, is_fact=not options["holdout"]))
+            items.append(Item(name, level, *tokens,
+                              is_fact=not options["holdout"] and not is_beyond))
             if is_beyond:
                 beyond.add(level)
     except InvalidClass as error:

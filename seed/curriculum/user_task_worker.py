@@ -29,14 +29,14 @@ class Calls:
         """The chance level of each level, and this process as the run sees it."""
         self.task = load(self.path, self.class_name, REQUIRED)()
         n_levels = self.task.levels
-        if not isinstance(n_levels, int) or not 1 <= n_levels <= MAX_LEVELS:
+        if type(n_levels) is not int or not 1 <= n_levels <= MAX_LEVELS:
             raise InvalidClass(f"levels is {shown(n_levels)}: give a number from 1 to {MAX_LEVELS}")
         chances = [self.task.chance(level) for level in range(1, n_levels + 1)]
         for level, chance in enumerate(chances, 1):
             if not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
                 raise InvalidClass(f"chance({level}) is {shown(chance)}: give 0 to 1")
         n_beyond = getattr(self.task, "extrapolation_levels", 0)
-        if not isinstance(n_beyond, int) or not 0 <= n_beyond <= MAX_LEVELS:
+        if type(n_beyond) is not int or not 0 <= n_beyond <= MAX_LEVELS:
             raise InvalidClass(f"extrapolation_levels is {shown(n_beyond)}: give a number from 0 "
                                f"to {MAX_LEVELS}")
         flags = {name: getattr(self.task, name, default) for name, default in FLAGS.items()}
@@ -51,8 +51,8 @@ class Calls:
         if not isinstance(item, tuple) or len(item) not in (2, 3):
             raise InvalidClass(f"generate returns {type(item).__name__}: return (prompt, answer), "
                                'or (prompt, answer, {"questions": [(end, text), ...]})')
-        self.uses_bytes = isinstance(item[0], bytes)
         tokens = item_tokens(*item)
+        self._check_kind(*item[:2])
         try:
             verdict = self.task.verify(*item[:2])
         except BaseException as error:
@@ -61,6 +61,16 @@ class Calls:
             raise InvalidClass(f"verify returns {shown(verdict)} for generate's {shown(item[0])} "
                                f"{shown(item[1])}")
         return [text.decode("latin-1") for text in tokens]
+
+    def _check_kind(self, prompt: str | bytes, answer: str | bytes) -> None:
+        """All items are str or all are bytes, as `verify` then gets them. Raises InvalidClass."""
+        if self.uses_bytes is None:
+            self.uses_bytes = isinstance(prompt, bytes)
+        kind = "bytes" if self.uses_bytes else "str"
+        for what, value in (("prompt", prompt), ("answer", answer)):
+            if isinstance(value, bytes) != self.uses_bytes:
+                raise InvalidClass(f"{what} {shown(value)} is {type(value).__name__}, and other "
+                                   f"texts of the class are {kind}: give all as {kind}")
 
     def verify(self, prompt: str, answer: str) -> bool:
         """Judges any answer: wrong if the class cannot even parse it."""

@@ -151,7 +151,8 @@ class UserTask(Task):
             if self._probe(self._process, *probe) != reply:
                 raise self._unsteady(f"generate or verify of level {probe[0]}")
         tokens = self._generate(self._process, level, int(rng.random() * 2 ** 53))
-        return Item(self.name, level, *tokens, is_fact=not self._facts.holdout)
+        return Item(self.name, level, *tokens,
+                    is_fact=not self._facts.holdout and level in self.levels)
 
     def verify(self, prompt: bytes, answer: bytes) -> bool:
         return self._verify(self._process, prompt, answer)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seed.curriculum.dataset import Dataset
+from seed.curriculum.prompt_questions import question_places
 from seed.curriculum.task import Item
-from seed.curriculum.vocab import END, PAD
+from seed.curriculum.vocab import END
 from seed.errors import printable
 from seed.evaluation.figure import Z
 from seed.interpreter import near
@@ -97,18 +98,6 @@ def answer_passes(items: Iterable[Item], forward_fn: ForwardFn,
         yield PassAnswers(pass_items, np.cumsum(list(map(len, targets))),
                           np.frombuffer(b"".join(targets), np.uint8),
                           logits[np.concatenate(places)])
-
-
-def question_places(item: Item) -> np.ndarray:
-    """After which bytes of the prompt something is asked; (n,) int64."""
-    return np.flatnonzero(np.frombuffer(item.questions, np.uint8) != PAD)
-
-
-def questions_are_right(item: Item, logits: np.ndarray) -> bool:
-    """Of (n, v) logits after each byte of the prompt."""
-    places = question_places(item)
-    expected = np.frombuffer(item.questions, np.uint8)[places]
-    return bool((logits[places].argmax(-1) == expected).all())
 
 
 def graph_size(n_bytes: int) -> int:

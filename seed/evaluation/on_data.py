@@ -10,9 +10,10 @@ from seed.body.codec import Codec
 from seed.body.episodes import EpisodeFolder
 from seed.body.stored import matching
 from seed.curriculum.corpus import read_recorded
+from seed.curriculum.prompt_questions import questions_are_right
 from seed.curriculum.task import is_holdout
 from seed.errors import ConfigError
-from seed.evaluation.exact_match import Score, questions_are_right
+from seed.evaluation.exact_match import Score
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.settings import nearest
 from seed.task_names import is_class_name, is_user_task

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from seed.curriculum.prompt_questions import questions_are_right
 from seed.curriculum.task import Item
 from seed.curriculum.vocab import END
-from seed.evaluation.exact_match import questions_are_right
 from seed.export.reference import Reference
 from seed.runtime import Brain, choose
 from seed.runtime.selftest import BYTES

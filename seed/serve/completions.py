@@ -165,7 +165,7 @@ def given(parts: Iterator[Piece], min_confidence: float) -> Iterator[Piece]:
             yield part
         elif part.confidence is None:
             yield Piece("")
-        elif part.confidence < min_confidence:
+        elif not part.confidence >= min_confidence:   # or no number
             yield part._replace(text="", reason="content_filter")
         else:
             yield part._replace(text=text)

@@ -96,6 +96,7 @@ def test_all_recorded_lines_of_an_extrapolation_level_are_evaluated(tmp_path):
 
 @pytest.mark.parametrize("attribute, message", [
     ("extrapolation_levels = 2.5", "extrapolation_levels is 2.5: give a number from 0 to 100"),
+    ("extrapolation_levels = True", "extrapolation_levels is True: give a number from 0 to 100"),
     ("extrapolation_levels = -1", "extrapolation_levels is -1"),
     ("extrapolation_levels = 101", "extrapolation_levels is 101"),
     ("stepwise = 'yes'", "stepwise is 'yes': give True or False"),
@@ -164,6 +165,22 @@ def test_too_few_facts_for_a_holdout_say_how_all_of_them_are_taught(tmp_path):
     with pytest.raises(UserTaskError, match='begin the file with {"holdout": false}'):
         load(file_task(tmp_path, *rows))
     assert load(file_task(tmp_path, {"holdout": False}, *rows)).chance(1) == pytest.approx(1 / 3)
+
+
+def test_what_is_beyond_the_levels_of_facts_is_not_taught(tmp_path):
+    classes = FACTS.replace("holdout = False", "holdout = False\n    extrapolation_levels = 1")
+    rows = [{"prompt": f"{level}?{i}", "answer": "x", "level": level, "extrapolation": level == 2}
+            for level in (1, 2) for i in range(9)]
+    for name in (class_task(tmp_path, classes), file_task(tmp_path, {"holdout": False}, *rows)):
+        dataset = dataset_of_task(name)
+        assert all(item.is_fact for item in dataset.holdout(9))
+        assert not any(item.is_fact for item in dataset.extrapolation(2))
+
+
+@pytest.mark.parametrize("rows", [[], [{"holdout": False}]])
+def test_a_file_without_a_prompt_is_named(tmp_path, rows):
+    with pytest.raises(UserTaskError, match="items.jsonl has no line with a prompt: give at least"):
+        load(file_task(tmp_path, *rows))
 
 
 def test_an_empty_answer_is_one(tmp_path):

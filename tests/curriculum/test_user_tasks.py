@@ -87,6 +87,11 @@ WRONG = {
     "loading raises SyntaxError": "def",
     "loading raises SystemExit": "raise SystemExit(3)",
     "the class has no verify": COLOURS.replace("def verify", "def check"),
+    "levels is True": COLOURS.replace("levels = 2", "levels = True"),
+    "' is bytes, and other texts of the class are str: give all as str": COLOURS.replace(
+        f", {ANSWER}", f", ({ANSWER}).encode()"),
+    "b'colour 1' is bytes, and other texts of the class are str": COLOURS.replace(
+        "return f", "if level == 2: return b'colour 1', b'red'\n        return f"),
     "levels is 0": COLOURS.replace("levels = 2", "levels = 0"),
     "chance(1) is 7": COLOURS.replace("return 0.5", "return 7"),
     "generate at level 1 raises KeyError": COLOURS.replace("number = int", "number = {}[1] or int"),
@@ -217,7 +222,7 @@ def test_a_corpus_keeps_its_unicode_and_its_chance_level(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("", "too few"), ('{"prompt": "a"}', "line 1: give"), ("[1]", "line 1: give"),
+    ("", "no line with a prompt"), ('{"prompt": "a"}', "line 1: give"), ("[1]", "line 1: give"),
     ('{"prompt": "a", "answer": 5}', "answer is int"), ("nonsense", "line 1: give")])
 def test_a_broken_corpus_is_named_with_its_line(tmp_path, text, message):
     (tmp_path / "items.jsonl").write_text(text)
