@@ -11,7 +11,7 @@ from seed.runtime import Brain
 from seed.system_health import tree_mb
 from tests.support import brains
 from tests.support.brains import exported
-from tests.support.tflite import LOOKUP, SMALL
+from tests.support.tflite import LOOKUP, SMALL, check_prefill
 
 
 def reference_of(brain) -> Reference:
@@ -68,11 +68,7 @@ def test_float32_is_exact_and_narrow_weights_are_smaller_and_near(brain, tmp_pat
 @pytest.mark.parametrize("explicit", [False, True])
 def test_prefill_equals_single_steps_and_both_continue_alike(brain, tmp_path, target, explicit):
     file = Brain(exported(brain, tmp_path / "f", target=target, explicit_state=explicit, prefill=5))
-    prompt = bytes(brains.some_bytes(23))
-    prefilled = file.prefill(prompt), file.step(65)
-    file.reset()
-    stepped = [file.step(byte) for byte in prompt][-1], file.step(65)
-    assert np.abs(np.array(prefilled) - stepped).max() < 1e-5 * np.ptp(stepped)
+    check_prefill(file)
 
 
 def test_the_rotary_state_returns_to_length_one(brain, tmp_path):

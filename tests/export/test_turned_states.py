@@ -14,7 +14,7 @@ from seed.runtime.selftest import BYTES
 from seed.wavecore.tinygrad_seam import buffer_view
 from tests.support import brains
 from tests.support.brains import exported
-from tests.support.tflite import LOOKUP, SMALL
+from tests.support.tflite import LOOKUP, SMALL, check_prefill
 
 STEPS = 120
 
@@ -69,11 +69,7 @@ def test_a_delegate_takes_all_but_the_lookup(turning, tmp_path):
 @pytest.mark.parametrize("explicit", [False, True])
 def test_prefill_equals_single_steps_and_both_continue_alike(turning, tmp_path, explicit):
     file = Brain(exported(turning, tmp_path / "f", explicit_state=explicit, prefill=5))
-    prompt = bytes(brains.some_bytes(23))
-    prefilled = file.prefill(prompt), file.step(65)
-    file.reset()
-    stepped = [file.step(byte) for byte in prompt][-1], file.step(65)
-    assert np.abs(np.array(prefilled) - stepped).max() < 1e-5 * np.ptp(stepped)
+    check_prefill(file)
 
 
 def test_float16_and_int8_files_keep_the_turns_in_float32(turning, tmp_path):

@@ -4,7 +4,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from seed.runtime import Brain
+from tests.support import brains
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / ".venv-tflite/bin/python"   # Python 3.11, numpy 1.26, tflite-runtime 2.14
@@ -31,3 +35,12 @@ def judged(python: str, path: Path, expected: Path) -> dict:
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def check_prefill(file: Brain) -> None:
+    """A prompt read in steps of several bytes leaves the state that single steps leave."""
+    prompt = bytes(brains.some_bytes(23))
+    prefilled = file.prefill(prompt), file.step(65)
+    file.reset()
+    stepped = [file.step(byte) for byte in prompt][-1], file.step(65)
+    assert np.abs(np.array(prefilled) - stepped).max() < 1e-5 * np.ptp(stepped)
