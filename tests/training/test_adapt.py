@@ -272,7 +272,7 @@ def test_bad_input_changes_nothing(run_dir, data, share, message):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("", "too few for a holdout"), ("\0", "line 1: give"),
+    ("", "no line with a prompt"), ("\0", "line 1: give"),
     ('{"prompt": 5, "answer": "a"}', "line 1: prompt is int"), ("\xff", "write it as UTF-8")])
 def test_nothing_is_left_of_bad_examples_and_what_has_trained_stays(run_dir, text, message):
     data = Path(run_dir.path.parent, "bad.jsonl")
