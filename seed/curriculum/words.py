@@ -55,6 +55,10 @@ class Identity(Task):
         self.held_out = {question for questions in self.questions.values()
                          for question in _never_trained(questions)}
         self.meant = self._with_typos()   # the question of the table, by what is written
+        self.typos = {   # that mean a question of the table; if none does, the question itself
+            question: [text for text in typos(question) if text in self.meant] or [question]
+            for question in self.table}
+        self.opening_words = tuple(map(words_of, self.openings))
 
     def _with_typos(self) -> dict[str, str]:
         """Also of what is one typo away from a question, and from none with another answer."""
@@ -71,14 +75,14 @@ class Identity(Task):
         questions = self.questions[pick(rng, list(self.questions))]
         text = questions[0] if level == 1 else pick(rng, questions)
         if level == 3:
-            text = pick(rng, [typo for typo in typos(text) if typo in self.meant] or [text])
+            text = pick(rng, self.typos[text])
         words = pick(rng, self.cases)(pick(rng, self.openings) + text)
         return words + pick(rng, self.closings[:3] if level == 1 else self.closings)
 
     def question_of(self, prompt: str) -> str:
         """Of the table, that is asked in any wording; "" for none."""
         words = words_of(prompt)
-        for opening in map(words_of, self.openings):
+        for opening in self.opening_words:
             question = words.removeprefix(f"{opening} " if opening else "")
             if words.startswith(opening) and question in self.meant:
                 return self.meant[question]

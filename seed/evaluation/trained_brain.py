@@ -9,6 +9,7 @@ import numpy as np
 
 from seed.body.facts import Facts, facts_of
 from seed.config import ModelConfig, Profile, from_dict
+from seed.curriculum.asked import Asked
 from seed.curriculum.consent import without_unnamed_tasks
 from seed.curriculum.dataset import Dataset
 from seed.curriculum.task import Item
@@ -17,10 +18,12 @@ from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.exact_match import AnswerFn, ForwardFn, Score, evaluate
 from seed.rng import Stream, stream
 from seed.runtime import Answer
+from seed.runtime.answer import closed
 from seed.settings import nearest
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
 from seed.storage.run_dir import Log
+from seed.task_names import is_user_task
 from seed.wavecore.layout import BodyShape, blocks
 
 if TYPE_CHECKING:
@@ -84,6 +87,13 @@ class TrainedBrain:
         return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256, bodies)
 
     @property
+    def closes_questions(self) -> bool:
+        """Whether it was taught that a mark at the end of a question means nothing, and no user's
+        task, in which it may mean something."""
+        taught = [name for name, weight in self.profile.curriculum.tasks.items() if weight > 0]
+        return Asked.name in taught and not any(map(is_user_task, taught))
+
+    @property
     def has_rate(self) -> bool:
         """Whether it is for a loop, which its profile or a body gives the rate of."""
         return bool(self.profile.loop.rate_hz) or any(
@@ -121,8 +131,10 @@ class TrainedBrain:
 
     def answer(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0, seed: int = 0,
                min_confidence: float = 0.0) -> Answer:
-        """As `generate`, with the confidence; the text is None if that is below min_confidence."""
+        """As `generate`, with the confidence; the text is None if that is below min_confidence. A
+        brain that `closes_questions` is asked a `closed` one."""
         self.decoder.reset()
+        prompt = closed(prompt) if self.closes_questions else prompt
         return Answer.of(self.decoder.drawn(encode(prompt), max_bytes, END, temperature, seed),
                          END, decode, min_confidence)
 

@@ -60,6 +60,13 @@ class Answer(NamedTuple):
         return cls(decode_fn(bytes(text)) if is_given else None, confidence, has_ended)
 
 
+def closed(question: str) -> str:
+    """With a question mark if it ends in a letter or a digit: the answer to 340 + 128 could else be
+    more digits of its last number."""
+    text = question.rstrip()
+    return f"{text}?" if text[-1:].isalnum() else question
+
+
 def shown(confidence: float) -> str:
     """Two digits, rounded down: 1.00 is certainty, and what is below a threshold looks so."""
     return f"{math.floor(100 * confidence + 1e-9) / 100:.2f}"   # 0.29 is a little less in binary

@@ -357,13 +357,13 @@ class Brain:
     def answer(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
                temperature: float = 0.0, seed: int = 0, min_confidence: float = 0.0) -> Answer:
         """As `generate`, with the confidence; the text is None if that is below min_confidence."""
-        data, pad = encoded(prompt), self.vocabulary["pad"]
+        is_closed = stop is None and self.description.get("closes_questions") is True
+        data, min_confidence = encoded(prompt, is_closed), checked_confidence(min_confidence)
         stop = self.vocabulary["end"] if stop is None else integer("stop", stop, 0, 255)
-        min_confidence = checked_confidence(min_confidence)
         with self._lock:
             self.reset()
             return Answer.of(self._drawn(data, max_bytes, stop, temperature, seed), stop,
-                             lambda text: as_text(text, pad), min_confidence)
+                             lambda text: as_text(text, self.vocabulary["pad"]), min_confidence)
 
     @in_one_thread
     def time_ticks(self, clock: Callable[[], float] = time.perf_counter,

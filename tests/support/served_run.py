@@ -23,7 +23,7 @@ class Brain:
     until `may_go`."""
 
     def __init__(self, text: bytes = b"42"):
-        self.text, self.calls, self.n_written = text, [], 0
+        self.text, self.calls, self.n_written, self.closes_questions = text, [], 0, False
         self.may_go = threading.Event()
         self.may_go.set()
 
@@ -43,7 +43,8 @@ class Brain:
         return Reply(question, "42", 0.93, True, "42" if question == "12+30=" else "", "")
 
     def loaded(self) -> Any:
-        return answering.Loaded(SimpleNamespace(decoder=self), self, (0, 0, 0))
+        return answering.Loaded(SimpleNamespace(
+            decoder=self, closes_questions=self.closes_questions), self, (0, 0, 0))
 
 
 class Answer(NamedTuple):
