@@ -14,7 +14,7 @@ from seed.evaluation import TrainedBrain
 from seed.export.brain_file import MIN_RUNTIMES
 from seed.rng import Stream, stream
 from seed.runtime import Answer, Brain, BrainError, describe, seal
-from seed.runtime.answer import closed, log_probability, shown
+from seed.runtime.answer import plain_question, log_probability, shown
 from seed.storage import RunDir
 from tests.support import brains
 from tests.support.brains import exported
@@ -240,7 +240,7 @@ def test_an_older_runtime_is_refused(brain, tmp_path, monkeypatch):
     ({"prefill": 9}, "not step, prefill_9"), ({"vocabulary": "absent"}, "vocabulary"),
     ({"vocabulary": {"end": 254}}, "vocabulary"), ({"vocabulary": {"end": 254, "pad": -1}}, "voca"),
     ({"vocabulary": {"end": 254.0, "pad": 0}}, "vocabulary"), ({"states": [1]}, "states"),
-    ({"closes_questions": "absent"}, None), ({"closes_questions": 1}, "closes_questions"),
+    ({"plain_questions": "absent"}, None), ({"plain_questions": 1}, "plain_questions"),
     ({"states": {"x_0": {"shape": [2 ** 40], "start": 0.0}}}, "states"),
     ({"states": {"x_0": {"shape": [1.0], "start": 0.0}}}, "states"),
     ({"states": {"x_0": {"shape": [9] * 99, "start": 0.0}}}, "states"),
@@ -316,18 +316,19 @@ def test_a_brain_that_another_thread_is_using_says_so(brain, tmp_path):
 
 @pytest.mark.parametrize("question, asked", [
     ("340 + 128", "340 + 128?"), ("what's your name \n", "what's your name?"), ("ab c", "ab c?"),
-    ("12+30=", "12+30="), ("hi!", "hi!"), ("(1+2)", "(1+2)"), (" ", " "), ("", "")])
-def test_a_question_that_ends_in_a_letter_or_digit_is_closed(question, asked):
-    assert closed(question) == asked
+    ("12+30=", "12+30="), ("hi!", "hi!"), ("6×9=", "6*9="), ("250 − 130", "250 - 130?"),
+    ("what’s a “b”", "what's a \"b\""), ("é", "é?"), ("(1+2)", "(1+2)"), (" ", " "), ("", "")])
+def test_a_question_is_asked_in_taught_signs_and_closed_after_a_letter_or_digit(question, asked):
+    assert plain_question(question) == asked
 
 
 @pytest.mark.parametrize("tasks, closes", [
     ("{add = 1, asked = 1}", True), ("{add = 1, asked = 0}", False),
     ('{add = 1, asked = 1, "notes.txt" = 1}', False)])
-def test_a_brain_and_its_file_close_the_questions_of_a_brain_that_was_taught_other_words(
+def test_a_brain_and_its_file_plainly_ask_what_was_taught_in_other_words(
         tmp_path, tasks, closes):
     brain = brains.trained(brains.untrained(tmp_path, "toy", f"curriculum.tasks={tasks}", *SMALL))
-    assert brain.closes_questions == closes
+    assert brain.plain_questions == closes
     for answer in (brain.answer, Brain(exported(brain, tmp_path / "f.tflite")).answer):
         asked = answer("340 + 128", 4)
         other = "340 + 128?" if closes else "340 + 128 "

@@ -10,7 +10,7 @@ from seed.curriculum.wording import answer_of
 from seed.errors import ConfigError
 from seed.evaluation.trained_brain import TrainedBrain
 from seed.rng import Stream, stream
-from seed.runtime.answer import closed, shown
+from seed.runtime.answer import plain_question, shown
 
 MAX_EXAMPLE_CHARS = 24
 MAX_QUESTION_BYTES = 4096   # a longer one takes minutes
@@ -60,7 +60,7 @@ class Conversation:
         from seed.wavecore.decode import Rollouts
         self._tasks, self._max_bytes, self._temperature = (
             brain.dataset.tasks, max_bytes, temperature)
-        self._min_confidence, self._closes_questions = min_confidence, brain.closes_questions
+        self._min_confidence, self._plain_questions = min_confidence, brain.plain_questions
         self._known = {name: task for name, task in self._tasks.items()   # a user's tell no pattern
                        if hasattr(task, "prompt_pattern")}
         self._has_others = len(self._known) < len(self._tasks)
@@ -75,7 +75,7 @@ class Conversation:
         if n_bytes > MAX_QUESTION_BYTES:
             raise ConfigError(f"a question has {n_bytes:,} bytes: ask with "
                               f"{MAX_QUESTION_BYTES:,} at most")
-        prompt = closed(question) if self._closes_questions else question
+        prompt = plain_question(question) if self._plain_questions else question
         rollout = self._rollouts.answer([encode(prompt)], self._max_bytes, END, self._temperature,
                                         self._rng)[0]
         right = answer_of(prompt, self._known)

@@ -18,7 +18,7 @@ from seed.errors import CheckpointError, ConfigError
 from seed.evaluation.exact_match import AnswerFn, ForwardFn, Score, evaluate
 from seed.rng import Stream, stream
 from seed.runtime import Answer
-from seed.runtime.answer import closed
+from seed.runtime.answer import plain_question
 from seed.settings import nearest
 from seed.storage import RunDir
 from seed.storage.checkpoint import Checkpoint
@@ -87,9 +87,9 @@ class TrainedBrain:
         return cls(profile, checkpoint.meta["step"], params, threads, checkpoint.sha256, bodies)
 
     @property
-    def closes_questions(self) -> bool:
-        """Whether it was taught that a mark at the end of a question means nothing, and no user's
-        task, in which it may mean something."""
+    def plain_questions(self) -> bool:
+        """Whether it was taught other words, in which a mark at the end of a question means
+        nothing, and no user's task, in which it may mean something."""
         taught = [name for name, weight in self.profile.curriculum.tasks.items() if weight > 0]
         return Asked.name in taught and not any(map(is_user_task, taught))
 
@@ -131,10 +131,10 @@ class TrainedBrain:
 
     def answer(self, prompt: str, max_bytes: int = 128, temperature: float = 0.0, seed: int = 0,
                min_confidence: float = 0.0) -> Answer:
-        """As `generate`, with the confidence; the text is None if that is below min_confidence. A
-        brain that `closes_questions` is asked a `closed` one."""
+        """As `generate`, with the confidence; the text is None if that is below min_confidence. Of
+        a brain of `plain_questions` a `plain_question` is asked."""
         self.decoder.reset()
-        prompt = closed(prompt) if self.closes_questions else prompt
+        prompt = plain_question(prompt) if self.plain_questions else prompt
         return Answer.of(self.decoder.drawn(encode(prompt), max_bytes, END, temperature, seed),
                          END, decode, min_confidence)
 

@@ -58,7 +58,7 @@ class BrainFile:
             **dataclasses.asdict(options), "profile": profile.to_dict(),
             "step": trained.step, "states": states,
             "vocabulary": {"size": VOCAB_SIZE, "end": END, "pad": PAD, "encoding": "utf-8"},
-            "closes_questions": trained.closes_questions,
+            "plain_questions": trained.plain_questions,
             "checkpoint_sha256": trained.sha256,
             "bodies": {name: {**facts.to_dict(), "hidden": hidden}
                        for name, facts in trained.bodies.items()}}

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 MIN_TEMPERATURE = 1e-30   # less is 0: logits divided by it would not be finite
+# Of what phones and word processors write in place of the signs of a keyboard.
+TAUGHT_SIGNS = str.maketrans("×⋅·−–÷‘’“”\xa0", "***--/''\"\" ")
 
 
 def choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
@@ -60,11 +62,11 @@ class Answer(NamedTuple):
         return cls(decode_fn(bytes(text)) if is_given else None, confidence, has_ended)
 
 
-def closed(question: str) -> str:
-    """With a question mark if it ends in a letter or a digit: the answer to 340 + 128 could else be
-    more digits of its last number."""
-    text = question.rstrip()
-    return f"{text}?" if text[-1:].isalnum() else question
+def plain_question(question: str) -> str:
+    """In the signs that are taught, and with a question mark if it ends in a letter or a digit: the
+    answer to 340 + 128 could else be more digits of its last number."""
+    text = question.rstrip().translate(TAUGHT_SIGNS)
+    return f"{text}?" if text[-1:].isalnum() else question.translate(TAUGHT_SIGNS)
 
 
 def shown(confidence: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .answer import closed
+from .answer import plain_question
 from .sealed_file import BrainError
 
 MAX_COUNT = 2 ** 63 - 1   # of a seed and of bytes
@@ -37,12 +37,12 @@ def checked_confidence(value: Any) -> float:
     return float(value)
 
 
-def encoded(prompt: Any, is_closed: bool = False) -> bytes:
-    """`is_closed`: a question as `closed` asks it."""
+def encoded(prompt: Any, is_question: bool = False) -> bytes:
+    """`is_question`: as `plain_question` asks it."""
     if not isinstance(prompt, str):
         raise BrainError(f"the prompt is {type(prompt).__name__}: give text")
     try:
-        return (closed(prompt) if is_closed else prompt).encode()
+        return (plain_question(prompt) if is_question else prompt).encode()
     except UnicodeEncodeError:
         raise BrainError("the prompt is not UTF-8: give text") from None
 

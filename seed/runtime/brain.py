@@ -357,8 +357,8 @@ class Brain:
     def answer(self, prompt: str, max_bytes: int = 128, stop: int | None = None,
                temperature: float = 0.0, seed: int = 0, min_confidence: float = 0.0) -> Answer:
         """As `generate`, with the confidence; the text is None if that is below min_confidence."""
-        is_closed = stop is None and self.description.get("closes_questions") is True
-        data, min_confidence = encoded(prompt, is_closed), checked_confidence(min_confidence)
+        is_question = stop is None and self.description.get("plain_questions") is True
+        data, min_confidence = encoded(prompt, is_question), checked_confidence(min_confidence)
         stop = self.vocabulary["end"] if stop is None else integer("stop", stop, 0, 255)
         with self._lock:
             self.reset()

@@ -80,7 +80,7 @@ DESCRIBED: dict[str, Callable[[Any], object]] = {
     "prefill": lambda v: _is_integer(v, 0, MAX_FILE_BYTES),
     "explicit_state": lambda v: isinstance(v, bool),
     "vocabulary": lambda v: all(_is_integer(v[key], 0, 255) for key in ("end", "pad")),
-    "closes_questions": lambda v: v is None or isinstance(v, bool),   # None: an older file
+    "plain_questions": lambda v: v is None or isinstance(v, bool),   # None: an older file
     "bodies": lambda v: all(
         is_codec(body["codec"]) and len(body["returns"]) == 2
         and all(math.isfinite(n) for n in body["returns"])

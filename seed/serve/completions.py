@@ -10,7 +10,7 @@ from seed.curriculum.vocab import END, PAD, decode, encode
 from seed.errors import printable
 from seed.evaluation.conversation import MAX_QUESTION_BYTES
 from seed.regular_file import parse_json
-from seed.runtime.answer import closed
+from seed.runtime.answer import plain_question
 from seed.serve.access import Refused
 from seed.serve.answering import Answering, Loaded
 from seed.serve.http_server import Request, Response, as_error, as_json
@@ -136,8 +136,8 @@ def pieces(question: Question, loaded: Loaded) -> Iterator[Piece]:
     decoder, text, shown = codecs.getincrementaldecoder("utf-8")("replace"), "", 0
     longest, n_bytes, total = max(map(len, question.stops), default=1), 0, 0.0
     prompt = question.prompt
-    if question.is_chat and loaded.brain.closes_questions:
-        prompt = encode(closed(decode(prompt)))
+    if question.is_chat and loaded.brain.plain_questions:
+        prompt = encode(plain_question(decode(prompt)))
     drawn = loaded.brain.decoder.drawn(prompt, question.max_tokens + 1, END,
                                        question.temperature, question.seed)
     for byte, nats in drawn:

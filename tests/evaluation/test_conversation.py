@@ -33,7 +33,7 @@ def told(monkeypatch):
     profile = load_profile("toy")
     dataset = Dataset(profile.curriculum, profile.identity, profile.train.seed)
     return Conversation(SimpleNamespace(profile=profile, dataset=dataset, model=None,
-                                        closes_questions=False),
+                                        plain_questions=False),
                         128, min_confidence=LEAST), answers
 
 
@@ -72,7 +72,7 @@ def test_a_brain_without_that_task_is_told_that_it_was_taught_no_such_question(t
     tasks = {name: task for name, task in conversation._tasks.items()
              if name not in ("asked", "unknown")}
     conversation = Conversation(SimpleNamespace(
-        profile=load_profile("toy"), model=None, closes_questions=False,
+        profile=load_profile("toy"), model=None, plain_questions=False,
         dataset=SimpleNamespace(tasks=tasks)), 128)
     answers += [Rollout(b"", True, 0.1, 1.0, 0.9), Rollout(b"42", True, 0.1, 1.0, 0.9)]
     reply = conversation.ask("hi there!")
@@ -96,7 +96,7 @@ def test_a_question_without_a_mark_is_closed_for_a_brain_that_was_taught_marks(t
     monkeypatch.setattr(decode, "Rollouts", lambda model, rows: SimpleNamespace(
         answer=lambda texts, *_: prompts.extend(texts) or [Rollout(b"42", True, 0.1, 1.0, 0.9)]))
     conversation = Conversation(SimpleNamespace(
-        profile=load_profile("toy"), model=None, closes_questions=closes,
+        profile=load_profile("toy"), model=None, plain_questions=closes,
         dataset=SimpleNamespace(tasks=taught)), 128)
     reply = conversation.ask("12 + 30")
     assert prompts == [b"12 + 30?" if closes else b"12 + 30"]
@@ -107,7 +107,7 @@ def test_of_a_users_task_nobody_says_what_is_right_or_was_taught(told):
     conversation, answers = told
     taught = conversation._tasks
     conversation = Conversation(SimpleNamespace(
-        profile=load_profile("toy"), model=None, closes_questions=False,
+        profile=load_profile("toy"), model=None, plain_questions=False,
         dataset=SimpleNamespace(tasks={**taught, "notes.txt": Task()})), 128)
     answers += [Rollout(b"14", True, 0.1, 1.0, 0.9)] * 2
     assert conversation.ask("7 and 7 add up to ").describe() == "14   (confidence 0.90)"

@@ -36,7 +36,7 @@ def test_an_answer_has_the_form_that_clients_know(site, brain, path):
 
 @pytest.mark.parametrize("path", [PLAIN, CHAT])
 def test_only_a_message_is_closed_where_the_brain_was_taught_that(site, brain, path):
-    brain.closes_questions = True
+    brain.plain_questions = True
     body = {"prompt": "12+30", "messages": [{"role": "user", "content": "12+30"}]}
     usage = site.ask(path, body).json()["usage"]
     assert brain.calls[0][0] == (b"12+30?" if path == CHAT else b"12+30")

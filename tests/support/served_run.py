@@ -23,7 +23,7 @@ class Brain:
     until `may_go`."""
 
     def __init__(self, text: bytes = b"42"):
-        self.text, self.calls, self.n_written, self.closes_questions = text, [], 0, False
+        self.text, self.calls, self.n_written, self.plain_questions = text, [], 0, False
         self.may_go = threading.Event()
         self.may_go.set()
 
@@ -44,7 +44,7 @@ class Brain:
 
     def loaded(self) -> Any:
         return answering.Loaded(SimpleNamespace(
-            decoder=self, closes_questions=self.closes_questions), self, (0, 0, 0))
+            decoder=self, plain_questions=self.plain_questions), self, (0, 0, 0))
 
 
 class Answer(NamedTuple):
