@@ -21,7 +21,8 @@ class Asked(Task):
     def __init__(self, tasks: Mapping[str, Task]):
         """`tasks`: that can be asked, by name. Raises ConfigError if there are none."""
         self.tasks = dict(tasks)
-        self.wordings = [wordings for wordings in ALL if wordings.task in self.tasks]
+        self.wordings = [wordings for wordings in ALL if wordings.task in self.tasks
+                         for _ in range(wordings.share)]
         if not self.wordings:
             raise ConfigError("asked asks what other tasks teach, and there are none: give one a "
                               "weight, such as add = 1.0, or asked = 0")

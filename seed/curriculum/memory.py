@@ -1,8 +1,9 @@
 """Values that are stated early in a prompt and asked for at its end."""
 import random
 import re
+from collections.abc import Iterator
 
-from seed.curriculum.task import LETTERS, Task, integer, pick
+from seed.curriculum.task import LETTERS, Subquestion, Task, integer, pick
 
 MAX_VALUE = 99  # of a variable
 
@@ -56,6 +57,13 @@ class Assign(Task):
                 return f"{left}{'+' if plus else '-'}{right}", value
         value = integer(rng, 0, 20)
         return str(value), value
+
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        """Also each value that follows from others, after its statement."""
+        yield from super().intermediate_targets(prompt)
+        for match in re.finditer(r"([a-z])=(?!\d+,)[^,]+,", prompt):
+            question = f"{prompt[:match.end()]}{match[1]}="
+            yield Subquestion(match.end(), question, self.solve(question))
 
     def solve(self, prompt: str) -> str:
         values: dict[str, int] = {}

@@ -55,6 +55,13 @@ class Story(Task):
                 story[-1] += f"{who} has {counts[who]}. "
         return f"{''.join(story)}{pick(rng, people)}:"
 
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        """Also what somebody has after an event of theirs."""
+        yield from super().intermediate_targets(prompt)
+        for match in re.finditer(r"(\w+) (?:finds|loses|gives)[^.]+\.", prompt):
+            question = f"{prompt[:match.end()]} {match[1]}:"
+            yield Subquestion(match.end(), question, self.solve(question))
+
     def solve(self, prompt: str) -> str:
         counts: dict[str, int] = {}
         for who, verb, receiver, text in re.findall(

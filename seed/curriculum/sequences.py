@@ -1,8 +1,10 @@
 """Continuing a sequence, and finding the term that is missing in one."""
 import random
+import re
+from collections.abc import Iterator
 from itertools import accumulate
 
-from seed.curriculum.task import Task, integer, letters, pick
+from seed.curriculum.task import Subquestion, Task, integer, letters, pick
 
 
 def run(rng: random.Random, total: int, max_step: int, first: int, span: int) -> list[int]:
@@ -34,6 +36,14 @@ def interleaving(rng: random.Random, pairs: int, first: int, span: int) -> list[
     """Two runs in turn."""
     even, odd = (run(rng, pairs, 9, first, span) for _ in range(2))
     return [number for pair in zip(even, odd) for number in pair]
+
+
+def after_terms(task: Task, prompt: str) -> Iterator[Subquestion]:
+    """A sequence that ends earlier, wherever it is long enough to be asked."""
+    for match in re.finditer(",", prompt):
+        question = f"{prompt[:match.start()]};"
+        if answer := task.answer_to(question):
+            yield Subquestion(match.end(), question, answer)
 
 
 def joined(numbers: list[int]) -> str:
@@ -79,6 +89,10 @@ class Next(Task):
             if self.solve(prompt) == str(numbers[-1]):  # else another rule fits what is shown
                 return prompt
 
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        """The next term, after each."""
+        return after_terms(self, prompt)
+
     def solve(self, prompt: str) -> str:
         shown = prompt[:-1]
         if "," not in shown:
@@ -107,6 +121,10 @@ class Missing(Task):
         shown = list(map(str, numbers))
         shown[integer(rng, 0, len(shown) - 1)] = "_"
         return ",".join(shown) + ";"
+
+    def intermediate_targets(self, prompt: str) -> Iterator[Subquestion]:
+        """The missing term, as soon as it follows."""
+        return after_terms(self, prompt)
 
     def solve(self, prompt: str) -> str:
         """Terms two places apart differ by the same amount, in a run and in an alternation."""

@@ -25,6 +25,7 @@ class Wordings(NamedTuple):
     worded: tuple[str, ...]
     sample: Callable[[random.Random, Task, int], str] = (   # of a canonical prompt of a level
         lambda rng, task, level: task.sample_prompt(rng, level))
+    share: int = 1             # how often they are asked, beside others
 
     def __hash__(self) -> int:
         return hash((self.task, self.prompt))

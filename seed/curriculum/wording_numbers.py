@@ -8,6 +8,7 @@ NUMBER = Form(r"-?\d+")
 OPERANDS = {"a": NUMBER, "b": NUMBER}
 COUNTING = {"a": Form(r"\d+"), "b": Form(r"\d+")}
 BELOW_ZERO_FRACTION = 0.3   # of the sums and differences
+ASKED_MOST = 3                # times as often as what people ask less
 
 LIST = r"\d+(?:,\d+){2,}"
 SPACED = r"\d+(?: \d+){2,}"
@@ -47,7 +48,7 @@ SUM = Wordings(
      *framed("{a}+{b}", "{a} plus {b}", "the sum of {a} and {b}"), "add {b} to {a}.",
      "{a} and {b} make?", "can you add {a} and {b}?", "what do you get if you add {a} and {b}?",
      "sum {a} and {b}.", "{a} and {b} together?", "add {a}+{b}.",
-     "if i have {a} and get {b}, how many do i have?"), _below_zero)
+     "if i have {a} and get {b}, how many do i have?"), _below_zero, ASKED_MOST)
 
 DIFFERENCE = Wordings(
     "subtract", "{a}-{b}=", r"(?P<a>-?\d+)-(?P<b>-?\d+)=", OPERANDS,
@@ -58,7 +59,7 @@ DIFFERENCE = Wordings(
      "take {b} away from {a}.", "can you subtract {b} from {a}?",
      "what is left if you take {b} from {a}?",
      "what do you get if you subtract {b} from {a}?",
-     "if i have {a} and lose {b}, how many do i have?"), _below_zero)
+     "if i have {a} and lose {b}, how many do i have?"), _below_zero, ASKED_MOST)
 
 PRODUCT = Wordings(
     "multiply", "{a}*{b}=", r"(?P<a>\d+)\*(?P<b>\d+)=", COUNTING,
@@ -67,7 +68,7 @@ PRODUCT = Wordings(
     ("multiply {a} by {b}.", "{a} times {b}?",
      *framed("{a}*{b}", "{a} times {b}", "{a} x {b}", "{a} multiplied by {b}"),
      "multiply {a} and {b}.", "the product of {a} and {b}?", "what is the product of {a} and {b}?",
-     "what is {a}x{b}?", "can you multiply {a} by {b}?"), _product)
+     "what is {a}x{b}?", "can you multiply {a} by {b}?"), _product, ASKED_MOST)
 
 
 def _reversed_digits(task: str, mark: str, word: str) -> Wordings:
