@@ -281,10 +281,10 @@ def test_wrong_calls_raise_one_kind_of_error(brain, tmp_path):
     wrong += [lambda key=key, value=value: file.generate("1+1=", **{key: value}) for key, value in (
         ("max_bytes", -1), ("max_bytes", 2.5), ("max_bytes", "3"), ("stop", 256), ("stop", "x"),
         ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
-        ("temperature", "1"), ("temperature", None), ("seed", -1),
+        ("temperature", "1"), ("temperature", None), ("temperature", True), ("seed", -1),
         ("seed", 1.5), ("seed", None), ("seed", 2 ** 70))]
     wrong += [lambda value=value: file.answer("1+1=", min_confidence=value) for value in (
-        -0.1, 1.1, float("nan"), "0.5", None)]
+        -0.1, 1.1, float("nan"), "0.5", None, True)]
     wrong.append(lambda: Brain(path).latency_us())
     for call in wrong:
         with pytest.raises(BrainError) as error:

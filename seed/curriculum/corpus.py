@@ -65,6 +65,21 @@ class Corpus(Task):
                 f"holdout of one in eight: give at least some dozens{facts}")
         return max(side.most_common(1)[0][1] / side.total() for side in answers)
 
+    def remarks(self, seq_len: int) -> Iterator[str]:
+        """What is odd about its lines: they contradict each other, or are too long to train on."""
+        n_answers = Counter(prompt for prompt, _ in self._pairs)
+        n_ambiguous = sum(n > 1 for n in n_answers.values())
+        if n_ambiguous:
+            yield (f"{n_ambiguous} of {len(n_answers)} prompts have several answers: of each line "
+                   f"only its own counts as right")
+        sizes = [len(item.prompt) + len(item.answer) for item in self.items
+                 if item.level in self.levels]
+        n_long = sum(size > seq_len for size in sizes)
+        if n_long:
+            yield (f"{n_long} of {len(sizes)} lines are not trained on: train.seq_len is "
+                   f"{seq_len}, they need up to {max(sizes)}; use train.seq_len={max(sizes)} or "
+                   f"shorter lines")
+
     @property
     def extrapolation_levels(self) -> range:
         return self._beyond

@@ -109,18 +109,14 @@ class Dataset:
     def check(self, seq_len: int, log: Callable[[str], object] = bool) -> None:
         """Raises ConfigError unless every task and level has an item that fits into a row.
 
-        Logs how many lines of a corpus do not fit.
+        Logs what is odd about a corpus.
         """
         rng = dice(self.seed, Stream.SAMPLE, 0)
         for task, level in self.levels:
             self.draw(rng, task, level, holdout=False, max_item_bytes=seq_len + 1)
-            if isinstance(task, Corpus):
-                sizes = [item_bytes(item) - 1 for item in task.items if item.level in task.levels]
-                n_long = sum(size > seq_len for size in sizes)
-                if n_long:
-                    log(f"{printable(task.name)}: {n_long} of {len(sizes)} lines are not trained "
-                        f"on: train.seq_len is {seq_len}, they need up to {max(sizes)}; use "
-                        f"train.seq_len={max(sizes)} or shorter lines")
+        for task in self.tasks.values():
+            for remark in task.remarks(seq_len) if isinstance(task, Corpus) else ():
+                log(f"{printable(task.name)}: {remark}")
 
     def stop_when(self, stop_fn: Callable[[], bool]) -> None:
         """Calls of user tasks end with StopRequested when `stop_fn` is true."""

@@ -1,7 +1,7 @@
 """Checks of what a caller of Brain gives, and of the thread that it calls from."""
 import functools
-import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,14 +26,17 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def checked_temperature(value: Any) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < math.inf:
-        raise BrainError(f"temperature is {value!r:.60}: use a number from 0 on")
-    return float(value)
+    return _number("temperature", value, sys.float_info.max, "a number from 0 on")
 
 
 def checked_confidence(value: Any) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
-        raise BrainError(f"min_confidence is {value!r:.60}: use 0 to 1")
+    return _number("min_confidence", value, 1.0, "0 to 1")
+
+
+def _number(name: str, value: Any, highest: float, use: str) -> float:
+    if (type(value) is bool or not isinstance(value, (int, float, np.integer, np.floating))
+            or not 0 <= value <= highest):
+        raise BrainError(f"{name} is {value!r:.60}: use {use}")
     return float(value)
 
 

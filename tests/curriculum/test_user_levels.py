@@ -218,3 +218,14 @@ def test_a_class_may_use_all_256_byte_values(tmp_path):
                             for i in range(256)))
     task = load(str(path))
     assert task.verify(b"\x00\xfd\xdf", b"\xfd\xdf") and task.verify(b"\xfd\xdf\xfd\xdf", b"\x00")
+
+
+def test_what_is_odd_about_a_file_is_said_once_whatever_its_levels(tmp_path):
+    rows = [{"prompt": f"{i}?", "answer": "a", "level": 1 + i % 2} for i in range(400)]
+    rows += [{"prompt": "7?", "answer": "b", "level": 2}, {"prompt": "9?", "answer": "ab" * 20}]
+    name, remarks = file_task(tmp_path, *rows), []
+    Dataset(CurriculumConfig(tasks={name: 1.0}), {}, 0).check(30, remarks.append)
+    assert remarks == [
+        f"{name}: 2 of 400 prompts have several answers: of each line only its own counts as right",
+        f"{name}: 1 of 402 lines are not trained on: train.seq_len is 30, they need up to 42; use "
+        f"train.seq_len=42 or shorter lines"]
