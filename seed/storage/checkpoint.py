@@ -28,6 +28,7 @@ MAX_HEADER_BYTES = 4 * 2 ** 20   # the largest brain's header has under 1 MB
 COUNT_KEYS = ("step", "skipped", "nonfinite_in_a_row", "rollbacks")
 PLAN_KEYS = {"decay_start", "total_steps"}
 MAX_COUNT = MAX_ELAPSED_S = 10 ** 9
+TRAINED = "trained."   # before a name: the weights of a step, where the brain is their mean
 MAX_BUFFERS = 512   # of one write, below every system's limit
 
 
@@ -36,6 +37,11 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, np.ndarray]
     meta: dict[str, Any]
     sha256: str = ""       # of the file that was read
+
+    def brain(self) -> "Checkpoint":
+        """Without the weights that only its training needs."""
+        return self._replace(tensors={key: array for key, array in self.tensors.items()
+                                      if not key.startswith(TRAINED)})
 
 
 def write(descriptor: int, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> int:

@@ -165,11 +165,11 @@ class RunDir:
         return newest
 
     def load_brain(self, log: Log, recover: bool = False) -> Checkpoint:
-        """As load_newest, or `recover`; raises ConfigError if there is no brain."""
+        """The brain of load_newest, or of `recover`; raises ConfigError if there is none."""
         brain = self.recover(log) if recover else self.load_newest(log)
         if brain is None:
             raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
-        return brain
+        return brain.brain()
 
     def save(self, tensors: dict[str, np.ndarray], meta: dict[str, Any],
              keep_newest: bool = True) -> int:

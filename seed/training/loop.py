@@ -183,15 +183,16 @@ def _pools(session: Session, others: Sequence[Pool] = ()) -> list[Pool]:
 
 
 def _evaluate(session: Session, is_last: bool) -> tuple[Measured, Acting] | None:
-    """Of the holdout, at the end also of uniform draws, and of all bodies, which is written to the
-    metrics; None if the run has to stop."""
+    """Of the brain: of the holdout, at the end also of uniform draws, and of all bodies, which is
+    written to the metrics; None if the run has to stop."""
     examples = Examples(session.holdout if is_last else [])
-    scores, acting = session.evaluate(session.holdout, examples.add), session.evaluate_bodies()
-    if scores is None or acting is None:
-        return None
-    uniform = session.evaluate(session.uniform_items() if is_last else [])
-    if uniform is None:
-        return None
+    with session.learner.as_brain():
+        scores, acting = session.evaluate(session.holdout, examples.add), session.evaluate_bodies()
+        if scores is None or acting is None:
+            return None
+        uniform = session.evaluate(session.uniform_items() if is_last else [])
+        if uniform is None:
+            return None
     measured = Measured(scores, uniform)
     session.reporter.evaluation(measured, acting, examples.to_rows())
     return measured, acting

@@ -36,9 +36,11 @@ def estimate_mb(profile: Profile, threads: int,
     moments, update = footprint.optimizer(model, train, threads, tuple(bodies))
     shared = step.activations + max(step.scratch, update)   # memory of steps, for all graphs
     evaluation = _beyond(footprint.varlen(model, _longest_pass(profile), threads), shared)
+    is_averaged = train.average_fraction > 0 and not bodies
     gradients = weights if train.grad_accum_steps == 1 else 3 * weights
     floats = {"weights": weights, "moments": moments, "gradients": gradients,
               "activations": step.activations, "scratch": max(step.scratch, update),
+              "average": is_averaged * weights,
               "packed": weights}   # for evaluations, and for steps of acting
     for body in bodies:
         play = profile.body

@@ -93,7 +93,7 @@ def _train(profile: Profile, run_dir: RunDir, threads: int, log: Log, signals: S
     _hide_last_actions(profile.body, learner.model, data)
     plays = plays_of(profile, learner.model, learner.optim, facts, openers, data)
     if weights_fn and not run_dir.checkpoint.exists():
-        learner.model.load_state_dict(weights_fn())
+        learner.load_weights(weights_fn())
     if profile.distill.parent:
         throttle = Throttle(profile.governor, lambda: system_health.read(run_dir.path),
                             time.monotonic, signals.stop.wait, signals.stop.is_set)

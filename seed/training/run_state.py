@@ -17,6 +17,7 @@ from seed.storage.run_dir import Log, RunDir
 from seed.task_names import moved
 from seed.training.schedule import Plan
 from seed.wavecore import layout
+from seed.wavecore.average import has_mean
 
 if TYPE_CHECKING:
     from seed.body.play import Bodies
@@ -84,7 +85,12 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, bodies: Bodies |
     for old, new in names.items():
         log(f"{printable(old)} is now read from {printable(new)}")
     _check_changes(profile.to_dict(), _renamed(then, names).to_dict(), newest.meta["step"], log)
+    if bodies:   # it is averaged no more
+        newest = newest.brain()
     expected = learner.state_dict() | (bodies.state_dict() if bodies else {})
+    if has_mean(newest.tensors):
+        expected |= {checkpoint.TRAINED + key: array
+                     for key, array in learner.model.state_dict().items()}
     tensors = _with_bodies_of_now(newest, expected, bodies)
     checkpoint.check_tensors(tensors, expected, "checkpoint")
     learner.load_state_dict(tensors)

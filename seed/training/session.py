@@ -102,7 +102,7 @@ class Session:
         self._open_selfplay()
         if not resumed or resumed.has_new_bodies:
             self.save()
-        self.checkpointer.log_write_rate(sum(a.nbytes for a in learner.state_dict().values()))
+        self.checkpointer.log_write_rate(learner.max_bytes)
         notify("READY=1")
 
     def _open_selfplay(self) -> None:
@@ -179,8 +179,12 @@ class Session:
                 if self.bodies and self.state.is_decaying else None
             result = (self.learner.step(batch, lr, hearing) if hearing else
                       self.learner.step(batch, lr))
-        self._is_stepping = False
         self.state.step += 1
+        if not isinstance(batch, Round):
+            highest = self.profile.train.lr
+            self.learner.follow(self.state.step, lr / highest if highest else 0.0,
+                                self.state.is_complete)
+        self._is_stepping = False
         self.timer.count_step()
         if not result.skipped:
             self.state.nonfinite_in_a_row = 0

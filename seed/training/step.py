@@ -1,5 +1,6 @@
 """One optimizer step, captured once as a graph, and the learner that takes it."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from seed.wavecore.optim import Optimizer
 from seed.wavecore.decode import Rollout, Rollouts
 from seed.wavecore import layout
 from seed.wavecore.actor import init_body
+from seed.wavecore.average import Average
 from seed.wavecore.carried import Hearing
 from seed.wavecore.layout import BodyShape
 from seed.wavecore.loss import SoftTargets
@@ -92,7 +94,8 @@ class TrainStep:
 
 
 class Learner:
-    """A brain in training, its optimizer and their graphs; nothing is compiled before its use."""
+    """A brain in training, its optimizer and their graphs; nothing is compiled before its use. A
+    brain with bodies is not averaged: weights learn to act from what just they have done."""
 
     def __init__(self, profile: Profile, threads: int, bodies: Sequence[BodyShape] = ()):
         config, params = profile.train, init_params(profile.model, profile.train.seed)
@@ -104,8 +107,23 @@ class Learner:
                               config.grad_accum_steps,
                               profile.distill if profile.distill.parent else None,
                               hears=bool(profile.body.rounds)).run
+        self._average = Average(self.model, config.average_fraction) if (
+            config.average_fraction and not bodies) else None
         self.forward = varlen_forward(self.model)
         self._rollouts: Rollouts | None = None
+
+    @contextmanager
+    def as_brain(self) -> Iterator[None]:
+        """It is asked as the brain that a checkpoint has, which may be the mean of weights."""
+        with self._average.used() if self._average else nullcontext():
+            yield
+
+    @property
+    def max_bytes(self) -> int:
+        """Of what `state_dict` returns."""
+        weights = sum(array.nbytes for array in self.model.state_dict().values())
+        moments = sum(array.nbytes for array in self.optim.state_dict().values())
+        return (2 if self._average else 1) * weights + moments
 
     def rollout(self, prompts: Sequence[bytes], max_bytes: int, temperature: float, seed: int,
                 index: int) -> list[Rollout]:
@@ -115,9 +133,19 @@ class Learner:
         return self._rollouts.answer(prompts, max_bytes, END, temperature,
                                      stream(seed, Stream.ROLLOUT, index))
 
+    def follow(self, step: int, rate: float, is_last: bool) -> None:
+        """As `Average.follow`, of a brain without bodies."""
+        if self._average:
+            self._average.follow(step, rate, is_last)
+
+    def load_weights(self, named: dict[str, np.ndarray]) -> None:
+        """Of a brain that this one begins as."""
+        (self._average or self.model).load_state_dict(named)
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        return {**self.model.state_dict(), **self.optim.state_dict()}
+        return {**(self._average or self.model).state_dict(), **self.optim.state_dict()}
 
     def load_state_dict(self, tensors: dict[str, np.ndarray]) -> None:
         self.optim.load_state_dict(tensors)
-        self.model.load_state_dict({key: tensors[key] for key in self.model.state_dict()})
+        self.load_weights(tensors if self._average else {
+            key: tensors[key] for key in self.model.state_dict()})

@@ -35,13 +35,13 @@ GOLDEN = {
     "portable": "a03bf562d53047be648c73f8b27e991a35563fadaf5d3eac399f157d6e9eb86b",
     "int8": "39f2a4a69cfac8014ce4c2caf3ecc915fee688091adb970d9f710b209118fade",
     "float16": "8a03604db3c3bae23bdb3fb8636c15b40599d22ba1641967b4c8d0dcda41200e",
-    "short": "2027ae4f35194bf8a6ed3f3f1260f67bd430b8c7d057f7f4b4426bc5bf37e2ec",
-    "turns": "53e234254f5960940e9137bb2aafbef943f12fbb86e9c9fd092d735943dda0d9",
-    "short portable": "39c87e638e73140984e9d745faaff550e783188045f81d9d8f24436368a54743",
-    "short int8": "f6571b5a811bb5ba55d3473863b3365702eaaf34378719fed16f51eead9084e0",
+    "short": "870046a75c57cf6ecfae414c86a73b7ba9f074ea0b45560cab55b3be8b54da18",
+    "turns": "c32c8d12163373eafb9b429e016501a891e9457d47e32127ba2566c4ade29a47",
+    "short portable": "30c93e1a0d5604354baed517c6c73184cabb94423ae85d05c087876cb251f261",
+    "short int8": "0b200611a5f9acf42c5b9cc9c831abf1a6aa289a3d6d6a9765fd071f09f75ef0",
 }
 INT8 = ("int8", "--int8", "--target", "litert", "--prefill", 16)
-MOMENTS = ("m.", "v.", "optim.")   # keys of the optimizer in a checkpoint
+MOMENTS = ("m.", "v.", "optim.", "trained.")   # keys of a checkpoint beside the brain
 
 
 def seed(*arguments: str | Path) -> None:

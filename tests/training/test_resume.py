@@ -16,7 +16,7 @@ STEPS = 150
 CURRICULUM = ("--set=curriculum.tasks={copy=1.0,count=1.0,add=1.0,compare=1.0,parity=1.0}",
               "--set=curriculum.eval_every_steps=25", "--set=curriculum.eval_items=2",
               "--set=curriculum.patience_evals=2",
-              "--set=train.write_gb_per_day=1e6")
+              "--set=train.write_gb_per_day=1e6", "--set=train.average_fraction=0.9")
 
 
 def start(run_dir: Path, *options: str) -> subprocess.Popen:
