@@ -165,7 +165,7 @@ class RunDir:
         return newest
 
     def load_brain(self, log: Log, recover: bool = False) -> Checkpoint:
-        """The brain of load_newest, or of `recover`; raises ConfigError if there is none."""
+        """Its newest brain. Raises ConfigError."""
         brain = self.recover(log) if recover else self.load_newest(log)
         if brain is None:
             raise ConfigError(f"{self} has no brain: train one with --run-dir {self}")
