@@ -17,7 +17,6 @@ from seed.storage.run_dir import Log, RunDir
 from seed.task_names import moved
 from seed.training.schedule import Plan
 from seed.wavecore import layout
-from seed.wavecore.average import has_mean
 
 if TYPE_CHECKING:
     from seed.body.play import Bodies
@@ -88,7 +87,7 @@ def resume(profile: Profile, run_dir: RunDir, learner: Learner, bodies: Bodies |
     if bodies:   # it is averaged no more
         newest = newest.brain()
     expected = learner.state_dict() | (bodies.state_dict() if bodies else {})
-    if has_mean(newest.tensors):
+    if any(key.startswith(checkpoint.TRAINED) for key in newest.tensors):
         expected |= {checkpoint.TRAINED + key: array
                      for key, array in learner.model.state_dict().items()}
     tensors = _with_bodies_of_now(newest, expected, bodies)

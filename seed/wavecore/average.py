@@ -6,7 +6,7 @@ is evaluated, and is what is asked, exported, grown or adapted before a training
 rate falls to zero, the mean becomes the weights themselves. The curriculum and self-play ask the
 weights, which tell sooner what is forgotten.
 """
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,11 +17,6 @@ from seed.wavecore.tinygrad_seam import buffer_view
 
 EVERY_STEPS = 10   # the mean follows the weights
 MAX_HORIZON_STEPS = 1000
-
-
-def has_mean(tensors: Collection[str]) -> bool:
-    """Whether the brain of a checkpoint with these names is a mean of weights, which it has too."""
-    return any(key.startswith(TRAINED) for key in tensors)
 
 
 class Average:
@@ -81,5 +76,5 @@ class Average:
         """The inverse of state_dict; other arrays are left out. The caller has checked all."""
         names = self._model.state_dict().keys()
         self._flat = {block.name: block.pack(named) for block in self._model.blocks
-                      } if has_mean(named) else {}
+                      } if any(key.startswith(TRAINED) for key in named) else {}
         self._model.load_state_dict({key: named.get(TRAINED + key, named[key]) for key in names})
