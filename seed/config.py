@@ -100,7 +100,7 @@ class TrainConfig:
     warmup_steps: int = setting(100, 0, 10**6, "steps")
     decay_fraction: float = setting(0.5, 0.0, 0.95)      # of the run; in it lr falls linearly to 0
     weight_decay: float = setting(0.1, 0.0, 10.0)
-    average_fraction: float = setting(0.05, 0.0, 1.0)    # of the steps so far: the brain's weights
+    average_fraction: float = setting(0.05, 0.0, 1.0)    # of the steps, whose mean it is; 0: none
     optimizer: Literal["muon", "adamw"] = "muon"         # of matrices; AdamW: of all else
     trainable: Literal["all", "no-matrices", "tables"] = "all"
     grad_clip: float = setting(1.0, 1e-6, 1e6)

@@ -53,15 +53,15 @@ def test_a_learner_is_asked_as_its_weights_and_as_its_brain():
 
 
 def test_the_holdout_is_asked_of_the_brain_and_the_curriculum_of_the_weights(tmp_path, monkeypatch):
-    has_mean, evaluate = {}, Session.evaluate
+    was_used, evaluate = {}, Session.evaluate
 
     def evaluated(self, items, *others):
         kind = "curriculum" if items is self.curriculum_items() else "holdout"
-        has_mean[kind] = self.learner._average._is_used
+        was_used[kind] = self.learner._average._is_used
         return evaluate(self, items, *others)
     monkeypatch.setattr(Session, "evaluate", evaluated)
     trained(tmp_path, 30, "curriculum.eval_every_steps=20")
-    assert has_mean == {"curriculum": False, "holdout": True}
+    assert was_used == {"curriculum": False, "holdout": True}
 
 
 def test_a_resumed_training_goes_on_with_the_bits_of_both(tmp_path):
